@@ -1,0 +1,144 @@
+"""CPU time of the hot paths as ratios to their floors, one thread, floors measured in the same run.
+
+    python benchmarks/speed.py            # all of it, a few minutes
+    python benchmarks/speed.py statistics pairs
+
+Every row runs floor and subject in turn and reports the median ratio of the rounds.
+"""
+
+import argparse
+import resource
+import statistics as stats
+import time
+from collections.abc import Callable
+
+import torch
+
+from tightframe import DecisionCounts, StatisticsAccumulator, metrics
+from tightframe.statistics import ClassStatistics
+
+torch.set_num_threads(1)
+
+
+def cpu_seconds(run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def compare(title: str, bound: float, floor: Callable[[], object], subject: Callable[[], object], rounds: int = 5):
+    floor(), subject()  # warm-up
+    pairs = [(cpu_seconds(floor), cpu_seconds(subject)) for _ in range(rounds)]
+    ratio = stats.median(b / a for a, b in pairs)
+    low, high = min(b / a for a, b in pairs), max(b / a for a, b in pairs)
+    seconds = [stats.median(column) for column in zip(*pairs, strict=True)]
+    verdict = "met" if ratio <= bound else f"MISSED by {ratio / bound - 1:.1%}"
+    print(f"{title:58s} floor {seconds[0]:8.3f} s  ours {seconds[1]:8.3f} s  ratio {ratio:5.2f} "
+          f"[{low:.2f}, {high:.2f}]  bound {bound:.2f}  {verdict}", flush=True)  # fmt: skip
+
+
+def batches(samples: int, dim: int, classes: int, size: int, distinct: int = 64):
+    """`samples` rows in batches; a few distinct ones in rotation, so the data fit in memory."""
+    torch.manual_seed(0)
+    means = torch.randn(classes, dim)
+    made = []
+    for _ in range(min(distinct, samples // size)):
+        labels = torch.randint(0, classes, (size,))
+        made.append((means[labels] + torch.randn(size, dim), labels))
+    return [made[i % len(made)] for i in range(samples // size)]
+
+
+def bench_statistics():
+    for samples, dim, classes, size in ((60_000, 512, 10, 128), (200_000, 768, 1000, 1024)):
+        data = batches(samples, dim, classes, size)
+
+        def products(data=data):
+            for x, _ in data:
+                x.mT @ x
+
+        def accumulate(data=data, classes=classes, dim=dim):
+            accumulator = StatisticsAccumulator(classes, dim)
+            for x, y in data:
+                accumulator.update(x, y)
+            return accumulator.compute()
+
+        compare(f"statistics {samples:,} x {dim}, K={classes}, batch {size}", 1.3, products, accumulate)
+
+
+def bench_decisions():
+    samples, dim, classes, size = 200_000, 768, 1000, 1024
+    data = batches(samples, dim, classes, size)
+    weight, bias, means = torch.randn(classes, dim), torch.randn(classes), torch.randn(classes, dim)
+
+    def products():
+        for x, _ in data:
+            x.mT @ x
+            x @ weight.mT
+            x @ means.mT
+
+    def accumulate_and_decide():
+        accumulator = StatisticsAccumulator(classes, dim)
+        for x, y in data:
+            accumulator.update(x, y)
+        decisions = DecisionCounts(accumulator.compute(), weight, bias)
+        for x, y in data:
+            decisions.update(x, y)
+
+    compare(f"with NC4: {samples:,} x {dim}, K={classes}", 1.25, products, accumulate_and_decide, rounds=3)
+
+
+def bench_vocabulary():
+    dim, classes = 768, 50_257
+    data = batches(1024 * 12, dim, classes, 1024)
+    accumulator = StatisticsAccumulator(classes, dim)
+    times = [cpu_seconds(lambda x=x, y=y: accumulator.update(x, y)) for x, y in data]
+    worst, median = max(times[1:]), stats.median(times)
+    verdict = "met" if worst <= 0.05 else "MISSED"
+    print(f"one batch of 1024 x 768 at K={classes:,}, without NC4: median {median * 1e3:.1f} ms, worst "
+          f"{worst * 1e3:.1f} ms (first, which allocates: {times[0] * 1e3:.1f} ms)  bound 50 ms  {verdict}")  # fmt: skip
+
+
+def bench_pairs():
+    classes, dim = 10_000, 768
+    torch.manual_seed(0)
+    means = torch.randn(classes, dim, dtype=torch.float64)
+    statistics = ClassStatistics(torch.full((classes,), 5), means, torch.rand(classes, dtype=torch.float64))
+    names = ["cdnv", "distance_mean", "distance_variance", "log_kernel_mean", "log_kernel_variance"]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    metrics.pairwise(statistics, names)
+    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    verdict = "met" if extra <= 300 else "MISSED"
+    print(f"CDNV + distance + log kernels, K={classes:,}, D={dim}: {extra:.0f} MiB extra  bound 300 MiB  {verdict}")
+    compare("  the same, against one Gram matrix of the same size", 2.0, lambda: means @ means.mT,
+            lambda: metrics.pairwise(statistics, names), rounds=3)  # fmt: skip
+
+
+def bench_nc1():
+    classes, dim = 1000, 2048
+    torch.manual_seed(0)
+    means = torch.randn(classes, dim, dtype=torch.float64)
+    root = torch.randn(3000, dim, dtype=torch.float64)
+    within = root.mT @ root
+    statistics = ClassStatistics(torch.full((classes,), 10), means, torch.ones(classes, dtype=torch.float64), within)
+
+    def floor():
+        centred = means - means.mean(0)
+        _, vectors = torch.linalg.eigh(centred @ centred.mT)
+        within @ (centred.mT @ vectors)
+
+    compare(f"NC1 at K={classes}, D={dim}", 1.3, floor, lambda: metrics.nc1(statistics))
+
+
+BENCHMARKS = {
+    "pairs": bench_pairs,  # first: it reads the process's peak memory
+    "statistics": bench_statistics,
+    "decisions": bench_decisions,
+    "vocabulary": bench_vocabulary,
+    "nc1": bench_nc1,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which (default: all)")
+    for name in parser.parse_args().names or BENCHMARKS:
+        BENCHMARKS[name]()

@@ -1,0 +1,30 @@
+"""tightframe: the geometry of class representations. Measure neural collapse, build prototypes, train with them."""
+
+from importlib import import_module
+from typing import Any
+
+from tightframe.version import __version__
+
+_HOME = {
+    "ClassStatistics": "tightframe.statistics",
+    "StatisticsAccumulator": "tightframe.statistics",
+    "DecisionCounts": "tightframe.statistics",
+    "measure": "tightframe.measure",
+    "Monitor": "tightframe.monitor",
+    "Report": "tightframe.report",
+}
+_MODULES = ("datasets", "errors", "metrics", "theory")
+
+__all__ = ["__version__", *_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return import_module(f"tightframe.{name}")
+    raise AttributeError(f"module 'tightframe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,115 @@
+"""Arguments are checked here and nowhere else; every message names what was expected, what came, what to do."""
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import (
+    ClassifierError,
+    DtypeError,
+    EmptyBatchError,
+    LabelError,
+    NonFiniteError,
+    ShapeError,
+)
+
+_INTEGERS = frozenset(
+    {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64}
+)
+LARGEST = 1e140  # sums of squares of larger values could overflow float64
+
+
+def as_rows(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    num_features: int | None = None,
+    class_dim: int = -1,
+    ignore_index: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Features (..., D) and labels (...) as (N, D) floats and (N,) int64, rows labelled `ignore_index` dropped.
+
+    `class_dim` is the dimension that holds the D features: 1 for (N, D, H, W). Half precision becomes float32.
+    Raises DtypeError, ShapeError or EmptyBatchError; labels' range is `require_labels`' business.
+    """
+    if not features.dtype.is_floating_point:
+        raise DtypeError(f"features must be floating point; got {features.dtype}. Convert them with .float().")
+    if labels.dtype not in _INTEGERS:
+        raise DtypeError(f"labels must be integers; got {labels.dtype}.")
+    if features.ndim < 2 or not -features.ndim <= class_dim < features.ndim:
+        raise ShapeError(
+            f"features must have at least two dimensions and one at class_dim={class_dim}; "
+            f"got shape {tuple(features.shape)}."
+        )
+    if class_dim not in (-1, features.ndim - 1):
+        features = features.movedim(class_dim, -1)
+    if num_features is not None and features.shape[-1] != num_features:
+        raise ShapeError(
+            f"features must have {num_features} entries along class_dim={class_dim}; got {features.shape[-1]}."
+        )
+    if labels.shape != features.shape[:-1]:
+        raise ShapeError(
+            f"labels must have the features' shape without class_dim, {tuple(features.shape[:-1])}; "
+            f"got {tuple(labels.shape)}."
+        )
+    if labels.device != features.device:
+        raise ShapeError(f"features are on {features.device} but labels on {labels.device}; move one of them.")
+    if labels.numel() == 0:
+        raise EmptyBatchError(f"the batch has no rows: features have shape {tuple(features.shape)}.")
+    if features.ndim > 2:
+        features, labels = features.reshape(-1, features.shape[-1]), labels.reshape(-1)
+    if labels.dtype is not torch.int64:
+        labels = labels.to(torch.int64)
+    if ignore_index is not None:
+        kept = labels != ignore_index
+        features, labels = features[kept], labels[kept]
+    if features.dtype is not torch.float32 and features.dtype is not torch.float64:
+        features = features.to(torch.float32)
+    return features, labels
+
+
+def require_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise LabelError unless all of (N,) int64 labels lie in [0, num_classes)."""
+    if labels.numel() == 0:
+        return
+    smallest, largest = torch.aminmax(labels)
+    if smallest.item() >= 0 and largest.item() < num_classes:
+        return
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    first = int(wrong[0])
+    rows = int((wrong == first).sum())
+    raise LabelError(
+        f"labels must lie in [0, {num_classes}); got {first} ({rows} {'row' if rows == 1 else 'rows'}). "
+        f"Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}."
+    )
+
+
+def require_finite(rows: Tensor, what: str = "features") -> None:
+    """Raise NonFiniteError unless all of (N, D) rows are finite and small enough to be squared in float64."""
+    if rows.dtype is not torch.float64 and torch.isfinite(rows.sum()):
+        return  # one pass, no mask; a sum can also overflow, so only its finiteness proves something
+    wrong = ~(rows.abs() <= LARGEST)
+    bad = wrong.any(dim=1)
+    if not bad.any():
+        return
+    row = int(bad.nonzero()[0])
+    column = int(wrong[row].nonzero()[0])
+    raise NonFiniteError(
+        f"{what} must be finite and at most {LARGEST:g} in size; row {row} holds {rows[row, column].item()} "
+        f"in column {column} ({int(bad.sum())} of {rows.shape[0]} rows affected)."
+    )
+
+
+def require_classifier(weight: Tensor, bias: Tensor | None, num_classes: int, num_features: int) -> None:
+    """Raise unless weight is a finite (K, D) float tensor and bias None or a finite (K,) one."""
+    if not weight.dtype.is_floating_point:
+        raise DtypeError(f"the classifier's weight must be floating point; got {weight.dtype}.")
+    if weight.shape != (num_classes, num_features):
+        raise ClassifierError(
+            f"the classifier's weight must have shape (classes, features) = ({num_classes}, {num_features}); "
+            f"got {tuple(weight.shape)}."
+        )
+    if bias is not None and bias.shape != (num_classes,):
+        raise ClassifierError(f"the classifier's bias must have shape ({num_classes},); got {tuple(bias.shape)}.")
+    require_finite(weight.detach(), "the classifier's weight")
+    if bias is not None:
+        require_finite(bias.detach().reshape(-1, 1), "the classifier's bias")

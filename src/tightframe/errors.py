@@ -1,0 +1,75 @@
+"""Every error and warning the package raises, in one place.
+
+Each error also derives from the builtin that Python users would catch (`ValueError`, `TypeError`, ...).
+"""
+
+
+class TightframeError(Exception):
+    """Base class of every error raised on purpose by tightframe."""
+
+
+class ShapeError(TightframeError, ValueError):
+    """A tensor has the wrong number of dimensions or the wrong size."""
+
+
+class DtypeError(TightframeError, TypeError):
+    """A tensor has a dtype that the operation can't use without changing its meaning."""
+
+
+class LabelError(TightframeError, ValueError):
+    """A label lies outside [0, num_classes)."""
+
+
+class NonFiniteError(TightframeError, ValueError):
+    """A value is NaN, infinite, or too large for its square to be a float64."""
+
+
+class EmptyBatchError(TightframeError, ValueError):
+    """A batch without a single row."""
+
+
+class EmptyClassError(TightframeError, ValueError):
+    """Fewer than two classes have samples, so no quantity between classes exists."""
+
+
+class ScatterError(TightframeError, ValueError):
+    """The statistics lack the scatter that a metric needs; the message names the option that keeps it."""
+
+
+class MergeError(TightframeError, ValueError):
+    """Two mergeable values don't describe the same classes, features or centres."""
+
+
+class ClassifierError(TightframeError, ValueError):
+    """A classifier doesn't fit the statistics, or no classifier was found in a model."""
+
+
+class DimensionError(TightframeError, ValueError):
+    """A geometry doesn't exist in the dimension asked for."""
+
+
+class StateError(TightframeError, ValueError):
+    """A saved state doesn't fit the object it is loaded into, or a file isn't what it should be."""
+
+
+class LoaderError(TightframeError, RuntimeError):
+    """A data loader gave something that can't be measured, or not the same samples twice."""
+
+
+class DatasetError(TightframeError, LookupError):
+    """A data set is unknown, not found, or its files are damaged."""
+
+
+class MissingExtraError(TightframeError, ImportError):
+    """An optional package is missing; the message says which extra installs it."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(f"{package} is not installed. Run: pip install 'tightframe[{extra}]'")
+
+
+class GeometryWarning(UserWarning):
+    """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
+
+
+class CoverageWarning(UserWarning):
+    """The sample counts make a number mean less than it seems, e.g. classes with one sample."""

@@ -1,0 +1,34 @@
+"""NC5: whether out-of-distribution data are orthogonal to the class means."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tightframe import numerics
+from tightframe.errors import ShapeError
+from tightframe.statistics import ClassStatistics
+
+
+def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
+    """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.
+
+    Args:
+        outside: statistics of the out-of-distribution samples (any labels: all samples are averaged), or their mean (D,).
+    """
+    mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else outside
+    if mean.shape != (statistics.num_features,):
+        raise ShapeError(
+            f"the mean of the out-of-distribution features must have shape ({statistics.num_features},); "
+            f"got {tuple(mean.shape)}."
+        )
+    means = statistics.populated().means
+    return numerics.unit_rows(means) @ numerics.unit_rows(mean.to(means))
+
+
+def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
+    """Mean over classes of |cos(mu_k, mu_out)|, both as they are, not centred.
+
+    Shape: scalar. Range: [0, 1]; 0 = orthogonal. Depends on the origin of the features.
+    Source: Ammar et al. 2024 (NECO), NC5.
+    """
+    return ood_cosines(statistics, outside).abs().mean()

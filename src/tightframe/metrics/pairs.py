@@ -1,0 +1,248 @@
+"""All pairwise measures of the class means from one tiled Gram matrix over the upper triangle.
+
+Values of a pair are reduced as their tile is produced: memory is O(tile^2), never O(K^2). With a graph to keep, tiles
+are recomputed in the backward pass instead of stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from tightframe.numerics import angle, norms
+from tightframe.statistics import ClassStatistics
+
+TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
+_NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
+_BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
+
+
+class Tile:
+    """The pairs (i, j) of two blocks of centred class means; what a kernel may read. All values are flat vectors.
+
+    Attributes:
+        classes: K, the number of classes with samples.
+    """
+
+    def __init__(self, left: Tensor, right: Tensor, left_var: Tensor, right_var: Tensor, diagonal: bool, classes: int):
+        self.classes = classes
+        self._left, self._right, self._variances = left, right, (left_var, right_var)
+        self._upper: tuple[Tensor, Tensor] | None = None
+        if diagonal:
+            i, j = torch.triu_indices(len(left), len(right), 1, device=left.device)
+            self._upper = i, j
+        self._gram = self._pick(left @ right.mT)
+        self._squares = norms(left).square(), norms(right).square()
+
+    def _pick(self, grid: Tensor) -> Tensor:
+        return grid.flatten() if self._upper is None else grid[self._upper]
+
+    def _pairwise(self, left: Tensor, right: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        if self._upper is None:
+            return combine(left[:, None], right[None, :]).flatten()
+        return combine(left[self._upper[0]], right[self._upper[1]])
+
+    @cached_property
+    def variance_sum(self) -> Tensor:
+        """Sum of the two classes' variances."""
+        return self._pairwise(*self._variances, torch.add)
+
+    @cached_property
+    def squared_distance(self) -> Tensor:
+        """|mu_i - mu_j|^2."""
+        total = self._pairwise(*self._squares, torch.add)
+        return self._mend(total - 2 * self._gram, total, self._left, self._right)
+
+    @cached_property
+    def cosine(self) -> Tensor:
+        """Cosine between the centred means."""
+        left, right = self._squares
+        return self._gram * self._pairwise(left.rsqrt(), right.rsqrt(), torch.mul)
+
+    @cached_property
+    def squared_chord(self) -> Tensor:
+        """|u_i - u_j|^2 of the unit vectors along the centred means."""
+        left, right = self._squares
+        two = torch.full((), 2.0, dtype=left.dtype, device=left.device)
+        return self._mend(
+            2 - 2 * self.cosine, two, self._left * left.rsqrt()[:, None], self._right * right.rsqrt()[:, None]
+        )
+
+    def _mend(self, values: Tensor, scale: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Recompute the squared distances that the Gram form cancels away."""
+        near = (values.detach() < _NEAR * scale).nonzero().flatten()
+        if len(near) == 0:
+            return values
+        width = len(right)
+        i, j = (near // width, near % width) if self._upper is None else (self._upper[0][near], self._upper[1][near])
+        block = max(1, _BLOCK_ENTRIES // left.shape[1])
+        exact = [(left[a] - right[b]).square().sum(1) for a, b in zip(i.split(block), j.split(block), strict=True)]
+        return values.index_put((near,), torch.cat(exact))
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations of the values of all pairs; variance is over the population."""
+
+    count: Tensor
+    mean: Tensor
+    deviations: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> Moments:
+        mean = values.mean()
+        return cls(values.new_full((), values.numel()), mean, (values - mean).square().sum())
+
+    def merge(self, other: Moments) -> Moments:
+        count = self.count + other.count
+        gap = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + gap * (other.count / count),
+            self.deviations + other.deviations + gap.square() * (self.count * other.count / count),
+        )
+
+    def standard_deviation(self, ddof: int) -> Tensor:
+        """Square root of deviations / (count - ddof); its gradient is zero, not NaN, where all values are equal."""
+        flat = self.deviations == 0
+        root = torch.where(flat, 1.0, self.deviations).sqrt()
+        free = self.count - ddof
+        return torch.where(free > 0, torch.where(flat, 0.0, root) / free.clamp(min=1).sqrt(), math.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.deviations / self.count
+
+    @property
+    def cv(self) -> Tensor:
+        """Population standard deviation over the absolute mean."""
+        return self.standard_deviation(0) / self.mean.abs()
+
+
+class LogMoments(NamedTuple):
+    """Moments of values given by their logarithms, in units of exp(scale): no overflow, whatever the power."""
+
+    scale: Tensor
+    moments: Moments
+
+    @classmethod
+    def of(cls, values: Tensor) -> LogMoments:
+        scale = values.detach().amax()
+        return cls(scale, Moments.of((values - scale).exp()))
+
+    def merge(self, other: LogMoments) -> LogMoments:
+        scale = torch.maximum(self.scale, other.scale)
+        return LogMoments(scale, self._in(scale).merge(other._in(scale)))
+
+    def _in(self, scale: Tensor) -> Moments:
+        factor = (self.scale - scale).exp()
+        count, mean, deviations = self.moments
+        return Moments(count, mean * factor, deviations * factor.square())
+
+    @property
+    def log_mean(self) -> Tensor:
+        return self.scale + self.moments.mean.log()
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean itself, which may overflow to infinity where its logarithm doesn't."""
+        return self.log_mean.exp()
+
+    @property
+    def cv(self) -> Tensor:
+        """Population standard deviation over the mean."""
+        return self.moments.cv
+
+
+class Smallest(NamedTuple):
+    """The smallest value of all pairs; for squared chords of unit vectors, also as an angle."""
+
+    value: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> Smallest:
+        return cls(values.amin())
+
+    def merge(self, other: Smallest) -> Smallest:
+        return Smallest(torch.minimum(self.value, other.value))
+
+    @property
+    def degrees(self) -> Tensor:
+        """The angle, in degrees, between unit vectors whose squared distance is the value."""
+        return torch.rad2deg(angle(self.value))
+
+
+Reduction = Moments | LogMoments | Smallest
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A function of a pair of classes and how its values are reduced over all pairs."""
+
+    value: Callable[[Tile], Tensor]
+    reduction: type[Moments] | type[LogMoments] | type[Smallest] = Moments
+
+
+def cdnv_kernel(distance_exponent: float) -> Kernel:
+    """(v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent)."""
+    return Kernel(lambda tile: tile.variance_sum / (2 * tile.squared_distance ** (distance_exponent / 2)))
+
+
+def riesz_kernel(exponent: float) -> Kernel:
+    """Logarithm of |u_i - u_j|^-exponent."""
+    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments)
+
+
+COSINE = Kernel(lambda tile: tile.cosine)
+ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs())
+DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt())
+LOG = Kernel(lambda tile: tile.squared_chord.log() / -2)
+NEAREST = Kernel(lambda tile: tile.squared_chord, Smallest)
+
+
+def reduce_pairs(
+    statistics: ClassStatistics, kernels: Mapping[str, Kernel], tile_size: int = TILE_SIZE
+) -> dict[str, Reduction]:
+    """Reduce each kernel over all pairs i < j of classes with samples, from one Gram matrix.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    """
+    statistics = statistics.populated()
+    return reduce_vectors(statistics.centred_means(), statistics.variances, kernels, tile_size)
+
+
+def moments(statistics: ClassStatistics, kernel: Kernel, tile_size: int = TILE_SIZE) -> Moments:
+    """`reduce_pairs` for one kernel that is reduced to moments."""
+    result = reduce_pairs(statistics, {"only": kernel}, tile_size)["only"]
+    assert isinstance(result, Moments)
+    return result
+
+
+def reduce_vectors(
+    vectors: Tensor, variances: Tensor, kernels: Mapping[str, Kernel], tile_size: int = TILE_SIZE
+) -> dict[str, Reduction]:
+    """`reduce_pairs` for any (K, D) vectors with (K,) variances."""
+    tracked = torch.is_grad_enabled() and (vectors.requires_grad or variances.requires_grad)
+    classes = len(vectors)
+
+    def tile(left: Tensor, right: Tensor, left_var: Tensor, right_var: Tensor, diagonal: bool) -> list[Reduction]:
+        pairs = Tile(left, right, left_var, right_var, diagonal, classes)
+        return [kernel.reduction.of(kernel.value(pairs)) for kernel in kernels.values()]
+
+    total: list[Reduction] | None = None
+    for start in range(0, classes, tile_size):
+        for other in range(start, classes, tile_size):
+            if other == start and classes - start == 1:
+                continue  # a last tile of one class has no pairs of its own
+            rows, columns = slice(start, start + tile_size), slice(other, other + tile_size)
+            arguments = vectors[rows], vectors[columns], variances[rows], variances[columns], start == other
+            part = checkpoint(tile, *arguments, use_reentrant=False) if tracked else tile(*arguments)
+            total = part if total is None else [a.merge(b) for a, b in zip(total, part, strict=True)]
+    assert total is not None
+    return dict(zip(kernels, total, strict=True))

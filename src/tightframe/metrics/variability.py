@@ -1,0 +1,247 @@
+"""NC1: how far the samples of a class scatter about its mean, compared with the distances between means."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from tightframe import numerics
+from tightframe.errors import GeometryWarning
+from tightframe.metrics.pairs import TILE_SIZE, cdnv_kernel, moments
+from tightframe.statistics import ClassStatistics
+
+# ---------------------------------------------------------------------- scatter in the between-class metric
+
+
+def nc1(statistics: ClassStatistics) -> Tensor:
+    """Within-class scatter seen in the between-class metric, tr(S_W S_B^+) / K.
+
+    S_W pools samples (1/N); S_B weighs classes equally about the mean of class means; K counts classes with samples.
+    Where class means coincide the true rank is used and a GeometryWarning names the classes.
+
+    Shape: scalar. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common scale.
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
+    Source: Papyan, Han & Donoho 2020, NC1.
+    """
+    statistics = statistics.populated()
+    within = statistics.require_within("nc1") / statistics.num_samples
+    return _in_between_metric(statistics, within, _spanning_rows(statistics))
+
+
+def nc1_undivided(statistics: ClassStatistics) -> Tensor:
+    """tr(S_W S_B^+), not divided by K; otherwise as `nc1`.
+
+    Source: the notebook of Papyan et al. 2020; Han, Papyan & Donoho 2022.
+    """
+    return nc1(statistics) * statistics.present.sum()
+
+
+def nc1_sample_centred(statistics: ClassStatistics) -> Tensor:
+    """`nc1` with S_B taken about the mean of all samples; equal where classes are balanced.
+
+    Source: Zhu et al. 2021; Zhou et al. 2022; Yaras et al. 2022; Markou et al. 2024.
+    """
+    statistics = statistics.populated()
+    within = statistics.require_within("nc1_sample_centred") / statistics.num_samples
+    centred = statistics.centred_means("sample")
+    return _in_between_metric(statistics, within, numerics.contrasts(centred, statistics.counts))
+
+
+def nc1_discriminant(statistics: ClassStatistics) -> Tensor:
+    """`nc1` with S_B weighted by class size, so that S_W + S_B is the covariance of all samples.
+
+    Source: the convention of linear discriminant analysis.
+    """
+    statistics = statistics.populated()
+    within = statistics.require_within("nc1_discriminant") / statistics.num_samples
+    root = statistics.class_weights("sample").sqrt()
+    rows = numerics.contrasts(root[:, None] * statistics.centred_means("sample"), root)
+    return _in_between_metric(statistics, within, rows) / statistics.num_classes
+
+
+def nc1_class_balanced(statistics: ClassStatistics) -> Tensor:
+    """`nc1` with S_W averaged over classes instead of samples. Needs statistics with per_class=True."""
+    statistics = statistics.populated()
+    return _in_between_metric(statistics, statistics.within_covariance("class"), _spanning_rows(statistics))
+
+
+def nc1_per_class(statistics: ClassStatistics) -> Tensor:
+    """tr(S_k S_B^+) / K with each class's own covariance S_k, shape (K present,); needs per_class=True.
+
+    Its mean is `nc1_class_balanced`; its mean weighted by counts is `nc1`.
+    """
+    statistics = statistics.populated()
+    scatter = statistics.require_class_within("nc1_per_class")
+    inverse, _ = _pinv(statistics, _spanning_rows(statistics))
+    traces = torch.stack([((each @ inverse) * inverse).sum() for each in scatter])
+    return traces / statistics.counts
+
+
+def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
+    """Share of tr(S_W) that lies in the span of the centred class means, in [0, 1].
+
+    NC1 sees this share only: where it is small, a small NC1 can hide a large spread. NaN where tr(S_W) is 0.
+    """
+    statistics = statistics.populated()
+    within = statistics.require_within("within_in_mean_span")
+    rows = _spanning_rows(statistics)
+    inverse, _ = _pinv(statistics, rows)
+    return ((within @ inverse) * rows.mT).sum() / within.trace()
+
+
+def _in_between_metric(statistics: ClassStatistics, within: Tensor, rows: Tensor) -> Tensor:
+    """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
+    inverse, _ = _pinv(statistics, rows)
+    return ((within @ inverse) * inverse).sum()
+
+
+def _spanning_rows(statistics: ClassStatistics) -> Tensor:
+    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
+    return numerics.contrasts(statistics.centred_means())
+
+
+# ---------------------------------------------------------------------- traces
+
+
+def within_trace(statistics: ClassStatistics) -> Tensor:
+    """tr(S_W), the mean squared distance of a sample to its class mean, in squared feature units."""
+    statistics = statistics.populated()
+    return statistics.spread.sum() / statistics.num_samples
+
+
+def between_trace(statistics: ClassStatistics) -> Tensor:
+    """tr(S_B), the mean squared distance of a class mean to the mean of class means, in squared feature units."""
+    return statistics.populated().centred_means().square().sum(1).mean()
+
+
+def trace_ratio(statistics: ClassStatistics) -> Tensor:
+    """tr(S_W) / tr(S_B), classes weighted equally in S_B. Range: [0, inf); 0 = collapsed.
+
+    Source: Tirer, Huang & Niles-Weed 2023; Rangamani et al. 2023.
+    """
+    return within_trace(statistics) / between_trace(statistics)
+
+
+def trace_share(statistics: ClassStatistics) -> Tensor:
+    """tr(S_W) / tr(S_T), with S_T the covariance of all samples. Range: [0, 1]; 0 = collapsed.
+
+    Source: the variant used with recursive feature machines (Beaglehole et al. 2024).
+    """
+    statistics = statistics.populated()
+    within = within_trace(statistics)
+    squares = statistics.centred_means("sample").square().sum(1)
+    return within / (within + statistics.class_weights("sample") @ squares)
+
+
+# ---------------------------------------------------------------------- pairs of classes
+
+
+def cdnv(statistics: ClassStatistics, distance_exponent: float = 2.0, *, tile_size: int = TILE_SIZE) -> Tensor:
+    """Class-distance normalised variance, mean over pairs of (v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent).
+
+    v_k is the mean squared distance to the class mean (ddof 0). Shape: scalar. Range: [0, inf); 0 = collapsed;
+    unitless for the exponent 2. Infinite where two means coincide.
+    Source: Galanti, György & Hutter 2022; exponent 4 in Wu & Papyan 2024.
+    """
+    return moments(statistics, cdnv_kernel(distance_exponent), tile_size).mean
+
+
+def cdnv_dist4(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
+    """`cdnv` with the distance to the fourth power: in inverse squared feature units. Source: Wu & Papyan 2024."""
+    return cdnv(statistics, 4.0, tile_size=tile_size)
+
+
+def cdnv_grid(statistics: ClassStatistics, distance_exponent: float = 2.0) -> Tensor:
+    """The (K, K) values of every pair of classes with samples, NaN on the diagonal."""
+    statistics = statistics.populated()
+    return torch.cat([_cdnv_row(statistics, k, distance_exponent) for k in range(statistics.num_classes)])
+
+
+def cdnv_per_class(statistics: ClassStatistics, distance_exponent: float = 2.0) -> Tensor:
+    """(K present,) mean of a class's values with every other class."""
+    statistics = statistics.populated()
+    rows = (_cdnv_row(statistics, k, distance_exponent) for k in range(statistics.num_classes))
+    return torch.cat([row.nansum(1) for row in rows]) / (statistics.num_classes - 1)
+
+
+def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float) -> Tensor:
+    variances = statistics.variances
+    distances = numerics.norms(statistics.means - statistics.means[row])
+    values = (variances + variances[row]) / (2 * distances**distance_exponent)
+    own = torch.arange(len(values), device=values.device) == row
+    return torch.where(own, torch.nan, values)[None]
+
+
+def directional_cdnv(statistics: ClassStatistics) -> Tensor:
+    """`cdnv` with each class's variance along the line between the two means only; needs per_class=True.
+
+    Range: [0, inf); 0 = collapsed; at most `cdnv`. Source: Luthra & Galanti 2026.
+    """
+    statistics = statistics.populated()
+    scatter = statistics.require_class_within("directional_cdnv")
+    total = statistics.means.new_zeros(())
+    for row, covariance in enumerate(scatter / statistics.counts[:, None, None]):
+        others = torch.arange(statistics.num_classes, device=total.device) != row
+        gaps = statistics.means[others] - statistics.means[row]
+        total = total + (((gaps @ covariance) * gaps).sum(1) / gaps.square().sum(1).square()).sum() / 2
+    return total / (statistics.num_classes * (statistics.num_classes - 1) / 2)
+
+
+# ---------------------------------------------------------------------- variability collapse index
+
+
+def vci(statistics: ClassStatistics) -> Tensor:
+    """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
+
+    Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features.
+    Gradients are first-order only. Source: Xu & Liu 2023.
+    """
+    statistics = statistics.populated()
+    rows = _spanning_rows(statistics) / statistics.num_classes**0.5
+    total = statistics.require_within("vci") / statistics.num_samples + rows.mT @ rows
+    _, rank = _pinv(statistics, rows.detach())
+    values, vectors = torch.linalg.eigh(total.detach())
+    kept = values > numerics.rank_tolerance(total) * values[-1]
+    solution = (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ rows.detach().mT)
+    # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
+    explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
+    return 1 - explained / rank
+
+
+# ---------------------------------------------------------------------- degenerate geometry
+
+
+def coincident_classes(statistics: ClassStatistics) -> list[list[int]]:
+    """Groups of labels whose class means are equal up to float64 rounding; empty if all are distinct."""
+    statistics = statistics.populated()
+    centred = statistics.centred_means().detach()
+    tolerance = numerics.rank_tolerance(centred) * float(numerics.norms(centred).max())
+    probe = torch.linspace(1, 2, centred.shape[1], dtype=centred.dtype, device=centred.device).sin()
+    order = (centred @ probe).argsort()  # equal means are neighbours along any direction
+    equal = numerics.norms(centred[order[1:]] - centred[order[:-1]]) <= tolerance
+    assert statistics.class_ids is not None
+    labels = statistics.class_ids[order].tolist()
+    groups: list[list[int]] = []
+    for position, joined in enumerate(equal.tolist(), start=1):
+        if joined and position > 1 and equal[position - 2]:
+            groups[-1].append(labels[position])
+        elif joined:
+            groups.append([labels[position - 1], labels[position]])
+    return [sorted(group) for group in groups]
+
+
+def _pinv(statistics: ClassStatistics, rows: Tensor) -> tuple[Tensor, int]:
+    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient."""
+    inverse, rank = numerics.pinv(rows)
+    if rank < min(rows.shape):
+        groups = coincident_classes(statistics)
+        names = "; ".join(", ".join(map(str, group)) for group in groups)
+        warnings.warn(
+            f"the centred class means span {rank} dimensions where {min(rows.shape)} are possible"
+            + (f": the means of these classes coincide: {names}." if groups else "."),
+            GeometryWarning,
+            stacklevel=4,
+        )
+    return inverse, rank

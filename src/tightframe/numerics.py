@@ -1,0 +1,115 @@
+"""The arithmetic everything else stands on: precision, norms and pseudo-inverses that are right near collapse."""
+
+import math
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def float64_device(device: torch.device | str | None) -> torch.device:
+    """The device that holds float64 state for data on `device`: itself, or the CPU where float64 is missing."""
+    device = torch.device(device if device is not None else "cpu")
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+class full_precision:  # noqa: N801  (a context manager, named like torch.no_grad)
+    """Context in which float32 products are float32 products and no graph is recorded.
+
+    Switches off autocast, TF32 and bfloat16 matrix products and gradients; restores all of it on leaving.
+    """
+
+    def __init__(self, device_type: str):
+        self._device_type = device_type
+
+    def __enter__(self) -> None:
+        self._grad = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        self._autocast = None
+        if torch.is_autocast_enabled(self._device_type):
+            self._autocast = torch.autocast(self._device_type, enabled=False)
+            self._autocast.__enter__()
+        self._backend = torch.backends.cuda if self._device_type == "cuda" else torch.backends.mkldnn
+        self._precision = self._backend.matmul.fp32_precision
+        if self._precision in ("tf32", "bf16"):
+            self._backend.matmul.fp32_precision = "ieee"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._precision in ("tf32", "bf16"):
+            self._backend.matmul.fp32_precision = self._precision
+        if self._autocast is not None:
+            self._autocast.__exit__(kind, error, trace)
+        torch._C._set_grad_enabled(self._grad)
+
+
+def norms(rows: Tensor) -> Tensor:
+    """Euclidean length of every row, (K, D) -> (K,); its gradient at a zero row is zero, not NaN."""
+    return torch.linalg.vector_norm(rows, dim=-1)
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows divided by their lengths; a zero row has no direction and becomes NaN."""
+    return rows / norms(rows).unsqueeze(-1)
+
+
+def standard_deviation(values: Tensor, ddof: int) -> Tensor:
+    """Standard deviation of a vector with N - ddof in the denominator.
+
+    Its gradient is finite where all values are equal. NaN when fewer than ddof + 1 values are given.
+    """
+    if values.numel() <= ddof:
+        return values.new_full((), math.nan)
+    return torch.linalg.vector_norm(values - values.mean()) / math.sqrt(values.numel() - ddof)
+
+
+def contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Orthonormal contrasts of K rows that satisfy weights @ rows = 0, (K, D) -> (K-1, D).
+
+    The rows without their known null direction (default: equal weights, as centring leaves it): Gram matrix, singular
+    values and row space are kept. A Householder reflection sends the weights to the first axis, whose row is dropped.
+    """
+    return _reflect(rows, weights)[1:]
+
+
+def from_contrasts(rows: Tensor) -> Tensor:
+    """The inverse of `contrasts` for equal weights, (K-1, D) -> (K, D)."""
+    return _reflect(torch.cat([rows.new_zeros(1, rows.shape[1]), rows]), None)
+
+
+def _reflect(rows: Tensor, weights: Tensor | None) -> Tensor:
+    axis = rows.new_ones(rows.shape[0]) if weights is None else weights.to(rows)
+    axis = axis / torch.linalg.vector_norm(axis)
+    axis[0] += 1
+    return rows - torch.outer(axis, axis @ rows) * (2 / (axis @ axis))
+
+
+def rank_tolerance(matrix: Tensor) -> float:
+    """Singular values at or below this share of the largest are rounding: max(rows, columns) * machine epsilon."""
+    return max(matrix.shape) * EPS
+
+
+def pinv(matrix: Tensor) -> tuple[Tensor, int]:
+    """Moore-Penrose inverse at the true rank, (M, N) -> (N, M), and that rank; differentiable everywhere.
+
+    A QR factorisation does when the matrix has provably full rank (its condition number is never squared);
+    otherwise the singular values are cut at `rank_tolerance`.
+    """
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    q, r = torch.linalg.qr(tall)
+    inverse = torch.linalg.solve_triangular(r, q.mT, upper=True)
+    # |inverse|_F >= 1 / smallest singular value and |matrix|_F >= the largest, so this product bounds the condition
+    condition = float(torch.linalg.matrix_norm(inverse.detach()) * torch.linalg.matrix_norm(matrix.detach()))
+    if math.isfinite(condition) and condition * rank_tolerance(matrix) < 1:
+        return (inverse if tall is matrix else inverse.mT), tall.shape[1]
+    tolerance = rank_tolerance(matrix)
+    rank = int(torch.linalg.matrix_rank(matrix.detach(), rtol=tolerance))
+    return torch.linalg.pinv(matrix, rtol=tolerance), rank
+
+
+def angle(squared_chord: Tensor) -> Tensor:
+    """Angle in radians between unit vectors from the square of their distance; exact for tiny angles."""
+    return 2 * torch.atan2(squared_chord.sqrt(), (4 - squared_chord).sqrt())

@@ -1,0 +1,7 @@
+"""Data as mergeable values: the moments of every class, and the decisions that need the samples themselves."""
+
+from tightframe.statistics.accumulator import StatisticsAccumulator
+from tightframe.statistics.class_statistics import ClassStatistics, Weighting
+from tightframe.statistics.decisions import DecisionCounts
+
+__all__ = ["ClassStatistics", "DecisionCounts", "StatisticsAccumulator", "Weighting"]

@@ -1,0 +1,412 @@
+"""`ClassStatistics`: everything the moments of a labelled data set say, as one frozen, mergeable value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tightframe import checks
+from tightframe.errors import EmptyClassError, MergeError, ScatterError, ShapeError, StateError
+from tightframe.numerics import float64_device
+
+Weighting = Literal["class", "sample"]
+"""How classes are weighted in a mean over them: equally, or by their number of samples."""
+
+_FORMAT = "tightframe.ClassStatistics/1"
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """Counts, means and scatter of K classes of D-dimensional features; float64 throughout.
+
+    `merge` is exact and associative up to rounding, `empty` is its identity and `subtract` its inverse.
+    Classes without samples are absent: their means are NaN and no metric counts them.
+
+    Attributes:
+        counts: (K,) int64, samples of each class.
+        means: (K, D), mean feature of each class; NaN where the count is zero.
+        spread: (K,), sum of squared distances to the class mean.
+        within: (D, D) sum over all samples of (x - mean)(x - mean)^T, or None where it was not kept.
+        class_within: (K, D, D), the same sum for each class alone, or None where it was not kept.
+        class_ids: (K,) int64, the label of each row; 0..K-1 unless the value comes from `select`.
+        num_labels: number of labels that the original data could have.
+        recentred: whether spread and scatter are about given centres (`about`) instead of the class means.
+    """
+
+    counts: Tensor
+    means: Tensor
+    spread: Tensor
+    within: Tensor | None = None
+    class_within: Tensor | None = None
+    class_ids: Tensor | None = None
+    num_labels: int | None = None
+    recentred: bool = False
+
+    def __post_init__(self) -> None:
+        if self.class_ids is None:
+            object.__setattr__(self, "class_ids", torch.arange(len(self.counts), device=self.counts.device))
+        if self.num_labels is None:
+            object.__setattr__(self, "num_labels", len(self.counts))
+        classes, dim = self.means.shape if self.means.ndim == 2 else (-1, -1)
+        expected = {
+            "counts": (classes,),
+            "means": (classes, dim),
+            "spread": (classes,),
+            "within": (dim, dim),
+            "class_within": (classes, dim, dim),
+            "class_ids": (classes,),
+        }
+        for name, shape in expected.items():
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ShapeError(f"{name} must have shape {shape}; got {tuple(tensor.shape)}.")
+
+    # ------------------------------------------------------------------ making one
+
+    @classmethod
+    def from_features(
+        cls,
+        features: Tensor,
+        labels: Tensor,
+        num_classes: int,
+        *,
+        covariance: bool = True,
+        per_class: bool = False,
+        class_dim: int = -1,
+        ignore_index: int | None = None,
+    ) -> ClassStatistics:
+        """Statistics of features held in memory, in two float64 passes that keep the autograd graph.
+
+        Args:
+            features: (..., D), any float dtype; with `class_dim` naming another dimension, e.g. 1 for (N, D, H, W).
+            labels: the features' shape without `class_dim`, any integer dtype, values in [0, num_classes).
+            covariance: keep the pooled (D, D) scatter; without it memory is O(K D).
+            per_class: keep a (D, D) scatter for every class too.
+            ignore_index: a label whose rows are dropped.
+
+        Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError.
+        """
+        rows, labels = checks.as_rows(features, labels, class_dim=class_dim, ignore_index=ignore_index)
+        checks.require_labels(labels, num_classes)
+        checks.require_finite(rows.detach())
+        home = float64_device(rows.device)
+        rows, labels = rows.to(home, torch.float64), labels.to(home)
+        dim = rows.shape[1]
+        counts = torch.bincount(labels, minlength=num_classes)
+        origin = rows[:1].detach() if len(rows) else rows.new_zeros(1, dim)  # far origins would cost digits
+        shifted = rows - origin
+        sums = shifted.new_zeros(num_classes, dim).index_add(0, labels, shifted)
+        offsets = sums / counts[:, None]
+        deviations = shifted - offsets[labels]
+        spread = deviations.new_zeros(num_classes).index_add(0, labels, deviations.square().sum(1))
+        within = class_within = None
+        if per_class:
+            members = [deviations[labels == k] for k in range(num_classes)]
+            class_within = torch.stack([member.mT @ member for member in members])
+        if covariance:
+            within = deviations.mT @ deviations
+        return cls(counts, origin + offsets, spread, within, class_within)
+
+    @classmethod
+    def empty(
+        cls,
+        num_classes: int,
+        num_features: int,
+        *,
+        covariance: bool = True,
+        per_class: bool = False,
+        device: torch.device | str | None = None,
+    ) -> ClassStatistics:
+        """The statistics of no samples: the identity of `merge`."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=float64_device(device))
+
+        return cls(
+            zeros(num_classes).long(),
+            zeros(num_classes, num_features) * float("nan"),
+            zeros(num_classes),
+            zeros(num_features, num_features) if covariance else None,
+            zeros(num_classes, num_features, num_features) if per_class else None,
+        )
+
+    # ------------------------------------------------------------------ reading it
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of rows, empty classes included."""
+        return self.means.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """D, the dimension of the features."""
+        return self.means.shape[1]
+
+    @property
+    def num_samples(self) -> Tensor:
+        """0-d int64, samples over all classes."""
+        return self.counts.sum()
+
+    @property
+    def present(self) -> Tensor:
+        """(K,) bool, which classes have samples."""
+        return self.counts > 0
+
+    @property
+    def variances(self) -> Tensor:
+        """(K,), mean squared distance to the class mean, E|x - mean|^2 (ddof 0); NaN for empty classes."""
+        return self.spread / self.counts
+
+    def coverage(self, thresholds: Sequence[int] = (1, 2, 10, 50)) -> dict[int, int]:
+        """How many classes have at least so many samples: {threshold: classes}."""
+        return {threshold: int((self.counts >= threshold).sum()) for threshold in thresholds}
+
+    def class_weights(self, by: Weighting) -> Tensor:
+        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts."""
+        mass = self.present if by == "class" else self.counts
+        return mass.to(torch.float64) / mass.sum()
+
+    def global_mean(self, by: Weighting = "class") -> Tensor:
+        """(D,), the mean of the class means (`by="class"`) or of all samples (`by="sample"`)."""
+        weights = self.class_weights(by)[self.present]
+        return weights @ self.means[self.present]
+
+    def within_covariance(self, by: Weighting = "sample") -> Tensor:
+        """(D, D), covariance about the class means, pooled over samples or averaged over classes.
+
+        Raises ScatterError where the scatter it needs was not kept.
+        """
+        if by == "sample":
+            return self.require_within("the within-class covariance") / self.num_samples
+        scatter = self.require_class_within("the class-balanced within-class covariance")
+        weights = self.class_weights("class") / self.counts
+        return torch.einsum("k,kij->ij", weights[self.present], scatter[self.present])
+
+    def between_covariance(self, by: Weighting = "class", centre: Weighting | None = None) -> Tensor:
+        """(D, D), covariance of the class means about the global mean; `centre` (default `by`) picks that mean."""
+        centred = self.centred_means(centre or by)
+        weights = self.class_weights(by)[self.present]
+        return centred.mT @ (weights[:, None] * centred)
+
+    def total_covariance(self, by: Weighting = "sample") -> Tensor:
+        """(D, D), within plus between under one weighting: with "sample", the covariance of all samples."""
+        return self.within_covariance(by) + self.between_covariance(by)
+
+    def centred_means(self, by: Weighting = "class") -> Tensor:
+        """(K present, D), means of the classes that have samples, minus the global mean."""
+        # About one class mean first: with means far from the origin the global mean itself is inexact.
+        means = self.means[self.present]
+        near = means - means[:1].detach()
+        return near - self.class_weights(by)[self.present] @ near
+
+    def require_within(self, what: str) -> Tensor:
+        """The pooled scatter (D, D), or ScatterError saying how to keep it."""
+        if self.within is not None:
+            return self.within
+        if self.class_within is not None:
+            return self.class_within.sum(0)
+        raise ScatterError(
+            f"{what} needs the within-class scatter, which these statistics lack. Accumulate with "
+            "covariance=True, or, for a subset of the classes, with per_class=True."
+        )
+
+    def require_class_within(self, what: str) -> Tensor:
+        """The scatter of each class (K, D, D), or ScatterError saying how to keep it."""
+        if self.class_within is None:
+            raise ScatterError(
+                f"{what} needs the scatter of each class, which these statistics lack. "
+                "Accumulate with per_class=True."
+            )
+        return self.class_within
+
+    # ------------------------------------------------------------------ new values from it
+
+    def populated(self) -> ClassStatistics:
+        """Only the classes with samples; raises EmptyClassError where there are fewer than two."""
+        present = self.present
+        number = int(present.sum())
+        if number < 2:
+            raise EmptyClassError(
+                f"at least two classes must have samples; {number} of {self.num_classes} "
+                f"{'has' if number == 1 else 'have'}."
+            )
+        return self if number == self.num_classes else self.select(present.nonzero().flatten())
+
+    def select(
+        self,
+        classes: Tensor | Sequence[int] | None = None,
+        *,
+        min_count: int | None = None,
+        max_count: int | None = None,
+    ) -> ClassStatistics:
+        """The statistics of some classes, by label and by number of samples (bounds included).
+
+        The pooled scatter serves a subset only if all classes with samples are in it; otherwise it is summed from
+        the per-class scatter, or None without that.
+
+        Raises: LabelError for a class that is not there.
+        """
+        rows = torch.arange(self.num_classes, device=self.counts.device)
+        if classes is not None:
+            wanted = torch.as_tensor(classes, device=self.counts.device)
+            position = torch.full((int(self.num_labels or 0),), -1, device=self.counts.device)
+            position[self._ids] = rows
+            checks.require_labels(wanted, len(position))
+            rows = position[wanted]
+            if (rows < 0).any():
+                missing = wanted[rows < 0]
+                raise checks.LabelError(f"class {int(missing[0])} was left out by an earlier selection.")
+        if min_count is not None:
+            rows = rows[self.counts[rows] >= min_count]
+        if max_count is not None:
+            rows = rows[self.counts[rows] <= max_count]
+        complete = int(self.counts[rows].sum()) == int(self.num_samples)
+        return replace(
+            self,
+            counts=self.counts[rows],
+            means=self.means[rows],
+            spread=self.spread[rows],
+            within=self.within if complete else None,
+            class_within=None if self.class_within is None else self.class_within[rows],
+            class_ids=self._ids[rows],
+        )
+
+    def merge(self, other: ClassStatistics) -> ClassStatistics:
+        """The statistics of both sets of samples together; exact, in any order and grouping.
+
+        Raises: MergeError if the two describe different classes, features or kinds of scatter.
+        """
+        self._require_same_kind(other)
+        return self._combine(other, 1)
+
+    def subtract(self, other: ClassStatistics) -> ClassStatistics:
+        """What is left when the samples of `other`, all of which are in `self`, are taken away.
+
+        Raises: MergeError also if `other` has more samples of a class than `self`.
+        """
+        self._require_same_kind(other)
+        short = other.counts > self.counts
+        if short.any():
+            row = int(short.nonzero()[0])
+            raise MergeError(
+                f"can't take {int(other.counts[row])} samples of class {int(self._ids[row])} away "
+                f"from {int(self.counts[row])}."
+            )
+        return self._combine(other, -1)
+
+    def about(self, centres: Tensor) -> ClassStatistics:
+        """The same samples seen from other centres: means become `centres`, spread and scatter are about them.
+
+        With the training means as centres of test statistics, variability metrics measure whether test features
+        collapse to the *training* means (strong test collapse, Hui et al. 2022). The result can't be merged.
+
+        Args:
+            centres: (K, D) or (D,).
+        """
+        centres = centres.to(self.means).expand_as(self.means)
+        shift = torch.where(self.present[:, None], self.means - centres, 0.0)
+        weighted = self.counts[:, None] * shift
+        within, class_within = self.within, self.class_within
+        return replace(
+            self,
+            means=torch.where(self.present[:, None], centres, float("nan")),
+            spread=self.spread + (weighted * shift).sum(1),
+            within=None if within is None else within + weighted.mT @ shift,
+            class_within=None if class_within is None else class_within + weighted[:, :, None] * shift[:, None, :],
+            recentred=True,
+        )
+
+    def to(self, device: torch.device | str) -> ClassStatistics:
+        """The same value on another device (on the CPU where that device lacks float64)."""
+        home = float64_device(device)
+        return replace(self, **{name: tensor.to(home) for name, tensor in self._tensors().items()})
+
+    def detach(self) -> ClassStatistics:
+        """The same value without its autograd graph."""
+        return replace(self, **{name: tensor.detach() for name, tensor in self._tensors().items()})
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the value to a safetensors file."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
+        metadata = {
+            "format": _FORMAT,
+            "num_labels": str(self.num_labels),
+            "recentred": str(int(self.recentred)),
+        }
+        save_file(tensors, os.fspath(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClassStatistics:
+        """Read a value that `save` wrote. Raises StateError for any other file."""
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        except SafetensorError as error:
+            raise StateError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
+        if metadata.get("format") != _FORMAT:
+            raise StateError(f"{os.fspath(path)} holds no class statistics (format {metadata.get('format')!r}).")
+        value = cls(
+            **tensors, num_labels=int(metadata["num_labels"]), recentred=bool(int(metadata["recentred"]))
+        )
+        return value.to(device)
+
+    # ------------------------------------------------------------------ inside
+
+    @property
+    def _ids(self) -> Tensor:
+        assert self.class_ids is not None  # __post_init__ filled it
+        return self.class_ids
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def _require_same_kind(self, other: ClassStatistics) -> None:
+        if self.recentred or other.recentred:
+            raise MergeError("statistics about given centres can't be merged; merge first, then call about().")
+        if self.means.shape != other.means.shape or not torch.equal(self._ids, other._ids):
+            raise MergeError(
+                f"the two statistics describe different classes or features: shapes {tuple(self.means.shape)} "
+                f"and {tuple(other.means.shape)}."
+            )
+        for name in ("within", "class_within"):
+            if (getattr(self, name) is None) != (getattr(other, name) is None):
+                raise MergeError(f"one of the two statistics has {name}, the other hasn't.")
+
+    def _combine(self, other: ClassStatistics, sign: Literal[1, -1]) -> ClassStatistics:
+        """Chan's pairwise update about common means, and with sign -1 its inverse."""
+        counts = self.counts + sign * other.counts
+        both = (self.counts > 0) & (other.counts > 0)
+        gap = torch.where(both[:, None], other.means - self.means, 0.0)
+        share = torch.where(counts > 0, sign * other.counts.to(torch.float64) / counts, 0.0)
+        means = torch.where(self.present[:, None], self.means + share[:, None] * gap, other.means)
+        means = torch.where(counts[:, None] > 0, means, float("nan"))
+        weighted = (share * self.counts)[:, None] * gap
+        alone = counts <= 1  # one sample has no spread, whatever rounding says
+        spread = self.spread + sign * other.spread + (weighted * gap).sum(1)
+        class_within = None
+        if self.class_within is not None and other.class_within is not None:
+            class_within = self.class_within + sign * other.class_within
+            class_within = class_within + weighted[:, :, None] * gap[:, None, :]
+            class_within = torch.where(alone[:, None, None], 0.0, class_within)
+        within = None
+        if self.within is not None and other.within is not None:
+            within = self.within + sign * other.within + weighted.mT @ gap
+        return replace(
+            self,
+            counts=counts,
+            means=means,
+            spread=torch.where(alone, 0.0, spread),
+            within=within,
+            class_within=class_within,
+        )

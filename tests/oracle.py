@@ -1,0 +1,797 @@
+"""Slow, plain second implementation of every metric, to test the package against.
+
+Nothing here comes from the package. Each metric is written as its definition, with loops over classes,
+pairs and samples. Arithmetic is in `np.longdouble`; every class is shifted by one of its own samples before
+it is averaged, so data far from the origin lose nothing. Undefined values come out as nan or inf.
+
+N samples, K classes that have at least one sample, D dims, M out-of-distribution samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+REAL = np.longdouble
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A labelled data set; a linear classifier and out-of-distribution features where a metric needs them."""
+
+    features: Array  # (N, D)
+    labels: Array  # (N,), each in 0 .. num_classes - 1
+    num_classes: int
+    weight: Array | None = None  # (num_classes, D)
+    bias: Array | None = None  # (num_classes,)
+    outside: Array | None = None  # (M, D)
+
+    def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)
+        if len(labels) != len(self.features):
+            raise ValueError("features and labels differ in length")
+        if np.any(labels < 0) or np.any(labels >= self.num_classes):
+            raise ValueError("a label lies outside 0 .. num_classes - 1")
+
+
+ORACLE: dict[str, Callable[[Sample], float]] = {}
+
+
+def _metric(name: str) -> Callable[[Callable[[Sample], Any]], Callable[[Sample], float]]:
+    """Enter a function into ORACLE under `name`: its result a float, its divisions by zero silent."""
+
+    def enter(function: Callable[[Sample], Any]) -> Callable[[Sample], float]:
+        def evaluate(sample: Sample) -> float:
+            with np.errstate(all="ignore"):
+                return float(function(sample))
+
+        evaluate.__name__ = function.__name__
+        evaluate.__doc__ = function.__doc__
+        ORACLE[name] = evaluate
+        return evaluate
+
+    return enter
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+def _real(values: Any) -> Array:
+    return np.asarray(values, dtype=REAL)
+
+
+def _total(values: Sequence[Any]) -> Any:
+    total = REAL(0)
+    for value in values:
+        total = total + value
+    return total
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """Arithmetic mean; nan for an empty list."""
+    return _total(values) / REAL(len(values))
+
+
+def _variance(values: Sequence[Any], ddof: int) -> Any:
+    """Two-pass variance; nan when fewer than ddof + 1 values are given."""
+    centre = _mean(values)
+    return _total([(value - centre) ** 2 for value in values]) / REAL(max(len(values) - ddof, 0))
+
+
+def _std(values: Sequence[Any], ddof: int) -> Any:
+    return np.sqrt(_variance(values, ddof))
+
+
+def _dot(a: Array, b: Array) -> Any:
+    return np.sum(a * b)
+
+
+def _norm(a: Array) -> Any:
+    """Euclidean norm of a vector, Frobenius norm of a matrix."""
+    return np.sqrt(np.sum(a * a))
+
+
+def _unit(a: Array) -> Array:
+    return _real(a / _norm(a))
+
+
+def _cosine(a: Array, b: Array) -> Any:
+    return _dot(a, b) / (_norm(a) * _norm(b))
+
+
+def _singular(matrix: Array) -> tuple[Array, Array]:
+    """Singular values, descending, and right singular vectors as rows (one-sided Jacobi, extended precision).
+
+    The shorter side is rotated, two vectors at a time, until all are orthogonal: their norms are the values.
+    """
+    wide = matrix.shape[0] <= matrix.shape[1]
+    rows = matrix.copy() if wide else matrix.T.copy()
+    turned = np.eye(len(rows), dtype=REAL)
+    tolerance = max(matrix.shape) * np.finfo(REAL).eps
+    negligible = tolerance * _norm(matrix)
+    for _ in range(100):
+        done = True
+        for i, j in combinations(range(len(rows)), 2):
+            a, b, g = _dot(rows[i], rows[i]), _dot(rows[j], rows[j]), _dot(rows[i], rows[j])
+            if np.sqrt(min(a, b)) <= negligible or abs(g) <= tolerance * np.sqrt(a * b):
+                continue
+            done = False
+            zeta = (b - a) / (2 * g)
+            tangent = (1 if zeta >= 0 else -1) / (abs(zeta) + np.sqrt(1 + zeta * zeta))
+            cosine = 1 / np.sqrt(1 + tangent * tangent)
+            sine = cosine * tangent
+            for block in (rows, turned):
+                block[i], block[j] = cosine * block[i] - sine * block[j], sine * block[i] + cosine * block[j]
+        if done:
+            break
+    else:
+        raise RuntimeError("the Jacobi rotations did not settle")
+    values = _real([_norm(row) for row in rows])
+    order = np.argsort(-values, kind="stable")
+    vectors = rows / values[:, None] if wide else turned
+    return values[order], vectors[order]
+
+
+def _rank(values: Array, shape: tuple[int, ...]) -> int:
+    """How many singular values exceed max(shape) * eps (of float64) times the largest."""
+    if len(values) == 0 or values[0] == 0:
+        return 0
+    cut = max(shape) * np.finfo(np.float64).eps * values[0]
+    return sum(1 for value in values if value > cut)
+
+
+# ---------------------------------------------------------------------------------------------- classes
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """What a sample says of the classes present in it; `means` are relative to `origin`."""
+
+    present: list[int]
+    counts: list[int]
+    origin: Array  # (D,), one sample
+    means: Array  # (K, D)
+    deviations: list[Array]  # per class (n_k, D): x - mu_k
+
+    @property
+    def num(self) -> int:
+        return len(self.present)
+
+    @property
+    def num_samples(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def mean_of_means(self) -> Array:
+        return _real(_total(list(self.means)) / REAL(self.num))
+
+    @property
+    def mean_of_samples(self) -> Array:
+        sums = [n * mean for n, mean in zip(self.counts, self.means, strict=True)]
+        return _real(_total(sums) / REAL(self.num_samples))
+
+    @property
+    def centred(self) -> Array:
+        """mu_k - (mean of class means), (K, D)."""
+        return self.means - self.mean_of_means
+
+    @property
+    def sample_centred(self) -> Array:
+        """mu_k - (mean of all samples), (K, D)."""
+        return self.means - self.mean_of_samples
+
+    @property
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        return combinations(range(self.num), 2)
+
+
+def _classes(sample: Sample) -> _Classes:
+    features, labels = _real(sample.features), np.asarray(sample.labels)
+    origin = features[0]
+    present: list[int] = []
+    counts: list[int] = []
+    means: list[Array] = []
+    deviations: list[Array] = []
+    for k in range(sample.num_classes):
+        members = features[labels == k]
+        if len(members) == 0:
+            continue
+        shifted = members - members[0]
+        mean = _total(list(shifted)) / REAL(len(members))
+        present.append(k)
+        counts.append(len(members))
+        means.append((members[0] - origin) + mean)
+        deviations.append(shifted - mean)
+    return _Classes(present, counts, origin, _real(means), deviations)
+
+
+def _weight(sample: Sample, classes: _Classes) -> Array:
+    """Classifier rows of the classes present, (K, D)."""
+    if sample.weight is None:
+        raise ValueError("this metric needs a classifier weight")
+    return _real(sample.weight)[classes.present]
+
+
+def statistics(sample: Sample) -> dict[str, Array]:
+    """Per-class sums in float64, over all `num_classes` classes; a class without samples has a nan mean.
+
+    counts (num_classes,), means (num_classes, D), spread (num_classes,): sum of ||x - mu||^2,
+    within (D, D): sum over all samples of (x - mu)(x - mu)^T.
+    """
+    classes = _classes(sample)
+    dims = np.asarray(sample.features).shape[1]
+    counts = np.zeros(sample.num_classes, dtype=np.int64)
+    means = np.full((sample.num_classes, dims), np.nan)
+    spread = np.zeros(sample.num_classes)
+    within = np.zeros((dims, dims), dtype=REAL)
+    for row, k in enumerate(classes.present):
+        deviations = classes.deviations[row]
+        counts[k] = classes.counts[row]
+        means[k] = classes.origin + classes.means[row]
+        spread[k] = _total([_dot(d, d) for d in deviations])
+        for d in deviations:
+            within += np.outer(d, d)
+    return {"counts": counts, "means": means, "spread": spread, "within": within.astype(np.float64)}
+
+
+# ------------------------------------------------------------------- within- and between-class variability
+
+
+def _mean_rank(classes: _Classes) -> int:
+    """Rank of the centred class means; any other weighting or centre of gravity of them has the same."""
+    return _rank(_singular(classes.centred)[0], classes.centred.shape)
+
+
+def _trace_of_quotient(classes: _Classes, between: Array, balanced: bool) -> Any:
+    """tr(Sigma_W Sigma_B^+), with Sigma_B = between^T between.
+
+    Sigma_W is the pooled covariance, or the plain mean of the class covariances if `balanced`.
+    """
+    rank = _mean_rank(classes)
+    values, vectors = _singular(between)
+    total = REAL(0)
+    for n, deviations in zip(classes.counts, classes.deviations, strict=True):
+        share = 1 / REAL(classes.num * n) if balanced else 1 / REAL(classes.num_samples)
+        for d in deviations:
+            for r in range(rank):
+                total += share * (_dot(d, vectors[r]) / values[r]) ** 2
+    return total
+
+
+def _between_trace(classes: _Classes) -> Any:
+    """tr Sigma_B, Sigma_B the mean over classes of the outer products of the centred means."""
+    return _mean([_dot(m, m) for m in classes.centred])
+
+
+def _within_trace(classes: _Classes) -> Any:
+    """tr Sigma_W, pooled over samples."""
+    return _mean([_dot(d, d) for deviations in classes.deviations for d in deviations])
+
+
+def _class_variances(classes: _Classes) -> list[Any]:
+    """v_k, the mean squared distance of the samples of class k to mu_k."""
+    return [_mean([_dot(d, d) for d in deviations]) for deviations in classes.deviations]
+
+
+@_metric("nc1")
+def _nc1(sample: Sample) -> Any:
+    """tr(Sigma_W Sigma_B^+) / K, Sigma_B about the mean of means."""
+    classes = _classes(sample)
+    between = classes.centred / np.sqrt(REAL(classes.num))
+    return _trace_of_quotient(classes, between, balanced=False) / classes.num
+
+
+@_metric("nc1_undivided")
+def _nc1_undivided(sample: Sample) -> Any:
+    """tr(Sigma_W Sigma_B^+)."""
+    classes = _classes(sample)
+    between = classes.centred / np.sqrt(REAL(classes.num))
+    return _trace_of_quotient(classes, between, balanced=False)
+
+
+@_metric("nc1_sample_centred")
+def _nc1_sample_centred(sample: Sample) -> Any:
+    """As nc1, Sigma_B about the mean of all samples, each class weighing 1/K."""
+    classes = _classes(sample)
+    between = classes.sample_centred / np.sqrt(REAL(classes.num))
+    return _trace_of_quotient(classes, between, balanced=False) / classes.num
+
+
+@_metric("nc1_discriminant")
+def _nc1_discriminant(sample: Sample) -> Any:
+    """As nc1, Sigma_B about the mean of all samples, each class weighing n_k/N."""
+    classes = _classes(sample)
+    shares = _real(classes.counts) / REAL(classes.num_samples)
+    between = classes.sample_centred * np.sqrt(shares)[:, None]
+    return _trace_of_quotient(classes, between, balanced=False) / classes.num
+
+
+@_metric("nc1_class_balanced")
+def _nc1_class_balanced(sample: Sample) -> Any:
+    """As nc1, Sigma_W the plain mean of the class covariances."""
+    classes = _classes(sample)
+    between = classes.centred / np.sqrt(REAL(classes.num))
+    return _trace_of_quotient(classes, between, balanced=True) / classes.num
+
+
+@_metric("within_trace")
+def _within_trace_metric(sample: Sample) -> Any:
+    """tr Sigma_W."""
+    return _within_trace(_classes(sample))
+
+
+@_metric("between_trace")
+def _between_trace_metric(sample: Sample) -> Any:
+    """tr Sigma_B, about the mean of means, each class weighing 1/K."""
+    return _between_trace(_classes(sample))
+
+
+@_metric("trace_ratio")
+def _trace_ratio(sample: Sample) -> Any:
+    """tr Sigma_W / tr Sigma_B."""
+    classes = _classes(sample)
+    return _within_trace(classes) / _between_trace(classes)
+
+
+@_metric("trace_share")
+def _trace_share(sample: Sample) -> Any:
+    """tr Sigma_W / (tr Sigma_W + tr Sigma_B), Sigma_B about the mean of samples, weights n_k/N."""
+    classes = _classes(sample)
+    within = _within_trace(classes)
+    scatter = _total([n * _dot(m, m) for n, m in zip(classes.counts, classes.sample_centred, strict=True)])
+    return within / (within + scatter / REAL(classes.num_samples))
+
+
+@_metric("within_in_mean_span")
+def _within_in_mean_span(sample: Sample) -> Any:
+    """Share of tr Sigma_W inside the span of the centred means."""
+    classes = _classes(sample)
+    rank = _mean_rank(classes)
+    _, vectors = _singular(classes.centred)
+    inside, whole = REAL(0), REAL(0)
+    for deviations in classes.deviations:
+        for d in deviations:
+            whole += _dot(d, d)
+            for r in range(rank):
+                inside += _dot(d, vectors[r]) ** 2
+    return inside / whole
+
+
+def _cdnv(sample: Sample, exponent: int) -> Any:
+    classes = _classes(sample)
+    v = _class_variances(classes)
+    ratios = []
+    for i, j in classes.pairs:
+        distance = _norm(classes.means[i] - classes.means[j])
+        ratios.append((v[i] + v[j]) / (2 * distance**exponent))
+    return _mean(ratios)
+
+
+@_metric("cdnv")
+def _cdnv_dist2(sample: Sample) -> Any:
+    """Mean over pairs of (v_i + v_j) / (2 ||mu_i - mu_j||^2)."""
+    return _cdnv(sample, 2)
+
+
+@_metric("cdnv_dist4")
+def _cdnv_dist4(sample: Sample) -> Any:
+    """Mean over pairs of (v_i + v_j) / (2 ||mu_i - mu_j||^4)."""
+    return _cdnv(sample, 4)
+
+
+@_metric("directional_cdnv")
+def _directional_cdnv(sample: Sample) -> Any:
+    """As cdnv, with each class's variance along mu_i - mu_j only."""
+    classes = _classes(sample)
+    ratios = []
+    for i, j in classes.pairs:
+        gap = classes.means[i] - classes.means[j]
+        u = _unit(gap)
+        along_i = _mean([_dot(u, d) ** 2 for d in classes.deviations[i]])
+        along_j = _mean([_dot(u, d) ** 2 for d in classes.deviations[j]])
+        ratios.append((along_i + along_j) / (2 * _dot(gap, gap)))
+    return _mean(ratios)
+
+
+@_metric("vci")
+def _vci(sample: Sample) -> Any:
+    """1 - tr(Sigma_T^+ Sigma_B) / rank(Sigma_B), Sigma_T = Sigma_W + Sigma_B.
+
+    A difference from 1, good to a few 1e-19, so a value below 1e-6 has fewer than 13 digits.
+    """
+    classes = _classes(sample)
+    between = classes.centred / np.sqrt(REAL(classes.num))
+    within = np.concatenate(classes.deviations) / np.sqrt(REAL(classes.num_samples))
+    total = np.concatenate([within, between])  # Sigma_T = total^T total
+    values, vectors = _singular(total)
+    trace = REAL(0)
+    for r in range(_rank(values, total.shape)):
+        for m in between:
+            trace += (_dot(m, vectors[r]) / values[r]) ** 2
+    return 1 - trace / REAL(_mean_rank(classes))
+
+
+# ------------------------------------------------------------------------------- shape of the class means
+
+
+def _cosines(rows: Array) -> list[Any]:
+    return [_cosine(rows[i], rows[j]) for i, j in combinations(range(len(rows)), 2)]
+
+
+def _equinorm(rows: Array, ddof: int) -> Any:
+    norms = [_norm(row) for row in rows]
+    return _std(norms, ddof) / _mean(norms)
+
+
+def _etf_error(a: Array, b: Array) -> Any:
+    """E(A, B): Frobenius distance from B A^T to the simplex Gram matrix, both of norm one."""
+    num = len(a)
+    product = _real([[_dot(b[i], a[j]) for j in range(num)] for i in range(num)])
+    simplex = (np.eye(num, dtype=REAL) - 1 / REAL(num)) / np.sqrt(REAL(num - 1))
+    return _norm(product / _norm(product) - simplex)
+
+
+@_metric("equinorm")
+def _equinorm_ddof1(sample: Sample) -> Any:
+    """std (ddof 1) / mean of the norms of the centred means."""
+    return _equinorm(_classes(sample).centred, 1)
+
+
+@_metric("equinorm_ddof0")
+def _equinorm_ddof0(sample: Sample) -> Any:
+    """std (ddof 0) / mean of the norms of the centred means."""
+    return _equinorm(_classes(sample).centred, 0)
+
+
+@_metric("equiangularity")
+def _equiangularity(sample: Sample) -> Any:
+    """std (ddof 1) over pairs of the cosine of centred means."""
+    return _std(_cosines(_classes(sample).centred), 1)
+
+
+@_metric("equiangularity_ddof0")
+def _equiangularity_ddof0(sample: Sample) -> Any:
+    """std (ddof 0) over pairs of the cosine of centred means."""
+    return _std(_cosines(_classes(sample).centred), 0)
+
+
+@_metric("maximal_angle_deviation")
+def _maximal_angle_deviation(sample: Sample) -> Any:
+    """Mean over pairs of |cos + 1/(K - 1)|."""
+    classes = _classes(sample)
+    best = 1 / REAL(classes.num - 1)
+    return _mean([abs(cosine + best) for cosine in _cosines(classes.centred)])
+
+
+@_metric("mean_cosine")
+def _mean_cosine(sample: Sample) -> Any:
+    """Mean over pairs of the cosine of centred means."""
+    return _mean(_cosines(_classes(sample).centred))
+
+
+@_metric("minimum_angle")
+def _minimum_angle(sample: Sample) -> Any:
+    """Smallest angle between two centred means, in degrees."""
+    classes = _classes(sample)
+    units = [_unit(m) for m in classes.centred]
+    smallest = REAL("nan")
+    for i, j in classes.pairs:
+        angle = 2 * np.arctan2(_norm(units[i] - units[j]), _norm(units[i] + units[j]))
+        smallest = np.fmin(smallest, angle)
+    return math.degrees(smallest)
+
+
+@_metric("etf_error")
+def _etf_error_means(sample: Sample) -> Any:
+    """E(centred means, centred means)."""
+    centred = _classes(sample).centred
+    return _etf_error(centred, centred)
+
+
+@_metric("etf_distance")
+def _etf_distance(sample: Sample) -> Any:
+    """Distance of the centred means, at norm one, to the nearest simplex of norm one (any rotation)."""
+    classes = _classes(sample)
+    values, _ = _singular(classes.centred)
+    if classes.num == 1:
+        return np.nan
+    whole = _norm(classes.centred)
+    total = REAL(0)
+    for r in range(classes.num - 1):
+        value = values[r] if r < len(values) else REAL(0)
+        total += (value / whole - 1 / np.sqrt(REAL(classes.num - 1))) ** 2
+    return np.sqrt(total)
+
+
+@_metric("participation_ratio")
+def _participation_ratio(sample: Sample) -> Any:
+    """(tr S)^2 / tr S^2, S the scatter of the centred means."""
+    centred = _classes(sample).centred
+    scatter = _total([np.outer(m, m) for m in centred])
+    return np.trace(scatter) ** 2 / np.sum(scatter * scatter)
+
+
+def _pair_distances(sample: Sample) -> list[Any]:
+    """Distances between the normalised centred means, over pairs."""
+    classes = _classes(sample)
+    units = [_unit(m) for m in classes.centred]
+    return [_norm(units[i] - units[j]) for i, j in classes.pairs]
+
+
+def _log_kernel(sample: Sample) -> list[Any]:
+    return [-np.log(distance) for distance in _pair_distances(sample)]
+
+
+def _riesz_kernel(sample: Sample, s: int) -> list[Any]:
+    return [1 / distance**s for distance in _pair_distances(sample)]
+
+
+def _cv(values: Sequence[Any]) -> Any:
+    """std (ddof 0) / |mean|."""
+    return _std(values, 0) / abs(_mean(values))
+
+
+@_metric("distance_mean")
+def _distance_mean(sample: Sample) -> Any:
+    """Mean pair distance of normalised centred means."""
+    return _mean(_pair_distances(sample))
+
+
+@_metric("distance_variance")
+def _distance_variance(sample: Sample) -> Any:
+    """Population variance of the pair distances."""
+    return _variance(_pair_distances(sample), 0)
+
+
+@_metric("distance_cv")
+def _distance_cv(sample: Sample) -> Any:
+    """std (ddof 0) / |mean| of the pair distances."""
+    return _cv(_pair_distances(sample))
+
+
+@_metric("log_kernel_mean")
+def _log_kernel_mean(sample: Sample) -> Any:
+    """Mean of -log of the pair distances."""
+    return _mean(_log_kernel(sample))
+
+
+@_metric("log_kernel_variance")
+def _log_kernel_variance(sample: Sample) -> Any:
+    """Population variance of -log of the pair distances."""
+    return _variance(_log_kernel(sample), 0)
+
+
+@_metric("log_kernel_cv")
+def _log_kernel_cv(sample: Sample) -> Any:
+    """std (ddof 0) / |mean| of -log of the pair distances."""
+    return _cv(_log_kernel(sample))
+
+
+@_metric("riesz_mean")
+def _riesz_mean(sample: Sample) -> Any:
+    """Mean reciprocal pair distance."""
+    return _mean(_riesz_kernel(sample, 1))
+
+
+@_metric("riesz_cv")
+def _riesz_cv(sample: Sample) -> Any:
+    """std (ddof 0) / |mean| of the reciprocal pair distances."""
+    return _cv(_riesz_kernel(sample, 1))
+
+
+@_metric("riesz2_mean")
+def _riesz2_mean(sample: Sample) -> Any:
+    """Mean reciprocal squared pair distance."""
+    return _mean(_riesz_kernel(sample, 2))
+
+
+# ---------------------------------------------------------------------------------------------- classifier
+
+
+@_metric("classifier_equinorm")
+def _classifier_equinorm(sample: Sample) -> Any:
+    """std (ddof 1) / mean of the norms of the classifier rows."""
+    return _equinorm(_weight(sample, _classes(sample)), 1)
+
+
+@_metric("classifier_equiangularity")
+def _classifier_equiangularity(sample: Sample) -> Any:
+    """std (ddof 1) over pairs of the cosine of classifier rows."""
+    return _std(_cosines(_weight(sample, _classes(sample))), 1)
+
+
+@_metric("classifier_etf_error")
+def _classifier_etf_error(sample: Sample) -> Any:
+    """E(W, W), rows as they are."""
+    weight = _weight(sample, _classes(sample))
+    return _etf_error(weight, weight)
+
+
+@_metric("classifier_etf_error_centred")
+def _classifier_etf_error_centred(sample: Sample) -> Any:
+    """E(W, W), the mean row subtracted from every row."""
+    weight = _weight(sample, _classes(sample))
+    centred = weight - _total(list(weight)) / REAL(len(weight))
+    return _etf_error(centred, centred)
+
+
+# -------------------------------------------------------------------------------- classifier against means
+
+
+def _self_duality_distance_squared(sample: Sample) -> Any:
+    classes = _classes(sample)
+    weight, centred = _weight(sample, classes), classes.centred
+    difference = weight / _norm(weight) - centred / _norm(centred)
+    return _norm(difference) ** 2
+
+
+@_metric("self_duality_distance")
+def _self_duality_distance(sample: Sample) -> Any:
+    """Squared Frobenius distance of W and the centred means, both of norm one."""
+    return _self_duality_distance_squared(sample)
+
+
+@_metric("self_duality_distance_root")
+def _self_duality_distance_root(sample: Sample) -> Any:
+    """Frobenius distance of W and the centred means, both of norm one."""
+    return np.sqrt(_self_duality_distance_squared(sample))
+
+
+@_metric("self_duality_error")
+def _self_duality_error(sample: Sample) -> Any:
+    """E(centred means, W)."""
+    classes = _classes(sample)
+    return _etf_error(classes.centred, _weight(sample, classes))
+
+
+@_metric("self_duality_error_sample_centred")
+def _self_duality_error_sample_centred(sample: Sample) -> Any:
+    """E(means less the mean of all samples, W)."""
+    classes = _classes(sample)
+    return _etf_error(classes.sample_centred, _weight(sample, classes))
+
+
+def _alignments(sample: Sample) -> list[Any]:
+    """cos(w_k, centred mean k), per class."""
+    classes = _classes(sample)
+    return [_cosine(w, m) for w, m in zip(_weight(sample, classes), classes.centred, strict=True)]
+
+
+@_metric("nc3_cosine")
+def _nc3_cosine(sample: Sample) -> Any:
+    """Mean over classes of cos(w_k, centred mean k)."""
+    return _mean(_alignments(sample))
+
+
+@_metric("nc3_misalignment")
+def _nc3_misalignment(sample: Sample) -> Any:
+    """Mean over classes of 1 - cos(w_k, centred mean k)."""
+    return _mean([1 - cosine for cosine in _alignments(sample)])
+
+
+@_metric("unc3_variance")
+def _unc3_variance(sample: Sample) -> Any:
+    """Population variance over classes of those cosines."""
+    return _variance(_alignments(sample), 0)
+
+
+@_metric("unc3_cv")
+def _unc3_cv(sample: Sample) -> Any:
+    """std (ddof 0) / mean of those cosines; has the sign of the mean."""
+    return _std(_alignments(sample), 0) / _mean(_alignments(sample))
+
+
+@_metric("duality_distance")
+def _duality_distance(sample: Sample) -> Any:
+    """Mean over classes of the distance between w_k and centred mean k, both of norm one."""
+    classes = _classes(sample)
+    weight = _weight(sample, classes)
+    return _mean([_norm(_unit(w) - _unit(m)) for w, m in zip(weight, classes.centred, strict=True)])
+
+
+def _bias_collapse_at(sample: Sample, classes: _Classes, centre: Array) -> Any:
+    weight = _weight(sample, classes)
+    bias = _real(np.zeros(sample.num_classes) if sample.bias is None else sample.bias)[classes.present]
+    return _norm(_real([_dot(w, centre) + b for w, b in zip(weight, bias, strict=True)]))
+
+
+@_metric("bias_collapse")
+def _bias_collapse(sample: Sample) -> Any:
+    """||W mu + b||, mu the mean of means."""
+    classes = _classes(sample)
+    return _bias_collapse_at(sample, classes, classes.origin + classes.mean_of_means)
+
+
+@_metric("bias_collapse_sample_centred")
+def _bias_collapse_sample_centred(sample: Sample) -> Any:
+    """||W mu + b||, mu the mean of all samples."""
+    classes = _classes(sample)
+    return _bias_collapse_at(sample, classes, classes.origin + classes.mean_of_samples)
+
+
+# ---------------------------------------------------------------------------------------------- decisions
+
+
+def _nearest(sample: Sample) -> list[int]:
+    """Class of the nearest mean, for each sample; of equally near ones the lowest index."""
+    classes = _classes(sample)
+    decisions = []
+    for x in _real(sample.features) - classes.origin:
+        distances = [_dot(x - mean, x - mean) for mean in classes.means]
+        decisions.append(classes.present[distances.index(min(distances))])
+    return decisions
+
+
+def _predicted(sample: Sample) -> list[int]:
+    """argmax of W x + b over all `num_classes` classes, for each sample; of equal ones the lowest index."""
+    if sample.weight is None:
+        raise ValueError("this metric needs a classifier weight")
+    weight = _real(sample.weight)
+    bias = _real(np.zeros(sample.num_classes) if sample.bias is None else sample.bias)
+    decisions = []
+    for x in _real(sample.features):
+        scores = [_dot(w, x) + b for w, b in zip(weight, bias, strict=True)]
+        decisions.append(scores.index(max(scores)))
+    return decisions
+
+
+def _agreements(sample: Sample) -> list[bool]:
+    return [a == b for a, b in zip(_predicted(sample), _nearest(sample), strict=True)]
+
+
+@_metric("ncc_mismatch")
+def _ncc_mismatch(sample: Sample) -> Any:
+    """Fraction of samples where classifier and nearest mean differ."""
+    return _mean([REAL(not agrees) for agrees in _agreements(sample)])
+
+
+@_metric("ncc_agreement")
+def _ncc_agreement(sample: Sample) -> Any:
+    """Fraction of samples where classifier and nearest mean agree."""
+    return _mean([REAL(agrees) for agrees in _agreements(sample)])
+
+
+@_metric("ncc_agreement_class_weighted")
+def _ncc_agreement_class_weighted(sample: Sample) -> Any:
+    """Plain mean over the classes present of the agreement among their samples."""
+    agreements, labels = _agreements(sample), np.asarray(sample.labels)
+    fractions = []
+    for k in _classes(sample).present:
+        members = np.flatnonzero(labels == k)
+        fractions.append(_mean([REAL(agreements[i]) for i in members]))
+    return _mean(fractions)
+
+
+@_metric("ncc_accuracy")
+def _ncc_accuracy(sample: Sample) -> Any:
+    """Fraction of samples whose nearest mean is that of their label."""
+    labels = np.asarray(sample.labels)
+    return _mean([REAL(k == label) for k, label in zip(_nearest(sample), labels, strict=True)])
+
+
+@_metric("classifier_accuracy")
+def _classifier_accuracy(sample: Sample) -> Any:
+    """Fraction of samples whose classifier decision is their label."""
+    labels = np.asarray(sample.labels)
+    return _mean([REAL(k == label) for k, label in zip(_predicted(sample), labels, strict=True)])
+
+
+# ---------------------------------------------------------------------------------- out of distribution
+
+
+@_metric("ood_orthogonality")
+def _ood_orthogonality(sample: Sample) -> Any:
+    """Mean over classes of |cos(mu_k, mean of `outside`)|, nothing centred."""
+    if sample.outside is None:
+        raise ValueError("this metric needs outside features")
+    classes = _classes(sample)
+    outside = _mean(list(_real(sample.outside)))
+    return _mean([abs(_cosine(classes.origin + mean, outside)) for mean in classes.means])
