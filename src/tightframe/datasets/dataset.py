@@ -50,9 +50,7 @@ class Dataset:
         if labels.shape != images.shape[:1]:
             raise ShapeError(f"{where} labels must be ({len(images)},); got {tuple(labels.shape)}.")
         if images.dtype != torch.float32 or labels.dtype != torch.int64:
-            raise DtypeError(
-                f"{where} images must be float32 and labels int64; got {images.dtype} and {labels.dtype}."
-            )
+            raise DtypeError(f"{where} images must be float32 and labels int64; got {images.dtype} and {labels.dtype}.")
         low, high = images.min().item(), images.max().item()
         if not (low >= 0 and high <= 1):  # written so that NaN fails too
             raise DatasetError(f"{where} images must lie in [0, 1]; got [{low:g}, {high:g}].")

@@ -46,9 +46,7 @@ def read_idx(path: Path) -> Tensor:
     dtype, dimensions = DTYPES[content[2]], content[3]
     header = 4 + 4 * dimensions
     if len(content) < header:
-        raise DatasetError(
-            f"{path}: a header of {dimensions} dimensions takes {header} bytes; got {len(content)}."
-        )
+        raise DatasetError(f"{path}: a header of {dimensions} dimensions takes {header} bytes; got {len(content)}.")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     expected = header + math.prod(shape) * dtype.itemsize
     if len(content) != expected:

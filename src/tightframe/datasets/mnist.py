@@ -105,8 +105,7 @@ def _read(folder: Path, part: str, kind: str, dimensions: int) -> Tensor:
     values = read_idx(path)
     if values.ndim != dimensions or values.dtype != torch.uint8:
         raise DatasetError(
-            f"{path}: expected uint8 in {dimensions} dimensions; "
-            f"got {values.dtype} of shape {tuple(values.shape)}."
+            f"{path}: expected uint8 in {dimensions} dimensions; got {values.dtype} of shape {tuple(values.shape)}."
         )
     return values
 

@@ -31,9 +31,7 @@ def _noise(image_shape: tuple[int, int, int], count: int, seed: int, folder: Pat
     return torch.rand((count, *image_shape), generator=torch.Generator().manual_seed(seed))
 
 
-def _test_images(
-    name: str, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None
-) -> Tensor:
+def _test_images(name: str, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
     images = load(name, folder).test_images
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
     images = with_channels(images[chosen], image_shape[0])

@@ -28,9 +28,7 @@ def photograph_patches(count: int, image_shape: tuple[int, int, int], seed: int 
     widest = min(photograph.shape[-1] for photograph in photographs)
     largest = min(LARGEST_CROP, tallest / height, widest / width)
     if largest < 1:
-        raise ShapeError(
-            f"patches must be at most {tallest} high and {widest} wide; got {height} by {width}."
-        )
+        raise ShapeError(f"patches must be at most {tallest} high and {widest} wide; got {height} by {width}.")
     generator = torch.Generator().manual_seed(seed)
     patches = []
     for which, scale, down, across in torch.rand(count, 4, generator=generator, dtype=torch.float64).tolist():

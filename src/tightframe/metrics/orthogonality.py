@@ -13,7 +13,8 @@ def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) 
     """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.
 
     Args:
-        outside: statistics of the out-of-distribution samples (any labels: all samples are averaged), or their mean (D,).
+        outside: statistics of the out-of-distribution samples (all are averaged, whatever their labels), or their
+            mean (D,).
     """
     mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else outside
     if mean.shape != (statistics.num_features,):

@@ -88,9 +88,9 @@ class Tile:
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations of the values of all pairs; variance is over the population."""
+    """Number, mean and sum of squared deviations of the values of all pairs; variance is over the population."""
 
-    count: Tensor
+    number: Tensor
     mean: Tensor
     deviations: Tensor
 
@@ -100,24 +100,24 @@ class Moments(NamedTuple):
         return cls(values.new_full((), values.numel()), mean, (values - mean).square().sum())
 
     def merge(self, other: Moments) -> Moments:
-        count = self.count + other.count
+        number = self.number + other.number
         gap = other.mean - self.mean
         return Moments(
-            count,
-            self.mean + gap * (other.count / count),
-            self.deviations + other.deviations + gap.square() * (self.count * other.count / count),
+            number,
+            self.mean + gap * (other.number / number),
+            self.deviations + other.deviations + gap.square() * (self.number * other.number / number),
         )
 
     def standard_deviation(self, ddof: int) -> Tensor:
         """Square root of deviations / (count - ddof); its gradient is zero, not NaN, where all values are equal."""
         flat = self.deviations == 0
         root = torch.where(flat, 1.0, self.deviations).sqrt()
-        free = self.count - ddof
+        free = self.number - ddof
         return torch.where(free > 0, torch.where(flat, 0.0, root) / free.clamp(min=1).sqrt(), math.nan)
 
     @property
     def variance(self) -> Tensor:
-        return self.deviations / self.count
+        return self.deviations / self.number
 
     @property
     def cv(self) -> Tensor:
@@ -142,8 +142,8 @@ class LogMoments(NamedTuple):
 
     def _in(self, scale: Tensor) -> Moments:
         factor = (self.scale - scale).exp()
-        count, mean, deviations = self.moments
-        return Moments(count, mean * factor, deviations * factor.square())
+        number, mean, deviations = self.moments
+        return Moments(number, mean * factor, deviations * factor.square())
 
     @property
     def log_mean(self) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from tightframe.metrics import agreement, duality, geometry, orthogonality, pairs, variability
 from tightframe.metrics.agreement import Decisions
-from tightframe.metrics.pairs import Kernel, Reduction
+from tightframe.metrics.pairs import Kernel
 from tightframe.statistics import ClassStatistics
 
 
@@ -86,85 +87,178 @@ _POPULATION = "unit centred means, over pairs, ddof 0"
 
 METRICS: dict[str, Metric] = {
     "nc1": Metric(
-        "NC1  tr(Σ_W Σ_B⁺)/K", "NC1", variability.nc1, _S, f"÷K, Σ_B {_CENTRED}", _PAPYAN, _POOLED, headline=True
+        "NC1  tr(Σ_W Σ_B⁺)/K",
+        "NC1",
+        variability.nc1,
+        _S,
+        f"÷K, Σ_B {_CENTRED}",
+        _PAPYAN,
+        _POOLED,
+        headline=True,
     ),
     "nc1_undivided": Metric(
         "tr(Σ_W Σ_B⁺)", "NC1", variability.nc1_undivided, _S, "not ÷K", f"{_PAPYAN} (notebook)", _POOLED
     ),
     "nc1_sample_centred": Metric(
-        "NC1, sample mean", "NC1", variability.nc1_sample_centred, _S, "Σ_B about the sample mean", "Zhu et al. 2021",
+        "NC1, sample mean",
+        "NC1",
+        variability.nc1_sample_centred,
+        _S,
+        "Σ_B about the sample mean",
+        "Zhu et al. 2021",
         _POOLED,
     ),
     "nc1_discriminant": Metric(
-        "NC1, weighted Σ_B", "NC1", variability.nc1_discriminant, _S, "Σ_B weighted by n_k/N", "discriminant analysis",
+        "NC1, weighted Σ_B",
+        "NC1",
+        variability.nc1_discriminant,
+        _S,
+        "Σ_B weighted by n_k/N",
+        "discriminant analysis",
         _POOLED,
     ),
     "nc1_class_balanced": Metric(
-        "NC1, balanced Σ_W", "NC1", variability.nc1_class_balanced, _S, "Σ_W averaged over classes",
-        "class-balanced variant", _OWN,
+        "NC1, balanced Σ_W",
+        "NC1",
+        variability.nc1_class_balanced,
+        _S,
+        "Σ_W averaged over classes",
+        "class-balanced variant",
+        _OWN,
     ),
     "trace_ratio": Metric(
-        "tr Σ_W / tr Σ_B", "NC1", variability.trace_ratio, _S, f"Σ_B {_CENTRED}", "Tirer et al. 2023", headline=True
+        "tr Σ_W / tr Σ_B",
+        "NC1",
+        variability.trace_ratio,
+        _S,
+        f"Σ_B {_CENTRED}",
+        "Tirer et al. 2023",
+        headline=True,
     ),
     "trace_share": Metric(
-        "tr Σ_W / tr Σ_T", "NC1", variability.trace_share, _S, "Σ_T over all samples", "Beaglehole et al. 2024"
+        "tr Σ_W / tr Σ_T",
+        "NC1",
+        variability.trace_share,
+        _S,
+        "Σ_T over all samples",
+        "Beaglehole et al. 2024",
     ),
-    "cdnv": Metric(
-        "CDNV", "NC1", variability.cdnv, _S, "÷2, distance², ddof 0", "Galanti et al. 2022", headline=True
-    ),
+    "cdnv": Metric("CDNV", "NC1", variability.cdnv, _S, "÷2, distance², ddof 0", "Galanti et al. 2022", headline=True),
     "cdnv_dist4": Metric("CDNV, distance⁴", "NC1", variability.cdnv_dist4, _S, "÷2, distance⁴, ddof 0", _WU),
     "directional_cdnv": Metric(
-        "directional CDNV", "NC1", variability.directional_cdnv, _S, "variance along the pair's line",
-        "Luthra & Galanti 2026", _OWN,
+        "directional CDNV",
+        "NC1",
+        variability.directional_cdnv,
+        _S,
+        "variance along the pair's line",
+        "Luthra & Galanti 2026",
+        _OWN,
     ),
     "vci": Metric(
-        "VCI", "NC1", variability.vci, _S, f"true rank of Σ_B, {_CENTRED}", "Xu & Liu 2023", _POOLED, headline=True
+        "VCI",
+        "NC1",
+        variability.vci,
+        _S,
+        f"true rank of Σ_B, {_CENTRED}",
+        "Xu & Liu 2023",
+        _POOLED,
+        headline=True,
     ),
-    "within_trace": Metric(
-        "tr Σ_W", "context", variability.within_trace, _S, "pooled over samples", "", headline=True
-    ),
+    "within_trace": Metric("tr Σ_W", "context", variability.within_trace, _S, "pooled over samples", "", headline=True),
     "between_trace": Metric("tr Σ_B", "context", variability.between_trace, _S, _CENTRED, "", headline=True),
     "within_in_mean_span": Metric(
-        "share of tr Σ_W in span of means", "context", variability.within_in_mean_span, _S, "what NC1 sees", "",
-        _POOLED, headline=True,
+        "share of tr Σ_W in span of means",
+        "context",
+        variability.within_in_mean_span,
+        _S,
+        "what NC1 sees",
+        "",
+        _POOLED,
+        headline=True,
     ),
-    "equinorm": Metric(
-        "equinorm, means", "NC2", geometry.equinorm, _S, "std/mean, ddof 1", _PAPYAN, headline=True
+    "equinorm": Metric("equinorm, means", "NC2", geometry.equinorm, _S, "std/mean, ddof 1", _PAPYAN, headline=True),
+    "equinorm_ddof0": Metric(
+        "equinorm, means, ddof 0", "NC2", geometry.equinorm_ddof0, _S, "std/mean, ddof 0", "Fang et al. 2021"
     ),
-    "equinorm_ddof0": Metric("equinorm, means, ddof 0", "NC2", geometry.equinorm_ddof0, _S, "std/mean, ddof 0",
-                             "Fang et al. 2021"),
     "classifier_equinorm": Metric(
-        "equinorm, classifier", "NC2", geometry.classifier_equinorm, _SW, "std/mean, ddof 1", _PAPYAN, headline=True
+        "equinorm, classifier",
+        "NC2",
+        geometry.classifier_equinorm,
+        _SW,
+        "std/mean, ddof 1",
+        _PAPYAN,
+        headline=True,
     ),
     "equiangularity": Metric(
-        "equiangularity, means", "NC2", geometry.equiangularity, _S, "std of cosines, ddof 1", _PAPYAN, headline=True
+        "equiangularity, means",
+        "NC2",
+        geometry.equiangularity,
+        _S,
+        "std of cosines, ddof 1",
+        _PAPYAN,
+        headline=True,
     ),
     "equiangularity_ddof0": Metric(
-        "equiangularity, means, ddof 0", "NC2", geometry.equiangularity_ddof0, _S, "std of cosines, ddof 0", _PAPYAN
+        "equiangularity, means, ddof 0",
+        "NC2",
+        geometry.equiangularity_ddof0,
+        _S,
+        "std of cosines, ddof 0",
+        _PAPYAN,
     ),
     "classifier_equiangularity": Metric(
-        "equiangularity, classifier", "NC2", geometry.classifier_equiangularity, _SW, "std of cosines, ddof 1", _PAPYAN,
+        "equiangularity, classifier",
+        "NC2",
+        geometry.classifier_equiangularity,
+        _SW,
+        "std of cosines, ddof 1",
+        _PAPYAN,
         headline=True,
     ),
     "maximal_angle_deviation": Metric(
-        "maximal-angle deviation", "NC2", geometry.maximal_angle_deviation, _S, "mean |cos + 1/(K−1)|", _PAPYAN,
+        "maximal-angle deviation",
+        "NC2",
+        geometry.maximal_angle_deviation,
+        _S,
+        "mean |cos + 1/(K−1)|",
+        _PAPYAN,
         headline=True,
     ),
     "mean_cosine": Metric("mean cosine of means", "NC2", geometry.mean_cosine, _S, _CENTRED, ""),
     "minimum_angle": Metric("smallest angle of means (°)", "NC2", geometry.minimum_angle, _S, _CENTRED, ""),
     "etf_error": Metric(
-        "ETF error, means", "NC2", geometry.etf_error, _S, "Gram matrices, Frobenius", "Kothapalli 2023", headline=True
+        "ETF error, means",
+        "NC2",
+        geometry.etf_error,
+        _S,
+        "Gram matrices, Frobenius",
+        "Kothapalli 2023",
+        headline=True,
     ),
     "classifier_etf_error": Metric(
-        "ETF error, classifier", "NC2", geometry.classifier_etf_error, _SW, "rows not centred", "Zhu et al. 2021",
+        "ETF error, classifier",
+        "NC2",
+        geometry.classifier_etf_error,
+        _SW,
+        "rows not centred",
+        "Zhu et al. 2021",
         headline=True,
     ),
     "classifier_etf_error_centred": Metric(
-        "ETF error, centred classifier", "NC2", geometry.classifier_etf_error_centred, _SW, "rows centred",
+        "ETF error, centred classifier",
+        "NC2",
+        geometry.classifier_etf_error_centred,
+        _SW,
+        "rows centred",
         "Zhou et al. 2022",
     ),
     "etf_distance": Metric(
-        "distance to nearest ETF", "NC2", geometry.etf_distance, _S, "Procrustes, Frobenius", "closed form",
+        "distance to nearest ETF",
+        "NC2",
+        geometry.etf_distance,
+        _S,
+        "Procrustes, Frobenius",
+        "closed form",
         headline=True,
     ),
     "participation_ratio": Metric(
@@ -181,59 +275,117 @@ METRICS: dict[str, Metric] = {
     "riesz_mean": Metric("Riesz kernel s=1, mean", "GNC2", geometry.riesz_mean, _S, _POPULATION, _LIU),
     "riesz_cv": Metric("Riesz kernel s=1, CV", "GNC2", geometry.riesz_cv, _S, _POPULATION, _LIU),
     "self_duality_distance": Metric(
-        "self-duality ‖Ŵ − M̂‖²", "NC3", duality.self_duality_distance, _SW, "squared Frobenius", _PAPYAN, headline=True
+        "self-duality ‖Ŵ − M̂‖²",
+        "NC3",
+        duality.self_duality_distance,
+        _SW,
+        "squared Frobenius",
+        _PAPYAN,
+        headline=True,
     ),
     "self_duality_distance_root": Metric(
         "self-duality ‖Ŵ − M̂‖", "NC3", duality.self_duality_distance_root, _SW, "Frobenius", _PAPYAN
     ),
     "self_duality_error": Metric(
-        "self-duality error E(M, W)", "NC3", duality.self_duality_error, _SW, _CENTRED, "Zhu et al. 2021; " + _WU,
+        "self-duality error E(M, W)",
+        "NC3",
+        duality.self_duality_error,
+        _SW,
+        _CENTRED,
+        "Zhu et al. 2021; " + _WU,
         headline=True,
     ),
     "self_duality_error_sample_centred": Metric(
-        "self-duality error, sample mean", "NC3", duality.self_duality_error_sample_centred, _SW,
-        "about the sample mean", "Zhu et al. 2021",
+        "self-duality error, sample mean",
+        "NC3",
+        duality.self_duality_error_sample_centred,
+        _SW,
+        "about the sample mean",
+        "Zhu et al. 2021",
     ),
     "nc3_cosine": Metric("cos(w, μ), mean", "NC3", duality.nc3_cosine, _SW, _CENTRED, _WU, headline=True),
-    "nc3_misalignment": Metric("1 − cos(w, μ), mean", "NC3", duality.nc3_misalignment, _SW, _CENTRED,
-                               "Jiang et al. 2023"),
-    "unc3_variance": Metric("UNC3  variance of cos(w, μ)", "NC3", duality.unc3_variance, _SW, "ddof 0",
-                            f"{_WU} (package)"),
+    "nc3_misalignment": Metric(
+        "1 − cos(w, μ), mean", "NC3", duality.nc3_misalignment, _SW, _CENTRED, "Jiang et al. 2023"
+    ),
+    "unc3_variance": Metric(
+        "UNC3  variance of cos(w, μ)", "NC3", duality.unc3_variance, _SW, "ddof 0", f"{_WU} (package)"
+    ),
     "unc3_cv": Metric("UNC3  CV of cos(w, μ)", "NC3", duality.unc3_cv, _SW, "ddof 0", _WU),
-    "duality_distance": Metric("‖ŵ − μ̂‖, mean", "NC3", duality.duality_distance, _SW, "unit vectors",
-                               f"{_WU} (package)"),
+    "duality_distance": Metric(
+        "‖ŵ − μ̂‖, mean", "NC3", duality.duality_distance, _SW, "unit vectors", f"{_WU} (package)"
+    ),
     "bias_collapse": Metric(
-        "bias collapse ‖Wμ_G + b‖", "NC3", duality.bias_collapse, _SWB, _CENTRED, "Zhu et al. 2021", headline=True
+        "bias collapse ‖Wμ_G + b‖",
+        "NC3",
+        duality.bias_collapse,
+        _SWB,
+        _CENTRED,
+        "Zhu et al. 2021",
+        headline=True,
     ),
     "bias_collapse_sample_centred": Metric(
-        "bias collapse, sample mean", "NC3", duality.bias_collapse_sample_centred, _SWB, "about the sample mean",
+        "bias collapse, sample mean",
+        "NC3",
+        duality.bias_collapse_sample_centred,
+        _SWB,
+        "about the sample mean",
         "Zhu et al. 2021",
     ),
     "ncc_mismatch": Metric(
-        "NCC mismatch", "NC4", agreement.ncc_mismatch, _D, "classifier with bias, pooled", _PAPYAN, _BOTH, headline=True
+        "NCC mismatch",
+        "NC4",
+        agreement.ncc_mismatch,
+        _D,
+        "classifier with bias, pooled",
+        _PAPYAN,
+        _BOTH,
+        headline=True,
     ),
-    "ncc_agreement": Metric("NCC agreement", "NC4", agreement.ncc_agreement, _D, "classifier with bias, pooled", _WU,
-                            _BOTH),
+    "ncc_agreement": Metric(
+        "NCC agreement", "NC4", agreement.ncc_agreement, _D, "classifier with bias, pooled", _WU, _BOTH
+    ),
     "ncc_mismatch_class_weighted": Metric(
-        "NCC mismatch, classes equal", "NC4", agreement.ncc_mismatch_class_weighted, _D, "mean over classes", _PAPYAN,
+        "NCC mismatch, classes equal",
+        "NC4",
+        agreement.ncc_mismatch_class_weighted,
+        _D,
+        "mean over classes",
+        _PAPYAN,
         _BOTH,
     ),
     "ncc_agreement_class_weighted": Metric(
-        "NCC agreement, classes equal", "NC4", agreement.ncc_agreement_class_weighted, _D, "mean over classes", _WU,
+        "NCC agreement, classes equal",
+        "NC4",
+        agreement.ncc_agreement_class_weighted,
+        _D,
+        "mean over classes",
+        _WU,
         _BOTH,
     ),
     "ncc_accuracy": Metric("nearest-centre accuracy", "NC4", agreement.ncc_accuracy, _D, "pooled", "", headline=True),
     "classifier_accuracy": Metric(
-        "classifier accuracy", "context", agreement.classifier_accuracy, _D, "pooled", "", _BOTH, headline=True
+        "classifier accuracy",
+        "context",
+        agreement.classifier_accuracy,
+        _D,
+        "pooled",
+        "",
+        _BOTH,
+        headline=True,
     ),
     "ood_orthogonality": Metric(
-        "OOD orthogonality", "NC5", orthogonality.ood_orthogonality, _SO, "mean |cos|, not centred",
-        "Ammar et al. 2024", headline=True,
+        "OOD orthogonality",
+        "NC5",
+        orthogonality.ood_orthogonality,
+        _SO,
+        "mean |cos|, not centred",
+        "Ammar et al. 2024",
+        headline=True,
     ),
 }
 """Every scalar metric by the name of its function."""
 
-_PAIRWISE: dict[str, tuple[Kernel, Callable[[Reduction], Tensor]]] = {
+_PAIRWISE: dict[str, tuple[Kernel, Callable[[Any], Tensor]]] = {
     "cdnv": (pairs.cdnv_kernel(2), lambda r: r.mean),
     "cdnv_dist4": (pairs.cdnv_kernel(4), lambda r: r.mean),
     "equiangularity": (pairs.COSINE, lambda r: r.standard_deviation(1)),

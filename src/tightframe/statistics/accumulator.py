@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,8 @@ class StatisticsAccumulator(nn.Module):
         """Forget every sample."""
         K, D = self.num_classes, self.num_features
         with torch.inference_mode(False):  # inference tensors could not be updated outside that mode
-            f64, f32 = (dict(dtype=dtype, device=self._device) for dtype in (torch.float64, torch.float32))
+            f64: dict[str, Any] = {"dtype": torch.float64, "device": self._device}
+            f32: dict[str, Any] = {"dtype": torch.float32, "device": self._device}
             state: dict[str, Tensor | None] = {
                 "counts": torch.zeros(K, dtype=torch.int64, device=self._device),
                 "anchors": torch.zeros(K, D, **f32),
@@ -347,9 +348,7 @@ class StatisticsAccumulator(nn.Module):
             # sum (z-s)(z-s)^T = sum zz^T - s m^T - m' s^T  with m, m' the sums before and after
             self.product.sub_(step.mT @ sums + moved.mT @ step)
         if self.class_product is not None:
-            self.class_product[classes] -= (
-                step[:, :, None] * sums[:, None, :] + moved[:, :, None] * step[:, None, :]
-            )
+            self.class_product[classes] -= step[:, :, None] * sums[:, None, :] + moved[:, :, None] * step[:, None, :]
         self.sums[classes] = moved
         self.anchors[classes] = target
         self.on_sample[classes] = False
@@ -446,10 +445,9 @@ class StatisticsAccumulator(nn.Module):
                     self._buffers[name] = tensor.to(device)
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The complete state as tensors; see `nn.Module.state_dict`. Raises if an unvalidated batch was bad."""
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         self._require_none_rejected()
-        return cast(dict[str, Any], super().state_dict(*args, **kwargs))
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def get_extra_state(self) -> Tensor:
         """Rows in `waiting` and `pending` and number of unvalidated batches, which time what happens next."""
@@ -488,4 +486,3 @@ class StatisticsAccumulator(nn.Module):
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, num_features={self.num_features}"
-

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe import checks
-from tightframe.errors import EmptyClassError, MergeError, ScatterError, ShapeError, StateError
+from tightframe.errors import EmptyClassError, LabelError, MergeError, ScatterError, ShapeError, StateError
 from tightframe.numerics import float64_device
 
 Weighting = Literal["class", "sample"]
@@ -221,8 +221,7 @@ class ClassStatistics:
         """The scatter of each class (K, D, D), or ScatterError saying how to keep it."""
         if self.class_within is None:
             raise ScatterError(
-                f"{what} needs the scatter of each class, which these statistics lack. "
-                "Accumulate with per_class=True."
+                f"{what} needs the scatter of each class, which these statistics lack. Accumulate with per_class=True."
             )
         return self.class_within
 
@@ -262,7 +261,7 @@ class ClassStatistics:
             rows = position[wanted]
             if (rows < 0).any():
                 missing = wanted[rows < 0]
-                raise checks.LabelError(f"class {int(missing[0])} was left out by an earlier selection.")
+                raise LabelError(f"class {int(missing[0])} was left out by an earlier selection.")
         if min_count is not None:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
@@ -326,11 +325,11 @@ class ClassStatistics:
     def to(self, device: torch.device | str) -> ClassStatistics:
         """The same value on another device (on the CPU where that device lacks float64)."""
         home = float64_device(device)
-        return replace(self, **{name: tensor.to(home) for name, tensor in self._tensors().items()})
+        return self._map(lambda tensor: tensor.to(home))
 
     def detach(self) -> ClassStatistics:
         """The same value without its autograd graph."""
-        return replace(self, **{name: tensor.detach() for name, tensor in self._tensors().items()})
+        return self._map(Tensor.detach)
 
     # ------------------------------------------------------------------ files
 
@@ -355,9 +354,7 @@ class ClassStatistics:
             raise StateError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
         if metadata.get("format") != _FORMAT:
             raise StateError(f"{os.fspath(path)} holds no class statistics (format {metadata.get('format')!r}).")
-        value = cls(
-            **tensors, num_labels=int(metadata["num_labels"]), recentred=bool(int(metadata["recentred"]))
-        )
+        value = cls(**tensors, num_labels=int(metadata["num_labels"]), recentred=bool(int(metadata["recentred"])))
         return value.to(device)
 
     # ------------------------------------------------------------------ inside
@@ -366,6 +363,10 @@ class ClassStatistics:
     def _ids(self) -> Tensor:
         assert self.class_ids is not None  # __post_init__ filled it
         return self.class_ids
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> ClassStatistics:
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in self._tensors().items()}
+        return replace(self, **changed)
 
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

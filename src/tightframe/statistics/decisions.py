@@ -214,7 +214,7 @@ class DecisionCounts:
             local = self._means - centre
             by_centre = _Scorer(local, -local.square().sum(1) / 2, dtype, self._tile_size)
             by_classifier = None
-            if self._weight is not None:
+            if self._weight is not None and self._bias is not None:
                 offsets = self._weight @ centre + self._bias
                 # a constant added to all logits decides nothing but would cost float32 its digits
                 by_classifier = _Scorer(self._weight, offsets - offsets.mean(), dtype, self._tile_size)

@@ -1,0 +1,118 @@
+"""Features of a model without changing it: the classifier it ends in, and what flows into that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import ClassifierError
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The last linear map of a model.
+
+    Attributes:
+        name: its name in the model.
+        module: the module, whose input is the feature.
+        weight: (K, D). bias: (K,) or None. Both detached copies, float64.
+        class_dim: the dimension of its input that holds the D features: -1, or 1 for a 1x1 convolution.
+    """
+
+    name: str
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor | None
+    class_dim: int
+
+
+def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
+    """The model's classifier: the module called `name`; else what the model's own `get_classifier()` (timm) or
+    `get_output_embeddings()` (transformers) says; else its last linear layer or 1x1 convolution.
+
+    Raises: ClassifierError if there is none, or if it isn't linear.
+    """
+    module: object = None
+    if name is not None:
+        try:
+            module = model.get_submodule(name)
+        except AttributeError:
+            known = ", ".join(n for n, m in model.named_modules() if _is_linear(m)) or "none"
+            raise ClassifierError(f"the model has no module {name!r}; its linear layers: {known}.") from None
+    else:
+        for accessor in ("get_classifier", "get_output_embeddings"):
+            if module is None and callable(getattr(model, accessor, None)):
+                module = getattr(model, accessor)()
+        if module is None:
+            linear = [m for m in model.modules() if _is_linear(m)]
+            if not linear:
+                raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
+            module = linear[-1]
+    if not isinstance(module, nn.Module) or not _is_linear(module):
+        raise ClassifierError(f"the classifier must be a linear layer or a 1x1 convolution; got {type(module)}.")
+    weight, bias = module.weight, getattr(module, "bias", None)
+    assert isinstance(weight, Tensor)
+    return Classifier(
+        next(n for n, m in model.named_modules() if m is module),
+        module,
+        weight.detach().flatten(1).to("cpu", torch.float64),
+        bias.detach().to("cpu", torch.float64) if isinstance(bias, Tensor) else None,
+        -1 if weight.ndim == 2 else 1,
+    )
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether the module is a linear map by its weight: (K, D), or (K, D, 1, ...) for a pointwise convolution."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding) or weight.ndim < 2:
+        return False
+    if weight.ndim == 2:
+        return isinstance(module, nn.Linear) or hasattr(module, "in_features")
+    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and set(weight.shape[2:]) == {1}
+
+
+class InputRecorder:
+    """The first positional input of a module's latest call, detached; see `record_input`."""
+
+    def __init__(self) -> None:
+        self._features: Tensor | None = None
+
+    def _hook(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        feature = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(feature, Tensor):
+            self._features = feature.detach()
+
+    def take(self) -> Tensor:
+        """The recorded features; each can be taken once. Raises ClassifierError if the module wasn't called."""
+        if self._features is None:
+            raise ClassifierError("the classifier wasn't called in the forward pass; name another with classifier=...")
+        features, self._features = self._features, None
+        return features
+
+
+@contextmanager
+def record_input(module: nn.Module) -> Iterator[InputRecorder]:
+    """Record what flows into a module while the context lasts; the hook is gone afterwards."""
+    recorder = InputRecorder()
+    handle = module.register_forward_pre_hook(recorder._hook, with_kwargs=True)
+    try:
+        yield recorder
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients while the context lasts; every module's own mode is restored afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,5 @@
+"""`python -m tightframe.cli`."""
+
+from tightframe.cli import main
+
+main()

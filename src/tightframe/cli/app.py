@@ -1,0 +1,143 @@
+"""The commands and how their errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from tightframe.errors import MissingExtraError, TightframeError
+from tightframe.version import __version__
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:
+    raise MissingExtraError("typer", "cli") from None
+
+app = typer.Typer(
+    help="The geometry of class representations: measure neural collapse, with every number beside what it should be.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; errors of the library become one line and exit status 2."""
+    try:
+        app(prog_name="tightframe")
+    except TightframeError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="Data set to train on; see `tightframe datasets`.")] = "digits",
+    data_folder: Annotated[Path | None, typer.Option(help="Folder that holds its files.")] = None,
+    ood: Annotated[str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set.")] = (
+        "photographs"
+    ),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 200 for digits, 10 for larger images.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of SGD; cut tenfold at 70 % and 90 %.")] = 0.1,
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, help="Default: 5e-3 for digits, 5e-4 for larger images.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2)] = 128,
+    measurements: Annotated[int, typer.Option(min=2, help="About how often to measure.")] = 12,
+    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+) -> None:
+    """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
+    from tightframe.cli.demo import show_demo
+    from tightframe.demo import Settings
+
+    folder = None if data_folder is None else str(data_folder)
+    settings = Settings(data, folder, ood, epochs, learning_rate, weight_decay, batch_size, measurements, seed)
+    show_demo(settings, out or Path("runs") / data, full=full)
+
+
+@app.command()
+def measure(
+    features: Annotated[
+        Path, typer.Argument(help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels.")
+    ],
+    labels: Annotated[Path | None, typer.Option(help="File of labels (N,), if they aren't in FEATURES.")] = None,
+    weight: Annotated[Path | None, typer.Option(help="File of the classifier's weight (K, D) and bias (K,).")] = None,
+    bias: Annotated[Path | None, typer.Option(help="File of the bias, if it isn't in the weight's file.")] = None,
+    num_classes: Annotated[int | None, typer.Option(min=1, help="Default: from the weight, or largest label + 1.")] = (
+        None
+    ),
+    ignore_index: Annotated[int | None, typer.Option(help="A label whose rows are dropped.")] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Keep a scatter for each class.")] = False,
+    covariance: Annotated[bool, typer.Option(help="Keep the pooled scatter, which NC1 needs.")] = True,
+    test: Annotated[Path | None, typer.Option(help="Held-out features and labels, for NC4.")] = None,
+    ood: Annotated[Path | None, typer.Option(help="Out-of-distribution features, for NC5.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
+) -> None:
+    """Measure features that are already on disk."""
+    from tightframe.cli.measure import measure_files
+
+    report = measure_files(
+        features,
+        labels=labels,
+        weight=weight,
+        bias=bias,
+        num_classes=num_classes,
+        ignore_index=ignore_index,
+        per_class=per_class,
+        covariance=covariance,
+        test=test,
+        ood=ood,
+    )
+    report.to_terminal(full=full)
+    for path, write in ((html, report.to_html), (json, report.to_json), (csv, report.to_csv)):
+        if path is not None:
+            write(path)
+            print(f"wrote {path}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+) -> None:
+    """Print the last measurement of a run folder and write its page."""
+    from tightframe.report import RunFolder
+
+    folder = RunFolder(run)
+    last = folder.report()
+    last.to_terminal(full=full)
+    last.to_html(out or folder.report_path)
+    print(f"wrote {out or folder.report_path}")
+
+
+@app.command(name="datasets")
+def list_datasets() -> None:
+    """List the real data sets that `demo --data` can use, and whether they are here."""
+    from tightframe.cli.datasets import print_datasets
+
+    print_datasets()

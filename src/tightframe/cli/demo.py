@@ -1,0 +1,55 @@
+"""`tightframe demo`: the demonstration with a live display."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from tightframe import demo
+from tightframe.report.terminal import print_report
+from tightframe.report.wording import number
+
+
+def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> None:
+    """Run the demonstration, showing loss, accuracy and NC1 as they come, then the table and what was written."""
+    console = Console()
+    console.print(f"[bold]tightframe demo[/] · {settings.data}, NC5 against {settings.ood}", highlight=False)
+    started = time.perf_counter()
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    fitted: int | None = None
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=settings.epochs, state="")
+
+        def watch(progress: demo.Progress) -> None:
+            nonlocal fitted
+            if fitted is None and progress.accuracy == 1:
+                fitted = progress.epoch
+            nc1 = "" if progress.report is None else f" · NC1 {number(progress.report['nc1'].value)}"
+            state = f"loss {progress.loss:.4f} · accuracy {progress.accuracy:.4f}{nc1}"
+            bar.update(task, total=progress.epochs, completed=progress.epoch, state=state)
+
+        report, run = demo.run(settings, folder, watch)
+    print_report(report, full=full, console=console)
+    first = report.history[0] if report.history else report
+    drop = first["nc1"].value / report["nc1"].value
+    epochs = report.context["epoch"]
+    reached = "never within the run" if fitted is None else f"from epoch {fitted} on"
+    console.print(
+        f"Training error was zero {reached}. Since epoch {first.context['epoch']} NC1 fell "
+        f"{drop:.0f}-fold, from {number(first['nc1'].value)} to {number(report['nc1'].value)}.",
+        highlight=False,
+    )
+    console.print(
+        f"{epochs} epochs in {time.perf_counter() - started:.1f} s. Open [bold]{run.report_path}[/]", highlight=False
+    )

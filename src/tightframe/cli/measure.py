@@ -1,0 +1,139 @@
+"""`tightframe measure`: features from files to a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tightframe.errors import ClassifierError, LabelError, StateError
+from tightframe.metrics import Evidence
+from tightframe.report import Report
+from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
+
+_ROWS = 4096  # rows read into memory at a time
+_FEATURES = ("features", "x", "embeddings", "h")
+_LABELS = ("labels", "label", "y", "targets")
+_WEIGHT = ("weight", "w", "classifier.weight", "fc.weight", "head.weight")
+_BIAS = ("bias", "b", "classifier.bias", "fc.bias", "head.bias")
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The named arrays of a .npz, .npy, .safetensors or .pt/.pth file; a lone array is called "".
+
+    Nothing in the file is executed: .pt files are read as weights only, .npy and .npz without pickled objects.
+    Raises: StateError for files of another kind, damaged or missing.
+    """
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        if path.suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        if path.suffix in (".pt", ".pth"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(content) if isinstance(content, dict) else {"": content}
+    except (OSError, ValueError, SafetensorError, RuntimeError, EOFError, KeyError) as error:
+        raise StateError(f"can't read {path}: {error}") from None
+    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything that isn't plain tensors
+        raise StateError(f"can't read {path} safely: {error}") from None
+    raise StateError(f"{path} must be a .npz, .npy, .safetensors or .pt file.")
+
+
+def pick(arrays: dict[str, Any], names: tuple[str, ...], path: Path, *, required: bool = True) -> Any:
+    """The array under one of the names (or a lone array); StateError lists what the file has."""
+    for name in (*names, ""):
+        if name in arrays:
+            return arrays[name]
+    if required:
+        raise StateError(f"{path} has no array called {' or '.join(names)}; it has: {', '.join(arrays)}.")
+    return None
+
+
+def as_tensor(array: Any) -> Tensor:
+    """An array as a tensor; numpy arrays are copied, so a memory-mapped slice is read here."""
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def measure_files(
+    features: Path,
+    *,
+    labels: Path | None = None,
+    weight: Path | None = None,
+    bias: Path | None = None,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    per_class: bool = False,
+    covariance: bool = True,
+    test: Path | None = None,
+    ood: Path | None = None,
+) -> Report:
+    """The report of features in a file; see `tightframe measure --help` for the files' contents.
+
+    Raises: StateError for unreadable files, ClassifierError for a bias without a weight, and the errors of
+    `StatisticsAccumulator.update`.
+    """
+    x, y = _features_and_labels(features, labels)
+    if weight is None and bias is not None:
+        raise ClassifierError("--bias needs --weight.")
+    rows = offsets = None
+    if weight is not None:
+        arrays = read_arrays(weight)
+        rows = as_tensor(pick(arrays, _WEIGHT, weight))
+        found = (
+            pick(read_arrays(bias), _BIAS, bias)
+            if bias is not None
+            else pick({k: v for k, v in arrays.items() if k}, _BIAS, weight, required=False)
+        )
+        offsets = None if found is None else as_tensor(found)
+    if num_classes is None:
+        kept = y if ignore_index is None else y[y != ignore_index]
+        if len(kept) == 0:
+            raise LabelError(f"{features} has no labels other than {ignore_index}.")
+        num_classes = len(rows) if rows is not None else int(kept.max()) + 1
+    accumulator = StatisticsAccumulator(
+        num_classes, x.shape[-1], covariance=covariance, per_class=per_class, ignore_index=ignore_index
+    )
+    for part in _parts(x):
+        accumulator.update(as_tensor(x[part]), y[part])
+    statistics = accumulator.compute()
+    decisions = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
+    for part in _parts(x):
+        decisions.update(as_tensor(x[part]), y[part])
+    held_out = outside = None
+    if test is not None:
+        held_out = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
+        test_x, test_y = _features_and_labels(test, None)
+        for part in _parts(test_x):
+            held_out.update(as_tensor(test_x[part]), test_y[part])
+    if ood is not None:
+        outside = ClassStatistics.empty(1, x.shape[-1], covariance=False)
+        ood_x = pick(read_arrays(ood), _FEATURES, ood)
+        for part in _parts(ood_x):
+            some = as_tensor(ood_x[part])
+            zeros = torch.zeros(len(some), dtype=torch.int64)
+            outside = outside.merge(ClassStatistics.from_features(some, zeros, 1, covariance=False))
+    return Report.from_evidence(
+        Evidence(statistics, rows, offsets, decisions, outside),
+        test=None if held_out is None else Evidence(decisions=held_out),
+        context={"title": f"Neural collapse of {features.name}", "layer": features.name},
+    )
+
+
+def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Tensor]:
+    arrays = read_arrays(features)
+    x = pick(arrays, _FEATURES, features)
+    if labels is not None:
+        return x, as_tensor(pick(read_arrays(labels), _LABELS, labels))
+    return x, as_tensor(pick({name: a for name, a in arrays.items() if name}, _LABELS, features))
+
+
+def _parts(array: Any) -> list[slice]:
+    return [slice(start, start + _ROWS) for start in range(0, max(len(array), 1), _ROWS)]

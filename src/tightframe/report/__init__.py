@@ -1,0 +1,6 @@
+"""Reports: named values beside what they should be, and their terminal, file and HTML forms."""
+
+from tightframe.report.report import Entry, Report
+from tightframe.report.run_folder import RunFolder
+
+__all__ = ["Entry", "Report", "RunFolder"]

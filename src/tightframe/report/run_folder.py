@@ -1,0 +1,140 @@
+"""`RunFolder`: what a run leaves on disk, shared by the demo, the monitor and the report commands.
+
+run.json                    what ran: versions, arguments, seed, data
+series.jsonl                one line a measurement, `Report.to_dict()`
+statistics/NNNNNN.safetensors   the statistics of each measurement, in the same order
+model.safetensors           the trained weights
+report.html                 the page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tightframe.errors import StateError
+from tightframe.metrics import Evidence
+from tightframe.report.report import Report
+from tightframe.statistics import ClassStatistics
+from tightframe.version import __version__
+
+
+class RunFolder:
+    """A folder that holds one run; files are written whole, the series line by line.
+
+    Args:
+        path: the folder; made by `create`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
+        """Start a run: makes the folder, empties an older run's series in it, writes run.json.
+
+        `description` says what runs (arguments, seed, data); versions are added.
+        """
+        folder = cls(path)
+        (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
+        for old in folder.path.glob("statistics/*.safetensors"):
+            old.unlink()
+        folder.series_path.write_text("", encoding="utf-8")
+        versions = {
+            "tightframe": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        text = json.dumps({**description, "versions": versions}, indent=1, default=str)
+        _replace(folder.path / "run.json", text)
+        return folder
+
+    @property
+    def series_path(self) -> Path:
+        """The file of measurements."""
+        return self.path / "series.jsonl"
+
+    @property
+    def report_path(self) -> Path:
+        """The file of the HTML page."""
+        return self.path / "report.html"
+
+    def append(self, report: Report) -> None:
+        """Add a measurement, its statistics first: every line of the series has its file."""
+        number = self.series_path.read_bytes().count(b"\n") if self.series_path.exists() else 0
+        if report.evidence is not None and report.evidence.statistics is not None:
+            report.evidence.statistics.save(self._statistics_path(number))
+        with self.series_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
+
+    def save_model(self, model: nn.Module) -> None:
+        """Write the model's weights; tied weights are written once each."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        save_file(state, self.path / "model.safetensors")
+
+    def load_weights(self) -> dict[str, Tensor]:
+        """The weights that `save_model` wrote."""
+        return load_file(self.path / "model.safetensors")
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What run.json says. Raises StateError if this is no run folder."""
+        try:
+            return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError) as error:
+            raise StateError(f"{self.path} is not a run folder: {error}") from None
+
+    def series(self) -> list[Report]:
+        """All measurements; a last line cut short by a crash is left out."""
+        _ = self.description
+        reports = []
+        for line in self.series_path.read_text(encoding="utf-8").splitlines():
+            try:
+                reports.append(Report.from_dict(json.loads(line)))
+            except json.JSONDecodeError:
+                break
+        return reports
+
+    def report(self) -> Report:
+        """The last measurement, with its statistics and the earlier ones as its history.
+
+        Raises: StateError if nothing was measured.
+        """
+        series = self.series()
+        if not series:
+            raise StateError(f"{self.path} holds no measurement.")
+        last = series[-1]
+        path = self._statistics_path(len(series) - 1)
+        evidence = None
+        if path.exists():
+            evidence = Evidence(ClassStatistics.load(path), self._weight(last.context.get("classifier")))
+        return Report(last.entries, last.context, last.notes, evidence, tuple(series[:-1]))
+
+    def write_html(self, report: Report | None = None) -> Path:
+        """Write report.html and return its path."""
+        (report or self.report()).to_html(self.report_path)
+        return self.report_path
+
+    def _weight(self, classifier: str | None) -> Tensor | None:
+        """The trained classifier's rows, if the run has saved its model."""
+        if classifier is None or not (self.path / "model.safetensors").exists():
+            return None
+        weight = self.load_weights().get(f"{classifier}.weight" if classifier else "weight")
+        return None if weight is None else weight.flatten(1).to(torch.float64)
+
+    def _statistics_path(self, number: int) -> Path:
+        return self.path / "statistics" / f"{number:06d}.safetensors"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    temporary = path.with_suffix(path.suffix + ".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,29 @@
+"""How numbers and facts are written, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+from tightframe.report.report import Report
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, or a dash where there is no value."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    return f"{value:.3e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def caption(report: Report) -> str:
+    """What was measured, in one line."""
+    facts = report.context
+    coverage = ", ".join(f"≥{k}: {v}" for k, v in facts.get("coverage", {}).items())
+    parts = [
+        f"epoch {facts['epoch']}" if "epoch" in facts else "",
+        f"{facts['samples']:,} samples",
+        f"{facts['classes']} classes (samples {coverage})",
+        f"{facts['dimension']} dimensions",
+        str(facts.get("layer", "")),
+        f"{facts['mode']} mode" if "mode" in facts else "",
+    ]
+    return " · ".join(part for part in parts if part)

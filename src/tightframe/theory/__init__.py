@@ -1,0 +1,5 @@
+"""What the numbers should be: targets at collapse, floors forced by the dimension, levels without class structure."""
+
+from tightframe.theory.references import REFERENCES, Reference, reference
+
+__all__ = ["REFERENCES", "Reference", "reference"]

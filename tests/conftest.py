@@ -1,0 +1,31 @@
+"""One thread and the same draws in every run; a byte-for-byte picture of an accumulator."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+
+from tightframe import StatisticsAccumulator
+
+torch.set_num_threads(1)  # the workers share the cores
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+settings.load_profile("repeatable")
+
+Picture = dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[[StatisticsAccumulator], Picture]:
+    """Every buffer and the extra state of an accumulator, as dtype, shape and bytes."""
+
+    def take(accumulator: StatisticsAccumulator) -> Picture:
+        tensors = dict(accumulator.named_buffers()) | {"extra": accumulator.get_extra_state()}
+        return {name: (t.dtype, tuple(t.shape), t.numpy().tobytes()) for name, t in tensors.items()}
+
+    return take
