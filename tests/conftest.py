@@ -9,7 +9,7 @@ from hypothesis import settings
 from tightframe import StatisticsAccumulator
 
 torch.set_num_threads(1)  # the workers share the cores
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("repeatable")
 
 Picture = dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -60,20 +62,18 @@ def network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequentia
     Both end in batch normalisation, ReLU and the linear classifier, whose input is the feature.
     """
     channels, height, width = image_shape
+    blocks: list[nn.Module] = []
     if max(height, width) <= 16:
-        widths = [channels * height * width, 256, 256, 64]
-        blocks: list[nn.Module] = [nn.Flatten()]
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        blocks.append(nn.Flatten())
+        for fan_in, fan_out in pairwise([channels * height * width, 256, 256, 64]):
             blocks += [nn.Linear(fan_in, fan_out), nn.BatchNorm1d(fan_out), nn.ReLU()]
     else:
-        widths = [channels, 16, 32, 64]
-        blocks = []
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in pairwise([channels, 16, 32, 64]):
             blocks += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU()]
             blocks += [nn.MaxPool2d(2)]
-        features = widths[-1] * (height // 8) * (width // 8)
-        blocks += [nn.Flatten(), nn.Linear(features, 64), nn.BatchNorm1d(64), nn.ReLU()]
-    return nn.Sequential(*blocks, nn.Linear(64, num_classes))
+        positions = (height // 8) * (width // 8)
+        blocks += [nn.Flatten(), nn.Linear(64 * positions, 64), nn.BatchNorm1d(64), nn.ReLU()]
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*blocks), classifier=nn.Linear(64, num_classes)))
 
 
 def run(

@@ -51,7 +51,7 @@ class Metric:
 
     Attributes:
         label: short name for tables, in the field's terms.
-        family: the phenomenon it measures, NC1 ... NC5, or "context" for numbers that explain others.
+        family: the phenomenon it measures, NC1 ... NC5 or GNC2, or what explains it: "scale", "accuracy".
         function: called with the evidence's fields named in `arguments`; returns a 0-d tensor.
         arguments: names of fields of `Evidence`, in the function's order.
         convention: what distinguishes it from its variants, in a few words.
@@ -164,11 +164,11 @@ METRICS: dict[str, Metric] = {
         _POOLED,
         headline=True,
     ),
-    "within_trace": Metric("tr Σ_W", "context", variability.within_trace, _S, "pooled over samples", "", headline=True),
-    "between_trace": Metric("tr Σ_B", "context", variability.between_trace, _S, _CENTRED, "", headline=True),
+    "within_trace": Metric("tr Σ_W", "scale", variability.within_trace, _S, "pooled over samples", "", headline=True),
+    "between_trace": Metric("tr Σ_B", "scale", variability.between_trace, _S, _CENTRED, "", headline=True),
     "within_in_mean_span": Metric(
         "share of tr Σ_W in span of means",
-        "context",
+        "scale",
         variability.within_in_mean_span,
         _S,
         "what NC1 sees",
@@ -365,7 +365,7 @@ METRICS: dict[str, Metric] = {
     "ncc_accuracy": Metric("nearest-centre accuracy", "NC4", agreement.ncc_accuracy, _D, "pooled", "", headline=True),
     "classifier_accuracy": Metric(
         "classifier accuracy",
-        "context",
+        "accuracy",
         agreement.classifier_accuracy,
         _D,
         "pooled",

@@ -12,7 +12,7 @@ from tightframe.metrics import cosine_grid
 from tightframe.metrics.geometry import classifier_rows
 from tightframe.numerics import unit_rows
 from tightframe.report.report import Entry, Report
-from tightframe.report.wording import caption, number
+from tightframe.report.wording import caption, name, number
 
 try:
     import plotly.graph_objects as go
@@ -85,12 +85,12 @@ def curves(report: Report) -> tuple[str, str, go.Figure]:
                     x=epochs,
                     y=[bottom if z else v for z, v in zip(zero, shown[key], strict=True)],
                     customdata=shown[key],
-                    name=_name(report[key]),
+                    name=name(report[key]),
                     legend=f"legend{index + 1}" if index else "legend",
                     mode="lines+markers",
                     line={"color": colour, "width": 2},
                     marker={"size": 7, "symbol": ["triangle-down-open" if z else "circle" for z in zero]},
-                    hovertemplate=f"{_name(report[key])}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
+                    hovertemplate=f"{name(report[key])}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
                 ),
                 **place,
             )
@@ -136,7 +136,7 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
         rows = unit_rows(classifier_rows(statistics, evidence.weight.detach()))
         pictures["classifier rows"] = rows @ rows.mT
     eye = [[1.0 if i == j else ideal for j in range(len(statistics.counts))] for i in range(len(statistics.counts))]
-    grids = {name: grid.cpu().tolist() for name, grid in pictures.items()} | {"simplex ETF (ideal)": eye}
+    grids = {title: grid.cpu().tolist() for title, grid in pictures.items()} | {"simplex ETF (ideal)": eye}
     names = report.context.get("class_names") or [str(k) for k in statistics.class_ids.tolist()]
     names = [str(names[k]) if len(names) > k else str(k) for k in statistics.class_ids.tolist()]
     figure = make_subplots(1, len(grids), subplot_titles=list(grids), horizontal_spacing=0.06)
@@ -176,7 +176,7 @@ def _tiles(report: Report) -> str:
             "ncc_mismatch", "ood_orthogonality")  # fmt: skip
     values = report.values
     tiles = "".join(
-        f'<div class="tile"><b>{number(values[key])}</b><span>{html.escape(_name(report[key]))}</span></div>'
+        f'<div class="tile"><b>{number(values[key])}</b><span>{html.escape(name(report[key]))}</span></div>'
         for key in keys
         if key in values
     )
@@ -189,7 +189,7 @@ def _table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         cells = [
             entry.family if entry.family != family else "",
-            _name(entry),
+            name(entry),
             number(entry.value),
             *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null)),
             entry.convention,
@@ -207,7 +207,3 @@ def _table(entries: Sequence[Entry]) -> str:
         + "".join(rows)
         + "</tbody></table></section>"
     )
-
-
-def _name(entry: Entry) -> str:
-    return entry.label + (", held out" if entry.split == "test" else "")

@@ -116,7 +116,9 @@ class Report:
         if test is not None:
             for name in ("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"):
                 if METRICS[name].available(test):
-                    entries.append(_entry(name, METRICS[name], "test", float(METRICS[name](test)), test, statistics))
+                    row = _entry(name, METRICS[name], "test", float(METRICS[name](test)), test, statistics)
+                    same = [i for i, entry in enumerate(entries) if entry.family == row.family]
+                    entries.insert(same[-1] + 1 if same else len(entries), row)
         notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)]
         for other in caught:
             if not issubclass(other.category, GeometryWarning):

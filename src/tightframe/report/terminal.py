@@ -2,64 +2,79 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from tightframe.errors import MissingExtraError
 from tightframe.report.report import Entry, Report
-from tightframe.report.wording import caption, number
+from tightframe.report.wording import caption, name, number
 
 try:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 except ImportError:
     raise MissingExtraError("rich", "cli") from None
+
+_WIDE = 150  # columns that one line per measure needs; narrower terminals get two lines
 
 
 def print_report(report: Report, *, full: bool = False, console: Console | None = None) -> None:
     """Print the table of headline entries (all, if `full`), the coverage and the notes."""
     console = console or Console()
     entries = [entry for entry in report if full or entry.headline]
-    console.print(report_table(entries, [column for column in _OPTIONAL if any(map(_OPTIONAL[column], entries))]))
-    console.print(caption(report), style="dim", highlight=False)
+    columns = (
+        ["value", "target", "floor", "null"]
+        if any(e.floor is not None for e in entries)
+        else ["value", "target", "null"]
+    )
+    if console.width >= _WIDE:
+        console.print(_wide_table(entries, columns))
+    else:
+        for line in _narrow_lines(entries, columns):
+            console.print(line, no_wrap=True, overflow="ellipsis")
+    console.print(Text(caption(report), style="dim"))
     for note in report.notes:
-        console.print(f"note: {note}", style="yellow", highlight=False)
+        console.print(Text(f"note: {note}", style="yellow"))
 
 
-_OPTIONAL = {
-    "floor": lambda entry: entry.floor is not None,
-    "± s.e.": lambda entry: entry.standard_error is not None,
-}
-
-
-def report_table(entries: list[Entry], optional: list[str]) -> Table:
-    """The entries as a rich table, a rule between families."""
+def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
+    """One line per measure, a rule between families."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("", style="bold", no_wrap=True)
+    table.add_column("")
     table.add_column("measure", no_wrap=True)
-    table.add_column("value", justify="right", style="bold cyan", no_wrap=True)
-    for column in ("± s.e.", "target", "floor", "null"):
-        if column in optional or column not in _OPTIONAL:
-            table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("convention", style="dim")
-    table.add_column("source", style="dim")
-    family = None
-    for index, entry in enumerate(entries):
-        cells = {
-            "± s.e.": entry.standard_error,
-            "target": entry.target,
-            "floor": entry.floor,
-            "null": entry.null,
-        }
-        shown = [number(v) for c, v in cells.items() if c in optional or c not in _OPTIONAL]
-        label = entry.label + (" (held out)" if entry.split == "test" else "")
-        following = entries[index + 1].family if index + 1 < len(entries) else entry.family
-        table.add_row(
-            entry.family if entry.family != family else "",
-            label,
-            number(entry.value),
-            *shown,
-            entry.convention,
-            entry.source,
-            end_section=following != entry.family,
-        )
-        family = entry.family
+    for column in [*columns[:1], "± s.e.", *columns[1:]]:
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("convention", style="dim", no_wrap=True)
+    table.add_column("source", style="dim", no_wrap=True)
+    for family, group in groupby(entries, lambda entry: entry.family):
+        members = list(group)
+        for entry in members:
+            cells = [number(getattr(entry, column)) for column in columns]
+            table.add_row(
+                Text(family if entry is members[0] else "", "bold cyan"),
+                name(entry),
+                Text(cells[0], "bold"),
+                number(entry.standard_error),
+                *cells[1:],
+                entry.convention,
+                entry.source,
+                end_section=entry is members[-1],
+            )
     return table
+
+
+def _narrow_lines(entries: list[Entry], columns: list[str]) -> list[Text]:
+    """Two lines per measure: the numbers, and below them where they come from."""
+    lines = [Text(f"{'':37}" + "".join(f"{column:>10}" for column in columns), "bold")]
+    for family, group in groupby(entries, lambda entry: entry.family):
+        lines.append(Text(family, "bold cyan"))
+        for entry in group:
+            cells = [number(getattr(entry, column)) for column in columns]
+            line = Text(f"  {name(entry):35}")
+            line.append(f"{cells[0]:>10}", "bold")
+            line.append("".join(f"{cell:>10}" for cell in cells[1:]))
+            lines.append(line)
+            error = "" if entry.standard_error is None else f"± {number(entry.standard_error)}"
+            lines.append(Text("    " + " · ".join(filter(None, (error, entry.convention, entry.source))), "dim"))
+    return lines

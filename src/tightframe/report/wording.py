@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tightframe.report.report import Report
+from tightframe.report.report import Entry, Report
 
 
 def number(value: float | None) -> str:
@@ -27,3 +27,8 @@ def caption(report: Report) -> str:
         f"{facts['mode']} mode" if "mode" in facts else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def name(entry: Entry) -> str:
+    """The measure's name, with the samples it was taken on where these aren't the training samples."""
+    return entry.label + (", held out" if entry.split == "test" else "")
