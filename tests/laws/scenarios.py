@@ -6,9 +6,9 @@ from itertools import cycle
 
 import numpy as np
 import torch
-from oracle import ORACLE, Sample
 from torch import Tensor
 
+from oracle import ORACLE, Sample
 from tightframe import ClassStatistics, DecisionCounts
 from tightframe.metrics import Evidence
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from laws.scenarios import (
     SCENARIOS,
     Scenario,
@@ -15,7 +16,6 @@ from laws.scenarios import (
     wrong,
 )
 from oracle import ORACLE, Sample, statistics
-
 from tightframe import ClassStatistics, StatisticsAccumulator
 from tightframe.metrics import METRICS, evaluate, pairwise
 

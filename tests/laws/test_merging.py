@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from laws.scenarios import Scenario, assert_fields_close, assert_fields_equal, draw, statistics_of, tensors
 
+from laws.scenarios import Scenario, assert_fields_close, assert_fields_equal, draw, statistics_of, tensors
 from tightframe import ClassStatistics, StatisticsAccumulator
 
 FEW = draw(Scenario((20, 1, 0, 12, 7), 4), offset=1e3, outliers=True)

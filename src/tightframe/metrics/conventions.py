@@ -88,6 +88,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 CONVENTIONS |= {
     "jiang-2023/nc1": Convention("nc1", "nc1_sample_centred", "Jiang et al. 2023", unit_features=True),
+    "jiang-2023/gnc2": Convention("gnc2", "one_vs_rest_distance", "Jiang et al. 2023"),
     "jiang-2023/nc3": Convention("nc3", "nc3_cosine", "Jiang et al. 2023"),
     "jiang-2023/nc3-code": Convention("nc3", "nc3_misalignment", "released code of Jiang et al. 2023"),
     "wu-papyan-2024/nc4": Convention("nc4", "ncc_agreement", "Wu & Papyan 2024", without_bias=True),

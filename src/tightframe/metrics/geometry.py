@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tightframe import numerics
+from tightframe.certificate import smallest_one_vs_rest
 from tightframe.errors import DimensionError, ShapeError
 from tightframe.metrics.pairs import (
     ANGLE_DEVIATION,
@@ -271,6 +272,16 @@ def riesz_mean(statistics: ClassStatistics, exponent: float = 1.0) -> Tensor:
 def riesz_cv(statistics: ClassStatistics, exponent: float = 1.0) -> Tensor:
     """Population standard deviation over mean of |u_i - u_j|^-exponent."""
     return riesz_kernel_moments(statistics, exponent).cv
+
+
+def one_vs_rest_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+    """Smallest distance of a unit classifier row to the convex hull of the others; largest for a softmax code.
+
+    Shape: scalar. Range: [0, K/(K-1)], the upper end for a simplex ETF; at most 1 where K > D + 1. Exact, by a
+    quadratic program for every class: the cost grows like K^2 D.
+    Source: Jiang et al. 2023, GNC2.
+    """
+    return smallest_one_vs_rest(numerics.unit_rows(classifier_rows(statistics, weight)))
 
 
 # ---------------------------------------------------------------------- classifiers

@@ -58,6 +58,7 @@ class Metric:
         source: the paper.
         requires: what the arguments must offer besides being there, see `Evidence.offers`.
         headline: whether short tables show it.
+        largest: number of classes beyond which it is left out unless asked for by name, as it takes too long.
     """
 
     label: str
@@ -68,13 +69,17 @@ class Metric:
     source: str
     requires: tuple[str, ...] = ()
     headline: bool = False
+    largest: int | None = None
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """The metric's value for this evidence; errors are the function's own."""
         return self.function(*(getattr(evidence, name) for name in self.arguments))
 
     def available(self, evidence: Evidence) -> bool:
-        """Whether the evidence has all that the metric needs."""
+        """Whether the evidence has all that the metric needs, and few enough classes."""
+        statistics = evidence.statistics
+        if self.largest is not None and statistics is not None and statistics.num_classes > self.largest:
+            return False
         return all(evidence.offers(need) for need in (*self.arguments, *self.requires))
 
 
@@ -263,6 +268,15 @@ METRICS: dict[str, Metric] = {
     ),
     "participation_ratio": Metric(
         "participation ratio of means", "NC2", geometry.participation_ratio, _S, _CENTRED, ""
+    ),
+    "one_vs_rest_distance": Metric(
+        "one-vs-rest distance",
+        "GNC2",
+        geometry.one_vs_rest_distance,
+        _SW,
+        "unit classifier rows",
+        "Jiang et al. 2023",
+        largest=100,
     ),
     "log_kernel_mean": Metric(
         "log kernel, mean", "GNC2", geometry.log_kernel_mean, _S, _POPULATION, _LIU, headline=True

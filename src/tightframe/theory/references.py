@@ -1,7 +1,7 @@
 """`REFERENCES`: for every metric its target at collapse, the floor where D < K - 1, and its null level.
 
 The null level is the expected value without class structure: same counts and dimension, all features drawn from one
-isotropic Gaussian, a classifier unrelated to the features. Levels marked "balanced" are None for unequal counts.
+isotropic Gaussian, a classifier unrelated to the features.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,27 +35,51 @@ class Reference:
 
 @dataclass(frozen=True)
 class Setting:
-    """Counts and dimension of a data set, classes without samples left out: K classes, N samples, D dimensions."""
+    """Counts and dimension of a data set, classes without samples left out: K classes, N samples, D dimensions.
 
-    counts: tuple[int, ...]
+    Attributes:
+        sizes: the distinct class sizes; many: how many classes have each.
+    """
+
+    sizes: Array
+    many: Array
     D: int
 
-    @property
-    def K(self) -> int:
-        return len(self.counts)
+    @classmethod
+    def of(cls, counts: Sequence[int] | Tensor, dim: int) -> Setting:
+        values = np.asarray(counts.tolist() if isinstance(counts, Tensor) else counts, dtype=np.float64)
+        sizes, many = np.unique(values[values > 0], return_counts=True)
+        return cls(sizes, many.astype(np.float64), dim)
 
-    @property
+    @cached_property
+    def K(self) -> int:
+        return int(self.many.sum())
+
+    @cached_property
     def N(self) -> int:
-        return sum(self.counts)
+        return int(self.many @ self.sizes)
 
     @property
     def balanced(self) -> bool:
-        return len(set(self.counts)) == 1
+        return len(self.sizes) == 1
 
     @property
     def rank(self) -> int:
         """Largest possible rank of the centred class means."""
         return min(self.K - 1, self.D)
+
+    def inverse_sum(self, power: int) -> float:
+        """Sum over classes of 1 / n_k^power: class means of unit Gaussians have variance 1 / n_k."""
+        return float(self.many @ self.sizes**-power)
+
+    def mean_of_pairs(self, value: Callable[[Array, Array], Array]) -> float:
+        """Mean over pairs of classes of a symmetric function of their sizes, a row of sizes at a time."""
+        total = 0.0
+        for index, size in enumerate(self.sizes):
+            weights = self.many * self.many[index]
+            weights[index] -= self.many[index]
+            total += float(weights @ value(np.full_like(self.sizes, size), self.sizes))
+        return total / (self.K * (self.K - 1))
 
 
 _Level = Callable[[Setting], float | None]
@@ -59,11 +88,11 @@ _Level = Callable[[Setting], float | None]
 def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
     """Target, floor and null level of the metric `name` for classes of these sizes in `dim` dimensions.
 
-    Classes without samples are left out; at least two must remain. Raises: KeyError for a name not in `REFERENCES`.
+    Classes without samples are left out; with fewer than two left, nothing is known. Null levels of ratios are ratios
+    of expectations, good to a few per cent. Raises: KeyError for a name not in `REFERENCES`.
     """
-    sizes = counts.tolist() if isinstance(counts, Tensor) else counts
-    setting = Setting(tuple(int(size) for size in sizes if size > 0), dim)
     target, null = REFERENCES[name]
+    setting = Setting.of(counts, dim)
     if setting.K < 2:
         return Reference(None)
     floor = _FLOORS[name](setting) if name in _FLOORS and dim < setting.K - 1 else None
@@ -81,14 +110,10 @@ def _unknown(s: Setting) -> float | None:
     return None
 
 
-def _balanced(level: Callable[[Setting], float]) -> _Level:
-    return lambda s: level(s) if s.balanced else None
-
-
 def _null_nc1(s: Setting) -> float | None:
     """Inverse-Wishart mean: tr (P diag(1/n) P)^+ = N - sum n^2 / N, which for equal counts is n (K-1)."""
     if s.K < s.D:
-        return (s.N - s.K) / s.N * (s.N - sum(n * n for n in s.counts) / s.N) / (s.D - s.K)
+        return (s.N - s.K) / s.N * (s.N - float(s.many @ s.sizes**2) / s.N) / (s.D - s.K)
     if s.balanced and s.D < s.K - 2:
         return (s.N / s.K - 1) * s.D / (s.K - s.D - 2)
     return None
@@ -99,36 +124,64 @@ def _null_nc1_undivided(s: Setting) -> float | None:
     return None if level is None else level * s.K
 
 
+def _null_nc1_balanced(s: Setting) -> float | None:
+    return _null_nc1(s) if s.balanced else None
+
+
+def _between(s: Setting) -> float:
+    """E tr(S_B) / D for unit Gaussian features."""
+    return (1 - 1 / s.K) * s.inverse_sum(1) / s.K
+
+
 def _null_trace_ratio(s: Setting) -> float:
-    return (s.N - s.K) / s.N * s.K / ((1 - 1 / s.K) * sum(1 / n for n in s.counts))
+    return (s.N - s.K) / s.N / _between(s)
 
 
 def _null_cdnv(s: Setting) -> float:
-    """Mean over pairs of the ratio of expectations; pairs of classes are grouped by their sizes."""
-    sizes: dict[int, int] = {}
-    for n in s.counts:
-        sizes[n] = sizes.get(n, 0) + 1
-    total = 0.0
-    for n, many in sizes.items():
-        for m, others in sizes.items():
-            pairs = many * (others - (n == m)) / 2
-            total += pairs * ((n - 1) / n + (m - 1) / m) / (2 * (1 / n + 1 / m))
-    return total / (s.K * (s.K - 1) / 2)
+    return s.mean_of_pairs(lambda n, m: ((n - 1) / n + (m - 1) / m) / (2 * (1 / n + 1 / m)))
 
 
 def _null_vci(s: Setting) -> float | None:
-    """Mean of the matrix beta distribution of B (B + W)^-1."""
-    return 1 - s.D * (s.K - 1) / ((s.N - 1) * s.rank) if s.balanced and s.N - 1 > s.D else None
+    """Mean of the matrix beta distribution, E tr (B + W)^-1 B = D b / (b + w); exact for equal counts."""
+    if s.N - s.K < s.D or s.sizes[-1] > 2 * s.sizes[0]:
+        return None
+    return 1 - s.D * _between(s) / (_between(s) + (s.N - s.K) / s.N) / s.rank
 
 
 def _null_equinorm(s: Setting) -> float:
-    """Coefficient of variation of the chi distribution with D degrees of freedom."""
-    mean = math.sqrt(2) * math.exp(math.lgamma((s.D + 1) / 2) - math.lgamma(s.D / 2))
-    return math.sqrt(max(s.D - mean * mean, 0.0)) / mean
+    """Lengths are sqrt(c_k) times a chi variable with D degrees of freedom, c_k the variance of a centred mean."""
+    chi = math.sqrt(2) * math.exp(math.lgamma((s.D + 1) / 2) - math.lgamma(s.D / 2))
+    variances = (1 - 2 / s.K) / s.sizes + s.inverse_sum(1) / s.K**2
+    mean_root, mean = s.many @ np.sqrt(variances) / s.K, s.many @ variances / s.K
+    return math.sqrt(max(float(s.D * mean - (chi * mean_root) ** 2), 0.0)) / float(chi * mean_root)
 
 
-def _random_etf_error(s: Setting) -> float:
+def _null_participation_ratio(s: Setting) -> float:
+    """(tr C)^2 / (tr C^2 + (tr C)^2 / D) with C = P diag(1/n) P, the Gram matrix's expectation."""
+    trace = (1 - 1 / s.K) * s.inverse_sum(1)
+    square = (1 - 2 / s.K) * s.inverse_sum(2) + s.inverse_sum(1) ** 2 / s.K**2
+    return trace**2 / (square + trace**2 / s.D)
+
+
+def _null_etf_error(s: Setting) -> float:
+    return math.sqrt(max(2 - 2 * math.sqrt(_null_participation_ratio(s) / (s.K - 1)), 0.0))
+
+
+def _null_rows_etf_error(s: Setting) -> float:
+    """`_null_etf_error` of rows with equal variances, whatever the counts."""
     return math.sqrt(2 - 2 / math.sqrt(1 + (s.K - 1) / s.D))
+
+
+def _null_log_kernel(s: Setting) -> float:
+    """-ln(2 - 2 rho)/2 at the expected cosine rho, plus (1 + rho)^2 / 4D for its variance (1 - rho^2)^2 / D."""
+    first, second = s.inverse_sum(1) / s.K**2, 1 / s.K
+
+    def value(n: Array, m: Array) -> Array:
+        own, other = ((1 - 2 * second) / x + first for x in (n, m))
+        cosine = (first - second / n - second / m) / np.sqrt(own * other)
+        return -np.log(2 - 2 * cosine) / 2 + (1 + cosine) ** 2 / (4 * s.D)
+
+    return s.mean_of_pairs(value)
 
 
 def _rank_floor(s: Setting) -> float:
@@ -150,9 +203,9 @@ _zero, _one = _constant(0.0), _constant(1.0)
 REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "nc1": (_zero, _null_nc1),
     "nc1_undivided": (_zero, _null_nc1_undivided),
-    "nc1_sample_centred": (_zero, lambda s: _null_nc1(s) if s.balanced else None),
-    "nc1_discriminant": (_zero, lambda s: _null_nc1(s) if s.balanced else None),
-    "nc1_class_balanced": (_zero, lambda s: _null_nc1(s) if s.balanced else None),
+    "nc1_sample_centred": (_zero, _null_nc1_balanced),
+    "nc1_discriminant": (_zero, _null_nc1_balanced),
+    "nc1_class_balanced": (_zero, _null_nc1_balanced),
     "trace_ratio": (_zero, _null_trace_ratio),
     "trace_share": (_zero, lambda s: (s.N - s.K) / (s.N - 1)),
     "cdnv": (_zero, _null_cdnv),
@@ -162,8 +215,8 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "within_trace": (_zero, _unknown),
     "between_trace": (_unknown, _unknown),
     "within_in_mean_span": (_unknown, lambda s: s.rank / s.D),
-    "equinorm": (_zero, _balanced(_null_equinorm)),
-    "equinorm_ddof0": (_zero, _balanced(_null_equinorm)),
+    "equinorm": (_zero, _null_equinorm),
+    "equinorm_ddof0": (_zero, _null_equinorm),
     "classifier_equinorm": (_zero, _unknown),
     "equiangularity": (_zero, _unknown),
     "equiangularity_ddof0": (_zero, _unknown),
@@ -171,14 +224,15 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "maximal_angle_deviation": (_zero, _unknown),
     "mean_cosine": (lambda s: -1 / (s.K - 1), _unknown),
     "minimum_angle": (lambda s: math.degrees(math.acos(-1 / (s.K - 1))), _unknown),
-    "etf_error": (_zero, _balanced(_random_etf_error)),
+    "etf_error": (_zero, _null_etf_error),
     "classifier_etf_error": (_zero, _unknown),
-    "classifier_etf_error_centred": (_zero, _random_etf_error),
+    "classifier_etf_error_centred": (_zero, _null_rows_etf_error),
     "etf_distance": (_zero, _unknown),
-    "participation_ratio": (lambda s: s.K - 1, _balanced(lambda s: (s.K - 1) / (1 + (s.K - 1) / s.D))),
+    "one_vs_rest_distance": (lambda s: s.K / (s.K - 1) if s.D >= s.K - 1 else None, _unknown),
+    "participation_ratio": (lambda s: s.K - 1, _null_participation_ratio),
     "log_kernel_mean": (
         lambda s: -math.log(_edge(s)) / 2,
-        _balanced(lambda s: -math.log(_edge(s)) / 2 + 1 / (4 * s.D)),
+        _null_log_kernel,
     ),
     "log_kernel_variance": (_zero, _unknown),
     "log_kernel_cv": (_zero, _unknown),
@@ -208,7 +262,7 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
 }
 """Target and null level of every metric, as functions of the setting."""
 
-_FLOORS: dict[str, Callable[[Setting], float]] = {
+_FLOORS: dict[str, Callable[[Setting], float | None]] = {
     "etf_error": _rank_floor,
     "classifier_etf_error": _rank_floor,
     "classifier_etf_error_centred": _rank_floor,
@@ -216,4 +270,5 @@ _FLOORS: dict[str, Callable[[Setting], float]] = {
     "self_duality_error": _rank_floor,
     "self_duality_error_sample_centred": _rank_floor,
     "participation_ratio": lambda s: s.rank,
+    "one_vs_rest_distance": lambda s: 1.0 if s.K <= 2 * s.D else None,
 }

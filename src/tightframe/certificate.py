@@ -1,0 +1,81 @@
+"""What a set of vectors proves about itself: so far, how far each vector is from the convex hull of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tightframe.errors import ShapeError
+
+_TOLERANCE = 1e-14  # of the optimality gap <x, x - p>, relative to the largest squared length
+
+Array = npt.NDArray[np.float64]
+
+
+def one_vs_rest_distances(vectors: Tensor) -> Tensor:
+    """Distance of each row to the convex hull of the others, (K, D) -> (K,); exact, by K small quadratic programs.
+
+    Differentiable: the distance is stationary in the hull's coefficients. Raises: ShapeError unless K >= 2.
+    Source: Jiang et al. 2023 (one-vs-rest distance).
+    """
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise ShapeError(f"vectors must be (K, D) with K >= 2; got {tuple(vectors.shape)}.")
+    points = vectors.detach().to("cpu", torch.float64).numpy()
+    if points.shape[1] > len(points):
+        points = np.linalg.qr(points.T, mode="r").T  # the same distances in K dimensions
+    coefficients = np.zeros((len(points), len(points)))
+    for k in range(len(points)):
+        rest = np.delete(points, k, axis=0) - points[k]
+        coefficients[k] = np.insert(_nearest_to_origin(rest), k, 0.0)
+    hull = torch.from_numpy(coefficients).to(vectors) @ vectors
+    return torch.linalg.vector_norm(vectors - hull, dim=1)
+
+
+def smallest_one_vs_rest(vectors: Tensor) -> Tensor:
+    """The smallest of `one_vs_rest_distances`, which a softmax code maximises over unit vectors; 0-d."""
+    return one_vs_rest_distances(vectors).amin()
+
+
+def _nearest_to_origin(points: Array) -> Array:
+    """Convex coefficients (M,) of the point of conv(points) nearest to the origin; points are (M, D).
+
+    Wolfe's algorithm (1976): finite and exact up to rounding. A corral of affinely independent points carries the
+    current point; the vertex furthest down its direction enters, vertices whose weight would turn negative leave.
+    """
+    squares = (points**2).sum(1)
+    scale = float(squares.max())
+    corral = [int(squares.argmin())]
+    weights = np.ones(1)
+    while True:
+        point = weights @ points[corral]
+        heights = points @ point
+        entering = int(heights.argmin())
+        if point @ point - heights[entering] <= _TOLERANCE * scale or entering in corral:
+            break
+        corral.append(entering)
+        weights = np.append(weights, 0.0)
+        while True:
+            target = _affine_minimiser(points[corral])
+            if (target > 0).all():
+                weights = target
+                break
+            falling = target <= 0
+            step = float((weights[falling] / (weights[falling] - target[falling])).min())
+            weights = weights + step * (target - weights)
+            kept = weights > 1e-15
+            kept[int(np.where(falling, weights, np.inf).argmin())] = False  # one must leave, or rounding could cycle
+            corral = [index for index, keep in zip(corral, kept, strict=True) if keep]
+            weights = weights[kept] / weights[kept].sum()
+    result = np.zeros(len(points))
+    result[corral] = weights
+    return result
+
+
+def _affine_minimiser(points: Array) -> Array:
+    """Coefficients, summing to one, of the point of the affine hull nearest to the origin."""
+    base, rest = points[0], points[1:] - points[0]
+    q, r = np.linalg.qr(rest.T)  # the corral is affinely independent, so r is regular
+    tail = np.linalg.solve(r, -(q.T @ base)) if len(rest) else np.zeros(0)
+    return np.concatenate([[1 - tail.sum()], tail])
