@@ -24,7 +24,7 @@ def one_vs_rest_distances(vectors: Tensor) -> Tensor:
         raise ShapeError(f"vectors must be (K, D) with K >= 2; got {tuple(vectors.shape)}.")
     points = vectors.detach().to("cpu", torch.float64).numpy()
     if points.shape[1] > len(points):
-        points = np.linalg.qr(points.T, mode="r").T  # the same distances in K dimensions
+        points = np.asarray(np.linalg.qr(points.T, mode="r")).T  # the same distances in K dimensions
     coefficients = np.zeros((len(points), len(points)))
     for k in range(len(points)):
         rest = np.delete(points, k, axis=0) - points[k]

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
+from functools import cache
+from itertools import combinations, cycle
 
 import numpy as np
 import torch
@@ -64,7 +65,27 @@ def draw(
 def truth(sample: Sample) -> dict[str, float]:
     """The oracle's value of every metric."""
     values = {name: evaluate(sample) for name, evaluate in ORACLE.items()}
-    return values | {"ncc_mismatch_class_weighted": 1 - values["ncc_agreement_class_weighted"]}
+    present = np.unique(sample.labels)
+    return values | {
+        "ncc_mismatch_class_weighted": 1 - values["ncc_agreement_class_weighted"],
+        "one_vs_rest_distance": _one_vs_rest_distance(tuple(map(tuple, sample.weight[present].tolist()))),
+    }
+
+
+@cache
+def _one_vs_rest_distance(rows: tuple[tuple[float, ...], ...]) -> float:
+    """Smallest distance of a unit row to the convex hull of the others, by trying every face of that hull."""
+    units = [np.array(row) / np.linalg.norm(row) for row in rows]
+    smallest = np.inf
+    for k, unit in enumerate(units):
+        rest = [other for j, other in enumerate(units) if j != k]
+        for size in range(1, min(len(rest), len(unit) + 1) + 1):
+            for corners in combinations(rest, size):
+                edges = np.array(corners[1:]).reshape(size - 1, len(unit)) - corners[0]
+                steps = np.linalg.lstsq(edges.T, unit - corners[0])[0]
+                if (steps >= 0).all() and steps.sum() <= 1:  # the foot of the perpendicular lies on this face
+                    smallest = min(smallest, np.linalg.norm(unit - corners[0] - steps @ edges))
+    return float(smallest)
 
 
 def tensors(sample: Sample) -> tuple[Tensor, Tensor]:

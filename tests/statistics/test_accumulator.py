@@ -280,9 +280,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize("after", range(11))
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_resuming_from_a_saved_state_is_exact(
-    dtype: torch.dtype, after: int, per_class: bool, validate: bool
-) -> None:
+def test_resuming_from_a_saved_state_is_exact(dtype: torch.dtype, after: int, per_class: bool, validate: bool) -> None:
     batches = stream(dtype)
     saved = fed(batches[:after], per_class=per_class, validate=validate).state_dict()
     resumed = StatisticsAccumulator(K, D, per_class=per_class)

@@ -126,7 +126,8 @@ def test_exact_ties_go_to_the_lowest_index(dtype: torch.dtype) -> None:
     for tile_size in (1, 2, 512):
         counts = DecisionCounts(value, tile_size=tile_size)
         counts.update(rows, torch.tensor([1, 1, 3, 2, 0]))
-        assert counts.totals.centre_correct.tolist() == [1, 2, 1, 1, 0]  # (5, 0) lies between 9 and 1: the first wins
+        assert counts.totals.centre_correct.tolist() == [1, 2, 1, 1, 0]
+        # the origin is as near to 1, 2, 3 and 4, the corners to two of them, (5, 0) to 0 and 1
         assert counts.decide(rows.float())[1].tolist() == [1, 1, 3, 2, 0]
 
 
@@ -219,9 +220,8 @@ def test_layouts_and_ignored_rows() -> None:
     assert totals(features.reshape(4, 12, 4), labels.reshape(4, 12)) == flat
     maps, grid = features.reshape(2, 4, 6, 4).permute(0, 3, 1, 2), labels.reshape(2, 4, 6)
     assert totals(maps, grid, class_dim=1) == flat
-    assert totals(
-        torch.cat([features, torch.full((3, 4), torch.nan)]), torch.cat([labels, torch.full((3,), -100)]), ignore_index=-100
-    ) == flat
+    padded = torch.cat([features, torch.full((3, 4), torch.nan)]), torch.cat([labels, torch.full((3,), -100)])
+    assert totals(*padded, ignore_index=-100) == flat
 
 
 # ---------------------------------------------------------------------- merging and selecting
@@ -291,7 +291,7 @@ NAN = torch.tensor([[0.0, 1.0, 0.0], [0.0, torch.nan, 0.0], [1.0, 0.0, 0.0]])
 BAD_BATCHES = {
     "label": (ONES, torch.tensor([0, 3, 3, 0]), LabelError, r"\[0, 3\); got 3 \(2 rows\)"),
     "negative": (ONES, torch.tensor([0, -1, 2, 0]), LabelError, r"got -1 \(1 row\)"),
-    "NaN": (torch.where(torch.eye(4, 3).bool(), torch.nan, ONES), LABELS, NonFiniteError, "row 0 holds nan in column 0"),
+    "NaN": (ONES * torch.nan, LABELS, NonFiniteError, r"row 0 holds nan in column 0 \(4 of 4 rows"),
     "infinite": (ONES * torch.inf, LABELS, NonFiniteError, "row 0 holds inf in column 0"),
     "too large": (ONES.double() * 1e200, LABELS, NonFiniteError, r"holds 1e\+200"),
     "width": (torch.ones(4, 2), LABELS, ShapeError, "must have 3 entries.*got 2"),

@@ -54,10 +54,10 @@ def demo(
     ood: Annotated[str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set.")] = (
         "photographs"
     ),
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 200 for digits, 10 for larger images.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of SGD; cut tenfold at 70 % and 90 %.")] = 0.1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 300 for digits, 10 for larger images.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of SGD; cut tenfold at 50 % and 75 %.")] = 0.05,
     weight_decay: Annotated[
-        float | None, typer.Option(min=0, help="Default: 5e-3 for digits, 5e-4 for larger images.")
+        float | None, typer.Option(min=0, help="Default: 1e-2 for digits, 5e-4 for larger images.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2)] = 128,
     measurements: Annotated[int, typer.Option(min=2, help="About how often to measure.")] = 12,

@@ -39,14 +39,14 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 def page(report: Report) -> str:
     """The complete HTML text of a report's page."""
     title = str(report.context.get("title", "Neural collapse report"))
-    figures = [curves(report)] if report.history else []
-    figures += grams(report)
-    body = "\n".join(
-        f'<section><h2>{html.escape(heading)}</h2><p class="hint">{html.escape(hint)}</p>'
-        + figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
-        + "</section>"
-        for heading, hint, figure in figures
-    )
+    sections = []
+    if report.history:
+        hint = (
+            "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure."
+        )
+        panels = "".join(f'<div class="panel">{_div(figure)}</div>' for figure in curves(report))
+        sections.append(_section("Collapse over training", hint, f'<div class="panels">{panels}</div>'))
+    sections += [_section(heading, hint, _div(figure)) for heading, hint, figure in grams(report)]
     style = files("tightframe.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -56,70 +56,67 @@ def page(report: Report) -> str:
         f'<h1>{html.escape(title)}</h1><p class="facts">{html.escape(caption(report))}</p>'
         + "".join(f'<p class="note">{html.escape(note)}</p>' for note in report.notes)
         + _tiles(report)
-        + body
+        + "".join(sections)
         + _table(report.entries)
         + "</main></body></html>\n"
     )
 
 
-def curves(report: Report) -> tuple[str, str, go.Figure]:
-    """The series of each NC family over epochs, logarithmic, with null levels."""
+def _section(heading: str, hint: str, content: str) -> str:
+    return f'<section><h2>{html.escape(heading)}</h2><p class="hint">{html.escape(hint)}</p>{content}</section>\n'
+
+
+def _div(figure: go.Figure) -> str:
+    config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
+    return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
+
+
+def curves(report: Report) -> list[go.Figure]:
+    """One figure per NC family: its measures over epochs, both axes logarithmic, with null levels."""
     series = [*report.history, report]
-    available = report.values
-    panels = {title: [k for k in keys if k in available] for title, keys in _CURVES.items()}
-    panels = {title: keys for title, keys in panels.items() if keys}
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = make_subplots(rows, columns, subplot_titles=list(panels), horizontal_spacing=0.07, vertical_spacing=0.2)
-    for index, (title, keys) in enumerate(panels.items()):
-        place = {"row": index // columns + 1, "col": index % columns + 1}
-        logarithmic = title != "accuracy"
-        shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
-        positive = [v for values in shown.values() for v in values if v > 0]
-        bottom = min(positive, default=1.0) / 3
-        for colour, key in zip(_COLOURS, keys, strict=False):
-            epochs = [r.context.get("epoch", i) for i, r in enumerate(series)]
-            zero = [logarithmic and v == 0 for v in shown[key]]
-            figure.add_trace(
-                go.Scatter(
-                    x=epochs,
-                    y=[bottom if z else v for z, v in zip(zero, shown[key], strict=True)],
-                    customdata=shown[key],
-                    name=name(report[key]),
-                    legend=f"legend{index + 1}" if index else "legend",
-                    mode="lines+markers",
-                    line={"color": colour, "width": 2},
-                    marker={"size": 7, "symbol": ["triangle-down-open" if z else "circle" for z in zero]},
-                    hovertemplate=f"{name(report[key])}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
-                ),
-                **place,
+    epochs = [r.context.get("epoch", i + 1) for i, r in enumerate(series)]
+    values = report.values
+    panels = {title: [key for key in keys if key in values] for title, keys in _CURVES.items()}
+    return [_curve(title, report, series, epochs, keys) for title, keys in panels.items() if keys]
+
+
+def _curve(title: str, report: Report, series: list[Report], epochs: list[float], keys: list[str]) -> go.Figure:
+    logarithmic = title != "accuracy"
+    shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
+    bottom = min((v for values in shown.values() for v in values if v > 0), default=1.0) / 3
+    figure = go.Figure()
+    for colour, (key, values) in zip(_COLOURS, shown.items(), strict=False):
+        zero = [logarithmic and v == 0 for v in values]
+        figure.add_trace(
+            go.Scatter(
+                x=epochs,
+                y=[bottom if z else v for z, v in zip(zero, values, strict=True)],
+                customdata=values,
+                name=name(report[key]),
+                mode="lines+markers",
+                line={"color": colour, "width": 2},
+                marker={"size": 6, "symbol": ["triangle-down-open" if z else "circle" for z in zero]},
+                hovertemplate=f"{name(report[key])}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
             )
-            null = report[key].null
-            if logarithmic and null is not None and null > 0 and len(keys) <= 2:
-                figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1}, **place)
-        figure.update_xaxes(title_text="epoch", showgrid=False, ticks="outside", **place)
-        figure.update_yaxes(
-            type="log" if logarithmic else "linear",
-            gridcolor="#e5e7eb",
-            dtick=1 if logarithmic else None,
-            exponentformat="power",
-            **place,
         )
-        axis = figure.layout["xaxis" + (str(index + 1) if index else "")]
-        vertical = figure.layout["yaxis" + (str(index + 1) if index else "")]
-        figure.update_layout(
-            {
-                f"legend{index + 1}" if index else "legend": {
-                    "x": axis.domain[1], "y": vertical.domain[1], "xanchor": "right", "yanchor": "top",
-                    "bgcolor": "rgba(255,255,255,0.75)", "font": {"size": 11},
-                }
-            }
-        )  # fmt: skip
+        null = report[key].null
+        if logarithmic and null is not None and null > 0 and len(keys) <= 2:
+            figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
+    span = "log" if min(epochs) > 0 else "linear"
+    figure.update_xaxes(title_text="epoch", type=span, showgrid=False, ticks="outside", nticks=6)
+    figure.update_yaxes(gridcolor="#e5e7eb")
+    if logarithmic:
+        figure.update_yaxes(type="log", exponentformat="power", minor={"showgrid": False}, nticks=6)
     figure.update_layout(
-        template="plotly_white", font={"family": _FONT}, height=360 * rows, margin={"l": 50, "r": 20, "t": 40, "b": 50}
+        template="plotly_white",
+        title={"text": title, "x": 0.02, "font": {"size": 15}},
+        font={"family": _FONT, "size": 12},
+        height=380,
+        margin={"l": 55, "r": 15, "t": 45, "b": 40},
+        showlegend=True,
+        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 11}},
     )
-    hint = "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure."
-    return "Collapse over training", hint, figure
+    return figure
 
 
 def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
@@ -198,12 +195,10 @@ def _table(entries: Sequence[Entry]) -> str:
         start = ' class="first"' if entry.family != family else ""
         rows.append(f"<tr{start}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
         family = entry.family
-    return (
-        '<section><h2>All measures</h2><p class="hint">Target: value at perfect collapse. Floor: best that this '
-        "dimension allows, where that is not the target. Null: expected without class structure, at the same counts "
-        "and dimension. A dash means that no value is known.</p><table><thead><tr>"
-        + "".join(f"<th>{cell}</th>" for cell in head)
-        + "</tr></thead><tbody>"
-        + "".join(rows)
-        + "</tbody></table></section>"
+    hint = (
+        "Target: value at perfect collapse. Floor: best that this dimension allows, where that is not the target. "
+        "Null: expected without class structure, at the same counts and dimension. A dash means that no value is known."
     )
+    header = "".join(f"<th>{cell}</th>" for cell in head)
+    table = f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return _section("All measures", hint, table)
