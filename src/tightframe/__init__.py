@@ -9,7 +9,7 @@ _HOME = {
     "ClassStatistics": "tightframe.statistics",
     "StatisticsAccumulator": "tightframe.statistics",
     "DecisionCounts": "tightframe.statistics",
-    "measure": "tightframe.measure",
+    "measure": "tightframe.measurement",
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }

@@ -11,7 +11,7 @@ from torch import nn
 
 from tightframe.capture import find_classifier
 from tightframe.errors import ClassifierError, StateError
-from tightframe.measure import measure
+from tightframe.measurement import measure
 from tightframe.report import Report, RunFolder
 
 

@@ -242,7 +242,9 @@ def test_a3_cosines(example_a: ClassStatistics) -> None:
 def test_a4_mismatch_is_per_sample_and_ties_go_to_the_lowest_class() -> None:
     statistics = ClassStatistics.from_features(torch.tensor([[1.0, 0], [-1, 0]]), torch.arange(2), 2)
     decisions = DecisionCounts(statistics, torch.tensor([[1.0, 0], [-1, 0]]), torch.tensor([0.0, 1.0]))
-    rows = torch.tensor([[0.25, 0], [2.0, 0], [0.0, 0], [0.5, 0], [-1.0, 0]])  # centre: 0 0 0 0 1; classifier: 1 0 1 0 1
+    rows = torch.tensor(
+        [[0.25, 0], [2.0, 0], [0.0, 0], [0.5, 0], [-1.0, 0]]
+    )  # centre: 0 0 0 0 1; classifier: 1 0 1 0 1
     decisions.update(rows, torch.tensor([0, 0, 0, 0, 1]))
     check(metrics.ncc_mismatch(decisions), 0.4, 1e-15)
     check(metrics.ncc_agreement(decisions), 0.6, 1e-15)
@@ -267,9 +269,7 @@ def test_a5_orthogonality_takes_raw_means() -> None:
 # ---------------------------------------------------------------------- A6
 
 
-@pytest.mark.parametrize(
-    ("K", "expected"), [(2, -0.693147), (3, -0.549306), (10, -0.399254), (100, -0.351599)]
-)
+@pytest.mark.parametrize(("K", "expected"), [(2, -0.693147), (3, -0.549306), (10, -0.399254), (100, -0.351599)])
 def test_a6_log_kernel_of_the_simplex(simplex: Callable[..., ClassStatistics], K: int, expected: float) -> None:
     check(metrics.log_kernel_mean(simplex(K)), expected)
     check(metrics.log_kernel_mean(simplex(K)), -math.log(2 * K / (K - 1)) / 2, 1e-12)

@@ -1,0 +1,122 @@
+"""`CONVENTIONS`: every published variant equals the oracle's value of the quantity it names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from laws.scenarios import SCENARIOS, draw, evidence_of, truth
+from oracle import Sample
+from tightframe.metrics import CONVENTIONS, METRICS
+
+SAMPLE = draw(SCENARIOS["zipf"], spread=0.5)
+UNIT = replace(SAMPLE, features=SAMPLE.features / np.linalg.norm(SAMPLE.features, axis=1, keepdims=True))
+WITHOUT_BIAS = replace(SAMPLE, bias=None)
+
+
+def evidence(sample: Sample):
+    return evidence_of(sample if sample.bias is not None else replace(sample, bias=np.zeros(sample.num_classes)))
+
+
+CASES = {False: SAMPLE, True: UNIT}
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_a_convention_equals_its_oracle(name: str) -> None:
+    convention = CONVENTIONS[name]
+    sample = WITHOUT_BIAS if convention.without_bias else CASES[convention.unit_features]
+    value, expected = convention(evidence(sample)).item(), truth(sample)[convention.metric]
+    assert abs(value - expected) <= 1e-10 * abs(expected)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_a_convention_names_its_row(name: str) -> None:
+    convention = CONVENTIONS[name]
+    assert convention.row is METRICS[convention.metric]
+    assert name.split("/")[1].startswith(convention.quantity)
+    assert convention.source
+
+
+def test_flags_change_the_number() -> None:
+    """Unit features and the missing bias are part of a convention, as these data show."""
+    assert truth(UNIT)["nc1_sample_centred"] != pytest.approx(truth(SAMPLE)["nc1_sample_centred"], rel=0.01)
+    assert truth(WITHOUT_BIAS)["ncc_agreement"] != truth(SAMPLE)["ncc_agreement"]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "metrics"),
+    [
+        ("nc1", {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "trace_ratio", "trace_share"}),
+        ("cdnv", {"cdnv", "cdnv_dist4"}),
+        ("nc2-equinorm", {"equinorm", "equinorm_ddof0"}),
+    ],
+)
+def test_one_name_many_numbers(quantity: str, metrics: set[str]) -> None:
+    """Section C: under one name, papers print different numbers; all of them are here, and they do differ."""
+    rows = {convention.metric for convention in CONVENTIONS.values() if convention.quantity == quantity}
+    assert rows == metrics
+    values = [truth(SAMPLE)[name] for name in rows]
+    assert len({float(f"{value:.6g}") for value in values}) == len(values)
+
+
+def test_the_table_of_the_sheet_is_covered() -> None:
+    """Section C, row by row: which metric each source computes."""
+    table = {
+        "papyan-2020/nc1": "nc1",
+        "neural-collapse-package/nc1": "nc1",
+        "zhu-2021/nc1": "nc1_sample_centred",
+        "zhou-2022/nc1": "nc1_sample_centred",
+        "markou-2024/nc1": "nc1_sample_centred",
+        "yaras-2022/nc1": "nc1_sample_centred",
+        "jiang-2023/nc1": "nc1_sample_centred",
+        "discriminant/nc1": "nc1_discriminant",
+        "papyan-2020-notebook/nc1": "nc1_undivided",
+        "han-2022/nc1": "nc1_undivided",
+        "tirer-2023/nc1": "trace_ratio",
+        "galanti-2022/cdnv": "cdnv",
+        "wu-papyan-2024/cdnv": "cdnv_dist4",
+        "xu-liu-2023/vci": "vci",
+        "fang-2021/nc2-equinorm": "equinorm_ddof0",
+        "haframe-2023/nc2-equinorm": "equinorm_ddof0",
+        "papyan-2020/nc2-equinorm": "equinorm",
+        "papyan-2020/nc2-maximal-angle": "maximal_angle_deviation",
+        "papyan-2020/nc2-equiangularity": "equiangularity",
+        "kothapalli-2023/nc2": "etf_error",
+        "neural-collapse-package/nc2": "etf_error",
+        "zhu-2021/nc2": "classifier_etf_error",
+        "markou-2024/nc2": "classifier_etf_error",
+        "yaras-2022/nc2": "classifier_etf_error",
+        "zhou-2022/nc2": "classifier_etf_error_centred",
+        "liu-2023/gnc2-distance": "distance_mean",
+        "liu-2023/gnc2-distance-variance": "distance_variance",
+        "liu-2023/gnc2-log": "log_kernel_mean",
+        "liu-2023/gnc2-log-variance": "log_kernel_variance",
+        "wu-papyan-2024/gnc2-log-cv": "log_kernel_cv",
+        "jiang-2023/gnc2": "one_vs_rest_distance",
+        "papyan-2020-notebook/nc3": "self_duality_distance",
+        "zhu-2021/nc3": "self_duality_error_sample_centred",
+        "neural-collapse-package/nc3": "self_duality_error",
+        "jiang-2023/nc3": "nc3_cosine",
+        "wu-papyan-2024/nc3": "nc3_cosine",
+        "neural-collapse-package/unc3": "unc3_variance",
+        "wu-papyan-2024/unc3": "unc3_cv",
+        "papyan-2020/nc4": "ncc_mismatch",
+        "wu-papyan-2024/nc4": "ncc_agreement",
+        "zhu-2021/bias": "bias_collapse_sample_centred",
+        "ammar-2024/nc5": "ood_orthogonality",
+    }
+    assert {name: CONVENTIONS[name].metric for name in table} == table
+    assert [name for name, convention in CONVENTIONS.items() if convention.unit_features] == ["jiang-2023/nc1"]
+    assert {name for name, convention in CONVENTIONS.items() if convention.without_bias} == {
+        "wu-papyan-2024/nc4",
+        "neural-collapse-package/nc4",
+    }
+
+
+def test_conventions_take_the_bias_as_their_flag_says() -> None:
+    with_bias, without = evidence(SAMPLE), evidence(WITHOUT_BIAS)
+    for name, convention in CONVENTIONS.items():
+        if convention.quantity == "nc4":
+            used = without if convention.without_bias else with_bias
+            assert torch.equal(convention(used), METRICS[convention.metric](used)), name

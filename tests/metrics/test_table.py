@@ -1,0 +1,102 @@
+"""`METRICS` and `evaluate`: each row says what it needs, and needs what it says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from laws.scenarios import SCENARIOS, draw, evidence_of, statistics_of
+from tightframe import ClassStatistics, metrics
+from tightframe.errors import TightframeError
+from tightframe.metrics import METRICS, Evidence, evaluate
+
+FULL = evidence_of(draw(SCENARIOS["balanced"]))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_row_is_named_after_its_function(name: str) -> None:
+    row = METRICS[name]
+    assert row.function.__name__ == name
+    assert getattr(metrics, name) is row.function
+    assert name in metrics.__all__
+    assert row.function.__doc__
+    assert row.family in {"NC1", "NC2", "GNC2", "NC3", "NC4", "NC5", "context"}
+    assert row.label
+    assert row.source or row.family in {"context", "NC2", "NC4"}
+
+
+def test_labels_are_unique() -> None:
+    assert len({row.label for row in METRICS.values()}) == len(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_values_are_scalars_in_float64(name: str) -> None:
+    value = METRICS[name](FULL)
+    assert value.shape == ()
+    assert value.dtype is torch.float64
+    assert METRICS[name].available(FULL)
+
+
+def reduced() -> dict[str, Evidence]:
+    features = torch.randn(60, 10, dtype=torch.float64)
+    labels = torch.arange(60) % 6
+    bare = ClassStatistics.from_features(features, labels, 6, covariance=False)
+    pooled = ClassStatistics.from_features(features, labels, 6)
+    owned = ClassStatistics.from_features(features, labels, 6, covariance=False, per_class=True)
+    return {
+        "nothing": Evidence(),
+        "statistics alone": Evidence(FULL.statistics),
+        "no scatter": replace(FULL, statistics=bare),
+        "pooled scatter": replace(FULL, statistics=pooled),
+        "scatter of each class only": replace(FULL, statistics=owned),
+        "no weight": replace(FULL, weight=None),
+        "no bias": replace(FULL, bias=None),
+        "no decisions": replace(FULL, decisions=None),
+        "decisions without classifier": replace(FULL, decisions=metrics_without_classifier()),
+        "no outside": replace(FULL, outside=None),
+        "outside as a mean": replace(FULL, outside=torch.ones(10, dtype=torch.float64)),
+        "no statistics": replace(FULL, statistics=None),
+    }
+
+
+def metrics_without_classifier():
+    from tightframe import DecisionCounts
+
+    sample = draw(SCENARIOS["balanced"])
+    decisions = DecisionCounts(statistics_of(sample))
+    decisions.update(torch.from_numpy(sample.features), torch.from_numpy(sample.labels))
+    return decisions
+
+
+@pytest.mark.parametrize("case", reduced())
+def test_available_means_computable(case: str) -> None:
+    """What the evidence allows can be computed, and what it doesn't allow can't."""
+    evidence = reduced()[case]
+    values = evaluate(evidence)
+    for name, row in METRICS.items():
+        assert (name in values) == row.available(evidence), name
+        if name in values:
+            assert values[name].isfinite(), name
+        else:
+            with pytest.raises((TightframeError, AttributeError, TypeError)):
+                row(evidence)
+
+
+def test_evaluate_takes_names_in_order() -> None:
+    names = ["vci", "cdnv", "ncc_mismatch", "distance_mean", "nc1"]
+    values = evaluate(FULL, names)
+    assert list(values) == names
+    for name in names:
+        torch.testing.assert_close(values[name], METRICS[name](FULL), rtol=1e-12, atol=0)
+    with pytest.raises(KeyError, match="nonsense"):
+        evaluate(FULL, ["nc1", "nonsense"])
+
+
+def test_slow_metrics_are_left_out_of_large_evaluations_unless_asked_for() -> None:
+    means = torch.randn(101, 3, dtype=torch.float64)
+    statistics = ClassStatistics.from_features(means, torch.arange(101), 101)
+    evidence = Evidence(statistics, torch.randn(101, 3, dtype=torch.float64))
+    slow = {name for name, row in METRICS.items() if row.largest is not None and row.largest < 101}
+    assert slow == {"one_vs_rest_distance"}
+    assert not slow & set(evaluate(evidence))
+    assert set(evaluate(evidence, slow)) == slow

@@ -1,0 +1,36 @@
+"""The README's examples run as they stand, and its commands are the ones that CI runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(blocks) == 3
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert (tmp_path / "mine.html").exists()
+    assert (tmp_path / "runs/mine/series.jsonl").read_text().count("\n") == 3
+    assert (tmp_path / "statistics.safetensors").exists()
+
+
+def test_first_screen_has_exactly_two_commands() -> None:
+    commands = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+    assert len(commands) == 2
+    assert "tightframe demo" in commands[0]
+    assert "pytest" in commands[1]
+    assert all(command.count("\n") == 1 for command in commands)
+
+
+def test_ci_takes_its_command_from_the_readme() -> None:
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    pattern = re.search(r"grep -E '(.*?)' README.md", script)
+    assert pattern
+    assert len(re.findall(pattern.group(1), README, flags=re.M)) == 1
