@@ -33,7 +33,7 @@ def compare(title: str, bound: float, floor: Callable[[], object], subject: Call
     low, high = min(b / a for a, b in pairs), max(b / a for a, b in pairs)
     seconds = [stats.median(column) for column in zip(*pairs, strict=True)]
     verdict = "met" if ratio <= bound else f"MISSED by {ratio / bound - 1:.1%}"
-    print(f"{title:58s} floor {seconds[0]:8.3f} s  ours {seconds[1]:8.3f} s  ratio {ratio:5.2f} "
+    print(f"{title:56s} floor {seconds[0]:8.3f} s  ours {seconds[1]:8.3f} s  ratio {ratio:5.2f} "
           f"[{low:.2f}, {high:.2f}]  bound {bound:.2f}  {verdict}", flush=True)  # fmt: skip
 
 

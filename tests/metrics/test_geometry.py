@@ -149,7 +149,7 @@ def test_kernels_give_all_their_moments() -> None:
         (metrics.distance_kernel(statistics, tile_size=4), distances),
         (metrics.log_kernel(statistics, tile_size=4), -distances.log()),
     ):
-        assert kernel.count == 36
+        assert kernel.number == 36
         torch.testing.assert_close(kernel.mean, values.mean(), rtol=1e-11, atol=0)
         torch.testing.assert_close(kernel.variance, values.var(correction=0), rtol=1e-10, atol=0)
         for ddof in (0, 1):

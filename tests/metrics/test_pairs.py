@@ -19,14 +19,15 @@ def test_near_pairs_keep_their_digits(gap: float, tile_size: int) -> None:
     statistics = ClassStatistics(torch.full((7,), 3), means, torch.ones(7, dtype=torch.float64))
     values = metrics.pairwise(statistics, tile_size=tile_size)
     i, j = torch.triu_indices(7, 7, 1)
+    rtol = max(1e-10, 1e-15 / gap)  # centred means are rounded to their last digit
     squared = (means[i] - means[j]).square().sum(1)
-    torch.testing.assert_close(values["cdnv"], (1 / 3 / squared).mean(), rtol=1e-10, atol=0)
+    torch.testing.assert_close(values["cdnv"], (1 / 3 / squared).mean(), rtol=rtol, atol=0)
     units = statistics.centred_means()
     units = units / torch.linalg.vector_norm(units, dim=1, keepdim=True)
     chords = torch.linalg.vector_norm(units[i] - units[j], dim=1)
-    torch.testing.assert_close(values["log_kernel_mean"], -chords.log().mean(), rtol=1e-10, atol=0)
-    torch.testing.assert_close(values["riesz_mean"], (1 / chords).mean(), rtol=1e-6, atol=0)
-    torch.testing.assert_close(values["minimum_angle"], torch.rad2deg(2 * (chords.min() / 2).asin()), rtol=1e-6, atol=0)
+    torch.testing.assert_close(values["log_kernel_mean"], -chords.log().mean(), rtol=rtol, atol=0)
+    torch.testing.assert_close(values["riesz_mean"], (1 / chords).mean(), rtol=rtol, atol=0)
+    torch.testing.assert_close(values["minimum_angle"], torch.rad2deg(2 * (chords.min() / 2).asin()), rtol=rtol, atol=0)
 
 
 def test_pairwise_takes_names() -> None:
@@ -42,7 +43,7 @@ def test_pairwise_takes_names() -> None:
 def test_moments_merge(cut: int) -> None:
     values = torch.randn(20, dtype=torch.float64) + 1e6
     merged = Moments.of(values[:cut]).merge(Moments.of(values[cut:]))
-    assert merged.count == 20
+    assert merged.number == 20
     torch.testing.assert_close(merged.mean, values.mean(), rtol=1e-15, atol=0)
     for ddof in (0, 1, 19):
         torch.testing.assert_close(merged.standard_deviation(ddof), values.std(correction=ddof), rtol=1e-9, atol=0)

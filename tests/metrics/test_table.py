@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from laws.scenarios import SCENARIOS, draw, evidence_of, statistics_of
-from tightframe import ClassStatistics, metrics
+from tightframe import ClassStatistics, DecisionCounts, metrics
 from tightframe.errors import TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
 
@@ -20,9 +20,9 @@ def test_a_row_is_named_after_its_function(name: str) -> None:
     assert getattr(metrics, name) is row.function
     assert name in metrics.__all__
     assert row.function.__doc__
-    assert row.family in {"NC1", "NC2", "GNC2", "NC3", "NC4", "NC5", "context"}
+    assert row.family in {"NC1", "NC2", "GNC2", "NC3", "NC4", "NC5", "scale", "accuracy"}
     assert row.label
-    assert row.source or row.family in {"context", "NC2", "NC4"}
+    assert row.source or row.family in {"scale", "accuracy", "NC2", "NC4"}
 
 
 def test_labels_are_unique() -> None:
@@ -52,14 +52,14 @@ def reduced() -> dict[str, Evidence]:
         "no weight": replace(FULL, weight=None),
         "no bias": replace(FULL, bias=None),
         "no decisions": replace(FULL, decisions=None),
-        "decisions without classifier": replace(FULL, decisions=metrics_without_classifier()),
+        "decisions without classifier": replace(FULL, decisions=decisions_without_classifier()),
         "no outside": replace(FULL, outside=None),
         "outside as a mean": replace(FULL, outside=torch.ones(10, dtype=torch.float64)),
         "no statistics": replace(FULL, statistics=None),
     }
 
 
-def metrics_without_classifier():
+def decisions_without_classifier() -> DecisionCounts:
     from tightframe import DecisionCounts
 
     sample = draw(SCENARIOS["balanced"])

@@ -36,8 +36,8 @@ def test_nc1_of_each_class_averages_to_both_forms(name: str) -> None:
     assert each.shape == (statistics.num_classes,)
     close(each.mean(), metrics.nc1_class_balanced(statistics))
     close((each * statistics.counts).sum() / statistics.num_samples, metrics.nc1(statistics))
-    centred = statistics.centred_means()
-    between = np.linalg.pinv(centred.mT @ centred / len(centred), rtol=1e-9)
+    centred = statistics.centred_means().numpy()
+    between = np.linalg.pinv(centred.T @ centred / len(centred), rtol=1e-9)
     for k, own in enumerate(each):
         covariance = (statistics.class_within[k] / statistics.counts[k]).numpy()
         np.testing.assert_allclose(own, np.trace(covariance @ between) / len(centred), rtol=1e-8, atol=1e-20)
@@ -97,7 +97,7 @@ def test_coincident_means_are_named_and_the_true_rank_is_used(function: Callable
     assert f"span {rank} dimensions where 5 are possible" in message
     assert sorted(message.split("coincide: ")[1].rstrip(".").split("; ")) == sorted(names.split("; "))
     means = statistics.means.numpy()
-    left, values, right = np.linalg.svd(means - means.mean(0), full_matrices=False)
+    _, values, right = np.linalg.svd(means - means.mean(0), full_matrices=False)
     inverse = right[:rank].T @ np.diag(6 / values[:rank] ** 2) @ right[:rank]  # the rank is given, not guessed
     within = statistics.within.numpy() / 48
     expected = np.trace(within @ inverse) / (1 if function is metrics.nc1_undivided else 6)

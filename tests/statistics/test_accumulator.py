@@ -148,7 +148,7 @@ def test_an_unvalidated_bad_batch_is_masked_out(before: str, bad: str) -> None:
     for batch in good:
         accumulator.update(*batch, validate=False)
     expected = fed([*BEFORE[before], *good], per_class=True).compute()
-    assert_fields_close(accumulator.compute(), expected, 1e-6 if before != "both in float64" else 1e-10)
+    assert_fields_close(accumulator.compute(), expected, 1e-5 if before != "both in float64" else 1e-10)
 
 
 @pytest.mark.parametrize("bad", BAD_VALUES)
@@ -257,7 +257,7 @@ def test_scatter_is_kept_only_where_asked_for() -> None:
     value = fed(stream(), covariance=False).compute()
     assert value.within is None
     assert value.class_within is None
-    assert_fields_close(value, ClassStatistics(value.counts, *full_fields(stream())[1:3]), 1e-6)
+    assert_fields_close(value, ClassStatistics(value.counts, *full_fields(stream())[1:3]), 1e-5)
 
 
 def full_fields(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -511,7 +511,7 @@ def test_features_of_any_float_dtype(dtype: torch.dtype, size: int) -> None:
     value = fed([(features, labels)]).compute()
     expected = ClassStatistics.from_features(features.to(torch.float64), labels, K)
     assert value.means.dtype is value.spread.dtype is value.within.dtype is torch.float64
-    assert_fields_close(value, expected, 1e-10 if dtype is torch.float64 else 1e-6)
+    assert_fields_close(value, expected, 1e-10 if dtype is torch.float64 else 1e-5)
     assert_fields_equal(ClassStatistics.from_features(features, labels, K), expected)
 
 
@@ -548,6 +548,24 @@ def test_ignored_rows_are_as_if_absent(ignore_index: int, size: int) -> None:
         ClassStatistics.from_features(features, labels, K, ignore_index=ignore_index),
         ClassStatistics.from_features(features[kept], labels[kept], K),
     )
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("opened", range(K))
+def test_an_ignored_row_before_the_first_of_a_class_costs_no_digits(
+    opened: int, dtype: torch.dtype, validate: bool
+) -> None:
+    """The third batch brings a class not seen before, 10^4 from the origin, behind rows that don't count."""
+    accumulator = StatisticsAccumulator(K, D, ignore_index=-100)
+    features = (1e4 + torch.randn(3000, D, dtype=torch.float64)).to(dtype)
+    labels = (torch.arange(3000) % 3 + opened + 1) % K  # the three other classes
+    labels[2000:] = opened
+    labels[2000:2005] = -100
+    for start in range(0, 3000, 1000):
+        accumulator.update(features[start : start + 1000], labels[start : start + 1000], validate=validate)
+    expected = ClassStatistics.from_features(features, labels, K, ignore_index=-100)
+    assert_fields_close(accumulator.compute(), expected, 1e-10 if dtype is torch.float64 else 1e-5)
 
 
 @pytest.mark.parametrize("validate", [True, False])

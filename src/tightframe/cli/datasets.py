@@ -11,7 +11,7 @@ def print_datasets(console: Console | None = None) -> None:
     """Print every data set with its size, where it comes from and where it was found."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in ("name", "images", "classes", "what", "found"):
-        table.add_column(column, style="bold cyan" if column == "name" else "")
+        table.add_column(column, style="bold cyan" if column == "name" else "", overflow="fold")
     for source in DATASETS.values():
         place = source.locate()
         table.add_row(

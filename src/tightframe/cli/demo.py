@@ -42,14 +42,14 @@ def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> N
         report, run = demo.run(settings, folder, watch)
     print_report(report, full=full, console=console)
     first = report.history[0] if report.history else report
-    drop = first["nc1"].value / report["nc1"].value
-    epochs = report.context["epoch"]
-    reached = "never within the run" if fitted is None else f"from epoch {fitted} on"
+    before, after = first["nc1"].value, report["nc1"].value
+    reached = "did not reach zero" if fitted is None else f"was zero from epoch {fitted} on"
     console.print(
-        f"Training error was zero {reached}. Since epoch {first.context['epoch']} NC1 fell "
-        f"{drop:.0f}-fold, from {number(first['nc1'].value)} to {number(report['nc1'].value)}.",
+        f"Training error {reached}. NC1 after epoch {first.context['epoch']}: {number(before)}, "
+        f"after epoch {report.context['epoch']}: {number(after)} ({number(before / after)} times smaller).",
         highlight=False,
     )
     console.print(
-        f"{epochs} epochs in {time.perf_counter() - started:.1f} s. Open [bold]{run.report_path}[/]", highlight=False
+        f"{report.context['epoch']} epochs in {time.perf_counter() - started:.1f} s. Open [bold]{run.report_path}[/]",
+        highlight=False,
     )

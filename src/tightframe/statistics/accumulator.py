@@ -120,17 +120,17 @@ class StatisticsAccumulator(nn.Module):
         Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError. The accumulator is then what
         it was before, byte for byte.
         """
+        if validate is None:
+            validate = self._device.type == "cpu"
         rows, labels = checks.as_rows(
             features.detach(),
             labels,
             num_features=self.num_features,
             class_dim=self.class_dim,
-            ignore_index=self.ignore_index,
+            ignore_index=self.ignore_index if validate else None,  # dropping rows reads how many are left
         )
         if rows.device != self._device:
             rows, labels = rows.to(self._device), labels.to(self._device)
-        if validate is None:
-            validate = self._device.type == "cpu"
         if validate:
             self._require_none_rejected()
             checks.require_labels(labels, self.num_classes)
@@ -208,28 +208,31 @@ class StatisticsAccumulator(nn.Module):
 
     def _add_unchecked(self, rows: Tensor, labels: Tensor) -> None:
         """`_add` without reading anything back: bad batches are masked out, anchors checked at batches 1, 2, 4, ..."""
-        known = ((labels >= 0) & (labels < self.num_classes)).all()
-        finite = (rows.abs() <= checks.LARGEST).all()
+        ignored = torch.zeros_like(labels, dtype=torch.bool)
+        if self.ignore_index is not None:
+            ignored = labels == self.ignore_index
+        known = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
+        finite = ((rows.abs() <= checks.LARGEST) | ignored[:, None]).all()
         reason = torch.where(known, torch.where(finite, 0, _NON_FINITE), _UNKNOWN_CLASS)
         self.rejected[0] = torch.where(self.rejected[0] == 0, reason, self.rejected[0])
         self.rejected[1] += reason != 0
-        good = reason == 0
-        # A rejected batch becomes rows that sit on their anchors and count for nothing.
+        good = (reason == 0) & ~ignored
+        # Masked rows sit on the anchor of class 0 and count for nothing.
         labels = torch.where(good, labels, 0)
         order = torch.arange(len(labels), device=labels.device)
         first = torch.full_like(self.counts, len(labels)).scatter_reduce_(0, labels, order, "amin")
         opens = (first[labels] == order) & (self.counts[labels] == 0) & good
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
-        deviations = torch.where(good, rows - self.anchors.index_select(0, labels), 0.0)
+        deviations = torch.where(good[:, None], rows - self.anchors.index_select(0, labels), 0.0)
         squares = torch.linalg.vector_norm(deviations, dim=1).to(torch.float64).square_()
         self._batches += 1
         if self._batches & (self._batches - 1) == 0:
             strained = self.energy.index_add(0, labels, squares) > _CANCELLATION * self.floor
-            if self._settle(labels, deviations, strained):
-                deviations = torch.where(good, rows - self.anchors.index_select(0, labels), 0.0)
+            if self._settle(labels[good], deviations[good], strained):
+                deviations = torch.where(good[:, None], rows - self.anchors.index_select(0, labels), 0.0)
                 squares = deviations.to(torch.float64).square().sum(1)
         self.energy.index_add_(0, labels, squares)
-        self.counts.index_add_(0, labels, good.expand_as(labels).to(torch.int64))
+        self.counts.index_add_(0, labels, good.to(torch.int64))
         self._add_sums(deviations, labels)
         if self.product is not None:
             self._multiply(deviations)

@@ -138,6 +138,7 @@ def _null_trace_ratio(s: Setting) -> float:
 
 
 def _null_cdnv(s: Setting) -> float:
+    """For equal counts (n-1)/2; the expectation of the ratio is D/(D-2) times this ratio of expectations."""
     return s.mean_of_pairs(lambda n, m: ((n - 1) / n + (m - 1) / m) / (2 * (1 / n + 1 / m)))
 
 

@@ -1,0 +1,234 @@
+"""Metrics are losses too: derivatives are right at generic points, and finite exactly at collapse."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tightframe import ClassStatistics, metrics
+from tightframe.metrics import METRICS, Evidence, pairwise
+
+TABLE = {name: row for name, row in METRICS.items() if "decisions" not in row.arguments}
+Evaluate = Callable[[Evidence], Tensor]
+
+
+def evidence_of(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, outside: Tensor) -> Evidence:
+    statistics = ClassStatistics.from_features(features, labels, len(weight), per_class=True)
+    return Evidence(statistics, weight, bias, None, outside)
+
+
+def passes(evaluate: Evaluate, labels: Tensor, *inputs: Tensor) -> bool:
+    """`gradcheck` with respect to features, weight, bias and outside mean, as far as the metric depends on them."""
+
+    def value(*tensors: Tensor) -> Tensor:
+        return evaluate(evidence_of(tensors[0], labels, *tensors[1:])) + 0 * sum(t.sum() for t in tensors)
+
+    return torch.autograd.gradcheck(value, tuple(t.clone().requires_grad_() for t in inputs))
+
+
+# ---------------------------------------------------------------------- generic points
+
+GENERIC = {"K <= D": (3, 4), "D < K - 1": (5, 2), "D = K - 1": (4, 3)}
+
+
+def generic(K: int, D: int) -> tuple[Tensor, ...]:
+    torch.manual_seed(K)
+    labels = torch.arange(K).repeat(3)
+    features = torch.randn(K, D, dtype=torch.float64)[labels] + 0.3 * torch.randn(3 * K, D, dtype=torch.float64)
+    weight, bias = torch.randn(K, D, dtype=torch.float64), torch.randn(K, dtype=torch.float64)
+    return labels, features, weight, bias, torch.randn(D, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", GENERIC)
+@pytest.mark.parametrize("name", TABLE)
+def test_derivatives_at_generic_points(name: str, shape: str) -> None:
+    assert passes(TABLE[name], *generic(*GENERIC[shape]))
+
+
+PAIRWISE = list(pairwise(ClassStatistics.from_features(torch.eye(3), torch.arange(3), 3)))
+
+
+@pytest.mark.parametrize("tile_size", [2, 3])
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_derivatives_through_several_tiles(name: str, tile_size: int) -> None:
+    """Tiles are recomputed in the backward pass; five classes leave a last tile of one at two, of two at three."""
+    labels, *inputs = generic(5, 2)
+    assert passes(lambda e: pairwise(e.statistics, [name], tile_size=tile_size)[name], labels, *inputs)
+
+
+def test_the_gradient_does_not_depend_on_tiles() -> None:
+    labels, features, *_ = generic(5, 2)
+    gradients = []
+    for tile_size in (2, 3, 512):
+        leaf = features.clone().requires_grad_()
+        values = pairwise(ClassStatistics.from_features(leaf, labels, 5), tile_size=tile_size)
+        gradients.append(torch.autograd.grad(sum(values.values()), leaf)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients[2], gradients[0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cdnv_per_class", "nc1_per_class", "mean_norms", "cosine_grid", "interference_grid"])
+def test_derivatives_of_tables_by_class(name: str) -> None:
+    labels, *inputs = generic(4, 3)
+    assert passes(lambda e: getattr(metrics, name)(e.statistics).sin().sum(), labels, *inputs)
+
+
+def test_an_empty_class_gets_no_gradient_and_spoils_none() -> None:
+    labels, features, weight, bias, outside = generic(4, 3)
+    wide = torch.cat([weight, torch.ones(2, 3, dtype=torch.float64)]).requires_grad_()
+    long = torch.cat([bias, torch.ones(2, dtype=torch.float64)])
+    for name, row in TABLE.items():
+        leaf, alone = features.clone().requires_grad_(), features.clone().requires_grad_()
+        value = row(evidence_of(leaf, labels, wide, long, outside))
+        (gradient,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
+        expected = row(evidence_of(alone, labels, weight.clone().requires_grad_(), bias, outside))
+        (reference,) = torch.autograd.grad(expected, alone, allow_unused=True)
+        if reference is not None:
+            torch.testing.assert_close(gradient, reference, rtol=1e-9, atol=1e-12, msg=name)
+        if "weight" in row.arguments:
+            (rows,) = torch.autograd.grad(value, wide)
+            assert (rows[4:] == 0).all(), name
+
+
+# ---------------------------------------------------------------------- exactly at the simplex
+
+
+def collapsed(spread: float, K: int = 4) -> tuple[Tensor, ...]:
+    """Means along the axes, so that four of them, centred, are a simplex exactly; pairs of samples about each mean.
+
+    The classifier is the centred means and the bias cancels the global mean: every kink of NC2 and NC3 is here.
+    """
+    means = 2 * torch.eye(K, K + 1, dtype=torch.float64)
+    steps = spread * torch.tensor([[1.0, -0.5, 0.25, 0.5, 1.0], [0.5, 1.0, -0.25, 0.125, -0.5]], dtype=torch.float64)
+    features = torch.cat([means + sign * step[: K + 1] for step in steps for sign in (1, -1)])
+    labels = torch.arange(K).repeat(4)
+    weight = means - means.mean(0)
+    bias = -weight @ means.mean(0)
+    return labels, features, weight, bias, torch.ones(K + 1, dtype=torch.float64)
+
+
+def value_of(name: str, power: int = 1) -> Evaluate:
+    return lambda evidence: TABLE[name](evidence) ** power
+
+
+SMOOTH: dict[str, Evaluate] = {
+    name: value_of(name)
+    for name in (
+        "nc1",
+        "nc1_undivided",
+        "nc1_sample_centred",
+        "nc1_discriminant",
+        "nc1_class_balanced",
+        "trace_ratio",
+        "trace_share",
+        "cdnv",
+        "cdnv_dist4",
+        "directional_cdnv",
+        "vci",
+        "within_trace",
+        "between_trace",
+        "within_in_mean_span",
+        "participation_ratio",
+        "log_kernel_mean",
+        "log_kernel_variance",
+        "mean_cosine",
+        "distance_mean",
+        "distance_variance",
+        "riesz_mean",
+        "self_duality_distance",
+        "nc3_cosine",
+        "nc3_misalignment",
+        "unc3_variance",
+    )
+} | {
+    f"{name} squared": value_of(name, 2)
+    for name in (
+        "etf_error",
+        "etf_distance",
+        "classifier_etf_error",
+        "classifier_etf_error_centred",
+        "self_duality_error",
+        "self_duality_error_sample_centred",
+        "self_duality_distance_root",
+        "equinorm",
+        "equiangularity",
+        "distance_cv",
+        "log_kernel_cv",
+        "riesz_cv",
+        "unc3_cv",
+        "bias_collapse",
+        "bias_collapse_sample_centred",
+    )
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_forms_have_their_derivative_at_the_simplex(name: str) -> None:
+    labels, *inputs = collapsed(spread=0.5)
+    statistics = ClassStatistics.from_features(inputs[0], labels, 4)
+    centred = statistics.centred_means()
+    exact = torch.full((4, 4), -1.0, dtype=torch.float64).fill_diagonal_(3)
+    assert torch.equal(centred @ centred.mT, exact)  # a simplex to the last digit, with singular values all equal
+    assert passes(SMOOTH[name], labels, *inputs)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_gradients_are_finite_at_the_simplex(name: str) -> None:
+    labels, *inputs = collapsed(spread=0.5)
+    assert_finite_gradients(TABLE[name], labels, inputs)
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLE) - {"within_in_mean_span"}))
+def test_gradients_are_finite_without_any_spread(name: str) -> None:
+    labels, *inputs = collapsed(spread=0.0)
+    statistics = ClassStatistics.from_features(inputs[0], labels, 4)
+    assert statistics.spread.tolist() == [0.0] * 4
+    assert_finite_gradients(TABLE[name], labels, inputs)
+
+
+@pytest.mark.parametrize("K", [2, 3])
+@pytest.mark.parametrize("name", TABLE)
+def test_gradients_are_finite_for_two_and_three_classes(name: str, K: int) -> None:
+    if K == 2 and name in {"equiangularity", "classifier_equiangularity"}:
+        return  # NaN: one pair has no spread about itself
+    labels, *inputs = collapsed(spread=0.5, K=K)
+    assert_finite_gradients(TABLE[name], labels, inputs)
+
+
+def assert_finite_gradients(evaluate: Evaluate, labels: Tensor, inputs: list[Tensor]) -> None:
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    value = evaluate(evidence_of(leaves[0], labels, *leaves[1:]))
+    assert value.isfinite()
+    gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    assert any(gradient is not None for gradient in gradients)
+    for gradient in gradients:
+        assert gradient is None or gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["etf_error", "etf_distance", "nc1", "cdnv", "trace_ratio"])
+def test_descent_arrives_at_the_simplex(name: str) -> None:
+    """A few hundred steps down the gradient from a generic point leave next to nothing of the metric."""
+    labels, features, weight, bias, outside = generic(3, 4)
+    leaf = features.clone().requires_grad_()
+    optimizer = torch.optim.Adam([leaf], lr=0.02)
+    first = last = math.nan
+    for step in range(300):
+        value = TABLE[name](evidence_of(leaf, labels, weight, bias, outside))
+        first, last = (value.item() if step == 0 else first), value.item()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    assert last < 0.1 * first
+
+
+def test_statistics_without_a_graph_record_none() -> None:
+    labels, features, weight, bias, outside = generic(4, 3)
+    evidence = evidence_of(features, labels, weight, bias, outside)
+    for name, row in TABLE.items():
+        assert not row(evidence).requires_grad, name
+    live = evidence_of(features.clone().requires_grad_(), labels, weight, bias, outside)
+    with torch.no_grad():
+        for name, row in TABLE.items():
+            assert not row(live).requires_grad, name

@@ -1,0 +1,301 @@
+"""`Report`: entries with their references and errors, notes, and the way to JSON, CSV and back."""
+
+import csv
+import io
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tightframe import ClassStatistics, DecisionCounts, Report
+from tightframe.errors import CoverageWarning, EmptyClassError
+from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.report import Entry
+from tightframe.theory import reference
+
+Make = Callable[..., Evidence]
+SHARES = {"ncc_mismatch", "ncc_agreement", "ncc_accuracy", "classifier_accuracy"}
+
+
+def strictly(text: str) -> Any:
+    """JSON as the standard has it: Python's own NaN and Infinity are errors."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def same(a: object, b: object) -> bool:
+    return a == b or (isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b))
+
+
+def assert_same_entries(report: Report, expected: Report) -> None:
+    assert len(report.entries) == len(expected.entries)
+    for mine, theirs in zip(report.entries, expected.entries, strict=True):
+        for field, value in asdict(theirs).items():
+            assert same(getattr(mine, field), value), (theirs.key, field)
+
+
+# ---------------------------------------------------------------------------------------------- entries
+
+
+def test_values_are_the_metrics(full_report: Report, make_evidence: Make) -> None:
+    expected = {name: float(value) for name, value in evaluate(make_evidence()).items()}
+    train = {key: value for key, value in full_report.values.items() if not key.startswith("test/")}
+    assert train == expected
+
+
+def test_every_entry_says_what_its_metric_is(full_report: Report) -> None:
+    for entry in full_report:
+        metric = METRICS[entry.name]
+        assert (entry.label, entry.family, entry.convention, entry.source, entry.headline) == (
+            metric.label, metric.family, metric.convention, metric.source, metric.headline,
+        )  # fmt: skip
+
+
+def test_keys(full_report: Report) -> None:
+    keys = [entry.key for entry in full_report]
+    assert len(set(keys)) == len(keys)
+    assert [key for key in keys if key.startswith("test/")] == [
+        "test/ncc_mismatch", "test/ncc_accuracy", "test/classifier_accuracy",
+    ]  # fmt: skip
+    assert full_report["ood_orthogonality"].split == "ood"
+    assert full_report["test/ncc_mismatch"].split == "test"
+    assert full_report["test/ncc_mismatch"].name == "ncc_mismatch"
+    assert {entry.split for entry in full_report if "/" not in entry.key} == {"train", "ood"}
+    for entry in full_report:
+        assert full_report[entry.key] is entry
+
+
+def test_families_stand_together(full_report: Report) -> None:
+    families = [entry.family for entry in full_report]
+    assert families == sorted(families, key=families.index)
+
+
+def test_families_stand_together_with_conventions(crowded_report: Report) -> None:
+    metrics = [entry for entry in crowded_report if entry.name in METRICS]
+    families = [entry.family for entry in metrics]
+    assert families == sorted(families, key=families.index)  # held-out rows beside the metric's, before conventions
+
+
+def test_an_unknown_key_is_answered_with_those_there_are(full_report: Report) -> None:
+    with pytest.raises(KeyError, match=r"no entry 'nc9'.*nc1.*test/ncc_mismatch") as caught:
+        full_report["nc9"]
+    assert all(entry.key in str(caught.value) for entry in full_report)
+
+
+def test_references_beside_every_value(full_report: Report) -> None:
+    for entry in full_report:
+        level = reference(entry.name, [12, 9, 15, 10], 6)
+        assert (entry.target, entry.floor, entry.null) == (level.target, level.floor, level.null), entry.key
+    assert (full_report["nc1"].target, full_report["nc3_cosine"].target) == (0, 1)
+    assert full_report["ncc_mismatch"].null == pytest.approx(3 / 4)
+    assert full_report["test/ncc_mismatch"].null == full_report["ncc_mismatch"].null
+    assert all(entry.floor is None for entry in full_report)
+
+
+def test_floors_and_a_note_where_the_classes_do_not_fit(crowded_report: Report) -> None:
+    """K = 9 classes with samples, D = 4: the rank is 4 of 8, so sqrt(2 - 2 sqrt(4/8)) is the least ETF error."""
+    least = math.sqrt(2 - math.sqrt(2))
+    for name in ("etf_error", "etf_distance", "self_duality_error"):
+        assert crowded_report[name].floor == pytest.approx(least, rel=1e-12)
+        assert crowded_report[name].value >= least
+    assert crowded_report["nc1"].floor is None
+    assert any("9 classes don't fit a simplex ETF in 4 dimensions" in note for note in crowded_report.notes)
+
+
+def test_no_floor_where_a_simplex_just_fits(make_evidence: Make) -> None:
+    report = Report.from_evidence(make_evidence((5,) * 5, 4))
+    assert all(entry.floor is None for entry in report)
+    assert not report.notes
+
+
+def test_the_standard_error_of_a_share_is_binomial(full_report: Report) -> None:
+    seen = {}
+    for entry in full_report:
+        if entry.name in SHARES:
+            samples = 25 if entry.split == "test" else 46
+            expected = math.sqrt(entry.value * (1 - entry.value) / samples)
+            assert entry.standard_error == pytest.approx(expected, rel=1e-12, abs=0), entry.key
+            seen[entry.key] = expected
+        else:
+            assert entry.standard_error is None, entry.key
+    assert len(seen) == 7  # each on the training samples, three of them held out too
+    assert sum(error > 0 for error in seen.values()) >= 4
+
+
+def test_without_classifier(make_evidence: Make) -> None:
+    whole = make_evidence()
+    decisions = DecisionCounts(whole.statistics)
+    decisions.update(torch.randn(20, 6, dtype=torch.float64), torch.arange(20) % 4)
+    report = Report.from_evidence(Evidence(whole.statistics, decisions=decisions), test=Evidence(decisions=decisions))
+    nc4 = {entry.key for entry in report if entry.family in ("NC4", "accuracy")}
+    assert nc4 == {"ncc_accuracy", "test/ncc_accuracy"}
+    assert not [entry for entry in report if entry.family == "NC3"]
+
+
+def test_chosen_names_in_their_order(make_evidence: Make) -> None:
+    assert list(Report.from_evidence(make_evidence(), names=["cdnv", "nc1"]).values) == ["cdnv", "nc1"]
+    with pytest.raises(KeyError, match="nc9"):
+        Report.from_evidence(make_evidence(), names=["nc9"])
+
+
+def test_fewer_than_two_classes_are_no_report(make_evidence: Make) -> None:
+    evidence = make_evidence()
+    assert evidence.statistics is not None
+    with pytest.raises(EmptyClassError, match="at least two classes"):
+        Report.from_evidence(Evidence(evidence.statistics.select([1])))
+    with pytest.raises(EmptyClassError):
+        Report.from_evidence(Evidence())
+
+
+def test_printed_as_text(full_report: Report) -> None:
+    lines = str(full_report).splitlines()
+    assert len(lines) == len(full_report.entries)
+    for line, entry in zip(lines, full_report, strict=True):
+        key, value = line.split()
+        assert key == entry.key
+        assert float(value) == pytest.approx(entry.value, rel=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------- context and notes
+
+
+def test_the_context_has_the_sizes_and_the_coverage(make_evidence: Make) -> None:
+    report = Report.from_evidence(make_evidence((60, 0, 10, 2), 5), context={"epoch": 2, "samples": "mine"})
+    assert report.context == {
+        "samples": "mine", "classes": 4, "dimension": 5, "coverage": {"1": 3, "2": 3, "10": 2, "50": 1},
+        "smallest_class": 2, "largest_class": 60, "epoch": 2,
+    }  # fmt: skip
+
+
+def test_nothing_to_note(full_report: Report) -> None:
+    assert full_report.notes == ()
+
+
+def test_empty_classes_are_noted_by_label(make_evidence: Make) -> None:
+    report = Report.from_evidence(make_evidence((9, 0, 8, 0, 7), 6))
+    assert report.notes == ("2 of 5 classes have no samples and are left out: 1, 3.",)
+
+
+def test_an_empty_class_in_a_selection_is_left_out_by_its_label(make_evidence: Make) -> None:
+    statistics = make_evidence((9, 5, 0, 8, 7), 6, per_class=True).statistics
+    assert statistics is not None
+    report = Report.from_evidence(Evidence(statistics.select([0, 2, 3, 4])))
+    assert report.notes == ("1 of 4 classes have no samples and are left out: 2.",)
+    expected = Report.from_evidence(Evidence(statistics.select([0, 3, 4])))
+    assert report.values == expected.values
+
+
+def test_a_long_list_of_classes_is_cut_after_ten(make_evidence: Make) -> None:
+    report = Report.from_evidence(make_evidence((5, 6) + (0,) * 12, 6))
+    start, _, listed = report.notes[0].partition(": ")
+    assert start == "12 of 14 classes have no samples and are left out"
+    assert listed.startswith("2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...")
+    assert "12" not in listed
+
+
+def test_single_samples_are_noted_and_warned_about(make_evidence: Make) -> None:
+    evidence = make_evidence((9, 1, 8, 1), 6)
+    with pytest.warns(CoverageWarning, match="2 classes have a single sample") as caught:
+        report = Report.from_evidence(evidence)
+    assert any("2 classes have a single sample" in note and "1, 3" in note for note in report.notes)
+    assert len(caught) == 1
+
+
+def test_one_single_sample_is_noted_in_the_singular(make_evidence: Make) -> None:
+    with pytest.warns(CoverageWarning) as caught:
+        Report.from_evidence(make_evidence((9, 1, 8, 5), 6))
+    assert "1 classes" not in str(caught[0].message)
+
+
+def test_coincident_classes_are_a_note_and_no_warning() -> None:
+    means = torch.eye(4, dtype=torch.float64)
+    means[2] = means[1]
+    counts = torch.full((4,), 5)
+    spread = torch.ones(4, dtype=torch.float64)
+    statistics = ClassStatistics(counts, means, spread, torch.eye(4, dtype=torch.float64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = Report.from_evidence(Evidence(statistics))
+    assert len(report.notes) == 1  # though several metrics meet it
+    assert "1" in report.notes[0] and "2" in report.notes[0] and "coincide" in report.notes[0]
+    assert math.isfinite(report["nc1"].value)
+
+
+def test_other_warnings_of_metrics_reach_the_caller(make_evidence: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loud(statistics: ClassStatistics) -> torch.Tensor:
+        warnings.warn("mine", RuntimeWarning, stacklevel=1)
+        return torch.tensor(1.0)
+
+    monkeypatch.setitem(METRICS, "nc1", replace(METRICS["nc1"], function=loud))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = Report.from_evidence(make_evidence(), names=["nc1"])
+    assert [(w.category, str(w.message)) for w in caught] == [(RuntimeWarning, "mine")]
+    assert report.notes == ()
+
+
+# ---------------------------------------------------------------------------------------------- JSON and CSV
+
+
+@pytest.mark.parametrize("kind", ["full_report", "crowded_report", "awkward_report"])
+def test_through_json_and_back(kind: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(kind)
+    back = Report.from_dict(strictly(report.to_json()))
+    assert_same_entries(back, report)
+    assert back.context == report.context
+    assert back.notes == report.notes
+    assert back.evidence is None
+    assert_same_entries(Report.from_dict(report.to_dict()), report)
+
+
+def test_json_keeps_every_digit(full_report: Report) -> None:
+    back = Report.from_dict(strictly(full_report.to_json()))
+    assert back.values == full_report.values
+
+
+def test_undefined_values_in_the_context_are_still_json(full_report: Report) -> None:
+    report = replace(full_report, context={**full_report.context, "loss": float("nan")})
+    assert strictly(report.to_json())["context"]["epoch"] == 3
+
+
+@pytest.mark.parametrize("kind", ["full_report", "awkward_report"])
+def test_csv_has_every_field(kind: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(kind)
+    rows = list(csv.DictReader(io.StringIO(report.to_csv())))
+    assert len(rows) == len(report.entries)
+    for row, entry in zip(rows, report, strict=True):
+        assert list(row) == list(Entry.__dataclass_fields__)
+        for field in ("value", "target", "floor", "null", "standard_error"):
+            expected = getattr(entry, field)
+            assert row[field] == "" if expected is None else same(float(row[field]), expected), (entry.key, field)
+        for field in ("name", "split", "label", "family", "convention", "source"):
+            assert row[field] == getattr(entry, field)
+        assert row["headline"] == str(entry.headline)
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "html"])
+def test_files_hold_the_text_returned(full_report: Report, tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"report.{form}"
+    text = getattr(full_report, f"to_{form}")(path)
+    assert path.read_bytes().decode("utf-8") == text
+    if form != "html":  # plotly draws a new id for every figure
+        assert text == getattr(full_report, f"to_{form}")()
+
+
+def test_to_terminal_prints_the_table(full_report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    full_report.to_terminal()
+    short = capsys.readouterr().out
+    full_report.to_terminal(full=True)
+    full = capsys.readouterr().out
+    assert "tr(Σ_W Σ_B⁺)/K" in short
+    assert METRICS["nc1_discriminant"].label not in short
+    assert METRICS["nc1_discriminant"].label in full

@@ -1,0 +1,239 @@
+"""`RunFolder`: what is written, what comes back, and folders that are damaged or something else."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tightframe import ClassStatistics, Report, __version__
+from tightframe.errors import StateError
+from tightframe.metrics import Evidence, cosine_grid
+from tightframe.report import RunFolder
+from tightframe.report.html import grams
+
+Make = Callable[..., Evidence]
+
+
+@pytest.fixture
+def reports(make_evidence: Make) -> list[Report]:
+    """Three measurements of one run."""
+    return [
+        Report.from_evidence(make_evidence(seed=epoch), context={"epoch": epoch, "classifier": "head"})
+        for epoch in (1, 2, 3)
+    ]
+
+
+@pytest.fixture
+def run(tmp_path: Path, reports: list[Report]) -> RunFolder:
+    folder = RunFolder.create(tmp_path / "run", {"seed": 7})
+    for report in reports:
+        folder.append(report)
+    return folder
+
+
+def model_of(report: Report) -> nn.Module:
+    """A model that ends in the report's classifier."""
+    head = nn.Linear(6, 4, dtype=torch.float64)
+    assert report.evidence is not None
+    with torch.no_grad():
+        head.weight.copy_(report.evidence.weight)
+    return nn.Sequential(OrderedDict(body=nn.Linear(3, 6), head=head))
+
+
+def test_a_new_run(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "deep" / "run", {"command": "mine", "seed": 7, "where": tmp_path})
+    described = json.loads((tmp_path / "deep" / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (described["command"], described["seed"], described["where"]) == ("mine", 7, str(tmp_path))
+    assert described["versions"]["tightframe"] == __version__
+    assert described["versions"]["torch"] == torch.__version__
+    assert folder.description == described
+    assert folder.series() == []
+    assert sorted(p.name for p in folder.path.iterdir()) == ["run.json", "series.jsonl", "statistics"]
+
+
+def test_the_series_comes_back(run: RunFolder, reports: list[Report]) -> None:
+    series = RunFolder(run.path).series()
+    assert [report.entries for report in series] == [report.entries for report in reports]
+    assert [report.context for report in series] == [report.context for report in reports]
+    assert all(report.evidence is None for report in series)
+
+
+def test_one_line_a_measurement(run: RunFolder, reports: list[Report]) -> None:
+    lines = run.series_path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(report.to_json()) for report in reports]
+
+
+def test_undefined_values_come_back(tmp_path: Path, awkward_report: Report) -> None:
+    folder = RunFolder.create(tmp_path, {})
+    folder.append(awkward_report)
+    (back,) = folder.series()
+    assert [repr(entry.value) for entry in back] == [repr(entry.value) for entry in awkward_report]
+
+
+def test_statistics_of_every_measurement_come_back(run: RunFolder, reports: list[Report]) -> None:
+    files = sorted((run.path / "statistics").iterdir())
+    assert [path.name for path in files] == ["000000.safetensors", "000001.safetensors", "000002.safetensors"]
+    for path, report in zip(files, reports, strict=True):
+        loaded = ClassStatistics.load(path)
+        assert report.evidence is not None and report.evidence.statistics is not None
+        for field in ("counts", "means", "spread", "within"):
+            assert torch.equal(getattr(loaded, field), getattr(report.evidence.statistics, field)), field
+
+
+def test_the_report_of_a_run(run: RunFolder, reports: list[Report]) -> None:
+    last = RunFolder(run.path).report()
+    assert last.entries == reports[-1].entries
+    assert [report.context["epoch"] for report in last.history] == [1, 2]
+    assert last.evidence is not None and last.evidence.statistics is not None
+    assert torch.equal(last.evidence.statistics.means, reports[-1].evidence.statistics.means)
+    assert last.evidence.weight is None  # no model was saved
+
+
+def test_a_measurement_without_evidence(tmp_path: Path, full_report: Report) -> None:
+    folder = RunFolder.create(tmp_path, {})
+    folder.append(replace(full_report, evidence=None))
+    assert folder.report().evidence is None
+    assert folder.report().values == full_report.values
+
+
+def test_the_model_and_the_gram_matrix_of_its_classifier_come_back(run: RunFolder, reports: list[Report]) -> None:
+    model = model_of(reports[-1])
+    run.save_model(model)
+    weights = run.load_weights()
+    assert weights.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(weights[name], tensor)
+    last = RunFolder(run.path).report()
+    assert last.evidence is not None
+    assert torch.equal(last.evidence.weight, reports[-1].evidence.weight)
+    ((_, _, before),), ((_, _, after),) = grams(reports[-1]), grams(last)
+    assert [trace.z for trace in after.data] == [trace.z for trace in before.data]
+    assert len(after.data) == 3
+    grid = cosine_grid(last.evidence.statistics)
+    assert torch.equal(torch.tensor(after.data[0].z, dtype=torch.float64), grid)
+
+
+def test_a_pointwise_convolution_comes_back_as_rows(tmp_path: Path, make_evidence: Make) -> None:
+    model = nn.Sequential(OrderedDict(head=nn.Conv2d(6, 4, 1)))
+    folder = RunFolder.create(tmp_path, {})
+    folder.append(Report.from_evidence(make_evidence(), context={"classifier": "head"}))
+    folder.save_model(model)
+    weight = folder.report().evidence.weight
+    assert torch.equal(weight, model.head.weight.detach().reshape(4, 6).double())
+
+
+def test_a_model_that_is_its_own_classifier(tmp_path: Path, make_evidence: Make) -> None:
+    model = nn.Linear(6, 4)
+    folder = RunFolder.create(tmp_path, {})
+    folder.append(Report.from_evidence(make_evidence(), context={"classifier": ""}))
+    folder.save_model(model)
+    assert torch.equal(folder.report().evidence.weight, model.weight.detach().double())
+
+
+def test_tied_weights_are_saved(tmp_path: Path) -> None:
+    model = nn.Sequential(OrderedDict(embeddings=nn.Embedding(4, 6), head=nn.Linear(6, 4, bias=False)))
+    model.head.weight = model.embeddings.weight
+    folder = RunFolder.create(tmp_path, {})
+    folder.save_model(model)
+    assert torch.equal(folder.load_weights()["head.weight"], model.embeddings.weight)
+
+
+def test_weights_in_another_memory_format_are_saved(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)).to(memory_format=torch.channels_last)
+    folder = RunFolder.create(tmp_path, {})
+    folder.save_model(model)
+    assert torch.equal(folder.load_weights()["0.weight"], model[0].weight)
+
+
+def test_the_page_is_written(run: RunFolder, reports: list[Report]) -> None:
+    path = run.write_html()
+    assert path == run.report_path == run.path / "report.html"
+    assert reports[-1]["nc1"].label in path.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------- a run begun anew
+
+
+def test_a_run_begun_anew_forgets_the_old_series(run: RunFolder, reports: list[Report]) -> None:
+    again = RunFolder.create(run.path, {"seed": 8})
+    assert again.description["seed"] == 8
+    assert again.series() == []
+    assert list((run.path / "statistics").iterdir()) == []
+    again.append(reports[1])
+    assert again.report().values == reports[1].values
+    assert again.report().history == ()
+    assert torch.equal(again.report().evidence.statistics.means, reports[1].evidence.statistics.means)
+
+
+def test_a_run_begun_anew_does_not_show_the_old_runs_classifier(run: RunFolder, reports: list[Report]) -> None:
+    run.save_model(model_of(reports[0]))
+    run.write_html()
+    again = RunFolder.create(run.path, {})
+    again.append(reports[1])
+    assert again.report().evidence.weight is None
+    assert not again.report_path.exists()
+
+
+# ---------------------------------------------------------------------------------------------- damaged folders
+
+
+def test_a_last_line_cut_short_is_left_out(run: RunFolder, reports: list[Report]) -> None:
+    text = run.series_path.read_text(encoding="utf-8")
+    run.series_path.write_text(text[:-200], encoding="utf-8")
+    assert [report.entries for report in run.series()] == [report.entries for report in reports[:2]]
+    last = run.report()
+    assert last.values == reports[1].values
+    assert torch.equal(last.evidence.statistics.means, reports[1].evidence.statistics.means)
+
+
+def test_measurements_after_a_line_cut_short_are_kept(run: RunFolder, reports: list[Report]) -> None:
+    text = run.series_path.read_text(encoding="utf-8")
+    run.series_path.write_text(text[:-200], encoding="utf-8")
+    run.append(reports[2])
+    assert [report.entries for report in run.series()] == [report.entries for report in reports]
+    assert torch.equal(run.report().evidence.statistics.means, reports[2].evidence.statistics.means)
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u0085", "\x0b", "\x1c", "\n", "é – Σ"])
+def test_any_character_may_stand_in_the_context(tmp_path: Path, reports: list[Report], odd: str) -> None:
+    folder = RunFolder.create(tmp_path, {"title": odd})
+    named = replace(reports[0], context={**reports[0].context, "title": f"one{odd}two"})
+    folder.append(named)
+    folder.append(reports[1])
+    assert [report.context.get("title") for report in folder.series()] == [f"one{odd}two", None]
+    assert torch.equal(folder.report().evidence.statistics.means, reports[1].evidence.statistics.means)
+
+
+def test_an_empty_run_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="holds no measurement"):
+        RunFolder.create(tmp_path, {}).report()
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        for read in (RunFolder(path).series, RunFolder(path).report, lambda p=path: RunFolder(p).description):
+            with pytest.raises(StateError, match="is not a run folder"):
+                read()
+
+
+def test_a_run_description_that_is_no_json(run: RunFolder) -> None:
+    (run.path / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(StateError, match="is not a run folder"):
+        run.series()
+
+
+def test_a_run_without_its_series(run: RunFolder) -> None:
+    run.series_path.unlink()
+    with pytest.raises(StateError):
+        run.report()
+
+
+def test_damaged_statistics(run: RunFolder) -> None:
+    (run.path / "statistics" / "000002.safetensors").write_bytes(b"short")
+    with pytest.raises(StateError, match="safetensors"):
+        run.report()

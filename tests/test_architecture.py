@@ -1,0 +1,144 @@
+"""Imports run downward by layer and never in circles; importing the package costs nothing that isn't used."""
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import tightframe
+
+ROOT = Path(tightframe.__file__).parent
+LAYERS = {
+    1: ("numerics", "checks", "errors", "version"),
+    2: ("capture", "bounds", "certificate"),
+    3: ("statistics", "hierarchy", "datasets", "features"),
+    4: ("metrics", "theory", "prototypes"),
+    5: ("heads", "losses", "ood"),
+    6: ("measure", "measurement", "monitor", "report", "demo"),
+    7: ("cli", "integrations"),
+}
+LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
+HOSTS = ("matplotlib", "plotly", "sklearn", "pandas", "typer", "rich", "lightning", "transformers")
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(module: str) -> set[str]:
+    """Modules of the package that a module names in its import statements, wherever in the file they stand."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                base = f"{above}.{base}".rstrip(".")
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            while name and name not in MODULES:  # a name in a module, or a module that isn't ours
+                name = name.rpartition(".")[0]
+            if name:
+                found.add(name)
+    return found - {module}
+
+
+def part_of(module: str) -> str | None:
+    """The top-level part of the package that a module belongs to; None for the package itself."""
+    return module.split(".")[1] if "." in module else None
+
+
+GRAPH = {module: imports(module) for module in MODULES}
+
+
+def test_the_graph_is_read_right() -> None:
+    """A few edges that are there, of each form of import; should they move, so must this test."""
+    assert "tightframe.numerics" in GRAPH["tightframe.metrics.geometry"]  # from tightframe import numerics
+    assert "tightframe.metrics.pairs" in GRAPH["tightframe.metrics.table"]  # from a package, its modules
+    assert "tightframe.errors" in GRAPH["tightframe.checks"]  # from a module, its names
+    assert "tightframe" not in GRAPH["tightframe.metrics.geometry"]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "tightframe"])
+def test_imports_run_downward(module: str) -> None:
+    mine = part_of(module)
+    assert mine in LAYER, f"{module} belongs to no layer; add {mine} to one"
+    for other in GRAPH[module]:
+        theirs = part_of(other)
+        if theirs is None:
+            assert other == "tightframe"  # its version and public names
+            assert LAYER[mine] == 7, f"{module} imports the whole package"
+        else:
+            assert LAYER[theirs] <= LAYER[mine], f"{module} (layer {LAYER[mine]}) imports {other} ({LAYER[theirs]})"
+
+
+def test_imports_run_in_no_circle() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_parts_of_the_package_import_each_other_in_no_circle() -> None:
+    parts: dict[str, set[str]] = {}
+    for module, others in GRAPH.items():
+        mine = part_of(module)
+        if mine is not None:
+            parts.setdefault(mine, set()).update({part_of(other) for other in others} - {None, mine})
+    try:
+        TopologicalSorter(parts).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level packages loaded in a fresh interpreter by a statement."""
+    script = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}}, file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(result.stderr.split())
+
+
+@pytest.mark.parametrize("module", ["tightframe", "tightframe.statistics", "tightframe.metrics", "tightframe.theory"])
+def test_importing_loads_no_optional_host(module: str) -> None:
+    loaded = loaded_after(f"import {module}")
+    assert "tightframe" in loaded
+    assert not loaded & set(HOSTS)
+
+
+def test_importing_the_package_alone_loads_no_torch() -> None:
+    assert "torch" not in loaded_after("import tightframe; tightframe.__version__; dir(tightframe)")
+
+
+@pytest.mark.parametrize("name", sorted(set(tightframe.__all__) - {"__version__"}))
+def test_public_names_resolve(name: str) -> None:
+    assert getattr(tightframe, name) is not None
+    assert name in dir(tightframe)
+
+
+def test_other_names_do_not() -> None:
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        _ = tightframe.nonsense
+
+
+@pytest.mark.skipif(not (ROOT / "cli" / "__main__.py").exists(), reason="there is no command line yet")
+def test_the_command_line_helps_without_torch() -> None:
+    pytest.importorskip("typer")
+    program = (
+        "import runpy\nsys.argv = ['tightframe', '--help']\n"
+        "try:\n    runpy.run_module('tightframe.cli', run_name='__main__')\n"
+        "except SystemExit as stop:\n    assert not stop.code, stop.code"
+    )
+    assert "torch" not in loaded_after(program)

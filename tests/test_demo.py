@@ -1,0 +1,174 @@
+"""The demonstration: what it trains, when it measures, what it leaves, and that the network collapses."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tightframe import Report, datasets, measure
+from tightframe.demo import Progress, Settings, measured_epochs, network, run
+from tightframe.errors import DatasetError
+from tightframe.metrics import METRICS
+from tightframe.report import RunFolder
+
+FILES = {"run.json", "series.jsonl", "statistics", "model.safetensors", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunFolder, list[Progress]]:
+    """Three epochs on the digits."""
+    seen: list[Progress] = []
+    report, folder = run(Settings(epochs=3), tmp_path_factory.mktemp("demo") / "runs" / "digits", seen.append)
+    return report, folder, seen
+
+
+# ---------------------------------------------------------------------------------------------- when it measures
+
+
+@pytest.mark.parametrize(
+    ("epochs", "measurements", "expected"),
+    [
+        (1, 12, {1}),
+        (2, 12, {1, 2}),
+        (3, 12, {1, 2, 3}),
+        (10, 12, {1, 2, 3, 4, 5, 7, 8, 10}),
+        (100, 3, {1, 10, 100}),
+        (7, 1, {1, 7}),
+    ],
+)
+def test_measured_epochs(epochs: int, measurements: int, expected: set[int]) -> None:
+    assert measured_epochs(epochs, measurements) == expected
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 50, 300, 1234])
+@pytest.mark.parametrize("measurements", [2, 12, 40])
+def test_measured_epochs_run_from_the_first_to_the_last_and_thin_out(epochs: int, measurements: int) -> None:
+    chosen = sorted(measured_epochs(epochs, measurements))
+    assert chosen[0] == 1
+    assert chosen[-1] == epochs
+    assert len(chosen) <= measurements
+    gaps = [after - before for before, after in zip(chosen, chosen[1:], strict=False)]
+    assert all(after >= before - 1 for before, after in zip(gaps, gaps[1:], strict=False))  # but for rounding
+
+
+# ---------------------------------------------------------------------------------------------- what it trains
+
+
+@pytest.mark.parametrize(
+    ("shape", "convolutional"),
+    [((1, 8, 8), False), ((3, 16, 16), False), ((1, 28, 28), True), ((3, 32, 32), True), ((1, 8, 17), True)],
+)
+def test_networks(shape: tuple[int, int, int], convolutional: bool) -> None:
+    model = network(shape, 10).eval()
+    assert any(isinstance(module, nn.Conv2d) for module in model.modules()) is convolutional
+    images = torch.rand(5, *shape)
+    features = model.features(images)
+    assert features.shape == (5, 64)
+    assert features.min() == 0  # ReLU
+    assert model.classifier.weight.shape == (10, 64)
+    torch.testing.assert_close(model(images), features @ model.classifier.weight.T + model.classifier.bias)
+
+
+def test_unknown_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    for settings in (Settings(data="nothing"), Settings(ood="nothing")):
+        with pytest.raises(DatasetError, match="'nothing'"):
+            run(settings, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_last_batch_of_one_row_is_left_out(tmp_path: Path) -> None:
+    """Batch normalisation would refuse it; there are 1400 training images."""
+    report, _ = run(Settings(epochs=1, batch_size=1399), tmp_path)
+    assert report.context["samples"] == 1400
+
+
+# ---------------------------------------------------------------------------------------------- what it reports
+
+
+def test_the_series_starts_with_epoch_one(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+    report, _, _ = short
+    assert [r.context["epoch"] for r in (*report.history, report)] == [1, 2, 3]
+    assert report["nc1"].value < report.history[0]["nc1"].value
+    assert len({r["nc1"].value for r in (*report.history, report)}) == 3
+
+
+def test_every_epoch_is_told(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+    report, _, seen = short
+    assert [(progress.epoch, progress.epochs) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert seen[2].loss < seen[0].loss
+    assert 0 < seen[0].accuracy < seen[2].accuracy <= 1
+    assert [p.report["nc1"].value for p in seen] == [r["nc1"].value for r in (*report.history, report)]
+
+
+def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+    report, _, _ = short
+    assert {entry.family for entry in report} == {metric.family for metric in METRICS.values()}
+    assert "test/ncc_mismatch" in report.values
+    assert report.context["samples"] == 1400
+    assert report.context["classifier"] == "classifier"
+    assert report.context["class_names"] == list("0123456789")
+
+
+def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+    report, folder, _ = short
+    assert {path.name for path in folder.path.iterdir()} == FILES
+    assert len(list((folder.path / "statistics").iterdir())) == 3
+    described = json.loads((folder.path / "run.json").read_text(encoding="utf-8"))
+    assert described["command"] == "demo"
+    assert described["arguments"]["epochs"] == 3
+    assert described["arguments"]["seed"] == 0
+    assert isinstance(described["arguments"]["weight_decay"], float)  # what was used, not None
+    stored = RunFolder(folder.path).report()
+    assert stored.values == report.values
+    assert [r.values for r in stored.history] == [r.values for r in report.history]
+    page = folder.report_path.read_text(encoding="utf-8")
+    assert "Neural collapse on digits" in page
+    assert "Collapse over training" in page
+
+
+def test_the_saved_model_gives_the_last_measurement(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+    report, folder, _ = short
+    data = datasets.load("digits")
+    model = network(data.image_shape, data.num_classes)
+    model.load_state_dict(folder.load_weights())
+    again = measure(model, [(data.train_images, data.train_labels)], progress=False)
+    for key, value in again.values.items():
+        assert report[key].value == pytest.approx(value, rel=1e-5, abs=1e-7), key
+    assert torch.equal(folder.report().evidence.weight, model.classifier.weight.detach().double())
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    first, folder = run(Settings(epochs=2, seed=5), tmp_path / "a")
+    torch.rand(7)  # whatever was drawn in between
+    second, other = run(Settings(epochs=2, seed=5), tmp_path / "b")
+    assert first.values == second.values
+    assert [r.values for r in first.history] == [r.values for r in second.history]
+    for name, tensor in folder.load_weights().items():
+        assert torch.equal(other.load_weights()[name], tensor), name
+    third, _ = run(Settings(epochs=2, seed=6), tmp_path / "c")
+    assert third.values != first.values
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    run(Settings(epochs=2), tmp_path)
+    report, folder = run(Settings(epochs=1, seed=1), tmp_path)
+    assert folder.report().values == report.values
+    assert folder.report().history == ()
+    assert len(list((tmp_path / "statistics").iterdir())) == 1
+
+
+# ---------------------------------------------------------------------------------------------- that it collapses
+
+
+def test_the_demonstration_reaches_collapse(tmp_path: Path) -> None:
+    """The defaults, as a user runs them."""
+    report, _ = run(Settings(), tmp_path)
+    first = report.history[0]
+    assert first.context["epoch"] == 1
+    assert report["classifier_accuracy"].value >= 0.999
+    assert report["nc1"].value <= first["nc1"].value / 20
+    assert report["equiangularity"].value <= 0.03
+    assert report["ncc_mismatch"].value <= 0.002
+    assert report["nc1"].value < report["nc1"].null / 1000

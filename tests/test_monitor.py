@@ -1,0 +1,171 @@
+"""`Monitor`: the series of a run, in memory and on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tightframe import Monitor, measure
+from tightframe.errors import ClassifierError, LabelError, StateError
+from tightframe.report import Report, RunFolder
+
+CLASSES = 3
+Loader = list[tuple[Tensor, Tensor]]
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, CLASSES))
+
+
+@pytest.fixture
+def loader() -> Loader:
+    labels = torch.arange(30) % CLASSES
+    return [(torch.randn(30, 4) + 2 * torch.eye(4)[labels], labels)]
+
+
+def change(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+def test_a_measurement_is_measures_report(model: nn.Module, loader: Loader) -> None:
+    expected = measure(model, loader, progress=False)
+    report = Monitor(model, progress=False).measure(loader, epoch=7)
+    assert report.values == expected.values
+    assert report.context == {**expected.context, "epoch": 7}
+
+
+def test_the_series_grows_and_the_report_has_it_as_history(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False)
+    returned = []
+    for epoch in (1, 2, 5):
+        change(model)
+        returned.append(monitor.measure(loader, epoch=epoch))
+    assert [report.values for report in monitor.series] == [report.values for report in returned]
+    assert len({report["nc1"].value for report in monitor.series}) == 3
+    final = monitor.report()
+    assert final.values == returned[-1].values
+    assert [report.context["epoch"] for report in final.history] == [1, 2]
+    assert [report.values for report in final.history] == [report.values for report in returned[:-1]]
+
+
+def test_epochs_count_from_zero_and_go_on_from_the_last(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False)
+    epochs = [monitor.measure(loader, epoch=epoch).context["epoch"] for epoch in (None, None, 10, None, 2.5, None)]
+    assert epochs == [0, 1, 10, 11, 2.5, 3.5]
+
+
+def test_only_the_latest_keeps_its_evidence(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False)
+    for _ in range(3):
+        monitor.measure(loader)
+    assert [report.evidence is None for report in monitor.series] == [True, True, False]
+    assert all(report.evidence is None for report in monitor.report().history)
+    assert monitor.report().evidence is not None
+
+
+def test_no_report_before_the_first_measurement(model: nn.Module) -> None:
+    with pytest.raises(StateError, match=r"nothing was measured yet; call measure\(\)"):
+        Monitor(model).report()
+
+
+def test_num_classes_is_checked(model: nn.Module, loader: Loader) -> None:
+    Monitor(model, num_classes=CLASSES)
+    with pytest.raises(ClassifierError, match="num_classes is 10, but the classifier has 3 rows"):
+        Monitor(model, num_classes=10)
+
+
+def test_num_classes_is_checked_against_the_classifier_by_name(model: nn.Module) -> None:
+    Monitor(model, num_classes=5, classifier="0")
+    with pytest.raises(ClassifierError, match="3, but the classifier has 5"):
+        Monitor(model, num_classes=3, classifier="0")
+
+
+def test_a_model_without_classifier_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ClassifierError, match="no linear layer"):
+        Monitor(nn.ReLU(), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_layers_other_than_auto(model: nn.Module) -> None:
+    with pytest.raises(ClassifierError, match="'all'"):
+        Monitor(model, layers="all")
+
+
+def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, per_class=True, names=["directional_cdnv"], progress=False)
+    assert list(monitor.measure(loader).values) == ["directional_cdnv"]
+    assert list(monitor.measure(loader, names=["nc1", "cdnv"]).values) == ["nc1", "cdnv"]
+    assert list(monitor.measure(loader).values) == ["directional_cdnv"]
+
+
+def test_context_of_one_measurement(model: nn.Module, loader: Loader) -> None:
+    report = Monitor(model, progress=False).measure(loader, epoch=4, context={"title": "mine", "epoch": 99})
+    assert report.context["title"] == "mine"
+    assert report.context["epoch"] == 4
+
+
+def test_context_of_all_measurements(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False, context={"title": "mine", "seed": 1})
+    report = monitor.measure(loader, epoch=4, context={"seed": 2})
+    assert (report.context["title"], report.context["seed"], report.context["epoch"]) == ("mine", 2, 4)
+    assert monitor.measure(loader).context["seed"] == 1
+
+
+def test_without_folder_nothing_is_written(
+    model: nn.Module, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monitor = Monitor(model, progress=False)
+    monitor.measure(loader)
+    assert monitor.folder is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_run_folder_grows_with_the_series(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "first"
+    monitor = Monitor(model, folder=path, description={"data": "made up"}, progress=False)
+    assert json.loads((path / "run.json").read_text())["data"] == "made up"
+    for number in range(1, 4):
+        change(model)
+        monitor.measure(loader)
+        assert len((path / "series.jsonl").read_text().splitlines()) == number  # on disk at once, not at the end
+        assert len(list((path / "statistics").iterdir())) == number
+    stored = RunFolder(path).report()
+    assert stored.values == monitor.report().values
+    assert [report.values for report in stored.history] == [report.values for report in monitor.report().history]
+    assert stored.evidence is not None and monitor.report().evidence is not None
+    assert torch.equal(stored.evidence.statistics.means, monitor.report().evidence.statistics.means)
+
+
+def test_a_failed_measurement_leaves_no_trace(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    monitor = Monitor(model, folder=tmp_path, progress=False)
+    monitor.measure(loader)
+    before = monitor.report().values
+    with pytest.raises(LabelError):
+        monitor.measure([(loader[0][0], loader[0][1] + 1)])
+    assert len(monitor.series) == 1
+    assert len(RunFolder(tmp_path).series()) == 1
+    assert monitor.report().values == before
+    assert monitor.report().evidence is not None
+    assert monitor.measure(loader).context["epoch"] == 1
+
+
+def test_the_page_of_a_series(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    monitor = Monitor(model, progress=False)
+    for _ in range(2):
+        monitor.measure(loader)
+    text = monitor.report().to_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
+    assert "Collapse over training" in text
+
+
+def test_the_page_of_a_series_of_measures_without_a_curve(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, names=["mean_cosine"], progress=False)
+    for _ in range(2):
+        report: Report = monitor.measure(loader)
+    assert report["mean_cosine"].label in monitor.report().to_html()
