@@ -1,6 +1,7 @@
 """The demonstration: what it trains, when it measures, what it leaves, and that the network collapses."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,8 @@ def test_measured_epochs_run_from_the_first_to_the_last_and_thin_out(epochs: int
     assert chosen[0] == 1
     assert chosen[-1] == epochs
     assert len(chosen) <= measurements
-    gaps = [after - before for before, after in zip(chosen, chosen[1:], strict=False)]
-    assert all(after >= before - 1 for before, after in zip(gaps, gaps[1:], strict=False))  # but for rounding
+    gaps = [after - before for before, after in pairwise(chosen)]
+    assert all(after >= before - 1 for before, after in pairwise(gaps))  # but for rounding
 
 
 # ---------------------------------------------------------------------------------------------- what it trains

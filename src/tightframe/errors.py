@@ -69,7 +69,3 @@ class MissingExtraError(TightframeError, ImportError):
 
 class GeometryWarning(UserWarning):
     """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
-
-
-class CoverageWarning(UserWarning):
-    """The sample counts make a number mean less than it seems, e.g. classes with one sample."""

@@ -51,9 +51,8 @@ class Record(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func.name().split(".")[0]
         self.names.add(name)
-        if name in {"aten::index", "aten::index_put_"} and any(
-            i is not None and i.dtype is torch.bool for i in args[1]
-        ):
+        places = args[1] if name in {"aten::index", "aten::index_put_"} else ()
+        if any(place is not None and place.dtype is torch.bool for place in places):
             self.names.add("aten::nonzero")  # called inside: the result's shape depends on the values
         for value in tree_iter(result):
             if isinstance(value, Tensor):

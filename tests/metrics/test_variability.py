@@ -132,6 +132,16 @@ def test_a_lower_rank_without_coincidence_is_reported_without_names() -> None:
     assert metrics.coincident_classes(statistics) == []
 
 
+@pytest.mark.parametrize("function", [*POOLED[:5], metrics.nc1_class_balanced])
+def test_without_any_distance_between_classes_nothing_has_collapsed(function: Callable) -> None:
+    """All means in one place: S_B is zero and the ratio undefined, or infinite, but never 0, which says collapsed."""
+    features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]]).repeat(4, 1)
+    statistics = ClassStatistics.from_features(features, torch.arange(4).repeat_interleave(3), 4, per_class=True)
+    with pytest.warns(GeometryWarning, match="span 0 dimensions.*0, 1, 2, 3"):
+        value = function(statistics)
+    assert not value.isfinite()
+
+
 # ---------------------------------------------------------------------- what they need
 
 

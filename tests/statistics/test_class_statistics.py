@@ -217,6 +217,17 @@ def test_the_pooled_scatter_survives_where_all_samples_do() -> None:
         value.select([5, 3, 2]).within_covariance()
 
 
+def test_a_class_chosen_twice_does_not_stand_for_another() -> None:
+    """Two classes of six samples: choosing one of them twice gives twelve samples too, but other ones."""
+    features, labels = tensors(draw(Scenario((6, 6), 3)))
+    value = ClassStatistics.from_features(features, labels, 2)
+    try:
+        chosen = value.select([0, 0])
+    except LabelError:
+        return  # refused, which is as good
+    assert chosen.within is None
+
+
 def test_selecting_again_goes_by_label() -> None:
     value = statistics_of(sample_of("zipf"))
     twice = value.select([6, 4, 2, 0]).select([2, 6])

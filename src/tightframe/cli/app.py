@@ -12,6 +12,7 @@ from tightframe.version import __version__
 try:
     import typer
     from rich.console import Console
+    from rich.text import Text
 except ImportError:
     raise MissingExtraError("typer", "cli") from None
 
@@ -24,11 +25,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; errors of the library become one line and exit status 2."""
+    """Run the command line; the library's and the file system's errors become one line and exit status 2."""
     try:
         app(prog_name="tightframe")
-    except TightframeError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False)
+    except (TightframeError, OSError) as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
         sys.exit(2)
 
 

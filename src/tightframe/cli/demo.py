@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from tightframe import demo
 from tightframe.report.terminal import print_report
@@ -17,7 +18,7 @@ from tightframe.report.wording import number
 def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> None:
     """Run the demonstration, showing loss, accuracy and NC1 as they come, then the table and what was written."""
     console = Console()
-    console.print(f"[bold]tightframe demo[/] · {settings.data}, NC5 against {settings.ood}", highlight=False)
+    console.print(Text.assemble(("tightframe demo", "bold"), f" · {settings.data}, NC5 against {settings.ood}"))
     started = time.perf_counter()
     columns = (
         TextColumn("training"),
@@ -49,7 +50,7 @@ def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> N
         f"after epoch {report.context['epoch']}: {number(after)} ({number(before / after)} times smaller).",
         highlight=False,
     )
+    seconds = time.perf_counter() - started
     console.print(
-        f"{report.context['epoch']} epochs in {time.perf_counter() - started:.1f} s. Open [bold]{run.report_path}[/]",
-        highlight=False,
+        Text.assemble(f"{report.context['epoch']} epochs in {seconds:.1f} s. Open ", (str(run.report_path), "bold"))
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tightframe.errors import ClassifierError, LabelError, StateError
+from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError
 from tightframe.metrics import Evidence
 from tightframe.report import Report
 from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
@@ -38,28 +40,43 @@ def read_arrays(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         if path.suffix in (".pt", ".pth"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            return dict(content) if isinstance(content, dict) else {"": content}
-    except (OSError, ValueError, SafetensorError, RuntimeError, EOFError, KeyError) as error:
-        raise StateError(f"can't read {path}: {error}") from None
-    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything that isn't plain tensors
-        raise StateError(f"can't read {path} safely: {error}") from None
+            return _read_checkpoint(path)
+    except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:
+        raise StateError(f"can't read {path}: {str(error) or type(error).__name__}") from None
     raise StateError(f"{path} must be a .npz, .npy, .safetensors or .pt file.")
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """The tensors of a torch file. Raises ValueError for anything that isn't plain tensors."""
+    with path.open("rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise ValueError("it holds more than plain tensors, which could run code when loaded") from None
+        except Exception as error:  # a damaged file makes the unpickler fail in any way
+            raise ValueError(f"it is no torch file ({type(error).__name__})") from None
+    return dict(content) if isinstance(content, dict) else {"": content}
 
 
 def pick(arrays: dict[str, Any], names: tuple[str, ...], path: Path, *, required: bool = True) -> Any:
     """The array under one of the names (or a lone array); StateError lists what the file has."""
     for name in (*names, ""):
         if name in arrays:
+            if not isinstance(arrays[name], Tensor | np.ndarray):
+                raise StateError(f"{path} holds a {type(arrays[name]).__name__} where an array is needed.")
             return arrays[name]
     if required:
-        raise StateError(f"{path} has no array called {' or '.join(names)}; it has: {', '.join(arrays)}.")
+        raise StateError(
+            f"{path} has no array called {' or '.join(names)}; it has: {', '.join(map(str, arrays)) or 'a lone array'}."
+        )
     return None
 
 
 def as_tensor(array: Any) -> Tensor:
     """An array as a tensor; numpy arrays are copied, so a memory-mapped slice is read here."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    if isinstance(array, Tensor):
+        return array
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
 def measure_files(
@@ -97,7 +114,7 @@ def measure_files(
         kept = y if ignore_index is None else y[y != ignore_index]
         if len(kept) == 0:
             raise LabelError(f"{features} has no labels other than {ignore_index}.")
-        num_classes = len(rows) if rows is not None else int(kept.max()) + 1
+        num_classes = len(rows) if rows is not None else max(int(kept.max()) + 1, 1)
     accumulator = StatisticsAccumulator(
         num_classes, x.shape[-1], covariance=covariance, per_class=per_class, ignore_index=ignore_index
     )
@@ -131,8 +148,16 @@ def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Tens
     arrays = read_arrays(features)
     x = pick(arrays, _FEATURES, features)
     if labels is not None:
-        return x, as_tensor(pick(read_arrays(labels), _LABELS, labels))
-    return x, as_tensor(pick({name: a for name, a in arrays.items() if name}, _LABELS, features))
+        y = as_tensor(pick(read_arrays(labels), _LABELS, labels))
+    else:
+        named = {name: array for name, array in arrays.items() if name}
+        if not any(name in named for name in _LABELS):
+            raise StateError(f"{features} has no labels ({', '.join(_LABELS)}); give their file with --labels.")
+        y = as_tensor(pick(named, _LABELS, features))
+    if x.shape[:1] != y.shape[:1]:
+        raise ShapeError(f"{features} has {len(x)} rows of features, but there are {len(y)} labels.")
+    integer = not y.dtype.is_floating_point and y.dtype is not torch.bool
+    return x, y.to(torch.int64) if integer else y  # small unsigned types lack max()
 
 
 def _parts(array: Any) -> list[slice]:

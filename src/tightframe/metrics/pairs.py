@@ -50,15 +50,16 @@ class Tile:
         return combine(left[self._upper[0]], right[self._upper[1]])
 
     @cached_property
-    def variance_sum(self) -> Tensor:
-        """Sum of the two classes' variances."""
-        return self._pairwise(*self._variances, torch.add)
+    def mean_variance(self) -> Tensor:
+        """Mean of the two classes' variances."""
+        left, right = self._variances
+        return self._pairwise(left / 2, right / 2, torch.add)
 
     @cached_property
     def squared_distance(self) -> Tensor:
         """|mu_i - mu_j|^2."""
         total = self._pairwise(*self._squares, torch.add)
-        return self._mend(total - 2 * self._gram, total, self._left, self._right)
+        return self._mend(torch.sub(total, self._gram, alpha=2), total, self._left, self._right)
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -69,14 +70,14 @@ class Tile:
     @cached_property
     def squared_chord(self) -> Tensor:
         """|u_i - u_j|^2 of the unit vectors along the centred means."""
-        left, right = self._squares
-        two = torch.full((), 2.0, dtype=left.dtype, device=left.device)
-        return self._mend(
-            2 - 2 * self.cosine, two, self._left * left.rsqrt()[:, None], self._right * right.rsqrt()[:, None]
-        )
+        left, right = (square.rsqrt()[:, None] for square in self._squares)
+        two = left.new_full((1,), 2.0)
+        return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._left * left, self._right * right)
 
     def _mend(self, values: Tensor, scale: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Recompute the squared distances that the Gram form cancels away."""
+        """Recompute the squared distances that the Gram form cancels away, those far below their scale."""
+        if values.detach().amin() >= _NEAR * scale.detach().amax():
+            return values
         near = (values.detach() < _NEAR * scale).nonzero().flatten()
         if len(near) == 0:
             return values
@@ -97,7 +98,8 @@ class Moments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> Moments:
         mean = values.mean()
-        return cls(values.new_full((), values.numel()), mean, (values - mean).square().sum())
+        deviations = values - mean
+        return cls(values.new_full((), values.numel()), mean, deviations @ deviations)
 
     def merge(self, other: Moments) -> Moments:
         number = self.number + other.number
@@ -191,7 +193,9 @@ class Kernel:
 
 def cdnv_kernel(distance_exponent: float) -> Kernel:
     """(v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent)."""
-    return Kernel(lambda tile: tile.variance_sum / (2 * tile.squared_distance ** (distance_exponent / 2)))
+    if distance_exponent == 2:
+        return Kernel(lambda tile: tile.mean_variance / tile.squared_distance)
+    return Kernel(lambda tile: tile.mean_variance / tile.squared_distance ** (distance_exponent / 2))
 
 
 def riesz_kernel(exponent: float) -> Kernel:
@@ -238,8 +242,8 @@ def reduce_vectors(
     total: list[Reduction] | None = None
     for start in range(0, classes, tile_size):
         for other in range(start, classes, tile_size):
-            if other == start and classes - start == 1:
-                continue  # a last tile of one class has no pairs of its own
+            if other == start and min(tile_size, classes - start) == 1:
+                continue  # a tile of one class has no pairs of its own
             rows, columns = slice(start, start + tile_size), slice(other, other + tile_size)
             arguments = vectors[rows], vectors[columns], variances[rows], variances[columns], start == other
             part = checkpoint(tile, *arguments, use_reentrant=False) if tracked else tile(*arguments)

@@ -168,9 +168,9 @@ def cdnv_per_class(statistics: ClassStatistics, distance_exponent: float = 2.0) 
 
 def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float) -> Tensor:
     variances = statistics.variances
-    distances = numerics.norms(statistics.means - statistics.means[row])
-    values = (variances + variances[row]) / (2 * distances**distance_exponent)
-    own = torch.arange(len(values), device=values.device) == row
+    own = torch.arange(len(variances), device=variances.device) == row
+    gaps = torch.where(own[:, None], 1.0, statistics.means - statistics.means[row])  # no 0/0 in the gradient
+    values = (variances + variances[row]) / (2 * numerics.norms(gaps) ** distance_exponent)
     return torch.where(own, torch.nan, values)[None]
 
 

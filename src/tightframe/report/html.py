@@ -40,11 +40,11 @@ def page(report: Report) -> str:
     """The complete HTML text of a report's page."""
     title = str(report.context.get("title", "Neural collapse report"))
     sections = []
-    if report.history:
+    panels = "".join(f'<div class="panel">{_div(figure)}</div>' for figure in curves(report))
+    if panels:
         hint = (
             "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure."
         )
-        panels = "".join(f'<div class="panel">{_div(figure)}</div>' for figure in curves(report))
         sections.append(_section("Collapse over training", hint, f'<div class="panels">{panels}</div>'))
     sections += [_section(heading, hint, _div(figure)) for heading, hint, figure in grams(report)]
     style = files("tightframe.report").joinpath("page.css").read_text(encoding="utf-8")
@@ -72,7 +72,10 @@ def _div(figure: go.Figure) -> str:
 
 
 def curves(report: Report) -> list[go.Figure]:
-    """One figure per NC family: its measures over epochs, both axes logarithmic, with null levels."""
+    """One figure per NC family: its measures over epochs, both axes logarithmic, with null levels; none without
+    a history."""
+    if not report.history:
+        return []
     series = [*report.history, report]
     epochs = [r.context.get("epoch", i + 1) for i, r in enumerate(series)]
     values = report.values
@@ -134,8 +137,8 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
         pictures["classifier rows"] = rows @ rows.mT
     eye = [[1.0 if i == j else ideal for j in range(len(statistics.counts))] for i in range(len(statistics.counts))]
     grids = {title: grid.cpu().tolist() for title, grid in pictures.items()} | {"simplex ETF (ideal)": eye}
-    names = report.context.get("class_names") or [str(k) for k in statistics.class_ids.tolist()]
-    names = [str(names[k]) if len(names) > k else str(k) for k in statistics.class_ids.tolist()]
+    known = list(report.context.get("class_names") or [])
+    names = [str(known[k]) if k < len(known) else str(k) for k in statistics.class_ids.tolist()]
     figure = make_subplots(1, len(grids), subplot_titles=list(grids), horizontal_spacing=0.06)
     for column, grid in enumerate(grids.values(), start=1):
         figure.add_trace(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tightframe.errors import CoverageWarning, EmptyClassError, GeometryWarning
+from tightframe.errors import EmptyClassError, GeometryWarning
 from tightframe.metrics import METRICS, Evidence, Metric, binomial_error, evaluate
 from tightframe.metrics.conventions import CONVENTIONS
 from tightframe.statistics import ClassStatistics
@@ -143,11 +143,11 @@ class Report:
         return {entry.key: entry.value for entry in self.entries}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; NaN and infinities become None and strings, as JSON has none."""
+        """Plain data for JSON; NaN and infinities become strings, as JSON has none."""
         return {
-            "context": self.context,
+            "context": _jsonable(self.context),
             "notes": list(self.notes),
-            "entries": [{k: _jsonable(v) for k, v in asdict(entry).items()} for entry in self.entries],
+            "entries": [_jsonable(asdict(entry)) for entry in self.entries],
         }
 
     @classmethod
@@ -158,7 +158,7 @@ class Report:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text, also written to `path` if given."""
-        return _write(json.dumps(self.to_dict(), ensure_ascii=False, indent=1), path)
+        return _write(json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1), path)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """The entries as CSV text with a header, also written to `path` if given."""
@@ -229,10 +229,8 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
             f"{len(absent)} of {statistics.num_classes} classes have no samples and are left out: {_some(absent)}."
         )
     if len(single):
-        notes.append(
-            f"{len(single)} classes have a single sample, whose zero variance is not collapse: {_some(single)}."
-        )
-        warnings.warn(notes[-1], CoverageWarning, stacklevel=4)
+        who = "1 class has" if len(single) == 1 else f"{len(single)} classes have"
+        notes.append(f"{who} a single sample, whose zero variance is not collapse: {_some(single)}.")
     if statistics.within is None and statistics.class_within is None:
         notes.append("no covariance was kept, so NC1, VCI and the share in the span of the means are left out.")
     if int(statistics.present.sum()) - 1 > statistics.num_features:
@@ -249,6 +247,11 @@ def _some(labels: Any) -> str:
 
 
 def _jsonable(value: Any) -> Any:
+    """The value with NaN and infinities as strings, in mappings and sequences too."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -44,8 +44,8 @@ class RunFolder:
         """
         folder = cls(path)
         (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
-        for old in folder.path.glob("statistics/*.safetensors"):
-            old.unlink()
+        for old in (*folder.path.glob("statistics/*.safetensors"), folder._model_path, folder.report_path):
+            old.unlink(missing_ok=True)
         folder.series_path.write_text("", encoding="utf-8")
         versions = {
             "tightframe": __version__,
@@ -68,20 +68,22 @@ class RunFolder:
 
     def append(self, report: Report) -> None:
         """Add a measurement, its statistics first: every line of the series has its file."""
-        number = self.series_path.read_bytes().count(b"\n") if self.series_path.exists() else 0
+        written = self.series_path.read_bytes() if self.series_path.exists() else b""
+        number = written.count(b"\n")
         if report.evidence is not None and report.evidence.statistics is not None:
             report.evidence.statistics.save(self._statistics_path(number))
-        with self.series_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(report.to_dict(), ensure_ascii=False) + "\n")
+        with self.series_path.open("ab") as file:
+            file.truncate(written.rfind(b"\n") + 1)  # what a crash left of a line
+            file.write(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
     def save_model(self, model: nn.Module) -> None:
         """Write the model's weights; tied weights are written once each."""
-        state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-        save_file(state, self.path / "model.safetensors")
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        save_file(state, self._model_path)
 
     def load_weights(self) -> dict[str, Tensor]:
         """The weights that `save_model` wrote."""
-        return load_file(self.path / "model.safetensors")
+        return load_file(self._model_path)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -95,11 +97,12 @@ class RunFolder:
         """All measurements; a last line cut short by a crash is left out."""
         _ = self.description
         reports = []
-        for line in self.series_path.read_text(encoding="utf-8").splitlines():
+        written = self.series_path.read_bytes() if self.series_path.exists() else b""
+        for line in written.split(b"\n")[:-1]:
             try:
                 reports.append(Report.from_dict(json.loads(line)))
-            except json.JSONDecodeError:
-                break
+            except (ValueError, KeyError, TypeError) as error:
+                raise StateError(f"{self.series_path} is damaged in line {len(reports) + 1}: {error!r}") from None
         return reports
 
     def report(self) -> Report:
@@ -122,9 +125,13 @@ class RunFolder:
         (report or self.report()).to_html(self.report_path)
         return self.report_path
 
+    @property
+    def _model_path(self) -> Path:
+        return self.path / "model.safetensors"
+
     def _weight(self, classifier: str | None) -> Tensor | None:
         """The trained classifier's rows, if the run has saved its model."""
-        if classifier is None or not (self.path / "model.safetensors").exists():
+        if classifier is None or not self._model_path.exists():
             return None
         weight = self.load_weights().get(f"{classifier}.weight" if classifier else "weight")
         return None if weight is None else weight.flatten(1).to(torch.float64)

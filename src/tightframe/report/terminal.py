@@ -10,13 +10,16 @@ from tightframe.report.wording import caption, name, number
 
 try:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 except ImportError:
     raise MissingExtraError("rich", "cli") from None
 
-_WIDE = 150  # columns that one line per measure needs; narrower terminals get two lines
+_UNBOUNDED = 10_000  # a width at which every table shows its natural one
+_NAME, _NUMBER = 33, 11  # columns of a narrow terminal; longer names get a line of their own
 
 
 def print_report(report: Report, *, full: bool = False, console: Console | None = None) -> None:
@@ -28,8 +31,9 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
         if any(e.floor is not None for e in entries)
         else ["value", "target", "null"]
     )
-    if console.width >= _WIDE:
-        console.print(_wide_table(entries, columns))
+    table = _wide_table(entries, columns)
+    if Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum <= console.width:
+        console.print(table)
     else:
         for line in _narrow_lines(entries, columns):
             console.print(line, no_wrap=True, overflow="ellipsis")
@@ -53,12 +57,12 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
             cells = [number(getattr(entry, column)) for column in columns]
             table.add_row(
                 Text(family if entry is members[0] else "", "bold cyan"),
-                name(entry),
+                Text(name(entry)),
                 Text(cells[0], "bold"),
                 number(entry.standard_error),
                 *cells[1:],
-                entry.convention,
-                entry.source,
+                Text(entry.convention),
+                Text(entry.source),
                 end_section=entry is members[-1],
             )
     return table
@@ -66,14 +70,18 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
 
 def _narrow_lines(entries: list[Entry], columns: list[str]) -> list[Text]:
     """Two lines per measure: the numbers, and below them where they come from."""
-    lines = [Text(f"{'':37}" + "".join(f"{column:>10}" for column in columns), "bold")]
+    lines = [Text(" " * (_NAME + 2) + "".join(f"{column:>{_NUMBER}}" for column in columns), "bold")]
     for family, group in groupby(entries, lambda entry: entry.family):
         lines.append(Text(family, "bold cyan"))
         for entry in group:
             cells = [number(getattr(entry, column)) for column in columns]
-            line = Text(f"  {name(entry):35}")
-            line.append(f"{cells[0]:>10}", "bold")
-            line.append("".join(f"{cell:>10}" for cell in cells[1:]))
+            title = name(entry)
+            if cell_len(title) > _NAME:
+                lines.append(Text(f"  {title}"))
+                title = ""
+            line = Text(f"  {title}" + " " * (_NAME - cell_len(title)))
+            line.append(f"{cells[0]:>{_NUMBER}}", "bold")
+            line.append("".join(f"{cell:>{_NUMBER}}" for cell in cells[1:]))
             lines.append(line)
             error = "" if entry.standard_error is None else f"± {number(entry.standard_error)}"
             lines.append(Text("    " + " · ".join(filter(None, (error, entry.convention, entry.source))), "dim"))

@@ -22,6 +22,7 @@ _CANCELLATION = 16.0  # energy about the anchor may exceed the spread by this fa
 _SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
 _SQUARES = (1e-24, 1e30)  # sums of squares that float32 holds with all digits; batches outside go in float64
+_EARLY_BATCHES = 32  # unvalidated batches multiplied in float64, as their anchors may not have been judged yet
 _UNKNOWN_CLASS, _NON_FINITE = 1, 2  # reasons why an unvalidated batch was masked out
 
 
@@ -235,7 +236,7 @@ class StatisticsAccumulator(nn.Module):
         self.counts.index_add_(0, labels, good.to(torch.int64))
         self._add_sums(deviations, labels)
         if self.product is not None:
-            self._multiply(deviations)
+            self._multiply(deviations.to(torch.float64) if self._batches <= _EARLY_BATCHES else deviations)
 
     def _add_sums(self, deviations: Tensor, labels: Tensor) -> None:
         """Add rows relative to their anchors to the sums of their classes, and their per-class products."""

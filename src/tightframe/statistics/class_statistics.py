@@ -236,7 +236,7 @@ class ClassStatistics:
                 f"at least two classes must have samples; {number} of {self.num_classes} "
                 f"{'has' if number == 1 else 'have'}."
             )
-        return self if number == self.num_classes else self.select(present.nonzero().flatten())
+        return self if number == self.num_classes else self.select(self._ids[present])
 
     def select(
         self,

@@ -1,0 +1,217 @@
+"""The commands, their help, their exit status, and errors as one clear line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from typer.testing import CliRunner
+
+from tightframe import __version__
+from tightframe.cli.app import app
+from tightframe.report import RunFolder
+from tightframe.report.wording import number
+
+Command = Callable[..., Any]
+COMMANDS = ("demo", "measure", "report", "datasets")
+
+
+def shell(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tightframe.cli` in a process of its own, its output not a terminal."""
+    command = [sys.executable, "-m", "tightframe.cli", *arguments]
+    variables = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    return subprocess.run(
+        command, cwd=cwd, env=variables | environment, capture_output=True, encoding="utf-8", check=False
+    )
+
+
+# ---------------------------------------------------------------------------------------------- the program
+
+
+def test_help_lists_the_commands() -> None:
+    done = CliRunner().invoke(app, ["--help"])
+    assert done.exit_code == 0
+    for command in COMMANDS:
+        assert f"│ {command} " in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert f"tightframe {command}" in done.output or f"root {command}" in done.output
+
+
+def test_without_arguments_help_is_shown(tightframe: Command) -> None:
+    outcome = tightframe()
+    assert outcome.status == 2
+    assert "Commands" in outcome.out + outcome.err
+
+
+def test_version_and_help_as_a_module() -> None:
+    done = shell("--version")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, __version__, "")
+    done = shell("--help", COLUMNS="80")
+    assert done.returncode == 0
+    assert "Usage: tightframe [OPTIONS] COMMAND" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_program_starts_without_torch() -> None:
+    program = "import sys, tightframe.cli; assert not {'torch', 'numpy', 'plotly', 'sklearn'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nothing",), ("measure",), ("measure", "a.npz", "--nothing"), ("demo", "--epochs", "0"), ("report",)],
+)
+def test_misuse_has_status_two(tightframe: Command, arguments: tuple[str, ...]) -> None:
+    outcome = tightframe(*arguments)
+    assert outcome.status == 2
+    assert "Usage: tightframe" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_data_sets_are_listed(tightframe: Command) -> None:
+    outcome = tightframe("datasets")
+    assert outcome.status == 0
+    for name in ("digits", "mnist", "fashion-mnist", "photographs", "noise"):
+        assert name in outcome.out
+    assert "60,000 + 10,000" in outcome.out
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+def test_an_error_is_one_line_on_stderr_with_status_two(here: Path) -> None:
+    name = "features-of-the-penultimate-layer-after-the-last-epoch-of-training.npz"
+    done = shell("measure", name, cwd=here)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert name in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_long_error_stays_one_line_in_a_narrow_terminal(tightframe: Command, here: Path) -> None:
+    outcome = tightframe("demo", "--data", "nothing", width=40)
+    assert outcome.status == 2
+    assert len(outcome.err.splitlines()) == 1
+    assert "dataset must be one of digits, mnist, fashion-mnist; got 'nothing'." in outcome.err
+
+
+@pytest.mark.parametrize("name", ["a[red].npz", "a[/].npz", "[bold]"])
+def test_brackets_in_an_error_are_no_markup(tightframe: Command, here: Path, name: str) -> None:
+    outcome = tightframe("measure", name)
+    assert outcome.status == 2
+    assert name in outcome.complaint
+
+
+def test_a_missing_extra_names_the_extra(
+    tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch, arrays: Any
+) -> None:
+    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
+    monkeypatch.delitem(sys.modules, "tightframe.report.html", raising=False)
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    outcome = tightframe("measure", "a.npz", "--html", "a.html")
+    assert outcome.status == 2
+    assert "plotly is not installed. Run: pip install 'tightframe[report]'" in outcome.complaint
+
+
+def test_a_page_that_can_not_be_written(tightframe: Command, here: Path, arrays: Any) -> None:
+    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
+    outcome = tightframe("measure", "a.npz", "--json", "missing/a.json")
+    assert outcome.status == 2
+    assert "missing/a.json" in outcome.complaint
+    assert "Traceback" not in outcome.err
+
+
+# ---------------------------------------------------------------------------------------------- demo and report
+
+
+def numbers(text: str) -> set[str]:
+    return set(text.split())
+
+
+def test_demo_then_report(tightframe: Command, here: Path) -> None:
+    outcome = tightframe("demo", "--epochs", "2", "--seed", "3", "--out", "run")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == ""
+    assert {path.name for path in (here / "run").iterdir()} == {
+        "run.json", "series.jsonl", "statistics", "model.safetensors", "report.html",
+    }  # fmt: skip
+    folder = RunFolder("run")
+    assert folder.description["arguments"]["seed"] == 3
+    report = folder.report()
+    assert [r.context["epoch"] for r in folder.series()] == [1, 2]
+    for entry in report:
+        if entry.headline:
+            assert number(entry.value) in numbers(outcome.out), entry.key
+    first, last = report.history[0]["nc1"].value, report["nc1"].value
+    summary = outcome.plain[outcome.plain.index("Training error") :]
+    assert number(first) in summary
+    assert number(last) in summary
+    assert number(first / last) in summary
+    assert "run/report.html" in outcome.plain
+
+    page = (here / "run" / "report.html").read_text(encoding="utf-8")
+    (here / "run" / "report.html").unlink()
+    again = tightframe("report", "run", "--full")
+    assert again.status == 0, again.err
+    for entry in report:
+        assert number(entry.value) in numbers(again.out), entry.key
+    assert "wrote run/report.html" in again.plain
+    rewritten = (here / "run" / "report.html").read_text(encoding="utf-8")
+    assert len(rewritten) == len(page)  # but for the figures' ids
+
+    elsewhere = tightframe("report", "run", "--out", "page.html")
+    assert elsewhere.status == 0
+    assert (here / "page.html").exists()
+    assert "wrote page.html" in elsewhere.plain
+
+
+def test_demo_says_where_it_writes_without_out(tightframe: Command, here: Path) -> None:
+    outcome = tightframe("demo", "--epochs", "1", "--ood", "noise")
+    assert outcome.status == 0, outcome.err
+    assert (here / "runs" / "digits" / "report.html").exists()
+    assert "runs/digits/report.html" in outcome.plain
+    assert "NC5 against noise" in outcome.plain
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_demo_in_terminals_of_any_width(tightframe: Command, here: Path, width: int) -> None:
+    outcome = tightframe("demo", "--epochs", "1", "--out", "a[/b]", width=width)
+    assert outcome.status == 0, outcome.err
+    assert "a[/b]/report.html" in outcome.plain
+    assert [line for line in outcome.out.splitlines() if cell_len(line) > width] == []
+
+
+@pytest.mark.parametrize("option", ["--data", "--ood"])
+def test_demo_with_unknown_data(tightframe: Command, here: Path, option: str) -> None:
+    outcome = tightframe("demo", option, "nothing")
+    assert outcome.status == 2
+    assert "must be one of digits" in outcome.complaint or "must be one of photographs" in outcome.complaint
+    assert "got 'nothing'" in outcome.complaint
+    assert list(here.iterdir()) == []
+
+
+def test_report_of_something_else(tightframe: Command, here: Path) -> None:
+    (here / "file").write_text("text")
+    (here / "folder").mkdir()
+    for name in ("file", "folder", "missing"):
+        outcome = tightframe("report", name)
+        assert outcome.status == 2
+        assert f"error: {name} is not a run folder" in outcome.complaint
+
+
+def test_report_of_an_empty_run(tightframe: Command, here: Path) -> None:
+    RunFolder.create("run", {})
+    outcome = tightframe("report", "run")
+    assert outcome.status == 2
+    assert "error: run holds no measurement." in outcome.complaint
