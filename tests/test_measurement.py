@@ -24,6 +24,7 @@ from tightframe.errors import (
     ScatterError,
     TightframeError,
 )
+from tightframe.measurement import _Buffer
 from tightframe.metrics import CONVENTIONS, METRICS, Evidence
 
 Batch = tuple[Tensor, Tensor]
@@ -497,6 +498,16 @@ def test_the_buffer_holds_exactly_its_budget() -> None:
     loader = Repeating(batches(data()))
     measure(network(), loader, buffer_bytes=60 * DIM * 8 + 60 * 8, progress=False)
     assert loader.number == 1
+
+
+def test_a_buffer_that_overflows_lets_go_of_everything() -> None:
+    buffer = _Buffer(100)
+    features, labels = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)  # 32 bytes each
+    buffer.add(features, labels)
+    assert (len(buffer.batches), buffer.overflowed) == (1, False)
+    for _ in range(2):
+        buffer.add(features, labels)
+        assert (len(buffer.batches), buffer.overflowed) == (0, True)
 
 
 def test_a_loader_that_shrinks_between_passes() -> None:

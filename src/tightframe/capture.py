@@ -54,13 +54,16 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
             module = linear[-1]
     if not isinstance(module, nn.Module) or not _is_linear(module):
         raise ClassifierError(f"the classifier must be a linear layer or a 1x1 convolution; got {type(module)}.")
+    names = [n for n, m in model.named_modules() if m is module]
+    if not names:
+        raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
     weight, bias = module.weight, getattr(module, "bias", None)
     assert isinstance(weight, Tensor)
     return Classifier(
-        next(n for n, m in model.named_modules() if m is module),
+        names[0],
         module,
-        weight.detach().flatten(1).to("cpu", torch.float64),
-        bias.detach().to("cpu", torch.float64) if isinstance(bias, Tensor) else None,
+        weight.detach().flatten(1).to("cpu", torch.float64, copy=True),
+        bias.detach().to("cpu", torch.float64, copy=True) if isinstance(bias, Tensor) else None,
         -1 if weight.ndim == 2 else 1,
     )
 

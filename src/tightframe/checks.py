@@ -83,11 +83,16 @@ def require_labels(labels: Tensor, num_classes: int) -> None:
     )
 
 
+def largest(dtype: torch.dtype) -> float:
+    """The largest size of a value that is accepted in this dtype; infinity, in particular, is larger."""
+    return min(LARGEST, torch.finfo(dtype).max)
+
+
 def require_finite(rows: Tensor, what: str = "features") -> None:
     """Raise NonFiniteError unless all of (N, D) rows are finite and small enough to be squared in float64."""
     if rows.dtype is not torch.float64 and torch.isfinite(rows.sum()):
         return  # one pass, no mask; a sum can also overflow, so only its finiteness proves something
-    wrong = ~(rows.abs() <= LARGEST)
+    wrong = ~(rows.abs() <= largest(rows.dtype))
     bad = wrong.any(dim=1)
     if not bad.any():
         return

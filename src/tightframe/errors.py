@@ -36,6 +36,10 @@ class ScatterError(TightframeError, ValueError):
     """The statistics lack the scatter that a metric needs; the message names the option that keeps it."""
 
 
+class EvidenceError(TightframeError, ValueError):
+    """A metric was asked for without the data that it needs."""
+
+
 class MergeError(TightframeError, ValueError):
     """Two mergeable values don't describe the same classes, features or centres."""
 

@@ -73,7 +73,7 @@ def measure(
         for features, labels in source.batches(loader, "training samples"):
             accumulator.update(features, labels, validate=True)
             if unit is not None:
-                unit.update(normalize(features, dim=head.class_dim), labels, validate=True)
+                unit.update(normalize(features.to(torch.float64), dim=head.class_dim), labels, validate=True)
             buffer.add(features, labels)
         statistics = accumulator.compute()
         biases = {False: head.bias} | {

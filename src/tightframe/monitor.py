@@ -62,8 +62,9 @@ class Monitor:
         """
         if epoch is None:
             epoch = self.series[-1].context["epoch"] + 1 if self.series else 0
-        context = {**options.pop("context", {}), "epoch": epoch}
-        report = measure(self.model, loader, context=context, **{**self._options, **options})
+        settings = {**self._options, **options}
+        settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
+        report = measure(self.model, loader, **settings)
         if self.folder is not None:
             self.folder.append(report)
         self.series.append(report)

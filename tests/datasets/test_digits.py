@@ -21,9 +21,7 @@ def test_the_split_partitions_scikit_learns_digits() -> None:
         (dataset.train_images, dataset.train_labels),
         (dataset.test_images, dataset.test_labels),
     ):
-        ours.update(
-            (int(label), *image.flatten().tolist()) for image, label in zip(images, labels, strict=True)
-        )
+        ours.update((int(label), *image.flatten().tolist()) for image, label in zip(images, labels, strict=True))
     bunch = load_digits()
     theirs = Counter(
         (int(label), *(float(pixel) / 16 for pixel in image.flatten()))

@@ -90,9 +90,7 @@ def test_fashion_mnist_under_mnists_file_names_is_not_mnist(
     assert load("fashion-mnist", folder).class_names[9] == "Ankle boot"
 
 
-def test_damaged_labels_are_named(
-    write_mnist: Writer, write_idx: Writer, bare_machine: Path, tmp_path: Path
-) -> None:
+def test_damaged_labels_are_named(write_mnist: Writer, write_idx: Writer, bare_machine: Path, tmp_path: Path) -> None:
     folder = write_mnist(tmp_path / "cut", LABELS)
     write_idx(folder / "train-labels-idx1-ubyte", "B", (10,), list(LABELS), cut=3)
     with pytest.raises(DatasetError, match=r"train-labels-idx1-ubyte: .* takes 18 bytes .*; got 15"):
@@ -119,7 +117,5 @@ def test_images_of_another_kind(
 ) -> None:
     folder = write_mnist(tmp_path, LABELS)
     write_idx(folder / "t10k-images-idx3-ubyte", letter, shape, [0] * 24)
-    with pytest.raises(
-        DatasetError, match=r"t10k-images-idx3-ubyte: expected uint8 in 3 dimensions; got torch"
-    ):
+    with pytest.raises(DatasetError, match=r"t10k-images-idx3-ubyte: expected uint8 in 3 dimensions; got torch"):
         load("mnist", folder)

@@ -36,10 +36,7 @@ def test_a_patch_of_the_whole_height_is_a_crop_of_a_photograph() -> None:
     from sklearn.datasets import load_sample_images
 
     (patch,) = photograph_patches(1, (3, 427, 640))  # no room for another place or scale
-    assert any(
-        torch.equal(patch, torch.tensor(image).permute(2, 0, 1) / 255)
-        for image in load_sample_images().images
-    )
+    assert any(torch.equal(patch, torch.tensor(image).permute(2, 0, 1) / 255) for image in load_sample_images().images)
 
 
 def test_a_patch_is_the_mean_of_a_crop_of_one_to_eight_times_its_size() -> None:

@@ -136,3 +136,17 @@ def test_subtracting_everything_leaves_the_empty_value() -> None:
     assert rest.counts.tolist() == [0] * 5
     assert rest.means.isnan().all()
     assert rest.spread.tolist() == [0] * 5
+
+
+def test_one_sample_that_is_left_has_no_spread() -> None:
+    """Whatever rounding leaves of the sums: exactly zero."""
+    features, labels = tensors(draw(Scenario((30, 20), 4), offset=1e3))
+    for kept in range(10):
+        alone = torch.arange(50) == kept
+        parts = [
+            ClassStatistics.from_features(features[rows], labels[rows], 2, per_class=True) for rows in (alone, ~alone)
+        ]
+        rest = parts[0].merge(parts[1]).subtract(parts[1])
+        assert rest.counts.sum() == 1
+        assert rest.spread.tolist() == [0.0, 0.0]
+        assert not rest.class_within.any()

@@ -38,7 +38,8 @@ def rows(number: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> tupl
 
 def stream(dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
     """Batches that wait, that don't, that push waiting rows out, and more than one flush of products."""
-    return [rows(size, dtype, seed) for seed, size in enumerate((5, 600, 1, 300, 300, 5000, 20, 512, 511, 40))]
+    sizes = (5, 600, 1, 300, 300, 5000, 20, 512, 511, 40, 1500, 1500, 1500, 1500, 1500)
+    return [rows(size, dtype, seed) for seed, size in enumerate(sizes)]
 
 
 def fed(batches: list[tuple[Tensor, Tensor]], **options: Any) -> StatisticsAccumulator:
@@ -266,6 +267,19 @@ def full_fields(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, T
     return value.counts, value.means, value.spread
 
 
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize("width", [127, 128, 129, 300])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_features(dtype: torch.dtype, width: int, per_class: bool) -> None:
+    """Products of float32 rows are taken in bands of columns, of which only the upper ones are kept."""
+    features, labels = (10 + torch.randn(1700, width, dtype=torch.float64)).to(dtype), torch.arange(1700) % 2
+    accumulator = StatisticsAccumulator(2, width, per_class=per_class)
+    for start in range(0, 1700, 600):
+        accumulator.update(features[start : start + 600], labels[start : start + 600])
+    expected = ClassStatistics.from_features(features, labels, 2, per_class=per_class)
+    assert_fields_close(accumulator.compute(), expected, 1e-10 if dtype is torch.float64 else 1e-5)
+
+
 # ---------------------------------------------------------------------- saved states
 
 
@@ -278,7 +292,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("validate", [True, False])
 @pytest.mark.parametrize("per_class", [False, True])
-@pytest.mark.parametrize("after", range(11))
+@pytest.mark.parametrize("after", range(16))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_resuming_from_a_saved_state_is_exact(dtype: torch.dtype, after: int, per_class: bool, validate: bool) -> None:
     batches = stream(dtype)
@@ -301,6 +315,17 @@ def test_resuming_in_a_used_accumulator_is_exact(dtype: torch.dtype, used: torch
     for batch in stream(dtype)[4:]:
         resumed.update(*batch)
     assert_fields_equal(resumed.compute(), fed(stream(dtype)).compute())
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_loaded_state_forgets_which_classes_were_seen(validate: bool) -> None:
+    """An accumulator that knew every class takes over a state that knows none: classes are anchored anew."""
+    features = 1e4 + torch.randn(2000, D)
+    labels = torch.arange(2000) % K
+    resumed = fed([(features, labels)])
+    resumed.load_state_dict(StatisticsAccumulator(K, D).state_dict())
+    resumed.update(-features, labels, validate=validate)
+    assert_fields_equal(resumed.compute(), fed([(-features, labels)], validate=validate).compute())
 
 
 def test_a_state_taken_earlier_is_a_copy_once_saved() -> None:

@@ -33,7 +33,7 @@ def ncc_mismatch(decisions: Decisions) -> Tensor:
 
 def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
     """(K,) `ncc_agreement` within each class; NaN for classes without samples."""
-    return _agreement(decisions) / _totals(decisions).counts
+    return _agreement(decisions).to(torch.float64) / _totals(decisions).counts
 
 
 def ncc_agreement_class_weighted(decisions: Decisions) -> Tensor:

@@ -136,6 +136,7 @@ class LogMoments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> LogMoments:
         scale = values.detach().amax()
+        scale = torch.where(scale.isfinite(), scale, 0.0)  # an infinite value is infinite in any unit
         return cls(scale, Moments.of((values - scale).exp()))
 
     def merge(self, other: LogMoments) -> LogMoments:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tightframe.errors import EvidenceError
 from tightframe.metrics import agreement, duality, geometry, orthogonality, pairs, variability
 from tightframe.metrics.agreement import Decisions
 from tightframe.metrics.pairs import Kernel
@@ -45,6 +46,14 @@ class Evidence:
         return getattr(self, need) is not None
 
 
+_COLLECTED = {
+    "statistics": "class statistics",
+    "weight": "the classifier's weight",
+    "decisions": "decisions (DecisionCounts)",
+    "outside": "out-of-distribution data (ood=)",
+}
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row: a scalar function of evidence.
@@ -72,7 +81,13 @@ class Metric:
     largest: int | None = None
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """The metric's value for this evidence; errors are the function's own."""
+        """The metric's value for this evidence; errors are the function's own.
+
+        Raises: EvidenceError if something it needs was not collected.
+        """
+        for name in self.arguments:
+            if not evidence.offers(name):
+                raise EvidenceError(f"{self.label} needs {_COLLECTED[name]}, which wasn't given.")
         return self.function(*(getattr(evidence, name) for name in self.arguments))
 
     def available(self, evidence: Evidence) -> bool:

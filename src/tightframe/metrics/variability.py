@@ -93,7 +93,9 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
 
 def _in_between_metric(statistics: ClassStatistics, within: Tensor, rows: Tensor) -> Tensor:
     """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
-    inverse, _ = _pinv(statistics, rows)
+    inverse, rank = _pinv(statistics, rows)
+    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
+        return within.trace() / torch.zeros_like(within.trace())
     return ((within @ inverse) * inverse).sum()
 
 

@@ -6,13 +6,16 @@ import html
 import math
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
 from tightframe.metrics import cosine_grid
 from tightframe.metrics.geometry import classifier_rows
 from tightframe.numerics import unit_rows
-from tightframe.report.report import Entry, Report
 from tightframe.report.wording import caption, name, number
+
+if TYPE_CHECKING:
+    from tightframe.report.report import Entry, Report
 
 try:
     import plotly.graph_objects as go

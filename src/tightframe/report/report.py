@@ -100,7 +100,7 @@ class Report:
                 _entry(
                     name,
                     METRICS[name],
-                    "ood" if "outside" in METRICS[name].arguments else "train",
+                    _split(METRICS[name]),
                     float(value),
                     evidence,
                     statistics,
@@ -109,8 +109,9 @@ class Report:
             ]
             for key, collected in (conventions or {}).items():
                 convention = CONVENTIONS[key]
+                split = _split(convention.row)
                 row = _entry(
-                    convention.metric, convention.row, "train", float(convention(collected)), collected, statistics
+                    convention.metric, convention.row, split, float(convention(collected)), collected, statistics
                 )
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
         if test is not None:
@@ -182,6 +183,10 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)
+
+
+def _split(metric: Metric) -> str:
+    return "ood" if "outside" in metric.arguments else "train"
 
 
 def _entry(name: str, metric: Metric, split: str, value: float, evidence: Evidence, sizes: ClassStatistics) -> Entry:

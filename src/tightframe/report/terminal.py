@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
-from tightframe.report.report import Entry, Report
 from tightframe.report.wording import caption, name, number
+
+if TYPE_CHECKING:
+    from tightframe.report.report import Entry, Report
 
 try:
     from rich import box

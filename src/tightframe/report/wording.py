@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tightframe.report.report import Entry, Report
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tightframe.report.report import Entry, Report
 
 
 def number(value: float | None) -> str:

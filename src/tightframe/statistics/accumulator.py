@@ -115,8 +115,8 @@ class StatisticsAccumulator(nn.Module):
             features: (..., D) of any float dtype, or D at `class_dim`.
             labels: the features' shape without that dimension, any integer dtype, in [0, K).
             validate: check the values before anything changes (the default on the CPU). Without it nothing is
-                read back from the device: a batch with a bad value is masked out as a whole and reported by the
-                next validated `update`, `compute` or `state_dict`.
+                read back from the device (but, with per_class, which classes a batch has): a batch with a bad value
+                is masked out as a whole and reported by the next validated `update`, `compute` or `state_dict`.
 
         Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError. The accumulator is then what
         it was before, byte for byte.
@@ -213,14 +213,14 @@ class StatisticsAccumulator(nn.Module):
         if self.ignore_index is not None:
             ignored = labels == self.ignore_index
         known = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
-        finite = ((rows.abs() <= checks.LARGEST) | ignored[:, None]).all()
+        finite = ((rows.abs() <= checks.largest(rows.dtype)) | ignored[:, None]).all()
         reason = torch.where(known, torch.where(finite, 0, _NON_FINITE), _UNKNOWN_CLASS)
         self.rejected[0] = torch.where(self.rejected[0] == 0, reason, self.rejected[0])
         self.rejected[1] += reason != 0
         good = (reason == 0) & ~ignored
         # Masked rows sit on the anchor of class 0 and count for nothing.
         labels = torch.where(good, labels, 0)
-        order = torch.arange(len(labels), device=labels.device)
+        order = torch.where(good, torch.arange(len(labels), device=labels.device), len(labels))
         first = torch.full_like(self.counts, len(labels)).scatter_reduce_(0, labels, order, "amin")
         opens = (first[labels] == order) & (self.counts[labels] == 0) & good
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
@@ -234,9 +234,11 @@ class StatisticsAccumulator(nn.Module):
                 squares = deviations.to(torch.float64).square().sum(1)
         self.energy.index_add_(0, labels, squares)
         self.counts.index_add_(0, labels, good.to(torch.int64))
+        if self._batches <= _EARLY_BATCHES:
+            deviations = deviations.to(torch.float64)
         self._add_sums(deviations, labels)
         if self.product is not None:
-            self._multiply(deviations.to(torch.float64) if self._batches <= _EARLY_BATCHES else deviations)
+            self._multiply(deviations)
 
     def _add_sums(self, deviations: Tensor, labels: Tensor) -> None:
         """Add rows relative to their anchors to the sums of their classes, and their per-class products."""
@@ -482,8 +484,8 @@ class StatisticsAccumulator(nn.Module):
                     f"this one's {'absent' if mine is None else tuple(mine.shape)}: build it with the same "
                     "num_classes, num_features, covariance and per_class."
                 )
-        if state_dict[prefix + "anchors"].dtype is torch.float64:
-            self._widen()
+        for name in ("anchors", "waiting"):  # these have the dtype of the widest features seen
+            setattr(self, name, getattr(self, name).to(state_dict[prefix + name].dtype))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

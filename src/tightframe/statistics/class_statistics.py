@@ -266,7 +266,8 @@ class ClassStatistics:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
             rows = rows[self.counts[rows] <= max_count]
-        complete = int(self.counts[rows].sum()) == int(self.num_samples)
+        chosen = torch.bincount(rows, minlength=self.num_classes)
+        complete = bool(((chosen == 1) | (self.counts == 0)).all())
         return replace(
             self,
             counts=self.counts[rows],

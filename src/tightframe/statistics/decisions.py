@@ -152,8 +152,9 @@ class DecisionCounts:
         ignore_index: int | None = None,
     ):
         statistics = statistics.detach().populated()
-        self._labels = statistics.class_ids
-        self._means = statistics.means
+        assert statistics.class_ids is not None
+        self._labels, order = statistics.class_ids.sort()  # ties go to the lowest label, whatever was selected first
+        self._means = statistics.means[order]
         self._centre = statistics.global_mean()
         self._num_labels = statistics.num_labels or statistics.num_classes
         self._tile_size, self._class_dim, self._ignore_index = tile_size, class_dim, ignore_index
@@ -194,7 +195,6 @@ class DecisionCounts:
             nearest, unsure = by_centre.decide(local)
             if len(unsure):
                 nearest[unsure] = self._decide_exactly(by_centre, rows[unsure], local[unsure], self._nearness)
-            assert self._labels is not None
             nearest = self._labels[nearest]
             if by_classifier is None:
                 return None, nearest
