@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tightframe import Report, datasets, measure
 from tightframe.demo import Progress, Settings, measured_epochs, network, run
@@ -83,6 +84,20 @@ def test_a_last_batch_of_one_row_is_left_out(tmp_path: Path) -> None:
     """Batch normalisation would refuse it; there are 1400 training images."""
     report, _ = run(Settings(epochs=1, batch_size=1399), tmp_path)
     assert report.context["samples"] == 1400
+
+
+def test_the_rate_is_cut_after_half_and_three_quarters_of_the_epochs(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    def note(optimiser: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+        rates.extend(group["lr"] for group in optimiser.param_groups)
+
+    handle = register_optimizer_step_post_hook(note)
+    try:
+        run(Settings(epochs=4, batch_size=1400, learning_rate=0.04, measurements=2), tmp_path)
+    finally:
+        handle.remove()
+    assert rates == pytest.approx([0.04, 0.04, 0.004, 0.0004], rel=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------- what it reports

@@ -148,10 +148,17 @@ def test_more_rows_than_are_read_at_once(here: Path) -> None:
     np.save("x.npy", features)
     np.save("y.npy", labels)
     np.save("o.npy", features[:5000] + 7)
-    report = measure_files(Path("x.npy"), labels=Path("y.npy"), ood=Path("o.npy"))
+    np.savez("t.npz", features=np.vstack([features[:4096], -features[:1000]]), labels=labels[np.r_[:4096, :1000]])
+    report = measure_files(Path("x.npy"), labels=Path("y.npy"), test=Path("t.npz"), ood=Path("o.npy"))
     statistics = ClassStatistics.from_features(torch.from_numpy(features), torch.from_numpy(labels), 3)
     assert report.context["samples"] == 9000
     outside = torch.from_numpy(features[:5000] + 7).mean(0)
+    means = np.stack([features[labels == k].mean(0) for k in range(3)])
+    nearest = [
+        np.linalg.norm(part[:, None] - means, axis=2).argmin(1) == labels[: len(part)]
+        for part in (features[:4096], -features[:1000])
+    ]
+    assert report["test/ncc_accuracy"].value == pytest.approx(np.concatenate(nearest).mean(), rel=1e-12)
     for name in ("nc1", "cdnv", "ood_orthogonality"):
         value = float(METRICS[name](Evidence(statistics, outside=outside)))
         assert report[name].value == pytest.approx(value, rel=1e-10)

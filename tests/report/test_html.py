@@ -109,6 +109,14 @@ def test_every_entry_is_in_the_table(kind: str, request: pytest.FixtureRequest) 
     assert set(headings) == {entry.family for entry in report}
 
 
+def test_cells_are_text_and_no_markup(full_report: Report) -> None:
+    odd = replace(full_report.entries[0], label="a <i>b</i> & c", convention="<k", source="<script>d</script>")
+    text = own(page(replace(full_report, entries=(odd, *full_report.entries[1:]))))
+    cells = read(text).cells
+    assert [cells[1], *cells[7:9]] == ["a <i>b</i> & c", "<k", "<script>d</script>"]
+    assert text.count("<script") == text.count("</script>") == own(page(full_report)).count("<script")
+
+
 def test_title_caption_and_notes(crowded_report: Report) -> None:
     report = replace(crowded_report, context={**crowded_report.context, "title": "A <b>title</b> & more"})
     text = own(page(report))

@@ -484,8 +484,9 @@ class StatisticsAccumulator(nn.Module):
                     f"this one's {'absent' if mine is None else tuple(mine.shape)}: build it with the same "
                     "num_classes, num_features, covariance and per_class."
                 )
-        for name in ("anchors", "waiting"):  # these have the dtype of the widest features seen
-            setattr(self, name, getattr(self, name).to(state_dict[prefix + name].dtype))
+        with torch.inference_mode(False):
+            for name in ("anchors", "waiting"):  # these have the dtype of the widest features seen
+                setattr(self, name, getattr(self, name).to(state_dict[prefix + name].dtype))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
