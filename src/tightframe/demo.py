@@ -6,7 +6,8 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -115,22 +116,34 @@ def run(
     }
     when = measured_epochs(epochs, settings.measurements)
     report: Report | None = None
-    for epoch in range(1, epochs + 1):
-        loss, accuracy = _train_epoch(model, optimiser, data, settings.batch_size)
-        schedule.step()
-        if epoch in when:
-            report = monitor.measure(
-                train,
-                epoch=epoch,
-                test=test,
-                ood=[(part,) for part in outside.split(_MEASURED_ROWS)],
-                context={**facts, "seconds": time.perf_counter() - started},
-            )
-        watch(Progress(epoch, epochs, loss, accuracy, report))
+    with _one_thread() if small else nullcontext():
+        for epoch in range(1, epochs + 1):
+            loss, accuracy = _train_epoch(model, optimiser, data, settings.batch_size)
+            schedule.step()
+            if epoch in when:
+                report = monitor.measure(
+                    train,
+                    epoch=epoch,
+                    test=test,
+                    ood=[(part,) for part in outside.split(_MEASURED_ROWS)],
+                    context={**facts, "seconds": time.perf_counter() - started},
+                )
+            watch(Progress(epoch, epochs, loss, accuracy, report))
     monitor.folder.save_model(model)
     final = monitor.report()
     monitor.folder.write_html(final)
     return final, monitor.folder
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for products: threads that share tiny ones wait for each other, very long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def measured_epochs(epochs: int, measurements: int) -> set[int]:

@@ -62,7 +62,8 @@ def measure(
     wanted = {name: CONVENTIONS[name] for name in conventions}
     num_classes, dim = head.weight.shape
     layout: dict[str, Any] = {"class_dim": head.class_dim, "ignore_index": ignore_index}
-    options = {"covariance": covariance, "per_class": per_class, **layout}
+    device = device_of(model)
+    options = {"covariance": covariance, "per_class": per_class, "device": device, **layout}
     accumulator = StatisticsAccumulator(num_classes, dim, **options)
     unit = None
     if any(convention.unit_features for convention in wanted.values()):
@@ -96,7 +97,7 @@ def measure(
             for features, labels in source.batches(test, "held-out samples"):
                 held_out.update(features, labels)
         if ood is not None:
-            total = StatisticsAccumulator(1, dim, covariance=False, class_dim=head.class_dim)
+            total = StatisticsAccumulator(1, dim, covariance=False, class_dim=head.class_dim, device=device)
             for features, _ in source.batches(ood, "out-of-distribution samples", labelled=False):
                 zeros = torch.zeros_like(features.select(head.class_dim, 0), dtype=torch.int64)
                 total.update(features, zeros, validate=True)
@@ -125,6 +126,12 @@ def measure(
     )
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter, or the CPU."""
+    first = next(iter(model.parameters()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 class _Buffer:
     """Batches of features kept for NC4 until they outgrow a budget; then none is kept."""
 
@@ -147,8 +154,7 @@ class _Features:
 
     def __init__(self, model: nn.Module, recorder: InputRecorder, progress: bool):
         self._model, self._recorder, self._progress = model, recorder, progress
-        first = next(iter(model.parameters()), None)
-        self._device = torch.device("cpu") if first is None else first.device
+        self._device = device_of(model)
 
     def batches(self, loader: Iterable[Any], what: str, labelled: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
         """(features, labels) of each batch; labels are empty where `labelled` is false."""

@@ -1,33 +1,41 @@
 """`CONVENTIONS`: every published variant equals the oracle's value of the quantity it names."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
-import torch
 
 from laws.scenarios import SCENARIOS, draw, evidence_of, truth
 from oracle import Sample
-from tightframe.metrics import CONVENTIONS, METRICS
-
-SAMPLE = draw(SCENARIOS["zipf"], spread=0.5)
-UNIT = replace(SAMPLE, features=SAMPLE.features / np.linalg.norm(SAMPLE.features, axis=1, keepdims=True))
-WITHOUT_BIAS = replace(SAMPLE, bias=None)
+from tightframe.metrics import CONVENTIONS, METRICS, Convention, Evidence
 
 
-def evidence(sample: Sample):
-    return evidence_of(sample if sample.bias is not None else replace(sample, bias=np.zeros(sample.num_classes)))
+def samples() -> dict[str, Sample]:
+    plain = draw(SCENARIOS["zipf"], spread=0.5)
+    lengths = np.linalg.norm(plain.features, axis=1, keepdims=True)
+    return {
+        "plain": plain,
+        "unit features": replace(plain, features=plain.features / lengths),
+        "without bias": replace(plain, bias=np.zeros(8)),
+    }
 
 
-CASES = {False: SAMPLE, True: UNIT}
+@cache
+def collected(kind: str) -> tuple[Evidence, dict[str, float]]:
+    """The evidence that a convention's flags ask for, and the oracle's values of it."""
+    return evidence_of(samples()[kind]), truth(samples()[kind])
+
+
+def kind_of(convention: Convention) -> str:
+    return "unit features" if convention.unit_features else "without bias" if convention.without_bias else "plain"
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_a_convention_equals_its_oracle(name: str) -> None:
     convention = CONVENTIONS[name]
-    sample = WITHOUT_BIAS if convention.without_bias else CASES[convention.unit_features]
-    value, expected = convention(evidence(sample)).item(), truth(sample)[convention.metric]
-    assert abs(value - expected) <= 1e-10 * abs(expected)
+    evidence, expected = collected(kind_of(convention))
+    assert abs(convention(evidence).item() - expected[convention.metric]) <= 1e-10 * abs(expected[convention.metric])
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -40,8 +48,9 @@ def test_a_convention_names_its_row(name: str) -> None:
 
 def test_flags_change_the_number() -> None:
     """Unit features and the missing bias are part of a convention, as these data show."""
-    assert truth(UNIT)["nc1_sample_centred"] != pytest.approx(truth(SAMPLE)["nc1_sample_centred"], rel=0.01)
-    assert truth(WITHOUT_BIAS)["ncc_agreement"] != truth(SAMPLE)["ncc_agreement"]
+    (_, plain), (_, unit), (_, without) = (collected(kind) for kind in samples())
+    assert unit["nc1_sample_centred"] != pytest.approx(plain["nc1_sample_centred"], rel=0.01)
+    assert without["ncc_agreement"] != plain["ncc_agreement"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_one_name_many_numbers(quantity: str, metrics: set[str]) -> None:
     """Section C: under one name, papers print different numbers; all of them are here, and they do differ."""
     rows = {convention.metric for convention in CONVENTIONS.values() if convention.quantity == quantity}
     assert rows == metrics
-    values = [truth(SAMPLE)[name] for name in rows]
+    values = [collected("plain")[1][name] for name in rows]
     assert len({float(f"{value:.6g}") for value in values}) == len(values)
 
 
@@ -112,11 +121,3 @@ def test_the_table_of_the_sheet_is_covered() -> None:
         "wu-papyan-2024/nc4",
         "neural-collapse-package/nc4",
     }
-
-
-def test_conventions_take_the_bias_as_their_flag_says() -> None:
-    with_bias, without = evidence(SAMPLE), evidence(WITHOUT_BIAS)
-    for name, convention in CONVENTIONS.items():
-        if convention.quantity == "nc4":
-            used = without if convention.without_bias else with_bias
-            assert torch.equal(convention(used), METRICS[convention.metric](used)), name

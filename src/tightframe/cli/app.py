@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; the library's and the file system's errors become one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
     try:
         app(prog_name="tightframe")
     except (TightframeError, OSError) as error:

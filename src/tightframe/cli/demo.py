@@ -43,13 +43,13 @@ def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> N
         report, run = demo.run(settings, folder, watch)
     print_report(report, full=full, console=console)
     first = report.history[0] if report.history else report
-    before, after = first["nc1"].value, report["nc1"].value
-    reached = "did not reach zero" if fitted is None else f"was zero from epoch {fitted} on"
-    console.print(
-        f"Training error {reached}. NC1 after epoch {first.context['epoch']}: {number(before)}, "
-        f"after epoch {report.context['epoch']}: {number(after)} ({number(before / after)} times smaller).",
-        highlight=False,
-    )
+    reached = "did not reach zero" if fitted is None else f"reached zero in epoch {fitted}"
+    fall = ""
+    if report.history:
+        before, after = (r["nc1"].value for r in (first, report))
+        fall = f" NC1 went from {number(before)} after epoch {first.context['epoch']} to {number(after)}"
+        fall += f", {number(before / after)} times less." if 0 < after < before else "."
+    console.print(f"The running training error {reached}.{fall}", highlight=False)
     seconds = time.perf_counter() - started
     console.print(
         Text.assemble(f"{report.context['epoch']} epochs in {seconds:.1f} s. Open ", (str(run.report_path), "bold"))
