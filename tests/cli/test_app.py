@@ -154,7 +154,7 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
         if entry.headline:
             assert number(entry.value) in numbers(outcome.out), entry.key
     first, last = report.history[0]["nc1"].value, report["nc1"].value
-    summary = outcome.plain[outcome.plain.index("Training error") :]
+    summary = outcome.plain[outcome.plain.index("training error") :]
     assert number(first) in summary
     assert number(last) in summary
     assert number(first / last) in summary
