@@ -40,6 +40,10 @@ class EvidenceError(TightframeError, ValueError):
     """A metric was asked for without the data that it needs."""
 
 
+class WeightingError(TightframeError, ValueError):
+    """A weighting of classes other than "class" or "sample"."""
+
+
 class MergeError(TightframeError, ValueError):
     """Two mergeable values don't describe the same classes, features or centres."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tightframe import numerics
+from tightframe.errors import ShapeError
 from tightframe.metrics.geometry import classifier_rows, structure_error
 from tightframe.statistics import ClassStatistics, Weighting
 
@@ -121,5 +122,7 @@ def bias_collapse_sample_centred(statistics: ClassStatistics, weight: Tensor, bi
 def _central_logits(statistics: ClassStatistics, weight: Tensor, bias: Tensor | None, by: Weighting) -> Tensor:
     logits = classifier_rows(statistics, weight) @ statistics.global_mean(by)
     if bias is not None:
-        logits = logits + classifier_rows(statistics, bias[:, None].expand(-1, statistics.num_features))[:, 0]
+        if bias.shape != weight.shape[:1]:
+            raise ShapeError(f"the bias must have shape ({weight.shape[0]},); got {tuple(bias.shape)}.")
+        logits = logits + classifier_rows(statistics, bias[:, None].expand_as(weight))[:, 0]
     return torch.linalg.vector_norm(logits)

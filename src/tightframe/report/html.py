@@ -117,10 +117,10 @@ def _curve(title: str, report: Report, series: list[Report], epochs: list[float]
         template="plotly_white",
         title={"text": title, "x": 0.02, "font": {"size": 15}},
         font={"family": _FONT, "size": 12},
-        height=380,
+        height=400,
         margin={"l": 55, "r": 15, "t": 45, "b": 40},
         showlegend=True,
-        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0, "font": {"size": 11}},
+        legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "font": {"size": 11}},
     )
     return figure
 

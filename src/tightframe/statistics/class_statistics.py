@@ -13,7 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe import checks
-from tightframe.errors import EmptyClassError, LabelError, MergeError, ScatterError, ShapeError, StateError
+from tightframe.errors import (
+    DtypeError,
+    EmptyClassError,
+    LabelError,
+    MergeError,
+    ScatterError,
+    ShapeError,
+    StateError,
+    WeightingError,
+)
 from tightframe.numerics import float64_device
 
 Weighting = Literal["class", "sample"]
@@ -169,7 +178,9 @@ class ClassStatistics:
         return {threshold: int((self.counts >= threshold).sum()) for threshold in thresholds}
 
     def class_weights(self, by: Weighting) -> Tensor:
-        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts."""
+        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts; WeightingError for others."""
+        if by not in ("class", "sample"):
+            raise WeightingError(f'classes are weighted by "class" or by "sample"; got {by!r}.')
         mass = self.present if by == "class" else self.counts
         return mass.to(torch.float64) / mass.sum()
 
@@ -254,7 +265,10 @@ class ClassStatistics:
         """
         rows = torch.arange(self.num_classes, device=self.counts.device)
         if classes is not None:
-            wanted = torch.as_tensor(classes, device=self.counts.device)
+            wanted = torch.as_tensor(classes, device=self.counts.device).reshape(-1)
+            if wanted.numel() and (wanted.dtype.is_floating_point or wanted.dtype is torch.bool):
+                raise DtypeError(f"classes must be chosen by integer labels; got {wanted.dtype}.")
+            wanted = wanted.to(torch.int64)
             position = torch.full((int(self.num_labels or 0),), -1, device=self.counts.device)
             position[self._ids] = rows
             checks.require_labels(wanted, len(position))
