@@ -178,7 +178,10 @@ class ClassStatistics:
         return {threshold: int((self.counts >= threshold).sum()) for threshold in thresholds}
 
     def class_weights(self, by: Weighting) -> Tensor:
-        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts; WeightingError for others."""
+        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts.
+
+        Raises: WeightingError for other weightings.
+        """
         if by not in ("class", "sample"):
             raise WeightingError(f'classes are weighted by "class" or by "sample"; got {by!r}.')
         mass = self.present if by == "class" else self.counts
