@@ -86,8 +86,8 @@ def bench_statistics():
             return accumulator.compute()
 
         why = (
-            f"A batch's product takes only {size * dim * dim * 2 / 1e9:.2f} GFLOP: checking and copying {size} rows, anchors "
-            "and float64 sums cost up to half of that when caches are shared with other work."
+            f"A batch's product takes only {size * dim * dim * 2 / 1e9:.2f} GFLOP: checking and copying {size} rows, "
+            "anchors and float64 sums cost up to half of that when caches are shared with other work."
         )
         compare(f"statistics {samples:,} x {dim}, K={classes}, batch {size}", 1.3, products, accumulate, why=why)
 
