@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -83,12 +83,7 @@ class _Scorer:
     def decide(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """For (N, D) rows: indices (N,) of the highest score, and the indices of rows too close to call."""
         best = second = chosen = None
-        for start in range(0, len(self._vectors), self._tile_size):
-            scores = torch.addmm(
-                self._offsets[start : start + self._tile_size],
-                rows,
-                self._vectors[start : start + self._tile_size].mT,
-            )
+        for start, scores in self._scores(rows):
             top, index = scores.max(1)
             index += start
             next_top = scores.scatter_(1, (index - start)[:, None], -torch.inf).amax(1)
@@ -105,18 +100,21 @@ class _Scorer:
         """(M, 2) pairs (row, index) whose scores may be the highest, in that order."""
         pairs = []
         tolerance = self._tolerance(rows)
-        tiles = range(0, len(self._vectors), self._tile_size)
         best = torch.full((len(rows),), -torch.inf, dtype=rows.dtype, device=rows.device)
         for attempt in ("best", "pairs"):
-            for start in tiles:
-                stop = start + self._tile_size
-                scores = torch.addmm(self._offsets[start:stop], rows, self._vectors[start:stop].mT)
+            for start, scores in self._scores(rows):
                 if attempt == "best":
                     best = torch.maximum(best, scores.amax(1))
                 else:
                     pairs.append((scores >= (best - tolerance)[:, None]).nonzero())
                     pairs[-1][:, 1] += start
         return torch.cat(pairs)
+
+    def _scores(self, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The scores of (N, D) rows, a tile of vectors at a time, each with the index of its first vector."""
+        for start in range(0, len(self._vectors), self._tile_size):
+            stop = start + self._tile_size
+            yield start, torch.addmm(self._offsets[start:stop], rows, self._vectors[start:stop].mT)
 
     def _tolerance(self, rows: Tensor) -> Tensor:
         lengths = torch.linalg.vector_norm(rows, dim=1)
