@@ -56,14 +56,15 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows / norms(rows).unsqueeze(-1)
 
 
-def standard_deviation(values: Tensor, ddof: int) -> Tensor:
-    """Standard deviation of a vector with N - ddof in the denominator.
+def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:
+    """Standard deviation of a vector, with N - ddof in the denominator, over its mean.
 
     Its gradient is finite where all values are equal. NaN when fewer than ddof + 1 values are given.
     """
     if values.numel() <= ddof:
         return values.new_full((), math.nan)
-    return torch.linalg.vector_norm(values - values.mean()) / math.sqrt(values.numel() - ddof)
+    mean = values.mean()
+    return torch.linalg.vector_norm(values - mean) / math.sqrt(values.numel() - ddof) / mean
 
 
 def contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -91,8 +91,7 @@ def unc3_variance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
 
 def unc3_cv(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """Population standard deviation over mean of cos(w_k, mu_k - mu_G). Source: Wu & Papyan 2024, UNC3."""
-    cosines = classifier_mean_cosines(statistics, weight)
-    return numerics.standard_deviation(cosines, ddof=0) / cosines.mean()
+    return numerics.coefficient_of_variation(classifier_mean_cosines(statistics, weight), ddof=0)
 
 
 def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def equinorm(statistics: ClassStatistics, ddof: int = 1) -> Tensor:
     Source: Papyan, Han & Donoho 2020, NC2. ddof 0 in Fang et al. 2021 and Liang & Davis 2023.
     """
     lengths = mean_norms(statistics)
-    return numerics.standard_deviation(lengths, ddof) / lengths.mean()
+    return numerics.coefficient_of_variation(lengths, ddof)
 
 
 def equinorm_ddof0(statistics: ClassStatistics) -> Tensor:
@@ -54,7 +54,7 @@ def equinorm_ddof0(statistics: ClassStatistics) -> Tensor:
 def classifier_equinorm(statistics: ClassStatistics, weight: Tensor, ddof: int = 1) -> Tensor:
     """`equinorm` of the classifier's rows w_k as they are. Source: Papyan, Han & Donoho 2020, NC2."""
     lengths = numerics.norms(classifier_rows(statistics, weight))
-    return numerics.standard_deviation(lengths, ddof) / lengths.mean()
+    return numerics.coefficient_of_variation(lengths, ddof)
 
 
 # ---------------------------------------------------------------------- angles
