@@ -1,0 +1,308 @@
+"""How good K unit vectors in R^D can be: lower bounds on the largest cosine, and on the largest |cosine| of K lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from tightframe.errors import DimensionError
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A proven lower bound: no K unit vectors in R^D have a smaller largest cosine than `value`."""
+
+    name: str
+    value: float
+    source: str
+
+
+def rankin(num_vectors: int, dim: int) -> Bound:
+    """-1/(K-1) for K <= D+1, attained by the simplex; 0 beyond, attained up to K = 2D by the orthoplex."""
+    _require_sizes(num_vectors, dim)
+    value = -1 / (num_vectors - 1) if num_vectors <= dim + 1 else 0.0
+    return Bound("Rankin", value, "Rankin 1955, The closest packing of spherical caps in n dimensions")
+
+
+def polygon(num_vectors: int, dim: int) -> Bound | None:
+    """cos(2 pi/K), the truth on the circle; None unless D = 2."""
+    _require_sizes(num_vectors, dim)
+    if dim != 2:
+        return None
+    return Bound("polygon", math.cos(2 * math.pi / num_vectors), "K arcs share a circle of length 2 pi")
+
+
+def levenshtein(num_vectors: int, dim: int) -> Bound | None:
+    """The universal bound K <= L(D, s) solved for s, by bisection to the last digit; None below D = 3.
+
+    Attained by the icosahedron, E8's roots, the Leech lattice's minimal vectors and other sharp codes.
+    """
+    _require_sizes(num_vectors, dim)
+    if dim < 3:
+        return None
+    name, source = "Levenshtein", "Levenshtein 1979; 1998, Universal bounds for codes and designs"
+    degree = 1
+    while num_vectors > 2 * math.comb(dim + degree - 1, degree):
+        degree += 1
+    odd = num_vectors <= math.comb(dim + degree - 1, degree) + math.comb(dim + degree - 2, degree - 1)
+    middle = _jacobi_zero(degree, 1, 0, dim)
+    if odd:
+        low, high = _jacobi_zero(degree - 1, 1, 1, dim), middle
+    else:
+        low, high = middle, _jacobi_zero(degree, 1, 1, dim)
+    return Bound(name, _root(lambda s: _levenshtein_size(dim, degree, odd, s) - num_vectors, low, high), source)
+
+
+def fejes_toth(num_vectors: int, dim: int) -> Bound | None:
+    """(cot^2 w - 1)/2 with w = K pi / (6 (K-2)), attained for K = 3, 4, 6, 12; None unless D = 3 and K >= 3."""
+    _require_sizes(num_vectors, dim)
+    if dim != 3 or num_vectors < 3:
+        return None
+    w = num_vectors * math.pi / (6 * (num_vectors - 2))
+    return Bound("Fejes Tóth", (1 / math.tan(w) ** 2 - 1) / 2, "Fejes Tóth 1943, on the shortest distance of points")
+
+
+def coxeter_boroczky(num_vectors: int, dim: int) -> Bound | None:
+    """The simplex bound: K caps are packed no denser than the caps about the vertices of one regular simplex.
+
+    With v_m the share of S^m inside a regular simplex of dihedral angle d, K <= D v_{D-2}(d) / v_{D-1}(d), where the
+    simplex on S^{D-1} has the caps' separation as its edge. Equals Fejes Tóth's bound at D = 3; attained by the
+    600-cell. None unless K > 2D (caps of less than 45 degrees) and 3 <= D <= 48 (Levenshtein's is better beyond,
+    for every size met in practice).
+    """
+    _require_sizes(num_vectors, dim)
+    if not 3 <= dim <= _SIMPLEX_DIMS or num_vectors <= 2 * dim:
+        return None
+    simplex, vertex_figure = _simplex_share(dim - 1), _simplex_share(dim - 2)
+
+    def excess(edge: float) -> float:  # of the number of caps; falls as the edge grows
+        cosine = math.cos(edge)
+        face_edge = math.acos(cosine / (1 + cosine))  # the vertex figure has the same dihedral angle
+        return math.log(num_vectors / dim) + simplex(edge) - vertex_figure(face_edge)
+
+    edge = _root(excess, 1e-9, math.pi / 2)
+    return Bound(
+        "Coxeter–Böröczky",
+        math.cos(edge),
+        "Coxeter 1963; Böröczky 1978, Packing of spheres in spaces of constant curvature",
+    )
+
+
+def welch(num_vectors: int, dim: int) -> Bound:
+    """sqrt((K-D)/(D(K-1))) on the largest |cosine|, attained by equiangular tight frames; 0 for K <= D."""
+    _require_sizes(num_vectors, dim)
+    value = math.sqrt(max(num_vectors - dim, 0) / (dim * (num_vectors - 1)))
+    return Bound("Welch", value, "Welch 1974, Lower bounds on the maximum cross correlation of signals")
+
+
+def levenshtein_lines(num_vectors: int, dim: int) -> Bound | None:
+    """sqrt((3K - D^2 - 2D)/((D+2)(K-D))) on the largest |cosine|; None unless K > D(D+1)/2.
+
+    Attained by the D/2 + 1 orthonormal bases of a Kerdock set.
+    """
+    _require_sizes(num_vectors, dim)
+    if num_vectors <= dim * (dim + 1) // 2:
+        return None
+    value = math.sqrt((3 * num_vectors - dim**2 - 2 * dim) / ((dim + 2) * (num_vectors - dim)))
+    return Bound("Levenshtein, lines", value, "Levenshtein 1982; Delsarte, Goethals & Seidel 1975")
+
+
+def cosine_bound(num_vectors: int, dim: int) -> Bound:
+    """The best lower bound on the largest cosine of K unit vectors in R^D.
+
+    Raises: DimensionError unless K >= 2 and D >= 1.
+    """
+    _require_sizes(num_vectors, dim)
+    if dim == 1 and num_vectors > 2:
+        return Bound("pigeonhole", 1.0, "R^1 has two unit vectors")
+    first = rankin(num_vectors, dim)
+    if num_vectors <= 2 * dim and dim > 2:
+        return first  # attained, so nothing beats it
+    others = (bound(num_vectors, dim) for bound in (polygon, fejes_toth, levenshtein, coxeter_boroczky))
+    # the simpler bound keeps its name where another one equals it up to rounding
+    best = first
+    for bound in others:
+        if bound is not None and bound.value > best.value + 1e-13 * (1 - best.value):
+            best = bound
+    return best
+
+
+def coherence_bound(num_vectors: int, dim: int) -> Bound:
+    """The best lower bound on the largest |cosine| of K unit vectors in R^D: of K lines.
+
+    K lines are 2K antipodal vectors, so the bounds on cosines apply to them too.
+    Raises: DimensionError unless K >= 2 and D >= 1.
+    """
+    _require_sizes(num_vectors, dim)
+    if num_vectors <= dim:
+        return Bound("orthonormal", 0.0, "D orthonormal vectors exist")
+    antipodal = cosine_bound(2 * num_vectors, dim)
+    best = welch(num_vectors, dim)
+    for bound in (
+        levenshtein_lines(num_vectors, dim),
+        Bound(f"{antipodal.name}, of the 2K vectors ±x", antipodal.value, antipodal.source),
+    ):
+        if bound is not None and bound.value > best.value + 1e-13 * (1 - best.value):
+            best = bound
+    return best
+
+
+def random_cosine(num_vectors: int, dim: int) -> float:
+    """The median of the largest cosine of K uniform random vectors in R^D, its pairs taken as independent.
+
+    They are pairwise independent; the error is far below the spread. Exact for K = 2.
+    """
+    _require_sizes(num_vectors, dim)
+    if dim == 1:
+        return 1.0 if num_vectors > 2 else 0.0
+    pairs = num_vectors * (num_vectors - 1) / 2
+    target = math.log(-math.expm1(-math.log(2) / pairs))  # of P[cosine >= c]
+    return math.cos(_root(lambda angle: _log_cap(angle, dim) - target, 1e-300, math.pi / 2))
+
+
+def _require_sizes(num_vectors: int, dim: int) -> None:
+    if num_vectors < 2 or dim < 1:
+        raise DimensionError(
+            f"bounds need at least two vectors in at least one dimension; got K={num_vectors}, D={dim}."
+        )
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where an increasing function changes sign between low and high, to the last digit."""
+    while low < (middle := (low + high) / 2) < high:
+        if function(middle) < 0:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def _levenshtein_size(dim: int, degree: int, odd: bool, s: float) -> float:
+    """Levenshtein's L(D, s) on the interval of an odd (2k-1) or even (2k) degree."""
+    k = degree
+    below, here, above = 0.0, 1.0, s  # Gegenbauer polynomials P_{k-1}, P_k, P_{k+1}, each 1 at 1
+    for j in range(1, k + 1):
+        below, here = here, above
+        above = ((2 * j + dim - 2) * s * here - j * below) / (j + dim - 2)
+    if odd:
+        rest = (below - here) / ((1 - s) * here)
+        return math.comb(k + dim - 3, k - 1) * ((2 * k + dim - 3) / (dim - 1) - rest)
+    rest = (1 + s) * (here - above) / ((1 - s) * (here + above))
+    return math.comb(k + dim - 2, k) * ((2 * k + dim - 1) / (dim - 1) - rest)
+
+
+def _jacobi_zero(degree: int, a: int, b: int, dim: int) -> float:
+    """The largest zero of the Jacobi polynomial P_degree^(a + (D-3)/2, b + (D-3)/2); -1 for degree 0.
+
+    The ratios of successive monic polynomials are all positive exactly above it (Sturm), and none overflows.
+    """
+    if degree == 0:
+        return -1.0
+    alpha, beta = a + (dim - 3) / 2, b + (dim - 3) / 2
+    total = alpha + beta
+    diagonal = [(beta - alpha) / (total + 2)]
+    squares = [0.0]
+    for j in range(1, degree):
+        step = 2 * j + total
+        diagonal.append((beta - alpha) * total / (step * (step + 2)))
+        # at j = 1 the factors j + total and step - 1 are the same, and zero for D = 3, a = b = 0
+        ratio = 1.0 if j == 1 else (j + total) / (step - 1)
+        squares.append(4 * j * (j + alpha) * (j + beta) * ratio / (step**2 * (step + 1)))
+
+    def above(t: float) -> float:
+        ratio = 1.0
+        for centre, square in zip(diagonal, squares, strict=True):
+            ratio = t - centre - square / ratio
+            if ratio <= 0:
+                return -1.0
+        return 1.0
+
+    return _root(above, -1.0, 1.0)
+
+
+_SIMPLEX_DIMS = 48
+_ORDER = 96  # of interpolation and quadrature: errors below 1e-13 for every dimension allowed
+_NODES = np.cos((np.arange(_ORDER) + 0.5) * math.pi / _ORDER)  # Chebyshev points on [-1, 1]
+_EDGES = (_NODES + 1) * (math.pi / 4)  # of simplices, in (0, pi/2)
+
+
+@cache
+def _simplex_share(m: int) -> Callable[[float], float]:
+    """The logarithm of the share of S^m inside a regular simplex, as a function of its edge in (0, pi/2].
+
+    By Schläfli's formula dv_m = C(m+1, 2)/(2 pi) v_{m-2} dd, where the faces of codimension two have the same edge and
+    the dihedral angle d satisfies sec d = sec(edge) + m - 1. What is interpolated is log(v_m / edge^m), which is smooth
+    and keeps relative accuracy where v_m spans dozens of orders of magnitude.
+    """
+    if m == 0:
+        return lambda edge: math.log(0.5)
+    if m == 1:
+        return lambda edge: math.log(edge / (2 * math.pi))
+    coefficients = _smooth_share(m)
+
+    def share(edge: float) -> float:
+        return m * math.log(edge) + float(np.polynomial.chebyshev.chebval(4 * edge / math.pi - 1, coefficients))
+
+    return share
+
+
+@cache
+def _smooth_share(m: int) -> Array:
+    """Chebyshev coefficients of log(v_m / edge^m) on [0, pi/2]."""
+    if m < 2:
+        return np.array([math.log(0.5) if m == 0 else -math.log(2 * math.pi)])
+    points, weights = np.polynomial.legendre.leggauss(_ORDER)
+    parts = (points + 1) / 2  # of the edge, integrated from 0 to 1
+    edges = np.outer(_EDGES, parts)
+    c = np.cos(edges)
+    log_integrand = (
+        np.polynomial.chebyshev.chebval(4 * edges / math.pi - 1, _smooth_share(m - 2))
+        + (m - 1) * np.log(parts)
+        + np.log(np.sinc(edges / math.pi))
+        - np.log1p((m - 1) * c)
+        - 0.5 * (np.log1p((m - 2) * c) + np.log1p(m * c))
+    )
+    top = log_integrand.max(1, keepdims=True)
+    integral = (np.exp(log_integrand - top) @ (weights / 2)) * (m * (m + 1) / (4 * math.pi))
+    values = np.log(integral) + top[:, 0]
+    order = np.arange(_ORDER)
+    transform = np.cos(np.outer(order, np.arccos(_NODES))) * (2 / _ORDER)
+    transform[0] /= 2
+    return np.asarray(transform @ values)
+
+
+def _log_cap(angle: float, dim: int) -> float:
+    """log P[angle between two uniform vectors <= angle], for angles up to pi/2: of I_x((D-1)/2, 1/2) / 2."""
+    x = math.sin(angle) ** 2
+    a, b = (dim - 1) / 2, 0.5
+    if x == 0:
+        return -math.inf
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + math.log(math.cos(angle))
+    if x < (a + 1) / (a + b + 2):
+        return math.log(0.5) + log_front - math.log(a) + math.log(_beta_fraction(x, a, b))
+    rest = math.exp(log_front - math.log(b)) * _beta_fraction(1 - x, b, a)
+    return math.log(0.5) + math.log1p(-rest)
+
+
+def _beta_fraction(x: float, a: float, b: float) -> float:
+    """The continued fraction of the incomplete beta function (Lentz); converges fast for x < (a+1)/(a+b+2)."""
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    result = d
+    for j in range(1, 10_000):
+        for factor in (
+            j * (b - j) * x / ((a + 2 * j - 1) * (a + 2 * j)),
+            -(a + j) * (a + b + j) * x / ((a + 2 * j) * (a + 2 * j + 1)),
+        ):
+            d = 1 / (1 + factor * d)
+            c = 1 + factor / c
+            result *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return result

@@ -1,0 +1,218 @@
+"""Bounds against section E's check values, scipy's polynomials and incomplete beta, and codes that attain them."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from tightframe import bounds
+from tightframe.errors import DimensionError
+
+SHARP = {
+    (240, 8): 1 / 2, (196560, 24): 1 / 2, (56, 7): 1 / 3, (27, 6): 1 / 4, (16, 5): 1 / 5, (12, 3): 5**-0.5,
+    (100, 22): 1 / 11, (112, 21): 1 / 9, (162, 21): 1 / 7, (275, 22): 1 / 6, (552, 23): 1 / 5, (891, 22): 1 / 4,
+    (4600, 23): 1 / 3, (325, 52): 1 / 16, (756, 105): 1 / 25, (69649, 3856): 1 / 256,
+}  # fmt: skip
+INVERTED = {
+    (100, 16): 0.153298, (100, 10): 0.278446, (120, 8): 0.407883, (10, 3): 0.358258, (1000, 128): 0.036587,
+    (10000, 128): 0.082716, (100000, 512): 0.041587,
+}  # fmt: skip
+GRID_K = [2, 3, 4, 5, 6, 7, 9, 12, 13, 17, 24, 33, 50, 100, 101, 240, 1000, 4600, 10**4, 10**5, 10**6]
+GRID_D = [1, 2, 3, 4, 5, 7, 8, 16, 23, 24, 48, 49, 128, 512, 4096]
+
+
+@pytest.mark.parametrize(("size", "cosine"), SHARP.items())
+def test_levenshtein_is_attained(size: tuple[int, int], cosine: float) -> None:
+    bound = bounds.levenshtein(*size)
+    assert bound is not None
+    assert bound.value == pytest.approx(cosine, abs=1e-12)
+    assert bounds.cosine_bound(*size).value == pytest.approx(cosine, abs=1e-12)
+
+
+@pytest.mark.parametrize(("size", "cosine"), INVERTED.items())
+def test_levenshtein_inverted(size: tuple[int, int], cosine: float) -> None:
+    bound = bounds.levenshtein(*size)
+    assert bound is not None
+    assert bound.value == pytest.approx(cosine, abs=1e-6)
+
+
+def levenshtein_size(dim: int, s: float) -> float:
+    """L(D, s) from scipy's zeros and polynomials, its interval found by looking."""
+
+    def zero(k: int, a: int, b: int) -> float:
+        return -1.0 if k == 0 else float(special.roots_jacobi(k, a + (dim - 3) / 2, b + (dim - 3) / 2)[0].max())
+
+    def polynomial(k: int) -> float:
+        return special.eval_gegenbauer(k, (dim - 2) / 2, s) / special.eval_gegenbauer(k, (dim - 2) / 2, 1.0)
+
+    for k in itertools.count(1):
+        below, here, above = polynomial(k - 1), polynomial(k), polynomial(k + 1)
+        if s <= zero(k, 1, 0):
+            rest = (below - here) / ((1 - s) * here)
+            return math.comb(k + dim - 3, k - 1) * ((2 * k + dim - 3) / (dim - 1) - rest)
+        if s <= zero(k, 1, 1):
+            rest = (1 + s) * (here - above) / ((1 - s) * (here + above))
+            return math.comb(k + dim - 2, k) * ((2 * k + dim - 1) / (dim - 1) - rest)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("dim", [3, 4, 5, 9, 24, 100])
+@pytest.mark.parametrize("num_vectors", [2, 4, 7, 13, 40, 150, 700, 5001])
+def test_levenshtein_against_scipy(num_vectors: int, dim: int) -> None:
+    bound = bounds.levenshtein(num_vectors, dim)
+    assert bound is not None
+    assert levenshtein_size(dim, bound.value) == pytest.approx(num_vectors, rel=1e-9)
+
+
+def test_levenshtein_falls_short_of_the_24_cell_and_the_600_cell() -> None:
+    """L(4, 1/2) = 26 and L(4, cos 36 degrees) = 121.67."""
+    for size, cosine in ((26, 0.5), (121.6738, math.cos(math.pi / 5))):
+        assert levenshtein_size(4, cosine) == pytest.approx(size, abs=1e-4)
+        assert (
+            bounds.levenshtein(math.floor(size - 1e-6), 4).value
+            < cosine
+            < bounds.levenshtein(math.ceil(size + 1e-6), 4).value
+        )
+
+
+@pytest.mark.parametrize("num_vectors", [7, 12, 32, 1000, 10**5])
+def test_simplex_bound_is_fejes_toths_in_space(num_vectors: int) -> None:
+    simplex, triangles = bounds.coxeter_boroczky(num_vectors, 3), bounds.fejes_toth(num_vectors, 3)
+    assert simplex is not None and triangles is not None
+    assert simplex.value == pytest.approx(triangles.value, abs=1e-12)
+
+
+def test_fejes_toth() -> None:
+    # the great triangle, tetrahedron, octahedron and icosahedron are triangulations by equal triangles
+    for size, cosine in ((3, -0.5), (4, -1 / 3), (6, 0), (12, 5**-0.5), (10, 0.3491981862)):
+        assert bounds.fejes_toth(size, 3).value == pytest.approx(cosine, abs=1e-9)
+
+
+def test_simplex_bound_certifies_the_600_cell() -> None:
+    best = bounds.cosine_bound(120, 4)
+    assert best.name == "Coxeter–Böröczky"
+    assert best.value == pytest.approx(math.cos(math.pi / 5), abs=1e-12)
+
+
+@pytest.mark.parametrize(("dim", "kissing"), [(3, 13), (4, 26), (5, 48), (6, 85), (7, 146), (8, 244)])
+def test_simplex_bound_on_kissing_numbers(dim: int, kissing: int) -> None:
+    """Coxeter's 1963 table."""
+    assert bounds.coxeter_boroczky(kissing, dim).value < 0.5 < bounds.coxeter_boroczky(kissing + 1, dim).value
+
+
+@pytest.mark.parametrize("m", [2, 3, 5, 7])
+@pytest.mark.parametrize("edge", [1.2, 1.4, math.pi / 2])
+def test_simplex_share_is_a_normal_orthant_probability(m: int, edge: float) -> None:
+    """A simplex is where m + 1 normals, correlated by minus the cosine of the dihedral angle, are all positive."""
+    cosine = math.cos(edge) / (1 + (m - 1) * math.cos(edge))
+    covariance = (1 + cosine) * np.eye(m + 1) - cosine
+    share = stats.multivariate_normal.cdf(
+        np.zeros(m + 1), np.zeros(m + 1), covariance, abseps=1e-9, releps=1e-5, maxpts=400_000, rng=0
+    )
+    assert math.exp(bounds._simplex_share(m)(edge)) == pytest.approx(share, rel=2e-3)
+    if edge == math.pi / 2:
+        assert bounds._simplex_share(m)(edge) == pytest.approx(-(m + 1) * math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("dim", [3, 4, 11, 24, 48])
+def test_small_simplices_are_flat(dim: int) -> None:
+    """Of volume sqrt(m+1)/(m! 2^(m/2)) edge^m, over the sphere's 2 pi^((m+1)/2)/Gamma((m+1)/2)."""
+    m, edge = dim - 1, 1e-5
+    flat = 0.5 * math.log(m + 1) - math.lgamma(m + 1) - m / 2 * math.log(2) + m * math.log(edge)
+    sphere = math.log(2) + (m + 1) / 2 * math.log(math.pi) - math.lgamma((m + 1) / 2)
+    assert bounds._simplex_share(m)(edge) == pytest.approx(flat - sphere, abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [3, 5, 17, 1000])
+def test_circle(size: int) -> None:
+    assert bounds.cosine_bound(size, 2).value == pytest.approx(math.cos(2 * math.pi / size), abs=1e-15)
+    assert bounds.coherence_bound(size, 2).value == pytest.approx(math.cos(math.pi / size), abs=1e-15)
+
+
+def test_line() -> None:
+    assert bounds.cosine_bound(2, 1).value == -1
+    assert bounds.cosine_bound(3, 1).value == 1
+    assert bounds.coherence_bound(2, 1).value == 1
+
+
+def test_rankin() -> None:
+    assert bounds.cosine_bound(10, 9) == bounds.rankin(10, 9)
+    assert bounds.rankin(10, 9).value == -1 / 9
+    assert bounds.cosine_bound(11, 9).value == 0 == bounds.cosine_bound(18, 9).value
+    assert bounds.cosine_bound(19, 9).value > 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "dim", "name", "coherence"),
+    [
+        (100, 16, "Welch", 0.2302831),
+        (28, 7, "Welch", 1 / 3),
+        (276, 23, "Welch", 1 / 5),
+        (6, 3, "Welch", 5**-0.5),
+        (144, 16, "Levenshtein, lines", 1 / 4),
+        (2112, 64, "Levenshtein, lines", 1 / 8),
+        (63, 7, "Levenshtein, lines", 1 / 2),
+        (120, 8, "Levenshtein, lines", 1 / 2),
+        (60, 4, "Coxeter–Böröczky, of the 2K vectors ±x", math.cos(math.pi / 5)),
+        (98280, 24, "Levenshtein, of the 2K vectors ±x", 1 / 2),
+        (16, 16, "orthonormal", 0),
+    ],
+)
+def test_lines(lines: int, dim: int, name: str, coherence: float) -> None:
+    bound = bounds.coherence_bound(lines, dim)
+    assert bound.name == name
+    assert bound.value == pytest.approx(coherence, abs=1e-7)
+
+
+def test_levenshtein_for_lines_begins_beyond_equiangular_sets() -> None:
+    assert bounds.levenshtein_lines(28, 7) is None
+    assert bounds.levenshtein_lines(29, 7) is not None
+
+
+def test_not_applicable_is_none() -> None:
+    assert bounds.polygon(5, 3) is None
+    assert bounds.levenshtein(5, 2) is None
+    assert bounds.fejes_toth(5, 4) is None
+    assert bounds.coxeter_boroczky(8, 4) is None
+    assert bounds.coxeter_boroczky(1000, 49) is None
+
+
+@pytest.mark.parametrize("bound", [bounds.cosine_bound, bounds.coherence_bound])
+def test_monotone(bound) -> None:
+    values = np.array([[bound(size, dim).value for size in GRID_K] for dim in GRID_D])
+    assert (np.diff(values, axis=1) >= -1e-14).all()  # more vectors are no further apart
+    assert (np.diff(values, axis=0) <= 1e-14).all()  # more room doesn't bring them closer
+    assert (values <= 1).all() and (values >= -1).all()
+
+
+def test_random_reference() -> None:
+    for size, cosine in {(100, 16): 0.7723, (1000, 128): 0.3992, (100000, 512): 0.2740}.items():
+        assert bounds.random_cosine(*size) == pytest.approx(cosine, abs=5e-5)
+
+
+@pytest.mark.parametrize(("size", "dim"), [(2, 5), (10, 2), (50, 3), (1000, 16), (10**6, 300), (10**6, 4096)])
+def test_random_reference_against_scipy(size: int, dim: int) -> None:
+    pairs = math.comb(size, 2)
+    cosine = bounds.random_cosine(size, dim)
+    cap = 0.5 * special.betainc((dim - 1) / 2, 0.5, 1 - cosine**2)
+    assert pairs * math.log1p(-cap) == pytest.approx(-math.log(2), rel=1e-8)
+
+
+def test_random_reference_is_a_median() -> None:
+    draws = np.random.default_rng(0).standard_normal((4000, 12, 4))
+    draws /= np.linalg.norm(draws, axis=2, keepdims=True)
+    largest = (draws @ draws.transpose(0, 2, 1) - 3 * np.eye(12)).max((1, 2))
+    assert (largest < bounds.random_cosine(12, 4)).mean() == pytest.approx(0.5, abs=0.03)  # 3.8 standard errors
+
+
+def test_random_reference_on_a_line() -> None:
+    assert bounds.random_cosine(3, 1) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 3), (0, 3), (5, 0)])
+@pytest.mark.parametrize("bound", [bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch])
+def test_impossible_sizes(bound, size: tuple[int, int]) -> None:
+    with pytest.raises(DimensionError, match=rf"K={size[0]}, D={size[1]}"):
+        bound(*size)
