@@ -56,6 +56,26 @@ class DimensionError(TightframeError, ValueError):
     """A geometry doesn't exist in the dimension asked for."""
 
 
+class CostMatrixError(TightframeError, ValueError):
+    """A matrix of costs between classes isn't a metric, or doesn't fit the construction; the message names the entry."""
+
+
+class HierarchyError(TightframeError, ValueError):
+    """A class hierarchy isn't a tree; the message names the node, the roots or the cycle."""
+
+
+class RangeError(TightframeError, ValueError):
+    """An argument lies outside the values for which it means something."""
+
+
+class ZeroVectorError(TightframeError, ValueError):
+    """A vector of length zero, which has no direction."""
+
+
+class ChoiceError(TightframeError, LookupError):
+    """A name that isn't among those on offer; the message lists them."""
+
+
 class StateError(TightframeError, ValueError):
     """A saved state doesn't fit the object it is loaded into, or a file isn't what it should be."""
 

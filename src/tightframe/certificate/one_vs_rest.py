@@ -1,6 +1,8 @@
-"""What a set of vectors proves about itself: so far, how far each vector is from the convex hull of the others."""
+"""How far each vector is from the convex hull of the others, by exact small quadratic programs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -9,15 +11,17 @@ from torch import Tensor
 
 from tightframe.errors import ShapeError
 
+LIMIT_SECONDS = 5.0  # beyond which a certificate leaves the distance out unless asked for it
 _TOLERANCE = 1e-14  # of the optimality gap <x, x - p>, relative to the largest squared length
 
 Array = npt.NDArray[np.float64]
 
 
-def one_vs_rest_distances(vectors: Tensor) -> Tensor:
+def one_vs_rest_distances(vectors: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
     """Distance of each row to the convex hull of the others, (K, D) -> (K,); exact, by K small quadratic programs.
 
-    Differentiable: the distance is stationary in the hull's coefficients. Raises: ShapeError unless K >= 2.
+    Differentiable: the distance is stationary in the hull's coefficients. `progress` gets the fraction done.
+    Raises: ShapeError unless K >= 2.
     Source: Jiang et al. 2023 (one-vs-rest distance).
     """
     if vectors.ndim != 2 or len(vectors) < 2:
@@ -29,13 +33,33 @@ def one_vs_rest_distances(vectors: Tensor) -> Tensor:
     for k in range(len(points)):
         rest = np.delete(points, k, axis=0) - points[k]
         coefficients[k] = np.insert(_nearest_to_origin(rest), k, 0.0)
+        if progress is not None:
+            progress((k + 1) / len(points))
     hull = torch.from_numpy(coefficients).to(vectors) @ vectors
     return torch.linalg.vector_norm(vectors - hull, dim=1)
 
 
-def smallest_one_vs_rest(vectors: Tensor) -> Tensor:
+def smallest_one_vs_rest(vectors: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
     """The smallest of `one_vs_rest_distances`, which a softmax code maximises over unit vectors; 0-d."""
-    return one_vs_rest_distances(vectors).amin()
+    return one_vs_rest_distances(vectors, progress).amin()
+
+
+def one_vs_rest_seconds(num_vectors: int, dim: int) -> float:
+    """A rough upper estimate of the time of `one_vs_rest_distances`.
+
+    Each program visits about min(K - 1, D) corrals, with a pass over all points and a QR of the corral in each.
+    """
+    corral = min(num_vectors - 1, dim)
+    return num_vectors * (6e-4 + corral * (3e-5 + 1e-9 * num_vectors * corral + 1.3e-10 * corral**3))
+
+
+def one_vs_rest_limit(dim: int) -> int:
+    """The largest K for which the distances take no more than seconds in R^D."""
+    low, high = 2, 10**6
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if one_vs_rest_seconds(middle, dim) <= LIMIT_SECONDS else (low, middle - 1)
+    return low
 
 
 def _nearest_to_origin(points: Array) -> Array:

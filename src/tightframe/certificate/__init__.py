@@ -1,0 +1,17 @@
+"""What a set of vectors proves about itself, and the best codes known."""
+
+from tightframe.certificate.certify import Certificate, certification_seconds, certify
+from tightframe.certificate.cosines import largest_cosine
+from tightframe.certificate.known_codes import KnownCode, best_known
+from tightframe.certificate.one_vs_rest import one_vs_rest_distances, smallest_one_vs_rest
+
+__all__ = [
+    "Certificate",
+    "KnownCode",
+    "best_known",
+    "certification_seconds",
+    "certify",
+    "largest_cosine",
+    "one_vs_rest_distances",
+    "smallest_one_vs_rest",
+]

@@ -1,0 +1,183 @@
+"""Every cosine of K vectors, in tiles of the upper triangle: O(K D) memory, never K x K."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe.checks import require_finite
+from tightframe.errors import DtypeError, ShapeError, ZeroVectorError
+from tightframe.numerics import float64_device
+
+TILE = (2048, 4096)  # rows and columns, 64 MiB: threads meet a few thousand times in the longest runs, not millions
+_ANTIPODAL = 1e-14  # of |x + x'|: a few roundings of unit vectors, too little to move a cosine by more
+_NEAR = 0.99  # |cosine| above which an angle read off the cosine loses digits to cancellation
+_CANDIDATES = 2048  # rows whose distances are formed directly for the smallest angle
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The directions of K vectors in float64; of an antipodal set only one vector of each pair ±x is looked at."""
+
+    unit: Tensor
+    """(K, D) of length one."""
+    norms: Tensor
+    """(K,) lengths of the vectors given."""
+    pairs: tuple[Tensor, Tensor] | None
+    """Of an antipodal set, the rows of one half, (K/2,), and the rows of their opposites."""
+    half: Tensor
+    """The directions whose cosines say all: (K/2, D), one of each antipodal pair, or all of them."""
+
+    @classmethod
+    def of(cls, vectors: Tensor) -> Directions:
+        """Raises: ShapeError, DtypeError, NonFiniteError, ZeroVectorError (naming the row)."""
+        if vectors.ndim != 2 or len(vectors) < 2 or vectors.shape[1] < 1:
+            raise ShapeError(f"vectors must be (K, D) with K >= 2 rows and D >= 1; got {tuple(vectors.shape)}.")
+        if not vectors.dtype.is_floating_point:
+            raise DtypeError(f"vectors must be floating point; got {vectors.dtype}. Convert them with .double().")
+        require_finite(vectors.detach(), "vectors")
+        rows = vectors.detach().to(float64_device(vectors.device), torch.float64)
+        size = torch.maximum(rows.amax(1), -rows.amin(1))  # divided out first: squares of tiny entries would underflow
+        zero = (size == 0).nonzero()
+        if len(zero):
+            raise ZeroVectorError(
+                f"vectors must have a direction; row {int(zero[0])} is zero ({len(zero)} of {len(rows)} rows). Drop it."
+            )
+        unit = rows / size.unsqueeze(1)
+        norms = torch.linalg.vector_norm(unit, dim=1)
+        unit /= norms.unsqueeze(1)
+        pairs = _antipodal_pairs(unit)
+        return cls(unit, norms * size, pairs, unit if pairs is None else unit[pairs[0]])
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """What one pass over all pairs of distinct rows keeps."""
+
+    row_maxima: Tensor
+    """(K,) largest cosine of each row with another."""
+    smallest: float
+    """Smallest cosine of a pair."""
+
+    @property
+    def largest(self) -> float:
+        return self.row_maxima.max().item()
+
+    @property
+    def coherence(self) -> float:
+        return max(self.largest, -self.smallest)
+
+
+def largest_cosine(vectors: Tensor) -> float:
+    """The largest cosine between two of (K, D) vectors, in float64 and in tiles.
+
+    Raises: ShapeError unless K >= 2, DtypeError, NonFiniteError, ZeroVectorError.
+    """
+    return extremes(Directions.of(vectors)).largest
+
+
+def extremes(directions: Directions, progress: Progress | None = None) -> Extremes:
+    """Row maxima and the smallest cosine; `progress` gets fractions up to 1."""
+    rows, antipodal = directions.half, directions.pairs is not None
+    maxima = rows.new_full((len(rows),), -torch.inf)
+    smallest = torch.inf
+    for a, b, tile in _tiles(rows, progress):
+        if antipodal:
+            tile.abs_()  # cosines with x and -x at once
+        if a.start == b.start:
+            tile.fill_diagonal_(-torch.inf)
+        _raise_to(maxima[a], tile.amax(1))
+        _raise_to(maxima[b], tile.amax(0))
+        if not antipodal:
+            if a.start == b.start:
+                tile.fill_diagonal_(torch.inf)
+            smallest = min(smallest, tile.amin().item())
+    if directions.pairs is None:
+        return Extremes(maxima, smallest)
+    here, opposite = directions.pairs
+    antipodes = (rows * directions.unit[opposite]).sum(1)
+    _raise_to(maxima, antipodes)
+    everywhere = maxima.new_empty(2 * len(maxima))
+    everywhere[here] = everywhere[opposite] = maxima
+    return Extremes(everywhere, antipodes.min().item())
+
+
+def gram_residual(directions: Directions, products: Sequence[float], progress: Progress | None = None) -> float:
+    """The largest distance of a cosine of two distinct rows from a set of inner products."""
+    # of an antipodal pair the product is -1; the others come with their negatives, if the set of products does
+    inner = {product for product in products if abs(product) < 1}
+    folded = directions.pairs is not None and all(min(abs(x + y) for y in inner) < 1e-15 for x in inner)
+    rows = directions.half if folded else directions.unit
+    values = sorted({abs(product) for product in inner} if folded else set(products))
+    worst = 0.0
+    room = [rows.new_empty(min(TILE[0], len(rows)) * min(TILE[1], len(rows))) for _ in range(2)]
+    for a, b, tile in _tiles(rows, progress):
+        nearest, other = (buffer[: tile.numel()].view_as(tile) for buffer in room)
+        if folded:
+            tile.abs_()
+        if a.start == b.start:
+            tile.fill_diagonal_(values[0])
+        torch.sub(tile, values[0], out=nearest).abs_()
+        for value in values[1:]:
+            torch.minimum(nearest, torch.sub(tile, value, out=other).abs_(), out=nearest)
+        worst = max(worst, nearest.amax().item())
+    return worst
+
+
+def smallest_angle(directions: Directions, row_maxima: Tensor) -> float:
+    """The angle of the nearest pair in radians, from distances where the cosine would lose digits.
+
+    Where more than 2048 rows share the largest cosine to rounding, the cosine decides.
+    """
+    largest = row_maxima.max().clamp(-1, 1)
+    if largest.abs() > _NEAR:
+        rows = directions.unit[row_maxima >= largest - 1e-14]  # both ends of the nearest pair are among them
+        if len(rows) <= _CANDIDATES:
+            distances = torch.nn.functional.pdist(rows)
+            i, j = torch.triu_indices(len(rows), len(rows), 1, device=rows.device)[:, distances.argmin()]
+            gap, total = rows[i] - rows[j], rows[i] + rows[j]
+            return 2 * torch.atan2(torch.linalg.vector_norm(gap), torch.linalg.vector_norm(total)).item()
+    return torch.arccos(largest).item()
+
+
+def _tiles(rows: Tensor, progress: Progress | None) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Tiles of rows @ rows.T that cover the upper triangle, with the slices of rows that they belong to.
+
+    They share one buffer. The first tile of a strip starts on the diagonal, which is its own.
+    """
+    K = len(rows)
+    height, width = min(TILE[0], K), min(TILE[1], K)
+    buffer = rows.new_empty(height * width)
+    for start in range(0, K, height):
+        a = slice(start, min(start + height, K))
+        for column in range(start, K, width):
+            b = slice(column, min(column + width, K))
+            tile = buffer[: (a.stop - a.start) * (b.stop - b.start)].view(a.stop - a.start, b.stop - b.start)
+            yield a, b, torch.mm(rows[a], rows[b].T, out=tile)
+        if progress is not None:
+            progress(1 - ((K - a.stop) / K) ** 2)
+
+
+def _raise_to(maxima: Tensor, others: Tensor) -> None:
+    torch.maximum(maxima, others, out=maxima)
+
+
+def _antipodal_pairs(unit: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Rows of one half and their opposites, if the set is its own negative; None otherwise.
+
+    A random projection sorts x opposite to -x; the pairs found are checked, so chance can only miss them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(unit.shape[1], generator=generator, dtype=torch.float64).to(unit.device)
+    order = torch.argsort(unit @ direction)
+    if len(order) % 2:
+        return None
+    half, partner = order.flip(0)[: len(order) // 2], order[: len(order) // 2]
+    if (unit[half] + unit[partner]).abs().amax() > _ANTIPODAL:
+        return None
+    return half, partner
