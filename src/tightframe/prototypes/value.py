@@ -1,0 +1,122 @@
+"""`Prototypes`: K class vectors, where they come from, and a certificate computed from the vectors alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tightframe.certificate import Certificate, certify
+from tightframe.checks import require_finite
+from tightframe.errors import DtypeError, ShapeError, StateError
+from tightframe.version import __version__
+
+_FORMAT = "tightframe.prototypes"
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """One vector a class, fixed before training or taken from it.
+
+    Attributes:
+        vectors: (K, D) floating point, row k for class k.
+        provenance: JSON values: `constructor`, its arguments, `seed` where there is chance, `source` (the paper).
+
+    Equal when vectors (shape, dtype and values) and provenance are. Indexing selects classes: `p[3]` is the
+    vector of class 3, `p[2:5]` and `p[[0, 7]]` are Prototypes.
+    Raises: ShapeError, DtypeError or NonFiniteError for anything but finite (K, D) floats with K, D >= 1, and
+    StateError for a provenance that JSON can't hold.
+
+    >>> from tightframe import Prototypes
+    >>> len(Prototypes(torch.eye(3)))
+    3
+    """
+
+    vectors: Tensor
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or 0 in self.vectors.shape:
+            raise ShapeError(f"vectors must be (K, D) with K, D >= 1; got {tuple(self.vectors.shape)}.")
+        if not self.vectors.dtype.is_floating_point:
+            raise DtypeError(f"vectors must be floating point; got {self.vectors.dtype}.")
+        require_finite(self.vectors.detach(), "prototypes")
+        try:
+            plain = json.loads(json.dumps(dict(self.provenance)))
+        except TypeError as error:
+            raise StateError(f"a provenance holds JSON values only: {error}.") from None
+        object.__setattr__(self, "provenance", MappingProxyType(plain))
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of vectors."""
+        return self.vectors.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """D, the number of dimensions."""
+        return self.vectors.shape[1]
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """What the vectors prove about themselves; computed when first asked for."""
+        return certify(self.vectors)
+
+    def __len__(self) -> int:
+        return self.num_classes
+
+    def __getitem__(self, classes: int | slice | Sequence[int] | Tensor) -> Prototypes | Tensor:
+        chosen = self.vectors[classes]
+        if chosen.ndim < 2:
+            return chosen
+        indices = torch.arange(self.num_classes)[classes if not isinstance(classes, Tensor) else classes.cpu()]
+        return Prototypes(chosen, {**self.provenance, "classes": indices.tolist()})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prototypes):
+            return NotImplemented
+        return (
+            self.vectors.dtype == other.vectors.dtype
+            and torch.equal(self.vectors.cpu(), other.vectors.cpu())
+            and dict(self.provenance) == dict(other.provenance)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality looks at tensors
+
+    def __repr__(self) -> str:
+        constructor = self.provenance.get("constructor", "given vectors")
+        return f"Prototypes({self.num_classes} classes, {self.dim} dimensions, {constructor})"
+
+    def to(self, *args: Any, **kwargs: Any) -> Prototypes:
+        """The same prototypes on another device or in another dtype, as `torch.Tensor.to`."""
+        return Prototypes(self.vectors.to(*args, **kwargs), self.provenance)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: `vectors`, with format, version and provenance in its metadata."""
+        metadata = {
+            "format": _FORMAT,
+            "version": __version__,
+            "provenance": json.dumps(dict(self.provenance), ensure_ascii=False),
+        }
+        save_file({"vectors": self.vectors.detach().cpu().contiguous()}, str(path), metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prototypes:
+        """Read what `save` wrote. Raises: StateError if the file isn't that, FileNotFoundError if it isn't there."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != _FORMAT:
+                    raise StateError(f"{path} holds no prototypes saved by tightframe.")
+                return cls(file.get_tensor("vectors"), json.loads(metadata["provenance"]))
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise StateError(f"can't read {path}: {error}") from None

@@ -1,0 +1,58 @@
+"""Caps of exact codes: the nearest points, by sorting in a loop, and reproducible starts."""
+
+import pytest
+import torch
+
+from tightframe.errors import DimensionError
+from tightframe.prototypes.codes import CODES, cap, cap_starts, caps
+
+
+def test_cap_holds_the_nearest_points() -> None:
+    vectors = CODES["e8"].build(240)
+    direction = torch.tensor([2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0], dtype=torch.float64).sqrt()  # no ties
+    found = cap(vectors, direction, 50)
+    order = sorted(range(240), key=lambda k: (-float(vectors[k] @ direction), k))
+    assert torch.equal(found, vectors[order[:50]])
+
+
+def test_cap_about_a_point_is_its_kissing_layer() -> None:
+    vectors = CODES["e8"].build(240)
+    found = cap(vectors, vectors[17], 57)
+    assert torch.equal(found[0], vectors[17])
+    assert torch.allclose(found[1:] @ vectors[17], torch.full((56,), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["kerdock-16", "petersen", "gold-127"])
+def test_starts_are_varied_parts_of_the_code(name: str) -> None:
+    code = CODES[name]
+    K = min(9, code.K)
+    starts = list(cap_starts(code, K, seed=5, count=9))
+    points = {tuple(row) for row in code.build(min(code.K, caps._ENTRIES // code.D)).tolist()}
+    assert len(starts) == 9
+    for start in starts:
+        rows = {tuple(row) for row in start.tolist()}
+        assert start.shape == (K, code.D) and len(rows) == K and rows <= points
+    assert len({tuple(sorted(map(tuple, start.tolist()))) for start in starts}) > 4
+
+
+def test_starts_are_the_seeds() -> None:
+    first, again, other = (list(cap_starts(CODES["e8"], 100, seed, 8)) for seed in (1, 1, 2))
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+
+
+def test_starts_of_huge_codes_use_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caps, "_ENTRIES", 2**20)
+    built = []
+    code = CODES["kerdock-1024"]
+    counting = type(code)(code.name, code.K, code.D, code.cosine, lambda n: built.append(n) or code.build(n), "", True)
+    assert next(cap_starts(counting, 10, 0, 1)).shape == (10, 1024)
+    assert next(cap_starts(counting, 1500, 0, 1)).shape == (1500, 1024)
+    assert built == [1024, 1500]
+
+
+def test_caps_of_more_than_all_points() -> None:
+    with pytest.raises(DimensionError, match="10 vectors can't have num_classes=11"):
+        cap(CODES["petersen"].build(10), torch.ones(4, dtype=torch.float64), 11)
+    with pytest.raises(DimensionError, match="'petersen' has 10 vectors; got num_classes=11"):
+        next(cap_starts(CODES["petersen"], 11, 0, 1))

@@ -1,0 +1,115 @@
+"""Orthonormal frames, orthoplexes, hypercubes and polygons, for any number of their vertices."""
+
+import itertools
+import math
+
+import mpmath
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from tightframe.errors import DimensionError
+from tightframe.prototypes.polytopes import _parity_signs, _walsh, hypercube, orthonormal, orthoplex, polygon
+
+
+def largest_cosine(vectors: Tensor) -> float:
+    return float((vectors @ vectors.T).fill_diagonal_(-2).max())
+
+
+@pytest.mark.parametrize(("K", "dim"), [(2, None), (5, 5), (3, 8)])
+def test_orthonormal(K: int, dim: int | None) -> None:
+    vectors = orthonormal(K, dim).vectors
+    assert vectors.shape == (K, dim or K)
+    assert torch.equal(vectors @ vectors.T, torch.eye(K, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("K", "dim"), [(2, None), (6, None), (7, None), (7, 6), (12, 6), (3, 5)])
+def test_orthoplex(K: int, dim: int | None) -> None:
+    vectors = orthoplex(K, dim).vectors
+    assert vectors.shape == (K, dim or math.ceil(K / 2))
+    gram = (vectors @ vectors.T).fill_diagonal_(0)
+    assert set(gram.unique().tolist()) <= {0.0, -1.0}
+    assert (gram == -1).sum() == 2 * max(0, K - vectors.shape[1])  # antipodes only once the axes are used up
+
+
+@pytest.mark.parametrize("K", [2, 3, 5, 8, 16, 100])
+def test_hypercube_of_least_dimension(K: int) -> None:
+    vectors = hypercube(K).vectors
+    dim = math.ceil(math.log2(K))
+    assert vectors.shape == (K, dim)
+    corners = {tuple(row) for row in (vectors * math.sqrt(dim)).round().tolist()}
+    assert len(corners) == K and corners <= set(itertools.product((-1.0, 1.0), repeat=dim))
+
+
+@pytest.mark.parametrize(
+    ("K", "dim", "distance"),
+    [(8, 7, 4), (16, 15, 8), (32, 16, 8), (100, 16, 6), (2048, 23, 8), (1000, 128, 56)],
+)  # simplex codes, Reed and Muller's, distances of the Golay code and of the best linear [128, 10]
+def test_hypercube_vertices_are_far_apart(K: int, dim: int, distance: int) -> None:
+    vectors = hypercube(K, dim).vectors
+    assert_close(vectors.norm(dim=1), torch.ones(K, dtype=torch.float64))
+    assert largest_cosine(vectors) <= 1 - 2 * distance / dim + 1e-12
+
+
+@pytest.mark.parametrize(("K", "dim"), [(9, 4), (17, 30), (33, 6), (500, 9)])
+def test_hypercube_vertices_are_distinct(K: int, dim: int) -> None:
+    assert largest_cosine(hypercube(K, dim).vectors) <= 1 - 2 / dim + 1e-12
+
+
+def test_walsh_transform_by_loops() -> None:
+    values = torch.arange(16, dtype=torch.float64).square() - 3
+    slow = [sum(values[x] * (-1) ** (x & y).bit_count() for x in range(16)) for y in range(16)]
+    assert_close(_walsh(values), torch.stack(slow))
+
+
+def test_parity_of_large_words() -> None:
+    words = [0, 1, 2**40 + 1, 2**62 + 2**33 + 2**5, 2**63 - 1]
+    assert _parity_signs(torch.tensor(words)).tolist() == [(-1.0) ** word.bit_count() for word in words]
+
+
+@pytest.mark.parametrize("K", [2, 3, 4, 5, 7, 8, 12, 1000, 99_991])
+def test_polygon_is_right_to_an_ulp(K: int) -> None:
+    vectors = polygon(K).vectors
+    for k in {0, 1, K // 3, K // 2, K - 1}:
+        with mpmath.workdps(40):
+            angle = 2 * mpmath.pi * k / K
+            expected = [float(mpmath.cos(angle)), float(mpmath.sin(angle))]
+        if 4 * k % K == 0:
+            expected = [round(value) for value in expected]
+        for ours, exact in zip(vectors[k].tolist(), expected, strict=True):
+            assert abs(ours - exact) <= math.ulp(exact)
+
+
+def test_polygon_with_spare_dimensions() -> None:
+    vectors = polygon(6, 5).vectors
+    assert vectors.shape == (6, 5) and not vectors[:, 2:].any()
+    assert largest_cosine(vectors) == pytest.approx(0.5, abs=1e-15)
+
+
+@pytest.mark.parametrize("construct", [orthonormal, orthoplex, hypercube, polygon])
+def test_scale_dtype_and_provenance(construct) -> None:
+    made = construct(4, 5, scale=2.5, dtype=torch.float32)
+    assert made.vectors.dtype is torch.float32 and made.vectors.shape == (4, 5)
+    assert_close(made.vectors.norm(dim=1), torch.full((4,), 2.5))
+    assert made.provenance["constructor"] == construct.__name__
+    assert (made.provenance["num_classes"], made.provenance["dim"], made.provenance["scale"]) == (4, 5, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("construct", "K", "dim", "message"),
+    [
+        (orthonormal, 4, 3, "at most dim = 3 vectors in dim=3; got num_classes=4"),
+        (orthoplex, 7, 3, "at most 2 dim = 6 vectors"),
+        (hypercube, 9, 3, r"at most 2\^dim = 8 vectors"),
+        (hypercube, 3, -1, "1 dimension; got num_classes=3, dim=-1"),
+        (polygon, 4, 1, "dim >= 2; got 4 and 1"),
+        (polygon, 1, 2, "num_classes >= 2"),
+        (orthonormal, 1, None, "at least 2 classes"),
+        (orthoplex, 0, None, "at least 2 classes"),
+        (hypercube, 1, None, "at least 2 classes"),
+    ],
+)
+def test_impossible_requests(construct, K: int, dim: int | None, message: str) -> None:
+    with pytest.raises(DimensionError, match=message):
+        construct(K) if dim is None else construct(K, dim)
