@@ -1,0 +1,146 @@
+"""Prototypes from data: the class means, and the ideal geometry in the pose nearest to them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from tightframe.checks import require_finite
+from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, RangeError, ShapeError, ZeroVectorError
+from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
+from tightframe.prototypes.value import Prototypes
+from tightframe.statistics import ClassStatistics
+
+_SHOWN = 8  # classes in a message before it says how many more there are
+
+
+def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Prototypes:
+    """The measured mean of each class, at its measured length.
+
+    Args:
+        centred: take away the mean of the class means, as neural collapse does; distances are the same, angles not.
+
+    Returns: (K, D) vectors, float64, row k for the statistics' row k.
+    Raises: EmptyClassError naming the classes without samples, which have no mean.
+    Source: Guerriero, Caputo & Mensink 2018 (DeepNCM).
+    """
+    absent = statistics.class_ids[~statistics.present].tolist()  # type: ignore[index]
+    if absent:
+        shown = ", ".join(map(str, absent[:_SHOWN])) + (", ..." if len(absent) > _SHOWN else "")
+        raise EmptyClassError(
+            f"every class needs samples for its mean; {len(absent)} of {statistics.num_classes} have none: {shown}. "
+            "Pass statistics.populated() for the others."
+        )
+    vectors = statistics.centred_means() if centred else statistics.means
+    source = "Guerriero, Caputo & Mensink 2018"
+    return Prototypes(vectors, {"constructor": "class_means", "centred": centred, "source": source})
+
+
+def nearest_etf(means: Tensor, *, scale: float = 1.0) -> Prototypes:
+    """The simplex ETF nearest to the class means in Frobenius norm, in any pose and at any size.
+
+    With V the ETFs' rows and M the centred means, |M - c V|_F is least where <M, V> is largest: V is the polar factor
+    of M on the K - 1 contrasts of the classes, whatever c. One thin SVD; differentiable in the means also where they
+    form an ETF already.
+
+    Args:
+        means: (K, D), 2 <= K <= D + 1; centred here.
+
+    Returns: (K, D) vectors of length `scale`, in the means' dtype.
+    Raises: ShapeError, NonFiniteError, DimensionError where no ETF exists, ZeroVectorError where all means are equal.
+    GeometryWarning where the centred means span fewer than K - 1 dimensions: then other ETFs are as near, and there is
+    no gradient.
+    Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
+    """
+    cross = contrasts(_require_means(means))
+    vectors = scale * _etf_rows(cross)
+    source = "Markou, Ajanthan & Gould 2024"
+    return Prototypes(vectors, {"constructor": "nearest_etf", "scale": scale, "source": source})
+
+
+def guided(previous: Prototypes, means: Tensor, *, proximal: float = 1e-3) -> Prototypes:
+    """The ETF near to the class means and to the previous ETF: one update of nearest-ETF guiding.
+
+    Minimises |M - V / |V|_F|_F^2 + proximal / 2 |W - W'|_F^2 over ETFs V with orthonormal contrasts W, for the means M
+    centred and at unit Frobenius norm: W is the polar factor of 2 / sqrt(K-1) M + proximal W' on the contrasts.
+    The authors' term also holds a K-th direction in place that no ETF uses; it is left out, which admits K = D + 1.
+
+    Args:
+        previous: an ETF with the means' shape; the result has its lengths.
+        proximal: weight >= 0 of staying; 0 is `nearest_etf`.
+
+    Raises: as `nearest_etf`, and RangeError for a bad weight.
+    Source: Markou, Ajanthan & Gould 2024, in closed form.
+    """
+    if not 0 <= proximal < math.inf:
+        raise RangeError(f"the proximal weight must be finite and >= 0; got {proximal}.")
+    cross = contrasts(_require_means(means))
+    if previous.vectors.shape != means.shape:
+        raise ShapeError(
+            f"the previous prototypes must have the means' shape, {tuple(means.shape)}; "
+            f"got {tuple(previous.vectors.shape)}."
+        )
+    classes = len(means)
+    before = contrasts(unit_rows(previous.vectors.to(means))) * math.sqrt((classes - 1) / classes)
+    pull = 2 / math.sqrt(classes - 1) * cross / torch.linalg.matrix_norm(cross)
+    vectors = norms(previous.vectors.to(means)).mean() * _etf_rows(pull + proximal * before)
+    provenance: dict[str, Any] = {"constructor": "guided", "proximal": proximal}
+    return Prototypes(vectors, {**provenance, "source": "Markou, Ajanthan & Gould 2024"})
+
+
+def _require_means(means: Tensor) -> Tensor:
+    if means.ndim != 2 or len(means) < 2:
+        raise ShapeError(f"means must be (K, D) with K >= 2; got {tuple(means.shape)}.")
+    require_finite(means.detach(), "means")
+    classes, dim = means.shape
+    if classes > dim + 1:
+        raise DimensionError(
+            f"a simplex ETF of {classes} vectors needs {classes - 1} dimensions; got {dim}. "
+            "Project no lower, or guide prototypes of another kind."
+        )
+    near = means - means[:1].detach()  # far means would cost digits
+    if not near.detach().any():
+        raise ZeroVectorError("all class means are the same, so no ETF is nearer than another; got nothing to follow.")
+    return near
+
+
+def _etf_rows(cross: Tensor) -> Tensor:
+    """The unit ETF (K, D) whose contrasts lie nearest to the given ones, (K-1, D)."""
+    classes = len(cross) + 1
+    return math.sqrt(classes / (classes - 1)) * from_contrasts(_Polar.apply(cross))
+
+
+class _Polar(torch.autograd.Function):
+    """The nearest matrix with orthonormal rows, (M, D) -> (M, D), M <= D.
+
+    Through `torch.linalg.svd` gradients would be NaN where singular values coincide, as they do at an ETF; the polar
+    factor's own derivative divides by sums of singular values only.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, matrix: Tensor) -> Tensor:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        if values[-1] <= rank_tolerance(matrix) * values[0]:
+            rank = int((values > rank_tolerance(matrix) * values[0]).sum())
+            warnings.warn(
+                f"the centred means span {rank} of {len(values)} dimensions, so the nearest ETF is not unique: "
+                "two classes may have the same mean.",
+                GeometryWarning,
+                stacklevel=5,
+            )
+        ctx.save_for_backward(left, values, right)
+        return left @ right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        left, values, right = ctx.saved_tensors
+        across = left.mT @ grad
+        inside = across @ right.mT
+        turn = (inside - inside.mT) / (values[:, None] + values)
+        return left @ (turn @ right + (across - inside @ right) / values[:, None])

@@ -1,0 +1,117 @@
+"""Hierarchy-aware frames: unit prototypes whose cosines fall with the cost between classes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import CostMatrixError, DimensionError, RangeError
+from tightframe.hierarchy import Hierarchy, require_cost
+from tightframe.numerics import float64_device, rank_tolerance, unit_rows
+from tightframe.prototypes.descent import descend
+from tightframe.prototypes.embedding import embedded
+from tightframe.prototypes.value import Prototypes
+
+_NUDGES = (1e-8, 0.1, 0.3)  # of the truncated frame, where descents start; without one it may lie on a ridge
+_SMALL = 300  # classes up to which all of them are tried
+
+
+def hierarchical(
+    cost: Tensor | Hierarchy,
+    dim: int | None = None,
+    *,
+    gamma: float = 2.0,
+    metric: bool = True,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Prototypes:
+    """The hierarchy-aware frame: cosines S = (1 - s) E + s with E_ij = exp(-gamma D_ij / max D).
+
+    s >= -1 is the smallest for which vectors with these cosines exist, in closed form: s = -1 / (q - 1), q the sum of
+    the entries of the inverse of E, or -1 where q < 2. (The authors scan 100 values.) The larger gamma, the nearer the
+    frame is to the simplex ETF; the smaller, the more a cosine says about its cost.
+
+    Args:
+        cost: (K, K) costs between classes, or a tree, whose distances between leaves they then are.
+        dim: by default as many dimensions as the frame spans: K - 1, or K where q < 2. In more, zeros are appended;
+            in fewer, the vectors minimise |V V^T - S|_F over unit rows: eigenvectors cut off, then L-BFGS, a local
+            optimum.
+        gamma: > 0.
+        metric: require the triangle inequality of the costs.
+
+    Provenance: also `gamma`, `s`, `q` and `residual`, |V V^T - S|_F.
+    Raises: CostMatrixError naming the entry, pair or triple, or the smallest eigenvalue of E where that isn't positive
+    definite; DimensionError for dim < 1; RangeError for gamma.
+    Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
+
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "awl"]}})
+    >>> frame = hierarchical(tree, gamma=2 * math.log(2)).vectors
+    >>> bool(torch.allclose((frame @ frame.T)[0], torch.tensor([1, 0, -0.5, -0.5]).double()))
+    True
+    """
+    if not 0 < gamma < math.inf:
+        raise RangeError(f"gamma must be finite and > 0; got {gamma}.")
+    if dim is not None and dim < 1:
+        raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
+    costs = cost.distances() if isinstance(cost, Hierarchy) else cost
+    cosines, s, q = hierarchy_aware_cosines(costs, gamma, metric=metric)
+    values, directions = torch.linalg.eigh(cosines)
+    rank = int((values > rank_tolerance(cosines) * values[-1]).sum())
+    width = rank if dim is None else min(rank, dim)
+    vectors = (directions * values.clamp(min=0).sqrt())[:, -width:].flip(1)
+    if width < rank:
+        vectors = _nearest(vectors, cosines, seed)
+    vectors = unit_rows(vectors)
+    provenance = {
+        "constructor": "hierarchical",
+        "num_classes": len(vectors),
+        "dim": dim or width,
+        "gamma": gamma,
+        "seed": seed,
+        "scale": scale,
+        **({"names": cost.class_names} if isinstance(cost, Hierarchy) else {}),
+        "s": s,
+        "q": q,
+        "residual": torch.dist(vectors @ vectors.mT, cosines).item(),
+        "source": "Liang & Davis 2023",
+    }
+    return Prototypes(embedded(vectors, dim or width, scale=scale, device=device, dtype=dtype), provenance)
+
+
+def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) -> tuple[Tensor, float, float]:
+    """The cosines S (K, K) of the hierarchy-aware frame, with its s and q; also the target of its training loss.
+
+    Arguments, errors and source: as for `hierarchical`.
+    """
+    cost = require_cost(cost.to(float64_device(cost.device)), metric=metric)
+    if len(cost) < 2:
+        raise CostMatrixError("a hierarchy-aware frame needs the costs of at least two classes; got 1.")
+    affinity = torch.exp(-gamma * cost / cost.max())
+    smallest = torch.linalg.eigvalsh(affinity)[0].item()
+    if smallest <= rank_tolerance(affinity) * len(cost):  # the largest eigenvalue is at most K
+        raise CostMatrixError(
+            f"exp(-gamma cost / max cost) must be positive definite; with gamma={gamma} its smallest eigenvalue is "
+            f"{smallest:.3g}: no vectors have such cosines. Trees always are; raise gamma or mend the cost."
+        )
+    q = torch.linalg.solve(affinity, torch.ones_like(affinity[0])).sum().item()
+    s = -1 / (q - 1) if q > 2 else -1.0
+    cosines = (1 - s) * affinity + s
+    return cosines.fill_diagonal_(1), s, q
+
+
+def _nearest(truncated: Tensor, cosines: Tensor, seed: int) -> Tensor:
+    """Rows whose directions minimise |V V^T - S|_F, from the truncated frame and from near it."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(truncated.shape, generator=generator, dtype=torch.float64).to(truncated)
+
+    def loss(points: Tensor) -> Tensor:
+        vectors = unit_rows(points)
+        return (vectors @ vectors.mT - cosines).square().mean()
+
+    nudges = _NUDGES if len(cosines) <= _SMALL else _NUDGES[:1]
+    descents = [descend(loss, truncated + nudge * noise) for nudge in nudges]
+    return min(descents, key=lambda points: loss(points).item())

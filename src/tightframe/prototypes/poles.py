@@ -1,0 +1,73 @@
+"""Poles for regression: a target value is an angle between two opposite prototypes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import DimensionError, RangeError
+from tightframe.prototypes.embedding import embedded
+from tightframe.prototypes.value import Prototypes
+
+
+def poles(
+    num_targets: int,
+    dim: int,
+    *,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Prototypes:
+    """Two opposite poles for each regression target: rows 2t (lower bound) and 2t + 1 (upper bound) for target t.
+
+    The targets' axes are orthogonal, so that each can be read off by itself: `pole_cosine` of a value is the cosine to
+    the upper pole, minus it the one to the lower.
+
+    Returns: (2 num_targets, dim) vectors of length `scale`, along the coordinate axes.
+    Raises: DimensionError unless 1 <= num_targets <= dim.
+    Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks), one target.
+
+    >>> poles(1, 2).vectors.tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
+    """
+    if not 1 <= num_targets <= dim:
+        raise DimensionError(
+            f"{num_targets} targets need as many orthogonal axes, and at least one; got dim={dim}. "
+            f"Ask for 1 <= num_targets <= dim."
+        )
+    axes = torch.eye(num_targets, dtype=torch.float64)
+    vectors = torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x, as -x would hold negative zeros
+    source = "Mettes, van der Pol & Snoek 2019"
+    provenance = {"constructor": "poles", "num_targets": num_targets, "dim": dim, "scale": scale, "source": source}
+    return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
+
+
+def pole_cosine(values: Tensor, lower: float, upper: float) -> Tensor:
+    """The cosine to the upper pole that stands for a value: -1 at `lower`, 1 at `upper`, linear between.
+
+    Any shape; differentiable. Raises: RangeError unless lower < upper and all values lie in [lower, upper].
+    Source: Mettes, van der Pol & Snoek 2019, r = 2 (y - v_l) / (v_u - v_l) - 1.
+    """
+    _require_bounds(lower, upper)
+    outside = ~((values >= lower) & (values <= upper))
+    if outside.any():
+        raise RangeError(
+            f"values must lie between the poles, in [{lower}, {upper}]; got {values[outside][0].item()} "
+            f"({int(outside.sum())} of {values.numel()} outside). Take bounds that all values respect."
+        )
+    return 2 * (values - lower) / (upper - lower) - 1
+
+
+def pole_value(cosines: Tensor, lower: float, upper: float) -> Tensor:
+    """The value for which a cosine to the upper pole stands: the inverse of `pole_cosine`.
+
+    Any shape and any number, so that rounding past a pole is no error; differentiable.
+    Raises: RangeError unless lower < upper.
+    """
+    _require_bounds(lower, upper)
+    return lower + (cosines + 1) * (upper - lower) / 2
+
+
+def _require_bounds(lower: float, upper: float) -> None:
+    if not lower < upper:
+        raise RangeError(f"the lower pole's value must be less than the upper's; got {lower} and {upper}.")
