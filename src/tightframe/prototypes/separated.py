@@ -1,0 +1,210 @@
+"""`separated`: the most separated unit vectors that a search can find, for any K and D."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from tightframe.bounds import cosine_bound
+from tightframe.errors import DimensionError, ShapeError
+from tightframe.numerics import unit_rows
+from tightframe.prototypes.codes import cap_starts, codes_for
+from tightframe.prototypes.solver import starts
+from tightframe.prototypes.solver.energy import SeparationEnergy, largest_cosines
+from tightframe.prototypes.solver.orbits import Free
+from tightframe.prototypes.solver.polish import LARGEST, polish
+from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.sphere import descend, unit
+from tightframe.prototypes.solver.starts import Start
+from tightframe.prototypes.value import Prototypes
+
+_SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
+_NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
+_OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
+_HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
+
+
+def separated(
+    num_classes: int,
+    dim: int,
+    *,
+    time: float | None = None,
+    rounds: int | None = None,
+    target: float | None = None,
+    caps: bool = True,
+    warm_start: Tensor | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """K unit vectors in R^D with the smallest largest cosine that a search finds (the Tammes problem).
+
+    Every round begins elsewhere: uniform points, with opposites, orbits of random groups, and, with `caps`, the points
+    of exact codes nearest to a direction. A smoothed largest cosine is minimised by L-BFGS while its exponent rises
+    from one that differs among the starts of a round; the best are polished to rounding level by an interior-point
+    Newton method on their nearest pairs (while K * D <= 3000).
+
+    Args:
+        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
+            same vectors; with `time`, rounds are as many as it had time for, and provenance tells how many.
+        target: a largest cosine that is good enough to stop.
+        caps: also start from exact codes with more vectors.
+        warm_start: (K, D) vectors to begin with, in round 0.
+        progress: is called with a `Progress` as the search goes on.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), ShapeError for a warm start of another shape,
+        RangeError for a budget that isn't positive.
+    Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
+        and exact codes as in `certify`.
+
+    >>> round(separated(12, 3, rounds=1).certificate.max_cosine, 6)  # the icosahedron
+    0.447214
+    """
+    K, D = num_classes, dim
+    if K < 2 or D < 1:
+        raise DimensionError(f"separated vectors need num_classes >= 2 and dim >= 1; got {K} and {D}.")
+    if D == 1 and K > 2:
+        raise DimensionError(f"on a line there are two unit vectors; got num_classes={K} with dim=1.")
+    if warm_start is not None and warm_start.shape != (K, D):
+        raise ShapeError(f"warm_start must be ({K}, {D}); got {tuple(warm_start.shape)}.")
+    budget = Budget(time, rounds, cosine_bound(K, D).value + _OPTIMAL if target is None else target)
+    device = torch.device(device if device is not None else "cpu")
+    search = Search(lambda points: float(largest_cosines(points[None])), budget, progress)
+    points = search.run(_Rounds(K, D, search, seed, caps, warm_start, device).play)
+    return Prototypes(
+        (unit_rows(points.double()) * scale).to(device, dtype),
+        {
+            "constructor": "separated",
+            "num_classes": K,
+            "dim": D,
+            "scale": scale,
+            "seed": seed,
+            "rounds": search.round,
+            "seconds": round(search.seconds, 3),
+            "interrupted": search.interrupted,
+            "start": search.start,
+            "caps": caps,
+            "warm_start": warm_start is not None,
+            "source": "tightframe's search: log-sum-exp continuation on the sphere",
+        },
+    )
+
+
+class _Rounds:
+    """What `separated` plays in each round."""
+
+    def __init__(
+        self, K: int, D: int, search: Search, seed: int, caps: bool, warm_start: Tensor | None, device: torch.device
+    ):
+        self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
+        self.small = K * K * D <= _SMALL
+        # the exponents scale with how near to one the best cosine must be
+        self.unit = 1 / (1 - min(cosine_bound(K, D).value, 1 - 1e-9))
+        self.codes = [code for code in codes_for(K, D) if code.D == D and code.K > K][:4] if caps else []
+        self.caps = self._caps()
+        self.warm_start = warm_start
+        self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
+        self.polish_cost = (K * D / 1000) ** 3  # in seconds, a guess until one was timed
+        self.polish_spent = 0.0
+        self.unpolished: tuple[float, Tensor, str] | None = None
+
+    def play(self, index: int) -> None:
+        """One round: a warm start first; caps in every other round where there are any, else other kinds in turn."""
+        generator = torch.Generator().manual_seed((self.seed << 20) + index)
+        if index == 0 and self.warm_start is not None:
+            self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start")
+        elif (index % 2 == 0 or not self.small) and (cap := next(self.caps, None)) is not None:
+            self._anneal(cap, lowest=2.0, highest=10.0)
+        else:
+            self._anneal_without_caps(index // 2 if self.codes else index, generator)
+        self._polish(last=self.search.remaining < 2 * self.polish_cost)
+
+    def _anneal_without_caps(self, turn: int, generator: torch.Generator) -> None:
+        if turn % 4 == 1 and self.K % 2 == 0:
+            self._anneal(starts.antipodal(self.K, self.D, generator))
+        elif turn % 4 >= 2 and self.D > 1 and (drawn := self.symmetric.draw()) is not None:
+            start, tell = drawn
+            tell(self._anneal(start))
+        else:
+            self._anneal(starts.free(self.K, self.D, generator))
+
+    def _caps(self) -> Iterator[Start]:
+        """Batches of caps of the codes of this dimension, those with the smallest cosines first."""
+        batch = starts.batch_size(self.K * self.K)
+        for turn in count() if self.codes else ():
+            for code in self.codes:
+                points = torch.stack(list(cap_starts(code, self.K, self.seed + turn, batch)))
+                yield Start(points, Free(), f"cap of the {code.name}")
+
+    def _anneal(self, start: Start, lowest: float = 5.0, highest: float = 100.0) -> float:
+        """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
+        batch = len(start.representatives)
+        whole = isinstance(start.orbits, Free)
+        stages, steps = (8, 40) if whole or not self.small else (6, 30)
+        first = torch.logspace(math.log10(lowest), math.log10(highest), batch + 2, dtype=torch.float64)[1:-1]
+        growth = ((1e5 if whole else 1e4) / first) ** (1 / (stages - 1))
+        exponents = [self.unit * first * growth**stage for stage in range(stages)]
+        points = self._descend(start, exponents, steps)
+        cosines = largest_cosines(points, start.orbits)
+        best = int(cosines.argmin())
+        expanded = unit(start.orbits.expand(points)[best].double())
+        cosine = self.search.offer(expanded, start.name)
+        if cosine < self.search.best + 0.02 / self.unit:
+            self._relax(expanded, start.name)
+        return cosine
+
+    def _relax(self, points: Tensor, name: str) -> None:
+        """Descend without symmetry from where a start led, up to high exponents."""
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
+        start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
+        stages = torch.logspace(math.log10(300), math.log10(3e5), 11, dtype=torch.float64)
+        points = self._descend(start, list(self.unit * stages[:, None]), 100)[0]
+        cosine = self.search.offer(unit(points.double()), name)
+        if self.K * self.D <= LARGEST and (self.unpolished is None or cosine < self.unpolished[0]):
+            self.unpolished = cosine, points, name
+        self._polish()
+
+    def _descend(self, start: Start, exponents: list[Tensor], steps: int) -> Tensor:
+        """Representatives lowered through a schedule of exponents (R,), the remaining time shared among its stages."""
+        points = start.representatives.to(self.device, torch.float64 if self.small else torch.float32)
+        orbits = start.orbits.to(points)
+        for stage, exponent in enumerate(exponents):
+            end = self.search.seconds + self.search.remaining / (len(exponents) - stage)
+            points = descend(
+                points,
+                SeparationEnergy(exponent.to(points), orbits),
+                steps=steps if self.small or math.isinf(end) else 10 * steps,
+                tolerance=(1e-3 / exponent).to(points),
+                memory=max(2, min(8, _HISTORY // (2 * points.numel()))),
+                stop=lambda end=end: self.search.seconds > end,  # type: ignore[misc]
+            )
+            if not self.small:
+                self.search.offer(orbits.expand(points)[0], start.name)
+        return points
+
+    def _polish(self, *, last: bool = False) -> None:
+        """Polish the best points that aren't yet, if they may become the best of all and that takes little of the time.
+
+        Polishing may take a third of a search with a time limit, and what is left at its end.
+        """
+        if self.unpolished is None or self.unpolished[0] > self.search.best + 2e-3 / self.unit:
+            return
+        affordable = math.isinf(self.search.remaining) or (
+            self.polish_cost < self.search.remaining
+            and self.polish_spent + self.polish_cost < max(1.0, self.search.seconds / 3)
+        )
+        if not (affordable or last):
+            return
+        begin = self.search.seconds
+        _, points, name = self.unpolished
+        self.unpolished = None
+        self.search.offer(polish(points.double().cpu(), stop=self.search.stopped, steps=200), name)
+        self.polish_cost = self.search.seconds - begin
+        self.polish_spent += self.polish_cost
