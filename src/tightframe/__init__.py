@@ -9,11 +9,13 @@ _HOME = {
     "ClassStatistics": "tightframe.statistics",
     "StatisticsAccumulator": "tightframe.statistics",
     "DecisionCounts": "tightframe.statistics",
+    "Prototypes": "tightframe.prototypes",
+    "certify": "tightframe.certificate",
     "measure": "tightframe.measurement",
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }
-_MODULES = ("datasets", "errors", "metrics", "theory")
+_MODULES = ("datasets", "errors", "metrics", "prototypes", "theory")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -6,8 +6,8 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from tightframe import datasets
 from tightframe.datasets import Dataset
 from tightframe.monitor import Monitor
+from tightframe.numerics import one_thread
 from tightframe.report import Report, RunFolder
 
 _MEASURED_ROWS = 512  # rows of a measured batch
@@ -116,7 +117,7 @@ def run(
     }
     when = measured_epochs(epochs, settings.measurements)
     report: Report | None = None
-    with _one_thread() if small else nullcontext():
+    with one_thread() if small else nullcontext():
         for epoch in range(1, epochs + 1):
             loss, accuracy = _train_epoch(model, optimiser, data, settings.batch_size)
             schedule.step()
@@ -133,17 +134,6 @@ def run(
     final = monitor.report()
     monitor.folder.write_html(final)
     return final, monitor.folder
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for products: threads that share tiny ones wait for each other, very long on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def measured_epochs(epochs: int, measurements: int) -> set[int]:

@@ -80,6 +80,10 @@ class StateError(TightframeError, ValueError):
     """A saved state doesn't fit the object it is loaded into, or a file isn't what it should be."""
 
 
+class OptionError(TightframeError, ValueError):
+    """Options of a command that are missing, or that exclude each other."""
+
+
 class LoaderError(TightframeError, RuntimeError):
     """A data loader gave something that can't be measured, or not the same samples twice."""
 
@@ -97,3 +101,7 @@ class MissingExtraError(TightframeError, ImportError):
 
 class GeometryWarning(UserWarning):
     """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
+
+
+class SearchWarning(UserWarning):
+    """A search ended before it found what was asked for; the message says how near it came."""

@@ -1,6 +1,8 @@
 """The arithmetic everything else stands on: precision, norms and pseudo-inverses that are right near collapse."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -44,6 +46,17 @@ class full_precision:  # noqa: N801  (a context manager, named like torch.no_gra
         if self._autocast is not None:
             self._autocast.__exit__(kind, error, trace)
         torch._C._set_grad_enabled(self._grad)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Context with one CPU thread: threads that share tiny products wait for each other, very long on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def norms(rows: Tensor) -> Tensor:

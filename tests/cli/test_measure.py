@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from tightframe import ClassStatistics, DecisionCounts, Report
-from tightframe.cli.measure import as_tensor, measure_files, pick, read_arrays
+from tightframe.cli.arrays import as_tensor, pick, read_arrays
+from tightframe.cli.measure import measure_files
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError, TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
 from tightframe.report.wording import number

@@ -107,10 +107,15 @@ def _small(num_vectors: int, dim: int) -> KnownCode | None:
     return None
 
 
+def listed_codes() -> tuple[KnownCode, ...]:
+    """The codes that stand alone: the exact ones, then published tables' rows; families are not enumerated."""
+    return (*_EXACT, *_table())
+
+
 @lru_cache(maxsize=64)
 def _up_to(dim: int) -> tuple[KnownCode, ...]:
     families = (*_kerdock(dim), *_gold(dim), *_generalised_quadrangles(dim))
-    return tuple(code for code in (*_EXACT, *_table(), *families) if code.dim <= dim)
+    return tuple(code for code in (*listed_codes(), *families) if code.dim <= dim)
 
 
 @lru_cache(maxsize=1)

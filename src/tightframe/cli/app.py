@@ -123,6 +123,73 @@ def measure(
 
 
 @app.command()
+def prototypes(
+    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="How many vectors.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", "-d", help="In how many dimensions.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="best (the default), or a construction's name; a wrong one lists them.")
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="An exact code's name; a wrong one lists them.")] = None,
+    cost: Annotated[
+        Path | None, typer.Option(help="Costs between classes, square: .csv (or lines i,j,cost), .npy, .safetensors.")
+    ] = None,
+    tree: Annotated[Path | None, typer.Option(help="Tree of classes: .json, .csv of edges, text of paths.")] = None,
+    vectors: Annotated[Path | None, typer.Option(help="Word vectors or similarities of the classes.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Gram matrix to come near to.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="How fast a hierarchical frame's cosines fall with cost.")] = None,
+    time: Annotated[float | None, typer.Option(help="Seconds of search; default: 10.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of search, which end it the same on any day.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of what is random; default: 0.")] = None,
+    scale: Annotated[float | None, typer.Option(help="The vectors' length; default: 1.")] = None,
+    warm_start: Annotated[Path | None, typer.Option(help="File of vectors to begin with.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write them: .safetensors.")] = None,
+    verify: Annotated[
+        Path | None, typer.Option(help="Certify the vectors of a .npy, .npz, .pt, .pth or .safetensors file instead.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The array in a file of several.")] = None,
+    columns: Annotated[bool, typer.Option("--columns", help="The file's vectors are columns: (D, K).")] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="List lengths and the smallest angles.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw Gram matrix, angles and vectors: .png, .pdf or .svg.")] = None,
+    one_vs_rest: Annotated[
+        bool | None, typer.Option(help="Compute the one-vs-rest distance, or don't; default: where it takes seconds.")
+    ] = None,
+) -> None:
+    """Build class prototypes, or verify anybody's, with a certificate of how good they are."""
+    from tightframe.cli.prototypes import run
+
+    options = {
+        "-k": num_classes,
+        "-d": dim,
+        "--code": code,
+        "--cost": cost,
+        "--tree": tree,
+        "--vectors": vectors,
+        "--target": target,
+        "--alpha": alpha,
+        "--gamma": gamma,
+        "--time": time,
+        "--rounds": rounds,
+        "--seed": seed,
+        "--scale": scale,
+        "--warm-start": warm_start,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    status = run(
+        objective,
+        given,
+        out=out,
+        verify=verify,
+        key=key,
+        columns=columns,
+        pairs=pairs,
+        plot=plot,
+        one_vs_rest=one_vs_rest,
+    )
+    raise typer.Exit(status)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[

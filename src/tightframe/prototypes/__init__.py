@@ -1,5 +1,39 @@
 """Class prototypes: constructions for any number of classes K and dimension D, each with a certificate."""
 
+from tightframe.prototypes.best import best
+from tightframe.prototypes.codes import CODES, Code, code, codes_for
+from tightframe.prototypes.empirical import class_means, guided, nearest_etf
+from tightframe.prototypes.hierarchical import hierarchical
+from tightframe.prototypes.metric_guided import metric_guided, metric_guided_nodes
+from tightframe.prototypes.poles import pole_cosine, pole_value, poles
+from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
+from tightframe.prototypes.separated import separated
+from tightframe.prototypes.simplex import simplex
+from tightframe.prototypes.solver.search import Budget, Progress
 from tightframe.prototypes.value import Prototypes
 
-__all__ = ["Prototypes"]
+__all__ = [
+    "CODES",
+    "Budget",
+    "Code",
+    "Progress",
+    "Prototypes",
+    "best",
+    "class_means",
+    "code",
+    "codes_for",
+    "guided",
+    "hierarchical",
+    "hypercube",
+    "metric_guided",
+    "metric_guided_nodes",
+    "nearest_etf",
+    "orthonormal",
+    "orthoplex",
+    "pole_cosine",
+    "pole_value",
+    "poles",
+    "polygon",
+    "separated",
+    "simplex",
+]

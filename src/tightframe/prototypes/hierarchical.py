@@ -10,12 +10,9 @@ from torch import Tensor
 from tightframe.errors import CostMatrixError, DimensionError, RangeError
 from tightframe.hierarchy import Hierarchy, require_cost
 from tightframe.numerics import float64_device, rank_tolerance, unit_rows
-from tightframe.prototypes.descent import descend
 from tightframe.prototypes.embedding import embedded
+from tightframe.prototypes.gram_matching import nearest_rows, truncation
 from tightframe.prototypes.value import Prototypes
-
-_NUDGES = (1e-8, 0.1, 0.3)  # of the truncated frame, where descents start; without one it may lie on a ridge
-_SMALL = 300  # classes up to which all of them are tried
 
 
 def hierarchical(
@@ -59,13 +56,10 @@ def hierarchical(
         raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
     costs = cost.distances() if isinstance(cost, Hierarchy) else cost
     cosines, s, q = hierarchy_aware_cosines(costs, gamma, metric=metric)
-    values, directions = torch.linalg.eigh(cosines)
+    values = torch.linalg.eigvalsh(cosines)
     rank = int((values > rank_tolerance(cosines) * values[-1]).sum())
     width = rank if dim is None else min(rank, dim)
-    vectors = (directions * values.clamp(min=0).sqrt())[:, -width:].flip(1)
-    if width < rank:
-        vectors = _nearest(vectors, cosines, seed)
-    vectors = unit_rows(vectors)
+    vectors = unit_rows(truncation(cosines, width)) if width == rank else nearest_rows(cosines, width, seed)
     provenance = {
         "constructor": "hierarchical",
         "num_classes": len(vectors),
@@ -101,17 +95,3 @@ def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) 
     s = -1 / (q - 1) if q > 2 else -1.0
     cosines = (1 - s) * affinity + s
     return cosines.fill_diagonal_(1), s, q
-
-
-def _nearest(truncated: Tensor, cosines: Tensor, seed: int) -> Tensor:
-    """Rows whose directions minimise |V V^T - S|_F, from the truncated frame and from near it."""
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(truncated.shape, generator=generator, dtype=torch.float64).to(truncated)
-
-    def loss(points: Tensor) -> Tensor:
-        vectors = unit_rows(points)
-        return (vectors @ vectors.mT - cosines).square().mean()
-
-    nudges = _NUDGES if len(cosines) <= _SMALL else _NUDGES[:1]
-    descents = [descend(loss, truncated + nudge * noise) for nudge in nudges]
-    return min(descents, key=lambda points: loss(points).item())

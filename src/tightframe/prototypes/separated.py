@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import count
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from tightframe.bounds import cosine_bound
 from tightframe.errors import DimensionError, ShapeError
-from tightframe.numerics import unit_rows
+from tightframe.numerics import one_thread, unit_rows
 from tightframe.prototypes.codes import cap_starts, codes_for
 from tightframe.prototypes.solver import starts
 from tightframe.prototypes.solver.energy import SeparationEnergy, largest_cosines
@@ -24,6 +25,7 @@ from tightframe.prototypes.value import Prototypes
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
+_GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
 
@@ -76,7 +78,9 @@ def separated(
     budget = Budget(time, rounds, cosine_bound(K, D).value + _OPTIMAL if target is None else target)
     device = torch.device(device if device is not None else "cpu")
     search = Search(lambda points: float(largest_cosines(points[None])), budget, progress)
-    points = search.run(_Rounds(K, D, search, seed, caps, warm_start, device).play)
+    rounds_ = _Rounds(K, D, search, seed, caps, warm_start, device)
+    with one_thread() if rounds_.small else nullcontext():  # small products wait for each other's threads
+        points = search.run(rounds_.play)
     return Prototypes(
         (unit_rows(points.double()) * scale).to(device, dtype),
         {
@@ -117,20 +121,23 @@ class _Rounds:
     def play(self, index: int) -> None:
         """One round: a warm start first; caps in every other round where there are any, else other kinds in turn."""
         generator = torch.Generator().manual_seed((self.seed << 20) + index)
+        self.ahead = 2 if self.codes and not self.small and index == 0 else 1  # large problems: half for a cap
         if index == 0 and self.warm_start is not None:
             self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start")
-        elif (index % 2 == 0 or not self.small) and (cap := next(self.caps, None)) is not None:
-            self._anneal(cap, lowest=2.0, highest=10.0)
+        elif index % 2 == 0 and (cap := next(self.caps, None)) is not None:
+            self._anneal(cap, lowest=0.7, highest=4.0)
         else:
             self._anneal_without_caps(index // 2 if self.codes else index, generator)
-        self._polish(last=self.search.remaining < 2 * self.polish_cost)
+        self._polish(last=self._left() <= 0)
 
     def _anneal_without_caps(self, turn: int, generator: torch.Generator) -> None:
-        if turn % 4 == 1 and self.K % 2 == 0:
+        if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
             self._anneal(starts.antipodal(self.K, self.D, generator))
-        elif turn % 4 >= 2 and self.D > 1 and (drawn := self.symmetric.draw()) is not None:
-            start, tell = drawn
-            tell(self._anneal(start))
+        elif turn % 3 == 2 and self.D > 1:
+            for _ in range(_GROUPS):
+                if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
+                    start, tell = drawn
+                    tell(self._anneal(start))
         else:
             self._anneal(starts.free(self.K, self.D, generator))
 
@@ -142,15 +149,15 @@ class _Rounds:
                 points = torch.stack(list(cap_starts(code, self.K, self.seed + turn, batch)))
                 yield Start(points, Free(), f"cap of the {code.name}")
 
-    def _anneal(self, start: Start, lowest: float = 5.0, highest: float = 100.0) -> float:
+    def _anneal(self, start: Start, lowest: float = 1.0, highest: float = 60.0) -> float:
         """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
         batch = len(start.representatives)
         whole = isinstance(start.orbits, Free)
-        stages, steps = (8, 40) if whole or not self.small else (6, 30)
+        stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
         first = torch.logspace(math.log10(lowest), math.log10(highest), batch + 2, dtype=torch.float64)[1:-1]
         growth = ((1e5 if whole else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
-        points = self._descend(start, exponents, steps)
+        points = self._descend(start, exponents, steps, patience)
         cosines = largest_cosines(points, start.orbits)
         best = int(cosines.argmin())
         expanded = unit(start.orbits.expand(points)[best].double())
@@ -165,23 +172,23 @@ class _Rounds:
         noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
         start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
         stages = torch.logspace(math.log10(300), math.log10(3e5), 11, dtype=torch.float64)
-        points = self._descend(start, list(self.unit * stages[:, None]), 100)[0]
+        points = self._descend(start, list(self.unit * stages[:, None]), 100, 1e-4)[0]
         cosine = self.search.offer(unit(points.double()), name)
         if self.K * self.D <= LARGEST and (self.unpolished is None or cosine < self.unpolished[0]):
             self.unpolished = cosine, points, name
         self._polish()
 
-    def _descend(self, start: Start, exponents: list[Tensor], steps: int) -> Tensor:
+    def _descend(self, start: Start, exponents: list[Tensor], steps: int, patience: float) -> Tensor:
         """Representatives lowered through a schedule of exponents (R,), the remaining time shared among its stages."""
         points = start.representatives.to(self.device, torch.float64 if self.small else torch.float32)
         orbits = start.orbits.to(points)
         for stage, exponent in enumerate(exponents):
-            end = self.search.seconds + self.search.remaining / (len(exponents) - stage)
+            end = self.search.seconds + self._left() / self.ahead / (len(exponents) - stage)
             points = descend(
                 points,
                 SeparationEnergy(exponent.to(points), orbits),
                 steps=steps if self.small or math.isinf(end) else 10 * steps,
-                tolerance=(1e-3 / exponent).to(points),
+                tolerance=(patience / exponent).to(points),
                 memory=max(2, min(8, _HISTORY // (2 * points.numel()))),
                 stop=lambda end=end: self.search.seconds > end,  # type: ignore[misc]
             )
@@ -189,22 +196,24 @@ class _Rounds:
                 self.search.offer(orbits.expand(points)[0], start.name)
         return points
 
-    def _polish(self, *, last: bool = False) -> None:
-        """Polish the best points that aren't yet, if they may become the best of all and that takes little of the time.
+    def _promising(self) -> bool:
+        """Whether some points are neither polished nor too bad to become the best."""
+        return self.unpolished is not None and self.unpolished[0] < self.search.best + 2e-3 / self.unit
 
-        Polishing may take a third of a search with a time limit, and what is left at its end.
-        """
-        if self.unpolished is None or self.unpolished[0] > self.search.best + 2e-3 / self.unit:
+    def _left(self) -> float:
+        """Seconds left to explore: what is needed to polish promising points is set aside."""
+        return self.search.remaining - (1.2 * self.polish_cost if self._promising() else 0.0)
+
+    def _polish(self, *, last: bool = False) -> None:
+        """Polish promising points; before the last moment, only while that has taken less than a third of the time."""
+        spent = self.polish_spent + self.polish_cost
+        timely = math.isinf(self.search.remaining) or spent < max(1.0, self.search.seconds / 3)
+        if not self._promising() or not (timely or last):
             return
-        affordable = math.isinf(self.search.remaining) or (
-            self.polish_cost < self.search.remaining
-            and self.polish_spent + self.polish_cost < max(1.0, self.search.seconds / 3)
-        )
-        if not (affordable or last):
-            return
+        assert self.unpolished is not None
         begin = self.search.seconds
         _, points, name = self.unpolished
         self.unpolished = None
-        self.search.offer(polish(points.double().cpu(), stop=self.search.stopped, steps=200), name)
+        self.search.offer(polish(points.double().cpu(), stop=self.search.stopped), name)
         self.polish_cost = self.search.seconds - begin
         self.polish_spent += self.polish_cost

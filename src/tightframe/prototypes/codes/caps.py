@@ -11,7 +11,7 @@ from tightframe.errors import DimensionError
 from tightframe.prototypes.codes.table import Code
 
 _ENTRIES = 2**25  # of a code in memory, 256 MiB; of a larger code a first part is cut, which is a code as good
-_TILT = 1e-3  # of a direction, by noise: smaller than gaps between cosines, so that it only breaks ties
+_TILT = 1e-3  # of a direction by another: less than the gaps between cosines, so that it only breaks ties
 _TRIALS = 32  # random directions, of which the one farthest from the code stands for a deep hole
 
 
@@ -29,7 +29,8 @@ def cap_starts(code: Code, num_classes: int, seed: int, count: int) -> Iterator[
     """Caps of a code, (K, D) each, about directions of different kinds; the same ones for the same seed.
 
     In turn: a point of the code; the centre of the s nearest to a point, s = 2, 3, 4, then D; a sum of a few coordinate
-    axes; a random direction; one that is far from all points. Memory is bounded, whatever the size of the code.
+    axes; a random direction; one that is far from all points. Ties at the rim of a cap are broken by a second such
+    direction, so that cuts through a layer of the code are symmetric too. Memory is bounded, whatever the code's size.
     Raises: DimensionError if the code has fewer than `num_classes` vectors.
     """
     if num_classes > code.K:
@@ -54,10 +55,13 @@ def cap_starts(code: Code, num_classes: int, seed: int, count: int) -> Iterator[
         trials = noise(_TRIALS, code.D)
         return trials[(vectors @ trials.T).amax(dim=0).argmin()]
 
-    for turn in range(count):
-        kind = turn % 8
+    def direction(kind: int) -> Tensor:
         if kind < 5:
-            direction = centre(min((1, 2, 3, 4, code.D)[kind], len(vectors)))
+            towards = centre(min((1, 2, 3, 4, code.D)[kind], len(vectors)))
         else:
-            direction = (axes, lambda: noise(code.D), hole)[kind - 5]()
-        yield cap(vectors, direction / direction.norm() + _TILT * noise(code.D), num_classes)
+            towards = (axes, lambda: noise(code.D), hole)[kind - 5]()
+        return towards / towards.norm()
+
+    for turn in range(count):
+        tilted = direction(turn % 8) + _TILT * direction(below(8)) + _TILT**2 * noise(code.D)
+        yield cap(vectors, tilted, num_classes)

@@ -21,7 +21,7 @@ _SHORTEN = 0.7
 
 
 def polish(
-    points: Tensor, *, steps: int = 80, accuracy: float = 1e-14, stop: Callable[[], bool] = lambda: False
+    points: Tensor, *, steps: int = 100, accuracy: float = 1e-14, stop: Callable[[], bool] = lambda: False
 ) -> Tensor:
     """Unit vectors (K, D), float64, whose largest cosine is a local minimum near the given ones', never larger.
 

@@ -11,7 +11,8 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Unit vectors (R, M, D) -> values (R,) and Euclidean gradients (R, M, D), each problem on its own."""
 
 _ARMIJO = 1e-4
-_SHORTEN = 0.3
+_SHORTEN = 0.25
+_TRIALS = 8
 _LONGEST = 0.5  # no point moves further in one step, in radians
 
 
@@ -37,7 +38,7 @@ def descend(
     """Unit vectors (R, M, D) that lower the objective, by at most `steps` steps of L-BFGS.
 
     Ends early when no problem's value falls by more than its `tolerance` (scalar or (R,)) in a step, or when `stop`
-    says so. Values never rise. Curvature pairs are taken between tangent gradients at successive points, without
+    says so. Values never rise, but for rounding. Curvature pairs are taken between tangent gradients at successive points, without
     transport: the steps are short enough for that. A problem whose line search fails stays where it is.
     """
     R, M, D = points.shape
@@ -58,10 +59,11 @@ def descend(
         slope = torch.where(uphill, -(gradient * gradient).sum((1, 2)), slope)
         longest = torch.linalg.vector_norm(direction, dim=-1).amax(1)
         length = (_LONGEST / longest.clamp(min=1e-300)).clamp(max=1.0)
-        for _ in range(16):
+        rounding = 4 * torch.finfo(points.dtype).eps * value.abs()
+        for _ in range(_TRIALS):
             moved = unit(points + length[:, None, None] * direction)
             new_value, new_gradient = objective(moved)
-            accepted = new_value <= value + _ARMIJO * length * slope
+            accepted = new_value <= value + _ARMIJO * length * slope + rounding
             if accepted.all():
                 break
             length = torch.where(accepted, length, length * _SHORTEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +25,7 @@ from tightframe.prototypes.solver.orbits import (
 from tightframe.prototypes.solver.sphere import unit
 
 _COSINES = 1 << 22  # in one evaluation of a batch
-_LARGEST_BATCH = 16
+_LARGEST_BATCH = 8
 _LARGEST_GROUP = 64
 _REMEMBERED = 4
 
@@ -62,7 +63,7 @@ class Symmetric:
     def draw(self) -> tuple[Start, Callable[[float], None]] | None:
         """A start, and a function that is to be told its score; None if no group fits."""
         chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
-        choices = groups(min(_LARGEST_GROUP, self.num_points))
+        largest = min(_LARGEST_GROUP, self.num_points)
         for _ in range(100):
             shapes: list[OrbitShape] | None = None
             if self._successes and chance.random() < 0.5:
@@ -70,7 +71,7 @@ class Symmetric:
                 if chance.random() < 0.3:
                     shapes = None
             else:
-                group = choices[chance.integers(len(choices))]
+                group = self._any_group(chance)
             shapes = shapes or random_shapes(group, self.num_points, chance)
             if shapes is None:
                 continue
@@ -78,6 +79,16 @@ class Symmetric:
             if start is not None:
                 return start, partial(self._remember, group, shapes)
         return None
+
+    def _any_group(self, chance: np.random.Generator) -> Group:
+        """Cyclic, dihedral and the other groups alike; among each, as many of order 2 to 4 as of 20 to 40."""
+        largest = min(_LARGEST_GROUP, self.num_points)
+        acting = int(chance.integers(1, 4))
+        kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting]
+        sizes = np.array([group.order for group in kind or groups(largest)], dtype=np.float64)
+        order = math.exp(chance.uniform(math.log(sizes.min()), math.log(sizes.max())))
+        nearest = np.flatnonzero(np.abs(np.log(sizes / order)) < 0.3) if len(sizes) > 1 else np.zeros(1, int)
+        return (kind or groups(largest))[int(chance.choice(nearest if len(nearest) else [int(abs(sizes - order).argmin())]))]
 
     def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
         batch = batch_size(len(shapes) * self.num_points)

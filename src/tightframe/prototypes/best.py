@@ -1,0 +1,96 @@
+"""`best`: the strongest route to K well separated vectors in D dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightframe.bounds import cosine_bound
+from tightframe.certificate import best_known
+from tightframe.errors import DimensionError
+from tightframe.prototypes.codes import Code, code, codes_for
+from tightframe.prototypes.polytopes import orthoplex, polygon
+from tightframe.prototypes.separated import separated
+from tightframe.prototypes.simplex import simplex
+from tightframe.prototypes.solver.search import Progress
+from tightframe.prototypes.value import Prototypes
+
+_EQUAL = 1e-9
+_SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
+
+
+def best(
+    num_classes: int,
+    dim: int,
+    *,
+    time: float | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """The K unit vectors in R^D with the smallest largest cosine that this package can give; provenance says why.
+
+    In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, an exact code where none
+    better is known or possible; else the search of `separated`, which also starts from caps of exact codes, unless an
+    exact code (or a part of it, padded with zeros) is as good. Where K is so large that a pass over all pairs takes
+    seconds, a search is made only if `time` or `rounds` ask for it; by default such a code is taken as it is.
+
+    Returns: Prototypes of length `scale`, with `reason` in their provenance.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a budget that isn't positive.
+
+    >>> best(240, 8).provenance["name"]
+    'e8'
+    """
+    K, D = num_classes, dim
+    if K < 2 or D < 1:
+        raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {K} and {D}.")
+    options: dict[str, Any] = {"scale": scale, "device": device, "dtype": dtype}
+    if K <= D + 1:
+        return _because(simplex(K, D, **options), f"K <= D + 1: a simplex meets Rankin's bound -1/{K - 1}")
+    if K <= 2 * D:
+        return _because(orthoplex(K, D, **options), "D + 2 <= K <= 2 D: an orthoplex meets Rankin's bound 0")
+    if D == 2:
+        return _because(polygon(K, **options), "on a circle, equal angles are optimal")
+    known, exact = best_known(K, D), next(iter(codes_for(K, D)), None)
+    proven = known is not None and known.optimal and (known.num_vectors, known.dim) == (K, D)
+    if exact is not None and known is not None and proven and exact.cosine <= known.cosine + _EQUAL:
+        return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({known.source})")
+    huge = K * K * D > _SEARCHABLE
+    if exact is not None and huge and time is None and rounds is None:
+        return _because(
+            _exact(exact, K, D, options),
+            f"{_part(exact, K, D)}: the smallest known cosine for so many vectors; no search, as neither time nor rounds "
+            "were given",
+        )
+    warm: Tensor | None = None
+    if exact is not None and huge:
+        warm = _exact(exact, K, D, {**options, "scale": 1.0}).vectors
+    found = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
+    if exact is not None and exact.cosine <= found.certificate.max_cosine + _EQUAL:
+        return _because(
+            _exact(exact, K, D, options), f"{_part(exact, K, D)}; a search of {found.provenance['seconds']} s found no better"
+        )
+    above = found.certificate.max_cosine - cosine_bound(K, D).value
+    return _because(found, f"no exact code is as good as this search's result, {above:.3g} above the bound in cosine")
+
+
+def _exact(exact: Code, K: int, D: int, options: dict[str, Any]) -> Prototypes:
+    return code(exact.name, K, dim=D, **options)
+
+
+def _part(exact: Code, K: int, D: int) -> str:
+    name = f"the exact code {exact.name!r} ({exact.K} vectors in {exact.D} dimensions)"
+    if exact.K > K:
+        name = f"{K} vectors of {name}"
+    return name if exact.D == D else f"{name}, padded with zeros"
+
+
+def _because(prototypes: Prototypes, reason: str) -> Prototypes:
+    return replace(prototypes, provenance={**prototypes.provenance, "reason": reason})

@@ -1,0 +1,181 @@
+"""`gram_matching`: vectors whose inner products come nearest to those asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import NonFiniteError, RangeError, ShapeError
+from tightframe.numerics import float64_device
+from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.searched import require_sizes, searched
+from tightframe.prototypes.solver.sphere import descend, unit
+from tightframe.prototypes.solver.starts import batch_size
+from tightframe.prototypes.value import Prototypes
+
+_NUDGES = (1e-8, 0.1, 0.3)  # of the truncated rows, where descents start; without one they may lie on a ridge
+_SMALL = 300  # classes up to which all of them are tried
+_STEPS = 1000
+_EXACT = 1e-12  # a residual, as a share of the target's norm, that isn't worth another round
+_SYMMETRY = 1e-9
+
+
+def gram_matching(
+    num_classes: int,
+    dim: int,
+    *,
+    target: Tensor | None = None,
+    fixed_norms: bool = True,
+    time: float | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """K vectors in R^D whose Gram matrix is nearest to a target, in the Frobenius norm.
+
+    With `fixed_norms` rows keep the lengths that the target's diagonal gives, and L-BFGS on the sphere starts from
+    the target's leading eigenvectors, then from random rows: a local optimum, the best found. Without, rows have any
+    length, and cutting off all but the D largest positive eigenvalues is the optimum (Eckart & Young 1936).
+
+    Against the simplex ETF's Gram, K > D + 1 unit vectors do no better than |G - T|_F = K sqrt(1/D - 1/(K-1)), which
+    every tight frame that is centred attains, however close its nearest pair: this objective doesn't separate.
+
+    Args:
+        target: (K, K) symmetric with a positive diagonal, a Gram matrix or not; by default the simplex ETF's.
+        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
+            same vectors.
+        scale: multiplies the vectors, hence the target by its square.
+        progress: is called with a `Progress` as the search goes on; its score is the residual.
+    Returns: Prototypes. Ctrl-C ends the search early with the best so far.
+    Provenance: also `residual`, |V V^T - target|_F before scaling, and `target`: "simplex ETF" or "given".
+    Raises: DimensionError if K < 2 or D < 1, ShapeError, NonFiniteError or RangeError naming the target's entry;
+        RangeError for a scale or budget that isn't positive.
+    Source: Papyan, Han & Donoho 2020 for the ETF's Gram; Eckart & Young 1936 for the truncation.
+
+    >>> gram_matching(4, 3).provenance["residual"] < 1e-12
+    True
+    """
+    K, D = num_classes, dim
+    require_sizes(K, D, scale, distinct=False)
+    gram = _simplex_gram(K) if target is None else _require_gram(target, K)
+    gram = gram.to(float64_device(device))
+    budget = Budget(time, rounds, _goal(gram))
+    if not fixed_norms:
+        budget = Budget(rounds=1)  # in closed form
+    search = Search(partial(_residual, gram), budget, progress)
+
+    def play(index: int) -> None:
+        if not fixed_norms:
+            search.offer(truncation(gram, D), "truncation")
+        elif index == 0:
+            search.offer(nearest_rows(gram, D, seed, stop=search.stopped), "truncation")
+        else:
+            generator = torch.Generator().manual_seed((seed << 20) + index)
+            noise = torch.randn(batch_size(K * K), K, min(K, D), generator=generator, dtype=torch.float64)
+            search.offer(_best_descent(gram, noise.to(gram), search.stopped), "random")
+
+    vectors = search.run(play)
+    return searched(
+        vectors,
+        search,
+        {
+            "constructor": "gram_matching",
+            "num_classes": K,
+            "dim": D,
+            "target": "simplex ETF" if target is None else "given",
+            "fixed_norms": fixed_norms,
+            "seed": seed,
+            "scale": scale,
+        },
+        residual=search.best,
+        device=device,
+        dtype=dtype,
+        source="Papyan, Han & Donoho 2020" if target is None else "Eckart & Young 1936",
+    )
+
+
+def truncation(gram: Tensor, dim: int) -> Tensor:
+    """Rows (K, min(K, dim)) whose Gram matrix is the nearest of rank `dim` to a symmetric (K, K): Eckart & Young 1936.
+
+    The leading eigenvectors times the square roots of their eigenvalues; negative ones count as zero.
+    """
+    values, directions = torch.linalg.eigh(gram)
+    return (directions * values.clamp(min=0).sqrt())[:, -dim:].flip(1).contiguous()
+
+
+def nearest_rows(gram: Tensor, dim: int, seed: int, *, stop: Callable[[], bool] = lambda: False) -> Tensor:
+    """Rows (K, min(K, dim)) of lengths sqrt(G_kk) that minimise |V V^T - G|_F locally, from the truncation and near it."""
+    truncated = truncation(gram, dim)
+    corrected = unit(truncated) * gram.diagonal().sqrt()[:, None]
+    if _residual(gram, corrected) <= _goal(gram):
+        return corrected
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(truncated.shape, generator=generator, dtype=torch.float64).to(truncated)
+    nudges = gram.new_tensor(_NUDGES if len(gram) <= _SMALL else _NUDGES[:1])
+    return _best_descent(gram, truncated + nudges[:, None, None] * noise, stop)
+
+
+def _best_descent(gram: Tensor, starts: Tensor, stop: Callable[[], bool]) -> Tensor:
+    lengths = gram.diagonal().sqrt()[:, None]
+    points = descend(unit(starts), GramDistance(gram), steps=_STEPS, memory=20, stop=stop)
+    return min(lengths * points, key=partial(_residual, gram))
+
+
+class GramDistance:
+    """|V V^T - G|_F^2 / |G|_F^2 for rows V of lengths sqrt(G_kk), as an objective of their directions for `descend`."""
+
+    def __init__(self, gram: Tensor):
+        self.gram, self.lengths, self.size = gram, gram.diagonal().sqrt()[:, None], gram.square().sum()
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.lengths * points
+        errors = rows @ rows.mT - self.gram
+        return errors.square().sum((1, 2)) / self.size, self.lengths * (errors @ rows) * (4 / self.size)
+
+
+def require_symmetric(matrix: Tensor, what: str) -> Tensor:
+    """A float64 copy (K, K) of a finite matrix that is symmetric to 1e-9 of its largest entry, made exactly so.
+
+    Raises: ShapeError, NonFiniteError or RangeError naming the entry.
+    """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ShapeError(f"{what} must be square, (K, K); got shape {tuple(matrix.shape)}.")
+    matrix = matrix.detach().to(float64_device(matrix.device), torch.float64)
+    if not matrix.isfinite().all():
+        i, j = (~matrix.isfinite()).nonzero()[0].tolist()
+        raise NonFiniteError(f"{what} must be finite; entry ({i}, {j}) is {matrix[i, j].item()}.")
+    uneven = (matrix - matrix.mT).abs() > _SYMMETRY * matrix.abs().max()
+    if uneven.any():
+        i, j = uneven.nonzero()[0].tolist()
+        raise RangeError(
+            f"{what} must be symmetric; entry ({i}, {j}) is {matrix[i, j]:g} and ({j}, {i}) is {matrix[j, i]:g}."
+        )
+    return (matrix + matrix.mT) / 2
+
+
+def _require_gram(target: Tensor, K: int) -> Tensor:
+    gram = require_symmetric(target, "the target")
+    if len(gram) != K:
+        raise ShapeError(f"the target must be (num_classes, num_classes) = ({K}, {K}); got {tuple(gram.shape)}.")
+    if not (gram.diagonal() > 0).all():
+        k = int((gram.diagonal() <= 0).nonzero()[0])
+        raise RangeError(f"the target's diagonal holds squared lengths, > 0; entry ({k}, {k}) is {gram[k, k]:g}.")
+    return gram
+
+
+def _simplex_gram(K: int) -> Tensor:
+    return torch.full((K, K), -1 / (K - 1), dtype=torch.float64).fill_diagonal_(1)
+
+
+def _goal(gram: Tensor) -> float:
+    return _EXACT * float(torch.linalg.matrix_norm(gram))
+
+
+def _residual(gram: Tensor, rows: Tensor) -> float:
+    return float(torch.dist(rows @ rows.mT, gram))

@@ -1,0 +1,139 @@
+"""`hyperspherical`: prototypes whose largest cosine to another is small on average over classes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tightframe.bounds import cosine_bound
+from tightframe.errors import GeometryWarning
+from tightframe.numerics import float64_device
+from tightframe.prototypes.simplex import simplex
+from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
+from tightframe.prototypes.value import Prototypes
+
+_TILE = 1 << 24  # cosines held at once
+_OPTIMAL = 1e-13
+_COINCIDENT = 1e-6  # short of a cosine of one
+
+
+def hyperspherical(
+    num_classes: int,
+    dim: int,
+    *,
+    time: float | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """K unit vectors in R^D with a small mean over classes of the largest cosine to another class.
+
+    The authors minimise it by gradient steps and renormalisation. Here every maximum is smoothed to
+    (1/p) log sum exp(p cosine), and L-BFGS on the sphere follows the minimum while p rises. For K <= D + 1 the
+    result is the simplex ETF, whose -1/(K-1) nothing beats.
+
+    A mean forgives: where K is large for its D, its least value lets classes coincide, and the search finds that.
+    (Seven points on the circle: .623 evenly spread, .571 as a square with four at one corner.) A GeometryWarning
+    says so; where the nearest pair matters, take `separated`.
+
+    Args:
+        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
+            same vectors.
+        progress: is called with a `Progress` as the search goes on; its score is the mean.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
+    Provenance: also `mean_max_cosine`, the exact mean.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a scale or budget that isn't positive.
+    Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
+
+    >>> round(hyperspherical(4, 3).provenance["mean_max_cosine"], 6)  # the tetrahedron
+    -0.333333
+    """
+    K, D = num_classes, dim
+    require_sizes(K, D, scale)
+    is_simplex = K <= D + 1
+    target = -1 / (K - 1) + _OPTIMAL if is_simplex else None
+    search = Search(lambda points: float(mean_row_maximum(points)), Budget(time, rounds, target), progress)
+    unit = exponent_unit(cosine_bound(K, D).value)
+
+    def play(index: int) -> None:
+        if is_simplex:
+            search.offer(simplex(K, D).vectors, "simplex")
+        else:
+            points, name = drawn(K, D, seed, index)
+            anneal(search, points.to(float64_device(device)), MeanRowMaximum, name, unit=unit)
+
+    vectors = search.run(play)
+    warn_of_coincidence(vectors)
+    return searched(
+        vectors,
+        search,
+        {"constructor": "hyperspherical", "num_classes": K, "dim": D, "seed": seed, "scale": scale},
+        mean_max_cosine=search.best,
+        device=device,
+        dtype=dtype,
+        source="Mettes, van der Pol & Snoek 2019",
+    )
+
+
+def warn_of_coincidence(vectors: Tensor) -> None:
+    """Issue a GeometryWarning, as if from the caller's caller, if two unit vectors (K, D) are the same."""
+    for rows in _tiles(1, len(vectors)):
+        nearest, index = _others(vectors[None], rows)[0].max(1)
+        if float(nearest.max()) > 1 - _COINCIDENT:
+            i = int(nearest.argmax())
+            warnings.warn(
+                f"the least mean found lets classes coincide, {rows.start + i} and {int(index[i])} among them; "
+                "ask for more dimensions, or for `separated`, which keeps the nearest pair apart.",
+                GeometryWarning,
+                stacklevel=3,
+            )
+            return
+
+
+class MeanRowMaximum:
+    """The mean over points of the smoothed largest cosine to another, as an objective for `descend`.
+
+    (1/p) log sum_j exp(p cosine_ij) exceeds the maximum by at most log(K - 1) / p. Work: R x K x K cosines, in tiles
+    of rows.
+    """
+
+    def __init__(self, exponents: Tensor):
+        self.exponents = exponents  # (R,)
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        R, K, _ = points.shape
+        p = self.exponents[:, None, None]
+        value, gradient = points.new_zeros(R), torch.zeros_like(points)
+        for rows in _tiles(R, K):
+            scaled = _others(points, rows).mul_(p)
+            value += scaled.logsumexp(2).sum(1)
+            shares = scaled.softmax(2)
+            gradient[:, rows] += shares @ points
+            gradient += shares.mT @ points[:, rows]
+        return value / (self.exponents * K), gradient / K
+
+
+def mean_row_maximum(points: Tensor) -> Tensor:
+    """The mean over unit vectors (K, D) of the largest cosine to another, exactly; 0-d."""
+    maxima = [_others(points[None], rows).amax(2)[0] for rows in _tiles(1, len(points))]
+    return torch.cat(maxima).mean()
+
+
+def _tiles(R: int, K: int) -> list[slice]:
+    height = max(1, _TILE // (R * K))
+    return [slice(start, start + height) for start in range(0, K, height)]
+
+
+def _others(points: Tensor, rows: slice) -> Tensor:
+    """Cosines of some points with all, (R, rows, K); -inf with themselves."""
+    cosines = points[:, rows] @ points.mT
+    cosines.diagonal(rows.start, 1, 2).fill_(-math.inf)
+    return cosines

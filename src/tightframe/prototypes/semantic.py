@@ -1,0 +1,176 @@
+"""`semantic`: separated prototypes whose cosines order other classes as their meanings do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from tightframe.bounds import cosine_bound
+from tightframe.checks import require_finite
+from tightframe.errors import RangeError, ShapeError, ZeroVectorError
+from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.gram_matching import require_symmetric
+from tightframe.prototypes.mean_row_maximum import (
+    MeanRowMaximum,
+    mean_row_maximum,
+    warn_of_coincidence,
+)
+from tightframe.prototypes.metric_guided import all_triplets, random_triplets
+from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
+from tightframe.prototypes.solver.sphere import Objective
+from tightframe.prototypes.value import Prototypes
+
+_MOST_TRIPLETS = 50_000  # all are looked at, or this many random ones
+_STARTS = 2  # of a round's batch: triplets cost more than cosines
+
+
+def semantic(
+    similarity: Tensor,
+    dim: int,
+    *,
+    weight: float = 1.0,
+    time: float | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """Unit prototypes that are apart, yet order each other by similarity: `hyperspherical` with prior knowledge.
+
+    Minimises the mean over classes of the largest cosine to another, plus `weight` times a RankNet loss: the mean over
+    triplets (i, j, k) of the cross-entropy of sigmoid(cos_ij - cos_ik) against [similarity_ij > similarity_ik]. (Equal
+    similarities have target 1/2, as in RankNet.) Only the order of similarities matters. By the same continuation and
+    solver as `hyperspherical`.
+
+    Args:
+        similarity: (K, K) symmetric, of any scale, its diagonal unused; of word vectors: `similarity_of`.
+        weight: of the ranking, >= 0.
+        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
+            same vectors.
+        progress: is called with a `Progress` as the search goes on; its score is the objective.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far. A GeometryWarning tells
+        of classes that coincide.
+    Provenance: also `value`, the exact objective; `mean_max_cosine`; `rank_agreement` over the triplets that were
+        looked at (all, or 50,000 random ones where K > 47), None if all similarities are equal.
+    Raises: ShapeError, NonFiniteError or RangeError naming the entry of a similarity that is no such matrix; RangeError
+        for K < 3 or a bad weight, scale or budget, DimensionError for dim < 2.
+    Source: Mettes, van der Pol & Snoek 2019, privileged information (their released script averages cosines over
+        pairs instead); Burges et al. 2005 (RankNet).
+    """
+    similarity = require_symmetric(similarity, "similarity").to(float64_device(device))
+    K, D = len(similarity), dim
+    if K < 3:
+        raise RangeError(f"ranks compare the similarities of at least three classes; got {K}.")
+    if not 0 <= weight < math.inf:
+        raise RangeError(f"weight must be finite and >= 0; got {weight}.")
+    require_sizes(K, D, scale)
+    triplets = _triplets(K, seed).to(similarity.device)
+    ranking = RankLoss(similarity, triplets)
+    unit = exponent_unit(cosine_bound(K, D).value)
+
+    def objective(exponents: Tensor) -> Objective:
+        separation = MeanRowMaximum(exponents)
+
+        def total(points: Tensor) -> tuple[Tensor, Tensor]:
+            apart, ordered = separation(points), ranking(points)
+            return apart[0] + weight * ordered[0], apart[1] + weight * ordered[1]
+
+        return total
+
+    def score(points: Tensor) -> float:
+        return float(mean_row_maximum(points) + weight * ranking(points[None])[0])
+
+    def play(index: int) -> None:
+        points, name = drawn(K, D, seed, index)
+        anneal(search, points[:_STARTS].to(similarity), objective, name, unit=unit)
+
+    search = Search(score, Budget(time, rounds), progress)
+    vectors = search.run(play)
+    warn_of_coincidence(vectors)
+    agreement = float(rank_agreement(vectors, similarity, triplets))
+    return searched(
+        vectors,
+        search,
+        {"constructor": "semantic", "num_classes": K, "dim": D, "weight": weight, "seed": seed, "scale": scale},
+        value=search.best,
+        mean_max_cosine=float(mean_row_maximum(vectors)),
+        rank_agreement=None if math.isnan(agreement) else agreement,
+        device=device,
+        dtype=dtype,
+        source="Mettes, van der Pol & Snoek 2019",
+    )
+
+
+def similarity_of(word_vectors: Tensor) -> Tensor:
+    """Cosines of the classes' word vectors, (K, E) -> (K, K), float64.
+
+    Raises: ShapeError unless (K, E) with K, E >= 1, NonFiniteError, ZeroVectorError naming the row.
+    """
+    if word_vectors.ndim != 2 or 0 in word_vectors.shape:
+        raise ShapeError(f"word vectors must be (K, E) with K, E >= 1; got {tuple(word_vectors.shape)}.")
+    words = word_vectors.detach().to(float64_device(word_vectors.device), torch.float64)
+    require_finite(words, "word vectors")
+    if not (present := words.any(1)).all():
+        raise ZeroVectorError(
+            f"the word vector of class {int((~present).nonzero()[0])} is zero and has no direction: is its name in the "
+            "vocabulary?"
+        )
+    directions = unit_rows(words / words.abs().amax(1, keepdim=True))  # squares of tiny entries would underflow
+    return directions @ directions.mT
+
+
+def rank_agreement(vectors: Tensor, similarity: Tensor, triplets: Tensor | None = None) -> Tensor:
+    """The share of triplets (i, j, k) in which j and k are as near to i in the order of their cosines as of similarity.
+
+    Triplets of equal similarities aren't counted, and equal cosines agree with no order; 0-d, in [0, 1], about 1/2 by
+    chance; NaN if all similarities are equal.
+
+    Args:
+        vectors: (K, D) non-zero.
+        similarity: (K, K).
+        triplets: (T, 3) integers; by default all.
+
+    Raises: ShapeError where the shapes don't fit.
+    """
+    if vectors.ndim != 2 or similarity.shape != (len(vectors), len(vectors)):
+        raise ShapeError(
+            f"similarity must be (K, K) for vectors (K, D); got {tuple(similarity.shape)} for {tuple(vectors.shape)}."
+        )
+    i, j, k = (all_triplets(len(vectors)) if triplets is None else triplets).to(vectors.device).mT
+    directions = unit_rows(vectors)
+    cosines = directions @ directions.mT
+    similarity = similarity.to(vectors.device)
+    order = (similarity[i, j] - similarity[i, k]).sign()
+    agreed = (cosines[i, j] - cosines[i, k]).sign() == order
+    return agreed[order != 0].to(vectors.dtype).mean()
+
+
+class RankLoss:
+    """The RankNet loss of cosines on triplets, as an objective for `descend`: mean cross-entropy, in (0, inf)."""
+
+    def __init__(self, similarity: Tensor, triplets: Tensor):
+        i, j, k = triplets.mT
+        self.target = (1 + (similarity[i, j] - similarity[i, k]).sign())[:, None] / 2
+        self.nearer, self.further = i * len(similarity) + j, i * len(similarity) + k  # places in a flat matrix
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        R, K, _ = points.shape
+        cosines = (points @ points.mT).view(R, K * K).mT.contiguous()  # a gathered row serves all problems
+        margin = cosines[self.nearer] - cosines[self.further]
+        value = (softplus(margin) - self.target * margin).mean(0)
+        slope = (margin.sigmoid() - self.target) / len(self.target)
+        weights = torch.zeros_like(cosines).index_add_(0, self.nearer, slope).index_add_(0, self.further, -slope)
+        weights = weights.mT.reshape(R, K, K)
+        return value, (weights + weights.mT) @ points
+
+
+def _triplets(K: int, seed: int) -> Tensor:
+    few = K * (K - 1) * (K - 2) // 2 <= _MOST_TRIPLETS
+    return all_triplets(K) if few else random_triplets(K, _MOST_TRIPLETS, seed=seed)

@@ -1,0 +1,126 @@
+"""`softmax_code`: prototypes each as far as possible from the convex hull of the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tightframe.bounds import cosine_bound
+from tightframe.certificate.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
+from tightframe.numerics import float64_device
+from tightframe.prototypes.polytopes import orthoplex, polygon
+from tightframe.prototypes.simplex import simplex
+from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
+from tightframe.prototypes.value import Prototypes
+
+_OPTIMAL = 1e-13
+
+
+def softmax_code(
+    num_classes: int,
+    dim: int,
+    *,
+    time: float | None = None,
+    rounds: int | None = None,
+    seed: int = 0,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float64,
+    progress: Callable[[Progress], None] | None = None,
+) -> Prototypes:
+    """K unit vectors in R^D with a large one-vs-rest distance, min_k |w_k - conv{w_j : j != k}|.
+
+    It is the largest of min_{k, j != k} <w_k - w_j, h_k> over unit vectors h_k, the normals of the widest gaps, so
+    prototypes and normals are found together: the smoothed maximum of <w_j - w_k, h_k> is lowered on the spheres of
+    both by L-BFGS while its exponent rises. Normals that are short of the best still prove a distance, which is the
+    score of the search. The optimum is known for K <= D + 1 (simplex ETF, K/(K-1)), up to 2D (orthoplex, 1) and on
+    the circle (polygon, 1 - cos(2 pi/K)), and returned at once.
+
+    Args:
+        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
+            same vectors.
+        progress: is called with a `Progress` as the search goes on; its score is minus the proven distance.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
+    Provenance: also `one_vs_rest`, the distance of the unit vectors, and whether it is `exact` or, for so many
+        classes that the exact one takes long, the one that the normals prove.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a scale or budget that isn't positive.
+    Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes).
+
+    >>> round(softmax_code(12, 3, rounds=1).provenance["one_vs_rest"], 6)  # the icosahedron
+    0.552786
+    """
+    K, D = num_classes, dim
+    require_sizes(K, D, scale)
+    optimum = _optimum(K, D)
+    target = None if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
+    search = Search(lambda points: -proven_distance(points), Budget(time, rounds, target), progress)
+    unit = exponent_unit(cosine_bound(K, D).value)
+
+    def play(index: int) -> None:
+        if optimum is not None:
+            search.offer(both(optimum.vectors), str(optimum.provenance["constructor"]))
+        else:
+            points, name = drawn(K, D, seed, index)
+            anneal(search, both(points).to(float64_device(device)), OneVsRestMargin, name, unit=unit)
+
+    vectors = search.run(play)[:K]
+    exact = one_vs_rest_seconds(K, D) <= LIMIT_SECONDS
+    return searched(
+        vectors,
+        search,
+        {"constructor": "softmax_code", "num_classes": K, "dim": D, "seed": seed, "scale": scale},
+        one_vs_rest=float(smallest_one_vs_rest(vectors)) if exact else -search.best,
+        exact=exact,
+        device=device,
+        dtype=dtype,
+        source="Jiang et al. 2023",
+    )
+
+
+def _optimum(K: int, D: int) -> Prototypes | None:
+    """A code that is known to be the best; its vectors are their own normals."""
+    if K <= D + 1:
+        return simplex(K, D)
+    if D == 2:
+        return polygon(K, D)
+    return orthoplex(K, D) if K <= 2 * D else None
+
+
+def both(vectors: Tensor) -> Tensor:
+    """Vectors (..., K, D) with themselves as normals, (..., 2K, D)."""
+    return torch.cat([vectors, vectors], dim=-2)
+
+
+def proven_distance(points: Tensor) -> float:
+    """The one-vs-rest distance that unit normals prove, for (2K, D) vectors and, after them, their normals."""
+    return -float(_excesses(points[None]).amax())
+
+
+class OneVsRestMargin:
+    """The smoothed maximum of <w_j - w_k, h_k> over j != k, as an objective for `descend`, of (R, 2K, D) w and h.
+
+    Exceeds the maximum, minus the proven distance, by at most log(K (K-1)) / p.
+    """
+
+    def __init__(self, exponents: Tensor):
+        self.exponents = exponents  # (R,)
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        vectors, normals = points.chunk(2, dim=1)
+        scaled = _excesses(points).mul_(self.exponents[:, None, None]).flatten(1)
+        shares = scaled.softmax(1).unflatten(1, (vectors.shape[1],) * 2)  # of class k (row) and j (column)
+        own = shares.sum(2, keepdim=True)
+        gradient = torch.cat([shares.mT @ normals - own * normals, shares @ vectors - own * vectors], dim=1)
+        return scaled.logsumexp(1) / self.exponents, gradient
+
+
+def _excesses(points: Tensor) -> Tensor:
+    """<w_j - w_k, h_k> in row k and column j, (R, 2K, D) -> (R, K, K); -inf on the diagonal."""
+    vectors, normals = points.chunk(2, dim=1)
+    excesses = normals @ vectors.mT - (normals * vectors).sum(2, keepdim=True)
+    excesses.diagonal(0, 1, 2).fill_(-math.inf)
+    return excesses
