@@ -57,7 +57,7 @@ class DimensionError(TightframeError, ValueError):
 
 
 class CostMatrixError(TightframeError, ValueError):
-    """A matrix of costs between classes isn't a metric, or doesn't fit the construction; the message names the entry."""
+    """Costs between classes that are no metric, or don't fit the construction; the message names the entry."""
 
 
 class HierarchyError(TightframeError, ValueError):

@@ -50,7 +50,7 @@ class full_precision:  # noqa: N801  (a context manager, named like torch.no_gra
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Context with one CPU thread: threads that share tiny products wait for each other, very long on a busy machine."""
+    """Context with one CPU thread: threads that share tiny products wait for each other, long on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

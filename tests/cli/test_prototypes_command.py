@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tightframe.certificate import certify
 from tightframe.cli import prototypes as command
 from tightframe.cli.arrays import read_cost, read_matrix
 from tightframe.cli.prototypes import transposition
-from tightframe.errors import CostMatrixError, DtypeError, ShapeError, StateError
+from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, ShapeError, StateError
 from tightframe.prototypes import Prototypes
 from tightframe.prototypes.codes import code
 from tightframe.prototypes.hierarchical import hierarchical
@@ -148,11 +149,15 @@ def test_equiangular_needs_an_alpha_that_is_possible(tightframe: Command, here: 
     assert "0.447214" in refused.complaint  # 1/sqrt(5), of the six diagonals of the icosahedron
 
 
-def test_warnings_are_lines(tightframe: Command, here: Path) -> None:
-    outcome = tightframe("prototypes", "-k", "7", "-d", "3", "--rounds", "1", "--alpha", "0.5775")
+def test_warnings_are_lines(tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def best(num_classes: int, dim: int) -> Prototypes:
+        warnings.warn("two classes [coincide]", GeometryWarning, stacklevel=2)
+        return polygon(num_classes)
+
+    monkeypatch.setattr(command, "_constructions", lambda: {"best": best})
+    outcome = tightframe("prototypes", "-k", "7", "-d", "2")
     assert outcome.status == 0, outcome.err
-    reached = "reached true" in outcome.plain
-    assert ("warning: " in outcome.plain) is not reached
+    assert "warning: two classes [coincide]" in outcome.out.splitlines()
     assert outcome.err == ""
 
 
@@ -220,7 +225,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-d 2 --cost cost.csv --objective metric-guided -k 7", "-k is 7, but the file has 5 classes"),
         ("-d 2 --tree missing.json --objective metric-guided", "missing.json"),
         ("-d 2 --tree cyclic.csv --objective metric-guided", "a tree has no cycle"),
-        ("-k 4 -d 3 --time 0", "time must be a positive number"),
+        ("-k 5 -d 3 --objective separated --time 0", "time must be a positive number"),
         ("-k 4 -d 3 --objective simplex --scale -1", "scale must be positive"),
         ("-k 4 -d 3 --objective simplex -o p.npy", "p.npy must end in .safetensors"),
         ("-k 4 -d 3 --objective simplex -o no/p.safetensors", "there is no folder no"),

@@ -85,7 +85,7 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     accepted = _accepted(construct)
     if {"--cost", "--tree"} <= given.keys():
         raise OptionError("--cost and --tree exclude each other: a tree has costs of its own.")
-    for option in given.keys() - accepted.keys():
+    for option in (option for option in given if option not in accepted):
         others = [name for name, other in constructions.items() if option in _accepted(other)]
         raise OptionError(f"{option} is no option of {objective}, but of {', '.join(others)}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
@@ -142,9 +142,8 @@ def _read(option: str, value: Any) -> Any:
         return read_cost(value)
     if option == "--vectors":
         matrix = read_matrix(value)
-        return (
-            matrix if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, matrix.mT) else similarity_of(matrix)
-        )
+        symmetric = matrix.shape[0] == matrix.shape[1] and torch.allclose(matrix, matrix.mT)
+        return matrix if symmetric else similarity_of(matrix)  # word vectors are never symmetric
     return read_matrix(value) if isinstance(value, Path) else value
 
 

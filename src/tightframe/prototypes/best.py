@@ -66,8 +66,7 @@ def best(
     if exact is not None and huge and time is None and rounds is None:
         return _because(
             _exact(exact, K, D, options),
-            f"{_part(exact, K, D)}: the smallest known cosine for so many vectors; no search, as neither time nor rounds "
-            "were given",
+            f"{_part(exact, K, D)}: the smallest known cosine for so many; no search, as no time or rounds were given",
         )
     warm: Tensor | None = None
     if exact is not None and huge:
@@ -75,7 +74,8 @@ def best(
     found = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
     if exact is not None and exact.cosine <= found.certificate.max_cosine + _EQUAL:
         return _because(
-            _exact(exact, K, D, options), f"{_part(exact, K, D)}; a search of {found.provenance['seconds']} s found no better"
+            _exact(exact, K, D, options),
+            f"{_part(exact, K, D)}; a search of {found.provenance['rounds']} rounds found no better",
         )
     above = found.certificate.max_cosine - cosine_bound(K, D).value
     return _because(found, f"no exact code is as good as this search's result, {above:.3g} above the bound in cosine")

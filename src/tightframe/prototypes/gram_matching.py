@@ -110,7 +110,7 @@ def truncation(gram: Tensor, dim: int) -> Tensor:
 
 
 def nearest_rows(gram: Tensor, dim: int, seed: int, *, stop: Callable[[], bool] = lambda: False) -> Tensor:
-    """Rows (K, min(K, dim)) of lengths sqrt(G_kk) that minimise |V V^T - G|_F locally, from the truncation and near it."""
+    """Rows (K, min(K, dim)) of lengths sqrt(G_kk) at a local minimum of |V V^T - G|_F, from or near the truncation."""
     truncated = truncation(gram, dim)
     corrected = unit(truncated) * gram.diagonal().sqrt()[:, None]
     if _residual(gram, corrected) <= _goal(gram):

@@ -90,7 +90,6 @@ def separated(
             "scale": scale,
             "seed": seed,
             "rounds": search.round,
-            "seconds": round(search.seconds, 3),
             "interrupted": search.interrupted,
             "start": search.start,
             "caps": caps,

@@ -46,7 +46,9 @@ class Construction:
 
 
 PROTOTYPES: dict[str, Construction] = {
-    "best": Construction(best, SIZES, "the most separated vectors by the strongest route for K and D", "tightframe", True),
+    "best": Construction(
+        best, SIZES, "the most separated vectors by the strongest route for K and D", "tightframe", True
+    ),
     "simplex": Construction(simplex, SIZES, "simplex ETF, all cosines -1/(K-1); K <= D + 1", "Papyan et al. 2020"),
     "orthonormal": Construction(orthonormal, SIZES, "all cosines 0; K <= D", "Saxe et al. 2014"),
     "orthoplex": Construction(orthoplex, SIZES, "cosines 0 and -1; K <= 2 D", "Pernici et al. 2021"),

@@ -78,7 +78,8 @@ class Prototypes:
         chosen = self.vectors[classes]
         if chosen.ndim < 2:
             return chosen
-        indices = torch.arange(self.num_classes)[classes if not isinstance(classes, Tensor) else classes.cpu()]
+        before = torch.tensor(self.provenance.get("classes", range(self.num_classes)))
+        indices = before[classes.cpu() if isinstance(classes, Tensor) else classes]
         return Prototypes(chosen, {**self.provenance, "classes": indices.tolist()})
 
     def __eq__(self, other: object) -> bool:
@@ -91,6 +92,9 @@ class Prototypes:
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality looks at tensors
+
+    def __reduce__(self) -> tuple[type[Prototypes], tuple[Tensor, dict[str, Any]]]:
+        return Prototypes, (self.vectors, dict(self.provenance))  # to be copied and pickled; a mapping proxy can't be
 
     def __repr__(self) -> str:
         constructor = self.provenance.get("constructor", "given vectors")

@@ -138,7 +138,7 @@ def one_vs_rest_bound(num_vectors: int, dim: int, cosine: float) -> tuple[float,
     if num_vectors <= dim + 1:
         return num_vectors / (num_vectors - 1), "the simplex ETF (Jiang et al. 2023)"
     chord = math.sqrt(2 - 2 * cosine)
-    return (1.0, "K > D + 1 (Jiang et al. 2023)") if chord >= 1 else (chord, "the chord of the largest angle")
+    return (1.0, "any K > D + 1 (Jiang et al. 2023)") if chord >= 1 else (chord, "the chord of the largest angle")
 
 
 def nearest_pairs(vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:

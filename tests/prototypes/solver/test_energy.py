@@ -39,7 +39,11 @@ def by_loops(representatives: torch.Tensor, orbits: Orbits, p: float) -> torch.T
     return torch.stack(values)
 
 
-CASES = {"free": lambda: (points(2, 9, 4), Free()), "antipodal": lambda: (points(2, 6, 4), Antipodal()), "group": symmetric_start}
+CASES = {
+    "free": lambda: (points(2, 9, 4), Free()),
+    "antipodal": lambda: (points(2, 6, 4), Antipodal()),
+    "group": symmetric_start,
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -48,7 +52,9 @@ CASES = {"free": lambda: (points(2, 9, 4), Free()), "antipodal": lambda: (points
 def test_values_and_gradients(case: str, p: float, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TILE", tile)
     representatives, orbits = CASES[case]()
-    value, gradient = SeparationEnergy(torch.full((len(representatives),), p, dtype=torch.float64), orbits)(representatives)
+    value, gradient = SeparationEnergy(torch.full((len(representatives),), p, dtype=torch.float64), orbits)(
+        representatives
+    )
     torch.testing.assert_close(value, by_loops(representatives, orbits, p), rtol=0, atol=1e-12)
     tracked = representatives.clone().requires_grad_()
     (expected,) = torch.autograd.grad(by_loops(tracked, orbits, p).sum(), tracked)

@@ -42,7 +42,9 @@ def test_cosets_cover_the_group_once(group: Group) -> None:
     assert sizes[0] == group.order and min(sizes) == 1
 
 
-@pytest.mark.parametrize(("group", "num_points", "dim"), [(Group(7, 2), 30, 7), (Group(5, 4), 17, 4), (Group(4, 1), 9, 3)])
+@pytest.mark.parametrize(
+    ("group", "num_points", "dim"), [(Group(7, 2), 30, 7), (Group(5, 4), 17, 4), (Group(4, 1), 9, 3)]
+)
 def test_orbits_are_invariant_and_of_the_right_size(group: Group, num_points: int, dim: int) -> None:
     chance = np.random.default_rng(1)
     shapes = random_shapes(group, num_points, chance)

@@ -47,6 +47,8 @@ def polish(
         rising = torch.einsum("ij,ijd->id", stiffness, gradients).flatten()
         force = torch.einsum("ij,ijd->id", push, gradients).flatten()
         factor, shift = _factorise(_hessian(X, cosines, near, multipliers, stiffness, gradients), shift)
+        if factor is None:
+            break
         u, v = torch.cholesky_solve(torch.stack([rising, -force], 1), factor).unbind(1)
         dt = float((1 - push.sum() / 2 - rising @ v) / (rising @ u - stiffness.sum() / 2))
         dX = (v + u * dt).view(K, D)
@@ -130,14 +132,18 @@ def _hessian(
     return result.reshape(K * D, K * D)
 
 
-def _factorise(matrix: Tensor, shift: float) -> tuple[Tensor, float]:
-    """Cholesky factor of the matrix plus the smallest tried shift of its diagonal that makes it positive definite."""
+def _factorise(matrix: Tensor, shift: float) -> tuple[Tensor | None, float]:
+    """Cholesky factor of the matrix plus the smallest tried shift of its diagonal that makes it positive definite.
+
+    None if no shift does: multipliers have overflowed.
+    """
     diagonal = matrix.diagonal()
     added = 0.0
-    while True:
+    while shift < 1e6:
         diagonal += shift - added
         added = shift
         factor, failure = torch.linalg.cholesky_ex(matrix)
         if not failure:
             return factor, shift
         shift *= 10
+    return None, shift

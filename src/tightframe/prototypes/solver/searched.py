@@ -17,10 +17,11 @@ from tightframe.prototypes.solver.sphere import Objective, descend
 from tightframe.prototypes.value import Prototypes
 
 _LOWEST, _HIGHEST, _LAST = 1.0, 60.0, 1e5  # exponents of the first stage, mixed in a batch, and of the last
+_STAGES, _STEPS = 14, 80  # and steps of descent in each
 
 
 def require_sizes(num_classes: int, dim: int, scale: float, *, distinct: bool = True) -> None:
-    """Raise DimensionError where (distinct) unit vectors can't exist, RangeError unless 0 < scale < inf."""
+    """Raise DimensionError where (distinct) unit vectors don't exist, RangeError unless 0 < scale < inf."""
     if num_classes < 2 or dim < 1:
         raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {num_classes} and {dim}.")
     if distinct and dim == 1 and num_classes > 2:
@@ -49,8 +50,6 @@ def anneal(
     name: str,
     *,
     unit: float,
-    stages: int = 14,
-    steps: int = 80,
 ) -> Tensor:
     """A batch of starts (R, M, D) lowered while the exponents of an objective rise; the best is offered every time.
 
@@ -59,16 +58,18 @@ def anneal(
         unit: of the exponents. The first stage has 1 to 60 of them, each problem its own: where a start leads depends
             on it, and none is best everywhere.
     """
+    if search.points is None:
+        search.offer(points[0], name)  # for Ctrl-C in the first stage
     first = torch.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), len(points) + 2, dtype=points.dtype)[1:-1]
-    growth = (_LAST / first) ** (1 / (stages - 1))
-    for stage in range(stages):
+    growth = (_LAST / first) ** (1 / (_STAGES - 1))
+    for stage in range(_STAGES):
         exponents = (unit * first * growth**stage).to(points)
         smooth = objective(exponents)
-        end = search.seconds + search.remaining / (stages - stage)
+        end = search.seconds + search.remaining / (_STAGES - stage)
         points = descend(
             points,
             smooth,
-            steps=steps,
+            steps=_STEPS,
             tolerance=1e-3 / exponents,
             stop=lambda end=end: search.seconds > end,  # type: ignore[misc]
         )
@@ -90,7 +91,7 @@ def searched(
 ) -> Prototypes:
     """What a search found as Prototypes: `dim` and `scale` are among the arguments, which provenance repeats.
 
-    Provenance also tells how the search went and what it found; nothing in it depends on how fast the machine is.
+    Provenance also tells how the search went and what it found, but no seconds: equal searches give equal Prototypes.
     """
     told = {"rounds": search.round, "interrupted": search.interrupted, "start": search.start}
     return Prototypes(

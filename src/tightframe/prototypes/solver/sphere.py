@@ -38,8 +38,8 @@ def descend(
     """Unit vectors (R, M, D) that lower the objective, by at most `steps` steps of L-BFGS.
 
     Ends early when no problem's value falls by more than its `tolerance` (scalar or (R,)) in a step, or when `stop`
-    says so. Values never rise, but for rounding. Curvature pairs are taken between tangent gradients at successive points, without
-    transport: the steps are short enough for that. A problem whose line search fails stays where it is.
+    says so. Values never rise, but for rounding. Curvature pairs are taken between tangent gradients at successive
+    points, without transport: the steps are short enough for that. A problem whose line search fails stays where it is.
     """
     R, M, D = points.shape
     past = points.new_zeros(memory, 2, R, M * D)

@@ -88,7 +88,9 @@ class Symmetric:
         sizes = np.array([group.order for group in kind or groups(largest)], dtype=np.float64)
         order = math.exp(chance.uniform(math.log(sizes.min()), math.log(sizes.max())))
         nearest = np.flatnonzero(np.abs(np.log(sizes / order)) < 0.3) if len(sizes) > 1 else np.zeros(1, int)
-        return (kind or groups(largest))[int(chance.choice(nearest if len(nearest) else [int(abs(sizes - order).argmin())]))]
+        return (kind or groups(largest))[
+            int(chance.choice(nearest if len(nearest) else [int(abs(sizes - order).argmin())]))
+        ]
 
     def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
         batch = batch_size(len(shapes) * self.num_points)

@@ -1,0 +1,101 @@
+"""The value: its laws, its file, and that bad input is refused by name."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tightframe import Prototypes
+from tightframe.errors import DtypeError, NonFiniteError, ShapeError, StateError
+
+
+@pytest.fixture
+def triangle() -> Prototypes:
+    vectors = torch.tensor([[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]], dtype=torch.float64)
+    return Prototypes(vectors, {"constructor": "by hand", "seed": 3})
+
+
+def test_sizes(triangle: Prototypes) -> None:
+    assert (len(triangle), triangle.num_classes, triangle.dim) == (3, 3, 2)
+    assert repr(triangle) == "Prototypes(3 classes, 2 dimensions, by hand)"
+
+
+def test_the_certificate_is_of_the_vectors(triangle: Prototypes) -> None:
+    assert triangle.certificate.max_cosine == pytest.approx(-0.5, abs=1e-15)
+    assert triangle.certificate.optimal is True
+
+
+def test_indexing_selects_classes(triangle: Prototypes) -> None:
+    assert torch.equal(triangle[1], triangle.vectors[1])
+    assert torch.equal(triangle[-1], triangle.vectors[2])
+    part = triangle[[2, 0]]
+    assert isinstance(part, Prototypes)
+    assert torch.equal(part.vectors, triangle.vectors[[2, 0]])
+    assert part.provenance["classes"] == [2, 0] and part.provenance["seed"] == 3
+    assert triangle[1:].provenance["classes"] == [1, 2]
+    assert triangle[torch.tensor([True, False, True])].provenance["classes"] == [0, 2]
+
+
+def test_slices_of_slices_name_the_original_classes(triangle: Prototypes) -> None:
+    assert triangle[1:][1:].provenance["classes"] == [2]
+
+
+def test_equality(triangle: Prototypes) -> None:
+    same = Prototypes(triangle.vectors.clone(), dict(triangle.provenance))
+    assert triangle == same
+    assert triangle != Prototypes(triangle.vectors, {"constructor": "by hand", "seed": 4})
+    assert triangle != Prototypes(triangle.vectors + 1e-15, triangle.provenance)
+    assert triangle != triangle.to(torch.float32)
+    assert triangle != "prototypes"
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_copies_are_equal(triangle: Prototypes, duplicate) -> None:
+    assert duplicate(triangle) == triangle
+
+
+def test_a_file_keeps_everything(triangle: Prototypes, tmp_path: Path) -> None:
+    triangle.save(tmp_path / "p.safetensors")
+    assert Prototypes.load(tmp_path / "p.safetensors") == triangle
+
+
+def test_a_view_can_be_saved(triangle: Prototypes, tmp_path: Path) -> None:
+    turned = Prototypes(triangle.vectors.T)
+    turned.save(str(tmp_path / "p.safetensors"))
+    assert torch.equal(Prototypes.load(str(tmp_path / "p.safetensors")).vectors, triangle.vectors.T)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    save_file({"vectors": torch.eye(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(StateError, match="no prototypes saved by tightframe"):
+        Prototypes.load(tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(StateError, match="can't read"):
+        Prototypes.load(tmp_path / "broken.safetensors")
+    with pytest.raises(FileNotFoundError):
+        Prototypes.load(tmp_path / "missing.safetensors")
+
+
+def test_provenance_is_read_only_and_plain(triangle: Prototypes) -> None:
+    with pytest.raises(TypeError):
+        triangle.provenance["seed"] = 5  # type: ignore[index]
+    with pytest.raises(StateError, match="JSON"):
+        Prototypes(torch.eye(2), {"tensor": torch.eye(2)})
+
+
+@pytest.mark.parametrize(
+    ("vectors", "error"),
+    [
+        (torch.ones(3), ShapeError),
+        (torch.ones(0, 3), ShapeError),
+        (torch.ones(3, 0), ShapeError),
+        (torch.ones(2, 3, dtype=torch.int64), DtypeError),
+        (torch.tensor([[1.0, float("nan")]]), NonFiniteError),
+    ],
+)
+def test_bad_vectors(vectors: torch.Tensor, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Prototypes(vectors)
