@@ -42,11 +42,14 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without exact codes and their caps")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dims", type=int, nargs=2, default=(1, LARGEST), help="smallest and largest dimension")
     parser.add_argument("--every", type=int, default=1, help="only every so many rows")
     parser.add_argument("--out", type=Path, default=Path("runs/best_known"), help="folder for vectors that are better")
     options = parser.parse_args()
     rows = sorted({(code.dim, code.num_vectors, code.cosine) for code in listed_codes()})
-    rows = [(K, D, known) for D, K, known in rows if K * D <= LARGEST][:: options.every]
+    rows = [(K, D, known) for D, K, known in rows if K * D <= LARGEST and options.dims[0] <= D <= options.dims[1]][
+        :: options.every
+    ]
     excesses, better = [], 0
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [pool.submit(search, row, options.seconds, options.alone, options.seed) for row in rows]

@@ -10,6 +10,7 @@ from tightframe.errors import (
     LabelError,
     NonFiniteError,
     ShapeError,
+    ZeroVectorError,
 )
 
 _INTEGERS = frozenset(
@@ -102,6 +103,18 @@ def require_finite(rows: Tensor, what: str = "features") -> None:
         f"{what} must be finite and at most {LARGEST:g} in size; row {row} holds {rows[row, column].item()} "
         f"in column {column} ({int(bad.sum())} of {rows.shape[0]} rows affected)."
     )
+
+
+def require_directions(rows: Tensor, what: str = "vectors") -> None:
+    """Raise unless all of (N, D) rows are finite floats and none is zero."""
+    if not rows.dtype.is_floating_point:
+        raise DtypeError(f"{what} must be floating point; got {rows.dtype}. Convert them with .double().")
+    require_finite(rows.detach(), what)
+    zero = (rows == 0).all(1).nonzero()
+    if len(zero):
+        raise ZeroVectorError(
+            f"{what} must have a direction; row {int(zero[0])} is zero ({len(zero)} of {len(rows)} rows). Drop it."
+        )
 
 
 def require_classifier(weight: Tensor, bias: Tensor | None, num_classes: int, num_features: int) -> None:

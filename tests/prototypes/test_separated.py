@@ -1,6 +1,8 @@
 """The search: known optima, its budget, determinism, warm starts, interruption and errors."""
 
 import math
+import sys
+from itertools import pairwise
 from time import monotonic
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from tightframe import prototypes
 from tightframe.bounds import cosine_bound
-from tightframe.errors import DimensionError, RangeError, ShapeError
+from tightframe.errors import DimensionError, NonFiniteError, RangeError, ShapeError, ZeroVectorError
 from tightframe.prototypes import Progress, separated
 from tightframe.prototypes.solver.energy import largest_cosines
 
@@ -55,7 +57,7 @@ def test_caps_of_exact_codes_find_what_blind_search_does_not() -> None:
 
 
 def test_the_same_seed_and_rounds_give_the_same_prototypes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tightframe.prototypes.separated._GROUPS", 2)
+    monkeypatch.setattr(sys.modules["tightframe.prototypes.separated"], "_GROUPS", 2)
     first, second = (separated(9, 4, rounds=3, seed=5) for _ in range(2))  # rounds of every kind
     assert first == second
     assert first != separated(9, 4, rounds=3, seed=6)
@@ -100,7 +102,7 @@ def test_progress_falls_and_ctrl_c_returns_the_best_so_far() -> None:
     assert found.provenance["interrupted"] is True
     assert len(seen) == 3
     assert highest(found.vectors) == pytest.approx(min(progress.score for progress in seen), abs=1e-12)
-    assert all(later.score <= earlier.score for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later.score <= earlier.score for earlier, later in pairwise(seen))
 
 
 def test_a_large_problem_runs_in_float32_tiles_and_keeps_its_time() -> None:
@@ -126,6 +128,8 @@ def test_scale_and_dtype() -> None:
         ({"num_classes": 5, "dim": 0}, DimensionError, "dim >= 1"),
         ({"num_classes": 3, "dim": 1}, DimensionError, "two unit vectors"),
         ({"num_classes": 5, "dim": 3, "warm_start": torch.eye(3)}, ShapeError, r"warm_start must be \(5, 3\)"),
+        ({"num_classes": 3, "dim": 3, "warm_start": torch.eye(3).fill_diagonal_(0)}, ZeroVectorError, "warm_start"),
+        ({"num_classes": 3, "dim": 3, "warm_start": torch.full((3, 3), math.inf)}, NonFiniteError, "warm_start"),
         ({"num_classes": 5, "dim": 3, "time": 0}, RangeError, "positive number of seconds"),
         ({"num_classes": 5, "dim": 3, "rounds": 0}, RangeError, "at least 1"),
     ],

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_finite
-from tightframe.errors import DtypeError, ShapeError, ZeroVectorError
+from tightframe.checks import require_directions
+from tightframe.errors import ShapeError
 from tightframe.numerics import float64_device
 
 TILE = (2048, 4096)  # rows and columns, 64 MiB: threads meet a few thousand times in the longest runs, not millions
@@ -38,16 +38,9 @@ class Directions:
         """Raises: ShapeError, DtypeError, NonFiniteError, ZeroVectorError (naming the row)."""
         if vectors.ndim != 2 or len(vectors) < 2 or vectors.shape[1] < 1:
             raise ShapeError(f"vectors must be (K, D) with K >= 2 rows and D >= 1; got {tuple(vectors.shape)}.")
-        if not vectors.dtype.is_floating_point:
-            raise DtypeError(f"vectors must be floating point; got {vectors.dtype}. Convert them with .double().")
-        require_finite(vectors.detach(), "vectors")
+        require_directions(vectors)
         rows = vectors.detach().to(float64_device(vectors.device), torch.float64)
         size = torch.maximum(rows.amax(1), -rows.amin(1))  # divided out first: squares of tiny entries would underflow
-        zero = (size == 0).nonzero()
-        if len(zero):
-            raise ZeroVectorError(
-                f"vectors must have a direction; row {int(zero[0])} is zero ({len(zero)} of {len(rows)} rows). Drop it."
-            )
         unit = rows / size.unsqueeze(1)
         norms = torch.linalg.vector_norm(unit, dim=1)
         unit /= norms.unsqueeze(1)

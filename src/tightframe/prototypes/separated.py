@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.bounds import cosine_bound
+from tightframe.checks import require_directions
 from tightframe.errors import DimensionError, ShapeError
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.prototypes.codes import cap_starts, codes_for
@@ -61,7 +62,8 @@ def separated(
         progress: is called with a `Progress` as the search goes on.
     Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), ShapeError for a warm start of another shape,
-        RangeError for a budget that isn't positive.
+        NonFiniteError or ZeroVectorError for one that isn't made of directions, RangeError for a budget that isn't
+        positive.
     Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
         and exact codes as in `certify`.
 
@@ -75,6 +77,8 @@ def separated(
         raise DimensionError(f"on a line there are two unit vectors; got num_classes={K} with dim=1.")
     if warm_start is not None and warm_start.shape != (K, D):
         raise ShapeError(f"warm_start must be ({K}, {D}); got {tuple(warm_start.shape)}.")
+    if warm_start is not None:
+        require_directions(warm_start, "warm_start")
     budget = Budget(time, rounds, cosine_bound(K, D).value + _OPTIMAL if target is None else target)
     device = torch.device(device if device is not None else "cpu")
     search = Search(lambda points: float(largest_cosines(points[None])), budget, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from tightframe.prototypes.best import best
 from tightframe.prototypes.codes import code

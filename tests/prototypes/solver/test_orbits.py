@@ -25,7 +25,7 @@ def test_representations_multiply_like_the_group(group: Group) -> None:
 
 @pytest.mark.parametrize("group", GROUPS, ids=str)
 def test_irreducible_representations_are_all_there(group: Group) -> None:
-    """Over the reals, the sum of d^2 / (dimension of the commutant) is the group's order; the commutant is 1, 2 or 4."""
+    """The sum of d^2 / (dimension of the commutant), which is 1, 2 or 4 over the reals, is the group's order."""
     total = 0.0
     for maps in group.irreducible():
         characters = np.einsum("gaa->g", maps)

@@ -1,5 +1,7 @@
 """Batched descent on spheres: against plain gradients, one problem at a time, and at its own stops."""
 
+from itertools import pairwise
+
 import torch
 
 from tightframe.prototypes.solver.sphere import descend, tangent, unit
@@ -43,7 +45,7 @@ def test_values_never_rise_and_points_stay_on_the_sphere() -> None:
     for _ in range(20):
         seen.append(float((points @ form * points).sum()))
         points = descend(points, lambda x: ((x @ form * x).sum((1, 2)), 2 * x @ form), steps=1)
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later <= earlier + 1e-12 for earlier, later in pairwise(seen))
     assert seen[-1] < seen[0] - 1
     torch.testing.assert_close(points.norm(dim=-1), torch.ones(1, 4, dtype=torch.float64), rtol=0, atol=1e-14)
 

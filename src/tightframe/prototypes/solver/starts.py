@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,7 +62,6 @@ class Symmetric:
     def draw(self) -> tuple[Start, Callable[[float], None]] | None:
         """A start, and a function that is to be told its score; None if no group fits."""
         chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
-        largest = min(_LARGEST_GROUP, self.num_points)
         for _ in range(100):
             shapes: list[OrbitShape] | None = None
             if self._successes and chance.random() < 0.5:
@@ -84,13 +82,10 @@ class Symmetric:
         """Cyclic, dihedral and the other groups alike; among each, as many of order 2 to 4 as of 20 to 40."""
         largest = min(_LARGEST_GROUP, self.num_points)
         acting = int(chance.integers(1, 4))
-        kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting]
-        sizes = np.array([group.order for group in kind or groups(largest)], dtype=np.float64)
-        order = math.exp(chance.uniform(math.log(sizes.min()), math.log(sizes.max())))
-        nearest = np.flatnonzero(np.abs(np.log(sizes / order)) < 0.3) if len(sizes) > 1 else np.zeros(1, int)
-        return (kind or groups(largest))[
-            int(chance.choice(nearest if len(nearest) else [int(abs(sizes - order).argmin())]))
-        ]
+        kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting] or groups(largest)
+        sizes = np.log([group.order for group in kind])
+        away = np.abs(sizes - chance.uniform(sizes.min(), sizes.max()))
+        return kind[int(chance.choice(np.flatnonzero(away <= max(0.3, away.min()))))]
 
     def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
         batch = batch_size(len(shapes) * self.num_points)
