@@ -12,13 +12,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), namespace)
     assert (tmp_path / "mine.html").exists()
     assert (tmp_path / "runs/mine/series.jsonl").read_text().count("\n") == 3
     assert (tmp_path / "statistics.safetensors").exists()
+    assert (tmp_path / "prototypes.safetensors").exists()
+    assert namespace["p"].certificate.optimal is True
 
 
 def test_first_screen_has_exactly_two_commands() -> None:

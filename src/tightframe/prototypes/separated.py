@@ -113,7 +113,7 @@ class _Rounds:
         self.small = K * K * D <= _SMALL
         # the exponents scale with how near to one the best cosine must be
         self.unit = 1 / (1 - min(cosine_bound(K, D).value, 1 - 1e-9))
-        self.codes = [code for code in codes_for(K, D) if code.D == D and code.K > K][:4] if caps else []
+        self.codes = [code for code in codes_for(K, D) if code.D == D][:4] if caps else []
         self.caps = self._caps()
         self.warm_start = warm_start
         self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
