@@ -18,7 +18,7 @@ from tightframe.prototypes.codes import cap_starts, codes_for
 from tightframe.prototypes.solver import starts
 from tightframe.prototypes.solver.energy import SeparationEnergy, largest_cosines
 from tightframe.prototypes.solver.orbits import Free
-from tightframe.prototypes.solver.polish import LARGEST, polish
+from tightframe.prototypes.solver.polish import LARGEST, is_rigid, polish
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.sphere import descend, unit
 from tightframe.prototypes.solver.starts import Start
@@ -116,8 +116,9 @@ class _Rounds:
         self.codes = [code for code in codes_for(K, D) if code.D == D][:4] if caps else []
         self.caps = self._caps()
         self.warm_start = warm_start
+        self.share = search.remaining / 3  # of the time that one round of a batch may take, about
         self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
-        self.polish_cost = (K * D / 1000) ** 3  # in seconds, a guess until one was timed
+        self.polish_cost = (K * D / 1300) ** 3  # in seconds, a guess until one was timed
         self.polish_spent = 0.0
         self.unpolished: tuple[float, Tensor, str] | None = None
 
@@ -135,18 +136,18 @@ class _Rounds:
 
     def _anneal_without_caps(self, turn: int, generator: torch.Generator) -> None:
         if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
-            self._anneal(starts.antipodal(self.K, self.D, generator))
+            self._anneal(starts.antipodal(self.K, self.D, generator, self.share))
         elif turn % 3 == 2 and self.D > 1:
             for _ in range(_GROUPS):
                 if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
                     start, tell = drawn
                     tell(self._anneal(start))
         else:
-            self._anneal(starts.free(self.K, self.D, generator))
+            self._anneal(starts.free(self.K, self.D, generator, self.share))
 
     def _caps(self) -> Iterator[Start]:
         """Batches of caps of the codes of this dimension, those with the smallest cosines first."""
-        batch = starts.batch_size(self.K * self.K)
+        batch = starts.batch_size(self.K * self.K, self.share)
         for turn in count() if self.codes else ():
             for code in self.codes:
                 points = torch.stack(list(cap_starts(code, self.K, self.seed + turn, batch)))
@@ -208,12 +209,17 @@ class _Rounds:
         return self.search.remaining - (1.2 * self.polish_cost if self._promising() else 0.0)
 
     def _polish(self, *, last: bool = False) -> None:
-        """Polish promising points; before the last moment, only while that has taken less than a third of the time."""
-        spent = self.polish_spent + self.polish_cost
-        timely = math.isinf(self.search.remaining) or spent < max(1.0, self.search.seconds / 3)
-        if not self._promising() or not (timely or last):
+        """Polish promising points: at once where that won't take long, else while it takes a third of the time."""
+        if not self._promising():
             return
         assert self.unpolished is not None
+        timely = (
+            math.isinf(self.search.remaining)
+            or is_rigid(self.unpolished[1].double().cpu(), 1e-4 / self.unit)
+            or self.polish_spent + self.polish_cost < self.search.seconds / 3
+        )
+        if not (timely or last):
+            return
         begin = self.search.seconds
         _, points, name = self.unpolished
         self.unpolished = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from time import monotonic
 
 import torch
 from torch import Tensor
@@ -10,18 +12,22 @@ from torch import Tensor
 from tightframe.prototypes.solver.orbits import Free, Orbits
 
 _TILE = 1 << 24  # cosines held at once
+_NEGLIGIBLE = -80.0  # logarithm of a weight that adds nothing; smaller ones would be denormal, and very slow
+_WHOLE, _SAMPLED = 0.1, 0.02  # parts of a search's time: what scoring all pairs may take, else what a sample takes
 
 
 class SeparationEnergy:
     """The smoothed largest cosine of orbits' points, as an objective for `descend`.
 
     A low exponent spreads points like charges, a high one sees only the nearest pairs; the value exceeds the largest
-    cosine by at most log(number of pairs) / p. Work: R x M x K cosines for M representatives, in tiles of rows.
+    cosine by at most log(number of pairs) / p. Work: R x M x K cosines for M representatives, in tiles of rows; when
+    `stop` says so after a tile, the values are infinite, which no descent accepts.
     """
 
-    def __init__(self, exponents: Tensor, orbits: Orbits | None = None):
+    def __init__(self, exponents: Tensor, orbits: Orbits | None = None, stop: Callable[[], bool] = lambda: False):
         self.exponents = exponents  # (R,)
         self.orbits = orbits if orbits is not None else Free()
+        self.stop = stop
 
     def __call__(self, representatives: Tensor) -> tuple[Tensor, Tensor]:
         orbits = self.orbits
@@ -34,12 +40,14 @@ class SeparationEnergy:
         for start in range(0, M, rows):
             cosines = _others(representatives, points, orbits, slice(start, start + rows))
             peak = cosines.amax((1, 2), keepdim=True)
-            weights = cosines.sub_(peak).mul_(p).exp_()
+            weights = cosines.sub_(peak).mul_(p).clamp_(min=_NEGLIGIBLE).exp_()
             if orbits.sizes is not None:
                 weights *= orbits.sizes[start : start + rows, None]
             torch.matmul(weights, points, out=gradient[:, start : start + rows])
             peaks.append(peak.flatten())
             sums.append(weights.sum((1, 2)))
+            if start + rows < M and self.stop():
+                return torch.full_like(self.exponents, math.inf), gradient.zero_()
         peaks_, sums_ = torch.stack(peaks), torch.stack(sums)
         highest = peaks_.amax(0)
         shares = ((peaks_ - highest) * self.exponents).exp()
@@ -49,16 +57,52 @@ class SeparationEnergy:
         return highest + total.log() / self.exponents, orbits.project(gradient)
 
 
-def largest_cosines(representatives: Tensor, orbits: Orbits | None = None) -> Tensor:
-    """The largest cosine between different points of each problem, (R, O, D) -> (R,)."""
+def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, every: int = 1) -> Tensor:
+    """The largest cosine between different points of each problem, (R, M, D) -> (R,).
+
+    `every` = n looks at pairs with every n-th representative only: a lower bound in an n-th of the time.
+    """
     orbits = orbits if orbits is not None else Free()
     points = orbits.expand(representatives)
     R, M, _ = representatives.shape
-    rows = max(1, min(M, _TILE // (R * points.shape[1])))
+    step = every * max(1, _TILE // (R * points.shape[1]))
     tiles = [
-        _others(representatives, points, orbits, slice(start, start + rows)).amax((1, 2)) for start in range(0, M, rows)
+        _others(representatives, points, orbits, slice(start, min(start + step, M), every)).amax((1, 2))
+        for start in range(0, M, step)
     ]
     return torch.stack(tiles).amax(0)
+
+
+def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> float:
+    """About how long `largest_cosines` takes, from a tile of it; the energy takes three times as long."""
+    R, M, _ = representatives.shape
+    every = max(1, R * M * M // _TILE)
+    begin = monotonic()
+    largest_cosines(representatives, orbits, every=every).tolist()
+    return (monotonic() - begin) * every
+
+
+class LargestCosine:
+    """Scores points (K, D) by their largest cosine, or by a sample of it where a search has no time for all pairs.
+
+    Attributes:
+        every: n if pairs with every n-th point are looked at, chosen when the first points are scored; 1 for all.
+    """
+
+    def __init__(self, time: float | None):
+        self._time = time
+        self.every = 1 if time is None else 0
+
+    def __call__(self, points: Tensor) -> float:
+        if not self.every:
+            assert self._time is not None
+            share = seconds_of_a_pass(points[None]) / self._time
+            self.every = 1 if share < _WHOLE else min(len(points), math.ceil(share / _SAMPLED))
+        return float(largest_cosines(points[None], every=self.every))
+
+    def remark(self, num_points: int) -> str:
+        """What to tell of scores that are samples; empty if they aren't."""
+        return "" if self.every <= 1 else f", judged by 1 in {self.every} of {num_points} points"
 
 
 def _others(representatives: Tensor, points: Tensor, orbits: Orbits, rows: slice) -> Tensor:

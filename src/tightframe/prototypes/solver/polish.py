@@ -84,6 +84,17 @@ def polish(
     return best
 
 
+def is_rigid(points: Tensor, within: float) -> bool:
+    """Whether as many pairs are nearest, but for a difference in cosine, as there are numbers to fix.
+
+    Newton steps then converge at once; with fewer contacts they may have a long way to go.
+    """
+    K, D = points.shape
+    cosines = _cosines(points)
+    contacts = int((cosines > cosines.max() - within).sum()) // 2
+    return contacts > K * (D - 1) - D * (D - 1) // 2
+
+
 def _cosines(X: Tensor) -> Tensor:
     return (X @ X.mT).fill_diagonal_(-math.inf)
 

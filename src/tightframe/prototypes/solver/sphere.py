@@ -45,6 +45,7 @@ def descend(
     past = points.new_zeros(memory, 2, R, M * D)
     scale = points.new_zeros(memory, R)  # 1 / <s, y>, or 0 for a pair that was refused
     first = points.new_full((R,), 0.0)
+    settled = torch.zeros(R, dtype=torch.bool, device=points.device)  # rounding decides about their steps
     value, gradient = objective(points)
     gradient = tangent(gradient, points)
     for step in range(steps):
@@ -64,9 +65,10 @@ def descend(
             moved = unit(points + length[:, None, None] * direction)
             new_value, new_gradient = objective(moved)
             accepted = new_value <= value + _ARMIJO * length * slope + rounding
-            if accepted.all():
+            if (accepted | settled).all():
                 break
             length = torch.where(accepted, length, length * _SHORTEN)
+        settled = ~accepted
         kept = accepted[:, None, None]
         moved = torch.where(kept, moved, points)
         new_gradient = torch.where(kept, tangent(new_gradient, moved), gradient)

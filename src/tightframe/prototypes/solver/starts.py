@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,8 +24,9 @@ from tightframe.prototypes.solver.orbits import (
 )
 from tightframe.prototypes.solver.sphere import unit
 
-_COSINES = 1 << 22  # in one evaluation of a batch
+_COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
 _LARGEST_BATCH = 8
+_SECONDS_PER_COSINE = 1e-8
 _LARGEST_GROUP = 64
 _REMEMBERED = 4
 
@@ -38,15 +40,15 @@ class Start:
     name: str
 
 
-def free(num_points: int, dim: int, generator: torch.Generator) -> Start:
+def free(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
     """Uniform random points."""
-    batch = batch_size(num_points * num_points)
+    batch = batch_size(num_points * num_points, seconds)
     return Start(_random(batch, num_points, dim, generator), Free(), "free")
 
 
-def antipodal(num_points: int, dim: int, generator: torch.Generator) -> Start:
+def antipodal(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
     """Uniform random points and their opposites; K must be even."""
-    batch = batch_size(num_points * num_points // 2)
+    batch = batch_size(num_points * num_points // 2, seconds)
     return Start(_random(batch, num_points // 2, dim, generator), Antipodal(), "antipodal")
 
 
@@ -109,9 +111,13 @@ class Symmetric:
         del self._successes[_REMEMBERED:]
 
 
-def batch_size(cosines: int) -> int:
-    """How many problems to advance together, given the cosines that one evaluation of one of them takes."""
-    return max(1, min(_LARGEST_BATCH, _COSINES // max(cosines, 1)))
+def batch_size(cosines: int, seconds: float = math.inf) -> int:
+    """How many problems to advance together, given the cosines that one evaluation of one of them takes.
+
+    Few enough that an anneal of some 2,000 evaluations fits the seconds, by a rough estimate.
+    """
+    affordable = seconds / (2000 * _SECONDS_PER_COSINE * max(cosines, 1))
+    return int(max(1, min(_LARGEST_BATCH, _COSINES // max(cosines, 1), affordable)))
 
 
 def _random(batch: int, points: int, dim: int, generator: torch.Generator) -> Tensor:
