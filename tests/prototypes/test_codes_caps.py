@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tightframe.errors import DimensionError
-from tightframe.prototypes.codes import CODES, cap, cap_starts, caps
+from tightframe.prototypes.codes import CODES, cap, cap_starts, caps, section_starts
 
 
 def test_cap_holds_the_nearest_points() -> None:
@@ -56,3 +56,32 @@ def test_caps_of_more_than_all_points() -> None:
         cap(CODES["petersen"].build(10), torch.ones(4, dtype=torch.float64), 11)
     with pytest.raises(DimensionError, match="'petersen' has 10 vectors; got num_classes=11"):
         next(cap_starts(CODES["petersen"], 11, 0, 1))
+
+
+@pytest.mark.parametrize(("name", "K", "D"), [("kerdock-16", 100, 14), ("e8", 40, 7), ("24-cell", 12, 3)])
+def test_sections_are_unit_vectors_in_fewer_dimensions(name: str, K: int, D: int) -> None:
+    starts = list(section_starts(CODES[name], K, D, seed=3, count=6))
+    again = list(section_starts(CODES[name], K, D, seed=3, count=6))
+    assert all(torch.equal(first, second) for first, second in zip(starts, again, strict=True))
+    for vectors in starts:
+        assert vectors.shape == (K, D)
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(K, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_a_layer_of_a_section_is_a_code_of_its_own() -> None:
+    """The 56 points of E8 at 60 degrees from a pole are Gosset's; the 126 orthogonal to one are the roots of E7."""
+    equator = next(section_starts(CODES["e8"], 126, 7, seed=8, count=1))
+    smallest = min(
+        float((vectors @ vectors.T).fill_diagonal_(-1).max())
+        for seed in range(20)
+        for vectors in section_starts(CODES["e8"], 56, 7, seed, 2)
+    )
+    assert smallest == pytest.approx(1 / 3, abs=1e-4)  # they are shaken by as much
+    assert equator.shape == (126, 7)
+
+
+def test_sections_need_room() -> None:
+    with pytest.raises(DimensionError, match="241 in 7"):
+        next(section_starts(CODES["e8"], 241, 7, 0, 1))
+    with pytest.raises(DimensionError, match="10 in 8"):
+        next(section_starts(CODES["e8"], 10, 8, 0, 1))

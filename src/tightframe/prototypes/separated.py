@@ -14,9 +14,10 @@ from tightframe.bounds import cosine_bound
 from tightframe.checks import require_directions
 from tightframe.errors import DimensionError, ShapeError
 from tightframe.numerics import one_thread, unit_rows
-from tightframe.prototypes.codes import cap_starts, codes_for
+from tightframe.prototypes.codes import CODES, Code, cap_starts, section_starts
 from tightframe.prototypes.solver import starts
-from tightframe.prototypes.solver.energy import SeparationEnergy, largest_cosines
+from tightframe.prototypes.solver.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
+from tightframe.prototypes.solver.neighbours import NearEnergy
 from tightframe.prototypes.solver.orbits import Free
 from tightframe.prototypes.solver.polish import LARGEST, is_rigid, polish
 from tightframe.prototypes.solver.search import Budget, Progress, Search
@@ -26,8 +27,12 @@ from tightframe.prototypes.value import Prototypes
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
+_CODES = 5  # whose caps and sections are tried in turn
+_LARGEST_CAP = 1 << 26  # numbers
 _GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
+_CROWDED = 2000  # points from which on lists of near pairs pay
+_FEWEST = 5  # evaluations that make a stage of a descent worthwhile
 _HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
 
 
@@ -49,15 +54,15 @@ def separated(
     """K unit vectors in R^D with the smallest largest cosine that a search finds (the Tammes problem).
 
     Every round begins elsewhere: uniform points, with opposites, orbits of random groups, and, with `caps`, the points
-    of exact codes nearest to a direction. A smoothed largest cosine is minimised by L-BFGS while its exponent rises
-    from one that differs among the starts of a round; the best are polished to rounding level by an interior-point
-    Newton method on their nearest pairs (while K * D <= 3000).
+    of exact codes nearest to a direction, or to a plane through codes of up to two dimensions more. A smoothed largest
+    cosine is minimised by L-BFGS while its exponent rises from one that differs among the starts of a round; the best
+    are polished to rounding level by an interior-point Newton method on their nearest pairs (while K * D <= 3000).
 
     Args:
         time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
             same vectors; with `time`, rounds are as many as it had time for, and provenance tells how many.
         target: a largest cosine that is good enough to stop.
-        caps: also start from exact codes with more vectors.
+        caps: also start from caps and sections of exact codes.
         warm_start: (K, D) vectors to begin with, in round 0.
         progress: is called with a `Progress` as the search goes on.
     Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
@@ -81,7 +86,8 @@ def separated(
         require_directions(warm_start, "warm_start")
     budget = Budget(time, rounds, cosine_bound(K, D).value + _OPTIMAL if target is None else target)
     device = torch.device(device if device is not None else "cpu")
-    search = Search(lambda points: float(largest_cosines(points[None])), budget, progress)
+    score = LargestCosine(time)
+    search = Search(score, budget, progress)
     rounds_ = _Rounds(K, D, search, seed, caps, warm_start, device)
     with one_thread() if rounds_.small else nullcontext():  # small products wait for each other's threads
         points = search.run(rounds_.play)
@@ -95,7 +101,7 @@ def separated(
             "seed": seed,
             "rounds": search.round,
             "interrupted": search.interrupted,
-            "start": search.start,
+            "start": search.start + score.remark(K),
             "caps": caps,
             "warm_start": warm_start is not None,
             "source": "tightframe's search: log-sum-exp continuation on the sphere",
@@ -113,7 +119,7 @@ class _Rounds:
         self.small = K * K * D <= _SMALL
         # the exponents scale with how near to one the best cosine must be
         self.unit = 1 / (1 - min(cosine_bound(K, D).value, 1 - 1e-9))
-        self.codes = [code for code in codes_for(K, D) if code.D == D][:4] if caps else []
+        self.codes = _codes_around(K, D) if caps else []
         self.caps = self._caps()
         self.warm_start = warm_start
         self.share = search.remaining / 3  # of the time that one round of a batch may take, about
@@ -146,12 +152,16 @@ class _Rounds:
             self._anneal(starts.free(self.K, self.D, generator, self.share))
 
     def _caps(self) -> Iterator[Start]:
-        """Batches of caps of the codes of this dimension, those with the smallest cosines first."""
+        """Batches of caps of the codes of this dimension and sections of those of a few more, in turn."""
         batch = starts.batch_size(self.K * self.K, self.share)
         for turn in count() if self.codes else ():
             for code in self.codes:
-                points = torch.stack(list(cap_starts(code, self.K, self.seed + turn, batch)))
-                yield Start(points, Free(), f"cap of the {code.name}")
+                seed = self.seed + turn
+                if code.D == self.D:
+                    kind, drawn = "cap", cap_starts(code, self.K, seed, batch)
+                else:
+                    kind, drawn = "section", section_starts(code, self.K, self.D, seed, batch)
+                yield Start(torch.stack(list(drawn)), Free(), f"{kind} of the {code.name}")
 
     def _anneal(self, start: Start, lowest: float = 1.0, highest: float = 60.0) -> float:
         """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
@@ -162,9 +172,9 @@ class _Rounds:
         growth = ((1e5 if whole else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
-        cosines = largest_cosines(points, start.orbits)
-        best = int(cosines.argmin())
-        expanded = unit(start.orbits.expand(points)[best].double())
+        orbits = start.orbits.to(points)
+        best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
+        expanded = unit(orbits.expand(points)[best].double())
         cosine = self.search.offer(expanded, start.name)
         if cosine < self.search.best + 0.02 / self.unit:
             self._relax(expanded, start.name)
@@ -186,15 +196,27 @@ class _Rounds:
         """Representatives lowered through a schedule of exponents (R,), the remaining time shared among its stages."""
         points = start.representatives.to(self.device, torch.float64 if self.small else torch.float32)
         orbits = start.orbits.to(points)
+        if self.search.points is None:  # for Ctrl-C, and for problems that leave no time to descend
+            warm = None if self.warm_start is None else unit(self.warm_start.to(self.device, torch.float64))
+            self.search.offer(orbits.expand(points)[0] if warm is None else warm, start.name)
+        if not self.small and math.isfinite(self._left()):
+            evaluations = self._left() / self.ahead / (3 * seconds_of_a_pass(points, orbits))
+            stages = min(len(exponents), int(evaluations / _FEWEST))
+            chosen = torch.linspace(0, len(exponents) - 1, stages).tolist() if stages > 1 else [len(exponents) // 3]
+            exponents = [exponents[round(stage)] for stage in chosen] if evaluations >= 2 else []
+        crowded = self.K >= _CROWDED and self.K >= 40 * self.D
+        sparse = crowded and isinstance(orbits, Free) and len(points) == 1
         for stage, exponent in enumerate(exponents):
             end = self.search.seconds + self._left() / self.ahead / (len(exponents) - stage)
+            stop = lambda end=end: self.search.seconds > end  # noqa: E731
+            p = exponent.to(points)
             points = descend(
                 points,
-                SeparationEnergy(exponent.to(points), orbits),
+                NearEnergy(p, stop) if sparse else SeparationEnergy(p, orbits, stop),
                 steps=steps if self.small or math.isinf(end) else 10 * steps,
                 tolerance=(patience / exponent).to(points),
                 memory=max(2, min(8, _HISTORY // (2 * points.numel()))),
-                stop=lambda end=end: self.search.seconds > end,  # type: ignore[misc]
+                stop=stop,
             )
             if not self.small:
                 self.search.offer(orbits.expand(points)[0], start.name)
@@ -226,3 +248,9 @@ class _Rounds:
         self.search.offer(polish(points.double().cpu(), stop=self.search.stopped), name)
         self.polish_cost = self.search.seconds - begin
         self.polish_spent += self.polish_cost
+
+
+def _codes_around(K: int, D: int) -> list[Code]:
+    """Codes with K vectors or more in D to D + 2 dimensions: nearest dimension first, then smallest cosine."""
+    near = [code for code in CODES.values() if code.K >= K and D <= code.D <= D + 2 and code.D * K <= _LARGEST_CAP]
+    return sorted(near, key=lambda code: (code.D, code.cosine))[:_CODES]

@@ -65,3 +65,37 @@ def cap_starts(code: Code, num_classes: int, seed: int, count: int) -> Iterator[
     for turn in range(count):
         tilted = direction(turn % 8) + _TILT * direction(below(8)) + _TILT**2 * noise(code.D)
         yield cap(vectors, tilted, num_classes)
+
+
+def section_starts(code: Code, num_classes: int, dim: int, seed: int, count: int) -> Iterator[Tensor]:
+    """Sections of a code of more dimensions, (K, D) each: its points nearest to a plane, projected onto it.
+
+    The plane is orthogonal to one pole for every dimension too many: sums of one to three points of the code. It goes
+    through the origin, or through a point of the code, so that whole layers are taken. The same ones for the same seed.
+    Raises: DimensionError if the code has fewer than `num_classes` vectors or fewer than dim + 1 dimensions.
+    """
+    if num_classes > code.K or dim >= code.D:
+        raise DimensionError(
+            f"the code {code.name!r} has {code.K} vectors in {code.D} dimensions; wanted: {num_classes} in {dim}."
+        )
+    vectors = code.build(min(code.K, max(num_classes, _ENTRIES // code.D)))
+    generator = torch.Generator().manual_seed(seed)
+
+    def pick(number: int) -> Tensor:
+        return vectors[torch.randint(len(vectors), (number,), generator=generator)]
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    for turn in range(count):
+        poles = [pick(1 + int(torch.randint(3, (), generator=generator))).sum(dim=0) for _ in range(code.D - dim)]
+        basis = torch.linalg.qr(
+            torch.cat([torch.stack(poles), noise(dim, code.D)]).T + _TILT**4 * noise(code.D, code.D)
+        )
+        axes, plane = basis.Q[:, : code.D - dim], basis.Q[:, code.D - dim :]
+        heights = vectors @ axes
+        level = heights[:1] * 0 if turn % 2 == 0 else pick(1) @ axes
+        distances = (heights - level).norm(dim=1) + _TILT**2 * noise(len(vectors)).abs()
+        at_pole = heights.norm(dim=1) > 1 - _TILT  # such a point has no direction in the plane
+        nearest = distances.masked_fill(at_pole, torch.inf).sort(stable=True).indices[:num_classes]
+        yield torch.nn.functional.normalize(vectors[nearest] @ plane + _TILT**2 * noise(num_classes, dim), dim=1)

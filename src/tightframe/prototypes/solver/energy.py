@@ -75,8 +75,10 @@ def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, ev
 
 def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> float:
     """About how long `largest_cosines` takes, from a tile of it; the energy takes three times as long."""
+    orbits = orbits if orbits is not None else Free()
     R, M, _ = representatives.shape
-    every = max(1, R * M * M // _TILE)
+    K = orbits.expand(representatives).shape[1]
+    every = min(M, max(1, R * M * K // _TILE))
     begin = monotonic()
     largest_cosines(representatives, orbits, every=every).tolist()
     return (monotonic() - begin) * every
