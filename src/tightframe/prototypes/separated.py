@@ -33,6 +33,7 @@ _GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of t
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _CROWDED = 2000  # points from which on lists of near pairs pay
 _FEWEST = 5  # evaluations that make a stage of a descent worthwhile
+_PROJECTIONS = 1 << 27  # numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
 _HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
 
 
@@ -143,7 +144,7 @@ class _Rounds:
     def _anneal_without_caps(self, turn: int, generator: torch.Generator) -> None:
         if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
             self._anneal(starts.antipodal(self.K, self.D, generator, self.share))
-        elif turn % 3 == 2 and self.D > 1:
+        elif turn % 3 == 2 and self.D > 1 and self.K * self.D**2 <= _PROJECTIONS:
             for _ in range(_GROUPS):
                 if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
                     start, tell = drawn
