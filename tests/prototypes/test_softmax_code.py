@@ -1,6 +1,7 @@
 """Softmax codes: the saddle function against loops and the exact distances, and the check values of known codes."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from torch.testing import assert_close
 
 from tightframe.certificate import smallest_one_vs_rest
 from tightframe.errors import DimensionError, RangeError
-from tightframe.prototypes import softmax_code as module
 from tightframe.prototypes.softmax_code import OneVsRestMargin, proven_distance, softmax_code
 from tightframe.prototypes.solver.search import Progress
+
+MODULE = sys.modules["tightframe.prototypes.softmax_code"]  # the package offers the function of that name
 
 
 def unit_points(*shape: int, seed: int = 0) -> Tensor:
@@ -79,7 +81,7 @@ def test_the_search_finds_sharp_codes(num_classes: int, dim: int, rounds: int, d
 def test_the_search_alone_finds_what_is_known(
     num_classes: int, dim: int, distance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_optimum", lambda K, D: None)
+    monkeypatch.setattr(MODULE, "_optimum", lambda K, D: None)
     prototypes = softmax_code(num_classes, dim, rounds=1)
     assert prototypes.provenance["start"] == "free"
     assert prototypes.provenance["one_vs_rest"] == pytest.approx(distance, abs=2e-5)
@@ -92,7 +94,7 @@ def test_seven_in_space_beat_other_codes() -> None:
 
 
 def test_without_the_exact_distance_the_normals_prove_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(MODULE, "LIMIT_SECONDS", 0.0)
     prototypes = softmax_code(9, 3, rounds=1)
     assert prototypes.provenance["exact"] is False
     exact = float(smallest_one_vs_rest(prototypes.vectors))
