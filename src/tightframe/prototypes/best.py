@@ -20,6 +20,7 @@ from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.value import Prototypes
 
 _EQUAL = 1e-9
+_PATIENCE = 30.0  # seconds for a huge search that wasn't given any
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
 
 
@@ -40,7 +41,8 @@ def best(
     In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, an exact code where none
     better is known or possible; else the search of `separated`, which also starts from caps of exact codes, unless an
     exact code (or a part of it, padded with zeros) is as good. Where K is so large that a pass over all pairs takes
-    seconds, a search is made only if `time` or `rounds` ask for it; by default such a code is taken as it is.
+    seconds, a search is made only if `time` or `rounds` ask for it; by default a code of nearly D dimensions is taken
+    as it is, and only without one a search of 30 seconds made.
 
     Returns: Prototypes of length `scale`, with `reason` in their provenance.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a budget that isn't positive.
@@ -63,13 +65,16 @@ def best(
     if exact is not None and known is not None and proven and exact.cosine <= known.cosine + _EQUAL:
         return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({known.source})")
     huge = K * K * D > _SEARCHABLE
+    near = exact is not None and exact.D >= D - 2  # a code of far fewer dimensions is hardly better than random vectors
+    if huge and time is None and rounds is None and not near:
+        time = _PATIENCE
     if exact is not None and huge and time is None and rounds is None:
         return _because(
             _exact(exact, K, D, options),
             f"{_part(exact, K, D)}: the smallest known cosine for so many; no search, as no time or rounds were given",
         )
     warm: Tensor | None = None
-    if exact is not None and huge:
+    if exact is not None and huge and near:
         warm = _exact(exact, K, D, {**options, "scale": 1.0}).vectors
     found = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
     if exact is not None and exact.cosine <= found.certificate.max_cosine + _EQUAL:
