@@ -123,9 +123,9 @@ def recipe(K: int, D: int, gradient: Callable[[Tensor], Tensor], rate: float, se
 
 
 def hyperspherical_gradient(points: Tensor) -> Tensor:
-    """Of the mean of row maxima (Mettes, van der Pol & Snoek 2019), per row."""
+    """Of the mean of row maxima (Mettes, van der Pol & Snoek 2019): a pair pulls at both its ends."""
     nearest = (points @ points.T).fill_diagonal_(-2).argmax(1)
-    return points[nearest]
+    return (points[nearest].index_add(0, nearest, points)) / len(points)
 
 
 def hinge_gradient(alpha: float) -> Callable[[Tensor], Tensor]:
