@@ -25,7 +25,7 @@ from tightframe.errors import ChoiceError, OptionError, StateError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import norms
 from tightframe.prototypes import Prototypes
-from tightframe.prototypes.codes import codes_for
+from tightframe.prototypes.best import is_left_to_code
 from tightframe.prototypes.semantic import similarity_of
 from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
@@ -36,7 +36,6 @@ INTERRUPTED = 130  # exit status, as of a shell
 _LONG = 5.0  # seconds that a certificate may take without a word about it
 _EVERY = 3.0  # seconds between lines of progress where there is no terminal
 _EQUAL, _UNEQUAL = 1e-3, 1e-2  # relative spreads of lengths that are meant to be equal, and that aren't
-_HUGE = 2e9  # K * K * D from which a pass over all pairs takes a second
 _COMPARED = 20_000  # columns up to which their cosines are looked at to find a transposed file
 
 Construct = Callable[..., Prototypes]
@@ -98,17 +97,12 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
             raise OptionError(f"-k is {K}, but the file has {found} classes; leave out -k.")
     if "progress" not in parameters:
         return _build(console, construct, arguments)
-    exact = objective == "best" and _is_left_to_codes(arguments["num_classes"], arguments["dim"])
+    exact = objective == "best" and is_left_to_code(arguments["num_classes"], arguments["dim"])
     if not exact and not arguments.keys() & {"time", "rounds"}:
         arguments["time"] = SEARCH_SECONDS
     sizes = (arguments["num_classes"], arguments["dim"]) if objective in _SEPARATING else None
     with _Watch(console, sizes) as watch:
         return _build(console, construct, {**arguments, "progress": watch})
-
-
-def _is_left_to_codes(num_classes: int, dim: int) -> bool:
-    """Whether `best` takes an exact code as it is unless it is given a budget: a search would take minutes."""
-    return num_classes**2 * dim > _HUGE and bool(codes_for(num_classes, dim))
 
 
 def _build(console: Console, construct: Construct, arguments: Mapping[str, Any]) -> Prototypes:

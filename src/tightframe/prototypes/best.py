@@ -65,16 +65,16 @@ def best(
     if exact is not None and known is not None and proven and exact.cosine <= known.cosine + _EQUAL:
         return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({known.source})")
     huge = K * K * D > _SEARCHABLE
-    near = exact is not None and exact.D >= D - 2  # a code of far fewer dimensions is hardly better than random vectors
-    if huge and time is None and rounds is None and not near:
+    left_to_code = exact is not None and is_left_to_code(K, D)
+    if huge and time is None and rounds is None and not left_to_code:
         time = _PATIENCE
-    if exact is not None and huge and time is None and rounds is None:
+    if exact is not None and left_to_code and time is None and rounds is None:
         return _because(
             _exact(exact, K, D, options),
             f"{_part(exact, K, D)}: the smallest known cosine for so many; no search, as no time or rounds were given",
         )
     warm: Tensor | None = None
-    if exact is not None and huge and near:
+    if exact is not None and left_to_code:
         warm = _exact(exact, K, D, {**options, "scale": 1.0}).vectors
     found = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
     if exact is not None and exact.cosine <= found.certificate.max_cosine + _EQUAL:
@@ -84,6 +84,16 @@ def best(
         )
     above = found.certificate.max_cosine - cosine_bound(K, D).value
     return _because(found, f"no exact code is as good as this search's result, {above:.3g} above the bound in cosine")
+
+
+def is_left_to_code(num_classes: int, dim: int) -> bool:
+    """Whether `best` takes an exact code as it is unless it is given a budget, as a search would take minutes.
+
+    A code of far fewer dimensions doesn't count: it is hardly better than random vectors.
+    """
+    huge = num_classes * num_classes * dim > _SEARCHABLE
+    codes = codes_for(num_classes, dim)
+    return huge and bool(codes) and dim - codes[0].D <= 2
 
 
 def _exact(exact: Code, K: int, D: int, options: dict[str, Any]) -> Prototypes:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tightframe.bounds import cosine_bound
 from tightframe.checks import require_directions
-from tightframe.errors import DimensionError, ShapeError
+from tightframe.errors import ShapeError
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.prototypes.codes import CODES, Code, cap_starts, section_starts
 from tightframe.prototypes.solver import starts
@@ -21,6 +21,7 @@ from tightframe.prototypes.solver.neighbours import NearEnergy
 from tightframe.prototypes.solver.orbits import Free
 from tightframe.prototypes.solver.polish import LARGEST, is_rigid, polish
 from tightframe.prototypes.solver.search import Budget, Progress, Search
+from tightframe.prototypes.solver.searched import exponent_unit, require_sizes
 from tightframe.prototypes.solver.sphere import descend, unit
 from tightframe.prototypes.solver.starts import Start
 from tightframe.prototypes.value import Prototypes
@@ -68,8 +69,8 @@ def separated(
         progress: is called with a `Progress` as the search goes on.
     Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), ShapeError for a warm start of another shape,
-        NonFiniteError or ZeroVectorError for one that isn't made of directions, RangeError for a budget that isn't
-        positive.
+        NonFiniteError or ZeroVectorError for one that isn't made of directions, RangeError for a scale or budget that
+        isn't positive.
     Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
         and exact codes as in `certify`.
 
@@ -77,10 +78,7 @@ def separated(
     0.447214
     """
     K, D = num_classes, dim
-    if K < 2 or D < 1:
-        raise DimensionError(f"separated vectors need num_classes >= 2 and dim >= 1; got {K} and {D}.")
-    if D == 1 and K > 2:
-        raise DimensionError(f"on a line there are two unit vectors; got num_classes={K} with dim=1.")
+    require_sizes(K, D, scale)
     if warm_start is not None and warm_start.shape != (K, D):
         raise ShapeError(f"warm_start must be ({K}, {D}); got {tuple(warm_start.shape)}.")
     if warm_start is not None:
@@ -118,8 +116,7 @@ class _Rounds:
     ):
         self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
         self.small = K * K * D <= _SMALL
-        # the exponents scale with how near to one the best cosine must be
-        self.unit = 1 / (1 - min(cosine_bound(K, D).value, 1 - 1e-9))
+        self.unit = exponent_unit(cosine_bound(K, D).value)
         self.codes = _codes_around(K, D) if caps else []
         self.caps = self._caps()
         self.warm_start = warm_start
