@@ -12,6 +12,7 @@ from torch import Tensor
 from tightframe.bounds import coherence_bound, cosine_bound
 from tightframe.certificate import best_known, certification_seconds, certify, one_vs_rest, smallest_one_vs_rest
 from tightframe.errors import NonFiniteError, ShapeError, ZeroVectorError
+from tightframe.prototypes import code
 
 
 def rows(points: object) -> Tensor:
@@ -183,14 +184,14 @@ def test_unknown_is_none_and_says_so() -> None:
 
 
 def test_better_than_the_tables_is_unknown() -> None:
-    vectors = torch.randn(6000, 120, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    vectors = code("gold-128", 6256).vectors[256:, :120]  # sign vectors, without eight of their coordinates
     certificate = certify(vectors, one_vs_rest=False)
     assert certificate.best_known is not None
-    assert certificate.max_cosine < certificate.best_known.cosine == 0.5
+    assert certificate.max_cosine < 0.21 < certificate.best_known.cosine == 3 / 7
     assert certificate.optimal is None
     assert certificate.reason == (
         "The Levenshtein bound isn't met, and the tables hold nothing better: "
-        "0.5 of the (7654, 18) code, 7654 vectors in 18 dimensions."
+        "0.428571429 of the 7680 points of the Leech lattice, 7680 vectors in 21 dimensions."
     )
 
 

@@ -12,6 +12,7 @@ from tightframe.prototypes.codes import CODES, Code, code, codes_for
 
 GOLDEN = (1 + math.sqrt(5)) / 4
 KISSING = (-1, -1 / 2, -1 / 4, 0, 1 / 4, 1 / 2)
+FIFTHS = (-1, -3 / 5, -(5**-0.5), -2 / 5, -1 / 5, 0, 1 / 5, 2 / 5, 5**-0.5, 3 / 5)
 
 
 def kerdock_products(dim: int) -> tuple[float, ...]:
@@ -43,6 +44,18 @@ PRODUCTS: dict[str, tuple[float, ...]] = {
     "leech-27720": KISSING,
     "leech-17400": KISSING,
     "barnes-wall": KISSING,
+    "d5": (-1, -1 / 2, 0, 1 / 2),
+    **{f"quadruples-{dim}": KISSING for dim in (9, 10, 11, 12)},
+    **{f"quintuples-{dim}": FIFTHS for dim in (9, 10, 11)},
+    **{f"leech-{K}": (-1, -1 / 3, 0, 1 / 3) for K in (576, 704, 896, 1280)},
+    "barnes-wall-512": (-1, -1 / 3, 0, 1 / 3),
+    **{f"leech-{K}": (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7) for K in (2048, 3328, 5120, 7680)},
+    "leech-1024": (-11 / 13, -7 / 13, -3 / 13, 1 / 13, 5 / 13),
+    "leech-1632": (-4 / 5, -1 / 2, -1 / 5, 1 / 10, 2 / 5),
+    "leech-2432": (-7 / 9, -13 / 27, -5 / 27, 1 / 9, 11 / 27),
+    "leech-10752": (-19 / 29, -11 / 29, -3 / 29, 5 / 29, 13 / 29),
+    "leech-20736": (-7 / 11, -4 / 11, -1 / 11, 2 / 11, 5 / 11),
+    "leech-47104": (-3 / 5, -1 / 3, -1 / 15, 1 / 5, 7 / 15),
     "leech-552": (-1, -1 / 5, 1 / 5),
     "mclaughlin": (-1 / 4, 1 / 6),
     "mclaughlin-162": (-2 / 7, 1 / 7),
@@ -70,6 +83,8 @@ SIZES = {  # sections of the literature: (K, D, 1/cosine)
     "kerdock-1024": (1_050_624, 1024, 32), "kerdock-15": (128, 15, 5), "kerdock-63": (2048, 63, 9),
     "gold-31": (1024, 31, 31 / 7), "gold-127": (16_384, 127, 127 / 15), "gold-128": (33_024, 128, 8),
     "gold-512": (525_312, 512, 16),
+    "d5": (40, 5, 2), "quadruples-9": (306, 9, 2), "quadruples-10": (500, 10, 2), "quadruples-11": (582, 11, 2),
+    "quadruples-12": (840, 12, 2), "barnes-wall": (4320, 16, 2),
 }  # fmt: skip
 
 GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller inner product
@@ -244,9 +259,17 @@ def test_codes_for_some_sizes() -> None:
     assert [entry.name for entry in codes_for(100, 16)] == [
         "kerdock-15",
         "kerdock-16",
+        "barnes-wall-512",
         "e7",
         "e8",
+        "quadruples-9",
+        "quadruples-10",
+        "quadruples-11",
+        "quadruples-12",
         "barnes-wall",
+        "quintuples-9",
+        "quintuples-10",
+        "quintuples-11",
         "600-cell",
     ]
     assert codes_for(10_000, 128)[0].name == "gold-127"

@@ -33,10 +33,25 @@ _KERDOCK_PROOF = (
     "Cohn, de Laat & Leijenhorst 2024, Optimality of spherical codes via exact semidefinite programming bounds"
 )
 _KISSING = "Conway & Sloane 1999, Sphere packings, lattices and groups"
+_LAYERS = "tightframe, a layer of the Leech lattice's minimal vectors"
+_BLOCKS = "tightframe, all signs on the blocks of a constant-weight code"
+_FIFTHS = (-1, -0.6, -(5**-0.5), -0.4, -0.2, 0, 0.2, 0.4, 5**-0.5, 0.6)
 _QUARTERS = (-1, -0.5, -0.25, 0, 0.25, 0.5)
 _GOLDEN = (1 + math.sqrt(5)) / 4  # cos 36°
 
+
+def _layer(num_vectors: int, dim: int, cosine: float, products: tuple[float, ...]) -> KnownCode:
+    """Minimal vectors of the Leech lattice at given inner products with the roots of a lattice that it contains."""
+    return KnownCode(num_vectors, dim, cosine, f"{num_vectors} points of the Leech lattice", False, _LAYERS, products)
+
+
 _EXACT = (
+    KnownCode(40, 5, 0.5, "D5 roots", False, _KISSING, (-1, -0.5, 0, 0.5)),
+    KnownCode(306, 9, 0.5, "kissing configuration P9a", False, _KISSING, _QUARTERS),
+    KnownCode(594, 9, 0.6, "signed quintuples", False, _BLOCKS, _FIFTHS),
+    KnownCode(1172, 10, 0.6, "signed quintuples", False, _BLOCKS, _FIFTHS),
+    KnownCode(2134, 11, 0.6, "signed quintuples", False, _BLOCKS, _FIFTHS),
+    KnownCode(840, 12, 0.5, "kissing configuration P12a", False, _KISSING, _QUARTERS),
     KnownCode(11, 3, 5**-0.5, "icosahedron without a vertex", True, "Danzer 1986", (-1, -(5**-0.5), 5**-0.5)),
     KnownCode(12, 3, 5**-0.5, "icosahedron", True, "Fejes Tóth 1943", (-1, -(5**-0.5), 5**-0.5)),
     KnownCode(
@@ -72,6 +87,21 @@ _EXACT = (
     KnownCode(552, 23, 1 / 5, "276 equiangular lines", True, _SHARP, (-1, -1 / 5, 1 / 5)),
     KnownCode(4600, 23, 1 / 3, "4600 points of the Leech lattice", True, _SHARP, (-1, -1 / 3, 0, 1 / 3)),
     KnownCode(196560, 24, 0.5, "Leech lattice, minimal vectors", True, _SHARP, _QUARTERS),
+    _layer(512, 16, 1 / 3, (-1, -1 / 3, 0, 1 / 3)),
+    _layer(576, 17, 1 / 3, (-1, -1 / 3, 0, 1 / 3)),
+    _layer(1024, 17, 5 / 13, (-11 / 13, -7 / 13, -3 / 13, 1 / 13, 5 / 13)),
+    _layer(704, 18, 1 / 3, (-1, -1 / 3, 0, 1 / 3)),
+    _layer(1632, 18, 2 / 5, (-4 / 5, -1 / 2, -1 / 5, 1 / 10, 2 / 5)),
+    _layer(2048, 18, 3 / 7, (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7)),
+    _layer(896, 19, 1 / 3, (-1, -1 / 3, 0, 1 / 3)),
+    _layer(2432, 19, 11 / 27, (-7 / 9, -13 / 27, -5 / 27, 1 / 9, 11 / 27)),
+    _layer(3328, 19, 3 / 7, (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7)),
+    _layer(1280, 20, 1 / 3, (-1, -1 / 3, 0, 1 / 3)),
+    _layer(5120, 20, 3 / 7, (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7)),
+    _layer(7680, 21, 3 / 7, (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7)),
+    _layer(10752, 21, 13 / 29, (-19 / 29, -11 / 29, -3 / 29, 5 / 29, 13 / 29)),
+    _layer(20736, 22, 5 / 11, (-7 / 11, -4 / 11, -1 / 11, 2 / 11, 5 / 11)),
+    _layer(47104, 23, 7 / 15, (-3 / 5, -1 / 3, -1 / 15, 1 / 5, 7 / 15)),
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tightframe.errors import ChoiceError
 from tightframe.prototypes.codes import bases, golden, lattices, quadrics
+from tightframe.prototypes.codes.blocks import BLOCKS, signed_blocks
 from tightframe.prototypes.embedding import embedded, require_room
 from tightframe.prototypes.value import Prototypes
 
@@ -36,7 +37,22 @@ LEECH = "Conway & Sloane 1999, Sphere packings, lattices and groups"
 KERDOCK = (
     "Calderbank, Cameron, Kantor & Seidel 1997, Z4-Kerdock codes, orthogonal spreads and extremal Euclidean line-sets"
 )
+CONSTANT_WEIGHT = "Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes, with all signs"
 GOLD = "Gold 1968, Maximal recursive sequences with 3-valued recursive cross-correlation functions"
+
+
+def _diagram(letter: str, n: int) -> list[list[int]]:
+    """Inner products of each pole but the first with those before it: the Dynkin diagram A_n, D_n or E_n, of norm 4."""
+    rows = [[0] * before + [-2] for before in range(n - 1)]  # a chain
+    branch = {"A": n - 2, "D": n - 3, "E": 2}[letter]
+    if letter != "A":
+        rows[-1] = [-2 if before == branch else 0 for before in range(n - 1)]
+    return rows
+
+
+def _at(n: int, pole: int) -> list[int]:
+    """Inner product 1 with one of n poles, 0 with the others."""
+    return [int(pole == other) for other in range(n)]
 
 
 def _whole(points: Callable[[], Tensor]) -> Callable[[int], Tensor]:
@@ -67,6 +83,13 @@ def _leech(
 def _quadric(q: int, prime: int, degree: int) -> Code:
     points = _whole(lambda: quadrics.elliptic_quadric(prime, degree))
     return Code(f"quadric-{q}", (q + 1) * (q**3 + 1), q * (q**2 - q + 1), 1 / q**2, points, CGS, False)
+
+
+def _blocks(dim: int, size: int) -> Code:
+    name = {4: "quadruples", 5: "quintuples"}[size]
+    number = 2 * dim + 2**size * BLOCKS[dim, size]
+    points = _whole(lambda: signed_blocks(dim, size))
+    return Code(f"{name}-{dim}", number, dim, (size - 2) / size, points, CONSTANT_WEIGHT, True)
 
 
 def _kerdock(dim: int) -> tuple[Code, Code]:
@@ -106,6 +129,8 @@ CODES: dict[str, Code] = {
         # the points at 90 degrees: kissing configurations
         _e8("e7", 126, 1 / 2, [], [0], LEECH, antipodal=True),
         _e8("e6", 72, 1 / 2, [[1]], [0, 0], LEECH, antipodal=True),
+        Code("d5", 40, 5, 1 / 2, _whole(lambda: lattices.roots(5) / 2**0.5), LEECH, True),
+        *(_blocks(dim, size) for dim, size in BLOCKS),
         Code("leech", 196_560, 24, 1 / 2, _whole(lambda: lattices.leech() / 2), "Levenshtein 1979", True),
         _leech("leech-4600", 4600, 1 / 3, [], [2], DGS, antipodal=True),
         _leech("leech-891", 891, 1 / 4, [[2]], [2, 2], DGS),
@@ -113,11 +138,23 @@ CODES: dict[str, Code] = {
         _leech("leech-49896", 49_896, 1 / 2, [[2]], [0, 0], antipodal=True),
         _leech("leech-27720", 27_720, 1 / 2, [[2], [2, 2]], [0, 0, 0], antipodal=True),
         _leech("leech-17400", 17_400, 1 / 2, [[2], [2, 0], [2, 0, 0]], [0, 0, 0, 0], antipodal=True),
-        _leech(
-            "barnes-wall", 4320, 1 / 2,  # the poles are a diagram of E8
-            [[-2], [0, -2], [0, 0, -2], [0, 0, 0, -2], [0, 0, 0, 0, -2], [0, 0, 0, 0, 0, -2], [0, 0, -2, 0, 0, 0, 0]],
-            [0, 0, 0, 0, 0, 0, 0, 0], antipodal=True,
-        ),
+        _leech("barnes-wall", 4320, 1 / 2, _diagram("E", 8), [0] * 8, antipodal=True),
+        # with poles that make a root lattice, times the root of 2: vectors as far from it as a short one of its dual
+        _leech("barnes-wall-512", 512, 1 / 3, _diagram("E", 8), _at(8, 6), antipodal=True),
+        _leech("leech-1024", 1024, 5 / 13, _diagram("E", 7), _at(7, 5)),
+        _leech("leech-576", 576, 1 / 3, _diagram("E", 7), _at(7, 0), antipodal=True),
+        _leech("leech-2048", 2048, 3 / 7, _diagram("D", 6), _at(6, 0)),
+        _leech("leech-1632", 1632, 2 / 5, _diagram("E", 6), _at(6, 0)),
+        _leech("leech-704", 704, 1 / 3, _diagram("E", 6), _at(6, 5), antipodal=True),
+        _leech("leech-3328", 3328, 3 / 7, _diagram("D", 5), _at(5, 0)),
+        _leech("leech-2432", 2432, 11 / 27, _diagram("D", 5), _at(5, 4)),
+        _leech("leech-896", 896, 1 / 3, _diagram("D", 5), _at(5, 1), antipodal=True),
+        _leech("leech-5120", 5120, 3 / 7, _diagram("D", 4), _at(4, 0)),
+        _leech("leech-1280", 1280, 1 / 3, _diagram("D", 4), _at(4, 1), antipodal=True),
+        _leech("leech-10752", 10_752, 13 / 29, _diagram("A", 3), _at(3, 0)),
+        _leech("leech-7680", 7680, 3 / 7, _diagram("A", 3), _at(3, 1)),
+        _leech("leech-20736", 20_736, 5 / 11, _diagram("A", 2), _at(2, 0)),
+        _leech("leech-47104", 47_104, 7 / 15, [], _at(1, 0)),
         # about a vector of squared length 6: the 276 equiangular lines, and in them McLaughlin's graph...
         _leech("leech-552", 552, 1 / 5, [], [3], DGS, antipodal=True, long=True),
         _leech("mclaughlin", 275, 1 / 6, [[3]], [3, 2], DGS, long=True),
