@@ -1,10 +1,21 @@
 """Caps of exact codes: the nearest points, by sorting in a loop, and reproducible starts."""
 
+import itertools
+
 import pytest
 import torch
 
 from tightframe.errors import DimensionError
-from tightframe.prototypes.codes import CODES, cap, cap_starts, caps, section_starts
+from tightframe.prototypes.codes import (
+    CODES,
+    Layers,
+    cap,
+    cap_starts,
+    caps,
+    complete_layers,
+    section_starts,
+    undominated,
+)
 
 
 def test_cap_holds_the_nearest_points() -> None:
@@ -81,7 +92,48 @@ def test_a_layer_of_a_section_is_a_code_of_its_own() -> None:
 
 
 def test_sections_need_room() -> None:
-    with pytest.raises(DimensionError, match="241 in 7"):
+    with pytest.raises(DimensionError, match="'e8' has 240 vectors; got num_classes=241"):
         next(section_starts(CODES["e8"], 241, 7, 0, 1))
-    with pytest.raises(DimensionError, match="10 in 8"):
+    with pytest.raises(DimensionError, match="'e8' has 8 dimensions; a section has fewer, got dim=8"):
         next(section_starts(CODES["e8"], 10, 8, 0, 1))
+
+
+def largest_cosine(vectors: torch.Tensor) -> float:
+    return float((vectors @ vectors.T).fill_diagonal_(-1).max())
+
+
+def test_complete_layers_of_caps_are_whole_shells() -> None:
+    """About a root of E8 lie itself, 56 others at 60 degrees, 126 at 90, 56 at 120, and its opposite."""
+    found = complete_layers(CODES["e8"], 183, 8, seed=0, draws=40)
+    sizes = {len(layers.points) for layers in found}
+    assert max(sizes) == 183 and min(sizes) >= 46
+    for layers in found:
+        assert layers.cosine == pytest.approx(largest_cosine(layers.points), abs=1e-6)
+        assert layers.name == "layers of the e8"
+
+
+def test_complete_layers_of_sections_are_codes() -> None:
+    """E8 holds Gosset's 56 points and the 126 roots of E7, each at one height above a plane of seven dimensions."""
+    found = {len(layers.points): layers for layers in complete_layers(CODES["e8"], 130, 7, seed=0, draws=100)}
+    assert found[56].cosine == pytest.approx(1 / 3, abs=1e-6)
+    assert found[126].cosine == pytest.approx(1 / 2, abs=1e-6)
+    assert all(layers.points.shape[1] == 7 for layers in found.values())
+
+
+def test_no_layers_dominate_others() -> None:
+    found = complete_layers(CODES["kerdock-16"], 250, 14, seed=1, draws=50)
+    assert len(found) > 5
+    for one, two in itertools.pairwise(found):
+        assert one.cosine < two.cosine and len(one.points) < len(two.points)
+    again = complete_layers(CODES["kerdock-16"], 250, 14, seed=1, draws=50)
+    assert all(torch.equal(one.points, two.points) for one, two in zip(found, again, strict=True))
+
+
+def test_a_small_code_is_one_whole_layer() -> None:
+    (whole,) = complete_layers(CODES["e8"], 283, 8, seed=0, draws=5)
+    assert torch.equal(whole.points, CODES["e8"].build(240)) and whole.name == "e8"
+
+
+def test_undominated_prefers_more_vectors_at_equal_cosine() -> None:
+    few, many, worse = (Layers(torch.ones(n, 3), cosine, "") for n, cosine in ((5, 0.5), (7, 0.5), (6, 0.6)))
+    assert undominated([few, worse, many]) == [many]

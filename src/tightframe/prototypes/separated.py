@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from tightframe.bounds import cosine_bound
 from tightframe.checks import require_directions
 from tightframe.errors import ShapeError
 from tightframe.numerics import one_thread, unit_rows
-from tightframe.prototypes.codes import CODES, Code, cap_starts, section_starts
 from tightframe.prototypes.solver import starts
 from tightframe.prototypes.solver.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
 from tightframe.prototypes.solver.neighbours import NearEnergy
@@ -24,17 +22,21 @@ from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import exponent_unit, require_sizes
 from tightframe.prototypes.solver.sphere import descend, unit
 from tightframe.prototypes.solver.starts import Start
+from tightframe.prototypes.starts_from_codes import FilledLayers, cap_batches
 from tightframe.prototypes.value import Prototypes
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
-_CODES = 5  # whose caps and sections are tried in turn
-_LARGEST_CAP = 1 << 26  # numbers
 _GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _CROWDED = 2000  # points from which on lists of near pairs pay
 _FEWEST = 5  # evaluations that make a stage of a descent worthwhile
 _PROJECTIONS = 1 << 27  # numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
+_MELTED, _FROZEN = 300.0, 1e4  # exponents, in units, that a relaxation begins with
+_LAST = 3e5  # ... and that it ends with
+_RELAXING_STAGES = 10 / 3  # for each power of ten
+_MANY_PAIRS = 1 << 17  # from which on single precision pays...
+_SINGLE = 1 << 16  # ... and the exponents below which it does
 _HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
 
 
@@ -56,7 +58,8 @@ def separated(
     """K unit vectors in R^D with the smallest largest cosine that a search finds (the Tammes problem).
 
     Every round begins elsewhere: uniform points, with opposites, orbits of random groups, and, with `caps`, the points
-    of exact codes nearest to a direction, or to a plane through codes of up to two dimensions more. A smoothed largest
+    of exact codes nearest to a direction, or to a plane through codes of up to two dimensions more, and layers of such
+    caps and sections that hold fewer than K points, with more points in their holes. A smoothed largest
     cosine is minimised by L-BFGS while its exponent rises from one that differs among the starts of a round; the best
     are polished to rounding level by an interior-point Newton method on their nearest pairs (while K * D <= 3000).
 
@@ -64,7 +67,7 @@ def separated(
         time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
             same vectors; with `time`, rounds are as many as it had time for, and provenance tells how many.
         target: a largest cosine that is good enough to stop.
-        caps: also start from caps and sections of exact codes.
+        caps: also start from caps, sections and layers of exact codes.
         warm_start: (K, D) vectors to begin with, in round 0.
         progress: is called with a `Progress` as the search goes on.
     Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
@@ -117,74 +120,97 @@ class _Rounds:
         self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
         self.small = K * K * D <= _SMALL
         self.unit = exponent_unit(cosine_bound(K, D).value)
-        self.codes = _codes_around(K, D) if caps else []
-        self.caps = self._caps()
         self.warm_start = warm_start
         self.share = search.remaining / 3  # of the time that one round of a batch may take, about
         self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
         self.polish_cost = (K * D / 1300) ** 3  # in seconds, a guess until one was timed
         self.polish_spent = 0.0
         self.unpolished: tuple[float, Tensor, str] | None = None
+        self.caps = cap_batches(K, D, seed, self.share) if caps else iter(())
+        self.layers = FilledLayers(K, D, self.unit, seed, self.share) if caps and self.small else None
+        self.blind = 0  # rounds without exact codes
+        self.kinds = [self._play_caps, self._play_layers, self._play_blind]
+        if K * D > LARGEST:  # what isn't polished gains most from structure that is there
+            self.kinds = [self._play_layers, self._play_blind, self._play_caps]
+        self.scores = [math.inf] * len(self.kinds)
 
     def play(self, index: int) -> None:
-        """One round: a warm start first; caps in every other round where there are any, else other kinds in turn."""
-        generator = torch.Generator().manual_seed((self.seed << 20) + index)
-        self.ahead = 2 if self.codes and not self.small and index == 0 else 1  # large problems: half for a cap
+        """One round: a warm start first; in three of four rounds the best kind of start so far, else all in turn.
+
+        Where rounds are short, each kind is played once to begin with.
+        """
+        self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
+        self.ahead = 1
         if index == 0 and self.warm_start is not None:
             self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start")
-        elif index % 2 == 0 and (cap := next(self.caps, None)) is not None:
-            self._anneal(cap, lowest=0.7, highest=4.0)
         else:
-            self._anneal_without_caps(index // 2 if self.codes else index, generator)
+            others, place = divmod(index, 4)
+            first = self.scores.index(min(self.scores)) if place < 3 else -(others + 1) % len(self.kinds)
+            if self.K * self.D <= LARGEST and index < len(self.kinds):
+                first = index
+            for kind in (*range(first, len(self.kinds)), *range(first)):
+                if (score := self.kinds[kind]()) is not None:
+                    self.scores[kind] = min(self.scores[kind], score)
+                    break
         self._polish(last=self._left() <= 0)
 
-    def _anneal_without_caps(self, turn: int, generator: torch.Generator) -> None:
+    def _play_caps(self) -> float | None:
+        if (start := next(self.caps, None)) is None:
+            return None
+        self.ahead = 1 if self.small or self.search.round else 2  # of large problems, the other half for points at will
+        return self._anneal(start)
+
+    def _play_layers(self) -> float | None:
+        if self.layers is None or (start := self.layers.draw()) is None:
+            return None
+        score = self._anneal(start)
+        self.layers.tell(score)
+        return score
+
+    def _play_blind(self) -> float:
+        """Points with opposites, free points, and those of random groups, in turn."""
+        turn, self.blind = self.blind, self.blind + 1
         if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
-            self._anneal(starts.antipodal(self.K, self.D, generator, self.share))
-        elif turn % 3 == 2 and self.D > 1 and self.K * self.D**2 <= _PROJECTIONS:
-            for _ in range(_GROUPS):
-                if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
-                    start, tell = drawn
-                    tell(self._anneal(start))
-        else:
-            self._anneal(starts.free(self.K, self.D, generator, self.share))
+            return self._anneal(starts.antipodal(self.K, self.D, self.generator, self.share))
+        if turn % 3 < 2 or self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
+            return self._anneal(starts.free(self.K, self.D, self.generator, self.share))
+        score = math.inf
+        for _ in range(_GROUPS):
+            if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
+                start, tell = drawn
+                tell(cosine := self._anneal(start))
+                score = min(score, cosine)
+        return score
 
-    def _caps(self) -> Iterator[Start]:
-        """Batches of caps of the codes of this dimension and sections of those of a few more, in turn."""
-        batch = starts.batch_size(self.K * self.K, self.share)
-        for turn in count() if self.codes else ():
-            for code in self.codes:
-                seed = self.seed + turn
-                if code.D == self.D:
-                    kind, drawn = "cap", cap_starts(code, self.K, seed, batch)
-                else:
-                    kind, drawn = "section", section_starts(code, self.K, self.D, seed, batch)
-                yield Start(torch.stack(list(drawn)), Free(), f"{kind} of the {code.name}")
-
-    def _anneal(self, start: Start, lowest: float = 1.0, highest: float = 60.0) -> float:
+    def _anneal(self, start: Start) -> float:
         """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
         batch = len(start.representatives)
         whole = isinstance(start.orbits, Free)
+        polished = self.K * self.D <= LARGEST
         stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
-        first = torch.logspace(math.log10(lowest), math.log10(highest), batch + 2, dtype=torch.float64)[1:-1]
-        growth = ((1e5 if whole else 1e4) / first) ** (1 / (stages - 1))
+        first = torch.logspace(math.log10(start.lowest), math.log10(start.highest), batch + 2, dtype=torch.float64)[
+            1:-1
+        ]
+        growth = ((1e5 if whole and polished else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
         orbits = start.orbits.to(points)
         best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
         expanded = unit(orbits.expand(points)[best].double())
-        cosine = self.search.offer(expanded, start.name)
-        if cosine < self.search.best + 0.02 / self.unit:
-            self._relax(expanded, start.name)
+        name = start.names[best] if start.names else start.name
+        cosine = self.search.offer(expanded, name)
+        if cosine <= self.search.best + (0 if whole and not polished else 0.02 / self.unit):
+            self._relax(expanded, name, _MELTED if polished or not whole else _FROZEN)
         return cosine
 
-    def _relax(self, points: Tensor, name: str) -> None:
+    def _relax(self, points: Tensor, name: str, lowest: float = _MELTED) -> None:
         """Descend without symmetry from where a start led, up to high exponents."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
         start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
-        stages = torch.logspace(math.log10(300), math.log10(3e5), 11, dtype=torch.float64)
-        points = self._descend(start, list(self.unit * stages[:, None]), 100, 1e-4)[0]
+        number = 1 + round(_RELAXING_STAGES * math.log10(_LAST / lowest))
+        stages = torch.logspace(math.log10(lowest), math.log10(_LAST), number, dtype=torch.float64)
+        points = self._descend(start, list(self.unit * stages[:, None]), 100 if lowest == _MELTED else 30, 1e-4)[0]
         cosine = self.search.offer(unit(points.double()), name)
         if self.K * self.D <= LARGEST and (self.unpolished is None or cosine < self.unpolished[0]):
             self.unpolished = cosine, points, name
@@ -194,6 +220,7 @@ class _Rounds:
         """Representatives lowered through a schedule of exponents (R,), the remaining time shared among its stages."""
         points = start.representatives.to(self.device, torch.float64 if self.small else torch.float32)
         orbits = start.orbits.to(points)
+        pairs = points.shape[0] * points.shape[1] * self.K
         if self.search.points is None:  # for Ctrl-C, and for problems that leave no time to descend
             warm = None if self.warm_start is None else unit(self.warm_start.to(self.device, torch.float64))
             self.search.offer(orbits.expand(points)[0] if warm is None else warm, start.name)
@@ -207,6 +234,9 @@ class _Rounds:
         for stage, exponent in enumerate(exponents):
             end = self.search.seconds + self._left() / self.ahead / (len(exponents) - stage)
             stop = lambda end=end: self.search.seconds > end  # noqa: E731
+            if self.small and pairs > _MANY_PAIRS:
+                points = points.to(torch.float32 if float(exponent.max()) < _SINGLE else torch.float64)
+                orbits = orbits.to(points)
             p = exponent.to(points)
             points = descend(
                 points,
@@ -246,9 +276,3 @@ class _Rounds:
         self.search.offer(polish(points.double().cpu(), stop=self.search.stopped), name)
         self.polish_cost = self.search.seconds - begin
         self.polish_spent += self.polish_cost
-
-
-def _codes_around(K: int, D: int) -> list[Code]:
-    """Codes with K vectors or more in D to D + 2 dimensions: nearest dimension first, then smallest cosine."""
-    near = [code for code in CODES.values() if code.K >= K and D <= code.D <= D + 2 and code.D * K <= _LARGEST_CAP]
-    return sorted(near, key=lambda code: (code.D, code.cosine))[:_CODES]

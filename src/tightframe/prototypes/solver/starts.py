@@ -33,11 +33,19 @@ _REMEMBERED = 4
 
 @dataclass(frozen=True)
 class Start:
-    """A batch of representatives (R, M, D) with the symmetry that makes K points of each."""
+    """A batch of representatives (R, M, D) with the symmetry that makes K points of each.
+
+    `lowest` and `highest` are exponents, in units, between which the first ones of an anneal had better be: where a
+    start leads depends on them, and none is best everywhere.
+    """
 
     representatives: Tensor
     orbits: Orbits
     name: str
+    lowest: float = 1.0
+    highest: float = 60.0
+    names: tuple[str, ...] = ()
+    """Of each member, where they differ."""
 
 
 def free(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
