@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import sys
 
+import pytest
 import torch
 from torch import Tensor
 
+from tightframe.prototypes.codes import CODES, Layers
 from tightframe.prototypes.solver.energy import largest_cosines
 from tightframe.prototypes.starts_from_codes import FilledLayers, cap_batches
 
@@ -73,3 +76,16 @@ def test_what_did_best_comes_again_with_other_holes() -> None:
     replayed = [layers for _, layers in layers._played]
     assert replayed[2] is replayed[1] and replayed[0] is not replayed[1]
     assert math.isclose(layers._played[1][0], 0.4)
+
+
+def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    module = sys.modules["tightframe.prototypes.starts_from_codes"]
+    monkeypatch.setattr(
+        module, "complete_layers", lambda code, *rest: looked.append(code.name) or [Layers(code.build(240), 0.5, "all")]
+    )
+    layers = FilledLayers(240, 8, unit=2.0, seed=0)
+    monkeypatch.setattr(layers, "_codes", [CODES["e8"]])
+    assert layers.draw() is not None
+    assert [layers.draw() for _ in range(3)] == [None] * 3
+    assert looked == ["e8", "e8"]

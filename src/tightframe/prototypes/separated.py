@@ -188,9 +188,8 @@ class _Rounds:
         whole = isinstance(start.orbits, Free)
         polished = self.K * self.D <= LARGEST
         stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
-        first = torch.logspace(math.log10(start.lowest), math.log10(start.highest), batch + 2, dtype=torch.float64)[
-            1:-1
-        ]
+        ends = math.log10(start.lowest), math.log10(start.highest)
+        first = torch.logspace(*ends, batch + 2, dtype=torch.float64)[1:-1]
         growth = ((1e5 if whole and polished else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)

@@ -60,16 +60,17 @@ class FilledLayers:
         self._played: list[tuple[float, Layers]] = []
         self._last: Layers | None = None
         self._turn = 0
+        self._exhausted = False
 
     def draw(self) -> Start | None:
         """The next batch; None if there are no codes, or no further layers were found."""
-        if not self._waiting:
-            self._look()
         turn, self._turn = self._turn, self._turn + 1
         if self._batch == 1 and len(self._played) > 1 and turn % 3 != 1:
             _, self._last = min(self._played, key=lambda played: played[0])
             low = _MILD[0] * (_MILD[1] / _MILD[0]) ** float(torch.rand((), generator=self._generator))
             return self._start([self._last], low, low)
+        if not (self._waiting or self._exhausted):
+            self._look()
         chosen, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
         if not chosen:
             return None
@@ -82,7 +83,7 @@ class FilledLayers:
             self._played.append((score, self._last))
 
     def _look(self) -> None:
-        """Draw caps and sections; queue the layers that weren't known."""
+        """Draw caps and sections; queue the layers that weren't known, and give up once there are none."""
         found = [
             layers
             for code in self._codes
@@ -91,6 +92,7 @@ class FilledLayers:
         self._seed += 1
         fresh = [layers for layers in undominated(found) if self._key(layers) not in self._known]
         self._known |= {self._key(layers) for layers in fresh}
+        self._exhausted = not fresh
         if fresh:
             order = torch.cat(
                 [self._energies(self._fill(fresh[i : i + self._batch])) for i in range(0, len(fresh), self._batch)]

@@ -18,7 +18,7 @@ from tightframe.prototypes.codes.lattices import signs
 Block = tuple[int, ...]
 
 BLOCKS = {(9, 4): 18, (10, 4): 30, (11, 4): 35, (12, 4): 51, (9, 5): 18, (10, 5): 36, (11, 5): 66}
-"""For D coordinates and w the largest number of blocks, A(D, 4, w).
+"""For D coordinates and w the largest number of blocks, A(D, 4, w): Johnson's bound of 1962.
 
 Source: Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes.
 """
