@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tightframe import prototypes
-from tightframe.errors import DimensionError
+from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes import best
 
 
@@ -59,3 +59,11 @@ def test_bad_requests() -> None:
     for K, D in ((1, 3), (4, 0), (3, 1)):
         with pytest.raises(DimensionError):
             best(K, D)
+
+
+@pytest.mark.parametrize(("K", "D"), [(3, 3), (6, 4), (240, 8), (13, 3)])
+def test_bad_budgets_on_every_route(K: int, D: int) -> None:
+    with pytest.raises(RangeError, match="time must be a positive number of seconds; got 0"):
+        best(K, D, time=0)
+    with pytest.raises(RangeError, match="rounds must be at least 1; got 0"):
+        best(K, D, rounds=0)

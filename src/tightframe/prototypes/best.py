@@ -16,7 +16,7 @@ from tightframe.prototypes.codes import Code, code, codes_for
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.separated import separated
 from tightframe.prototypes.simplex import simplex
-from tightframe.prototypes.solver.search import Progress
+from tightframe.prototypes.solver.search import Budget, Progress
 from tightframe.prototypes.value import Prototypes
 
 _EQUAL = 1e-9
@@ -39,7 +39,7 @@ def best(
     """The K unit vectors in R^D with the smallest largest cosine that this package can give; provenance says why.
 
     In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, an exact code where none
-    better is known or possible; else the search of `separated`, which also starts from caps of exact codes, unless an
+    better is known or possible; else the search of `separated`, which also starts from parts of exact codes, unless an
     exact code (or a part of it, padded with zeros) is as good. Where K is so large that a pass over all pairs takes
     seconds, a search is made only if `time` or `rounds` ask for it; by default a code of nearly D dimensions is taken
     as it is, and only without one a search of 30 seconds made.
@@ -53,6 +53,7 @@ def best(
     K, D = num_classes, dim
     if K < 2 or D < 1:
         raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {K} and {D}.")
+    Budget(time, rounds)  # refuses a bad one whatever the route
     options: dict[str, Any] = {"scale": scale, "device": device, "dtype": dtype}
     if K <= D + 1:
         return _because(simplex(K, D, **options), f"K <= D + 1: a simplex meets Rankin's bound -1/{K - 1}")
