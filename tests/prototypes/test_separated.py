@@ -137,3 +137,9 @@ def test_scale_and_dtype() -> None:
 def test_bad_requests(arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         separated(**arguments)
+
+
+def test_exact_codes_stay_exact_where_nothing_is_polished() -> None:
+    found = separated(275, 22, time=20, target=1 / 6 + 1e-12)  # K * D = 6050
+    assert highest(found.vectors) == pytest.approx(1 / 6, abs=1e-14)
+    assert found.provenance["rounds"] == 1

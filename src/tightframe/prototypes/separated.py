@@ -163,7 +163,10 @@ class _Rounds:
     def _play_layers(self) -> float | None:
         if self.layers is None or (start := self.layers.draw()) is None:
             return None
-        score = self._anneal(start)
+        least = int(largest_cosines(start.representatives).argmin())
+        score = self.search.offer(start.representatives[least].to(self.device), start.names[least])  # may be exact
+        if not self.search.stopped():
+            score = self._anneal(start)
         self.layers.tell(score)
         return score
 

@@ -101,15 +101,15 @@ class FilledLayers:
 
     def _start(self, chosen: list[Layers], lowest: float, highest: float) -> Start:
         names = tuple(f"filled {layers.name}" for layers in chosen)
-        return Start(self._fill(chosen).double(), Free(), names[0], lowest, highest, names)
+        return Start(self._fill(chosen), Free(), names[0], lowest, highest, names)
 
     def _fill(self, chosen: list[Layers]) -> Tensor:
-        return torch.stack([filled(layers.points.float(), self.num_points, self._generator) for layers in chosen])
+        return torch.stack([filled(layers.points, self.num_points, self._generator) for layers in chosen])
 
     def _energies(self, points: Tensor) -> Tensor:
         """The energies (R,) of starts after a short descent."""
-        energy = SeparationEnergy(points.new_full((len(points),), _RANKING * self._unit))
-        return energy(descend(points, energy, steps=_RANKING_STEPS))[0]
+        energy = SeparationEnergy(torch.full((len(points),), _RANKING * self._unit))
+        return energy(descend(points.float(), energy, steps=_RANKING_STEPS))[0]
 
     @staticmethod
     def _key(layers: Layers) -> tuple[int, float]:

@@ -15,21 +15,21 @@ _STEPS = 25
 def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
     """Points (n, D) and as many of their holes as make K, (K, D).
 
-    Random directions flee from the points; then, one by one, that which is farthest from all points and from the holes
-    taken before is taken.
+    Random directions flee from the points, in single precision; then, one by one, that which is farthest from all
+    points and from the holes taken before is taken.
     """
     missing = num_points - len(points)
     if missing <= 0:
         return points[:num_points]
-    directions = torch.randn(max(_FEWEST, _PER_HOLE * missing), points.shape[1], generator=generator).to(points)
-    holes = unit(directions)
+    rough = points.float()
+    holes = unit(torch.randn(max(_FEWEST, _PER_HOLE * missing), points.shape[1], generator=generator).to(rough))
     for exponent in _STAGES:
         for _ in range(_STEPS):
-            weights = (exponent * holes @ points.mT).softmax(1)
-            holes = unit(holes - (2 / exponent) * tangent(weights @ points, holes))
-    nearest = (holes @ points.mT).amax(1)
+            weights = (exponent * holes @ rough.mT).softmax(1)
+            holes = unit(holes - (2 / exponent) * tangent(weights @ rough, holes))
+    nearest = (holes @ rough.mT).amax(1)
     chosen = []
     for _ in range(missing):
         chosen.append(nearest.argmin())
         nearest = torch.maximum(nearest, holes @ holes[chosen[-1]])
-    return torch.cat([points, holes[torch.stack(chosen)]])
+    return torch.cat([points, unit(holes[torch.stack(chosen)].to(points))])
