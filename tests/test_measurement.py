@@ -415,7 +415,8 @@ def test_lists_and_data_loaders() -> None:
     model, rows = network(), data()
     expected = measure(model, batches(rows), progress=False).values
     assert measure(model, [list(batch) for batch in batches(rows)], progress=False).values == expected
-    assert measure(model, DataLoader(TensorDataset(*rows), batch_size=17), progress=False).values == expected
+    loaded = measure(model, DataLoader(TensorDataset(*rows), batch_size=17), progress=False).values
+    assert loaded == pytest.approx(expected, rel=1e-12, nan_ok=True)  # rows that lie elsewhere may be summed otherwise
 
 
 def test_a_shuffling_data_loader_also_in_two_passes() -> None:

@@ -20,6 +20,7 @@ _BAND = 128  # rows of the product computed at a time: narrower ones save more w
 _BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
 _CANCELLATION = 16.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
 _SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
+_NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
 _SQUARES = (1e-24, 1e30)  # sums of squares that float32 holds with all digits; batches outside go in float64
 _EARLY_BATCHES = 32  # unvalidated batches multiplied in float64, as their anchors may not have been judged yet
@@ -256,6 +257,8 @@ class StatisticsAccumulator(nn.Module):
     def _multiply(self, deviations: Tensor) -> None:
         """Add the rows' product to the pooled one: float64 at once, float32 by way of `pending`."""
         assert self.product is not None and self.pending is not None
+        if self.num_features <= _NARROW:
+            deviations = deviations.to(torch.float64)
         if deviations.dtype is torch.float64:
             self.product.addmm_(deviations.mT, deviations)
             return
