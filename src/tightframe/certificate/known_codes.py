@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +36,7 @@ _KERDOCK_PROOF = (
 _KISSING = "Conway & Sloane 1999, Sphere packings, lattices and groups"
 _LAYERS = "tightframe, a layer of the Leech lattice's minimal vectors"
 _BLOCKS = "tightframe, all signs on the blocks of a constant-weight code"
+_ADDED = re.compile("kissing|tightframe")  # in sources
 _FIFTHS = (-1, -0.6, -(5**-0.5), -0.4, -0.2, 0, 0.2, 0.4, 5**-0.5, 0.6)
 _QUARTERS = (-1, -0.5, -0.25, 0, 0.25, 0.5)
 _GOLDEN = (1 + math.sqrt(5)) / 4  # cos 36°
@@ -140,6 +142,11 @@ def _small(num_vectors: int, dim: int) -> KnownCode | None:
 def listed_codes() -> tuple[KnownCode, ...]:
     """The codes that stand alone: the exact ones, then published tables' rows; families are not enumerated."""
     return (*_EXACT, *_table())
+
+
+def tabulated_codes() -> tuple[KnownCode, ...]:
+    """Those of them that tables of spherical codes hold: neither kissing configurations nor codes of our own."""
+    return tuple(code for code in listed_codes() if not _ADDED.search(code.source))
 
 
 @lru_cache(maxsize=64)

@@ -119,6 +119,7 @@ class _Rounds:
     ):
         self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
         self.small = K * K * D <= _SMALL
+        self.polished = K * D <= LARGEST
         self.unit = exponent_unit(cosine_bound(K, D).value)
         self.warm_start = warm_start
         self.share = search.remaining / 3  # of the time that one round of a batch may take, about
@@ -130,7 +131,7 @@ class _Rounds:
         self.layers = FilledLayers(K, D, self.unit, seed, self.share) if caps and self.small else None
         self.blind = 0  # rounds without exact codes
         self.kinds = [self._play_caps, self._play_layers, self._play_blind]
-        if K * D > LARGEST:  # what isn't polished gains most from structure that is there
+        if not self.polished:  # what isn't polished gains most from structure that is there
             self.kinds = [self._play_layers, self._play_blind, self._play_caps]
         self.scores = [math.inf] * len(self.kinds)
 
@@ -146,7 +147,7 @@ class _Rounds:
         else:
             others, place = divmod(index, 4)
             first = self.scores.index(min(self.scores)) if place < 3 else -(others + 1) % len(self.kinds)
-            if self.K * self.D <= LARGEST and index < len(self.kinds):
+            if self.polished and index < len(self.kinds):
                 first = index
             for kind in (*range(first, len(self.kinds)), *range(first)):
                 if (score := self.kinds[kind]()) is not None:
@@ -189,11 +190,10 @@ class _Rounds:
         """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
         batch = len(start.representatives)
         whole = isinstance(start.orbits, Free)
-        polished = self.K * self.D <= LARGEST
         stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
         ends = math.log10(start.lowest), math.log10(start.highest)
         first = torch.logspace(*ends, batch + 2, dtype=torch.float64)[1:-1]
-        growth = ((1e5 if whole and polished else 1e4) / first) ** (1 / (stages - 1))
+        growth = ((1e5 if whole and self.polished else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
         orbits = start.orbits.to(points)
@@ -201,8 +201,8 @@ class _Rounds:
         expanded = unit(orbits.expand(points)[best].double())
         name = start.names[best] if start.names else start.name
         cosine = self.search.offer(expanded, name)
-        if cosine <= self.search.best + (0 if whole and not polished else 0.02 / self.unit):
-            self._relax(expanded, name, _MELTED if polished or not whole else _FROZEN)
+        if cosine <= self.search.best + (0 if whole and not self.polished else 0.02 / self.unit):
+            self._relax(expanded, name, _MELTED if self.polished or not whole else _FROZEN)
         return cosine
 
     def _relax(self, points: Tensor, name: str, lowest: float = _MELTED) -> None:
@@ -214,7 +214,7 @@ class _Rounds:
         stages = torch.logspace(math.log10(lowest), math.log10(_LAST), number, dtype=torch.float64)
         points = self._descend(start, list(self.unit * stages[:, None]), 100 if lowest == _MELTED else 30, 1e-4)[0]
         cosine = self.search.offer(unit(points.double()), name)
-        if self.K * self.D <= LARGEST and (self.unpolished is None or cosine < self.unpolished[0]):
+        if self.polished and (self.unpolished is None or cosine < self.unpolished[0]):
             self.unpolished = cosine, points, name
         self._polish()
 

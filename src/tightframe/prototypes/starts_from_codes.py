@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tightframe.prototypes.codes import CODES, Code, Layers, cap_starts, complete_layers, section_starts, undominated
+from tightframe.prototypes.codes.caps import SHARE
 from tightframe.prototypes.solver.energy import SeparationEnergy
 from tightframe.prototypes.solver.holes import filled
 from tightframe.prototypes.solver.orbits import Free
@@ -19,7 +20,6 @@ from tightframe.prototypes.solver.starts import Start, batch_size
 _CAP_CODES, _LAYER_CODES = 5, 10  # whose caps and sections, and whose layers are tried
 _LARGEST = 1 << 26  # numbers
 _CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # that a code may have too many, for sections and for their layers
-_LAYERED = 0.25  # part of the points that complete layers must hold
 _DRAWS = 10, 1000  # of caps and sections in which complete layers are looked for
 _MELTING = 0.7, 4.0  # exponents, in units, to begin with from a cap, which is cut off somewhere
 _MILD = 6.0, 24.0  # ... and from filled layers, which lower ones would melt
@@ -49,7 +49,7 @@ class FilledLayers:
 
     def __init__(self, num_points: int, dim: int, unit: float, seed: int, seconds: float = math.inf):
         self.num_points, self.dim, self._unit = num_points, dim, unit
-        self._codes = _codes(num_points, dim, _LAYER_DIMENSIONS, math.ceil(_LAYERED * num_points))[:_LAYER_CODES]
+        self._codes = _codes(num_points, dim, _LAYER_DIMENSIONS, math.ceil(num_points / SHARE))[:_LAYER_CODES]
         self._batch = batch_size(num_points * num_points, seconds)
         a_draw = sum(1.2e-9 * num_points**2 + 1.5e-8 * code.K * code.D for code in self._codes)
         self._draws = int(max(_DRAWS[0], min(_DRAWS[1], seconds / 6 / max(a_draw, 1e-9))))

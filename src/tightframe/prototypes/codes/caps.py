@@ -22,7 +22,7 @@ _ENTRIES = 2**25  # of a code in memory, 256 MiB; of a larger code a first part 
 _TILT = 1e-3  # of a direction by another: less than the gaps between cosines, so that it only breaks ties
 _TRIALS = 32  # random directions, of which the one farthest from the code stands for a deep hole
 _SAME = 1e-6  # between distances of one layer: rounding
-_FEWEST = 4  # complete layers with less than a fourth of the vectors wanted are no start
+SHARE = 4  # complete layers with less than a fourth of the vectors wanted are no start
 
 
 def cap(vectors: Tensor, direction: Tensor, num_classes: int) -> Tensor:
@@ -89,7 +89,7 @@ def complete_layers(code: Code, num_classes: int, dim: int, seed: int, draws: in
     kept: list[Layers] = []
     for points, distances in islice(drawn, draws):
         rims = _rims(distances)
-        rims = rims[(rims * _FEWEST >= num_classes) & (rims <= num_classes)]
+        rims = rims[(rims * SHARE >= num_classes) & (rims <= num_classes)]
         if not len(rims):
             continue
         inside = points[: int(rims[-1])].float()
