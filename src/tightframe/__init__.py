@@ -10,12 +10,14 @@ _HOME = {
     "StatisticsAccumulator": "tightframe.statistics",
     "DecisionCounts": "tightframe.statistics",
     "Prototypes": "tightframe.prototypes",
+    "PrototypeHead": "tightframe.heads",
+    "PrototypeModel": "tightframe.heads",
     "certify": "tightframe.certificate",
     "measure": "tightframe.measurement",
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }
-_MODULES = ("datasets", "errors", "metrics", "prototypes", "theory")
+_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "prototypes", "theory")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

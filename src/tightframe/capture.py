@@ -21,6 +21,7 @@ class Classifier:
         module: the module, whose input is the feature.
         weight: (K, D). bias: (K,) or None. Both detached copies, float64.
         class_dim: the dimension of its input that holds the D features: -1, or 1 for a 1x1 convolution.
+        decides_linearly: whether argmax of weight x + bias is its decision; a module may say otherwise.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Classifier:
     weight: Tensor
     bias: Tensor | None
     class_dim: int
+    decides_linearly: bool = True
 
 
 def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
@@ -48,7 +50,7 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
             if module is None and callable(getattr(model, accessor, None)):
                 module = getattr(model, accessor)()
         if module is None:
-            linear = [m for m in model.modules() if _is_linear(m)]
+            linear = _linear_layers(model)
             if not linear:
                 raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
             module = linear[-1]
@@ -65,7 +67,19 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
         weight.detach().flatten(1).to("cpu", torch.float64, copy=True),
         bias.detach().to("cpu", torch.float64, copy=True) if isinstance(bias, Tensor) else None,
         -1 if weight.ndim == 2 else 1,
+        getattr(module, "decides_linearly", True),
     )
+
+
+def _linear_layers(model: nn.Module) -> list[nn.Module]:
+    """The linear modules of a model in order, a head as one: without the layers inside it."""
+    found: list[nn.Module] = []
+    inside: set[nn.Module] = set()
+    for module in model.modules():
+        if _is_linear(module) and module not in inside:
+            found.append(module)
+            inside.update(module.modules())
+    return found
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -87,7 +101,8 @@ class InputRecorder:
     def _hook(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         feature = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(feature, Tensor):
-            self._features = feature.detach()
+            # a head of ours compares embeddings, with the features last
+            self._features = module.embed(feature).detach() if hasattr(module, "embed") else feature.detach()
 
     def take(self) -> Tensor:
         """The recorded features; each can be taken once. Raises ClassifierError if the module wasn't called."""

@@ -68,6 +68,11 @@ def as_rows(
     return features, labels
 
 
+def can_look(tensor: Tensor) -> bool:
+    """Whether values can be looked at for nothing: on the CPU, outside `torch.compile` and `torch.export`."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def require_labels(labels: Tensor, num_classes: int) -> None:
     """Raise LabelError unless all of (N,) int64 labels lie in [0, num_classes)."""
     if labels.numel() == 0:

@@ -8,6 +8,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from tightframe.checks import can_look
+from tightframe.errors import ZeroVectorError
+
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -67,6 +70,22 @@ def norms(rows: Tensor) -> Tensor:
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows divided by their lengths; a zero row has no direction and becomes NaN."""
     return rows / norms(rows).unsqueeze(-1)
+
+
+def directions(rows: Tensor, what: str = "vectors") -> Tensor:
+    """Rows (..., D) at length one, for training: lengths in float32 at least, the rows' dtype kept.
+
+    Raises: ZeroVectorError naming a row of length zero, where values can be looked at (`checks.can_look`); elsewhere
+    such a row stays zero, with a finite gradient.
+    """
+    lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
+    zero = lengths == 0
+    if can_look(rows) and zero.any():
+        row = int(zero.flatten().nonzero()[0])
+        raise ZeroVectorError(
+            f"{what} must have a direction; row {row} is zero ({int(zero.sum())} of {zero.numel()} rows)."
+        )
+    return (rows / torch.where(zero, 1.0, lengths)).to(rows.dtype)
 
 
 def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`Hierarchy`: a tree over the classes; and what it costs to take one class for another."""
+"""`Hierarchy`: a tree over the classes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pdist
 
-from tightframe.errors import ChoiceError, CostMatrixError, HierarchyError
+from tightframe.errors import ChoiceError, HierarchyError
 
 Nodes = Literal["leaves", "all"]
 """Which nodes of a hierarchy: the classes, or the inner nodes after them as well."""
@@ -349,6 +348,16 @@ class Hierarchy:
         ends = reached[: self._count(nodes)]
         return ends[:, None] + ends - 2 * reached[self.lowest_common_ancestors(nodes)]
 
+    def cut(self, depth: int) -> Tensor:
+        """The nodes at a depth, in hops from the root, and the classes above it: every class lies below exactly one.
+
+        Raises: HierarchyError for a negative depth.
+        """
+        if depth < 0:
+            raise HierarchyError(f"a depth counts hops from the root, 0 or more; got {depth}.")
+        inner = torch.arange(len(self)) >= self.num_classes
+        return ((self.depths == depth) | ((self.depths < depth) & ~inner)).nonzero().flatten()
+
     def restrict(self, classes: Sequence[str]) -> Hierarchy:
         """The tree over some nodes, which become its leaves, in this order: they and what lies above them.
 
@@ -493,80 +502,3 @@ def _list(names: Sequence[str]) -> str:
 
 def _are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-# ---------------------------------------------------------------------- costs
-
-
-def tree_cost(hierarchy: Hierarchy) -> Tensor:
-    """(K, K) float64, the length of the way between two classes through the tree: a metric if edges have length."""
-    return hierarchy.distances()
-
-
-def lca_height_cost(hierarchy: Hierarchy) -> Tensor:
-    """(K, K) float64, how far one must go up from the leaves until two classes are one: an ultrametric.
-
-    The height of the lowest common ancestor, i.e. the longest way from it down to a leaf; 0 on the diagonal.
-    Source: Bertinetto et al. 2020 (who divide by the height of the tree).
-    """
-    return hierarchy.heights[hierarchy.lowest_common_ancestors()]
-
-
-def absolute_difference_cost(num_classes: int) -> Tensor:
-    """(K, K) float64, |i - j|: the cost of ordered classes."""
-    order = torch.arange(num_classes, dtype=torch.float64)
-    return (order[:, None] - order).abs()
-
-
-def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
-    """A detached float64 copy of a (K, K) cost matrix, once it is known to be one.
-
-    Costs are finite, zero on the diagonal, positive off it and symmetric; with `metric` they also satisfy the triangle
-    inequality. O(K^3) time, O(K^2) memory.
-
-    Args:
-        tolerance: how far symmetry, diagonal and triangles may be off, as a share of the largest cost.
-
-    Raises: CostMatrixError naming the entry, the pair or the worst triple.
-    """
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
-        raise CostMatrixError(f"costs must be a square matrix, (K, K); got shape {tuple(matrix.shape)}.")
-    cost = matrix.detach().to(torch.float64, copy=True)
-
-    def refuse(wrong: Tensor, expected: str) -> None:
-        if wrong.any():
-            i, j = wrong.nonzero()[0].tolist()
-            raise CostMatrixError(
-                f"{expected}; entry ({i}, {j}) is {cost[i, j].item():g} and ({j}, {i}) is {cost[j, i].item():g} "
-                f"({int(wrong.sum())} such {'entry' if wrong.sum() == 1 else 'entries'})."
-            )
-
-    refuse(~cost.isfinite(), "costs must be finite")
-    refuse(cost < 0, "costs must not be negative")
-    slack = tolerance * cost.max()
-    diagonal = torch.eye(len(cost), dtype=torch.bool, device=cost.device)
-    refuse(diagonal & (cost > slack), "the cost of a class with itself must be zero")
-    refuse(~diagonal & (cost == 0), "the cost of different classes must be positive")
-    refuse((cost - cost.mT).abs() > slack, "costs must be symmetric")
-    cost = (cost + cost.mT) / 2
-    cost.fill_diagonal_(0)
-    if metric:
-        _require_triangles(cost, float(slack))
-    return cost
-
-
-def _require_triangles(cost: Tensor, slack: float) -> None:
-    # D_ik <= D_ij + D_jk for all k, and with i and j exchanged: rows i and j differ by at most D_ij in any entry
-    pairs = torch.triu_indices(len(cost), len(cost), offset=1, device=cost.device)
-    excess = pdist(cost, p=float("inf")) - cost[pairs[0], pairs[1]]
-    if not (excess > slack).any():
-        return
-    i, j = pairs[:, excess.argmax()].tolist()
-    k = int((cost[i] - cost[j]).abs().argmax())
-    if cost[i, k] < cost[j, k]:
-        i, j = j, i
-    raise CostMatrixError(
-        f"costs must satisfy the triangle inequality; the worst triple is (i, j, k) = {(i, j, k)}: the cost of "
-        f"({i}, {k}) is {cost[i, k].item():g}, more than {cost[i, j].item():g} of ({i}, {j}) plus "
-        f"{cost[j, k].item():g} of ({j}, {k}). Pass metric=False if that is meant."
-    )

@@ -1,0 +1,28 @@
+"""Classifier heads on prototypes: modules that stand in for a model's last linear layer."""
+
+from tightframe.heads.class_means import ClassMeans, CondensedMeans, DecayedMeans, OnlineMeans
+from tightframe.heads.comparison import ComparisonHead
+from tightframe.heads.exchange import UnitLength, decision_layer, fold, replace_classifier
+from tightframe.heads.following import DeepNCM, GuidedHead
+from tightframe.heads.hierarchical import HierarchicalHead
+from tightframe.heads.prototype_head import PrototypeHead, PrototypeModel
+from tightframe.heads.similarity import SIMILARITIES, Similarity
+
+__all__ = [
+    "SIMILARITIES",
+    "ClassMeans",
+    "ComparisonHead",
+    "CondensedMeans",
+    "DecayedMeans",
+    "DeepNCM",
+    "GuidedHead",
+    "HierarchicalHead",
+    "OnlineMeans",
+    "PrototypeHead",
+    "PrototypeModel",
+    "Similarity",
+    "UnitLength",
+    "decision_layer",
+    "fold",
+    "replace_classifier",
+]

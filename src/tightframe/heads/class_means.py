@@ -1,0 +1,197 @@
+"""Running class means: what `DeepNCM` and `GuidedHead` compare with or follow."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.checks import can_look, require_finite, require_labels
+from tightframe.errors import EmptyBatchError, LabelError, RangeError, ShapeError
+from tightframe.statistics import ClassStatistics
+
+
+class ClassMeans(nn.Module, ABC):
+    """The mean embedding of each class over batches, in float64, whatever `.half()` does to the model around it.
+
+    Where `torch.distributed` runs, `update` sums over all processes, so each has the means of all samples.
+
+    Args:
+        num_classes, num_features: K and D.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, num_classes: int, num_features: int, *, device: torch.device | str | None = None):
+        super().__init__()
+        self.num_classes, self.num_features = num_classes, num_features
+        exact: dict[str, Any] = {"dtype": torch.float64, "device": device}
+        self.register_buffer("sums", torch.zeros(num_classes, num_features, **exact))
+        self.register_buffer("counts", torch.zeros(num_classes, **exact))
+
+    @property
+    def means(self) -> Tensor:
+        """(K, D) float64; NaN for classes not seen."""
+        return self.sums / self.counts[:, None]
+
+    @property
+    def seen(self) -> Tensor:
+        """(K,) bool."""
+        return self.counts > 0
+
+    def update(self, embeddings: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
+        """Take a batch in: embeddings (..., D), labels (...). Returns the new means, (K, D), with the batch's graph.
+
+        What is kept has no graph. Raises: ShapeError, LabelError, NonFiniteError; the means are then as before.
+        """
+        rows = embeddings.reshape(-1, embeddings.shape[-1])
+        if labels.shape != embeddings.shape[:-1] or rows.shape[1] != self.num_features:
+            raise ShapeError(
+                f"embeddings must be (..., {self.num_features}) and labels of their shape without the last; got "
+                f"{tuple(embeddings.shape)} and {tuple(labels.shape)}."
+            )
+        flat = labels.reshape(-1)
+        kept = flat != ignore_index
+        if can_look(rows):
+            if flat.dtype.is_floating_point:
+                raise LabelError(f"labels must be integers; got {flat.dtype}.")
+            require_labels(flat[kept], self.num_classes)
+            require_finite(rows.detach(), "embeddings")
+        flat = torch.where(kept, flat, 0)
+        values = torch.where(kept[:, None], rows.to(torch.float64), 0.0)
+        sums = torch.zeros_like(self.sums).index_add(0, flat, values)
+        counts = torch.zeros_like(self.counts).index_add(0, flat, kept.to(torch.float64))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            sums, counts = _SumOverProcesses.apply(sums), _SumOverProcesses.apply(counts)
+        new_sums, new_counts = self._take_in(sums, counts)
+        self.sums, self.counts = new_sums.detach(), new_counts.detach()
+        return new_sums / new_counts[:, None]
+
+    def set(self, statistics: ClassStatistics) -> None:
+        """Take over exact means and counts, for instance of the whole training set after an epoch.
+
+        Raises: ShapeError for other classes or features.
+        """
+        if statistics.means.shape != self.sums.shape:
+            raise ShapeError(f"statistics must be {tuple(self.sums.shape)}; got {tuple(statistics.means.shape)}.")
+        counts = statistics.counts.to(self.counts)
+        self.sums = torch.where(counts[:, None] > 0, statistics.means.detach().to(self.sums) * counts[:, None], 0.0)
+        self.counts = counts
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+
+    @abstractmethod
+    def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums (K, D) and counts (K,) after a batch with these."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassMeans:
+        exact = self.sums, self.counts
+        super()._apply(fn, recurse)
+        if self.sums.dtype is not torch.float64:  # a model's .half() isn't meant for sums over an epoch
+            self.sums, self.counts = (value.to(self.sums.device) for value in exact)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{self.num_classes} classes, {self.num_features} features"
+
+
+class OnlineMeans(ClassMeans):
+    """The mean of all samples since the last `reset`, each counting once: exact, if embeddings stay where they were.
+
+    `reset` it at each epoch's end to forget embeddings of earlier weights. Source: Guerriero et al. 2018, online means.
+    """
+
+    def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        return self.sums + sums, self.counts + counts
+
+
+class CondensedMeans(ClassMeans):
+    """The online mean, but after every `every` batches all that a class had counts as one sample.
+
+    Source: Guerriero et al. 2018, mean condensation; the released code's period is 100.
+    """
+
+    batches: Tensor
+
+    def __init__(
+        self, num_classes: int, num_features: int, every: int = 100, *, device: torch.device | str | None = None
+    ):
+        super().__init__(num_classes, num_features, device=device)
+        if every < 1:
+            raise RangeError(f"means are condensed after every 1 or more batches; got {every}.")
+        self.every = every
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=device))
+
+    def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        sums, counts = self.sums + sums, self.counts + counts
+        self.batches = self.batches + 1
+        condensed = torch.where((self.batches % self.every == 0) & (counts > 0), counts, 1.0)
+        return sums / condensed[:, None], counts / condensed
+
+    def reset(self) -> None:
+        """Forget all samples and the number of batches."""
+        super().reset()
+        self.batches = torch.zeros_like(self.batches)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, every={self.every}"
+
+
+class DecayedMeans(ClassMeans):
+    """mean <- decay mean + (1 - decay) batch mean, for the classes in the batch; the first batch sets it.
+
+    Source: Guerriero et al. 2018, mean decay (the released code starts from zero).
+    """
+
+    def __init__(
+        self, num_classes: int, num_features: int, decay: float = 0.9, *, device: torch.device | str | None = None
+    ):
+        super().__init__(num_classes, num_features, device=device)
+        if not 0 <= decay < 1 or math.isnan(decay):
+            raise RangeError(f"decay must be in [0, 1); got {decay}.")
+        self.decay = decay
+
+    def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        present = (counts > 0)[:, None]
+        batch = sums / torch.where(counts > 0, counts, 1.0)[:, None]
+        kept = torch.where(self.seen[:, None], self.decay, 0.0)
+        mean = self.sums * kept + batch * (1 - kept)
+        return torch.where(present, mean, self.sums), torch.where(counts > 0, 1.0, self.counts)
+
+    def set(self, statistics: ClassStatistics) -> None:
+        """Take over exact means; each then weighs like one batch."""
+        super().set(statistics)
+        weight = torch.where(self.seen, self.counts, 1.0)
+        self.sums, self.counts = self.sums / weight[:, None], self.counts / weight
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, decay={self.decay}"
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over all processes; so is its gradient's, as every process's loss depends on every process's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def require_samples(means: ClassMeans) -> None:
+    """Raise EmptyBatchError before any sample was seen, where that can be looked at."""
+    if can_look(means.counts) and not bool(means.seen.any()):
+        raise EmptyBatchError("no class has a mean yet; train with labels, or call means.update or means.set first.")

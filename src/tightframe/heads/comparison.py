@@ -1,0 +1,132 @@
+"""`ComparisonHead`: what every head that compares embeddings with one vector a class has in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import ChoiceError, RangeError, ShapeError
+from tightframe.heads.similarity import SIMILARITIES
+from tightframe.layout import features_last, like_features
+
+
+class ComparisonHead(nn.Module, ABC):
+    """Logits by comparing embeddings with prototypes; stands in for a model's last `nn.Linear`.
+
+    Features (N, D_in), (N, T, D_in) or (N, D_in, H, W) give logits (N, K), (N, T, K) or (N, K, H, W). The embedding is
+    the feature itself or its projection to the prototypes' dimension.
+
+    Like `nn.Linear` it has `in_features`, `out_features`, `weight` and `bias`: for weight (K, D) and bias (K,) or None,
+    argmax of weight z + bias is the head's own decision on an embedding z, whatever its logits.
+    """
+
+    _scale: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        in_features: int | None,
+        projection: nn.Module | None,
+        logits: str,
+        scale: float | None,
+        delta: float,
+        learn_scale: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ):
+        super().__init__()
+        if logits not in SIMILARITIES:
+            raise ChoiceError(f"logits must be one of {', '.join(SIMILARITIES)}; got {logits!r}.")
+        scale = SIMILARITIES[logits].scale if scale is None else scale
+        if not 0 < scale < math.inf:
+            raise RangeError(f"the scale of logits must be finite and > 0; got {scale}.")
+        if not 0 < delta < math.inf:
+            raise RangeError(f"delta must be finite and > 0; got {delta}.")
+        self.logits, self.delta, self._first_scale = logits, delta, scale
+        if projection is None and in_features not in (None, dim):
+            projection = nn.Linear(int(in_features or dim), dim, bias=False, device=device, dtype=dtype)
+        self.in_features = int(getattr(projection, "in_features", dim) if in_features is None else in_features)
+        self.projection = projection
+        start = torch.tensor(math.log(scale) if learn_scale else scale, device=device, dtype=dtype)
+        if learn_scale:
+            self.log_scale = nn.Parameter(start)
+        else:
+            self.register_buffer("_scale", start)
+
+    # ------------------------------------------------------------------ what a subclass has
+
+    @property
+    @abstractmethod
+    def prototypes(self) -> Tensor:
+        """(K, D), the vectors that embeddings are compared with."""
+
+    # ------------------------------------------------------------------ using it
+
+    @property
+    def scale(self) -> Tensor:
+        """0-d, > 0: what the similarities are multiplied by; learnt as its logarithm."""
+        return self.log_scale.exp() if "log_scale" in self._parameters else self._scale
+
+    @property
+    def out_features(self) -> int:
+        """K, the number of logits."""
+        return self.prototypes.shape[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """(K, D): with `bias`, the linear rule that decides like the head on an embedding."""
+        return SIMILARITIES[self.logits].rule(self.prototypes)[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(K,) or None; see `weight`."""
+        return SIMILARITIES[self.logits].rule(self.prototypes)[1]
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Embeddings (..., D) of features, the D last whatever the features' layout: what the losses take.
+
+        Raises: ShapeError for features of another width, or a projection to another dimension than the prototypes'.
+        """
+        rows = features_last(features, self.in_features)
+        if self.projection is None:
+            return rows
+        flat = self.projection(rows.reshape(-1, self.in_features))
+        if flat.ndim != 2 or flat.shape[1] != self.prototypes.shape[1]:
+            raise ShapeError(
+                f"the projection must give (N, {self.prototypes.shape[1]}), the prototypes' dimension; "
+                f"got {tuple(flat.shape)}."
+            )
+        return flat.unflatten(0, rows.shape[:-1]) if rows.ndim > 2 else flat
+
+    def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
+        """Logits (..., K) of embeddings (..., D), by default with the head's own prototypes.
+
+        Raises: ZeroVectorError under "cosine" for an embedding of length zero (on the CPU; elsewhere its logits are 0).
+        """
+        vectors = self.prototypes if prototypes is None else prototypes
+        rows = embeddings.reshape(-1, embeddings.shape[-1]) if embeddings.ndim > 2 else embeddings
+        logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta)
+        if not torch.is_autocast_enabled(rows.device.type):  # which has distances in float32, as torch's own
+            logits = logits.to(rows.dtype)
+        return logits.unflatten(0, embeddings.shape[:-1]) if embeddings.ndim > 2 else logits
+
+    def forward(self, features: Tensor) -> Tensor:
+        return like_features(self.compare(self.embed(features)))
+
+    def reset_parameters(self) -> None:
+        """The scale and the projection as they were made; subclasses add their vectors."""
+        if "log_scale" in self._parameters:
+            nn.init.constant_(self.log_scale, math.log(self._first_scale))
+        for module in self.projection.modules() if self.projection is not None else ():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+    def extra_repr(self) -> str:
+        learnt = "learnt, now " if "log_scale" in self._parameters else ""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, dim={self.prototypes.shape[1]}, "
+            f"logits={self.logits!r}, scale={learnt}{float(self.scale.detach()):g}"
+        )

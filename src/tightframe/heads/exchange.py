@@ -1,0 +1,110 @@
+"""Putting a head in a model's classifier's place, and back; folding a head into plain layers for deployment."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.capture import find_classifier
+from tightframe.errors import ClassifierError, ShapeError
+from tightframe.heads.comparison import ComparisonHead
+from tightframe.numerics import directions
+
+
+def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = None) -> nn.Module:
+    """Put a head in the place of a model's classifier and return the classifier, which a second call puts back.
+
+    The classifier is what `measure` finds: by name, by the model's `get_classifier()` (timm) or
+    `get_output_embeddings()` (transformers), else the last linear layer or 1x1 convolution. The head moves to its
+    device and dtype.
+
+    Raises: ClassifierError if there is none, or if it is the model itself; ShapeError if the head takes another width.
+
+    >>> from tightframe import PrototypeHead, prototypes
+    >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+    >>> linear = replace_classifier(model, PrototypeHead(prototypes.simplex(4, 8)))
+    >>> head = replace_classifier(model, linear)
+    """
+    found = find_classifier(model, name)
+    if not found.name:
+        raise ClassifierError("the model is its own classifier; use the head alone.")
+    old = found.module
+    width = getattr(old, "in_features", None) or found.weight.shape[1]
+    if getattr(head, "in_features", width) != width:
+        raise ShapeError(
+            f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "  # type: ignore
+            f"Pass in_features={width} for a projection."
+        )
+    place = next(old.parameters(), None)
+    if place is None:
+        place = next(old.buffers(), None)
+    if place is not None:
+        head.to(place.device, place.dtype)
+    head.train(old.training)
+    owner, _, attribute = found.name.rpartition(".")
+    setattr(model.get_submodule(owner), attribute, head)
+    return old
+
+
+class UnitLength(nn.Module):
+    """Features (..., D) at length one."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return directions(features, "features")
+
+
+@torch.no_grad()
+def fold(head: ComparisonHead) -> nn.Module:
+    """A head as plain layers with its logits: what is left to deploy once prototypes and scale are final.
+
+    For "dot" one `nn.Linear`, the projection multiplied in where it is linear; for "squared-euclidean" too, its logits
+    greater by |z|^2 scale, the same for all classes, so that softmax and decisions are equal; for "cosine" the
+    projection, `UnitLength` and an `nn.Linear`. The other distances aren't linear: see `decision_layer`.
+
+    Raises: ClassifierError for these, naming them.
+    """
+    vectors = head.weight.detach()
+    scale = head.scale.detach()
+    if head.logits == "dot":
+        return _folded(head.projection, vectors * scale, None)
+    if head.logits == "squared-euclidean":
+        bias = head.bias
+        assert bias is not None
+        return _folded(head.projection, 2 * scale * vectors, 2 * scale * bias.detach())
+    if head.logits == "cosine":
+        layers = [] if head.projection is None else [head.projection]
+        return nn.Sequential(*layers, UnitLength(), _linear(vectors * scale, None))
+    raise ClassifierError(
+        f"logits {head.logits!r} are no linear function of the features; decision_layer(head) gives a linear layer "
+        "with the same decisions."
+    )
+
+
+@torch.no_grad()
+def decision_layer(head: ComparisonHead) -> nn.Module:
+    """One `nn.Linear` (after a projection that isn't linear) whose largest output is the head's decision.
+
+    Its outputs are no probabilities; for heads whose softmax matters: `fold`.
+    """
+    bias = head.bias
+    return _folded(head.projection, head.weight.detach(), None if bias is None else bias.detach())
+
+
+def _folded(projection: nn.Module | None, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    if projection is None:
+        return _linear(weight, bias)
+    if not isinstance(projection, nn.Linear):
+        return nn.Sequential(projection, _linear(weight, bias))
+    shift = None if projection.bias is None else weight @ projection.bias
+    if bias is not None and shift is not None:
+        shift = shift + bias
+    return _linear(weight @ projection.weight, bias if shift is None else shift)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    classes, features = weight.shape
+    layer = nn.Linear(features, classes, bias=bias is not None, device=weight.device, dtype=weight.dtype)
+    layer.weight.copy_(weight)
+    if bias is not None:
+        layer.bias.copy_(bias)
+    return layer

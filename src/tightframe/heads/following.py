@@ -1,0 +1,163 @@
+"""Heads that follow the class means: `DeepNCM` compares with them, `GuidedHead` with the simplex ETF nearest to them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import RangeError, ShapeError
+from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans, require_samples
+from tightframe.heads.comparison import ComparisonHead
+from tightframe.layout import like_features
+from tightframe.prototypes import Prototypes, guided
+
+
+class DeepNCM(ComparisonHead):
+    """Nearest class mean as a trainable head: logits -|z - mean_k|^2 / 2, means running along and no gradient in them.
+
+    Call it with labels in training, `head(features, labels)`: the batch enters the means before the comparison.
+    Without labels, or in eval mode, the means stay. A class that was never seen has logit -inf.
+
+    Args:
+        num_classes, dim: K and D.
+        in_features, logits, scale, projection: as in `PrototypeHead`.
+        means: `OnlineMeans` (the default), `DecayedMeans` or `CondensedMeans` (K, D). For exact means of the whole
+            training set, at any time: `head.means.set(statistics)`.
+
+    Raises: as `PrototypeHead`; ShapeError for means of other classes or dimensions; EmptyBatchError when called before
+    any class has a mean.
+    Source: Guerriero, Caputo & Mensink 2018 (the released code has no 1/2; say scale=1).
+
+    >>> head = DeepNCM(3, 8)
+    >>> head(torch.randn(30, 8), torch.arange(30) % 3).shape
+    torch.Size([30, 3])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        in_features: int | None = None,
+        *,
+        means: ClassMeans | None = None,
+        logits: str = "squared-euclidean",
+        scale: float = 0.5,
+        projection: nn.Module | None = None,
+        ignore_index: int = -100,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(dim, in_features, projection, logits, scale, 1.0, False, device, dtype)
+        self.means = OnlineMeans(num_classes, dim, device=device) if means is None else means
+        if self.means.sums.shape != (num_classes, dim):
+            raise ShapeError(f"means must be ({num_classes}, {dim}); got {tuple(self.means.sums.shape)}.")
+        self.ignore_index = ignore_index
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(K, D), the class means in the head's dtype; NaN for classes not seen."""
+        return self.means.means.to(self._scale.dtype)
+
+    def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
+        vectors = self.prototypes if prototypes is None else prototypes
+        require_samples(self.means)
+        seen = self.means.seen
+        anywhere = self.means.sums.sum(0).to(vectors) / self.means.counts.sum().to(vectors)  # for rows that are masked
+        logits = super().compare(embeddings, torch.where(seen[:, None], vectors, anywhere))
+        return logits.masked_fill(~seen, -torch.inf)
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        embeddings = self.embed(features)
+        if labels is not None and self.training:
+            self.means.update(embeddings.detach(), labels, ignore_index=self.ignore_index)
+        return like_features(self.compare(embeddings))
+
+    def reset_parameters(self) -> None:
+        """Scale and projection as they were made, no samples seen."""
+        super().reset_parameters()
+        self.means.reset()
+
+
+class GuidedHead(ComparisonHead):
+    """A simplex ETF that turns towards the running class means: fixed geometry, guided pose.
+
+    Called with labels in training, `head(features, labels)`, it takes the batch into the means and, every `every`-th
+    time once each class was seen, replaces its ETF by the one nearest to the means and, with weight `proximal`, to the
+    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays.
+
+    Args:
+        start: `Prototypes` that form a simplex ETF, K <= D + 1; lengths are kept.
+        in_features, logits, scale, learn_scale, projection: as in `PrototypeHead`.
+        means: `DecayedMeans` with decay 0.9 by default.
+        proximal: >= 0, see `prototypes.guided`.
+
+    Raises: as `PrototypeHead`, and as `prototypes.guided`.
+    Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
+
+    >>> from tightframe import prototypes
+    >>> head = GuidedHead(prototypes.simplex(3, 8))
+    >>> before = head.prototypes.clone()
+    >>> _ = head(torch.randn(30, 8), torch.arange(30) % 3)
+    >>> bool((head.prototypes == before).all())
+    False
+    """
+
+    vectors: Tensor
+    calls: Tensor
+
+    def __init__(
+        self,
+        start: Prototypes | Tensor,
+        in_features: int | None = None,
+        *,
+        means: ClassMeans | None = None,
+        proximal: float = 1e-3,
+        every: int = 1,
+        logits: str = "cosine",
+        scale: float | None = None,
+        learn_scale: bool = False,
+        projection: nn.Module | None = None,
+        ignore_index: int = -100,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        given = start if isinstance(start, Prototypes) else Prototypes(start)
+        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, device, dtype)
+        if every < 1:
+            raise RangeError(f"the ETF is renewed at every 1 or more calls; got {every}.")
+        guided(given, given.vectors, proximal=proximal)  # raises where there is no such ETF
+        self.means = DecayedMeans(given.num_classes, given.dim, device=device) if means is None else means
+        if self.means.sums.shape != given.vectors.shape:
+            raise ShapeError(f"means must be {tuple(given.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
+        self.proximal, self.every, self.ignore_index = proximal, every, ignore_index
+        self._first = given.vectors.detach()
+        vectors = given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(K, D), the ETF as it is now."""
+        return self.vectors
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        embeddings = self.embed(features)
+        turned = None
+        if labels is not None and self.training:
+            means = self.means.update(embeddings, labels, ignore_index=self.ignore_index)
+            self.calls = self.calls + 1
+            if int(self.calls) % self.every == 0 and bool(self.means.seen.all()):
+                etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
+                turned = etf.vectors.to(self.vectors)
+                self.vectors = turned.detach()
+        return like_features(self.compare(embeddings, turned))
+
+    def reset_parameters(self) -> None:
+        """Scale, projection and ETF as they were made, no samples seen."""
+        super().reset_parameters()
+        self.means.reset()
+        self.calls = torch.zeros_like(self.calls)
+        self.vectors = self._first.to(self.vectors)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, proximal={self.proximal:g}, every={self.every}"

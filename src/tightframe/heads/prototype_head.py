@@ -1,0 +1,180 @@
+"""`PrototypeHead`: a classifier on fixed or learnt prototypes; `PrototypeModel`: backbone and head as one module."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.checks import require_directions, require_finite
+from tightframe.errors import LabelError, ShapeError
+from tightframe.heads.comparison import ComparisonHead
+from tightframe.prototypes import Prototypes
+
+
+class PrototypeHead(ComparisonHead):
+    """A classifier head on one prototype a class, fixed (a buffer) or learnt (a parameter).
+
+    Args:
+        prototypes: `Prototypes` or vectors (K, D).
+        in_features: width of the features, if not D: then a linear projection without bias is learnt.
+        logits: "cosine", "dot", "euclidean", "squared-euclidean" or "pseudo-huber"; see `SIMILARITIES`.
+        scale: of the logits, > 0; by default 16 for cosines and 1 for the others.
+        learnable: train the prototypes, from these as their start.
+        learn_scale: train the scale (its logarithm).
+        projection: any module (N, in_features) -> (N, D) in place of the linear one.
+        open_classes: how many classes, the first ones, have logits yet; by default all. `open` adds the next ones and
+            `append` new prototypes, and neither moves a vector: class-incremental learning on reserved prototypes.
+        delta: of "pseudo-huber", where it passes from squares to lengths.
+
+    Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout.
+    Raises: as `Prototypes`; ChoiceError, RangeError; ZeroVectorError naming a prototype of length zero under "cosine".
+    Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
+    Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
+
+    >>> from tightframe import prototypes
+    >>> head = PrototypeHead(prototypes.simplex(4, 8))
+    >>> head(torch.randn(2, 8)).shape, head(torch.randn(2, 8, 5, 5)).shape, len(list(head.parameters()))
+    (torch.Size([2, 4]), torch.Size([2, 4, 5, 5]), 0)
+    """
+
+    _vectors: Tensor
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor,
+        in_features: int | None = None,
+        *,
+        logits: str = "cosine",
+        scale: float | None = None,
+        learnable: bool = False,
+        learn_scale: bool = False,
+        projection: nn.Module | None = None,
+        open_classes: int | None = None,
+        delta: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        given = prototypes if isinstance(prototypes, Prototypes) else Prototypes(prototypes)
+        super().__init__(given.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
+        self._require_usable(given.vectors)
+        self.provenance = dict(given.provenance)
+        self._first = given.vectors.detach() if learnable else None
+        self._hold(given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
+        self._open = given.num_classes
+        self._limit(given.num_classes if open_classes is None else open_classes)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(K, D), also of classes that aren't open yet."""
+        return self._parameters["vectors"] if self.learnable else self._buffers["vectors"]  # type: ignore[return-value]
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the prototypes are trained."""
+        return "vectors" in self._parameters
+
+    @property
+    def out_features(self) -> int:
+        """The number of open classes, and of logits."""
+        return self._open
+
+    def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
+        opened = self.prototypes[: self._open] if prototypes is None else prototypes
+        return super().compare(embeddings, opened)
+
+    compare.__doc__ = ComparisonHead.compare.__doc__
+
+    def open(self, num_classes: int) -> None:
+        """Give the first `num_classes` classes logits; no vector moves. Raises: LabelError beyond the prototypes."""
+        self._limit(num_classes)
+
+    @torch.no_grad()
+    def append(self, prototypes: Prototypes | Tensor) -> None:
+        """Add classes (K', D) after the others and open all; the vectors before them stay as they are, bit for bit.
+
+        Learnt prototypes become a new parameter: tell the optimiser. Raises: ShapeError for another dimension.
+        """
+        given = prototypes if isinstance(prototypes, Prototypes) else Prototypes(prototypes)
+        before = self.prototypes
+        if given.dim != before.shape[1]:
+            raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {given.dim}.")
+        self._require_usable(given.vectors)
+        if self._first is not None:
+            self._first = torch.cat([self._first, given.vectors.to(self._first)])
+        self._hold(torch.cat([before, given.vectors.to(before)]), self.learnable)
+        self._limit(len(self.prototypes))
+
+    def reset_parameters(self) -> None:
+        """Learnt prototypes, scale and projection as they were made."""
+        super().reset_parameters()
+        if self._first is not None:
+            with torch.no_grad():
+                self.prototypes.copy_(self._first)
+
+    def extra_repr(self) -> str:
+        kind = self.provenance.get("constructor", "given vectors")
+        closed = "" if self._open == len(self.prototypes) else f", {len(self.prototypes)} prototypes"
+        return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}{closed}"
+
+    def get_extra_state(self) -> Tensor:
+        """The number of open classes."""
+        return torch.tensor(self._open)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Open as many classes as the saved head had."""
+        self._limit(int(state))
+
+    def _hold(self, vectors: Tensor, learnable: bool) -> None:
+        if learnable:
+            self.vectors = nn.Parameter(vectors)
+        else:
+            self.register_buffer("vectors", vectors)
+
+    def _limit(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= len(self.prototypes):
+            raise LabelError(f"open classes must be in [1, {len(self.prototypes)}]; got {num_classes}.")
+        self._open = num_classes
+
+    def _require_usable(self, vectors: Tensor) -> None:
+        if self.logits == "cosine":
+            require_directions(vectors.detach(), "prototypes")
+        else:
+            require_finite(vectors.detach(), "prototypes")
+
+
+class PrototypeModel(nn.Module):
+    """A backbone and a head as one model: inputs -> features -> logits.
+
+    `labels=` go to a head that follows class means (`DeepNCM`, `GuidedHead`).
+
+    >>> from tightframe import prototypes
+    >>> model = PrototypeModel(nn.Linear(3, 8), PrototypeHead(prototypes.simplex(4, 8)))
+    >>> model(torch.randn(5, 3)).shape, model.prototypes.shape
+    (torch.Size([5, 4]), torch.Size([4, 8]))
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self._follows = "labels" in inspect.signature(head.forward).parameters
+
+    def forward(self, *inputs: Any, labels: Tensor | None = None, **options: Any) -> Tensor:
+        features = self.backbone(*inputs, **options)
+        return self.head(features, labels) if self._follows and labels is not None else self.head(features)
+
+    def embed(self, *inputs: Any, **options: Any) -> Tensor:
+        """Embeddings (..., D), which losses on embeddings take."""
+        features = self.backbone(*inputs, **options)
+        return self.head.embed(features) if hasattr(self.head, "embed") else features
+
+    @property
+    def prototypes(self) -> Tensor:
+        """The head's (K, D)."""
+        return self.head.prototypes  # type: ignore[return-value]
+
+    def get_classifier(self) -> nn.Module:
+        """The head, as timm's models name theirs."""
+        return self.head

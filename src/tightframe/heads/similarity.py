@@ -1,0 +1,114 @@
+"""`SIMILARITIES`: how near an embedding is to a prototype, in the ways that published heads use as logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe.numerics import directions
+
+Scores = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """One way to compare embeddings (N, D) with prototypes (K, D).
+
+    Attributes:
+        scores: (embeddings, prototypes, scale, delta) -> (N, K), larger for nearer, times the scale (0-d); memory
+            O(N K + N D + K D).
+        rule: prototypes -> weight (K, D) and bias (K,) or None, with argmax of weight z + bias = argmax of the scores.
+        scale: what the scores are multiplied by unless asked for otherwise.
+        summary: what it is, in a line. source: the paper that trains with it.
+    """
+
+    scores: Scores
+    rule: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    scale: float
+    summary: str
+    source: str
+
+
+def squared_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
+    """|z_n - p_k|^2, (N, D) and (K, D) -> (N, K), in float32 at least.
+
+    By the Gram matrix about the prototypes' mean, so that a common offset costs no digits; the smallest of each row,
+    where the Gram matrix cancels as embeddings collapse onto their prototypes, is computed from the difference.
+    """
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, prototypes.dtype), torch.float32)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        z, p = embeddings.to(dtype), prototypes.to(dtype)
+        centre = p.detach().mean(0)
+        z, p = z - centre, p - centre
+        squares = torch.addmm(p.square().sum(1), z, p.mT, alpha=-2) + z.square().sum(1, keepdim=True)
+        nearest = squares.detach().argmin(1)
+        exact = (z - p[nearest]).square().sum(1, keepdim=True)
+        return squares.clamp_min(0).scatter(1, nearest[:, None], exact)
+
+
+class _Root(torch.autograd.Function):
+    """Square root whose derivative at zero is zero: of the distance to the point itself, zero is a subgradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(squares: Tensor) -> Tensor:
+        return squares.sqrt()
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (root,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad * torch.where(root > 0, 0.5 / root, 0.0)
+
+
+def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+    return embeddings @ (prototypes * scale).mT  # (N, K) is the largest of the three to scale
+
+
+def _cosine(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+    return directions(embeddings, "embeddings") @ (directions(prototypes, "prototypes") * scale).mT
+
+
+def _euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+    root: Tensor = _Root.apply(squared_distances(embeddings, prototypes))
+    return root * -scale
+
+
+def _squared_euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+    return squared_distances(embeddings, prototypes) * -scale
+
+
+def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+    ratio = squared_distances(embeddings, prototypes) / delta**2
+    return ratio / (1 + (1 + ratio).sqrt()) * (-scale * delta)  # sqrt(1 + ratio) - 1 would cancel for small distances
+
+
+def _nearest(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
+    return prototypes, -prototypes.square().sum(1) / 2
+
+
+_GUIDED = "Sainte Fare Garnot & Landrieu 2021"
+
+SIMILARITIES: dict[str, Similarity] = {
+    "dot": Similarity(_dot, lambda p: (p, None), 1.0, "<z, p>", "Zhu et al. 2021"),
+    "cosine": Similarity(
+        _cosine,
+        lambda p: (directions(p, "prototypes"), None),
+        16.0,
+        "cosine of the angle between z and p",
+        "Mettes et al. 2019",
+    ),
+    "euclidean": Similarity(_euclidean, _nearest, 1.0, "-|z - p|", _GUIDED),
+    "squared-euclidean": Similarity(_squared_euclidean, _nearest, 1.0, "-|z - p|^2", "Snell et al. 2017"),
+    "pseudo-huber": Similarity(
+        _pseudo_huber, _nearest, 1.0, "-delta (sqrt(1 + (|z - p| / delta)^2) - 1)", f"{_GUIDED}, released code"
+    ),
+}
+"""Every similarity by the name that heads take as `logits`."""

@@ -1,0 +1,84 @@
+"""Log-probabilities over a tree: from scores of siblings down to the classes, and from classes up to the root."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.hierarchy.tree import Hierarchy
+
+
+class TreeInference(nn.Module):
+    """The index arithmetic of a hierarchy of M nodes, K of them classes; moves between devices, saves nothing.
+
+    All tensors end in nodes or classes: scores (..., M) of the root's too, which is not used.
+    Source: Redmon & Farhadi 2017 (YOLO9000), softmax per sibling group and product along the path.
+
+    >>> tree = Hierarchy.from_nested({"root": {"a": ["a1", "a2"], "b": {}}})
+    >>> TreeInference(tree).log_probabilities(torch.zeros(tree.num_classes + 2)).exp()  # a1, a2, b, root, a
+    tensor([0.2500, 0.2500, 0.5000, 1.0000, 0.5000])
+    """
+
+    group: Tensor
+    above: Tensor
+    paths: Tensor
+
+    def __init__(self, hierarchy: Hierarchy):
+        super().__init__()
+        self.hierarchy = hierarchy
+        nodes, root = len(hierarchy), hierarchy.root
+        parents = torch.tensor(hierarchy.parents)
+        parents[root] = root  # the root is above itself: climbing further adds nothing
+        group = torch.zeros(nodes, dtype=torch.int64)
+        for number, siblings in enumerate(hierarchy.siblings):
+            group[list(siblings)] = number
+        self._groups = len(hierarchy.siblings) + 1
+        group[root] = self._groups - 1  # alone, so that its conditional probability is one
+        self._add("group", group)
+        self._add("above", parents)
+        self._add("paths", hierarchy.paths)
+        heights = replace(hierarchy, lengths=None).heights  # in hops
+        self._add("order", torch.argsort(heights, stable=True).argsort())  # where each node is, nodes by height
+        ranks = self.get_buffer("order")
+        self._steps: list[tuple[str, str, int]] = []
+        for height in range(1, int(heights.max()) + 1):
+            inner = (heights == height).nonzero().flatten()
+            place = {int(node): number for number, node in enumerate(inner)}
+            below = [node for node in range(nodes) if node != root and int(parents[node]) in place]
+            self._add(f"children_{height}", ranks[below])
+            self._add(f"parents_{height}", torch.tensor([place[int(parents[node])] for node in below]))
+            self._steps.append((f"children_{height}", f"parents_{height}", len(inner)))
+        self._climbs = max(int(hierarchy.depths.max()) - 1, 0).bit_length()
+
+    def _add(self, name: str, indices: Tensor) -> None:
+        self.register_buffer(name, indices, persistent=False)
+
+    def conditional_log_probabilities(self, scores: Tensor) -> Tensor:
+        """log P(node | its parent), (..., M): log-softmax over each group of siblings; 0 for the root."""
+        return scores - _segment_logsumexp(scores, self.group, self._groups)[..., self.group]
+
+    def log_probabilities(self, scores: Tensor) -> Tensor:
+        """log P(node), (..., M), from scores (..., M): conditional ones added up along the path from the root."""
+        total, above = self.conditional_log_probabilities(scores), self.above
+        for _ in range(self._climbs):  # each step doubles the number of nodes up the path that are added
+            total, above = total + total[..., above], above[above]
+        return total
+
+    def log_masses(self, class_log_probabilities: Tensor) -> Tensor:
+        """log P(node), (..., M), from log P(class), (..., K): log-sum-exp over the classes below each node."""
+        masses = class_log_probabilities
+        for children, parents, number in self._steps:
+            below = masses[..., self.get_buffer(children)]
+            masses = torch.cat([masses, _segment_logsumexp(below, self.get_buffer(parents), number)], -1)
+        return masses[..., self.get_buffer("order")]
+
+
+def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> Tensor:
+    """log-sum-exp of the entries (..., E) of each segment, (..., number)."""
+    empty = values.new_full((*values.shape[:-1], number), -torch.inf)
+    largest = empty.scatter_reduce(-1, segment.expand(values.shape), values.detach(), "amax")
+    largest = torch.where(largest.isfinite(), largest, 0.0)  # all -inf stays -inf instead of becoming NaN
+    shares = (values - largest[..., segment]).exp()
+    return torch.zeros_like(empty).index_add(-1, segment, shares).log() + largest

@@ -1,0 +1,109 @@
+"""Trees as the released code of metric-guided prototypes keeps them: path matrices and sibling masks.
+
+Its nodes are the M - 1 nodes other than the root, classes first; its matrices hold one column a node and name the
+root 0, which no parent can be there, as node 0 is a class.
+Source: Sainte Fare Garnot & Landrieu 2021, released code (HierarchicalInference, HierarchicalCrossEntropy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import HierarchyError
+from tightframe.hierarchy.tree import Hierarchy
+
+
+def path_matrix(hierarchy: Hierarchy) -> Tensor:
+    """(depth - 1, M - 1) int64: entry (-i, k) is the i-th parent of node k, or 0 once the root is reached."""
+    rows, order = [], _without_root(hierarchy)
+    place = {node: column for column, node in enumerate(order)}
+    above = [hierarchy.parents[node] for node in order]
+    while any(node in place for node in above):
+        rows.append([place.get(node, 0) for node in above])
+        above = [hierarchy.parents[node] if node in place else node for node in above]
+    return torch.tensor(rows[::-1], dtype=torch.int64).reshape(len(rows), len(order))
+
+
+def sibling_mask(hierarchy: Hierarchy) -> Tensor:
+    """(M - 1,) int64: nodes with the same parent have the same number."""
+    parents = [hierarchy.parents[node] for node in _without_root(hierarchy)]
+    number = {parent: place for place, parent in enumerate(dict.fromkeys(parents))}
+    return torch.tensor([number[parent] for parent in parents])
+
+
+def from_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hierarchy:
+    """The tree of a `path_matrix`; nodes are called "0", "1", ... unless named, and the root "root".
+
+    Raises: HierarchyError naming the column where the rows contradict each other, or an entry that is no node; and as
+    for any tree.
+    """
+    parents = _require_matrix(matrix)[-1].tolist() if len(matrix) else [0] * matrix.shape[1]
+    nodes = len(parents)
+    for column in range(nodes):
+        node = column
+        for stated in matrix[:, column].flip(0).tolist():
+            node = parents[node] if node or stated else 0  # the root is above itself
+            if node != stated:
+                raise HierarchyError(
+                    f"the path of node {column} goes through {stated}, but the parent there is {node} by the last row."
+                )
+            if not 0 <= node < nodes:
+                raise HierarchyError(f"the parents of node {column} must be in [0, {nodes}); got {node}.")
+    labels = [str(node) for node in range(nodes)] if names is None else list(names)
+    return Hierarchy.from_parents([*(parent or nodes for parent in parents), -1], [*labels, "root"])
+
+
+def class_path_matrix(hierarchy: Hierarchy) -> Tensor:
+    """(depth, K) int64: entry (-i, k) is the i-th parent of class k among the inner nodes, the root being 0.
+
+    The form that the released hierarchical cross-entropy takes.
+    """
+    number = {hierarchy.root: 0}
+    for node in range(hierarchy.num_classes, len(hierarchy)):
+        number.setdefault(node, len(number))
+    depth = int(hierarchy.depths.max())
+    matrix = torch.zeros(depth, hierarchy.num_classes, dtype=torch.int64)
+    for column, path in enumerate(hierarchy.paths[: hierarchy.num_classes].tolist()):
+        above = [number[node] for node in path if node >= 0 and node != column]
+        matrix[depth - len(above) :, column] = torch.tensor(above)
+    return matrix
+
+
+def from_class_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hierarchy:
+    """The tree of a `class_path_matrix`; classes are called "0", "1", ... unless named, inner nodes "inner 1", ...
+
+    Raises: HierarchyError naming an inner node with two parents; and as for any tree.
+    """
+    _require_matrix(matrix)
+    labels = [str(k) for k in range(matrix.shape[1])] if names is None else list(names)
+    inner = {0: "root"} | {int(node): f"inner {int(node)}" for node in matrix.unique() if node}
+    edges: dict[tuple[str, str], None] = {}
+    for label, column in zip(labels, matrix.mT.tolist(), strict=True):
+        below = label
+        for node in reversed(column):
+            edges[inner[node], below] = None
+            below = inner[node]
+            if node == 0:
+                break
+        else:
+            if below != "root":
+                edges["root", below] = None
+    return Hierarchy.from_edges(edges, classes=labels)
+
+
+def _without_root(hierarchy: Hierarchy) -> list[int]:
+    return [node for node in range(len(hierarchy)) if node != hierarchy.root]
+
+
+def _require_matrix(matrix: Tensor) -> Tensor:
+    if matrix.ndim != 2 or not matrix.shape[1] or matrix.dtype.is_floating_point:
+        raise HierarchyError(
+            f"a path matrix holds integers, one row a level and one column a node; got {matrix.dtype} of shape "
+            f"{tuple(matrix.shape)}."
+        )
+    if matrix.numel() and int(matrix.min()) < 0:
+        raise HierarchyError(f"a path matrix holds nodes, or 0 for the root; got {int(matrix.min())}.")
+    return matrix
