@@ -12,7 +12,7 @@ import tightframe
 
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
-    1: ("numerics", "checks", "errors", "version"),
+    1: ("numerics", "checks", "layout", "errors", "version"),
     2: ("capture", "bounds", "certificate"),
     3: ("statistics", "hierarchy", "datasets", "features"),
     4: ("metrics", "theory", "prototypes"),

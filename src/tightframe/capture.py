@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ClassifierError
+from tightframe.layout import rows_of
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,9 @@ class InputRecorder:
     def _hook(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         feature = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(feature, Tensor):
-            # a head of ours compares embeddings, with the features last
-            self._features = module.embed(feature).detach() if hasattr(module, "embed") else feature.detach()
+            # a head of ours compares embeddings, in any layout
+            embed = getattr(module, "embed", None)
+            self._features = (rows_of(embed(feature)) if callable(embed) else feature).detach()
 
     def take(self) -> Tensor:
         """The recorded features; each can be taken once. Raises ClassifierError if the module wasn't called."""

@@ -34,8 +34,7 @@ def as_rows(
     """
     if not features.dtype.is_floating_point:
         raise DtypeError(f"features must be floating point; got {features.dtype}. Convert them with .float().")
-    if labels.dtype not in _INTEGERS:
-        raise DtypeError(f"labels must be integers; got {labels.dtype}.")
+    require_integers(labels)
     if features.ndim < 2 or not -features.ndim <= class_dim < features.ndim:
         raise ShapeError(
             f"features must have at least two dimensions and one at class_dim={class_dim}; "
@@ -71,6 +70,12 @@ def as_rows(
 def can_look(tensor: Tensor) -> bool:
     """Whether values can be looked at for nothing: on the CPU, outside `torch.compile` and `torch.export`."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def require_integers(labels: Tensor) -> None:
+    """Raise DtypeError unless labels are integers."""
+    if labels.dtype not in _INTEGERS:
+        raise DtypeError(f"labels must be integers; got {labels.dtype}.")
 
 
 def require_labels(labels: Tensor, num_classes: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from tightframe.checks import can_look, require_integers, require_labels
 from tightframe.errors import DtypeError, ShapeError
 
 
@@ -16,7 +18,7 @@ def features_last(features: Tensor, num_features: int, what: str = "features") -
         raise ShapeError(f"{what} must be (N, D), (N, T, D) or (N, D, H, W); got shape {tuple(features.shape)}.")
     if not features.dtype.is_floating_point:
         raise DtypeError(f"{what} must be floating point; got {features.dtype}. Convert them with .float().")
-    last = features.movedim(1, -1) if features.ndim > 3 else features
+    last = rows_of(features)
     if last.shape[-1] != num_features:
         where = "second" if features.ndim > 3 else "last"
         raise ShapeError(
@@ -25,6 +27,33 @@ def features_last(features: Tensor, num_features: int, what: str = "features") -
     return last
 
 
+def rows_of(features: Tensor) -> Tensor:
+    """The same view without a look at dtype and width."""
+    return features.movedim(1, -1) if features.ndim > 3 else features
+
+
 def like_features(values: Tensor) -> Tensor:
     """The inverse: (..., K) values back in the layout of the features."""
     return values.movedim(-1, 1) if values.ndim > 3 else values
+
+
+def labelled_rows(
+    inputs: Tensor, labels: Tensor, num_features: int, num_classes: int, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (N, C), (N, T, C) or (N, C, H, W) and labels without C as rows (M, C), labels (M,) and which count (M,).
+
+    Nothing is dropped, so shapes don't depend on values; the labels of rows that don't count are 0.
+    Raises: as `features_last`; ShapeError, DtypeError; LabelError where values can be looked at.
+    """
+    last = features_last(inputs, num_features, "inputs")
+    require_integers(labels)
+    if labels.shape != last.shape[:-1]:
+        raise ShapeError(
+            f"labels must have the inputs' shape without the classes or features, {tuple(last.shape[:-1])}; "
+            f"got {tuple(labels.shape)}."
+        )
+    flat = labels.reshape(-1)
+    kept = flat != ignore_index
+    if can_look(flat):
+        require_labels(flat[kept], num_classes)
+    return last.reshape(-1, num_features), torch.where(kept, flat, 0).to(torch.int64), kept

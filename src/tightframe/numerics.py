@@ -72,6 +72,11 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows / norms(rows).unsqueeze(-1)
 
 
+def widened(values: Tensor) -> Tensor:
+    """The values in float32 at least: half precision is for storing, not for sums."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def directions(rows: Tensor, what: str = "vectors") -> Tensor:
     """Rows (..., D) at length one, for training: lengths in float32 at least, the rows' dtype kept.
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_finite, require_labels
-from tightframe.errors import EmptyBatchError, LabelError, RangeError, ShapeError
+from tightframe.checks import can_look, require_finite
+from tightframe.errors import EmptyBatchError, RangeError, ShapeError
+from tightframe.layout import labelled_rows
 from tightframe.statistics import ClassStatistics
 
 
@@ -45,24 +46,13 @@ class ClassMeans(nn.Module, ABC):
         return self.counts > 0
 
     def update(self, embeddings: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
-        """Take a batch in: embeddings (..., D), labels (...). Returns the new means, (K, D), with the batch's graph.
+        """Take a batch in, embeddings (N, D), (N, T, D) or (N, D, H, W). Returns the new means (K, D) with its graph.
 
         What is kept has no graph. Raises: ShapeError, LabelError, NonFiniteError; the means are then as before.
         """
-        rows = embeddings.reshape(-1, embeddings.shape[-1])
-        if labels.shape != embeddings.shape[:-1] or rows.shape[1] != self.num_features:
-            raise ShapeError(
-                f"embeddings must be (..., {self.num_features}) and labels of their shape without the last; got "
-                f"{tuple(embeddings.shape)} and {tuple(labels.shape)}."
-            )
-        flat = labels.reshape(-1)
-        kept = flat != ignore_index
+        rows, flat, kept = labelled_rows(embeddings, labels, self.num_features, self.num_classes, ignore_index)
         if can_look(rows):
-            if flat.dtype.is_floating_point:
-                raise LabelError(f"labels must be integers; got {flat.dtype}.")
-            require_labels(flat[kept], self.num_classes)
-            require_finite(rows.detach(), "embeddings")
-        flat = torch.where(kept, flat, 0)
+            require_finite(rows[kept].detach(), "embeddings")
         values = torch.where(kept[:, None], rows.to(torch.float64), 0.0)
         sums = torch.zeros_like(self.sums).index_add(0, flat, values)
         counts = torch.zeros_like(self.counts).index_add(0, flat, kept.to(torch.float64))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tightframe.errors import ChoiceError, RangeError, ShapeError
 from tightframe.heads.similarity import SIMILARITIES
-from tightframe.layout import features_last, like_features
+from tightframe.layout import features_last, like_features, rows_of
 
 
 class ComparisonHead(nn.Module, ABC):
@@ -86,43 +86,44 @@ class ComparisonHead(nn.Module, ABC):
         return SIMILARITIES[self.logits].rule(self.prototypes)[1]
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embeddings (..., D) of features, the D last whatever the features' layout: what the losses take.
+        """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W) like these: what the losses take.
 
         Raises: ShapeError for features of another width, or a projection to another dimension than the prototypes'.
         """
         rows = features_last(features, self.in_features)
         if self.projection is None:
-            return rows
+            return features
         flat = self.projection(rows.reshape(-1, self.in_features))
         if flat.ndim != 2 or flat.shape[1] != self.prototypes.shape[1]:
             raise ShapeError(
                 f"the projection must give (N, {self.prototypes.shape[1]}), the prototypes' dimension; "
                 f"got {tuple(flat.shape)}."
             )
-        return flat.unflatten(0, rows.shape[:-1]) if rows.ndim > 2 else flat
+        return like_features(flat.unflatten(0, rows.shape[:-1])) if rows.ndim > 2 else flat
 
     def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
-        """Logits (..., K) of embeddings (..., D), by default with the head's own prototypes.
+        """Logits of embeddings in their layout, by default with the head's own prototypes (K, D).
 
         Raises: ZeroVectorError under "cosine" for an embedding of length zero (on the CPU; elsewhere its logits are 0).
         """
         vectors = self.prototypes if prototypes is None else prototypes
-        rows = embeddings.reshape(-1, embeddings.shape[-1]) if embeddings.ndim > 2 else embeddings
+        last = rows_of(embeddings)
+        rows = last.reshape(-1, last.shape[-1]) if last.ndim > 2 else last
         logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta)
         if not torch.is_autocast_enabled(rows.device.type):  # which has distances in float32, as torch's own
             logits = logits.to(rows.dtype)
-        return logits.unflatten(0, embeddings.shape[:-1]) if embeddings.ndim > 2 else logits
+        return like_features(logits.unflatten(0, last.shape[:-1])) if last.ndim > 2 else logits
 
     def forward(self, features: Tensor) -> Tensor:
-        return like_features(self.compare(self.embed(features)))
+        return self.compare(self.embed(features))
 
     def reset_parameters(self) -> None:
         """The scale and the projection as they were made; subclasses add their vectors."""
         if "log_scale" in self._parameters:
             nn.init.constant_(self.log_scale, math.log(self._first_scale))
         for module in self.projection.modules() if self.projection is not None else ():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
 
     def extra_repr(self) -> str:
         learnt = "learnt, now " if "log_scale" in self._parameters else ""

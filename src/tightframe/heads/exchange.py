@@ -32,14 +32,12 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
     width = getattr(old, "in_features", None) or found.weight.shape[1]
     if getattr(head, "in_features", width) != width:
         raise ShapeError(
-            f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "  # type: ignore
+            f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "
             f"Pass in_features={width} for a projection."
         )
-    place = next(old.parameters(), None)
-    if place is None:
-        place = next(old.buffers(), None)
-    if place is not None:
-        head.to(place.device, place.dtype)
+    for place in (*old.parameters(), *old.buffers()):
+        head.to(place.device, place.dtype if place.is_floating_point() else None)
+        break
     head.train(old.training)
     owner, _, attribute = found.name.rpartition(".")
     setattr(model.get_submodule(owner), attribute, head)

@@ -1,4 +1,4 @@
-"""Heads that follow the class means: `DeepNCM` compares with them, `GuidedHead` with the simplex ETF nearest to them."""
+"""Heads that follow the class means: `DeepNCM` compares with them, `GuidedHead` with the simplex ETF near to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tightframe.errors import RangeError, ShapeError
 from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans, require_samples
 from tightframe.heads.comparison import ComparisonHead
-from tightframe.layout import like_features
+from tightframe.layout import like_features, rows_of
 from tightframe.prototypes import Prototypes, guided
 
 
@@ -63,14 +63,14 @@ class DeepNCM(ComparisonHead):
         require_samples(self.means)
         seen = self.means.seen
         anywhere = self.means.sums.sum(0).to(vectors) / self.means.counts.sum().to(vectors)  # for rows that are masked
-        logits = super().compare(embeddings, torch.where(seen[:, None], vectors, anywhere))
-        return logits.masked_fill(~seen, -torch.inf)
+        logits = rows_of(super().compare(embeddings, torch.where(seen[:, None], vectors, anywhere)))
+        return like_features(logits.masked_fill(~seen, -torch.inf))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         embeddings = self.embed(features)
         if labels is not None and self.training:
             self.means.update(embeddings.detach(), labels, ignore_index=self.ignore_index)
-        return like_features(self.compare(embeddings))
+        return self.compare(embeddings)
 
     def reset_parameters(self) -> None:
         """Scale and projection as they were made, no samples seen."""
@@ -150,7 +150,7 @@ class GuidedHead(ComparisonHead):
                 etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
                 turned = etf.vectors.to(self.vectors)
                 self.vectors = turned.detach()
-        return like_features(self.compare(embeddings, turned))
+        return self.compare(embeddings, turned)
 
     def reset_parameters(self) -> None:
         """Scale, projection and ETF as they were made, no samples seen."""

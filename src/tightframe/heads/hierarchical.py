@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tightframe.errors import ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference
 from tightframe.layout import features_last, like_features
+from tightframe.numerics import widened
 
 
 class HierarchicalHead(nn.Module):
@@ -65,8 +66,8 @@ class HierarchicalHead(nn.Module):
         return None if bias is None else self._along_paths(bias[:, None])[:, 0]  # type: ignore[index]
 
     def embed(self, features: Tensor) -> Tensor:
-        """The features with their D last, (..., D)."""
-        return features_last(features, self.in_features)
+        """The features themselves."""
+        return features
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """log P(node) of all M nodes, (N, M) and so on: marginal, the root's is 0."""
@@ -94,20 +95,20 @@ class HierarchicalHead(nn.Module):
     def reset_parameters(self) -> None:
         """The scores' parameters anew."""
         for module in self.scores.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.hierarchy!r}"
 
     def _scores(self, features: Tensor) -> Tensor:
-        rows = self.embed(features)
+        rows = features_last(features, self.in_features)
         scores = self.scores(rows.reshape(-1, self.in_features))
         if scores.shape[-1] != len(self.hierarchy):
             raise ShapeError(
                 f"scores must be (N, {len(self.hierarchy)}), one for each node; got {tuple(scores.shape)}."
             )
-        return scores.to(torch.promote_types(scores.dtype, torch.float32)).unflatten(0, rows.shape[:-1])
+        return widened(scores).unflatten(0, rows.shape[:-1])
 
     def _along_paths(self, rows: Tensor) -> Tensor:
         paths = self.tree.paths[: self.out_features, 1:]

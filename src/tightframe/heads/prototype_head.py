@@ -168,7 +168,8 @@ class PrototypeModel(nn.Module):
     def embed(self, *inputs: Any, **options: Any) -> Tensor:
         """Embeddings (..., D), which losses on embeddings take."""
         features = self.backbone(*inputs, **options)
-        return self.head.embed(features) if hasattr(self.head, "embed") else features
+        embed = getattr(self.head, "embed", None)
+        return embed(features) if callable(embed) else features
 
     @property
     def prototypes(self) -> Tensor:

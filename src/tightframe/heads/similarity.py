@@ -63,7 +63,7 @@ class _Root(torch.autograd.Function):
         ctx.save_for_backward(output)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return grad * torch.where(root > 0, 0.5 / root, 0.0)
 

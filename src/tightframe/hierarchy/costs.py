@@ -30,11 +30,11 @@ def absolute_difference_cost(num_classes: int) -> Tensor:
     return (order[:, None] - order).abs()
 
 
-def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
+def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True, symmetric: bool = True) -> Tensor:
     """A detached float64 copy of a (K, K) cost matrix, once it is known to be one.
 
-    Costs are finite, zero on the diagonal, positive off it and symmetric; with `metric` they also satisfy the triangle
-    inequality. O(K^3) time, O(K^2) memory.
+    Costs are finite, zero on the diagonal and positive off it; with `symmetric` symmetric, and with `metric` they also
+    satisfy the triangle inequality. O(K^3) time for that, O(K^2) memory.
 
     Args:
         tolerance: how far symmetry, diagonal and triangles may be off, as a share of the largest cost.
@@ -59,9 +59,11 @@ def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True
     diagonal = torch.eye(len(cost), dtype=torch.bool, device=cost.device)
     refuse(diagonal & (cost > slack), "the cost of a class with itself must be zero")
     refuse(~diagonal & (cost == 0), "the cost of different classes must be positive")
+    cost.fill_diagonal_(0)
+    if not symmetric:
+        return cost
     refuse((cost - cost.mT).abs() > slack, "costs must be symmetric")
     cost = (cost + cost.mT) / 2
-    cost.fill_diagonal_(0)
     if metric:
         _require_triangles(cost, float(slack))
     return cost

@@ -116,10 +116,16 @@ def all_triplets(num_classes: int) -> Tensor:
 
 def random_triplets(num_classes: int, number: int, *, seed: int = 0) -> Tensor:
     """(number, 3) int64, independent draws from the (i, j, k) that are all distinct."""
+    return drawn_triplets(num_classes, number, generator=torch.Generator().manual_seed(seed))
+
+
+def drawn_triplets(
+    num_classes: int, number: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
+) -> Tensor:
+    """`random_triplets` from a generator, by default torch's own."""
     if num_classes < 3:
         raise RangeError(f"triplets need at least three classes; got {num_classes}.")
-    generator = torch.Generator().manual_seed(seed)
-    i, j, k = (torch.randint(num_classes - gone, (number,), generator=generator) for gone in range(3))
+    i, j, k = (torch.randint(num_classes - gone, (number,), generator=generator, device=device) for gone in range(3))
     j = j + (j >= i)  # uniform on what is left when i, and then j too, is taken out
     low, high = torch.minimum(i, j), torch.maximum(i, j)
     k = k + (k >= low)

@@ -1,0 +1,129 @@
+"""Losses that pull an embedding towards the prototype of its class."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tightframe.errors import RangeError
+from tightframe.losses.class_loss import EmbeddingLoss
+from tightframe.numerics import directions, norms
+from tightframe.prototypes import Prototypes
+from tightframe.theory import cross_entropy_floor
+
+
+class DotRegression(EmbeddingLoss):
+    """(<p_y, h> - |p_y| L)^2 / (2 |p_y| L) for the embedding h at length L: |p_y| L (1 - cos)^2 / 2.
+
+    With unit prototypes and L = 1: 0 aligned, 1/2 orthogonal, 2 opposite. It only pulls: other prototypes don't enter.
+
+    Args:
+        prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index: see `ClassLoss`.
+        feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
+
+    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero; RangeError.
+    Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss.
+
+    >>> from tightframe import prototypes
+    >>> p = prototypes.simplex(3, 2)
+    >>> DotRegression(p)(-p.vectors, torch.arange(3))
+    tensor(2., dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor | nn.Module,
+        *,
+        feature_length: float = 1.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        self.feature_length = _positive(feature_length, "feature_length")
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        lengths = norms(self.prototypes.to(rows))[labels]
+        return self.feature_length * lengths * self.gaps(rows, labels).square() / 2
+
+
+class BalancedDotRegression(DotRegression):
+    """Dot regression in which the classes of a batch of B rows count alike: each loss times B / (C n_y).
+
+    C is the number of classes in the batch and n_y the rows of class y. It is what the released code computes, which
+    rescales the prototypes by the root of that factor. Depends on how batches are cut, also over processes.
+    Source: Yang et al. 2022, released code.
+    """
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        counts = torch.zeros(self.num_classes, dtype=rows.dtype, device=rows.device)
+        counts = counts.index_add(0, labels, kept.to(rows.dtype))
+        share = kept.sum() / ((counts > 0).sum() * counts[labels])
+        return super().losses(rows, labels, kept) * torch.where(kept, share, 0.0)
+
+
+class Hyperspherical(EmbeddingLoss):
+    """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
+
+    Args, errors: as for `DotRegression`. Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
+    """
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        return self.gaps(rows, labels).square()
+
+
+class CosineMatching(EmbeddingLoss):
+    """Sum over classes c of (cos(z, p_c) - cos(p_y, p_c))^2: 0 where the embedding lies as its prototype does.
+
+    On a hierarchy-aware frame, whose cosines are the target, added to cross-entropy. Args, errors: as `DotRegression`.
+    Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
+    """
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        frame = directions(self.prototypes.to(rows), "prototypes")
+        # cos(z, p_c) - cos(p_y, p_c) = <z - p_y, p_c>, which loses no digits near 0
+        return ((directions(rows, "embeddings") - frame[labels]) @ frame.mT).square().sum(1)
+
+
+class PrototypeCrossEntropy(EmbeddingLoss):
+    """Cross-entropy of scale cos(z, p_k): on fixed prototypes, with a known `floor`.
+
+    Args: as for `DotRegression`; scale: > 0, without which unit vectors can't fit labels.
+    Source: Zhu et al. 2021, Yang et al. 2022 (fixed ETF classifier).
+
+    >>> from tightframe import prototypes
+    >>> p = prototypes.simplex(10, 9)
+    >>> loss = PrototypeCrossEntropy(p, scale=1.0)
+    >>> round(loss.floor, 6), round(loss(p.vectors, torch.arange(10)).item(), 6)
+    (1.376935, 1.376935)
+    """
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor | nn.Module,
+        *,
+        scale: float = 16.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        self.scale = _positive(scale, "scale")
+
+    @property
+    def floor(self) -> float:
+        """What no embeddings of balanced classes can be below on average; the simplex ETF attains it."""
+        return cross_entropy_floor(self.num_classes, self.scale)
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        frame = directions(self.prototypes.to(rows), "prototypes")
+        return cross_entropy(directions(rows, "embeddings") @ (self.scale * frame).mT, labels, reduction="none")
+
+
+def _positive(value: float, name: str) -> float:
+    if not 0 < value < math.inf:
+        raise RangeError(f"{name} must be finite and > 0; got {value}.")
+    return value

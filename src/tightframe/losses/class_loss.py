@@ -1,0 +1,136 @@
+"""`ClassLoss`: what every loss on embeddings or logits and class labels has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.checks import can_look, require_finite
+from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
+from tightframe.layout import labelled_rows
+from tightframe.numerics import directions, widened
+from tightframe.prototypes import Prototypes
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class ClassLoss(nn.Module, ABC):
+    """A loss of each row and its label, weighed by class, averaged.
+
+    Inputs (N, C), (N, T, C) or (N, C, H, W) with labels of that shape without C. Computed in float32 at least, whatever
+    autocast says; rows labelled `ignore_index` have neither loss nor gradient, whatever they hold.
+
+    Args:
+        num_classes: K; labels lie in [0, K).
+        weight: (K,) of the classes; "mean" divides by the sum of the rows' weights, as torch's losses do.
+        reduction: "mean", "sum", or "none" (labels' shape, 0 where ignored).
+
+    Raises: LabelError, ShapeError, DtypeError; EmptyBatchError for "mean" where all labels are ignored. Values are
+    looked at on the CPU only; elsewhere such a mean is NaN, as torch's is.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int):
+        super().__init__()
+        require_reduction(reduction)
+        if weight is not None:
+            if weight.shape != (num_classes,):
+                raise ShapeError(f"class weights must have shape ({num_classes},); got {tuple(weight.shape)}.")
+            require_finite(weight.reshape(-1, 1), "class weights")
+        self.num_classes, self.reduction, self.ignore_index = num_classes, reduction, ignore_index
+        self.register_buffer("weight", weight, persistent=False)
+
+    @abstractmethod
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        """(N,) from float rows (N, C) and labels (N,); where not `kept` (N,), rows are ones and labels 0."""
+
+    @property
+    @abstractmethod
+    def num_features(self) -> int:
+        """C, the width of the inputs."""
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, enabled=False):
+            rows, flat, kept = labelled_rows(inputs, labels, self.num_features, self.num_classes, self.ignore_index)
+            if self.reduction == "mean":
+                require_some(kept, self.ignore_index)
+            rows = torch.where(kept[:, None], widened(rows), 1.0)
+            values = self.losses(rows, flat, kept)
+            shares = kept.to(values.dtype)
+            if self.weight is not None:
+                shares = shares * self.weight.to(values)[flat]
+            values = values * shares
+            if self.reduction == "none":
+                return values.view(labels.shape)
+            return values.sum() if self.reduction == "sum" else values.sum() / shares.sum()
+
+    def extra_repr(self) -> str:
+        weighted = "" if self.weight is None else ", weighted"
+        return f"{self.num_classes} classes, reduction={self.reduction!r}, ignore_index={self.ignore_index}{weighted}"
+
+
+class EmbeddingLoss(ClassLoss):
+    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a head that holds them.
+
+    Of a head the prototypes of the moment are used; they get gradients if they are learnt or guided.
+    """
+
+    fixed: Tensor | None
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor | nn.Module,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        head = prototypes if isinstance(prototypes, nn.Module) else None
+        vectors = prototypes.vectors if isinstance(prototypes, Prototypes) else prototypes
+        vectors = vectors if isinstance(vectors, Tensor) else _vectors_of(vectors)
+        if head is None:
+            vectors = Prototypes(vectors).vectors.detach()  # which checks them
+            directions(vectors, "prototypes")
+        super().__init__(len(vectors), weight, reduction, ignore_index)
+        self._head = (head,)  # in a tuple, so that the head's parameters don't become the loss's
+        self.register_buffer("fixed", None if head is not None else vectors.clone(), persistent=False)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(K, D)."""
+        return _vectors_of(self._head[0]) if self.fixed is None else self.fixed  # type: ignore[arg-type]
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.prototypes.shape[1]
+
+    def gaps(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """1 - cos(z, p_y), (N,), as half the square of unit vectors' distance: no digits are lost near 0."""
+        targets = directions(self.prototypes.to(rows), "prototypes")[labels]
+        return (directions(rows, "embeddings") - targets).square().sum(1) / 2
+
+
+def require_some(kept: Tensor, ignore_index: int) -> None:
+    """Raise EmptyBatchError if no row counts, where that can be looked at."""
+    if can_look(kept) and not kept.any():
+        raise EmptyBatchError(
+            f"a mean needs rows: all {len(kept)} labels are ignore_index={ignore_index}. "
+            'Skip such batches, or pass reduction="sum".'
+        )
+
+
+def require_reduction(reduction: str) -> None:
+    """Raise ChoiceError unless it is one of `REDUCTIONS`."""
+    if reduction not in REDUCTIONS:
+        raise ChoiceError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
+
+
+def _vectors_of(head: nn.Module) -> Tensor:
+    vectors = getattr(head, "prototypes", None)
+    if not isinstance(vectors, Tensor) or vectors.ndim != 2:
+        raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")
+    return vectors

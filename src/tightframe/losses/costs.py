@@ -1,0 +1,185 @@
+"""Losses on logits that know what it costs to take one class for another."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC
+
+import torch
+from torch import Tensor
+
+from tightframe.checks import require_finite
+from tightframe.errors import RangeError, ShapeError
+from tightframe.hierarchy import Hierarchy, TreeInference, require_cost
+from tightframe.losses.class_loss import ClassLoss
+
+
+class LogitLoss(ClassLoss, ABC):
+    """A `ClassLoss` of logits (N, K)."""
+
+    @property
+    def num_features(self) -> int:
+        """K."""
+        return self.num_classes
+
+
+class CostLoss(LogitLoss, ABC):
+    """A `LogitLoss` with costs (K, K): row y, column k is what deciding k costs where y is true; needn't be symmetric.
+
+    Raises: CostMatrixError naming the entry for costs that are negative, not finite, or not zero on the diagonal.
+    """
+
+    cost: Tensor
+
+    def __init__(
+        self,
+        cost: Tensor | Hierarchy,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        matrix = cost.distances() if isinstance(cost, Hierarchy) else cost
+        matrix = require_cost(matrix, metric=False, symmetric=False)
+        super().__init__(len(matrix), weight, reduction, ignore_index)
+        self.register_buffer("cost", matrix.to(torch.get_default_dtype()), persistent=False)
+
+
+class SoftLabelCrossEntropy(CostLoss):
+    """Cross-entropy against soft labels q_c ~ exp(-beta cost[y, c] / max cost), the nearer the class the likelier.
+
+    Args:
+        cost: (K, K) or a tree, whose distances between classes it then is.
+        weight, reduction, ignore_index: see `ClassLoss`.
+        beta: > 0; the larger, the nearer to one-hot labels.
+        focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
+
+    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; focal form of the released metric-guided code.
+    """
+
+    soft_labels: Tensor
+
+    def __init__(
+        self,
+        cost: Tensor | Hierarchy,
+        beta: float = 4.0,
+        *,
+        focal: float = 0.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        self.beta, self.focal = _at_least_zero(beta, "beta"), _at_least_zero(focal, "focal")
+        self.register_buffer("soft_labels", (-beta * self.cost / self.cost.max()).softmax(1), persistent=False)
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        terms = focal_terms(rows.log_softmax(1), self.focal)
+        return -(self.soft_labels.to(rows)[labels] * terms).sum(1)
+
+
+class HierarchicalCrossEntropy(LogitLoss):
+    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha height(v)).
+
+    P of a node is the sum over the classes below it of softmax(logits). With alpha = 0 it is cross-entropy; the larger
+    alpha, the less the coarse levels count.
+
+    Args:
+        hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index: see `ClassLoss`.
+        alpha: >= 0. Heights are those of the tree: hops up from the lowest class, or the lengths of its edges.
+        level_weights: (M,) in place of w.
+        focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
+
+    Source: Bertinetto et al. 2020 (Making better mistakes); focal form of the released metric-guided code.
+
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
+    >>> loss(torch.zeros(1, 3), torch.tensor([0]))  # ln 3
+    tensor(1.0986)
+    """
+
+    level_weights: Tensor
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        alpha: float = 0.1,
+        *,
+        level_weights: Tensor | None = None,
+        focal: float = 0.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__(hierarchy.num_classes, weight, reduction, ignore_index)
+        self.alpha, self.focal = _at_least_zero(alpha, "alpha"), _at_least_zero(focal, "focal")
+        self.tree = TreeInference(hierarchy)
+        if level_weights is None:
+            level_weights = (-alpha * hierarchy.heights).exp()
+        if level_weights.shape != (len(hierarchy),):
+            raise ShapeError(f"level weights must be ({len(hierarchy)},), one a node; got {level_weights.shape}.")
+        require_finite(level_weights.reshape(-1, 1), "level weights")
+        self.register_buffer("level_weights", level_weights.to(torch.get_default_dtype()), persistent=False)
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        masses = self.tree.log_masses(rows.log_softmax(1))
+        path = self.tree.paths[labels]
+        on_path = masses.gather(1, path.clamp(min=0))
+        inside = path[:, 1:] >= 0
+        # rounding may put a child above its parent; a log-probability is at most 0
+        conditional = torch.where(inside, (on_path[:, 1:] - on_path[:, :-1]).clamp(max=0), 0.0)
+        weights = torch.where(inside, self.level_weights.to(rows)[path[:, 1:].clamp(min=0)], 0.0)
+        return -(weights * focal_terms(conditional, self.focal)).sum(1)
+
+
+class ExpectedCost(CostLoss):
+    """sum_k softmax(logits)_k cost[y, k]: what a decision drawn from the probabilities costs; in [0, max cost].
+
+    Args: cost, weight, reduction, ignore_index: as for `SoftLabelCrossEntropy`. What the most probable class costs:
+    `ConfusionCounts.average_cost`. Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
+    """
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        return (rows.softmax(1) * self.cost.to(rows)[labels]).sum(1)
+
+
+class SquaredEarthMover(CostLoss):
+    """sum_k softmax(logits)_k^2 (cost[y, k] - offset), to be added to cross-entropy; negative below the offset.
+
+    It pushes probability away from far classes, the farther the more, and up to the offset towards near ones.
+    Args: offset: finite; the others as for `SoftLabelCrossEntropy`.
+    Source: Hou, Yu & Samaras 2017 (Squared earth mover's distance-based loss), as a regulariser; released metric-guided
+    code.
+    """
+
+    def __init__(
+        self,
+        cost: Tensor | Hierarchy,
+        offset: float = 0.0,
+        *,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        if not math.isfinite(offset):
+            raise RangeError(f"offset must be finite; got {offset}.")
+        self.offset = offset
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        return (rows.softmax(1).square() * (self.cost.to(rows)[labels] - self.offset)).sum(1)
+
+
+def focal_terms(log_probabilities: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma ln p; where p = 1 it is 0, with gradient 0 (that of gamma < 1 is unbounded there)."""
+    if gamma == 0:
+        return log_probabilities
+    certain = log_probabilities == 0
+    miss = torch.where(certain, 1.0, -torch.expm1(log_probabilities))
+    return torch.where(certain, 0.0, miss.pow(gamma) * log_probabilities)
+
+
+def _at_least_zero(value: float, name: str) -> float:
+    if not 0 <= value < math.inf:
+        raise RangeError(f"{name} must be finite and >= 0; got {value}.")
+    return value

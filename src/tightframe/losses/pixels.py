@@ -1,0 +1,73 @@
+"""`CentreCollapse`: a regulariser for pixels and tokens, where a few classes fill most positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tightframe.errors import ChoiceError, ShapeError
+from tightframe.layout import labelled_rows
+from tightframe.losses.alignment import PrototypeCrossEntropy
+from tightframe.losses.class_loss import require_some
+from tightframe.numerics import directions, widened
+from tightframe.prototypes import Prototypes
+
+
+class CentreCollapse(nn.Module):
+    """Cross-entropy of the mean embedding of each class in each image, on scale cos(mean, p_k).
+
+    A class counts once in an image however few of its pixels it has: added to the pixels' own loss it keeps the rare
+    classes' prototypes apart.
+
+    Args:
+        prototypes: fixed ones as a rule, a simplex ETF; or a head. scale: > 0.
+        reduction: "mean" over the pairs of an image and a class in it, or "sum".
+        ignore_index: pixels with this label belong to no class.
+
+    Call: embeddings (N, D, H, W) or (N, T, D) and labels (N, H, W) or (N, T). Memory: N K D.
+    Raises: as `ClassLoss`. Source: Zhong et al. 2023 (Understanding imbalanced semantic segmentation through neural
+    collapse), centre collapse regulariser.
+    """
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor | nn.Module,
+        *,
+        scale: float = 16.0,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__()
+        if reduction not in ("mean", "sum"):
+            raise ChoiceError(f'reduction must be "mean" or "sum", as images have several centres; got {reduction!r}.')
+        self.centres = PrototypeCrossEntropy(prototypes, scale=scale, reduction="none")
+        self.reduction, self.ignore_index = reduction, ignore_index
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if embeddings.ndim < 3:
+            raise ShapeError(
+                f"embeddings must be (N, T, D) or (N, D, H, W), images of positions; got {embeddings.shape}."
+            )
+        vectors = self.centres.prototypes
+        rows, flat, kept = labelled_rows(embeddings, labels, vectors.shape[1], len(vectors), self.ignore_index)
+        if self.reduction == "mean":
+            require_some(kept, self.ignore_index)
+        images, classes = len(labels), len(vectors)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            rows = torch.where(kept[:, None], widened(rows), 0.0)
+            image = torch.arange(images, device=flat.device).repeat_interleave(len(flat) // images)
+            cell = image * classes + flat
+            sums = rows.new_zeros(images * classes, rows.shape[1]).index_add(0, cell, rows)
+            counts = rows.new_zeros(images * classes).index_add(0, cell, kept.to(rows.dtype))
+            there = counts > 0
+            # an absent class has no centre: any direction will do, as its loss is not counted
+            centres = torch.where(there[:, None], sums, 1.0)
+            frame = directions(vectors.to(rows), "prototypes")
+            logits = directions(centres, "centres") @ (self.centres.scale * frame).mT
+            target = torch.arange(classes, device=flat.device).repeat(images)
+            losses = torch.where(there, cross_entropy(logits, target, reduction="none"), 0.0)
+            return losses.sum() if self.reduction == "sum" else losses.sum() / there.sum()
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"

@@ -1,0 +1,193 @@
+"""Regularisers of learnt prototypes: apart from each other, or at distances that follow costs."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from tightframe.checks import can_look, require_finite
+from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeError
+from tightframe.hierarchy import Hierarchy, require_cost
+from tightframe.numerics import directions, widened
+from tightframe.prototypes.gram_matching import require_symmetric
+from tightframe.prototypes.metric_guided import (
+    all_triplets,
+    distortion,
+    drawn_triplets,
+    rank_loss,
+    scale_free_distortion,
+    squared_scale_free_distortion,
+)
+
+_MOST_TRIPLETS = 50_000  # all of them are looked at, or this many random ones
+
+
+class PrototypeLoss(nn.Module, ABC):
+    """A scalar of prototypes (K, D): call it with `head.prototypes`, add it to the loss. In float32 at least.
+
+    Raises: ShapeError for other shapes, NonFiniteError (on the CPU), DtypeError.
+    """
+
+    def forward(self, prototypes: Tensor) -> Tensor:
+        if prototypes.ndim != 2 or len(prototypes) < 2:
+            raise ShapeError(f"prototypes must be (K, D) with K >= 2; got {tuple(prototypes.shape)}.")
+        if not prototypes.dtype.is_floating_point:
+            raise DtypeError(f"prototypes must be floating point; got {prototypes.dtype}.")
+        if can_look(prototypes):
+            require_finite(prototypes.detach(), "prototypes")
+        with torch.autocast(prototypes.device.type, enabled=False):
+            return self.loss(widened(prototypes))
+
+    @abstractmethod
+    def loss(self, vectors: Tensor) -> Tensor:
+        """0-d, of (K, D) in float32 at least."""
+
+
+class Separation(PrototypeLoss):
+    """The mean over prototypes of the largest cosine to another; -1/(K-1) for the simplex, which nothing beats.
+
+    Memory: K^2. Source: Mettes, van der Pol & Snoek 2019.
+
+    >>> from tightframe import prototypes
+    >>> round(Separation()(prototypes.simplex(4, 3).vectors).item(), 6)
+    -0.333333
+    """
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        unit = directions(vectors, "prototypes")
+        cosines = unit @ unit.mT
+        itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        return cosines.masked_fill(itself, -torch.inf).amax(1).mean()
+
+
+class EquiangularHinge(PrototypeLoss):
+    """The mean over pairs of max(0, |cosine| - alpha): 0 where no pair is nearer to parallel than alpha.
+
+    Args: alpha: in [0, 1). Memory: K^2.
+    Source: Shen et al. 2023 (Equiangular basis vectors). Its classifier: `PrototypeHead(p, scale=1 / 0.07)`.
+    """
+
+    def __init__(self, alpha: float):
+        super().__init__()
+        if not 0 <= alpha < 1:
+            raise RangeError(f"alpha must be a largest |cosine| in [0, 1); got {alpha}.")
+        self.alpha = alpha
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        unit = directions(vectors, "prototypes")
+        i, j = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
+        return ((unit @ unit.mT)[i, j].abs() - self.alpha).clamp(min=0).mean()
+
+
+class _TripletLoss(PrototypeLoss, ABC):
+    """Ranks of K classes on triplets: all, or `number` random ones, drawn anew at each call from torch's generator."""
+
+    triplets: Tensor | None
+
+    def __init__(self, num_classes: int, number: int | None):
+        super().__init__()
+        if num_classes < 3:
+            raise CostMatrixError(f"ranks compare at least three classes; got {num_classes}.")
+        if number is not None and number < 1:
+            raise RangeError(f"there must be at least one triplet; got {number}.")
+        few = num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= _MOST_TRIPLETS
+        self.num_classes, self.number = num_classes, _MOST_TRIPLETS if number is None else number
+        every = all_triplets(num_classes) if few and number is None else None
+        self.register_buffer("triplets", every, persistent=False)
+
+    def drawn(self, device: torch.device) -> Tensor:
+        """(T, 3): the triplets of this call."""
+        if self.triplets is not None:
+            return self.triplets
+        return drawn_triplets(self.num_classes, self.number, device=device)
+
+
+class SemanticRanking(_TripletLoss):
+    """RankNet of cosines: mean over (i, j, k) of the cross-entropy of sigmoid(cos_ij - cos_ik) against the order of
+    similarities, 1, 1/2 or 0 as similarity_ij is larger than, equal to or smaller than similarity_ik.
+
+    Args:
+        similarity: (K, K) symmetric; of word vectors: `prototypes.similarity_of`.
+        number: of random triplets a call; by default all, or 50,000 where K > 47.
+
+    Raises: ShapeError, NonFiniteError, RangeError for what is no similarity.
+    Source: Mettes, van der Pol & Snoek 2019, privileged information; Burges et al. 2005 (RankNet).
+    """
+
+    similarity: Tensor
+
+    def __init__(self, similarity: Tensor, number: int | None = None):
+        super().__init__(len(similarity), number)
+        self.register_buffer("similarity", require_symmetric(similarity, "similarity"), persistent=False)
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        unit = directions(vectors, "prototypes")
+        i, j, k = self.drawn(vectors.device).mT
+        cosines = unit @ unit.mT
+        order = (1 + (self.similarity[i, j] - self.similarity[i, k]).sign()) / 2
+        return binary_cross_entropy_with_logits(cosines[i, j] - cosines[i, k], order.to(cosines))
+
+
+class _CostRegulariser(PrototypeLoss, ABC):
+    cost: Tensor
+
+    def __init__(self, cost: Tensor | Hierarchy, *, metric: bool = True):
+        super().__init__()
+        self.register_buffer("cost", _checked(cost, metric), persistent=False)
+
+
+class Distortion(_CostRegulariser):
+    """The mean over pairs of |d_ij - D_ij| / D_ij, of the prototypes' distances d and the costs D.
+
+    Args:
+        cost: (K, K) or a tree, whose distances between classes it then is.
+        metric: require the triangle inequality.
+
+    Raises: CostMatrixError naming entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
+    """
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        return distortion(vectors, self.cost)
+
+
+class ScaleFreeDistortion(_CostRegulariser):
+    """The `Distortion` at the best scale of the prototypes, which is known in closed form (a weighted median)."""
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        return scale_free_distortion(vectors, self.cost)
+
+
+class SquaredScaleFreeDistortion(_CostRegulariser):
+    """min over s of the mean of (s d_ij / D_ij - 1)^2: smooth, the paper's regulariser. Args: as for `Distortion`."""
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        return squared_scale_free_distortion(vectors, self.cost)
+
+
+class PrototypeRank(_TripletLoss):
+    """RankNet of distances: cross-entropy of sigmoid(d_ij - d_ik) against the order of the costs D_ij and D_ik.
+
+    Args: cost, metric: as for `Distortion`; number: as for `SemanticRanking`. Depends on the prototypes' scale.
+    Source: Sainte Fare Garnot & Landrieu 2021, rank loss; equal costs have target 1/2 (released code: 0).
+    """
+
+    cost: Tensor
+
+    def __init__(self, cost: Tensor | Hierarchy, number: int | None = None, *, metric: bool = True):
+        checked = _checked(cost, metric)
+        super().__init__(len(checked), number)
+        self.register_buffer("cost", checked, persistent=False)
+
+    def loss(self, vectors: Tensor) -> Tensor:
+        return rank_loss(vectors, self.cost, self.drawn(vectors.device))
+
+
+def _checked(cost: Tensor | Hierarchy, metric: bool) -> Tensor:
+    checked = require_cost(cost.distances() if isinstance(cost, Hierarchy) else cost, metric=metric)
+    if len(checked) < 2 or not math.isfinite(float(checked.max())):
+        raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {len(checked)}.")
+    return checked

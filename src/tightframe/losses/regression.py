@@ -1,0 +1,105 @@
+"""Regression on the sphere: a value is a cosine to a pole; alone, or with classes in the same embedding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.checks import can_look
+from tightframe.errors import DtypeError, NonFiniteError, RangeError, ShapeError
+from tightframe.layout import features_last
+from tightframe.losses.alignment import Hyperspherical
+from tightframe.losses.class_loss import require_reduction
+from tightframe.numerics import directions, widened
+from tightframe.prototypes import Prototypes, pole_cosine
+
+
+class PoleRegression(nn.Module):
+    """Sum over targets t of (r_t - cos(z, upper pole of t))^2 with r = 2 (v - lower) / (upper - lower) - 1.
+
+    Args:
+        poles: `prototypes.poles(T, D)`: rows 2t and 2t + 1 are the lower and upper pole of target t.
+        lower, upper: the values that the poles stand for, the same for all targets.
+        reduction: "mean" over rows, "sum", or "none".
+
+    Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
+    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, ZeroVectorError, NonFiniteError.
+    Source: Mettes, van der Pol & Snoek 2019 (one target). `prototypes.pole_value` reads a value off a cosine.
+
+    >>> from tightframe import prototypes
+    >>> loss = PoleRegression(prototypes.poles(1, 2), lower=0.0, upper=10.0)
+    >>> loss(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([10.0, 10.0]))  # aligned: 0, orthogonal: 1
+    tensor(0.5000)
+    """
+
+    upper_poles: Tensor
+
+    def __init__(self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean"):
+        super().__init__()
+        require_reduction(reduction)
+        vectors = (poles if isinstance(poles, Prototypes) else Prototypes(poles)).vectors
+        if len(vectors) % 2:
+            raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
+        if not lower < upper:
+            raise RangeError(f"lower must be less than upper; got {lower} and {upper}.")
+        self.lower, self.upper, self.reduction = lower, upper, reduction
+        self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
+
+    def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
+        targets, dim = self.upper_poles.shape
+        last = features_last(embeddings, dim, "embeddings")
+        wanted = values if values.shape == (*last.shape[:-1], targets) else values.unsqueeze(-1)
+        if wanted.shape != (*last.shape[:-1], targets):
+            raise ShapeError(
+                f"values must be {(*last.shape[:-1], targets)}, one a row and target; got {tuple(values.shape)}."
+            )
+        if not values.dtype.is_floating_point:
+            raise DtypeError(f"values must be floating point; got {values.dtype}.")
+        with torch.autocast(embeddings.device.type, enabled=False):
+            rows = widened(last)
+            wanted = wanted.to(rows)
+            if can_look(wanted):
+                if not wanted.isfinite().all():
+                    raise NonFiniteError("values must be finite.")
+                wanted = pole_cosine(wanted, self.lower, self.upper)
+            else:
+                wanted = 2 * (wanted - self.lower) / (self.upper - self.lower) - 1
+            cosines = directions(rows, "embeddings") @ self.upper_poles.to(rows).mT
+            losses = (wanted - cosines).square().sum(-1)
+            if self.reduction == "none":
+                return losses
+            return losses.sum() if self.reduction == "sum" else losses.mean()
+
+    def extra_repr(self) -> str:
+        return f"{len(self.upper_poles)} targets in [{self.lower}, {self.upper}], reduction={self.reduction!r}"
+
+
+class JointHyperspherical(nn.Module):
+    """Classification and regression in one embedding: `Hyperspherical` plus `balance` times `PoleRegression`.
+
+    Call: (embeddings, labels, values). Args: as for these; the poles' axes are best orthogonal to the prototypes.
+    Source: Mettes, van der Pol & Snoek 2019, joint regression and classification.
+    """
+
+    def __init__(
+        self,
+        prototypes: Prototypes | Tensor | nn.Module,
+        poles: Prototypes | Tensor,
+        lower: float,
+        upper: float,
+        *,
+        balance: float = 1.0,
+        weight: Tensor | None = None,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+    ):
+        super().__init__()
+        if not 0 <= balance < float("inf"):
+            raise RangeError(f"balance must be finite and >= 0; got {balance}.")
+        self.classes = Hyperspherical(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        self.values = PoleRegression(poles, lower, upper, reduction=reduction)
+        self.balance = balance
+
+    def forward(self, embeddings: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+        total: Tensor = self.classes(embeddings, labels) + self.balance * self.values(embeddings, values)
+        return total

@@ -1,0 +1,83 @@
+"""`LOSSES`: every training loss by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from tightframe.losses.alignment import (
+    BalancedDotRegression,
+    CosineMatching,
+    DotRegression,
+    Hyperspherical,
+    PrototypeCrossEntropy,
+)
+from tightframe.losses.costs import (
+    ExpectedCost,
+    HierarchicalCrossEntropy,
+    SoftLabelCrossEntropy,
+    SquaredEarthMover,
+)
+from tightframe.losses.pixels import CentreCollapse
+from tightframe.losses.prototypes import (
+    Distortion,
+    EquiangularHinge,
+    PrototypeRank,
+    ScaleFreeDistortion,
+    SemanticRanking,
+    Separation,
+    SquaredScaleFreeDistortion,
+)
+from tightframe.losses.regression import JointHyperspherical, PoleRegression
+
+EMBEDDINGS, LOGITS, POSITIONS, VALUES, VECTORS = "embeddings", "logits", "positions", "values", "prototypes"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One training loss.
+
+    Attributes:
+        module: the class.
+        takes: what it is called with: "embeddings" or "logits" and labels; "positions", embeddings of pixels or tokens
+            and labels; "values", embeddings and values; or "prototypes" alone.
+        summary: what it does, in a line.
+        source: the paper.
+    """
+
+    module: type[nn.Module]
+    takes: str
+    summary: str
+    source: str
+
+
+_MGP, _HPN, _BETTER = "Sainte Fare Garnot & Landrieu 2021", "Mettes et al. 2019", "Bertinetto et al. 2020"
+
+LOSSES: dict[str, Loss] = {
+    "dot-regression": Loss(DotRegression, EMBEDDINGS, "(1 - cos)^2 / 2 to the own prototype", "Yang et al. 2022"),
+    "balanced-dot-regression": Loss(
+        BalancedDotRegression, EMBEDDINGS, "dot regression, classes of a batch alike", "Yang et al. 2022, code"
+    ),
+    "hyperspherical": Loss(Hyperspherical, EMBEDDINGS, "(1 - cos)^2 to the own prototype", _HPN),
+    "cosine-matching": Loss(
+        CosineMatching, EMBEDDINGS, "cosines to all prototypes as the own one's", "Liang & Davis 2023"
+    ),
+    "prototype-cross-entropy": Loss(
+        PrototypeCrossEntropy, EMBEDDINGS, "cross-entropy of scaled cosines, floor known", "Yang et al. 2022"
+    ),
+    "soft-label-cross-entropy": Loss(SoftLabelCrossEntropy, LOGITS, "labels softened by cost", _BETTER),
+    "hierarchical-cross-entropy": Loss(HierarchicalCrossEntropy, LOGITS, "cross-entropy along a tree", _BETTER),
+    "expected-cost": Loss(ExpectedCost, LOGITS, "what drawn decisions cost", _MGP),
+    "squared-earth-mover": Loss(SquaredEarthMover, LOGITS, "squared probabilities times cost", "Hou et al. 2017"),
+    "centre-collapse": Loss(CentreCollapse, POSITIONS, "cross-entropy of class centres in images", "Zhong et al. 2023"),
+    "pole-regression": Loss(PoleRegression, VALUES, "a value is a cosine to a pole", _HPN),
+    "joint-hyperspherical": Loss(JointHyperspherical, VALUES, "classes and values in one embedding", _HPN),
+    "separation": Loss(Separation, VECTORS, "mean largest cosine to another", _HPN),
+    "semantic-ranking": Loss(SemanticRanking, VECTORS, "cosines ordered like similarities", _HPN),
+    "equiangular-hinge": Loss(EquiangularHinge, VECTORS, "|cosines| beyond alpha", "Shen et al. 2023"),
+    "distortion": Loss(Distortion, VECTORS, "relative error of distances against costs", _MGP),
+    "scale-free-distortion": Loss(ScaleFreeDistortion, VECTORS, "the same at the best scale", _MGP),
+    "squared-scale-free-distortion": Loss(SquaredScaleFreeDistortion, VECTORS, "the same, squared", _MGP),
+    "prototype-rank": Loss(PrototypeRank, VECTORS, "distances ordered like costs", _MGP),
+}

@@ -1,0 +1,25 @@
+"""What a loss can't be below."""
+
+from __future__ import annotations
+
+import math
+
+from tightframe.errors import RangeError
+
+
+def cross_entropy_floor(num_classes: int, scale: float) -> float:
+    """ln(1 + (K - 1) e^(-s K / (K - 1))): the least mean cross-entropy of s <z, p_k> for unit vectors.
+
+    For balanced classes; attained where embeddings equal their prototypes and these form a simplex ETF. On that one it
+    holds for any class counts.
+    Raises: RangeError unless K >= 2 and the scale is finite and > 0.
+    Source: Lu & Steinerberger 2020 (Neural collapse with cross-entropy loss).
+
+    >>> round(cross_entropy_floor(10, 1.0), 6)
+    1.376935
+    """
+    if num_classes < 2:
+        raise RangeError(f"cross-entropy needs at least two classes; got {num_classes}.")
+    if not 0 < scale < math.inf:
+        raise RangeError(f"the scale must be finite and > 0; got {scale}.")
+    return math.log1p((num_classes - 1) * math.exp(-scale * num_classes / (num_classes - 1)))
