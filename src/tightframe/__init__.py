@@ -8,6 +8,7 @@ from tightframe.version import __version__
 _HOME = {
     "ClassStatistics": "tightframe.statistics",
     "StatisticsAccumulator": "tightframe.statistics",
+    "ConfusionCounts": "tightframe.statistics",
     "DecisionCounts": "tightframe.statistics",
     "Prototypes": "tightframe.prototypes",
     "PrototypeHead": "tightframe.heads",

@@ -64,7 +64,10 @@ class Monitor:
             epoch = self.series[-1].context["epoch"] + 1 if self.series else 0
         settings = {**self._options, **options}
         settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
-        report = measure(self.model, loader, **settings)
+        return self.record(measure(self.model, loader, **settings))
+
+    def record(self, report: Report) -> Report:
+        """Add a report that was made elsewhere to the series and the folder; returns it."""
         if self.folder is not None:
             self.folder.append(report)
         self.series.append(report)

@@ -67,7 +67,24 @@ def demo(
     batch_size: Annotated[int, typer.Option(min=2)] = 128,
     measurements: Annotated[int, typer.Option(min=2, help="About how often to measure.")] = 12,
     seed: Annotated[int, typer.Option()] = 0,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA.")] = None,
+    head: Annotated[str, typer.Option(help="linear, etf, guided, ncm, hierarchical ...; a wrong one lists them.")] = (
+        "linear"
+    ),
+    loss: Annotated[str | None, typer.Option(help="Default: the head's; a wrong one lists them.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", "-d", min=1, help="Of the prototypes; default: the head's.")] = (
+        None
+    ),
+    scale: Annotated[float | None, typer.Option(help="Of the logits; default: 16 for cosines, else 1.")] = None,
+    long_tail: Annotated[
+        float | None, typer.Option(min=1, help="Leave images out: largest class to smallest class.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Of the long tail: step (half of the classes) or exponential.")] = "step",
+    train_images: Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn at random.")] = None,
+    incremental: Annotated[int | None, typer.Option(min=1, help="Classes arrive in so many sessions.")] = None,
+    memory: Annotated[int, typer.Option(min=0, help="Images of each class kept from earlier sessions.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA, with -HEAD for other heads.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
 ) -> None:
     """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
@@ -75,8 +92,27 @@ def demo(
     from tightframe.demo import Settings
 
     folder = None if data_folder is None else str(data_folder)
-    settings = Settings(data, folder, ood, epochs, learning_rate, weight_decay, batch_size, measurements, seed)
-    show_demo(settings, out or Path("runs") / data, full=full)
+    settings = Settings(
+        data=data,
+        data_folder=folder,
+        ood=ood,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        measurements=measurements,
+        seed=seed,
+        head=head,
+        loss=loss,
+        dim=dim,
+        scale=scale,
+        long_tail=long_tail,
+        profile=profile,
+        train_images=train_images,
+        incremental=incremental,
+        memory=memory,
+    )
+    show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), full=full)
 
 
 @app.command()
@@ -205,6 +241,23 @@ def report(
     last.to_terminal(full=full)
     last.to_html(out or folder.report_path)
     print(f"wrote {out or folder.report_path}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    full: Annotated[bool, typer.Option("--full", help="Every measure, not only the headline ones.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
+) -> None:
+    """Show the last measurements of several runs side by side."""
+    from tightframe.report.comparison import Comparison
+    from tightframe.report.terminal import print_comparison
+
+    comparison = Comparison.of(runs)
+    print_comparison(comparison, full=full)
+    if csv is not None:
+        csv.write_text(comparison.to_csv(), encoding="utf-8")
+        print(f"wrote {csv}")
 
 
 @app.command(name="datasets")

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import ChoiceError, RangeError, ShapeError
+from tightframe.errors import ChoiceError, LabelError, RangeError, ShapeError
 from tightframe.heads.similarity import SIMILARITIES
 from tightframe.layout import features_last, like_features, rows_of
 
@@ -18,6 +18,9 @@ class ComparisonHead(nn.Module, ABC):
 
     Features (N, D_in), (N, T, D_in) or (N, D_in, H, W) give logits (N, K), (N, T, K) or (N, K, H, W). The embedding is
     the feature itself or its projection to the prototypes' dimension.
+
+    Classes may be closed: without logits, until `open` lets them in. Prototypes reserved for classes that come later
+    stay where they are: class-incremental learning.
 
     Like `nn.Linear` it has `in_features`, `out_features`, `weight` and `bias`: for weight (K, D) and bias (K,) or None,
     argmax of weight z + bias is the head's own decision on an embedding z, whatever its logits.
@@ -34,6 +37,7 @@ class ComparisonHead(nn.Module, ABC):
         scale: float | None,
         delta: float,
         learn_scale: bool,
+        open_classes: int | None,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ):
@@ -46,6 +50,7 @@ class ComparisonHead(nn.Module, ABC):
         if not 0 < delta < math.inf:
             raise RangeError(f"delta must be finite and > 0; got {delta}.")
         self.logits, self.delta, self._first_scale = logits, delta, scale
+        self._open = open_classes  # None: all
         if projection is None and in_features not in (None, dim):
             projection = nn.Linear(int(in_features or dim), dim, bias=False, device=device, dtype=dtype)
         self.in_features = int(getattr(projection, "in_features", dim) if in_features is None else in_features)
@@ -72,18 +77,32 @@ class ComparisonHead(nn.Module, ABC):
 
     @property
     def out_features(self) -> int:
-        """K, the number of logits."""
-        return self.prototypes.shape[0]
+        """The number of open classes, and of logits."""
+        return self.prototypes.shape[0] if self._open is None else self._open
+
+    def open(self, num_classes: int) -> None:
+        """Give the first `num_classes` classes logits; no vector moves. Raises: LabelError beyond the prototypes."""
+        if not 1 <= num_classes <= len(self.prototypes):
+            raise LabelError(f"open classes must be in [1, {len(self.prototypes)}]; got {num_classes}.")
+        self._open = num_classes if num_classes < len(self.prototypes) else None
+
+    def get_extra_state(self) -> Tensor:
+        """The number of open classes."""
+        return torch.tensor(self.out_features)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Open as many classes as the saved head had."""
+        self.open(int(state))
 
     @property
     def weight(self) -> Tensor:
-        """(K, D): with `bias`, the linear rule that decides like the head on an embedding."""
-        return SIMILARITIES[self.logits].rule(self.prototypes)[0]
+        """(K, D) of the open classes: with `bias`, the linear rule that decides like the head on an embedding."""
+        return SIMILARITIES[self.logits].rule(self.prototypes[: self.out_features])[0]
 
     @property
     def bias(self) -> Tensor | None:
         """(K,) or None; see `weight`."""
-        return SIMILARITIES[self.logits].rule(self.prototypes)[1]
+        return SIMILARITIES[self.logits].rule(self.prototypes[: self.out_features])[1]
 
     def embed(self, features: Tensor) -> Tensor:
         """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W) like these: what the losses take.
@@ -106,7 +125,7 @@ class ComparisonHead(nn.Module, ABC):
 
         Raises: ZeroVectorError under "cosine" for an embedding of length zero (on the CPU; elsewhere its logits are 0).
         """
-        vectors = self.prototypes if prototypes is None else prototypes
+        vectors = (self.prototypes if prototypes is None else prototypes)[: self.out_features]
         last = rows_of(embeddings)
         rows = last.reshape(-1, last.shape[-1]) if last.ndim > 2 else last
         logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta)
@@ -127,7 +146,8 @@ class ComparisonHead(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         learnt = "learnt, now " if "log_scale" in self._parameters else ""
+        closed = "" if self._open is None else f", {len(self.prototypes) - self._open} closed"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, dim={self.prototypes.shape[1]}, "
-            f"logits={self.logits!r}, scale={learnt}{float(self.scale.detach()):g}"
+            f"logits={self.logits!r}, scale={learnt}{float(self.scale.detach()):g}{closed}"
         )

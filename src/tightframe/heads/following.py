@@ -47,7 +47,7 @@ class DeepNCM(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(dim, in_features, projection, logits, scale, 1.0, False, device, dtype)
+        super().__init__(dim, in_features, projection, logits, scale, 1.0, False, None, device, dtype)
         self.means = OnlineMeans(num_classes, dim, device=device) if means is None else means
         if self.means.sums.shape != (num_classes, dim):
             raise ShapeError(f"means must be ({num_classes}, {dim}); got {tuple(self.means.sums.shape)}.")
@@ -64,7 +64,7 @@ class DeepNCM(ComparisonHead):
         seen = self.means.seen
         anywhere = self.means.sums.sum(0).to(vectors) / self.means.counts.sum().to(vectors)  # for rows that are masked
         logits = rows_of(super().compare(embeddings, torch.where(seen[:, None], vectors, anywhere)))
-        return like_features(logits.masked_fill(~seen, -torch.inf))
+        return like_features(logits.masked_fill(~seen[: self.out_features], -torch.inf))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         embeddings = self.embed(features)
@@ -122,7 +122,7 @@ class GuidedHead(ComparisonHead):
         dtype: torch.dtype | None = None,
     ):
         given = start if isinstance(start, Prototypes) else Prototypes(start)
-        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, device, dtype)
+        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, None, device, dtype)
         if every < 1:
             raise RangeError(f"the ETF is renewed at every 1 or more calls; got {every}.")
         guided(given, given.vectors, proximal=proximal)  # raises where there is no such ETF

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import require_directions, require_finite
-from tightframe.errors import LabelError, ShapeError
+from tightframe.errors import ShapeError
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.prototypes import Prototypes
 
@@ -58,13 +58,15 @@ class PrototypeHead(ComparisonHead):
         dtype: torch.dtype | None = None,
     ):
         given = prototypes if isinstance(prototypes, Prototypes) else Prototypes(prototypes)
-        super().__init__(given.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
+        super().__init__(
+            given.dim, in_features, projection, logits, scale, delta, learn_scale, open_classes, device, dtype
+        )
         self._require_usable(given.vectors)
         self.provenance = dict(given.provenance)
         self._first = given.vectors.detach() if learnable else None
         self._hold(given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
-        self._open = given.num_classes
-        self._limit(given.num_classes if open_classes is None else open_classes)
+        if open_classes is not None:
+            self.open(open_classes)
 
     @property
     def prototypes(self) -> Tensor:
@@ -75,21 +77,6 @@ class PrototypeHead(ComparisonHead):
     def learnable(self) -> bool:
         """Whether the prototypes are trained."""
         return "vectors" in self._parameters
-
-    @property
-    def out_features(self) -> int:
-        """The number of open classes, and of logits."""
-        return self._open
-
-    def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
-        opened = self.prototypes[: self._open] if prototypes is None else prototypes
-        return super().compare(embeddings, opened)
-
-    compare.__doc__ = ComparisonHead.compare.__doc__
-
-    def open(self, num_classes: int) -> None:
-        """Give the first `num_classes` classes logits; no vector moves. Raises: LabelError beyond the prototypes."""
-        self._limit(num_classes)
 
     @torch.no_grad()
     def append(self, prototypes: Prototypes | Tensor) -> None:
@@ -105,7 +92,7 @@ class PrototypeHead(ComparisonHead):
         if self._first is not None:
             self._first = torch.cat([self._first, given.vectors.to(self._first)])
         self._hold(torch.cat([before, given.vectors.to(before)]), self.learnable)
-        self._limit(len(self.prototypes))
+        self.open(len(self.prototypes))
 
     def reset_parameters(self) -> None:
         """Learnt prototypes, scale and projection as they were made."""
@@ -116,27 +103,13 @@ class PrototypeHead(ComparisonHead):
 
     def extra_repr(self) -> str:
         kind = self.provenance.get("constructor", "given vectors")
-        closed = "" if self._open == len(self.prototypes) else f", {len(self.prototypes)} prototypes"
-        return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}{closed}"
-
-    def get_extra_state(self) -> Tensor:
-        """The number of open classes."""
-        return torch.tensor(self._open)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Open as many classes as the saved head had."""
-        self._limit(int(state))
+        return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}"
 
     def _hold(self, vectors: Tensor, learnable: bool) -> None:
         if learnable:
             self.vectors = nn.Parameter(vectors)
         else:
             self.register_buffer("vectors", vectors)
-
-    def _limit(self, num_classes: int) -> None:
-        if not 1 <= num_classes <= len(self.prototypes):
-            raise LabelError(f"open classes must be in [1, {len(self.prototypes)}]; got {num_classes}.")
-        self._open = num_classes
 
     def _require_usable(self, vectors: Tensor) -> None:
         if self.logits == "cosine":

@@ -128,6 +128,21 @@ class Report:
         notes += _coverage_notes(evidence)
         return cls(tuple(entries), {**facts, **(context or {})}, tuple(dict.fromkeys(notes)), evidence)
 
+    def extended(
+        self, entries: Sequence[Entry], notes: Sequence[str] = (), context: Mapping[str, Any] | None = None
+    ) -> Report:
+        """The report with further entries, each after the last of its family, and further notes and facts."""
+        rows = list(self.entries)
+        for entry in entries:
+            family = [place for place, row in enumerate(rows) if row.family == entry.family]
+            rows.insert(family[-1] + 1 if family else len(rows), entry)
+        return replace(
+            self,
+            entries=tuple(rows),
+            notes=tuple(dict.fromkeys([*self.notes, *notes])),
+            context={**self.context, **(context or {})},
+        )
+
     def __getitem__(self, key: str) -> Entry:
         """The entry of that key; KeyError names those there are."""
         for entry in self.entries:

@@ -2,6 +2,7 @@
 
 from tightframe.statistics.accumulator import StatisticsAccumulator
 from tightframe.statistics.class_statistics import ClassStatistics, Weighting
+from tightframe.statistics.confusion import ConfusionCounts
 from tightframe.statistics.decisions import DecisionCounts
 
-__all__ = ["ClassStatistics", "DecisionCounts", "StatisticsAccumulator", "Weighting"]
+__all__ = ["ClassStatistics", "ConfusionCounts", "DecisionCounts", "StatisticsAccumulator", "Weighting"]

@@ -1,0 +1,62 @@
+"""Imbalanced versions of a data set's training images; the test images stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from tightframe.datasets.dataset import Dataset
+from tightframe.errors import RangeError, ShapeError
+
+
+def step_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
+    """The first half of the classes at `largest`, the others at largest / ratio, at least 1.
+
+    Raises: RangeError for a ratio or size below 1. Source: Buda, Maki & Mazurowski 2018 (step imbalance).
+
+    >>> step_counts(130, 4, 65)
+    [130, 130, 2, 2]
+    """
+    _require_ratio(largest, ratio)
+    few = max(round(largest / ratio), 1)
+    return [largest if k < (num_classes + 1) // 2 else few for k in range(num_classes)]
+
+
+def exponential_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
+    """largest ratio^(-k / (K - 1)) for class k, at least 1: long-tailed, the last class at largest / ratio.
+
+    Raises: as `step_counts`. Source: Cui et al. 2019 (Class-balanced loss), long-tailed CIFAR.
+
+    >>> exponential_counts(100, 3, 100)
+    [100, 10, 1]
+    """
+    _require_ratio(largest, ratio)
+    return [max(round(largest * ratio ** (-k / max(num_classes - 1, 1))), 1) for k in range(num_classes)]
+
+
+def subsample(data: Dataset, counts: Sequence[int], *, seed: int = 0) -> Dataset:
+    """The data set with counts[k] training images of class k, drawn without replacement, in random order.
+
+    Raises: ShapeError unless there is one count a class; RangeError naming a class with fewer images than that.
+    """
+    if len(counts) != data.num_classes:
+        raise ShapeError(f"{data.num_classes} classes need as many counts; got {len(counts)}.")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for label, count in enumerate(counts):
+        members = (data.train_labels == label).nonzero().flatten()
+        if not 0 <= count <= len(members):
+            raise RangeError(
+                f"class {data.class_names[label]!r} has {len(members)} training images; {count} were asked for."
+            )
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+    index = torch.cat(chosen)
+    index = index[torch.randperm(len(index), generator=generator)]
+    return replace(data, train_images=data.train_images[index], train_labels=data.train_labels[index])
+
+
+def _require_ratio(largest: int, ratio: float) -> None:
+    if largest < 1 or not 1 <= ratio < float("inf"):
+        raise RangeError(f"the largest class has at least 1 image and the ratio is at least 1; got {largest}, {ratio}.")

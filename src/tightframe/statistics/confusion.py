@@ -1,0 +1,89 @@
+"""`ConfusionCounts`: which class was decided where which one was true, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe.checks import require_integers, require_labels
+from tightframe.errors import CostMatrixError, MergeError, ShapeError
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionCounts:
+    """Counts (K, K) int64 of samples by true class (row) and decided class (column); a mergeable value.
+
+    Shares of classes without samples are NaN, and means leave them out.
+
+    >>> counts = ConfusionCounts.from_predictions(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 2)
+    >>> counts.accuracy().item(), counts.class_accuracies().tolist(), counts.iou().tolist()
+    (0.75, [0.5, 1.0], [0.5, 0.6666666666666666])
+    """
+
+    counts: Tensor
+
+    @classmethod
+    def empty(cls, num_classes: int) -> ConfusionCounts:
+        """No samples: the identity of `merge`."""
+        return cls(torch.zeros(num_classes, num_classes, dtype=torch.int64))
+
+    @classmethod
+    def from_predictions(
+        cls, predictions: Tensor, labels: Tensor, num_classes: int, *, ignore_index: int | None = None
+    ) -> ConfusionCounts:
+        """Count decided and true labels of the same shape, rows labelled `ignore_index` left out.
+
+        Raises: DtypeError, ShapeError, LabelError naming the label.
+        """
+        require_integers(labels)
+        require_integers(predictions)
+        if predictions.shape != labels.shape:
+            raise ShapeError(
+                f"predictions must have the labels' shape, {tuple(labels.shape)}; got {tuple(predictions.shape)}."
+            )
+        decided, true = predictions.flatten().to(torch.int64), labels.flatten().to(torch.int64)
+        if ignore_index is not None:
+            kept = true != ignore_index
+            decided, true = decided[kept], true[kept]
+        require_labels(true, num_classes)
+        require_labels(decided, num_classes)
+        cells = torch.bincount(true * num_classes + decided, minlength=num_classes**2)
+        return cls(cells.view(num_classes, num_classes))
+
+    def merge(self, other: ConfusionCounts) -> ConfusionCounts:
+        """Both sets of samples together. Raises MergeError for other numbers of classes."""
+        if self.counts.shape != other.counts.shape:
+            raise MergeError(f"{len(self.counts)} and {len(other.counts)} classes can't be counted together.")
+        return ConfusionCounts(self.counts + other.counts.to(self.counts.device))
+
+    def select(self, classes: Sequence[int] | Tensor) -> ConfusionCounts:
+        """Only samples of some true classes; what was decided stays, so that K does."""
+        kept = torch.zeros(len(self.counts), dtype=torch.bool, device=self.counts.device)
+        kept[torch.as_tensor(classes, device=kept.device)] = True
+        return ConfusionCounts(torch.where(kept[:, None], self.counts, 0))
+
+    def accuracy(self) -> Tensor:
+        """0-d, the share of samples that were decided right."""
+        return self.counts.diagonal().sum().to(torch.float64) / self.counts.sum()
+
+    def class_accuracies(self) -> Tensor:
+        """(K,) the share of each class's samples that were decided right: recall."""
+        return self.counts.diagonal().to(torch.float64) / self.counts.sum(1)
+
+    def balanced_accuracy(self) -> Tensor:
+        """0-d, the mean of `class_accuracies`: each class counts alike."""
+        return self.class_accuracies().nanmean()
+
+    def iou(self) -> Tensor:
+        """(K,) intersection over union of each class: true and decided, over true or decided."""
+        hits = self.counts.diagonal().to(torch.float64)
+        return hits / (self.counts.sum(0) + self.counts.sum(1) - hits)
+
+    def average_cost(self, cost: Tensor) -> Tensor:
+        """0-d, the mean of cost[true, decided] (K, K) over samples. Raises: CostMatrixError for another shape."""
+        if cost.shape != self.counts.shape:
+            raise CostMatrixError(f"costs must be {tuple(self.counts.shape)}; got {tuple(cost.shape)}.")
+        return (self.counts * cost.to(self.counts.device, torch.float64)).sum() / self.counts.sum()

@@ -1,0 +1,48 @@
+"""`seli`: the simplex-encoded-labels interpolation geometry, which imbalanced cross-entropy tends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import EmptyClassError
+from tightframe.numerics import rank_tolerance
+
+
+@dataclass(frozen=True, eq=False)
+class Seli:
+    """Gram matrices (K, K) float64 of classifier rows and of class means, up to scale.
+
+    The logits are those of the simplex whatever the counts: classifiers @ means = P, the centring matrix.
+    """
+
+    classifiers: Tensor
+    means: Tensor
+
+
+def seli(counts: Sequence[int] | Tensor) -> Seli:
+    """The geometry for class counts n: W W^T = (P D P)^(1/2) and M M^T its pseudo-inverse, D = diag(n), P = I - 11^T/K.
+
+    The limit of cross-entropy on unconstrained features as weight decay vanishes, without bias; equal counts give the
+    simplex ETF. At finite weight decay the approach to it is slow, logarithmic.
+    Raises: EmptyClassError unless all of at least two counts are positive.
+    Source: Thrampoulidis et al. 2022 (Imbalance trouble), in compact form.
+
+    >>> gram = seli([7, 7, 1, 1]).classifiers  # ratio 7: minority classifiers are orthogonal
+    >>> bool(gram[2, 3].abs() < 1e-12)
+    True
+    """
+    sizes = torch.as_tensor(counts).to("cpu", torch.float64)
+    if sizes.ndim != 1 or len(sizes) < 2 or not (sizes > 0).all():
+        raise EmptyClassError(f"a geometry of classes needs at least two, all with samples; got {sizes.tolist()}.")
+    centring = torch.eye(len(sizes), dtype=torch.float64) - 1 / len(sizes)
+    values, vectors = torch.linalg.eigh(centring @ torch.diag(sizes) @ centring)
+    kept = values > rank_tolerance(vectors) * values[-1]  # the root would raise rounding to 1e-8
+    roots = torch.where(kept, values, 1.0).sqrt()
+    inverse = torch.where(kept, 1 / roots, 0.0)
+    return Seli(
+        vectors @ torch.diag(torch.where(kept, roots, 0.0)) @ vectors.mT, vectors @ torch.diag(inverse) @ vectors.mT
+    )
