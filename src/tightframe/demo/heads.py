@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -94,13 +95,17 @@ def _ncm(task: Task) -> nn.Module:
     return DeepNCM(task.num_classes, dim, scale=scale, projection=_projection(dim))
 
 
+def _linear(task: Task, *, bias: bool = True) -> nn.Module:
+    if task.scale is not None:
+        raise OptionError("the scale is that of prototypes' logits; a linear head has none.")
+    if task.dim is None:
+        return nn.Linear(FEATURES, task.num_classes, bias=bias)
+    return nn.Sequential(_projection(task.dim), nn.Linear(task.dim, task.num_classes, bias=bias))
+
+
 HEADS: dict[str, HeadChoice] = {
-    "linear": HeadChoice(
-        lambda task: nn.Linear(FEATURES, task.num_classes), "cross-entropy", "the learnt linear classifier"
-    ),
-    "linear-without-bias": HeadChoice(
-        lambda task: nn.Linear(FEATURES, task.num_classes, bias=False), "cross-entropy", "the same without bias"
-    ),
+    "linear": HeadChoice(_linear, "cross-entropy", "the learnt linear classifier"),
+    "linear-without-bias": HeadChoice(partial(_linear, bias=False), "cross-entropy", "the same without bias"),
     "etf": HeadChoice(_etf, "balanced-dot-regression", "a fixed simplex ETF"),
     "guided": HeadChoice(_guided, "cross-entropy", "a simplex ETF that turns towards the class means"),
     "hyperspherical": HeadChoice(_hyperspherical, "hyperspherical", "fixed hyperspherical prototypes"),

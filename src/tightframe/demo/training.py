@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from tightframe.datasets import Dataset
 from tightframe.demo.heads import HEADS, Task, objective
-from tightframe.demo.network import FEATURES, network
+from tightframe.demo.network import network
 from tightframe.demo.settings import Settings
 from tightframe.errors import OptionError
-from tightframe.heads import ComparisonHead, HierarchicalHead
+from tightframe.heads import ComparisonHead
 from tightframe.hierarchy import Hierarchy
 
 
@@ -30,19 +30,17 @@ class Trainer:
             raise OptionError(f"the head must be one of {', '.join(HEADS)}; got {settings.head!r}.")
         choice = HEADS[settings.head]
         self.model = network(data.image_shape, data.num_classes)
-        if settings.head != "linear":
+        if settings.head != "linear" or settings.dim is not None or settings.scale is not None:
             task = Task(data.num_classes, hierarchy, settings.dim, settings.scale, settings.seed)
             self.model.classifier = choice.build(task)
-        elif settings.dim is not None or settings.scale is not None:
-            raise OptionError("dim and scale are those of prototypes; the linear head has none.")
         self.loss = settings.loss or choice.loss
         self.epochs, self.decay = epochs, decay
         self._features = self.model.get_submodule("features")
         self._choice, self._settings, self._data, self._hierarchy = choice, settings, data, hierarchy
         self._opened = 0
         objective(self.head, choice, self.loss, hierarchy)  # raises before anything is trained
-        if settings.incremental is not None and isinstance(self.head, HierarchicalHead):
-            raise OptionError("a hierarchical head knows all classes from the start; it can't take them in sessions.")
+        if settings.incremental is not None and not isinstance(self.head, ComparisonHead | nn.Linear):
+            raise OptionError(f"classes can't arrive in sessions at the head {settings.head!r} of dim {settings.dim}.")
 
     @property
     def head(self) -> nn.Module:
@@ -91,10 +89,11 @@ class Trainer:
     @torch.no_grad()
     def _grow(self, before: int, classes: int) -> None:
         """A linear classifier with rows for `classes` classes, the first `before` of them as they were."""
-        old, grown = self.head, nn.Linear(FEATURES, classes)
+        old = self.head
         assert isinstance(old, nn.Linear)
-        grown.weight[:before] = old.weight[:before]
-        grown.bias[:before] = old.bias[:before]
+        grown = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+        for mine, before_it in zip(grown.parameters(), old.parameters(), strict=True):
+            mine[:before] = before_it[:before]
         self.model.classifier = grown
 
 

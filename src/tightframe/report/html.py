@@ -32,9 +32,21 @@ _CURVES: dict[str, tuple[str, ...]] = {
     "NC5 · OOD orthogonality": ("ood_orthogonality",),
     "accuracy": ("classifier_accuracy", "test/classifier_accuracy", "ncc_accuracy", "test/ncc_accuracy"),
 }
-"""Panels of the figure of curves; all but accuracy have a logarithmic axis."""
+"""Panels of the figure of curves; all but those of accuracy have a logarithmic axis."""
 
-_COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed")
+_GROUPS = "accuracy by group, held out"
+_COLOURS = (
+    "#2563eb",
+    "#d97706",
+    "#059669",
+    "#db2777",
+    "#7c3aed",
+    "#0891b2",
+    "#65a30d",
+    "#78716c",
+    "#b91c1c",
+    "#1e3a8a",
+)
 _LARGEST_GRAM = 200  # classes; more can't be told apart in a picture
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
@@ -50,6 +62,9 @@ def page(report: Report) -> str:
         )
         sections.append(_section("Collapse over training", hint, f'<div class="panels">{panels}</div>'))
     sections += [_section(heading, hint, _div(figure)) for heading, hint, figure in grams(report)]
+    if report.context.get("class_accuracies"):
+        hint = "Held-out accuracy of each class; below its name the number of its training samples."
+        sections.append(_section("Accuracy by class", hint, _div(class_bars(report))))
     style = files("tightframe.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -82,12 +97,14 @@ def curves(report: Report) -> list[go.Figure]:
     series = [*report.history, report]
     epochs = [r.context.get("epoch", i + 1) for i, r in enumerate(series)]
     values = report.values
-    panels = {title: [key for key in keys if key in values] for title, keys in _CURVES.items()}
+    groups = [key for key in values if key.startswith("test/accuracy_of_")]
+    wanted = {**_CURVES, _GROUPS: ("test/balanced_accuracy", *groups[: len(_COLOURS) - 1])} if groups else _CURVES
+    panels = {title: [key for key in keys if key in values] for title, keys in wanted.items()}
     return [_curve(title, report, series, epochs, keys) for title, keys in panels.items() if keys]
 
 
 def _curve(title: str, report: Report, series: list[Report], epochs: list[float], keys: list[str]) -> go.Figure:
-    logarithmic = title != "accuracy"
+    logarithmic = title not in ("accuracy", _GROUPS)
     shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
     bottom = min((v for values in shown.values() for v in values if v > 0), default=1.0) / 3
     figure = go.Figure()
@@ -121,6 +138,34 @@ def _curve(title: str, report: Report, series: list[Report], epochs: list[float]
         margin={"l": 55, "r": 15, "t": 45, "b": 40},
         showlegend=True,
         legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "font": {"size": 11}},
+    )
+    return figure
+
+
+def class_bars(report: Report) -> go.Figure:
+    """The accuracy of each class as a bar, with the number of its training samples."""
+    accuracies = report.context["class_accuracies"]
+    counts = report.context.get("class_counts") or [None] * len(accuracies)
+    known = list(report.context.get("class_names") or [])
+    names = [str(known[k]) if k < len(known) else str(k) for k in range(len(accuracies))]
+    labels = [name if count is None else f"{name}<br>{count:,}" for name, count in zip(names, counts, strict=True)]
+    figure = go.Figure(
+        go.Bar(
+            x=labels,
+            y=accuracies,
+            marker={"color": _COLOURS[0]},
+            customdata=names,
+            hovertemplate="%{customdata}: %{y:.4f}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(range=[0, 1], gridcolor="#e5e7eb", title_text="accuracy")
+    figure.update_xaxes(type="category")
+    figure.update_layout(
+        template="plotly_white",
+        font={"family": _FONT, "size": 12},
+        height=300,
+        margin={"l": 55, "r": 15, "t": 15, "b": 50},
+        bargap=0.35,
     )
     return figure
 

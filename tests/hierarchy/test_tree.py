@@ -1,32 +1,17 @@
-"""Trees in every form give the same value; bad ones are named; costs are what they say."""
+"""Trees in every form give the same value; bad ones are named."""
 
 import itertools
 import json
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
+from trees import PETS, ancestors, chain, comb, random_tree, shortest_paths
 
-from tightframe.errors import ChoiceError, CostMatrixError, HierarchyError
-from tightframe.hierarchy import (
-    Hierarchy,
-    absolute_difference_cost,
-    lca_height_cost,
-    require_cost,
-    tree_cost,
-)
+from tightframe.errors import ChoiceError, HierarchyError
+from tightframe.hierarchy import Hierarchy
 
-DIGITS = {
-    "digits": {
-        "straight": {"strokes": ["1", "7"], "crossed": ["4"]},
-        "round": {"loops": ["0", "6", "9"], "pairs": ["3", "8"]},
-        "bent": {"hooks": ["2", "5"]},
-    }
-}
-PETS = {"all": {"pet": ["cat", "dog"], "tool": ["saw"]}}
 EDGES = [("all", "pet"), ("pet", "cat"), ("pet", "dog"), ("all", "tool"), ("tool", "saw")]
 # after the format of wndb(5WN): the licence, then offset, file, type, words (counted in hexadecimal), pointers, gloss
 WORDNET = """\
@@ -39,36 +24,6 @@ WORDNET = """\
 00000006 13 n 01 food 0 001 @ 00000001 n 0000 | it is eaten
 00000007 18 n 01 Laika 0 001 @i 00000003 n 0000 | the first in orbit
 """
-
-
-def random_tree(number: int, seed: int, *, weighted: bool = False) -> Hierarchy:
-    draw = random.Random(seed)
-    parents = [-1] + [draw.randrange(node) for node in range(1, number)]
-    order = list(range(number))
-    draw.shuffle(order)
-    shuffled = [-1] * number
-    for node, parent in enumerate(parents):
-        shuffled[order[node]] = -1 if parent < 0 else order[parent]
-    lengths = [draw.uniform(0.1, 2) for _ in range(number)] if weighted else None
-    return Hierarchy.from_parents(shuffled, lengths=lengths)
-
-
-def shortest_paths(tree: Hierarchy) -> Tensor:
-    """Floyd and Warshall over the edges."""
-    far = torch.full((len(tree), len(tree)), float("inf"), dtype=torch.float64).fill_diagonal_(0)
-    for node, parent in enumerate(tree.parents):
-        if parent >= 0:
-            far[node, parent] = far[parent, node] = 1.0 if tree.lengths is None else tree.lengths[node]
-    for middle in range(len(tree)):
-        far = torch.minimum(far, far[:, middle, None] + far[middle])
-    return far
-
-
-def ancestors(tree: Hierarchy, node: int) -> list[int]:
-    way = [node]
-    while tree.parents[way[-1]] >= 0:
-        way.append(tree.parents[way[-1]])
-    return way
 
 
 # ---------------------------------------------------------------------- the same tree in every form
@@ -148,6 +103,31 @@ def test_restricting_keeps_distances_and_cuts_below() -> None:
     assert part.class_names == tuple(tree.names[node] for node in chosen)
     assert_close(part.distances(), tree.distances()[chosen][:, chosen], rtol=1e-13, atol=1e-13)
     assert Hierarchy.from_nested(PETS).restrict(["tool", "pet"]).names == ("tool", "pet", "all")
+
+
+# ---------------------------------------------------------------------- cutting one across
+
+
+@pytest.mark.parametrize("tree", [random_tree(30, 2), random_tree(30, 3, weighted=True), comb(6), chain(4)])
+def test_a_cut_holds_the_one_node_at_its_depth_above_each_class(tree: Hierarchy) -> None:
+    for depth in range(int(tree.depths.max()) + 3):
+        cut = tree.cut(depth)
+        assert cut.dtype is torch.int64
+        above = []
+        for leaf in range(tree.num_classes):
+            way = ancestors(tree, leaf)[::-1]  # from the root
+            above.append(way[min(depth, len(way) - 1)])
+        assert cut.tolist() == sorted(set(above))
+        for leaf in range(tree.num_classes):
+            assert len(set(ancestors(tree, leaf)) & set(cut.tolist())) == 1
+
+
+def test_cuts_from_the_root_to_the_classes() -> None:
+    tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "saw": {}}})
+    named = [[tree.names[node] for node in tree.cut(depth)] for depth in range(4)]
+    assert named == [["all"], ["saw", "pet"], ["cat", "dog", "saw"], ["cat", "dog", "saw"]]
+    with pytest.raises(HierarchyError, match=r"0 or more; got -1\."):
+        tree.cut(-1)
 
 
 # ---------------------------------------------------------------------- WordNet
@@ -278,96 +258,3 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_other_nodes_than_leaves_or_all() -> None:
     with pytest.raises(ChoiceError, match='"leaves" or "all"; got \'inner\''):
         Hierarchy.from_nested(PETS).distances("inner")  # type: ignore[arg-type]
-
-
-# ---------------------------------------------------------------------- costs
-
-
-def test_the_visual_digit_tree() -> None:
-    path = Path(__file__).parent / "prototypes" / "mnist_visual_costs.csv"
-    published = [[float(entry) for entry in line.split(",")] for line in path.read_text().split()]
-    tree = Hierarchy.from_nested(DIGITS, classes=[str(digit) for digit in range(10)])
-    assert tree_cost(tree).tolist() == published
-    assert require_cost(tree_cost(tree)).tolist() == published
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_lca_heights_are_an_ultrametric(seed: int) -> None:
-    tree = random_tree(30, seed)
-    cost = lca_height_cost(tree)
-    for i, j in itertools.combinations(range(tree.num_classes), 2):
-        shared = next(node for node in ancestors(tree, i) if node in ancestors(tree, j))
-        leaves = [leaf for leaf in range(tree.num_classes) if shared in ancestors(tree, leaf)]
-        assert cost[i, j] == cost[j, i] == max(ancestors(tree, leaf).index(shared) for leaf in leaves)
-    assert (cost.diagonal() == 0).all()
-    for i, j, k in itertools.permutations(range(min(8, len(cost))), 3):
-        assert cost[i, k] <= max(cost[i, j], cost[j, k])
-
-
-def test_absolute_differences() -> None:
-    assert absolute_difference_cost(3).tolist() == [[0, 1, 2], [1, 0, 1], [2, 1, 0]]
-
-
-def test_good_costs_come_back_as_a_float64_copy() -> None:
-    given = absolute_difference_cost(4).float().requires_grad_()
-    cost = require_cost(given)
-    assert cost.dtype is torch.float64 and not cost.requires_grad
-    cost[0, 1] = 7
-    assert given[0, 1] == 1
-    off = absolute_difference_cost(4)
-    off[0, 3] += 1e-10  # within tolerance: made symmetric
-    assert torch.equal(require_cost(off), require_cost(off).mT)
-
-
-def with_entry(i: int, j: int, value: float, *, both: bool = True) -> Tensor:
-    cost = absolute_difference_cost(5)
-    cost[i, j] = value
-    if both:
-        cost[j, i] = value
-    return cost
-
-
-@pytest.mark.parametrize(
-    ("cost", "message"),
-    [
-        (torch.zeros(2, 3), r"square matrix, \(K, K\); got shape \(2, 3\)"),
-        (torch.zeros(4), r"got shape \(4,\)"),
-        (torch.zeros(0, 0), r"got shape \(0, 0\)"),
-        (with_entry(1, 3, float("nan")), r"finite; entry \(1, 3\) is nan"),
-        (
-            with_entry(1, 3, float("inf"), both=False),
-            r"finite; entry \(1, 3\) is inf and \(3, 1\) is 2 \(1 such entry\)",
-        ),
-        (with_entry(2, 4, -1), r"not be negative; entry \(2, 4\) is -1 .* \(2 such entries\)"),
-        (with_entry(2, 2, 0.5), r"with itself must be zero; entry \(2, 2\) is 0.5"),
-        (with_entry(0, 4, 3.5, both=False), r"symmetric; entry \(0, 4\) is 3.5 and \(4, 0\) is 4"),
-        (with_entry(1, 2, 0), r"different classes must be positive; entry \(1, 2\) is 0"),
-    ],
-)
-@pytest.mark.parametrize("metric", [True, False])
-def test_bad_costs_are_named(cost: Tensor, message: str, metric: bool) -> None:
-    with pytest.raises(CostMatrixError, match=message):
-        require_cost(cost, metric=metric)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_worst_triple_is_named(seed: int) -> None:
-    points = torch.randn(9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    cost = torch.linalg.vector_norm(points[:, None] - points, dim=-1).square()  # squares violate triangles
-    worst = max(
-        ((cost[i, k] - cost[i, j] - cost[j, k]).item(), (i, j, k)) for i, j, k in itertools.permutations(range(9), 3)
-    )
-    i, j, k = worst[1]
-    with pytest.raises(CostMatrixError) as raised:
-        require_cost(cost)
-    assert f"{(i, j, k)}" in str(raised.value) or f"{(k, j, i)}" in str(raised.value)
-    assert f"{cost[i, k].item():g}" in str(raised.value) and f"{cost[i, j].item():g}" in str(raised.value)
-    assert require_cost(cost, metric=False).shape == (9, 9)
-
-
-def test_the_tolerance_is_a_share_of_the_largest_cost() -> None:
-    cost = 1000 * absolute_difference_cost(5)
-    cost[0, 2] = cost[2, 0] = 2000 + 3e-6  # 7.5e-10 of 4000
-    assert require_cost(cost)[0, 2] > 2000
-    with pytest.raises(CostMatrixError, match=r"triple is \(i, j, k\) = \(0, 1, 2\)"):
-        require_cost(cost, tolerance=5e-10)

@@ -1,0 +1,95 @@
+"""Cross-entropy, free and metric-guided prototypes in two dimensions on MNIST, by the visual tree of digits.
+
+    python benchmarks/metric_guided_digits.py --data FOLDER      # with MNIST's four IDX files; 3 seeds, some minutes
+
+A small convolutional network embeds rotated digits (up to 40 degrees either way, in training and in test) in the plane.
+Heads: a linear classifier, learnt prototypes with Euclidean distances, and the same with the squared scale-free
+distortion of the prototypes added, weight 1. Same budget for all: SGD with momentum 0.9, rate 0.05 cut tenfold after
+half and three quarters of the epochs. Published (Sainte Fare Garnot & Landrieu 2021; 60,000 images, 30 epochs, another
+network): error 15.16, 14.15 and 11.94 %, average cost .81, .75 and .52.
+"""
+
+import argparse
+import math
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, cross_entropy, grid_sample
+
+from tightframe import ConfusionCounts, PrototypeHead, datasets
+from tightframe.demo import network
+from tightframe.hierarchy import tree_cost
+from tightframe.losses import SquaredScaleFreeDistortion
+from tightframe.prototypes.metric_guided import scale_free_distortion
+
+DEGREES = 40
+HEADS = ("cross-entropy", "free", "guided")
+
+
+def rotated(images: Tensor, generator: torch.Generator) -> Tensor:
+    angles = (2 * torch.rand(len(images), generator=generator) - 1) * math.radians(DEGREES)
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    turns = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
+    return grid_sample(images, affine_grid(turns, list(images.shape), align_corners=False), align_corners=False)
+
+
+def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: int) -> tuple[float, float, float]:
+    """Error, average cost of decisions, and scale-free distortion of the prototypes."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = network(data.image_shape, data.num_classes)
+    plane = nn.Linear(64, 2, bias=False)
+    if head == "cross-entropy":
+        model.classifier = nn.Sequential(plane, nn.Linear(2, 10))
+    else:
+        start = torch.randn(10, 2, generator=generator)
+        model.classifier = PrototypeHead(start, logits="euclidean", learnable=True, projection=plane)
+    guide = SquaredScaleFreeDistortion(cost)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [epochs // 2, epochs * 3 // 4])
+    for _ in range(epochs):
+        model.train()
+        for index in torch.randperm(len(data.train_labels)).split(128):
+            loss = cross_entropy(model(rotated(data.train_images[index], generator)), data.train_labels[index])
+            if head == "guided":
+                loss = loss + guide(model.classifier.prototypes)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+    model.eval()
+    with torch.no_grad():
+        test = rotated(data.test_images, torch.Generator().manual_seed(1234))
+        decided = torch.cat([model(part).argmax(1) for part in test.split(500)])
+    counts = ConfusionCounts.from_predictions(decided, data.test_labels, 10)
+    vectors = model.classifier[1].weight if head == "cross-entropy" else model.classifier.prototypes
+    distortion = scale_free_distortion(vectors.detach().double(), cost).item()
+    return 1 - counts.accuracy().item(), counts.average_cost(cost).item(), distortion
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder that holds MNIST's files, if not in a usual place")
+    parser.add_argument("--images", type=int, default=10_000, help="training images, the first ones")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    full = datasets.load("mnist", options.data)
+    data = datasets.subsample(full, [options.images // 10] * 10, seed=0)
+    cost = tree_cost(datasets.hierarchy_of("mnist"))
+    print(f"{len(data.train_labels):,} training images, {options.epochs} epochs, {options.seeds} seeds")
+    print(f"{'head':14s} {'error %':>9s} {'cost':>7s} {'distortion':>11s}  per seed: cost")
+    for head in HEADS:
+        started = time.perf_counter()
+        results = [train(head, seed, data, cost, options.epochs) for seed in range(options.seeds)]
+        error, average, distortion = (statistics.mean(column) for column in zip(*results, strict=True))
+        each = " ".join(f"{result[1]:.3f}" for result in results)
+        seconds = time.perf_counter() - started
+        print(f"{head:14s} {100 * error:9.2f} {average:7.3f} {distortion:11.3f}  {each}  ({seconds:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
