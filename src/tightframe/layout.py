@@ -52,8 +52,8 @@ def labelled_rows(
             f"labels must have the inputs' shape without the classes or features, {tuple(last.shape[:-1])}; "
             f"got {tuple(labels.shape)}."
         )
-    flat = labels.reshape(-1)
+    flat = labels.reshape(-1).to(torch.int64)  # where an unsigned label can't equal -100
     kept = flat != ignore_index
     if can_look(flat):
         require_labels(flat[kept], num_classes)
-    return last.reshape(-1, num_features), torch.where(kept, flat, 0).to(torch.int64), kept
+    return last.reshape(-1, num_features), torch.where(kept, flat, 0), kept

@@ -80,7 +80,11 @@ def measure(
         biases = {False: head.bias} | {
             convention.without_bias: None for convention in wanted.values() if convention.without_bias
         }
-        decisions = {bare: DecisionCounts(statistics, head.weight, bias, **layout) for bare, bias in biases.items()}
+        rule = head.weight if head.decides_linearly else None
+        decisions = {
+            bare: DecisionCounts(statistics, rule, None if rule is None else bias, **layout)
+            for bare, bias in biases.items()
+        }
         again = source.batches(loader, "training samples, second pass") if buffer.overflowed else buffer.batches
         for features, labels in again:
             for counts in decisions.values():
@@ -93,7 +97,7 @@ def measure(
             )
         held_out = outside = None
         if test is not None:
-            held_out = DecisionCounts(statistics, head.weight, head.bias, **layout)
+            held_out = DecisionCounts(statistics, rule, None if rule is None else head.bias, **layout)
             for features, labels in source.batches(test, "held-out samples"):
                 held_out.update(features, labels)
         if ood is not None:

@@ -68,6 +68,7 @@ def work(rank: int, meeting: str, folder: str) -> None:
         model = model_of(name)
         train(DistributedDataParallel(model), [batch(step, rank) for step in range(STEPS)])
         torch.save(model.state_dict(), Path(folder) / f"{name} {rank}.pt")
+    torch.distributed.barrier()  # neither hangs up while the other still talks
     torch.distributed.destroy_process_group()
 
 

@@ -183,8 +183,7 @@ def test_dtype_and_mode_follow(dtype: torch.dtype, training: bool) -> None:
 
 def test_a_scale_given_as_an_integer_hides_no_dtype() -> None:
     """A head whose first tensor says nothing about dtypes passes the model's on to the next one."""
-    model, x, _ = sequential()
-    model.double()
+    model = sequential()[0].double()
     replace_classifier(model, PrototypeHead(prototypes.simplex(CLASSES, 6), scale=2))
     head = PrototypeHead(prototypes.simplex(CLASSES, 6))
     replace_classifier(model, head)

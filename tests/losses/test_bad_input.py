@@ -322,7 +322,7 @@ def test_poles_and_their_values() -> None:
     with pytest.raises(ZeroVectorError, match="poles must have a direction; row 1 is zero"):
         PoleRegression(torch.tensor([[-1.0, 0], [1, 0], [0, 1], [0, 0]]), 0.0, 1.0)
     for lower, upper in [(1.0, 1.0), (2.0, 1.0), (NAN, 1.0), (0.0, NAN)]:
-        with pytest.raises(RangeError, match=rf"lower must be less than upper; got {lower} and {upper}"):
+        with pytest.raises(RangeError, match=rf"lower must be less than upper, both finite; got {lower} and {upper}"):
             PoleRegression(POLES, lower, upper)
 
 

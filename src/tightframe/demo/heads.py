@@ -84,9 +84,9 @@ def _guided(task: Task) -> nn.Module:
     return GuidedHead(start, scale=task.scale, projection=_projection(start.dim))
 
 
-def _metric(task: Task) -> nn.Module:
+def _metric(task: Task, *, learnable: bool = False) -> nn.Module:
     found = prototypes.metric_guided(task.hierarchy, task.dim or 2, seed=task.seed)
-    return _on(found, task, "euclidean")
+    return _on(found, task, "euclidean", learnable=learnable)
 
 
 def _ncm(task: Task) -> nn.Module:
@@ -115,9 +115,9 @@ HEADS: dict[str, HeadChoice] = {
         "learnt prototypes, Euclidean distances",
     ),
     "metric-guided": HeadChoice(
-        lambda task: _on(_drawn(task, task.dim or 2), task, "euclidean", learnable=True),
+        partial(_metric, learnable=True),
         "cross-entropy",
-        "learnt prototypes whose distances are drawn to the costs",
+        "learnt prototypes whose distances start and are kept near to the costs",
         guide=1.0,
     ),
     "metric-fixed": HeadChoice(_metric, "cross-entropy", "fixed prototypes at distances that follow the costs"),

@@ -23,7 +23,7 @@ class ClassLoss(nn.Module, ABC):
     autocast says; rows labelled `ignore_index` have neither loss nor gradient, whatever they hold.
 
     Args:
-        num_classes: K; labels lie in [0, K).
+        num_classes: K.
         weight: (K,) of the classes; "mean" divides by the sum of the rows' weights, as torch's losses do.
         reduction: "mean", "sum", or "none" (labels' shape, 0 where ignored).
 
@@ -40,12 +40,17 @@ class ClassLoss(nn.Module, ABC):
             if weight.shape != (num_classes,):
                 raise ShapeError(f"class weights must have shape ({num_classes},); got {tuple(weight.shape)}.")
             require_finite(weight.reshape(-1, 1), "class weights")
-        self.num_classes, self.reduction, self.ignore_index = num_classes, reduction, ignore_index
+        self.reduction, self.ignore_index = reduction, ignore_index
         self.register_buffer("weight", weight, persistent=False)
 
     @abstractmethod
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         """(N,) from float rows (N, C) and labels (N,); where not `kept` (N,), rows are ones and labels 0."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """K; labels lie in [0, K)."""
 
     @property
     @abstractmethod
@@ -102,6 +107,11 @@ class EmbeddingLoss(ClassLoss):
     def prototypes(self) -> Tensor:
         """(K, D)."""
         return _vectors_of(self._head[0]) if self.fixed is None else self.fixed  # type: ignore[arg-type]
+
+    @property
+    def num_classes(self) -> int:
+        """K, of the prototypes of the moment."""
+        return self.prototypes.shape[0]
 
     @property
     def num_features(self) -> int:

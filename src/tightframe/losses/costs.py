@@ -9,13 +9,22 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import require_finite
-from tightframe.errors import RangeError, ShapeError
+from tightframe.errors import CostMatrixError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference, require_cost
 from tightframe.losses.class_loss import ClassLoss
 
 
 class LogitLoss(ClassLoss, ABC):
     """A `ClassLoss` of logits (N, K)."""
+
+    def __init__(self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int):
+        super().__init__(num_classes, weight, reduction, ignore_index)
+        self._num_classes = num_classes
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self._num_classes
 
     @property
     def num_features(self) -> int:
@@ -41,8 +50,10 @@ class CostLoss(LogitLoss, ABC):
     ):
         matrix = cost.distances() if isinstance(cost, Hierarchy) else cost
         matrix = require_cost(matrix, metric=False, symmetric=False)
+        if len(matrix) < 2:
+            raise CostMatrixError(f"costs are between at least two classes; got {len(matrix)}.")
         super().__init__(len(matrix), weight, reduction, ignore_index)
-        self.register_buffer("cost", matrix.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("cost", matrix, persistent=False)
 
 
 class SoftLabelCrossEntropy(CostLoss):
@@ -51,7 +62,7 @@ class SoftLabelCrossEntropy(CostLoss):
     Args:
         cost: (K, K) or a tree, whose distances between classes it then is.
         weight, reduction, ignore_index: see `ClassLoss`.
-        beta: > 0; the larger, the nearer to one-hot labels.
+        beta: >= 0; the larger, the nearer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
     Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; focal form of the released metric-guided code.
@@ -119,15 +130,14 @@ class HierarchicalCrossEntropy(LogitLoss):
         if level_weights.shape != (len(hierarchy),):
             raise ShapeError(f"level weights must be ({len(hierarchy)},), one a node; got {level_weights.shape}.")
         require_finite(level_weights.reshape(-1, 1), "level weights")
-        self.register_buffer("level_weights", level_weights.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("level_weights", level_weights.detach().clone(), persistent=False)
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         masses = self.tree.log_masses(rows.log_softmax(1))
         path = self.tree.paths[labels]
         on_path = masses.gather(1, path.clamp(min=0))
         inside = path[:, 1:] >= 0
-        # rounding may put a child above its parent; a log-probability is at most 0
-        conditional = torch.where(inside, (on_path[:, 1:] - on_path[:, :-1]).clamp(max=0), 0.0)
+        conditional = torch.where(inside, on_path[:, 1:] - on_path[:, :-1], 0.0)
         weights = torch.where(inside, self.level_weights.to(rows)[path[:, 1:].clamp(min=0)], 0.0)
         return -(weights * focal_terms(conditional, self.focal)).sum(1)
 

@@ -56,7 +56,8 @@ class CentreCollapse(nn.Module):
         images, classes = len(labels), len(vectors)
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = torch.where(kept[:, None], widened(rows), 0.0)
-            image = torch.arange(images, device=flat.device).repeat_interleave(len(flat) // images)
+            positions = labels[0].numel() if images else 0
+            image = torch.arange(images, device=flat.device).repeat_interleave(positions)
             cell = image * classes + flat
             sums = rows.new_zeros(images * classes, rows.shape[1]).index_add(0, cell, rows)
             counts = rows.new_zeros(images * classes).index_add(0, cell, kept.to(rows.dtype))

@@ -99,11 +99,13 @@ class _TripletLoss(PrototypeLoss, ABC):
         every = all_triplets(num_classes) if few and number is None else None
         self.register_buffer("triplets", every, persistent=False)
 
-    def drawn(self, device: torch.device) -> Tensor:
-        """(T, 3): the triplets of this call."""
+    def drawn(self, vectors: Tensor) -> Tensor:
+        """(T, 3): the triplets of this call. Raises: ShapeError for prototypes of other classes."""
+        if len(vectors) != self.num_classes:
+            raise ShapeError(f"prototypes must be of {self.num_classes} classes; got {len(vectors)}.")
         if self.triplets is not None:
             return self.triplets
-        return drawn_triplets(self.num_classes, self.number, device=device)
+        return drawn_triplets(self.num_classes, self.number, device=vectors.device)
 
 
 class SemanticRanking(_TripletLoss):
@@ -121,12 +123,13 @@ class SemanticRanking(_TripletLoss):
     similarity: Tensor
 
     def __init__(self, similarity: Tensor, number: int | None = None):
-        super().__init__(len(similarity), number)
-        self.register_buffer("similarity", require_symmetric(similarity, "similarity"), persistent=False)
+        checked = require_symmetric(similarity, "similarity")
+        super().__init__(len(checked), number)
+        self.register_buffer("similarity", checked, persistent=False)
 
     def loss(self, vectors: Tensor) -> Tensor:
         unit = directions(vectors, "prototypes")
-        i, j, k = self.drawn(vectors.device).mT
+        i, j, k = self.drawn(vectors).mT
         cosines = unit @ unit.mT
         order = (1 + (self.similarity[i, j] - self.similarity[i, k]).sign()) / 2
         return binary_cross_entropy_with_logits(cosines[i, j] - cosines[i, k], order.to(cosines))
@@ -183,7 +186,7 @@ class PrototypeRank(_TripletLoss):
         self.register_buffer("cost", checked, persistent=False)
 
     def loss(self, vectors: Tensor) -> Tensor:
-        return rank_loss(vectors, self.cost, self.drawn(vectors.device))
+        return rank_loss(vectors, self.cost, self.drawn(vectors))
 
 
 def _checked(cost: Tensor | Hierarchy, metric: bool) -> Tensor:

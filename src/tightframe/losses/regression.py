@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from tightframe.checks import can_look
-from tightframe.errors import DtypeError, NonFiniteError, RangeError, ShapeError
+from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
 from tightframe.losses.alignment import Hyperspherical
 from tightframe.losses.class_loss import require_reduction
@@ -40,8 +42,8 @@ class PoleRegression(nn.Module):
         vectors = (poles if isinstance(poles, Prototypes) else Prototypes(poles)).vectors
         if len(vectors) % 2:
             raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
-        if not lower < upper:
-            raise RangeError(f"lower must be less than upper; got {lower} and {upper}.")
+        if not -math.inf < lower < upper < math.inf:
+            raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
         self.lower, self.upper, self.reduction = lower, upper, reduction
         self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
 
@@ -53,6 +55,8 @@ class PoleRegression(nn.Module):
             raise ShapeError(
                 f"values must be {(*last.shape[:-1], targets)}, one a row and target; got {tuple(values.shape)}."
             )
+        if self.reduction == "mean" and not wanted.numel():
+            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass reduction="sum".')
         if not values.dtype.is_floating_point:
             raise DtypeError(f"values must be floating point; got {values.dtype}.")
         with torch.autocast(embeddings.device.type, enabled=False):
@@ -77,7 +81,8 @@ class PoleRegression(nn.Module):
 class JointHyperspherical(nn.Module):
     """Classification and regression in one embedding: `Hyperspherical` plus `balance` times `PoleRegression`.
 
-    Call: (embeddings, labels, values). Args: as for these; the poles' axes are best orthogonal to the prototypes.
+    Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
+    Args: as for these; the poles' axes are best orthogonal to the prototypes.
     Source: Mettes, van der Pol & Snoek 2019, joint regression and classification.
     """
 
@@ -94,7 +99,7 @@ class JointHyperspherical(nn.Module):
         ignore_index: int = -100,
     ):
         super().__init__()
-        if not 0 <= balance < float("inf"):
+        if not 0 <= balance < math.inf:
             raise RangeError(f"balance must be finite and >= 0; got {balance}.")
         self.classes = Hyperspherical(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
         self.values = PoleRegression(poles, lower, upper, reduction=reduction)

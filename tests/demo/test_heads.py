@@ -1,0 +1,197 @@
+"""Every head and loss of the demonstration trains, long tails and sessions do what they say, bad settings are named."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tightframe import Report, datasets, prototypes, theory
+from tightframe.demo import HEADS, TRAINING_LOSSES, Progress, Settings, run
+from tightframe.demo.heads import Task, objective
+from tightframe.demo.training import Trainer
+from tightframe.errors import OptionError
+from tightframe.heads import PrototypeHead
+from tightframe.report import RunFolder
+
+QUICK = Settings(epochs=2, measurements=2, train_images=200)
+
+
+def trainer(settings: Settings) -> Trainer:
+    data = datasets.load("digits")
+    return Trainer(settings, data, datasets.hierarchy_of("digits"), 1, 1e-3)
+
+
+# ---------------------------------------------------------------------------------------------- heads and losses
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_and_is_reported(head: str, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    report, folder = run(replace(QUICK, head=head, epochs=4), tmp_path, seen.append)
+    assert seen[-1].loss < seen[0].loss
+    assert seen[-1].accuracy > 0.3  # chance is 0.1
+    assert {"nc1", "ncc_accuracy", "test/balanced_accuracy", "test/average_cost"} <= set(report.values)
+    linear = head.startswith("linear")
+    assert ("scale_free_distortion" in report.values) is (not linear and head != "hierarchical")
+    assert ("classifier_accuracy" in report.values) is (head != "hierarchical")
+    described = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["arguments"]
+    assert described["head"] == head and described["loss"] == HEADS[head].loss
+    assert RunFolder(folder.path).report().values == report.values
+    page = folder.report_path.read_text(encoding="utf-8")
+    assert "Accuracy by class" in page
+    assert len(report.context["class_accuracies"]) == 10
+    assert sum(report.context["class_counts"]) == 200
+
+
+@pytest.mark.parametrize("loss", TRAINING_LOSSES)
+def test_every_loss_trains_the_etf(loss: str, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(replace(QUICK, head="etf", loss=loss, epochs=4), tmp_path, seen.append)
+    assert seen[-1].loss < seen[0].loss
+    assert seen[-1].accuracy > 0.3
+
+
+def test_the_balanced_accuracy_is_the_model_s_own(tmp_path: Path) -> None:
+    """Of the network that the folder holds, on all test images."""
+    settings = replace(QUICK, head="etf", dim=9, epochs=3)
+    report, folder = run(settings, tmp_path)
+    data = datasets.load("digits")
+    made = Trainer(settings, data, datasets.hierarchy_of("digits"), 1, 0.0).model
+    weights = {name: value for name, value in folder.load_weights().items()}
+    made.load_state_dict(weights)
+    decided = made.eval()(data.test_images).argmax(1)
+    recalls = [float((decided[data.test_labels == k] == k).double().mean()) for k in range(10)]
+    assert report["test/balanced_accuracy"].value == pytest.approx(sum(recalls) / 10)
+    assert report.context["class_accuracies"] == pytest.approx(recalls)
+    cost = datasets.hierarchy_of("digits").distances()
+    assert report["test/average_cost"].value == pytest.approx(cost[data.test_labels, decided].mean().item())
+
+
+def test_dim_and_scale_reach_the_head() -> None:
+    head = trainer(Settings(head="etf", dim=9, scale=4.0)).head
+    assert head.prototypes.shape == (10, 9) and float(head.scale) == 4.0
+    assert [module.out_features for module in trainer(Settings(dim=2)).head] == [2, 10]
+
+
+def test_the_guide_draws_prototypes_to_the_costs(tmp_path: Path) -> None:
+    free, _ = run(replace(QUICK, head="learnt", dim=2, epochs=20), tmp_path / "free")
+    guided, _ = run(replace(QUICK, head="metric-guided", epochs=20), tmp_path / "guided")
+    assert guided["scale_free_distortion"].value < free["scale_free_distortion"].value
+
+
+# ---------------------------------------------------------------------------------------------- long tails
+
+
+@pytest.fixture(scope="module")
+def tail(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+    quick = Settings(epochs=3, measurements=2, long_tail=65, weight_decay=5e-3)
+    return {head: run(replace(quick, head=head), tmp_path_factory.mktemp(head))[0] for head in ("linear", "etf")}
+
+
+def test_a_step_leaves_two_images_in_half_of_the_classes(tail: dict[str, Report]) -> None:
+    counts = tail["linear"].context["class_counts"]
+    assert counts == [132] * 5 + [2] * 5
+    values = tail["linear"].values
+    accuracies = tail["linear"].context["class_accuracies"]
+    assert values["test/accuracy_of_majority"] == pytest.approx(sum(accuracies[:5]) / 5)
+    assert values["test/accuracy_of_minority"] == pytest.approx(sum(accuracies[5:]) / 5)
+
+
+def test_the_report_says_why(tail: dict[str, Report]) -> None:
+    """The minority's cosines, the threshold, and that lambda_H is an estimate; a fixed head has no threshold."""
+    note = next(note for note in tail["linear"].notes if "minority" in note)
+    assert "N²λ_Wλ_H" in note and "0.005 is the weight decay" in note and "estimate, λ_W‖W‖²/‖H‖²" in note
+    gram = theory.seli([132] * 5 + [2] * 5).classifiers
+    assert f"{gram[8, 9] / gram[9, 9]:.3f} the SELI geometry" in note
+    evidence = tail["linear"].evidence
+    rows = evidence.weight - evidence.weight.mean(0)
+    rows = rows[5:] / rows[5:].norm(dim=1, keepdim=True)
+    mean = ((rows @ rows.T).sum() - 5) / 20
+    assert tail["linear"]["minority_classifier_cosine"].value == pytest.approx(mean.item())
+    fixed = next(note for note in tail["etf"].notes if "minority" in note)
+    assert "don't turn this head's prototypes" in fixed and "N²" not in fixed
+    assert tail["etf"]["minority_classifier_cosine"].value == pytest.approx(-1 / 9, abs=1e-6)
+
+
+def test_exponential_tails_have_three_groups(tmp_path: Path) -> None:
+    report, _ = run(Settings(epochs=1, long_tail=10, profile="exponential"), tmp_path)
+    assert report.context["class_counts"] == datasets.exponential_counts(132, 10, 10)
+    assert {"test/accuracy_of_many-shot", "test/accuracy_of_medium-shot", "test/accuracy_of_few-shot"} <= set(
+        report.values
+    )
+
+
+# ---------------------------------------------------------------------------------------------- sessions
+
+
+@pytest.mark.parametrize("head", ["linear", "etf", "ncm", "learnt"])
+def test_classes_arrive_in_sessions(head: str, tmp_path: Path) -> None:
+    report, _ = run(Settings(epochs=10, incremental=5, head=head, weight_decay=5e-4), tmp_path)
+    series = [*report.history, report]
+    assert [r.context["session"] for r in series] == [1, 2, 3, 4, 5]
+    assert [len(r.context["class_accuracies"]) for r in series] == [2, 4, 6, 8, 10]
+    assert "test/accuracy_of_session 5" in report.values
+    assert series[0]["test/balanced_accuracy"].value > 0.9
+
+
+def test_old_prototypes_and_rows_stay_bit_for_bit_when_classes_arrive() -> None:
+    fixed = trainer(Settings(head="etf", incremental=5))
+    fixed.begin(2)
+    before = fixed.head.prototypes.clone()
+    assert torch.equal(before.double(), prototypes.simplex(10, 64, seed=0).vectors.float().double())
+    for classes in (4, 6, 8, 10):
+        fixed.epoch()
+        fixed.begin(classes)
+        assert fixed.head.out_features == classes
+        assert torch.equal(fixed.head.prototypes, before)
+    grown = trainer(Settings(incremental=5))
+    grown.begin(2)
+    grown.epoch()
+    rows = grown.head.weight.detach().clone()
+    grown.begin(4)
+    assert grown.head.weight.shape == (4, 64)
+    assert torch.equal(grown.head.weight[:2], rows)
+
+
+@pytest.mark.parametrize("memory", [0, 3])
+def test_the_memory_holds_so_many_images_of_each_earlier_class(memory: int) -> None:
+    session = trainer(Settings(head="etf", incremental=5, memory=memory))
+    session.begin(2)
+    session.begin(4)
+    counts = torch.bincount(session._labels, minlength=10)
+    assert counts[:2].tolist() == [memory, memory]
+    assert (counts[2:4] > 100).all() and counts[4:].sum() == 0
+
+
+# ---------------------------------------------------------------------------------------------- bad settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Settings(head="nothing"), "head must be one of linear, .*'nothing'"),
+        (Settings(loss="nothing"), "loss must be one of cross-entropy, .*'nothing'"),
+        (Settings(loss="dot-regression"), "'dot-regression' pulls towards prototypes; a Linear"),
+        (Settings(head="ncm", loss="hyperspherical"), "'hyperspherical' pulls towards prototypes; a DeepNCM"),
+        (Settings(scale=3.0), "a linear head has none"),
+        (Settings(profile="nothing", long_tail=2.0), "profile must be one of step, exponential; got 'nothing'"),
+        (Settings(incremental=11), "1 to as many sessions; got 11"),
+        (Settings(incremental=5, head="hierarchical"), "can't arrive in sessions at the head 'hierarchical'"),
+        (Settings(train_images=2000), "1400 training images; got 2000"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: Settings, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
+        run(settings, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_objective_s_logits_are_the_head_s() -> None:
+    tree = datasets.hierarchy_of("digits")
+    head = HEADS["etf"].build(Task(10, tree, None, None, 0))
+    assert isinstance(head, PrototypeHead)
+    features, labels = torch.randn(6, 64), torch.arange(6)
+    _, logits = objective(head, HEADS["etf"], None, tree)(features, labels)
+    assert torch.equal(logits, head(features))
