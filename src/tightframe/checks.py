@@ -72,9 +72,14 @@ def can_look(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def is_integer(values: Tensor) -> bool:
+    """Whether the dtype is one of integers, signed or not; bool isn't."""
+    return values.dtype in _INTEGERS
+
+
 def require_integers(labels: Tensor) -> None:
     """Raise DtypeError unless labels are integers."""
-    if labels.dtype not in _INTEGERS:
+    if not is_integer(labels):
         raise DtypeError(f"labels must be integers; got {labels.dtype}.")
 
 

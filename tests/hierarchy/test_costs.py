@@ -9,7 +9,14 @@ from torch import Tensor
 from trees import DIGITS, ancestors, random_tree
 
 from tightframe.errors import CostMatrixError
-from tightframe.hierarchy import Hierarchy, absolute_difference_cost, lca_height_cost, require_cost, tree_cost
+from tightframe.hierarchy import (
+    Hierarchy,
+    absolute_difference_cost,
+    lca_height_cost,
+    require_cost,
+    require_decision_cost,
+    tree_cost,
+)
 
 
 def test_the_visual_digit_tree() -> None:
@@ -104,7 +111,7 @@ def test_the_tolerance_is_a_share_of_the_largest_cost() -> None:
 
 def test_costs_need_not_be_symmetric() -> None:
     given = with_entry(0, 4, 3.5, both=False).requires_grad_()
-    cost = require_cost(given, symmetric=False)
+    cost = require_decision_cost(given)
     assert cost.tolist() == given.tolist()  # no mean of the two directions
     assert cost.dtype is torch.float64 and not cost.requires_grad
     cost[0, 1] = 7
@@ -113,7 +120,7 @@ def test_costs_need_not_be_symmetric() -> None:
 
 def test_a_diagonal_within_tolerance_becomes_zero_also_without_symmetry() -> None:
     cost = with_entry(2, 2, 1e-10)
-    assert require_cost(cost, symmetric=False)[2, 2] == 0 and cost[2, 2] == 1e-10
+    assert require_decision_cost(cost)[2, 2] == 0 and cost[2, 2] == 1e-10
 
 
 @pytest.mark.parametrize(
@@ -128,4 +135,4 @@ def test_a_diagonal_within_tolerance_becomes_zero_also_without_symmetry() -> Non
 )
 def test_bad_costs_are_named_also_without_symmetry(cost: Tensor, message: str) -> None:
     with pytest.raises(CostMatrixError, match=message):
-        require_cost(cost, symmetric=False)
+        require_decision_cost(cost)

@@ -253,3 +253,11 @@ def test_compiles_as_one_graph(name: str, method: str) -> None:
         (value * weights).sum().backward()
         results.append((value.detach(), leaf.grad))
     assert_close(results[1], results[0], rtol=1e-6, atol=1e-6)
+
+
+def test_classes_that_can_t_be_leave_no_nan_in_gradients() -> None:
+    """A subtree of probability 0 beside one that is used."""
+    tree = Hierarchy.from_nested({"r": {"a": ["x", "y"], "b": ["z", "w"]}})
+    leaves = torch.tensor([-torch.inf, -torch.inf, -0.7, -0.7], requires_grad=True)
+    TreeInference(tree).log_masses(leaves)[tree.names.index("b")].backward()
+    torch.testing.assert_close(leaves.grad, torch.tensor([0.0, 0.0, 0.5, 0.5]))

@@ -171,12 +171,15 @@ def test_a_class_path_matrix_gives_the_tree_back(tree: Hierarchy) -> None:
         ([[0, 0, 0, 0, 0], [3, 3, 4, 4, 0]], "path of node 0 goes through 0, but the parent there is 4"),
         ([[2, 2, 3]], r"parents of node 2 must be in \[0, 3\); got 3"),
         ([[9, 2, 0]], r"parents of node 0 must be in \[0, 3\); got 9"),
-        ([[2, 9, 0], [2, 2, 0]], "path of node 0 goes through 2, but the parent there is 0"),
+        ([[2, 9, 0], [2, 2, 0]], r"parents of node 1 must be in \[0, 3\); got 9"),
+        ([[0, 2, 0], [2, 0, 0]], "path of node 1 goes through 2, but the parent there is 0"),  # 2 is class 0's parent
         ([[2, 2, -1]], r"nodes, or 0 for the root; got -1"),
         ([[-3, 0, 0], [2, 2, 0]], r"nodes, or 0 for the root; got -3"),
         ([[2, 2, 3, 2]], "no cycle; going up: '2' -> '3' -> '2'"),
         ([[0, 1]], "no cycle; going up: '1' -> '1'"),
         ([[2.0, 2.0, 0.0]], r"holds integers, .* one column a node; got torch.float32 of shape \(1, 3\)"),
+        ([[False, True, True]], "got torch.bool"),
+        ([[0j, 0j]], "got torch.complex64"),
         ([2, 2, 0], r"one row a level and one column a node; got torch.int64 of shape \(3,\)"),
         ([[]], r"got torch.float32 of shape \(1, 0\)"),
     ],
@@ -194,6 +197,7 @@ def test_what_is_no_path_matrix_is_named(matrix: list[object], message: str) -> 
         ([[0, 0], [1, 2], [2, 1]], "one parent; 'inner 1' has 'root' and 'inner 2'"),
         ([[1], [2], [1]], "one parent; 'inner 1' has 'inner 2' and 'root'"),  # round and round
         ([[0], [1], [1]], "one parent; 'inner 1' has 'inner 1' and 'root'"),
+        ([[1, 0], [0, 1]], r"path of class 0 goes on above the root, 0: \[1, 0\] from the top"),
         ([[0, 0], [1, -1]], r"nodes, or 0 for the root; got -1"),
         ([[0.0, 0.0], [1.0, 1.0]], r"holds integers, .*; got torch.float32 of shape \(2, 2\)"),
         ([0, 1], r"got torch.int64 of shape \(2,\)"),
@@ -210,5 +214,10 @@ def test_two_columns_of_one_name_are_named() -> None:
         from_path_matrix(torch.tensor([[0, 0, 0]]), ["a", "b", "a"])
     with pytest.raises(HierarchyError, match="'a' has 'inner 1' and 'root'"):
         from_class_path_matrix(torch.tensor([[0, 0, 0], [1, 1, 0]]), ["a", "b", "a"])
-    with pytest.raises(HierarchyError, match="as many names"):
-        from_path_matrix(torch.tensor([[0, 0, 0]]), ["a", "b"])
+    for read in (from_path_matrix, from_class_path_matrix):
+        with pytest.raises(HierarchyError, match="3 columns need as many names; got 2"):
+            read(torch.tensor([[0, 0, 0]]), ["a", "b"])
+
+
+def test_a_lone_root() -> None:
+    assert sibling_mask(Hierarchy.from_parents([-1])).dtype is torch.int64

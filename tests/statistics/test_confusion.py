@@ -38,7 +38,8 @@ def test_against_loops(seed: int) -> None:
 def test_merging_is_counting_together_and_empty_changes_nothing() -> None:
     decided, labels = drawn(0)
     whole = ConfusionCounts.from_predictions(decided, labels, 5)
-    parts = [ConfusionCounts.from_predictions(d, y, 5) for d, y in zip(decided.split(70), labels.split(70), strict=True)]
+    cut = zip(decided.split(70), labels.split(70), strict=True)
+    parts = [ConfusionCounts.from_predictions(d, y, 5) for d, y in cut]
     assert torch.equal(parts[0].merge(parts[1]).merge(parts[2]).counts, whole.counts)
     assert torch.equal(ConfusionCounts.empty(5).merge(whole).counts, whole.counts)
     with pytest.raises(MergeError, match="5 and 4 classes"):

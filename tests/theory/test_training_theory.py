@@ -84,7 +84,7 @@ def test_the_threshold_of_minority_collapse() -> None:
     """Checked by training unconstrained features: counts 20, 20, 20 and three of 4 merge, of 5 don't."""
     assert theory.minority_collapse_threshold(72, 0.0295, 0.0295) == pytest.approx(4.51, abs=5e-3)
     assert theory.minority_collapse_threshold(75, 0.0295, 0.0295) == pytest.approx(4.89, abs=1e-2)
-    with pytest.raises(RangeError, match="-0.1"):
+    with pytest.raises(RangeError, match=r"-0\.1"):
         theory.minority_collapse_threshold(72, -0.1, 0.1)
 
 

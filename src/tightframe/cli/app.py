@@ -251,7 +251,7 @@ def compare(
 ) -> None:
     """Show the last measurements of several runs side by side."""
     from tightframe.report.comparison import Comparison
-    from tightframe.report.terminal import print_comparison
+    from tightframe.report.side_by_side import print_comparison
 
     comparison = Comparison.of(runs)
     print_comparison(comparison, full=full)

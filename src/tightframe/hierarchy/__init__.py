@@ -1,6 +1,12 @@
 """Trees over the classes: made from any form, measured, inferred over; and costs between classes."""
 
-from tightframe.hierarchy.costs import absolute_difference_cost, lca_height_cost, require_cost, tree_cost
+from tightframe.hierarchy.costs import (
+    absolute_difference_cost,
+    lca_height_cost,
+    require_cost,
+    require_decision_cost,
+    tree_cost,
+)
 from tightframe.hierarchy.inference import TreeInference
 from tightframe.hierarchy.published import (
     class_path_matrix,
@@ -22,6 +28,7 @@ __all__ = [
     "lca_height_cost",
     "path_matrix",
     "require_cost",
+    "require_decision_cost",
     "sibling_mask",
     "tree_cost",
 ]

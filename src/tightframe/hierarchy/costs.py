@@ -30,43 +30,51 @@ def absolute_difference_cost(num_classes: int) -> Tensor:
     return (order[:, None] - order).abs()
 
 
-def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True, symmetric: bool = True) -> Tensor:
+def require_decision_cost(matrix: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+    """A detached float64 copy of costs (K, K) of deciding column k where row y is true, once they are known to be that.
+
+    Finite, zero on the diagonal (to `tolerance` of the largest cost) and positive off it; not necessarily symmetric.
+    Raises: CostMatrixError naming the entry.
+    """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
+        raise CostMatrixError(f"costs must be a square matrix, (K, K); got shape {tuple(matrix.shape)}.")
+    cost = matrix.detach().to(torch.float64, copy=True)
+    _refuse(cost, ~cost.isfinite(), "costs must be finite")
+    _refuse(cost, cost < 0, "costs must not be negative")
+    diagonal = torch.eye(len(cost), dtype=torch.bool, device=cost.device)
+    _refuse(cost, diagonal & (cost > tolerance * cost.max()), "the cost of a class with itself must be zero")
+    _refuse(cost, ~diagonal & (cost == 0), "the cost of different classes must be positive")
+    cost.fill_diagonal_(0)
+    return cost
+
+
+def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
     """A detached float64 copy of a (K, K) cost matrix, once it is known to be one.
 
-    Costs are finite, zero on the diagonal and positive off it; with `symmetric` symmetric, and with `metric` they also
-    satisfy the triangle inequality. O(K^3) time for that, O(K^2) memory.
+    Costs are as `require_decision_cost` has them, and symmetric; with `metric` they also satisfy the triangle
+    inequality. O(K^3) time, O(K^2) memory.
 
     Args:
         tolerance: how far symmetry, diagonal and triangles may be off, as a share of the largest cost.
 
     Raises: CostMatrixError naming the entry, the pair or the worst triple.
     """
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
-        raise CostMatrixError(f"costs must be a square matrix, (K, K); got shape {tuple(matrix.shape)}.")
-    cost = matrix.detach().to(torch.float64, copy=True)
-
-    def refuse(wrong: Tensor, expected: str) -> None:
-        if wrong.any():
-            i, j = wrong.nonzero()[0].tolist()
-            raise CostMatrixError(
-                f"{expected}; entry ({i}, {j}) is {cost[i, j].item():g} and ({j}, {i}) is {cost[j, i].item():g} "
-                f"({int(wrong.sum())} such {'entry' if wrong.sum() == 1 else 'entries'})."
-            )
-
-    refuse(~cost.isfinite(), "costs must be finite")
-    refuse(cost < 0, "costs must not be negative")
+    cost = require_decision_cost(matrix, tolerance=tolerance)
     slack = tolerance * cost.max()
-    diagonal = torch.eye(len(cost), dtype=torch.bool, device=cost.device)
-    refuse(diagonal & (cost > slack), "the cost of a class with itself must be zero")
-    refuse(~diagonal & (cost == 0), "the cost of different classes must be positive")
-    cost.fill_diagonal_(0)
-    if not symmetric:
-        return cost
-    refuse((cost - cost.mT).abs() > slack, "costs must be symmetric")
+    _refuse(cost, (cost - cost.mT).abs() > slack, "costs must be symmetric")
     cost = (cost + cost.mT) / 2
     if metric:
         _require_triangles(cost, float(slack))
     return cost
+
+
+def _refuse(cost: Tensor, wrong: Tensor, expected: str) -> None:
+    if wrong.any():
+        i, j = wrong.nonzero()[0].tolist()
+        raise CostMatrixError(
+            f"{expected}; entry ({i}, {j}) is {cost[i, j].item():g} and ({j}, {i}) is {cost[j, i].item():g} "
+            f"({int(wrong.sum())} such {'entry' if wrong.sum() == 1 else 'entries'})."
+        )
 
 
 def _require_triangles(cost: Tensor, slack: float) -> None:

@@ -81,4 +81,6 @@ def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> Tensor:
     largest = empty.scatter_reduce(-1, segment.expand(values.shape), values.detach(), "amax")
     largest = torch.where(largest.isfinite(), largest, 0.0)  # all -inf stays -inf instead of becoming NaN
     shares = (values - largest[..., segment]).exp()
-    return torch.zeros_like(empty).index_add(-1, segment, shares).log() + largest
+    sums = torch.zeros_like(empty).index_add(-1, segment, shares)
+    some = sums > 0  # log(0) would be right, but its gradient is not
+    return torch.where(some, torch.where(some, sums, 1.0).log() + largest, -torch.inf)

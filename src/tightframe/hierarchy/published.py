@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tightframe.checks import is_integer
 from tightframe.errors import HierarchyError
 from tightframe.hierarchy.tree import Hierarchy
 
@@ -31,7 +32,7 @@ def sibling_mask(hierarchy: Hierarchy) -> Tensor:
     """(M - 1,) int64: nodes with the same parent have the same number."""
     parents = [hierarchy.parents[node] for node in _without_root(hierarchy)]
     number = {parent: place for place, parent in enumerate(dict.fromkeys(parents))}
-    return torch.tensor([number[parent] for parent in parents])
+    return torch.tensor([number[parent] for parent in parents], dtype=torch.int64)
 
 
 def from_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hierarchy:
@@ -40,19 +41,24 @@ def from_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hier
     Raises: HierarchyError naming the column where the rows contradict each other, or an entry that is no node; and as
     for any tree.
     """
-    parents = _require_matrix(matrix)[-1].tolist() if len(matrix) else [0] * matrix.shape[1]
-    nodes = len(parents)
-    for column in range(nodes):
-        node = column
-        for stated in matrix[:, column].flip(0).tolist():
-            node = parents[node] if node or stated else 0  # the root is above itself
-            if node != stated:
+    _require_matrix(matrix)
+    nodes = matrix.shape[1]
+    labels = _labels(names, nodes)
+    if matrix.numel() and int(matrix.max()) >= nodes:
+        column = int((matrix >= nodes).any(0).nonzero()[0])
+        raise HierarchyError(
+            f"the parents of node {column} must be in [0, {nodes}); got {int(matrix[:, column].max())}."
+        )
+    parents = matrix[-1].tolist() if len(matrix) else [0] * nodes
+    for column, path in enumerate(matrix.flip(0).mT.tolist()):
+        node, at_root = column, False
+        for stated in path:
+            node = 0 if at_root else parents[node]
+            at_root = node == 0
+            if stated != node:
                 raise HierarchyError(
                     f"the path of node {column} goes through {stated}, but the parent there is {node} by the last row."
                 )
-            if not 0 <= node < nodes:
-                raise HierarchyError(f"the parents of node {column} must be in [0, {nodes}); got {node}.")
-    labels = [str(node) for node in range(nodes)] if names is None else list(names)
     return Hierarchy.from_parents([*(parent or nodes for parent in parents), -1], [*labels, "root"])
 
 
@@ -78,32 +84,37 @@ def from_class_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -
     Raises: HierarchyError naming an inner node with two parents; and as for any tree.
     """
     _require_matrix(matrix)
-    labels = [str(k) for k in range(matrix.shape[1])] if names is None else list(names)
+    labels = _labels(names, matrix.shape[1])
     inner = {0: "root"} | {int(node): f"inner {int(node)}" for node in matrix.unique() if node}
     edges: dict[tuple[str, str], None] = {}
-    for label, column in zip(labels, matrix.mT.tolist(), strict=True):
-        below = label
-        for node in reversed(column):
+    for column, label in enumerate(labels):
+        below, path = label, matrix[:, column].flip(0).tolist()
+        top = path.index(0) if 0 in path else len(path)
+        if any(path[top:]):
+            raise HierarchyError(f"the path of class {column} goes on above the root, 0: {path[::-1]} from the top.")
+        for node in [*path[:top], 0]:
             edges[inner[node], below] = None
             below = inner[node]
-            if node == 0:
-                break
-        else:
-            if below != "root":
-                edges["root", below] = None
     return Hierarchy.from_edges(edges, classes=labels)
+
+
+def _labels(names: Sequence[str] | None, number: int) -> list[str]:
+    """One name a column, by default its number."""
+    labels = [str(column) for column in range(number)] if names is None else list(names)
+    if len(labels) != number:
+        raise HierarchyError(f"{number} columns need as many names; got {len(labels)}.")
+    return labels
 
 
 def _without_root(hierarchy: Hierarchy) -> list[int]:
     return [node for node in range(len(hierarchy)) if node != hierarchy.root]
 
 
-def _require_matrix(matrix: Tensor) -> Tensor:
-    if matrix.ndim != 2 or not matrix.shape[1] or matrix.dtype.is_floating_point:
+def _require_matrix(matrix: Tensor) -> None:
+    if matrix.ndim != 2 or not matrix.shape[1] or not is_integer(matrix):
         raise HierarchyError(
             f"a path matrix holds integers, one row a level and one column a node; got {matrix.dtype} of shape "
             f"{tuple(matrix.shape)}."
         )
     if matrix.numel() and int(matrix.min()) < 0:
         raise HierarchyError(f"a path matrix holds nodes, or 0 for the root; got {int(matrix.min())}.")
-    return matrix

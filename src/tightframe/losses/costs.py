@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.checks import require_finite
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
-from tightframe.hierarchy import Hierarchy, TreeInference, require_cost
+from tightframe.hierarchy import Hierarchy, TreeInference, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
 
 
@@ -49,7 +49,7 @@ class CostLoss(LogitLoss, ABC):
         ignore_index: int = -100,
     ):
         matrix = cost.distances() if isinstance(cost, Hierarchy) else cost
-        matrix = require_cost(matrix, metric=False, symmetric=False)
+        matrix = require_decision_cost(matrix)
         if len(matrix) < 2:
             raise CostMatrixError(f"costs are between at least two classes; got {len(matrix)}.")
         super().__init__(len(matrix), weight, reduction, ignore_index)

@@ -6,11 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
-from tightframe.report.comparison import nearest
 from tightframe.report.wording import caption, name, number
 
 if TYPE_CHECKING:
-    from tightframe.report.comparison import Comparison
     from tightframe.report.report import Entry, Report
 
 try:
@@ -91,30 +89,3 @@ def _narrow_lines(entries: list[Entry], columns: list[str]) -> list[Text]:
             error = "" if entry.standard_error is None else f"± {number(entry.standard_error)}"
             lines.append(Text("    " + " · ".join(filter(None, (error, entry.convention, entry.source))), "dim"))
     return lines
-
-
-def print_comparison(comparison: Comparison, *, full: bool = False, console: Console | None = None) -> None:
-    """Print runs side by side: where their arguments differ, then each measure; the nearest to its target is bold."""
-    console = console or Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("")
-    table.add_column("target", justify="right", no_wrap=True)
-    for run in comparison.names:
-        table.add_column(run, justify="right", overflow="fold")
-    for argument, values in comparison.differences.items():
-        table.add_row(Text(argument, "dim"), "", *("–" if value is None else str(value) for value in values))
-    table.add_section()
-    for family, group in groupby(comparison.rows(full=full), lambda row: row[0].family):
-        table.add_row(Text(family, "bold cyan"))
-        for entry, found in group:
-            best = nearest(entry, found)
-            cells = [
-                Text(number(None if each is None else each.value), "bold" if place in best else "")
-                for place, each in enumerate(found)
-            ]
-            table.add_row(Text(f"  {name(entry)}"), number(entry.target), *cells)
-    console.print(table)
-    for run, report in zip(comparison.names, comparison.reports, strict=True):
-        console.print(Text(f"{run}: {caption(report)}", style="dim"))
-        for note in report.notes:
-            console.print(Text(f"note: {note}", style="yellow"))
