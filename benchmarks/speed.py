@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tightframe import DecisionCounts, StatisticsAccumulator, metrics
+from tightframe import DecisionCounts, PrototypeHead, StatisticsAccumulator, metrics
 from tightframe.statistics import ClassStatistics
 
 torch.set_num_threads(1)
@@ -156,7 +156,39 @@ def bench_nc1():
     compare(f"NC1 at K={classes}, D={dim}", 1.3, floor, lambda: metrics.nc1(statistics))
 
 
+def bench_heads():
+    samples, dim, classes = 4096, 512, 1000
+    torch.manual_seed(0)
+    features = torch.randn(samples, dim, requires_grad=True)
+    vectors, grad = torch.randn(classes, dim), torch.randn(samples, classes)
+
+    def step(head):
+        head(features).backward(grad)
+        features.grad = None
+        head.zero_grad()
+
+    linear = torch.nn.Linear(dim, classes)
+    bounds = {"dot": 1.3, "cosine": 1.3, "euclidean": 1.6, "squared-euclidean": 1.6, "pseudo-huber": 2.0}
+    for logits, bound in bounds.items():
+        for learnable in (False, True):
+            head = PrototypeHead(vectors, logits=logits, learnable=learnable)
+            title = f"{logits} head, {'learnt' if learnable else 'fixed'}, {samples} x {dim}, K={classes}"
+            compare(title, bound, lambda: step(linear), lambda head=head: step(head))
+    for logits in bounds:
+        head = PrototypeHead(vectors, logits=logits, learnable=True)
+        ratio = peak_growth(lambda head=head: step(head)) / peak_growth(lambda: step(linear))
+        print(f"{logits} head, learnt: peak memory of a step {ratio:.2f} x that of nn.Linear")
+    large = PrototypeHead(torch.randn(50_000, dim), logits="euclidean", learnable=True)
+    few = torch.randn(256, dim, requires_grad=True)
+    extra = peak_growth(lambda: large(few).sum().backward())
+    everything = 256 * 50_000 * dim * 4 / 2**20
+    print(
+        f"euclidean head, learnt, 256 x {dim}, K=50,000: {extra:.0f} MiB extra; N x K x D would be {everything:.0f} MiB"
+    )
+
+
 BENCHMARKS = {
+    "heads": bench_heads,
     "pairs": bench_pairs,
     "statistics": bench_statistics,
     "decisions": bench_decisions,

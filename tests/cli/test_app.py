@@ -18,7 +18,7 @@ from tightframe.report import RunFolder
 from tightframe.report.wording import number
 
 Command = Callable[..., Any]
-COMMANDS = ("demo", "measure", "report", "datasets", "prototypes")
+COMMANDS = ("demo", "measure", "report", "compare", "datasets", "prototypes")
 
 
 def shell(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -190,6 +190,52 @@ def test_demo_in_terminals_of_any_width(tightframe: Command, here: Path, width: 
     assert outcome.status == 0, outcome.err
     assert "a[/b]/report.html" in outcome.plain
     assert [line for line in outcome.out.splitlines() if cell_len(line) > width] == []
+
+
+def test_two_heads_side_by_side(tightframe: Command, here: Path) -> None:
+    shared = ("demo", "--epochs", "2", "--long-tail", "65", "--weight-decay", "5e-3")
+    linear = tightframe(*shared, "--out", "linear")
+    assert linear.status == 0, linear.err
+    assert "step imbalance 65" in linear.plain and "SELI geometry" in linear.plain
+    etf = tightframe(*shared, "--head", "etf")
+    assert etf.status == 0, etf.err
+    assert "etf head, its own loss" in etf.plain
+    both = tightframe("compare", "linear", "runs/digits-etf", "--csv", "both.csv")
+    assert both.status == 0, both.err
+    for folder in ("linear", "runs/digits-etf"):
+        for entry in RunFolder(folder).report():
+            if entry.headline:
+                assert number(entry.value) in numbers(both.out), (folder, entry.key)
+    assert "balanced-dot-regression" in both.out
+    assert (here / "both.csv").read_text(encoding="utf-8").startswith("measure,target,linear,digits-etf\n")
+    assert "wrote both.csv" in both.plain
+
+
+def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
+    outcome = tightframe("demo", "--incremental", "5", "--epochs", "1", "--head", "etf", "--memory", "3", "--dim", "9")
+    assert outcome.status == 0, outcome.err
+    assert "5 sessions" in outcome.plain
+    assert [r.context["session"] for r in RunFolder("runs/digits-etf").series()] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("demo", "--head", "nothing"), "the head must be one of linear, "),
+        (("demo", "--loss", "nothing"), "the loss must be one of cross-entropy, "),
+        (("demo", "--long-tail", "3", "--profile", "nothing"), "the profile must be one of step, exponential"),
+        (("demo", "--incremental", "11"), "1 to as many sessions; got 11"),
+        (("compare", "nowhere"), "two or more runs to compare; got 1"),
+        (("compare", "nowhere", "either"), "nowhere is not a run folder"),
+    ],
+)
+def test_what_demo_and_compare_refuse(
+    tightframe: Command, here: Path, options: tuple[str, ...], complaint: str
+) -> None:
+    outcome = tightframe(*options)
+    assert outcome.status == 2
+    assert complaint in outcome.complaint
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--data", "--ood"])

@@ -18,7 +18,15 @@ from tightframe.report.wording import number
 def show_demo(settings: demo.Settings, folder: Path, *, full: bool = False) -> None:
     """Run the demonstration, showing loss, accuracy and NC1 as they come, then the table and what was written."""
     console = Console()
-    console.print(Text.assemble(("tightframe demo", "bold"), f" · {settings.data}, NC5 against {settings.ood}"))
+    what = [settings.data]
+    if settings.long_tail is not None:
+        what.append(f"{settings.profile} imbalance {settings.long_tail:g}")
+    if settings.incremental is not None:
+        what.append(f"{settings.incremental} sessions")
+    if settings.head != "linear" or settings.loss is not None:
+        what.append(f"{settings.head} head, {settings.loss or 'its own'} loss")
+    what.append(f"NC5 against {settings.ood}")
+    console.print(Text.assemble(("tightframe demo", "bold"), f" · {', '.join(what)}"))
     started = time.perf_counter()
     columns = (
         TextColumn("training"),
