@@ -56,7 +56,9 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
                 raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
             module = linear[-1]
     if not isinstance(module, nn.Module) or not _is_linear(module):
-        raise ClassifierError(f"the classifier must be a linear layer or a 1x1 convolution; got {type(module)}.")
+        raise ClassifierError(
+            f"the classifier must be a linear layer (or a head with a weight) or a 1x1 convolution; got {type(module)}."
+        )
     names = [n for n, m in model.named_modules() if m is module]
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
@@ -77,7 +79,8 @@ def _linear_layers(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
     for module in model.modules():
-        if _is_linear(module) and module not in inside:
+        is_head = hasattr(module, "decides_linearly")  # even without a weight, it isn't one of its inner layers
+        if (_is_linear(module) or is_head) and module not in inside:
             found.append(module)
             inside.update(module.modules())
     return found

@@ -68,8 +68,10 @@ def as_rows(
 
 
 def can_look(tensor: Tensor) -> bool:
-    """Whether values can be looked at for nothing: on the CPU, outside `torch.compile` and `torch.export`."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether values can be looked at for nothing: on the CPU, outside torch's compile, export and func."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def is_integer(values: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
 import torch
@@ -70,6 +70,12 @@ def norms(rows: Tensor) -> Tensor:
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows divided by their lengths; a zero row has no direction and becomes NaN."""
     return rows / norms(rows).unsqueeze(-1)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Context in which products keep their operands' dtype, on any device."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
 
 def widened(values: Tensor) -> Tensor:

@@ -157,11 +157,11 @@ def test_exact_means_can_be_set() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_deep_ncm_in_half_precision(dtype: torch.dtype) -> None:
-    """Logits in the head's dtype, means in float64."""
+    """Distances in float32, means in float64."""
     head = ncm().to(dtype)
     z, y = batch()
     logits = head(z.to(dtype), y)
-    assert logits.dtype is dtype
+    assert logits.dtype is torch.float32
     assert logits.isfinite().all()
     assert head.means.sums.dtype is torch.float64
 
@@ -437,6 +437,11 @@ def test_a_bad_proximal_weight(proximal: float) -> None:
 def test_more_classes_than_an_etf_can_have() -> None:
     with pytest.raises(DimensionError, match="8 vectors needs 7 dimensions; got 6"):
         GuidedHead(draw(D + 2, D))
+
+
+def test_a_start_that_is_no_etf_is_refused() -> None:
+    with pytest.raises(RangeError, match=r"must be a simplex ETF, all cosines -0\.333333; one is off by"):
+        GuidedHead(draw(4, D))
 
 
 def test_a_guided_head_refuses_means_of_another_shape() -> None:

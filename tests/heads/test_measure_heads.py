@@ -169,7 +169,7 @@ def test_hierarchical_heads_have_no_linear_decisions(name: str) -> None:
     wrong = [row for row in values if "classifier_accuracy" in row or "agreement" in row or "mismatch" in row]
     assert not wrong
     with torch.no_grad():
-        features = copy.deepcopy(model).eval()[:4](x)
+        features = head.embed(copy.deepcopy(model).eval()[:4](x))
     evidence = Evidence(ClassStatistics.from_features(features, LABELS, CLASSES))
     for row in ("nc1", "equinorm", "etf_error"):
         assert values[row] == pytest.approx(float(METRICS[row](evidence)), rel=1e-9)

@@ -151,7 +151,7 @@ class DecayedMeans(ClassMeans):
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         present = (counts > 0)[:, None]
         batch = sums / torch.where(counts > 0, counts, 1.0)[:, None]
-        kept = torch.where(self.seen[:, None], self.decay, 0.0)
+        kept = self.decay * self.seen[:, None].to(self.sums)
         mean = self.sums * kept + batch * (1 - kept)
         return torch.where(present, mean, self.sums), torch.where(counts > 0, 1.0, self.counts)
 

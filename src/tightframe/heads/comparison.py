@@ -49,13 +49,13 @@ class ComparisonHead(nn.Module, ABC):
             raise RangeError(f"the scale of logits must be finite and > 0; got {scale}.")
         if not 0 < delta < math.inf:
             raise RangeError(f"delta must be finite and > 0; got {delta}.")
-        self.logits, self.delta, self._first_scale = logits, delta, scale
+        self.logits, self.delta, self._first_scale = logits, delta, float(scale)
         self._open = open_classes  # None: all
-        if projection is None and in_features not in (None, dim):
-            projection = nn.Linear(int(in_features or dim), dim, bias=False, device=device, dtype=dtype)
+        if projection is None and in_features is not None and in_features != dim:
+            projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
         self.in_features = int(getattr(projection, "in_features", dim) if in_features is None else in_features)
         self.projection = projection
-        start = torch.tensor(math.log(scale) if learn_scale else scale, device=device, dtype=dtype)
+        start = torch.tensor(math.log(scale) if learn_scale else float(scale), device=device, dtype=dtype)
         if learn_scale:
             self.log_scale = nn.Parameter(start)
         else:
@@ -121,16 +121,15 @@ class ComparisonHead(nn.Module, ABC):
         return like_features(flat.unflatten(0, rows.shape[:-1])) if rows.ndim > 2 else flat
 
     def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
-        """Logits of embeddings in their layout, by default with the head's own prototypes (K, D).
+        """Logits of embeddings in their layout, by default with the head's own prototypes (K, D) of the open classes.
 
+        In the embeddings' dtype (autocast's for "dot" and "cosine"), but distances in float32 at least.
         Raises: ZeroVectorError under "cosine" for an embedding of length zero (on the CPU; elsewhere its logits are 0).
         """
-        vectors = (self.prototypes if prototypes is None else prototypes)[: self.out_features]
+        vectors = self.prototypes[: self.out_features] if prototypes is None else prototypes
         last = rows_of(embeddings)
         rows = last.reshape(-1, last.shape[-1]) if last.ndim > 2 else last
         logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta)
-        if not torch.is_autocast_enabled(rows.device.type):  # which has distances in float32, as torch's own
-            logits = logits.to(rows.dtype)
         return like_features(logits.unflatten(0, last.shape[:-1])) if last.ndim > 2 else logits
 
     def forward(self, features: Tensor) -> Tensor:
@@ -145,9 +144,11 @@ class ComparisonHead(nn.Module, ABC):
                 reset()
 
     def extra_repr(self) -> str:
-        learnt = "learnt, now " if "log_scale" in self._parameters else ""
+        learnt = "log_scale" in self._parameters
+        scale = f"{self._first_scale if self.scale.is_meta else float(self.scale.detach()):g}"
+        scale = f"learnt, now {scale}" if learnt else scale
         closed = "" if self._open is None else f", {len(self.prototypes) - self._open} closed"
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, dim={self.prototypes.shape[1]}, "
-            f"logits={self.logits!r}, scale={learnt}{float(self.scale.detach()):g}{closed}"
+            f"logits={self.logits!r}, scale={scale}{closed}"
         )

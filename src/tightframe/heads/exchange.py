@@ -59,7 +59,7 @@ def fold(head: ComparisonHead) -> nn.Module:
     greater by |z|^2 scale, the same for all classes, so that softmax and decisions are equal; for "cosine" the
     projection, `UnitLength` and an `nn.Linear`. The other distances aren't linear: see `decision_layer`.
 
-    Raises: ClassifierError for these, naming them.
+    What comes out is in eval mode and not for training. Raises: ClassifierError for these distances, naming them.
     """
     vectors = head.weight.detach()
     scale = head.scale.detach()
@@ -83,7 +83,11 @@ def decision_layer(head: ComparisonHead) -> nn.Module:
     """One `nn.Linear` (after a projection that isn't linear) whose largest output is the head's decision.
 
     Its outputs are no probabilities; for heads whose softmax matters: `fold`.
+    Raises: ClassifierError naming classes of a `DeepNCM` that have no mean yet.
     """
+    without = head.weight.isnan().any(1).nonzero().flatten().tolist()
+    if without:
+        raise ClassifierError(f"classes {without} have no mean yet, so no linear layer decides like the head.")
     bias = head.bias
     return _folded(head.projection, head.weight.detach(), None if bias is None else bias.detach())
 
@@ -105,4 +109,4 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     layer.weight.copy_(weight)
     if bias is not None:
         layer.bias.copy_(bias)
-    return layer
+    return layer.requires_grad_(False).eval()

@@ -9,7 +9,10 @@ from tightframe.errors import RangeError, ShapeError
 from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans, require_samples
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.layout import like_features, rows_of
+from tightframe.numerics import unit_rows
 from tightframe.prototypes import Prototypes, guided
+
+_ETF = 1e-3  # how far cosines of a start may be off: of an ETF in half precision
 
 
 class DeepNCM(ComparisonHead):
@@ -62,8 +65,9 @@ class DeepNCM(ComparisonHead):
         vectors = self.prototypes if prototypes is None else prototypes
         require_samples(self.means)
         seen = self.means.seen
-        anywhere = self.means.sums.sum(0).to(vectors) / self.means.counts.sum().to(vectors)  # for rows that are masked
-        logits = rows_of(super().compare(embeddings, torch.where(seen[:, None], vectors, anywhere)))
+        any_seen = vectors[seen.to(torch.uint8).argmax()]  # stands in where logits are masked
+        filled = torch.where(seen[:, None], vectors, any_seen)[: self.out_features]
+        logits = rows_of(super().compare(embeddings, filled))
         return like_features(logits.masked_fill(~seen[: self.out_features], -torch.inf))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -126,11 +130,12 @@ class GuidedHead(ComparisonHead):
         if every < 1:
             raise RangeError(f"the ETF is renewed at every 1 or more calls; got {every}.")
         guided(given, given.vectors, proximal=proximal)  # raises where there is no such ETF
+        _require_etf(given.vectors)
         self.means = DecayedMeans(given.num_classes, given.dim, device=device) if means is None else means
         if self.means.sums.shape != given.vectors.shape:
             raise ShapeError(f"means must be {tuple(given.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
         self.proximal, self.every, self.ignore_index = proximal, every, ignore_index
-        self._first = given.vectors.detach()
+        self._first = given.vectors.detach().clone()
         vectors = given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
         self.register_buffer("vectors", vectors)
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
@@ -150,7 +155,7 @@ class GuidedHead(ComparisonHead):
                 etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
                 turned = etf.vectors.to(self.vectors)
                 self.vectors = turned.detach()
-        return self.compare(embeddings, turned)
+        return self.compare(embeddings, None if turned is None else turned[: self.out_features])
 
     def reset_parameters(self) -> None:
         """Scale, projection and ETF as they were made, no samples seen."""
@@ -161,3 +166,12 @@ class GuidedHead(ComparisonHead):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, proximal={self.proximal:g}, every={self.every}"
+
+
+def _require_etf(vectors: Tensor) -> None:
+    cosines = unit_rows(vectors.detach().double()) @ unit_rows(vectors.detach().double()).mT
+    others = cosines[~torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)]
+    ideal = -1 / max(len(cosines) - 1, 1)
+    off = float((others - ideal).abs().max()) if others.numel() else 0.0
+    if not off < _ETF:
+        raise RangeError(f"the start must be a simplex ETF, all cosines {ideal:.6g}; one is off by {off:.3g}.")

@@ -66,8 +66,9 @@ class HierarchicalHead(nn.Module):
         return None if bias is None else self._along_paths(bias[:, None])[:, 0]  # type: ignore[index]
 
     def embed(self, features: Tensor) -> Tensor:
-        """The features themselves."""
-        return features
+        """What the scores are linear in: the features themselves, or their embedding by a head that scores."""
+        embed = getattr(self.scores, "embed", None)
+        return embed(features) if callable(embed) else features
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """log P(node) of all M nodes, (N, M) and so on: marginal, the root's is 0."""

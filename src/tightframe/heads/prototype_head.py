@@ -63,7 +63,7 @@ class PrototypeHead(ComparisonHead):
         )
         self._require_usable(given.vectors)
         self.provenance = dict(given.provenance)
-        self._first = given.vectors.detach() if learnable else None
+        self._first = given.vectors.detach().clone() if learnable else None
         self._hold(given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
         if open_classes is not None:
             self.open(open_classes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.numerics import directions
+from tightframe.numerics import directions, without_autocast
 
 Scores = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
@@ -39,13 +39,13 @@ def squared_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     where the Gram matrix cancels as embeddings collapse onto their prototypes, is computed from the difference.
     """
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, prototypes.dtype), torch.float32)
-    with torch.autocast(embeddings.device.type, enabled=False):
-        z, p = embeddings.to(dtype), prototypes.to(dtype)
-        centre = p.detach().mean(0)
-        z, p = z - centre, p - centre
+    with without_autocast(embeddings.device):
+        embeddings, prototypes = embeddings.to(dtype), prototypes.to(dtype)
+        centre = prototypes.detach().mean(0)
+        z, p = embeddings - centre, prototypes - centre
         squares = torch.addmm(p.square().sum(1), z, p.mT, alpha=-2) + z.square().sum(1, keepdim=True)
         nearest = squares.detach().argmin(1)
-        exact = (z - p[nearest]).square().sum(1, keepdim=True)
+        exact = (embeddings - prototypes[nearest]).square().sum(1, keepdim=True)
         return squares.clamp_min(0).scatter(1, nearest[:, None], exact)
 
 
@@ -65,7 +65,7 @@ class _Root(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return grad * torch.where(root > 0, 0.5 / root, 0.0)
+        return grad * torch.where(root > 0, 0.5 / torch.where(root > 0, root, 1.0), 0.0)
 
 
 def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:

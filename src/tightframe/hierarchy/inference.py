@@ -57,7 +57,8 @@ class TreeInference(nn.Module):
 
     def conditional_log_probabilities(self, scores: Tensor) -> Tensor:
         """log P(node | its parent), (..., M): log-softmax over each group of siblings; 0 for the root."""
-        return scores - _segment_logsumexp(scores, self.group, self._groups)[..., self.group]
+        largest, logs = _segment_logsumexp(scores, self.group, self._groups)
+        return (scores - largest[..., self.group]) - logs[..., self.group]  # in this order large scores keep digits
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """log P(node), (..., M), from scores (..., M): conditional ones added up along the path from the root."""
@@ -71,16 +72,17 @@ class TreeInference(nn.Module):
         masses = class_log_probabilities
         for children, parents, number in self._steps:
             below = masses[..., self.get_buffer(children)]
-            masses = torch.cat([masses, _segment_logsumexp(below, self.get_buffer(parents), number)], -1)
+            largest, logs = _segment_logsumexp(below, self.get_buffer(parents), number)
+            masses = torch.cat([masses, largest + logs], -1)
         return masses[..., self.get_buffer("order")]
 
 
-def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> Tensor:
-    """log-sum-exp of the entries (..., E) of each segment, (..., number)."""
+def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """log-sum-exp of the entries (..., E) of each segment, (..., number), as two summands: the largest, and the rest."""
     empty = values.new_full((*values.shape[:-1], number), -torch.inf)
     largest = empty.scatter_reduce(-1, segment.expand(values.shape), values.detach(), "amax")
     largest = torch.where(largest.isfinite(), largest, 0.0)  # all -inf stays -inf instead of becoming NaN
     shares = (values - largest[..., segment]).exp()
     sums = torch.zeros_like(empty).index_add(-1, segment, shares)
     some = sums > 0  # log(0) would be right, but its gradient is not
-    return torch.where(some, torch.where(some, sums, 1.0).log() + largest, -torch.inf)
+    return largest, torch.where(some, torch.where(some, sums, 1.0).log(), -torch.inf)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
 from tightframe.layout import labelled_rows
-from tightframe.numerics import directions, widened
+from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes import Prototypes
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -58,7 +58,7 @@ class ClassLoss(nn.Module, ABC):
         """C, the width of the inputs."""
 
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(inputs.device.type, enabled=False):
+        with without_autocast(inputs.device):
             rows, flat, kept = labelled_rows(inputs, labels, self.num_features, self.num_classes, self.ignore_index)
             if self.reduction == "mean":
                 require_some(kept, self.ignore_index)

@@ -10,7 +10,7 @@ from tightframe.errors import ChoiceError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.losses.alignment import PrototypeCrossEntropy
 from tightframe.losses.class_loss import require_some
-from tightframe.numerics import directions, widened
+from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes import Prototypes
 
 
@@ -54,7 +54,7 @@ class CentreCollapse(nn.Module):
         if self.reduction == "mean":
             require_some(kept, self.ignore_index)
         images, classes = len(labels), len(vectors)
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with without_autocast(embeddings.device):
             rows = torch.where(kept[:, None], widened(rows), 0.0)
             positions = labels[0].numel() if images else 0
             image = torch.arange(images, device=flat.device).repeat_interleave(positions)

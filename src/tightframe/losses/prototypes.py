@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, require_cost
-from tightframe.numerics import directions, widened
+from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.metric_guided import (
     all_triplets,
@@ -39,7 +39,7 @@ class PrototypeLoss(nn.Module, ABC):
             raise DtypeError(f"prototypes must be floating point; got {prototypes.dtype}.")
         if can_look(prototypes):
             require_finite(prototypes.detach(), "prototypes")
-        with torch.autocast(prototypes.device.type, enabled=False):
+        with without_autocast(prototypes.device):
             return self.loss(widened(prototypes))
 
     @abstractmethod

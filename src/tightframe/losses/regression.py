@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 
 from tightframe.checks import can_look
@@ -12,7 +11,7 @@ from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, Range
 from tightframe.layout import features_last
 from tightframe.losses.alignment import Hyperspherical
 from tightframe.losses.class_loss import require_reduction
-from tightframe.numerics import directions, widened
+from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
@@ -59,7 +58,7 @@ class PoleRegression(nn.Module):
             raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass reduction="sum".')
         if not values.dtype.is_floating_point:
             raise DtypeError(f"values must be floating point; got {values.dtype}.")
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with without_autocast(embeddings.device):
             rows = widened(last)
             wanted = wanted.to(rows)
             if can_look(wanted):
