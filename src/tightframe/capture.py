@@ -32,6 +32,11 @@ class Classifier:
     class_dim: int
     decides_linearly: bool = True
 
+    @property
+    def embeds(self) -> bool:
+        """Whether the module makes features of its input itself before it classifies: a head with a projection."""
+        return getattr(self.module, "projection", None) is not None
+
 
 def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
     """The model's classifier: the module called `name`; else what the model's own `get_classifier()` (timm) or

@@ -116,7 +116,7 @@ def measure(
         for name, convention in wanted.items()
     }
     facts = {
-        "layer": f"input of {head.name or 'the model itself'}",
+        "layer": f"{'embedding in' if head.embeds else 'input of'} {head.name or 'the model itself'}",
         "classifier": head.name,
         "mode": "eval",
         **(context or {}),

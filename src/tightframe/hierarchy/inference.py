@@ -78,7 +78,7 @@ class TreeInference(nn.Module):
 
 
 def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """log-sum-exp of the entries (..., E) of each segment, (..., number), as two summands: the largest, and the rest."""
+    """log-sum-exp of the entries (..., E) of each segment, (..., number), as two summands: the largest and the rest."""
     empty = values.new_full((*values.shape[:-1], number), -torch.inf)
     largest = empty.scatter_reduce(-1, segment.expand(values.shape), values.detach(), "amax")
     largest = torch.where(largest.isfinite(), largest, 0.0)  # all -inf stays -inf instead of becoming NaN
