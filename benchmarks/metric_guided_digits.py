@@ -52,11 +52,11 @@ def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: in
     if head == "cross-entropy":
         classifier: nn.Module = nn.Sequential(plane, nn.Linear(2, 10))
     else:
-        start = torch.randn(10, 2, generator=generator) if head == "free" else metric_guided(cost, 2, seed=seed)
+        start = torch.rand(10, 2, generator=generator) if head == "free" else metric_guided(cost, 2, seed=seed)
         classifier = PrototypeHead(start, logits="euclidean", learnable=True, projection=plane)
     model = PrototypeModel(network(), classifier)
     guide = SquaredScaleFreeDistortion(cost)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [epochs * 2 // 3, epochs * 5 // 6])
     for _ in range(epochs):
         model.train()
@@ -81,7 +81,9 @@ def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder that holds MNIST's files, if not in a usual place")
-    parser.add_argument("--images", type=int, default=54_000, help="training images, as many of each class")
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="training images, as many of each class, drawn at random"
+    )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -95,9 +97,9 @@ def main() -> None:
         started = time.perf_counter()
         results = [train(head, seed, data, cost, options.epochs) for seed in range(options.seeds)]
         error, average, distortion = (statistics.mean(column) for column in zip(*results, strict=True))
-        each = " ".join(f"{result[1]:.3f}" for result in results)
+        each = " ".join(f"{result[1]:.4f}" for result in results)
         seconds = time.perf_counter() - started
-        print(f"{head:14s} {100 * error:9.2f} {average:7.3f} {distortion:11.3f}  {each}  ({seconds:.0f} s)", flush=True)
+        print(f"{head:14s} {100 * error:9.2f} {average:7.4f} {distortion:11.3f}  {each}  ({seconds:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -111,8 +111,8 @@ class InputRecorder:
         feature = args[0] if args else next(iter(kwargs.values()), None)
         if isinstance(feature, Tensor):
             # a head of ours compares embeddings, in any layout
-            embed = getattr(module, "embed", None)
-            self._features = (rows_of(embed(feature)) if callable(embed) else feature).detach()
+            embed = getattr(module, "embed", None) if hasattr(module, "decides_linearly") else None
+            self._features = (feature if embed is None else rows_of(embed(feature))).detach()
 
     def take(self) -> Tensor:
         """The recorded features; each can be taken once. Raises ClassifierError if the module wasn't called."""

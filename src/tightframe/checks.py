@@ -1,5 +1,7 @@
 """Arguments are checked here and nowhere else; every message names what was expected, what came, what to do."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from tightframe.errors import (
     EmptyBatchError,
     LabelError,
     NonFiniteError,
+    RangeError,
     ShapeError,
     ZeroVectorError,
 )
@@ -85,7 +88,7 @@ def require_integers(labels: Tensor) -> None:
         raise DtypeError(f"labels must be integers; got {labels.dtype}.")
 
 
-def require_labels(labels: Tensor, num_classes: int) -> None:
+def require_labels(labels: Tensor, num_classes: int, what: str = "labels") -> None:
     """Raise LabelError unless all of (N,) int64 labels lie in [0, num_classes)."""
     if labels.numel() == 0:
         return
@@ -95,10 +98,24 @@ def require_labels(labels: Tensor, num_classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     first = int(wrong[0])
     rows = int((wrong == first).sum())
+    advice = f" Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}." if what == "labels" else ""
     raise LabelError(
-        f"labels must lie in [0, {num_classes}); got {first} ({rows} {'row' if rows == 1 else 'rows'}). "
-        f"Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}."
+        f"{what} must lie in [0, {num_classes}); got {first} ({rows} {'row' if rows == 1 else 'rows'}).{advice}"
     )
+
+
+def require_positive(value: float, what: str) -> float:
+    """The value, or RangeError unless it is finite and > 0."""
+    if not 0 < value < math.inf:
+        raise RangeError(f"{what} must be finite and > 0; got {value}.")
+    return value
+
+
+def require_non_negative(value: float, what: str) -> float:
+    """The value, or RangeError unless it is finite and >= 0."""
+    if not 0 <= value < math.inf:
+        raise RangeError(f"{what} must be finite and >= 0; got {value}.")
+    return value
 
 
 def largest(dtype: torch.dtype) -> float:

@@ -106,7 +106,9 @@ def measure(
                 zeros = torch.zeros_like(features.select(head.class_dim, 0), dtype=torch.int64)
                 total.update(features, zeros, validate=True)
             outside = total.compute()
-    evidence = Evidence(statistics, head.weight, head.bias, decisions[False], outside)
+    complete = bool(head.weight.isfinite().all())  # a head on class means lacks those of classes without samples
+    weight, bias = (head.weight, head.bias) if complete else (None, None)
+    evidence = Evidence(statistics, weight, bias, decisions[False], outside)
     variants = {
         name: replace(
             evidence,

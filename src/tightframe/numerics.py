@@ -93,8 +93,10 @@ def directions(rows: Tensor, what: str = "vectors") -> Tensor:
     zero = lengths == 0
     if can_look(rows) and zero.any():
         row = int(zero.flatten().nonzero()[0])
+        short = bool(rows.reshape(-1, rows.shape[-1])[row].any())
         raise ZeroVectorError(
-            f"{what} must have a direction; row {row} is zero ({int(zero.sum())} of {zero.numel()} rows)."
+            f"{what} must have a direction; row {row} is {'too short to be squared' if short else 'zero'} "
+            f"({int(zero.sum())} of {zero.numel()} rows)."
         )
     return (rows / torch.where(zero, 1.0, lengths)).to(rows.dtype)
 

@@ -408,3 +408,24 @@ def test_onnx_of_pixels() -> None:
     head = PrototypeHead(draw(6, 4, seed=1), 3, logits="euclidean").eval()
     x = draw(2, 3, 4, 5, dtype=torch.float32)
     torch.testing.assert_close(run_onnx(head, x), head(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_folding_copies_the_projection_and_leaves_the_head_alone() -> None:
+    projection = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout())
+    head = PrototypeHead(torch.randn(4, 8), 6, projection=projection)
+    folded = fold(head)
+    assert not any(module.training for module in folded.modules())
+    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    assert head.training and all(parameter.requires_grad for parameter in head.parameters())
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(folded(x), head.eval()(x))
+
+
+def test_only_whole_heads_on_prototypes_are_folded() -> None:
+    unseen = DeepNCM(3, 4, logits="squared-euclidean")
+    unseen(torch.randn(4, 4), torch.tensor([0, 2, 0, 2]))
+    for deploy in (fold, decision_layer):
+        with pytest.raises(ClassifierError, match=r"classes \[1\] have no mean yet"):
+            deploy(unseen)
+        with pytest.raises(ClassifierError, match="got a Linear"):
+            deploy(nn.Linear(3, 4))

@@ -346,7 +346,7 @@ def test_only_every_so_many_calls() -> None:
         before = head.prototypes.clone()
         head(*batch(step))
         assert torch.equal(head.prototypes, before) is (step % 3 != 0)
-        assert int(head.calls) == step
+        assert head.get_extra_state().tolist() == [4, step]
     require_etf(head.prototypes, 1.0, 1e-12)
 
 
@@ -456,3 +456,23 @@ def test_a_guided_head_refuses_bad_labels_and_stays_as_it_is() -> None:
     with pytest.raises(LabelError, match="got 4"):
         head(batch()[0], torch.arange(12) % 5)
     assert same_tensors(state(head), before)
+
+
+def test_deep_ncm_compiles_whole() -> None:
+    """In training and in eval, with a class that was not seen."""
+    torch._dynamo.reset()
+    head, other = ncm(), ncm()
+    z, y = batch(0, classes=3)
+    compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(z, y), head(z, y))
+    torch.testing.assert_close(compiled.eval()(z), head.eval()(z))
+    torch._dynamo.reset()
+
+
+def test_the_number_of_calls_is_saved() -> None:
+    head, other = guided(every=2), guided(every=2)
+    head(*batch(0))
+    other.load_state_dict(head.state_dict())
+    before = other.prototypes.clone()
+    other(*batch(1))
+    assert not torch.equal(other.prototypes, before)

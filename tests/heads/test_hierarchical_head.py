@@ -293,10 +293,12 @@ def test_reset_parameters_draws_anew() -> None:
 # ---------------------------------------------------------------------------------------------- errors
 
 
-def test_neither_width_nor_scores_or_both() -> None:
-    for options in ({}, {"in_features": 5, "scores": nn.Linear(5, 5)}):
-        with pytest.raises(ShapeError, match=r"either in_features, .* or scores"):
+def test_the_width_must_be_known() -> None:
+    for options in ({}, {"scores": nn.Sequential(nn.Linear(5, 5))}):
+        with pytest.raises(ShapeError, match="needs in_features, or scores with an attribute of that name"):
             HierarchicalHead(SMALL, **options)
+    wide = HierarchicalHead(SMALL, 5, scores=nn.Sequential(nn.Linear(5, 5)))
+    assert wide(torch.ones(2, 5)).shape == (2, SMALL.num_classes)
 
 
 def test_scores_of_another_number() -> None:

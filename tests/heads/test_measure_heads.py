@@ -208,3 +208,24 @@ def test_after_an_exchange() -> None:
     replace_classifier(model, linear)
     after = measured(model, x, LABELS)
     assert all(after[row] == value or math.isnan(value) for row, value in before.items())
+
+
+def test_class_means_without_all_classes_are_measured() -> None:
+    """What needs no complete classifier is there; the absent class is absent."""
+    head = DeepNCM(4, 6)
+    x, y = torch.randn(30, 6), torch.arange(30) % 3
+    head(x, y)
+    report = measure(nn.Sequential(nn.Identity(), head), [(x, y)], progress=False)
+    assert {"nc1", "ncc_accuracy"} <= set(report.values)
+    assert "classifier_accuracy" not in report.values and "self_duality_error" not in report.values
+
+
+def test_another_module_s_embed_is_left_alone() -> None:
+    class Tokens(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(6, 3)
+            self.embed = nn.Embedding(5, 6)
+
+    x, y = torch.randn(30, 6), torch.arange(30) % 3
+    report = measure(nn.Sequential(nn.Identity(), Tokens()), [(x, y)], progress=False)
+    assert report.context["layer"] == "input of 1"

@@ -250,8 +250,9 @@ def test_a_head_whose_prototypes_became_zero() -> None:
     loss = Hyperspherical(head)
     with torch.no_grad():
         head.prototypes[2] = 0
-    with pytest.raises(ZeroVectorError, match="prototypes must have a direction; row 2 is zero"):
-        loss(torch.randn(2, D), torch.tensor([0, 1]))
+    loss(torch.randn(2, D), torch.tensor([0, 1]))  # its own prototypes have directions
+    with pytest.raises(ZeroVectorError, match="prototypes of the labels must have a direction; row 1 is zero"):
+        loss(torch.randn(2, D), torch.tensor([0, 2]))
 
 
 def test_lengths_and_scales() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tightframe import ClassStatistics, PrototypeHead, metrics, prototypes
+from tightframe import ClassStatistics, PrototypeHead, losses, metrics, prototypes, theory
 from tightframe.heads import GuidedHead
 from tightframe.hierarchy import Hierarchy, absolute_difference_cost
 from tightframe.losses import (
@@ -266,3 +266,16 @@ def test_losses_are_told_apart_by_their_repr() -> None:
     assert "reduction='mean', ignore_index=7" in repr(CentreCollapse(torch.eye(3), ignore_index=7))
     assert "2 targets in [0.0, 1.0]" in repr(PoleRegression(prototypes.poles(2, 3), 0.0, 1.0))
     assert repr(copy.deepcopy(loss)) == repr(loss)
+
+
+def test_a_head_s_own_scale_and_open_classes_count() -> None:
+    """Cross-entropy of embeddings is that of the head's logits."""
+    head = PrototypeHead(torch.randn(4, 6), scale=4.0, open_classes=3)
+    z, y = torch.randn(9, 6), torch.arange(9) % 3
+    loss = losses.PrototypeCrossEntropy(head)
+    torch.testing.assert_close(loss(z, y), torch.nn.functional.cross_entropy(head(z), y))
+    assert loss.floor == pytest.approx(theory.cross_entropy_floor(3, 4.0))
+    head.open(4)
+    assert loss(z, torch.full((9,), 3)).isfinite()
+    assert losses.PrototypeCrossEntropy(torch.eye(3)).scale == 16
+    assert losses.PrototypeCrossEntropy(PrototypeHead(torch.eye(3), logits="dot")).scale == 16

@@ -57,8 +57,12 @@ def test_pixels_and_ignored_labels() -> None:
 
 def test_bad_input_is_named() -> None:
     decided, labels = drawn(0)
-    with pytest.raises(LabelError, match=r"\[0, 4\); got 4"):
-        ConfusionCounts.from_predictions(decided, labels, 4)
+    with pytest.raises(LabelError, match=r"labels must lie in \[0, 3\); got 3"):
+        ConfusionCounts.from_predictions(decided.clamp(max=2), labels, 3)
+    with pytest.raises(LabelError, match=r"predictions must lie in \[0, 4\); got 4 \(\d+ rows\)\.$"):
+        ConfusionCounts.from_predictions(decided, labels.clamp(max=3), 4)
+    with pytest.raises(LabelError, match=r"classes must lie in \[0, 5\); got 5"):
+        ConfusionCounts.empty(5).select([5])
     with pytest.raises(ShapeError, match=r"\(200,\); got \(199,\)"):
         ConfusionCounts.from_predictions(decided[1:], labels, 5)
     with pytest.raises(DtypeError, match="float32"):

@@ -74,7 +74,7 @@ def demo(
     dim: Annotated[int | None, typer.Option("--dim", "-d", min=1, help="Of the prototypes; default: the head's.")] = (
         None
     ),
-    scale: Annotated[float | None, typer.Option(help="Of the logits; default: 16 for cosines, else 1.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Of the logits; default: the head's, 16 for cosines.")] = None,
     long_tail: Annotated[
         float | None, typer.Option(min=1, help="Leave images out: largest class to smallest class.")
     ] = None,
@@ -250,7 +250,7 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
 ) -> None:
     """Show the last measurements of several runs side by side."""
-    from tightframe.report.comparison import Comparison
+    from tightframe.report import Comparison
     from tightframe.report.side_by_side import print_comparison
 
     comparison = Comparison.of(runs)

@@ -70,7 +70,7 @@ def minority_rows(evidence: Evidence, minority: Sequence[int], decay: float | No
     """The cosines between the classifier rows of rare classes, and a sentence that holds them against the threshold.
 
     Evidence: statistics of the training features and the classifier. `decay`: the optimiser's weight decay on that,
-    lambda_W; None for a classifier whose directions aren't learnt by gradient steps.
+    lambda_W; None for heads that the threshold isn't about: theirs isn't a free linear classifier.
     """
     statistics, weight = evidence.statistics, evidence.weight
     assert statistics is not None and weight is not None
@@ -92,7 +92,7 @@ def minority_rows(evidence: Evidence, minority: Sequence[int], decay: float | No
         f"simplex ETF, and {predicted:.3f} the SELI geometry, which cross-entropy on these counts tends to."
     )
     if decay is None:
-        return [entry], f"{found} Gradient steps don't turn this head's prototypes."
+        return [entry], found
     estimate = float(estimated_feature_decay(statistics, weight, decay))
     threshold = minority_collapse_threshold(int(statistics.num_samples), decay, estimate)
     largest = int(statistics.counts[list(minority)].max())

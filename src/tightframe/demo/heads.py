@@ -19,8 +19,10 @@ from tightframe.losses import (
     BalancedDotRegression,
     CosineMatching,
     DotRegression,
+    ExpectedCost,
     HierarchicalCrossEntropy,
     Hyperspherical,
+    PrototypeCrossEntropy,
     SoftLabelCrossEntropy,
     SquaredEarthMover,
     SquaredScaleFreeDistortion,
@@ -103,6 +105,12 @@ def _linear(task: Task, *, bias: bool = True) -> nn.Module:
     return nn.Sequential(_projection(task.dim), nn.Linear(task.dim, task.num_classes, bias=bias))
 
 
+def _hierarchical(task: Task) -> nn.Module:
+    if task.dim is not None or task.scale is not None:
+        raise OptionError("dim and scale are those of prototypes; the hierarchical head has none.")
+    return HierarchicalHead(task.hierarchy, FEATURES)
+
+
 HEADS: dict[str, HeadChoice] = {
     "linear": HeadChoice(_linear, "cross-entropy", "the learnt linear classifier"),
     "linear-without-bias": HeadChoice(partial(_linear, bias=False), "cross-entropy", "the same without bias"),
@@ -127,9 +135,7 @@ HEADS: dict[str, HeadChoice] = {
         "a fixed hierarchy-aware frame",
     ),
     "ncm": HeadChoice(_ncm, "cross-entropy", "nearest class mean (DeepNCM)"),
-    "hierarchical": HeadChoice(
-        lambda task: HierarchicalHead(task.hierarchy, FEATURES), "cross-entropy", "softmax along the tree of classes"
-    ),
+    "hierarchical": HeadChoice(_hierarchical, "cross-entropy", "softmax along the tree of classes"),
 }
 """Every head by name."""
 
@@ -138,12 +144,14 @@ EMBEDDED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "balanced-dot-regression": BalancedDotRegression,
     "hyperspherical": Hyperspherical,
     "cosine-matching": CosineMatching,
+    "prototype-cross-entropy": PrototypeCrossEntropy,
 }
 """Losses of embeddings and a head's prototypes."""
 
 BY_COST: dict[str, Callable[[Hierarchy], nn.Module]] = {
-    "soft-labels": SoftLabelCrossEntropy,
+    "soft-label-cross-entropy": SoftLabelCrossEntropy,
     "hierarchical-cross-entropy": HierarchicalCrossEntropy,
+    "expected-cost": ExpectedCost,
     "squared-earth-mover": SquaredEarthMover,
 }
 """Losses of logits and a tree; the squared earth mover's is added to cross-entropy."""
@@ -164,21 +172,26 @@ def objective(head: nn.Module, choice: HeadChoice, loss: str | None, hierarchy: 
         raise OptionError(f"the loss must be one of {', '.join(TRAINING_LOSSES)}; got {name!r}.")
     if name in EMBEDDED and not isinstance(head, PrototypeHead):
         raise OptionError(f"the loss {name!r} pulls towards prototypes; a {type(head).__name__} holds none for it.")
+    if name in BY_COST and isinstance(head, DeepNCM):
+        raise OptionError(
+            f"the loss {name!r} is infinite where a class has no mean yet; train means with cross-entropy."
+        )
     of_embeddings = EMBEDDED[name](head) if name in EMBEDDED else None
     of_logits = BY_COST[name](hierarchy) if name in BY_COST else None
     guide = SquaredScaleFreeDistortion(hierarchy) if choice.guide else None
-    follows = isinstance(head, DeepNCM | GuidedHead)
 
     def evaluate(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = head(features, labels) if follows else head(features)
-        if of_embeddings is not None:
-            total = of_embeddings(head.embed(features), labels)  # type: ignore[operator]
-        elif name == "squared-earth-mover":
+        if of_embeddings is not None and isinstance(head, PrototypeHead):
+            embeddings = head.embed(features)
+            return of_embeddings(embeddings, labels) + guidance(), head.compare(embeddings)
+        logits = head(features, labels) if getattr(head, "follows_labels", False) else head(features)
+        if name == "squared-earth-mover":
             total = cross_entropy(logits, labels) + of_logits(logits, labels)  # type: ignore[misc]
         else:
             total = cross_entropy(logits, labels) if of_logits is None else of_logits(logits, labels)
-        if guide is not None:
-            total = total + choice.guide * guide(head.prototypes)
-        return total, logits
+        return total + guidance(), logits
+
+    def guidance() -> Tensor | float:
+        return 0.0 if guide is None else choice.guide * guide(head.prototypes)
 
     return evaluate

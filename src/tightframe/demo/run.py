@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightframe import datasets
 from tightframe.datasets import Dataset
@@ -19,7 +19,7 @@ from tightframe.demo.network import is_small
 from tightframe.demo.settings import PROFILES, Progress, Settings
 from tightframe.demo.training import Trainer, batches
 from tightframe.errors import OptionError
-from tightframe.heads import ComparisonHead
+from tightframe.heads import ComparisonHead, HierarchicalHead
 from tightframe.measurement import measure
 from tightframe.monitor import Monitor
 from tightframe.numerics import one_thread
@@ -116,7 +116,7 @@ def _measured(
     if isinstance(head, ComparisonHead):
         entries.append(evaluation.distortion_row(head.weight, held.cost))
     if "minority" in held.groups and report.evidence is not None:
-        decay = trainer.decay if isinstance(head, nn.Linear) else None
+        decay = None if isinstance(head, ComparisonHead | HierarchicalHead) else trainer.decay
         rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], decay)
         entries += rows
         notes.append(note)

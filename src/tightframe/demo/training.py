@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.datasets import Dataset
-from tightframe.demo.heads import HEADS, Task, objective
+from tightframe.demo.heads import BY_COST, HEADS, Task, objective
 from tightframe.demo.network import network
 from tightframe.demo.settings import Settings
 from tightframe.errors import OptionError
@@ -39,6 +39,8 @@ class Trainer:
         self._choice, self._settings, self._data, self._hierarchy = choice, settings, data, hierarchy
         self._opened = 0
         objective(self.head, choice, self.loss, hierarchy)  # raises before anything is trained
+        if settings.incremental is not None and self.loss in BY_COST:
+            raise OptionError(f"the loss {self.loss!r} is over the whole tree; classes can't arrive in sessions.")
         if settings.incremental is not None and not isinstance(self.head, ComparisonHead | nn.Linear):
             raise OptionError(f"classes can't arrive in sessions at the head {settings.head!r} of dim {settings.dim}.")
 

@@ -96,6 +96,11 @@ class OnlineMeans(ClassMeans):
     """The mean of all samples since the last `reset`, each counting once: exact, if embeddings stay where they were.
 
     `reset` it at each epoch's end to forget embeddings of earlier weights. Source: Guerriero et al. 2018, online means.
+
+    >>> means = OnlineMeans(2, 1)
+    >>> _ = means.update(torch.tensor([[1.0], [2.0], [7.0]]), torch.tensor([0, 0, 1]))
+    >>> means.update(torch.tensor([[6.0]]), torch.tensor([0])).tolist()
+    [[3.0], [7.0]]
     """
 
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

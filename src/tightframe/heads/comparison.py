@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import ChoiceError, LabelError, RangeError, ShapeError
+from tightframe.checks import require_positive
+from tightframe.errors import ChoiceError, LabelError, ShapeError, StateError
 from tightframe.heads.similarity import SIMILARITIES
 from tightframe.layout import features_last, like_features, rows_of
 
@@ -27,6 +28,8 @@ class ComparisonHead(nn.Module, ABC):
     """
 
     _scale: Tensor
+    decides_linearly = True
+    follows_labels = False  # whether `forward` takes labels, to follow the class means
 
     def __init__(
         self,
@@ -45,15 +48,17 @@ class ComparisonHead(nn.Module, ABC):
         if logits not in SIMILARITIES:
             raise ChoiceError(f"logits must be one of {', '.join(SIMILARITIES)}; got {logits!r}.")
         scale = SIMILARITIES[logits].scale if scale is None else scale
-        if not 0 < scale < math.inf:
-            raise RangeError(f"the scale of logits must be finite and > 0; got {scale}.")
-        if not 0 < delta < math.inf:
-            raise RangeError(f"delta must be finite and > 0; got {delta}.")
+        require_positive(scale, "the scale of logits")
+        require_positive(delta, "delta")
         self.logits, self.delta, self._first_scale = logits, delta, float(scale)
         self._open = open_classes  # None: all
         if projection is None and in_features is not None and in_features != dim:
             projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
-        self.in_features = int(getattr(projection, "in_features", dim) if in_features is None else in_features)
+        width = dim if projection is None else getattr(projection, "in_features", None)
+        if in_features is None and not isinstance(width, int):
+            raise ShapeError(f"pass in_features=, as a {type(projection).__name__} doesn't say how wide its input is.")
+        self.in_features = int(width if in_features is None else in_features)  # type: ignore[arg-type]
+        self.dim = dim
         self.projection = projection
         start = torch.tensor(math.log(scale) if learn_scale else float(scale), device=device, dtype=dtype)
         if learn_scale:
@@ -78,20 +83,29 @@ class ComparisonHead(nn.Module, ABC):
     @property
     def out_features(self) -> int:
         """The number of open classes, and of logits."""
-        return self.prototypes.shape[0] if self._open is None else self._open
+        return self.num_prototypes if self._open is None else self._open
+
+    @property
+    def num_prototypes(self) -> int:
+        """K, also of classes that aren't open."""
+        return self.prototypes.shape[0]
 
     def open(self, num_classes: int) -> None:
         """Give the first `num_classes` classes logits; no vector moves. Raises: LabelError beyond the prototypes."""
-        if not 1 <= num_classes <= len(self.prototypes):
-            raise LabelError(f"open classes must be in [1, {len(self.prototypes)}]; got {num_classes}.")
-        self._open = num_classes if num_classes < len(self.prototypes) else None
+        if not 1 <= num_classes <= self.num_prototypes:
+            raise LabelError(f"open classes must be in [1, {self.num_prototypes}]; got {num_classes}.")
+        self._open = num_classes if num_classes < self.num_prototypes else None
 
     def get_extra_state(self) -> Tensor:
         """The number of open classes."""
         return torch.tensor(self.out_features)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Open as many classes as the saved head had."""
+        """Open as many classes as the saved head had. Raises: StateError where there are fewer prototypes."""
+        if int(state) > self.num_prototypes:
+            raise StateError(
+                f"the saved head has {int(state)} open classes, this one {self.num_prototypes} prototypes: append."
+            )
         self.open(int(state))
 
     @property
@@ -113,10 +127,9 @@ class ComparisonHead(nn.Module, ABC):
         if self.projection is None:
             return features
         flat = self.projection(rows.reshape(-1, self.in_features))
-        if flat.ndim != 2 or flat.shape[1] != self.prototypes.shape[1]:
+        if flat.ndim != 2 or flat.shape[1] != self.dim:
             raise ShapeError(
-                f"the projection must give (N, {self.prototypes.shape[1]}), the prototypes' dimension; "
-                f"got {tuple(flat.shape)}."
+                f"the projection must give (N, {self.dim}), the prototypes' dimension; got {tuple(flat.shape)}."
             )
         return like_features(flat.unflatten(0, rows.shape[:-1])) if rows.ndim > 2 else flat
 
@@ -136,9 +149,11 @@ class ComparisonHead(nn.Module, ABC):
         return self.compare(self.embed(features))
 
     def reset_parameters(self) -> None:
-        """The scale and the projection as they were made; subclasses add their vectors."""
+        """The scale and the projection as they were made; subclasses add the vectors that they learn."""
         if "log_scale" in self._parameters:
             nn.init.constant_(self.log_scale, math.log(self._first_scale))
+        else:
+            self._scale.fill_(self._first_scale)
         for module in self.projection.modules() if self.projection is not None else ():
             if callable(reset := getattr(module, "reset_parameters", None)):
                 reset()
@@ -147,8 +162,8 @@ class ComparisonHead(nn.Module, ABC):
         learnt = "log_scale" in self._parameters
         scale = f"{self._first_scale if self.scale.is_meta else float(self.scale.detach()):g}"
         scale = f"learnt, now {scale}" if learnt else scale
-        closed = "" if self._open is None else f", {len(self.prototypes) - self._open} closed"
+        closed = "" if self._open is None else f", {self.num_prototypes - self._open} closed"
         return (
-            f"in_features={self.in_features}, out_features={self.out_features}, dim={self.prototypes.shape[1]}, "
+            f"in_features={self.in_features}, out_features={self.out_features}, dim={self.dim}, "
             f"logits={self.logits!r}, scale={scale}{closed}"
         )

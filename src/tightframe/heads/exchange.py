@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -59,10 +61,10 @@ def fold(head: ComparisonHead) -> nn.Module:
     greater by |z|^2 scale, the same for all classes, so that softmax and decisions are equal; for "cosine" the
     projection, `UnitLength` and an `nn.Linear`. The other distances aren't linear: see `decision_layer`.
 
-    What comes out is in eval mode and not for training. Raises: ClassifierError for these distances, naming them.
+    What comes out takes (..., D_in), is in eval mode and not for training.
+    Raises: ClassifierError for these distances, for other modules, and for classes of a `DeepNCM` without a mean.
     """
-    vectors = head.weight.detach()
-    scale = head.scale.detach()
+    vectors, scale = _rows(head), head.scale.detach()
     if head.logits == "dot":
         return _folded(head.projection, vectors * scale, None)
     if head.logits == "squared-euclidean":
@@ -70,8 +72,7 @@ def fold(head: ComparisonHead) -> nn.Module:
         assert bias is not None
         return _folded(head.projection, 2 * scale * vectors, 2 * scale * bias.detach())
     if head.logits == "cosine":
-        layers = [] if head.projection is None else [head.projection]
-        return nn.Sequential(*layers, UnitLength(), _linear(vectors * scale, None))
+        return _deployed(head.projection, UnitLength(), _linear(vectors * scale, None))
     raise ClassifierError(
         f"logits {head.logits!r} are no linear function of the features; decision_layer(head) gives a linear layer "
         "with the same decisions."
@@ -85,22 +86,37 @@ def decision_layer(head: ComparisonHead) -> nn.Module:
     Its outputs are no probabilities; for heads whose softmax matters: `fold`.
     Raises: ClassifierError naming classes of a `DeepNCM` that have no mean yet.
     """
-    without = head.weight.isnan().any(1).nonzero().flatten().tolist()
+    weight, bias = _rows(head), head.bias
+    return _folded(head.projection, weight, None if bias is None else bias.detach())
+
+
+def _rows(head: ComparisonHead) -> Tensor:
+    """The head's weight; ClassifierError for other modules, and for classes without a mean."""
+    if not isinstance(head, ComparisonHead):
+        raise ClassifierError(f"only heads that compare with prototypes can be folded; got a {type(head).__name__}.")
+    weight = head.weight.detach()
+    without = weight.isnan().any(1).nonzero().flatten().tolist()
     if without:
         raise ClassifierError(f"classes {without} have no mean yet, so no linear layer decides like the head.")
-    bias = head.bias
-    return _folded(head.projection, head.weight.detach(), None if bias is None else bias.detach())
+    return weight
+
+
+def _deployed(projection: nn.Module | None, *layers: nn.Module) -> nn.Module:
+    """The layers after a copy of the projection, in eval mode and without gradients."""
+    before = () if projection is None else (copy.deepcopy(projection),)
+    every = (*before, *layers)
+    return (every[0] if len(every) == 1 else nn.Sequential(*every)).requires_grad_(False).eval()
 
 
 def _folded(projection: nn.Module | None, weight: Tensor, bias: Tensor | None) -> nn.Module:
     if projection is None:
-        return _linear(weight, bias)
+        return _deployed(None, _linear(weight, bias))
     if not isinstance(projection, nn.Linear):
-        return nn.Sequential(projection, _linear(weight, bias))
+        return _deployed(projection, _linear(weight, bias))
     shift = None if projection.bias is None else weight @ projection.bias
     if bias is not None and shift is not None:
         shift = shift + bias
-    return _linear(weight @ projection.weight, bias if shift is None else shift)
+    return _deployed(None, _linear(weight @ projection.weight, bias if shift is None else shift))
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -109,4 +125,4 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     layer.weight.copy_(weight)
     if bias is not None:
         layer.bias.copy_(bias)
-    return layer.requires_grad_(False).eval()
+    return layer

@@ -56,6 +56,18 @@ class DeepNCM(ComparisonHead):
             raise ShapeError(f"means must be ({num_classes}, {dim}); got {tuple(self.means.sums.shape)}.")
         self.ignore_index = ignore_index
 
+    follows_labels = True
+
+    @property
+    def num_prototypes(self) -> int:
+        """K."""
+        return self.means.num_classes
+
+    @property
+    def decides_linearly(self) -> bool:  # type: ignore[override]
+        """Whether every open class has a mean; without, `weight` and `bias` hold NaN."""
+        return bool(self.means.seen[: self.out_features].all())
+
     @property
     def prototypes(self) -> Tensor:
         """(K, D), the class means in the head's dtype; NaN for classes not seen."""
@@ -65,7 +77,7 @@ class DeepNCM(ComparisonHead):
         vectors = self.prototypes if prototypes is None else prototypes
         require_samples(self.means)
         seen = self.means.seen
-        any_seen = vectors[seen.to(torch.uint8).argmax()]  # stands in where logits are masked
+        any_seen = vectors.index_select(0, seen.to(torch.uint8).argmax(0, keepdim=True))  # where logits are masked
         filled = torch.where(seen[:, None], vectors, any_seen)[: self.out_features]
         logits = rows_of(super().compare(embeddings, filled))
         return like_features(logits.masked_fill(~seen[: self.out_features], -torch.inf))
@@ -106,8 +118,8 @@ class GuidedHead(ComparisonHead):
     False
     """
 
+    follows_labels = True
     vectors: Tensor
-    calls: Tensor
 
     def __init__(
         self,
@@ -138,7 +150,7 @@ class GuidedHead(ComparisonHead):
         self._first = given.vectors.detach().clone()
         vectors = given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
         self.register_buffer("vectors", vectors)
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+        self._calls, self._all_seen = 0, False
 
     @property
     def prototypes(self) -> Tensor:
@@ -150,8 +162,9 @@ class GuidedHead(ComparisonHead):
         turned = None
         if labels is not None and self.training:
             means = self.means.update(embeddings, labels, ignore_index=self.ignore_index)
-            self.calls = self.calls + 1
-            if int(self.calls) % self.every == 0 and bool(self.means.seen.all()):
+            self._calls += 1
+            self._all_seen = self._all_seen or bool(self.means.seen.all())
+            if self._all_seen and self._calls % self.every == 0:
                 etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
                 turned = etf.vectors.to(self.vectors)
                 self.vectors = turned.detach()
@@ -161,8 +174,17 @@ class GuidedHead(ComparisonHead):
         """Scale, projection and ETF as they were made, no samples seen."""
         super().reset_parameters()
         self.means.reset()
-        self.calls = torch.zeros_like(self.calls)
+        self._calls, self._all_seen = 0, False
         self.vectors = self._first.to(self.vectors)
+
+    def get_extra_state(self) -> Tensor:
+        """The numbers of open classes and of labelled calls."""
+        return torch.stack([super().get_extra_state(), torch.tensor(self._calls)])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Inverse of `get_extra_state`. Raises: StateError where there are fewer prototypes."""
+        super().set_extra_state(state[0])
+        self._calls = int(state[1])
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, proximal={self.proximal:g}, every={self.every}"

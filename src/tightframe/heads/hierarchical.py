@@ -20,7 +20,7 @@ class HierarchicalHead(nn.Module):
         hierarchy: a tree of M nodes over the K classes.
         in_features: width of the features, for a linear layer that scores all M nodes (the root's score is not used).
         scores: any module (N, D_in) -> (N, M) in its place, for instance a `PrototypeHead` on
-            `prototypes.metric_guided_nodes`.
+            `prototypes.metric_guided_nodes`; in_features then only where the module doesn't say.
 
     Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> (N, K), (N, T, K) or (N, K, H, W).
     Raises: ShapeError for scores of another width.
@@ -32,6 +32,7 @@ class HierarchicalHead(nn.Module):
     tensor([1., 1.], grad_fn=<RoundBackward1>)
     """
 
+    follows_labels = False
     decides_linearly = False  # its decisions are no argmax of weight z + bias
 
     def __init__(
@@ -45,12 +46,12 @@ class HierarchicalHead(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if (in_features is None) == (scores is None):
-            raise ShapeError("a hierarchical head needs either in_features, for a linear layer, or scores, a module.")
+        width = in_features if in_features is not None else getattr(scores, "in_features", None)
+        if not isinstance(width, int):
+            raise ShapeError("a hierarchical head needs in_features, or scores with an attribute of that name.")
         if scores is None:
-            scores = nn.Linear(int(in_features or 0), len(hierarchy), bias=bias, device=device, dtype=dtype)
-        self.hierarchy, self.scores = hierarchy, scores
-        self.in_features = int(scores.in_features)  # type: ignore[arg-type]
+            scores = nn.Linear(width, len(hierarchy), bias=bias, device=device, dtype=dtype)
+        self.hierarchy, self.scores, self.in_features = hierarchy, scores, width
         self.out_features = hierarchy.num_classes
         self.tree = TreeInference(hierarchy).to(device)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -92,10 +91,12 @@ class PrototypeHead(ComparisonHead):
         if self._first is not None:
             self._first = torch.cat([self._first, given.vectors.to(self._first)])
         self._hold(torch.cat([before, given.vectors.to(before)]), self.learnable)
+        kinds = (part.get("constructor", "given vectors") for part in (self.provenance, given.provenance))
+        self.provenance = {"constructor": " + ".join(kinds)}
         self.open(len(self.prototypes))
 
     def reset_parameters(self) -> None:
-        """Learnt prototypes, scale and projection as they were made."""
+        """Learnt prototypes, scale and projection as they were made; fixed prototypes are left alone."""
         super().reset_parameters()
         if self._first is not None:
             with torch.no_grad():
@@ -132,11 +133,12 @@ class PrototypeModel(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
-        self._follows = "labels" in inspect.signature(head.forward).parameters
 
     def forward(self, *inputs: Any, labels: Tensor | None = None, **options: Any) -> Tensor:
         features = self.backbone(*inputs, **options)
-        return self.head(features, labels) if self._follows and labels is not None else self.head(features)
+        if labels is not None and getattr(self.head, "follows_labels", False):
+            return self.head(features, labels)
+        return self.head(features)
 
     def embed(self, *inputs: Any, **options: Any) -> Tensor:
         """Embeddings (..., D), which losses on embeddings take."""

@@ -43,13 +43,16 @@ class TreeInference(nn.Module):
         self._add("order", torch.argsort(heights, stable=True).argsort())  # where each node is, nodes by height
         ranks = self.get_buffer("order")
         self._steps: list[tuple[str, str, int]] = []
-        for height in range(1, int(heights.max()) + 1):
-            inner = (heights == height).nonzero().flatten()
-            place = {int(node): number for number, node in enumerate(inner)}
-            below = [node for node in range(nodes) if node != root and int(parents[node]) in place]
-            self._add(f"children_{height}", ranks[below])
-            self._add(f"parents_{height}", torch.tensor([place[int(parents[node])] for node in below]))
-            self._steps.append((f"children_{height}", f"parents_{height}", len(inner)))
+        inner: dict[int, list[int]] = {}  # by height, inner nodes in order; siblings are listed in that order too
+        for number in range(len(hierarchy.siblings)):
+            inner.setdefault(int(heights[hierarchy.num_classes + number]), []).append(number)
+        for height, groups in sorted(inner.items()):
+            below = [hierarchy.siblings[number] for number in groups]
+            self._add(f"children_{height}", ranks[[node for group in below for node in group]])
+            self._add(
+                f"parents_{height}", torch.arange(len(below)).repeat_interleave(torch.tensor(list(map(len, below))))
+            )
+            self._steps.append((f"children_{height}", f"parents_{height}", len(below)))
         self._climbs = max(int(hierarchy.depths.max()) - 1, 0).bit_length()
 
     def _add(self, name: str, indices: Tensor) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tightframe.errors import RangeError
+from tightframe.checks import require_positive
 from tightframe.losses.class_loss import EmbeddingLoss
 from tightframe.numerics import directions, norms
 from tightframe.prototypes import Prototypes
@@ -43,10 +41,10 @@ class DotRegression(EmbeddingLoss):
         ignore_index: int = -100,
     ):
         super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
-        self.feature_length = _positive(feature_length, "feature_length")
+        self.feature_length = require_positive(feature_length, "feature_length")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-        lengths = norms(self.prototypes.to(rows))[labels]
+        lengths = norms(self.own(rows, labels))
         return self.feature_length * lengths * self.gaps(rows, labels).square() / 2
 
 
@@ -56,6 +54,10 @@ class BalancedDotRegression(DotRegression):
     C is the number of classes in the batch and n_y the rows of class y. It is what the released code computes, which
     rescales the prototypes by the root of that factor. Depends on how batches are cut, also over processes.
     Source: Yang et al. 2022, released code.
+
+    >>> loss = BalancedDotRegression(torch.eye(2))  # three rows of class 0 are right, the one of class 1 is wrong
+    >>> loss(torch.eye(2)[torch.tensor([0, 0, 0, 0])], torch.tensor([0, 0, 0, 1]))
+    tensor(0.2500)
     """
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -68,7 +70,12 @@ class BalancedDotRegression(DotRegression):
 class Hyperspherical(EmbeddingLoss):
     """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
 
-    Args, errors: as for `DotRegression`. Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
+    Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index: see `ClassLoss`.
+    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero.
+    Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
+
+    >>> Hyperspherical(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))  # orthogonal
+    tensor(1.)
     """
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -78,8 +85,12 @@ class Hyperspherical(EmbeddingLoss):
 class CosineMatching(EmbeddingLoss):
     """Sum over classes c of (cos(z, p_c) - cos(p_y, p_c))^2: 0 where the embedding lies as its prototype does.
 
-    On a hierarchy-aware frame, whose cosines are the target, added to cross-entropy. Args, errors: as `DotRegression`.
+    On a hierarchy-aware frame, whose cosines are the target; the authors add it to cross-entropy. Args, errors: as for
+    `Hyperspherical`.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
+
+    >>> CosineMatching(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))
+    tensor(2.)
     """
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -91,7 +102,8 @@ class CosineMatching(EmbeddingLoss):
 class PrototypeCrossEntropy(EmbeddingLoss):
     """Cross-entropy of scale cos(z, p_k): on fixed prototypes, with a known `floor`.
 
-    Args: as for `DotRegression`; scale: > 0, without which unit vectors can't fit labels.
+    Args: as for `Hyperspherical`; scale: > 0, without which unit vectors can't fit labels; by default that of a head
+    with cosine logits, else 16.
     Source: Zhu et al. 2021, Yang et al. 2022 (fixed ETF classifier).
 
     >>> from tightframe import prototypes
@@ -105,25 +117,27 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         self,
         prototypes: Prototypes | Tensor | nn.Module,
         *,
-        scale: float = 16.0,
+        scale: float | None = None,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
     ):
         super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
-        self.scale = _positive(scale, "scale")
+        self._scale = None if scale is None else require_positive(scale, "scale")
+
+    @property
+    def scale(self) -> float | Tensor:
+        """What cosines are multiplied by: as given, or the head's, which may be learnt."""
+        if self._scale is not None:
+            return self._scale
+        (head,) = self._head
+        return head.scale if getattr(head, "logits", None) == "cosine" else 16.0  # type: ignore[union-attr, return-value]
 
     @property
     def floor(self) -> float:
         """What no embeddings of balanced classes can be below on average; the simplex ETF attains it."""
-        return cross_entropy_floor(self.num_classes, self.scale)
+        return cross_entropy_floor(self.num_classes, float(self.scale))
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         frame = directions(self.prototypes.to(rows), "prototypes")
         return cross_entropy(directions(rows, "embeddings") @ (self.scale * frame).mT, labels, reduction="none")
-
-
-def _positive(value: float, name: str) -> float:
-    if not 0 < value < math.inf:
-        raise RangeError(f"{name} must be finite and > 0; got {value}.")
-    return value

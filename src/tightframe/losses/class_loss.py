@@ -80,7 +80,8 @@ class ClassLoss(nn.Module, ABC):
 class EmbeddingLoss(ClassLoss):
     """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a head that holds them.
 
-    Of a head the prototypes of the moment are used; they get gradients if they are learnt or guided.
+    Of a head the prototypes of the moment are used, of its open classes; they get gradients if they are learnt. The
+    head isn't part of the loss: copy both together, or make the loss anew.
     """
 
     fixed: Tensor | None
@@ -120,8 +121,12 @@ class EmbeddingLoss(ClassLoss):
 
     def gaps(self, rows: Tensor, labels: Tensor) -> Tensor:
         """1 - cos(z, p_y), (N,), as half the square of unit vectors' distance: no digits are lost near 0."""
-        targets = directions(self.prototypes.to(rows), "prototypes")[labels]
+        targets = directions(self.own(rows, labels), "prototypes of the labels")
         return (directions(rows, "embeddings") - targets).square().sum(1) / 2
+
+    def own(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """The prototype of each row's class, (N, D), in the rows' dtype; taken first, as K may be far above N."""
+        return self.prototypes[labels].to(rows)
 
 
 def require_some(kept: Tensor, ignore_index: int) -> None:
@@ -143,4 +148,4 @@ def _vectors_of(head: nn.Module) -> Tensor:
     vectors = getattr(head, "prototypes", None)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")
-    return vectors
+    return vectors[: getattr(head, "out_features", None)]

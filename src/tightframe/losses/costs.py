@@ -8,7 +8,7 @@ from abc import ABC
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_finite
+from tightframe.checks import require_finite, require_non_negative
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
@@ -66,6 +66,10 @@ class SoftLabelCrossEntropy(CostLoss):
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
     Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; focal form of the released metric-guided code.
+
+    >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    >>> SoftLabelCrossEntropy(cost, beta=2.0).soft_labels[0].round(decimals=3).tolist()
+    [0.665, 0.245, 0.09]
     """
 
     soft_labels: Tensor
@@ -81,12 +85,12 @@ class SoftLabelCrossEntropy(CostLoss):
         ignore_index: int = -100,
     ):
         super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index)
-        self.beta, self.focal = _at_least_zero(beta, "beta"), _at_least_zero(focal, "focal")
+        self.beta, self.focal = require_non_negative(beta, "beta"), require_non_negative(focal, "focal")
         self.register_buffer("soft_labels", (-beta * self.cost / self.cost.max()).softmax(1), persistent=False)
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         terms = focal_terms(rows.log_softmax(1), self.focal)
-        return -(self.soft_labels.to(rows)[labels] * terms).sum(1)
+        return -(self.soft_labels[labels].to(rows) * terms).sum(1)
 
 
 class HierarchicalCrossEntropy(LogitLoss):
@@ -123,7 +127,7 @@ class HierarchicalCrossEntropy(LogitLoss):
         ignore_index: int = -100,
     ):
         super().__init__(hierarchy.num_classes, weight, reduction, ignore_index)
-        self.alpha, self.focal = _at_least_zero(alpha, "alpha"), _at_least_zero(focal, "focal")
+        self.alpha, self.focal = require_non_negative(alpha, "alpha"), require_non_negative(focal, "focal")
         self.tree = TreeInference(hierarchy)
         if level_weights is None:
             level_weights = (-alpha * hierarchy.heights).exp()
@@ -147,10 +151,13 @@ class ExpectedCost(CostLoss):
 
     Args: cost, weight, reduction, ignore_index: as for `SoftLabelCrossEntropy`. What the most probable class costs:
     `ConfusionCounts.average_cost`. Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
+
+    >>> ExpectedCost(1 - torch.eye(4))(torch.zeros(1, 4), torch.tensor([2]))  # wrong three times in four
+    tensor(0.7500)
     """
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-        return (rows.softmax(1) * self.cost.to(rows)[labels]).sum(1)
+        return (rows.softmax(1) * self.cost[labels].to(rows)).sum(1)
 
 
 class SquaredEarthMover(CostLoss):
@@ -160,6 +167,9 @@ class SquaredEarthMover(CostLoss):
     Args: offset: finite; the others as for `SoftLabelCrossEntropy`.
     Source: Hou, Yu & Samaras 2017 (Squared earth mover's distance-based loss), as a regulariser; released metric-guided
     code.
+
+    >>> SquaredEarthMover(1 - torch.eye(2))(torch.zeros(1, 2), torch.tensor([0]))
+    tensor(0.2500)
     """
 
     def __init__(
@@ -177,7 +187,7 @@ class SquaredEarthMover(CostLoss):
         self.offset = offset
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-        return (rows.softmax(1).square() * (self.cost.to(rows)[labels] - self.offset)).sum(1)
+        return (rows.softmax(1).square() * (self.cost[labels].to(rows) - self.offset)).sum(1)
 
 
 def focal_terms(log_probabilities: Tensor, gamma: float) -> Tensor:
@@ -187,9 +197,3 @@ def focal_terms(log_probabilities: Tensor, gamma: float) -> Tensor:
     certain = log_probabilities == 0
     miss = torch.where(certain, 1.0, -torch.expm1(log_probabilities))
     return torch.where(certain, 0.0, miss.pow(gamma) * log_probabilities)
-
-
-def _at_least_zero(value: float, name: str) -> float:
-    if not 0 <= value < math.inf:
-        raise RangeError(f"{name} must be finite and >= 0; got {value}.")
-    return value

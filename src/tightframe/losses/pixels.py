@@ -21,20 +21,24 @@ class CentreCollapse(nn.Module):
     classes' prototypes apart.
 
     Args:
-        prototypes: fixed ones as a rule, a simplex ETF; or a head. scale: > 0.
+        prototypes: fixed ones as a rule, a simplex ETF; or a head. scale: as for `PrototypeCrossEntropy`.
         reduction: "mean" over the pairs of an image and a class in it, or "sum".
         ignore_index: pixels with this label belong to no class.
 
     Call: embeddings (N, D, H, W) or (N, T, D) and labels (N, H, W) or (N, T). Memory: N K D.
     Raises: as `ClassLoss`. Source: Zhong et al. 2023 (Understanding imbalanced semantic segmentation through neural
     collapse), centre collapse regulariser.
+
+    >>> pixels = torch.eye(2)[torch.tensor([[0, 0, 0, 1]])]  # an image of four positions
+    >>> CentreCollapse(torch.eye(2), scale=1.0)(pixels, torch.tensor([[0, 0, 0, 1]]))  # ln(1 + 1/e)
+    tensor(0.3133)
     """
 
     def __init__(
         self,
         prototypes: Prototypes | Tensor | nn.Module,
         *,
-        scale: float = 16.0,
+        scale: float | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
     ):

@@ -15,6 +15,7 @@ from tightframe.hierarchy import Hierarchy, require_cost
 from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.metric_guided import (
+    MOST_TRIPLETS,
     all_triplets,
     distortion,
     drawn_triplets,
@@ -22,8 +23,6 @@ from tightframe.prototypes.metric_guided import (
     scale_free_distortion,
     squared_scale_free_distortion,
 )
-
-_MOST_TRIPLETS = 50_000  # all of them are looked at, or this many random ones
 
 
 class PrototypeLoss(nn.Module, ABC):
@@ -67,8 +66,11 @@ class Separation(PrototypeLoss):
 class EquiangularHinge(PrototypeLoss):
     """The mean over pairs of max(0, |cosine| - alpha): 0 where no pair is nearer to parallel than alpha.
 
-    Args: alpha: in [0, 1). Memory: K^2.
-    Source: Shen et al. 2023 (Equiangular basis vectors). Its classifier: `PrototypeHead(p, scale=1 / 0.07)`.
+    Args: alpha: in [0, 1). Memory: K^2. Its classifier: `PrototypeHead(p, scale=1 / 0.07)`.
+    Source: Shen et al. 2023 (Equiangular basis vectors).
+
+    >>> EquiangularHinge(0.0)(torch.eye(4))
+    tensor(0.)
     """
 
     def __init__(self, alpha: float):
@@ -79,8 +81,9 @@ class EquiangularHinge(PrototypeLoss):
 
     def loss(self, vectors: Tensor) -> Tensor:
         unit = directions(vectors, "prototypes")
-        i, j = torch.triu_indices(len(unit), len(unit), offset=1, device=unit.device)
-        return ((unit @ unit.mT)[i, j].abs() - self.alpha).clamp(min=0).mean()
+        beyond = ((unit @ unit.mT).abs() - self.alpha).clamp(min=0)
+        itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+        return beyond.masked_fill(itself, 0).sum() / (len(unit) * (len(unit) - 1))
 
 
 class _TripletLoss(PrototypeLoss, ABC):
@@ -94,8 +97,8 @@ class _TripletLoss(PrototypeLoss, ABC):
             raise CostMatrixError(f"ranks compare at least three classes; got {num_classes}.")
         if number is not None and number < 1:
             raise RangeError(f"there must be at least one triplet; got {number}.")
-        few = num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= _MOST_TRIPLETS
-        self.num_classes, self.number = num_classes, _MOST_TRIPLETS if number is None else number
+        few = num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
+        self.num_classes, self.number = num_classes, MOST_TRIPLETS if number is None else number
         every = all_triplets(num_classes) if few and number is None else None
         self.register_buffer("triplets", every, persistent=False)
 
@@ -151,6 +154,10 @@ class Distortion(_CostRegulariser):
         metric: require the triangle inequality.
 
     Raises: CostMatrixError naming entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
+
+    >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    >>> Distortion(cost)(torch.tensor([[0.0], [1.0], [3.0]]))  # distances 1, 3 and 2
+    tensor(0.5000)
     """
 
     def loss(self, vectors: Tensor) -> Tensor:

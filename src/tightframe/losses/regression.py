@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from tightframe.checks import can_look
+from tightframe.checks import can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
 from tightframe.losses.alignment import Hyperspherical
@@ -27,6 +27,7 @@ class PoleRegression(nn.Module):
     Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, ZeroVectorError, NonFiniteError.
     Source: Mettes, van der Pol & Snoek 2019 (one target). `prototypes.pole_value` reads a value off a cosine.
 
+    >>> import torch
     >>> from tightframe import prototypes
     >>> loss = PoleRegression(prototypes.poles(1, 2), lower=0.0, upper=10.0)
     >>> loss(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([10.0, 10.0]))  # aligned: 0, orthogonal: 1
@@ -61,12 +62,9 @@ class PoleRegression(nn.Module):
         with without_autocast(embeddings.device):
             rows = widened(last)
             wanted = wanted.to(rows)
-            if can_look(wanted):
-                if not wanted.isfinite().all():
-                    raise NonFiniteError("values must be finite.")
-                wanted = pole_cosine(wanted, self.lower, self.upper)
-            else:
-                wanted = 2 * (wanted - self.lower) / (self.upper - self.lower) - 1
+            if can_look(wanted) and not wanted.isfinite().all():
+                raise NonFiniteError("values must be finite.")
+            wanted = pole_cosine(wanted, self.lower, self.upper)
             cosines = directions(rows, "embeddings") @ self.upper_poles.to(rows).mT
             losses = (wanted - cosines).square().sum(-1)
             if self.reduction == "none":
@@ -83,6 +81,12 @@ class JointHyperspherical(nn.Module):
     Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
     Args: as for these; the poles' axes are best orthogonal to the prototypes.
     Source: Mettes, van der Pol & Snoek 2019, joint regression and classification.
+
+    >>> import torch
+    >>> classes, poles = torch.eye(3)[:2], torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
+    >>> loss = JointHyperspherical(classes, poles, lower=0.0, upper=1.0)
+    >>> loss(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]), torch.tensor([0.5]))
+    tensor(0.)
     """
 
     def __init__(
@@ -98,8 +102,7 @@ class JointHyperspherical(nn.Module):
         ignore_index: int = -100,
     ):
         super().__init__()
-        if not 0 <= balance < math.inf:
-            raise RangeError(f"balance must be finite and >= 0; got {balance}.")
+        require_non_negative(balance, "balance")
         self.classes = Hyperspherical(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
         self.values = PoleRegression(poles, lower, upper, reduction=reduction)
         self.balance = balance

@@ -32,6 +32,7 @@ from tightframe.losses.prototypes import (
 from tightframe.losses.regression import JointHyperspherical, PoleRegression
 
 EMBEDDINGS, LOGITS, POSITIONS, VALUES, VECTORS = "embeddings", "logits", "positions", "values", "prototypes"
+BOTH = "labels and values"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Loss:
     Attributes:
         module: the class.
         takes: what it is called with: "embeddings" or "logits" and labels; "positions", embeddings of pixels or tokens
-            and labels; "values", embeddings and values; or "prototypes" alone.
+            and labels; "values", embeddings and values; "labels and values", embeddings and both; or "prototypes"
+            alone.
         summary: what it does, in a line.
         source: the paper.
     """
@@ -72,7 +74,7 @@ LOSSES: dict[str, Loss] = {
     "squared-earth-mover": Loss(SquaredEarthMover, LOGITS, "squared probabilities times cost", "Hou et al. 2017"),
     "centre-collapse": Loss(CentreCollapse, POSITIONS, "cross-entropy of class centres in images", "Zhong et al. 2023"),
     "pole-regression": Loss(PoleRegression, VALUES, "a value is a cosine to a pole", _HPN),
-    "joint-hyperspherical": Loss(JointHyperspherical, VALUES, "classes and values in one embedding", _HPN),
+    "joint-hyperspherical": Loss(JointHyperspherical, BOTH, "classes and values in one embedding", _HPN),
     "separation": Loss(Separation, VECTORS, "mean largest cosine to another", _HPN),
     "semantic-ranking": Loss(SemanticRanking, VECTORS, "cosines ordered like similarities", _HPN),
     "equiangular-hinge": Loss(EquiangularHinge, VECTORS, "|cosines| beyond alpha", "Shen et al. 2023"),

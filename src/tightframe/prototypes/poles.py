@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tightframe.checks import can_look
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.value import Prototypes
@@ -45,12 +46,13 @@ def poles(
 def pole_cosine(values: Tensor, lower: float, upper: float) -> Tensor:
     """The cosine to the upper pole that stands for a value: -1 at `lower`, 1 at `upper`, linear between.
 
-    Any shape; differentiable. Raises: RangeError unless lower < upper and all values lie in [lower, upper].
+    Any shape; differentiable. Raises: RangeError unless lower < upper and, looked at on the CPU only, all values lie in
+    [lower, upper].
     Source: Mettes, van der Pol & Snoek 2019, r = 2 (y - v_l) / (v_u - v_l) - 1.
     """
     _require_bounds(lower, upper)
     outside = ~((values >= lower) & (values <= upper))
-    if outside.any():
+    if can_look(values) and outside.any():
         raise RangeError(
             f"values must lie between the poles, in [{lower}, {upper}]; got {values[outside][0].item()} "
             f"({int(outside.sum())} of {values.numel()} outside). Take bounds that all values respect."

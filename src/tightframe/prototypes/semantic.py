@@ -19,13 +19,12 @@ from tightframe.prototypes.mean_row_maximum import (
     mean_row_maximum,
     warn_of_coincidence,
 )
-from tightframe.prototypes.metric_guided import all_triplets, random_triplets
+from tightframe.prototypes.metric_guided import MOST_TRIPLETS, all_triplets, random_triplets
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
 from tightframe.prototypes.solver.sphere import Objective
 from tightframe.prototypes.value import Prototypes
 
-_MOST_TRIPLETS = 50_000  # all are looked at, or this many random ones
 _STARTS = 2  # of a round's batch: triplets cost more than cosines
 
 
@@ -172,5 +171,5 @@ class RankLoss:
 
 
 def _triplets(K: int, seed: int) -> Tensor:
-    few = K * (K - 1) * (K - 2) // 2 <= _MOST_TRIPLETS
-    return all_triplets(K) if few else random_triplets(K, _MOST_TRIPLETS, seed=seed)
+    few = K * (K - 1) * (K - 2) // 2 <= MOST_TRIPLETS
+    return all_triplets(K) if few else random_triplets(K, MOST_TRIPLETS, seed=seed)

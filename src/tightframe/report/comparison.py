@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Comparison:
     differences: dict[str, tuple[Any, ...]]
 
     @classmethod
-    def of(cls, folders: Sequence[Path]) -> Comparison:
+    def of(cls, folders: Sequence[str | os.PathLike[str]]) -> Comparison:
         """Read run folders. Raises: OptionError for fewer than two, StateError for a folder without a measurement."""
         if len(folders) < 2:
             raise OptionError(f"there must be two or more runs to compare; got {len(folders)}.")
@@ -38,7 +39,7 @@ class Comparison:
         known = dict.fromkeys(name for one in arguments for name in one)
         differences = {name: tuple(one.get(name) for one in arguments) for name in known}
         return cls(
-            _names(folders),
+            _names([Path(folder) for folder in folders]),
             tuple(run.report() for run in runs),
             {name: values for name, values in differences.items() if len(set(map(repr, values))) > 1},
         )

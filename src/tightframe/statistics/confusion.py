@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tightframe.checks import require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
+from tightframe.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class ConfusionCounts:
             kept = true != ignore_index
             decided, true = decided[kept], true[kept]
         require_labels(true, num_classes)
-        require_labels(decided, num_classes)
+        require_labels(decided, num_classes, "predictions")
         cells = torch.bincount(true * num_classes + decided, minlength=num_classes**2)
         return cls(cells.view(num_classes, num_classes))
 
@@ -60,9 +61,11 @@ class ConfusionCounts:
         return ConfusionCounts(self.counts + other.counts.to(self.counts.device))
 
     def select(self, classes: Sequence[int] | Tensor) -> ConfusionCounts:
-        """Only samples of some true classes; what was decided stays, so that K does."""
+        """Only samples of some true classes; what was decided stays, so that K does. Raises: LabelError."""
+        chosen = torch.as_tensor(classes, dtype=torch.int64, device=self.counts.device)
+        require_labels(chosen, len(self.counts), "classes")
         kept = torch.zeros(len(self.counts), dtype=torch.bool, device=self.counts.device)
-        kept[torch.as_tensor(classes, device=kept.device)] = True
+        kept[chosen] = True
         return ConfusionCounts(torch.where(kept[:, None], self.counts, 0))
 
     def accuracy(self) -> Tensor:
@@ -82,8 +85,12 @@ class ConfusionCounts:
         hits = self.counts.diagonal().to(torch.float64)
         return hits / (self.counts.sum(0) + self.counts.sum(1) - hits)
 
-    def average_cost(self, cost: Tensor) -> Tensor:
-        """0-d, the mean of cost[true, decided] (K, K) over samples. Raises: CostMatrixError for another shape."""
+    def average_cost(self, cost: Tensor | Hierarchy) -> Tensor:
+        """0-d, the mean of cost[true, decided] over samples, for costs (K, K) or the distances in a tree.
+
+        Raises: CostMatrixError for another shape.
+        """
+        cost = cost.distances() if isinstance(cost, Hierarchy) else cost
         if cost.shape != self.counts.shape:
             raise CostMatrixError(f"costs must be {tuple(self.counts.shape)}; got {tuple(cost.shape)}.")
         return (self.counts * cost.to(self.counts.device, torch.float64)).sum() / self.counts.sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tightframe.checks import require_positive
 from tightframe.errors import RangeError
 
 
@@ -20,6 +21,5 @@ def cross_entropy_floor(num_classes: int, scale: float) -> float:
     """
     if num_classes < 2:
         raise RangeError(f"cross-entropy needs at least two classes; got {num_classes}.")
-    if not 0 < scale < math.inf:
-        raise RangeError(f"the scale must be finite and > 0; got {scale}.")
+    require_positive(scale, "the scale")
     return math.log1p((num_classes - 1) * math.exp(-scale * num_classes / (num_classes - 1)))
