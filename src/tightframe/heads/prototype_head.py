@@ -39,7 +39,7 @@ class PrototypeHead(ComparisonHead):
     (torch.Size([2, 4]), torch.Size([2, 4, 5, 5]), 0)
     """
 
-    _vectors: Tensor
+    vectors: Tensor
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PrototypeHead(ComparisonHead):
     @property
     def prototypes(self) -> Tensor:
         """(K, D), also of classes that aren't open yet."""
-        return self._parameters["vectors"] if self.learnable else self._buffers["vectors"]  # type: ignore[return-value]
+        return self.vectors
 
     @property
     def learnable(self) -> bool:
