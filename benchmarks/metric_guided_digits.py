@@ -2,12 +2,13 @@
 
     python benchmarks/metric_guided_digits.py --data FOLDER      # with MNIST's four IDX files; 3 seeds, some minutes
 
-A LeNet-like network embeds rotated digits (up to 40 degrees either way, in training and in test) in the plane.
-Heads: a linear classifier; learnt prototypes with Euclidean distances; and these from `prototypes.metric_guided` as
-their start (the paper's start is random too), with the squared scale-free distortion added to the loss, weight 1. Same
-budget for all: SGD with momentum 0.9, rate 0.1 cut tenfold after two thirds and five sixths of the epochs, as
-published. Sainte Fare Garnot & Landrieu 2021 report, with 60,000 images and another network, error 15.16, 14.15 and
-11.94 %, average cost .81, .75 and .52.
+As published (Sainte Fare Garnot & Landrieu 2021, their notebook): three convolutions, the maximum over positions and
+two linear layers embed digits in the plane; training images are turned by up to 40 degrees and enlarged by 1.3, test
+images are as they are, which is most of the error; SGD with momentum 0.9, rate 0.1 cut tenfold after two thirds and
+five sixths of the epochs. Heads: a linear classifier; learnt prototypes with Euclidean distances, uniform in the unit
+square at the start; and these from `prototypes.metric_guided` as their start (the paper's start is random too), with
+the squared scale-free distortion added to the loss, weight 1. Fewer images than the 60,000 of the paper, which reports
+error 15.16, 14.15 and 11.94 %, average cost .81, .75 and .52, distortion of the prototypes .42 and .22.
 """
 
 import argparse
@@ -25,23 +26,26 @@ from tightframe.losses import SquaredScaleFreeDistortion
 from tightframe.prototypes import metric_guided
 from tightframe.prototypes.metric_guided import scale_free_distortion
 
-DEGREES = 40
+DEGREES, ENLARGED = 40, 1.3
+MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's pixels
 HEADS = ("cross-entropy", "free", "guided")
 
 
-def rotated(images: Tensor, generator: torch.Generator) -> Tensor:
+def varied(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Turned at random and enlarged."""
     angles = (2 * torch.rand(len(images), generator=generator) - 1) * math.radians(DEGREES)
-    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    cosine, sine, zero = angles.cos() / ENLARGED, angles.sin() / ENLARGED, torch.zeros_like(angles)
     turns = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
     return grid_sample(images, affine_grid(turns, list(images.shape), align_corners=False), align_corners=False)
 
 
 def network() -> nn.Sequential:
-    """LeNet-like: two convolutions, then 64 features; no batch normalisation."""
-    return nn.Sequential(
-        *(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(256, 64), nn.ReLU()),
-    )
+    """Images -> 64 features; nothing but linear layers after the maximum over positions."""
+    layers: list[nn.Module] = []
+    for fan_in, fan_out, pooled in ((1, 16, True), (16, 16, True), (16, 32, False)):
+        layers += [nn.Conv2d(fan_in, fan_out, 3), nn.BatchNorm2d(fan_out), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if pooled else [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(32, 64))
 
 
 def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: int) -> tuple[float, float, float]:
@@ -56,12 +60,13 @@ def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: in
         classifier = PrototypeHead(start, logits="euclidean", learnable=True, projection=plane)
     model = PrototypeModel(network(), classifier)
     guide = SquaredScaleFreeDistortion(cost)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [epochs * 2 // 3, epochs * 5 // 6])
     for _ in range(epochs):
         model.train()
         for index in torch.randperm(len(data.train_labels)).split(128):
-            loss = cross_entropy(model(rotated(data.train_images[index], generator)), data.train_labels[index])
+            images = (varied(data.train_images[index], generator) - MEAN) / DEVIATION
+            loss = cross_entropy(model(images), data.train_labels[index])
             if head == "guided":
                 loss = loss + guide(model.prototypes)
             optimiser.zero_grad()
@@ -70,7 +75,7 @@ def train(head: str, seed: int, data: datasets.Dataset, cost: Tensor, epochs: in
         schedule.step()
     model.eval()
     with torch.no_grad():
-        test = rotated(data.test_images, torch.Generator().manual_seed(1234))
+        test = (data.test_images - MEAN) / DEVIATION
         decided = torch.cat([model(part).argmax(1) for part in test.split(500)])
     counts = ConfusionCounts.from_predictions(decided, data.test_labels, 10)
     vectors = classifier[1].weight if head == "cross-entropy" else classifier.prototypes
@@ -86,6 +91,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     full = datasets.load("mnist", options.data)
@@ -93,7 +99,7 @@ def main() -> None:
     cost = tree_cost(datasets.hierarchy_of("mnist"))
     print(f"{len(data.train_labels):,} training images, {options.epochs} epochs, {options.seeds} seeds")
     print(f"{'head':14s} {'error %':>9s} {'cost':>7s} {'distortion':>11s}  per seed: cost")
-    for head in HEADS:
+    for head in options.heads:
         started = time.perf_counter()
         results = [train(head, seed, data, cost, options.epochs) for seed in range(options.seeds)]
         error, average, distortion = (statistics.mean(column) for column in zip(*results, strict=True))

@@ -90,20 +90,23 @@ def _div(figure: go.Figure) -> str:
 
 
 def curves(report: Report) -> list[go.Figure]:
-    """One figure per NC family: its measures over epochs, both axes logarithmic, with null levels; none without
-    a history."""
+    """One figure per NC family: its measures over epochs, both axes logarithmic, or over sessions, with null levels;
+    none without a history."""
     if not report.history:
         return []
     series = [*report.history, report]
-    epochs = [r.context.get("epoch", i + 1) for i, r in enumerate(series)]
+    unit = "session" if all("session" in r.context for r in series) else "epoch"
+    times = [r.context.get(unit, i + 1) for i, r in enumerate(series)]
     values = report.values
     groups = [key for key in values if key.startswith("test/accuracy_of_")]
     wanted = {**_CURVES, _GROUPS: ("test/balanced_accuracy", *groups[: len(_COLOURS) - 1])} if groups else _CURVES
     panels = {title: [key for key in keys if key in values] for title, keys in wanted.items()}
-    return [_curve(title, report, series, epochs, keys) for title, keys in panels.items() if keys]
+    return [_curve(title, report, series, unit, times, keys) for title, keys in panels.items() if keys]
 
 
-def _curve(title: str, report: Report, series: list[Report], epochs: list[float], keys: list[str]) -> go.Figure:
+def _curve(
+    title: str, report: Report, series: list[Report], unit: str, times: list[float], keys: list[str]
+) -> go.Figure:
     logarithmic = title not in ("accuracy", _GROUPS)
     shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
     bottom = min((v for values in shown.values() for v in values if v > 0), default=1.0) / 3
@@ -112,21 +115,21 @@ def _curve(title: str, report: Report, series: list[Report], epochs: list[float]
         zero = [logarithmic and v == 0 for v in values]
         figure.add_trace(
             go.Scatter(
-                x=epochs,
+                x=times,
                 y=[bottom if z else v for z, v in zip(zero, values, strict=True)],
                 customdata=values,
                 name=name(report[key]),
                 mode="lines+markers",
                 line={"color": colour, "width": 2},
                 marker={"size": 6, "symbol": ["triangle-down-open" if z else "circle" for z in zero]},
-                hovertemplate=f"{name(report[key])}<br>epoch %{{x}}: %{{customdata:.4g}}<extra></extra>",
+                hovertemplate=f"{name(report[key])}<br>{unit} %{{x}}: %{{customdata:.4g}}<extra></extra>",
             )
         )
         null = report[key].null
         if logarithmic and null is not None and null > 0 and len(keys) <= 2:
             figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
-    span = "log" if min(epochs) > 0 else "linear"
-    figure.update_xaxes(title_text="epoch", type=span, showgrid=False, ticks="outside", nticks=6)
+    span = "log" if unit == "epoch" and min(times) > 0 else "linear"
+    figure.update_xaxes(title_text=unit, type=span, showgrid=False, ticks="outside", nticks=6)
     figure.update_yaxes(gridcolor="#e5e7eb")
     if logarithmic:
         figure.update_yaxes(type="log", exponentformat="power", minor={"showgrid": False}, nticks=6)

@@ -21,7 +21,7 @@ def print_comparison(comparison: Comparison, *, full: bool = False, console: Con
     """Print runs side by side: where their arguments differ, then each measure; the nearest to its target is bold."""
     console = console or Console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     table.add_column("target", justify="right", no_wrap=True)
     for run in comparison.names:
         table.add_column(run, justify="right", overflow="fold")
