@@ -16,6 +16,9 @@ from tightframe.prototypes import Prototypes
 class PrototypeHead(ComparisonHead):
     """A classifier head on one prototype a class, fixed (a buffer) or learnt (a parameter).
 
+    Features after a ReLU can't point every way, and a row of them may be zero, which has no cosine: give the head the
+    features before the ReLU, or a projection.
+
     Args:
         prototypes: `Prototypes` or vectors (K, D).
         in_features: width of the features, if not D: then a linear projection without bias is learnt.
