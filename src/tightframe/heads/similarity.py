@@ -68,6 +68,28 @@ class _Root(torch.autograd.Function):
         return grad * torch.where(root > 0, 0.5 / torch.where(root > 0, root, 1.0), 0.0)
 
 
+class _PseudoHuber(torch.autograd.Function):
+    """delta (sqrt(1 + squares / delta^2) - 1), keeping one matrix for the backward pass where autograd keeps four."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(squares: Tensor, delta: float) -> Tensor:
+        ratio = squares / delta**2
+        return ratio.div_((1 + ratio).sqrt_().add_(1)).mul_(delta)  # sqrt(1 + ratio) - 1 would cancel near zero
+
+    @staticmethod
+    def setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.delta = inputs[1]  # type: ignore[attr-defined]
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        (squares,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        delta = ctx.delta  # type: ignore[attr-defined]
+        return grad / (2 * (squares + delta**2).sqrt()), None
+
+
 def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
     return embeddings @ (prototypes * scale).mT  # (N, K) is the largest of the three to scale
 
@@ -86,8 +108,8 @@ def _squared_euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, de
 
 
 def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
-    ratio = squared_distances(embeddings, prototypes) / delta**2
-    return ratio / (1 + (1 + ratio).sqrt()) * (-scale * delta)  # sqrt(1 + ratio) - 1 would cancel for small distances
+    bent: Tensor = _PseudoHuber.apply(squared_distances(embeddings, prototypes), delta)
+    return bent * -scale
 
 
 def _nearest(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
