@@ -2,6 +2,7 @@
 
 from tightframe.hierarchy.costs import (
     absolute_difference_cost,
+    cost_of,
     lca_height_cost,
     require_cost,
     require_decision_cost,
@@ -23,6 +24,7 @@ __all__ = [
     "TreeInference",
     "absolute_difference_cost",
     "class_path_matrix",
+    "cost_of",
     "from_class_path_matrix",
     "from_path_matrix",
     "lca_height_cost",

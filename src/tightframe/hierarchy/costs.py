@@ -15,6 +15,11 @@ def tree_cost(hierarchy: Hierarchy) -> Tensor:
     return hierarchy.distances()
 
 
+def cost_of(given: Tensor | Hierarchy) -> Tensor:
+    """Costs (K, K) as they are, or a tree's `tree_cost`."""
+    return tree_cost(given) if isinstance(given, Hierarchy) else given
+
+
 def lca_height_cost(hierarchy: Hierarchy) -> Tensor:
     """(K, K) float64, how far one must go up from the leaves until two classes are one: an ultrametric.
 

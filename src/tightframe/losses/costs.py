@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.checks import require_finite, require_non_negative
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
-from tightframe.hierarchy import Hierarchy, TreeInference, require_decision_cost
+from tightframe.hierarchy import Hierarchy, TreeInference, cost_of, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
 
 
@@ -48,8 +48,7 @@ class CostLoss(LogitLoss, ABC):
         reduction: str = "mean",
         ignore_index: int = -100,
     ):
-        matrix = cost.distances() if isinstance(cost, Hierarchy) else cost
-        matrix = require_decision_cost(matrix)
+        matrix = require_decision_cost(cost_of(cost))
         if len(matrix) < 2:
             raise CostMatrixError(f"costs are between at least two classes; got {len(matrix)}.")
         super().__init__(len(matrix), weight, reduction, ignore_index)

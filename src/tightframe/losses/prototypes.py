@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeError
-from tightframe.hierarchy import Hierarchy, require_cost
+from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.metric_guided import (
@@ -19,6 +18,8 @@ from tightframe.prototypes.metric_guided import (
     all_triplets,
     distortion,
     drawn_triplets,
+    has_few_triplets,
+    rank_cross_entropy,
     rank_loss,
     scale_free_distortion,
     squared_scale_free_distortion,
@@ -97,9 +98,8 @@ class _TripletLoss(PrototypeLoss, ABC):
             raise CostMatrixError(f"ranks compare at least three classes; got {num_classes}.")
         if number is not None and number < 1:
             raise RangeError(f"there must be at least one triplet; got {number}.")
-        few = num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
         self.num_classes, self.number = num_classes, MOST_TRIPLETS if number is None else number
-        every = all_triplets(num_classes) if few and number is None else None
+        every = all_triplets(num_classes) if number is None and has_few_triplets(num_classes) else None
         self.register_buffer("triplets", every, persistent=False)
 
     def drawn(self, vectors: Tensor) -> Tensor:
@@ -132,10 +132,7 @@ class SemanticRanking(_TripletLoss):
 
     def loss(self, vectors: Tensor) -> Tensor:
         unit = directions(vectors, "prototypes")
-        i, j, k = self.drawn(vectors).mT
-        cosines = unit @ unit.mT
-        order = (1 + (self.similarity[i, j] - self.similarity[i, k]).sign()) / 2
-        return binary_cross_entropy_with_logits(cosines[i, j] - cosines[i, k], order.to(cosines))
+        return rank_cross_entropy(unit @ unit.mT, self.similarity, self.drawn(vectors))
 
 
 class _CostRegulariser(PrototypeLoss, ABC):
@@ -197,7 +194,7 @@ class PrototypeRank(_TripletLoss):
 
 
 def _checked(cost: Tensor | Hierarchy, metric: bool) -> Tensor:
-    checked = require_cost(cost.distances() if isinstance(cost, Hierarchy) else cost, metric=metric)
+    checked = require_cost(cost_of(cost), metric=metric)
     if len(checked) < 2 or not math.isfinite(float(checked.max())):
         raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {len(checked)}.")
     return checked

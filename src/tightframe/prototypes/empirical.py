@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tightframe.checks import require_finite
-from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, RangeError, ShapeError, ZeroVectorError
+from tightframe.checks import require_finite, require_non_negative
+from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, ShapeError, ZeroVectorError
 from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
 from tightframe.prototypes.value import Prototypes
 from tightframe.statistics import ClassStatistics
@@ -77,8 +77,7 @@ def guided(previous: Prototypes, means: Tensor, *, proximal: float = 1e-3) -> Pr
     Raises: as `nearest_etf`, and RangeError for a bad weight.
     Source: Markou, Ajanthan & Gould 2024, in closed form.
     """
-    if not 0 <= proximal < math.inf:
-        raise RangeError(f"the proximal weight must be finite and >= 0; got {proximal}.")
+    require_non_negative(proximal, "the proximal weight")
     cross = contrasts(_require_means(means))
     if previous.vectors.shape != means.shape:
         raise ShapeError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from tightframe.errors import CostMatrixError, DimensionError, RangeError
-from tightframe.hierarchy import Hierarchy, require_cost
+from tightframe.checks import require_positive
+from tightframe.errors import CostMatrixError, DimensionError
+from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, rank_tolerance, unit_rows
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.gram_matching import nearest_rows, truncation
@@ -45,17 +44,16 @@ def hierarchical(
     definite; DimensionError for dim < 1; RangeError for gamma.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
+    >>> import math
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "awl"]}})
     >>> frame = hierarchical(tree, gamma=2 * math.log(2)).vectors
     >>> bool(torch.allclose((frame @ frame.T)[0], torch.tensor([1, 0, -0.5, -0.5]).double()))
     True
     """
-    if not 0 < gamma < math.inf:
-        raise RangeError(f"gamma must be finite and > 0; got {gamma}.")
+    require_positive(gamma, "gamma")
     if dim is not None and dim < 1:
         raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
-    costs = cost.distances() if isinstance(cost, Hierarchy) else cost
-    cosines, s, q = hierarchy_aware_cosines(costs, gamma, metric=metric)
+    cosines, s, q = hierarchy_aware_cosines(cost_of(cost), gamma, metric=metric)
     values = torch.linalg.eigvalsh(cosines)
     rank = int((values > rank_tolerance(cosines) * values[-1]).sum())
     width = rank if dim is None else min(rank, dim)

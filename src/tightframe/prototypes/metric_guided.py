@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pdist
 
 from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError, ShapeError
-from tightframe.hierarchy import Hierarchy, require_cost
+from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.descent import descend
 from tightframe.prototypes.embedding import embedded
@@ -98,12 +98,16 @@ def rank_loss(vectors: Tensor, cost: Tensor, triplets: Tensor) -> Tensor:
     _require_fit(vectors, cost)
     if triplets.ndim != 2 or triplets.shape[1] != 3 or not len(triplets):
         raise ShapeError(f"triplets must be (T, 3) with T >= 1; got {tuple(triplets.shape)}.")
-    i, j, k = triplets.mT
     vectors = vectors - vectors.detach().mean(0)  # cdist goes through the Gram matrix
     distances = torch.cdist(vectors, vectors)
-    cost = cost.to(distances)
-    target = (1 + (cost[i, j] - cost[i, k]).sign()) / 2
-    return binary_cross_entropy_with_logits(distances[i, j] - distances[i, k], target)
+    return rank_cross_entropy(distances, cost.to(distances), triplets)
+
+
+def rank_cross_entropy(values: Tensor, order: Tensor, triplets: Tensor) -> Tensor:
+    """RankNet of values (K, K): mean cross-entropy of sigmoid(v_ij - v_ik) against [order_ij > order_ik], ties 1/2."""
+    i, j, k = triplets.mT
+    target = (1 + (order[i, j] - order[i, k]).sign()) / 2
+    return binary_cross_entropy_with_logits(values[i, j] - values[i, k], target.to(values))
 
 
 def all_triplets(num_classes: int) -> Tensor:
@@ -112,6 +116,17 @@ def all_triplets(num_classes: int) -> Tensor:
     i = torch.arange(num_classes).repeat_interleave(len(j))
     j, k = j.repeat(num_classes), k.repeat(num_classes)
     return torch.stack([i, j, k], dim=1)[(i != j) & (i != k)]
+
+
+def has_few_triplets(num_classes: int) -> bool:
+    """Whether there are at most `MOST_TRIPLETS`, few enough to look at all of them."""
+    return num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
+
+
+def chosen_triplets(num_classes: int, seed: int) -> Tensor:
+    """(T, 3) int64: all of them, or `MOST_TRIPLETS` random ones."""
+    few = has_few_triplets(num_classes)
+    return all_triplets(num_classes) if few else random_triplets(num_classes, MOST_TRIPLETS, seed=seed)
 
 
 def random_triplets(num_classes: int, number: int, *, seed: int = 0) -> Tensor:
@@ -217,7 +232,7 @@ def metric_guided(
         "starts": starts,
         "seed": seed,
     }
-    costs = cost.distances() if isinstance(cost, Hierarchy) else cost
+    costs = cost_of(cost)
     vectors, value = _embed(costs, metric=metric, **arguments)
     provenance = {"constructor": "metric_guided", "num_classes": len(vectors), **arguments, "scale": scale}
     if isinstance(cost, Hierarchy):
@@ -303,11 +318,8 @@ def _loss_of(
     """The objective as a function of points (K, width) of any length, and of how softly an absolute value bends."""
     off_diagonal = 1 - torch.eye(len(target), dtype=target.dtype, device=target.device)
     weights = off_diagonal / off_diagonal.sum()
-    number = len(cost) * (len(cost) - 1) * (len(cost) - 2) // 2
     if objective == "rank":
-        few = number <= MOST_TRIPLETS
-        triplets = all_triplets(len(cost)) if few else random_triplets(len(cost), MOST_TRIPLETS, seed=seed)
-        triplets = triplets.to(cost.device)
+        triplets = chosen_triplets(len(cost), seed).to(cost.device)
     size = target.sum() / cost.sum()  # of a unit of cost, on the sphere
 
     def loss(points: Tensor, softness: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tightframe.bounds import cosine_bound
-from tightframe.checks import require_finite
+from tightframe.checks import require_finite, require_non_negative
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.gram_matching import require_symmetric
@@ -19,7 +19,7 @@ from tightframe.prototypes.mean_row_maximum import (
     mean_row_maximum,
     warn_of_coincidence,
 )
-from tightframe.prototypes.metric_guided import MOST_TRIPLETS, all_triplets, random_triplets
+from tightframe.prototypes.metric_guided import all_triplets, chosen_triplets
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
 from tightframe.prototypes.solver.sphere import Objective
@@ -67,10 +67,9 @@ def semantic(
     K, D = len(similarity), dim
     if K < 3:
         raise RangeError(f"ranks compare the similarities of at least three classes; got {K}.")
-    if not 0 <= weight < math.inf:
-        raise RangeError(f"weight must be finite and >= 0; got {weight}.")
+    require_non_negative(weight, "weight")
     require_sizes(K, D, scale)
-    triplets = _triplets(K, seed).to(similarity.device)
+    triplets = chosen_triplets(K, seed).to(similarity.device)
     ranking = RankLoss(similarity, triplets)
     unit = exponent_unit(cosine_bound(K, D).value)
 
@@ -168,8 +167,3 @@ class RankLoss:
         weights = torch.zeros_like(cosines).index_add_(0, self.nearer, slope).index_add_(0, self.further, -slope)
         weights = weights.mT.reshape(R, K, K)
         return value, (weights + weights.mT) @ points
-
-
-def _triplets(K: int, seed: int) -> Tensor:
-    few = K * (K - 1) * (K - 2) // 2 <= MOST_TRIPLETS
-    return all_triplets(K) if few else random_triplets(K, MOST_TRIPLETS, seed=seed)

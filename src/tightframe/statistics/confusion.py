@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.checks import require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
-from tightframe.hierarchy import Hierarchy
+from tightframe.hierarchy import Hierarchy, cost_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class ConfusionCounts:
 
         Raises: CostMatrixError for another shape.
         """
-        cost = cost.distances() if isinstance(cost, Hierarchy) else cost
+        cost = cost_of(cost)
         if cost.shape != self.counts.shape:
             raise CostMatrixError(f"costs must be {tuple(self.counts.shape)}; got {tuple(cost.shape)}.")
         return (self.counts * cost.to(self.counts.device, torch.float64)).sum() / self.counts.sum()
