@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
-from tightframe.report.report import Entry, Report
+from tightframe.report.report import Entry, Report, insert_by_family
 from tightframe.report.run_folder import RunFolder
 
 
@@ -49,16 +49,15 @@ class Comparison:
 
         In the order of the first run's table, what only others have after the last of its family.
         """
-        order: list[str] = []
-        first: dict[str, Entry] = {}
+        order: list[Entry] = []
+        known: set[str] = set()
         for report in self.reports:
             for entry in report:
-                if (full or entry.headline) and entry.key not in first:
-                    first[entry.key] = entry
-                    family = [place for place, key in enumerate(order) if first[key].family == entry.family]
-                    order.insert(family[-1] + 1 if family else len(order), entry.key)
+                if (full or entry.headline) and entry.key not in known:
+                    known.add(entry.key)
+                    insert_by_family(order, entry)
         found = [{entry.key: entry for entry in report} for report in self.reports]
-        return [(first[key], tuple(entries.get(key) for entries in found)) for key in order]
+        return [(entry, tuple(entries.get(entry.key) for entries in found)) for entry in order]
 
     def to_csv(self) -> str:
         """All measures as CSV text: key, target, then one column a run; empty where a run lacks it."""

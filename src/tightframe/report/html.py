@@ -149,8 +149,7 @@ def class_bars(report: Report) -> go.Figure:
     """The accuracy of each class as a bar, with the number of its training samples."""
     accuracies = report.context["class_accuracies"]
     counts = report.context.get("class_counts") or [None] * len(accuracies)
-    known = list(report.context.get("class_names") or [])
-    names = [str(known[k]) if k < len(known) else str(k) for k in range(len(accuracies))]
+    names = _class_names(report, range(len(accuracies)))
     labels = [name if count is None else f"{name}<br>{count:,}" for name, count in zip(names, counts, strict=True)]
     figure = go.Figure(
         go.Bar(
@@ -173,6 +172,12 @@ def class_bars(report: Report) -> go.Figure:
     return figure
 
 
+def _class_names(report: Report, labels: Sequence[int]) -> list[str]:
+    """What classes are called, or their labels."""
+    known = list(report.context.get("class_names") or [])
+    return [str(known[k]) if k < len(known) else str(k) for k in labels]
+
+
 def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
     """Cosines between class means, and between classifier rows, beside the simplex ETF's."""
     evidence = report.evidence
@@ -188,8 +193,7 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
         pictures["classifier rows"] = rows @ rows.mT
     eye = [[1.0 if i == j else ideal for j in range(len(statistics.counts))] for i in range(len(statistics.counts))]
     grids = {title: grid.cpu().tolist() for title, grid in pictures.items()} | {"simplex ETF (ideal)": eye}
-    known = list(report.context.get("class_names") or [])
-    names = [str(known[k]) if k < len(known) else str(k) for k in statistics.class_ids.tolist()]
+    names = _class_names(report, statistics.class_ids.tolist())
     figure = make_subplots(1, len(grids), subplot_titles=list(grids), horizontal_spacing=0.06)
     for column, grid in enumerate(grids.values(), start=1):
         figure.add_trace(

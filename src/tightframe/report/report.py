@@ -118,8 +118,7 @@ class Report:
             for name in ("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"):
                 if METRICS[name].available(test):
                     row = _entry(name, METRICS[name], "test", float(METRICS[name](test)), test, statistics)
-                    same = [i for i, entry in enumerate(entries) if entry.family == row.family]
-                    entries.insert(same[-1] + 1 if same else len(entries), row)
+                    insert_by_family(entries, row)
         notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)]
         for other in caught:
             if not issubclass(other.category, GeometryWarning):
@@ -134,8 +133,7 @@ class Report:
         """The report with further entries, each after the last of its family, and further notes and facts."""
         rows = list(self.entries)
         for entry in entries:
-            family = [place for place, row in enumerate(rows) if row.family == entry.family]
-            rows.insert(family[-1] + 1 if family else len(rows), entry)
+            insert_by_family(rows, entry)
         return replace(
             self,
             entries=tuple(rows),
@@ -198,6 +196,12 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)
+
+
+def insert_by_family(entries: list[Entry], entry: Entry) -> None:
+    """Put an entry after the last of its family, or at the end."""
+    family = [place for place, other in enumerate(entries) if other.family == entry.family]
+    entries.insert(family[-1] + 1 if family else len(entries), entry)
 
 
 def _split(metric: Metric) -> str:
