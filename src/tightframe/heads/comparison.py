@@ -40,7 +40,6 @@ class ComparisonHead(nn.Module, ABC):
         scale: float | None,
         delta: float,
         learn_scale: bool,
-        open_classes: int | None,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ):
@@ -51,15 +50,15 @@ class ComparisonHead(nn.Module, ABC):
         require_positive(scale, "the scale of logits")
         require_positive(delta, "delta")
         self.logits, self.delta, self._first_scale = logits, delta, float(scale)
-        self._open = open_classes  # None: all
-        if projection is None and in_features is not None and in_features != dim:
+        self._open: int | None = None  # all
+        if in_features is None:
+            in_features = dim if projection is None else getattr(projection, "in_features", None)
+            if not isinstance(in_features, int):
+                name = type(projection).__name__
+                raise ShapeError(f"pass in_features=, as a {name} doesn't say how wide its input is.")
+        if projection is None and in_features != dim:
             projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
-        width = dim if projection is None else getattr(projection, "in_features", None)
-        if in_features is None and not isinstance(width, int):
-            raise ShapeError(f"pass in_features=, as a {type(projection).__name__} doesn't say how wide its input is.")
-        self.in_features = int(width if in_features is None else in_features)  # type: ignore[arg-type]
-        self.dim = dim
-        self.projection = projection
+        self.dim, self.in_features, self.projection = dim, int(in_features), projection
         start = torch.tensor(math.log(scale) if learn_scale else float(scale), device=device, dtype=dtype)
         if learn_scale:
             self.log_scale = nn.Parameter(start)
@@ -154,9 +153,8 @@ class ComparisonHead(nn.Module, ABC):
             nn.init.constant_(self.log_scale, math.log(self._first_scale))
         else:
             self._scale.fill_(self._first_scale)
-        for module in self.projection.modules() if self.projection is not None else ():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        if self.projection is not None:
+            reset_all(self.projection)
 
     def extra_repr(self) -> str:
         learnt = "log_scale" in self._parameters
@@ -167,3 +165,10 @@ class ComparisonHead(nn.Module, ABC):
             f"in_features={self.in_features}, out_features={self.out_features}, dim={self.dim}, "
             f"logits={self.logits!r}, scale={scale}{closed}"
         )
+
+
+def reset_all(module: nn.Module) -> None:
+    """Call `reset_parameters` on every module inside that has one, the module itself included."""
+    for inner in module.modules():
+        if callable(reset := getattr(inner, "reset_parameters", None)):
+            reset()

@@ -36,6 +36,8 @@ class DeepNCM(ComparisonHead):
     torch.Size([30, 3])
     """
 
+    follows_labels = True
+
     def __init__(
         self,
         num_classes: int,
@@ -50,13 +52,11 @@ class DeepNCM(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        super().__init__(dim, in_features, projection, logits, scale, 1.0, False, None, device, dtype)
+        super().__init__(dim, in_features, projection, logits, scale, 1.0, False, device, dtype)
         self.means = OnlineMeans(num_classes, dim, device=device) if means is None else means
         if self.means.sums.shape != (num_classes, dim):
             raise ShapeError(f"means must be ({num_classes}, {dim}); got {tuple(self.means.sums.shape)}.")
         self.ignore_index = ignore_index
-
-    follows_labels = True
 
     @property
     def num_prototypes(self) -> int:
@@ -137,8 +137,8 @@ class GuidedHead(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        given = start if isinstance(start, Prototypes) else Prototypes(start)
-        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, None, device, dtype)
+        given = Prototypes.of(start)
+        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, device, dtype)
         if every < 1:
             raise RangeError(f"the ETF is renewed at every 1 or more calls; got {every}.")
         guided(given, given.vectors, proximal=proximal)  # raises where there is no such ETF
@@ -191,9 +191,8 @@ class GuidedHead(ComparisonHead):
 
 
 def _require_etf(vectors: Tensor) -> None:
-    cosines = unit_rows(vectors.detach().double()) @ unit_rows(vectors.detach().double()).mT
-    others = cosines[~torch.eye(len(cosines), dtype=torch.bool, device=cosines.device)]
-    ideal = -1 / max(len(cosines) - 1, 1)
-    off = float((others - ideal).abs().max()) if others.numel() else 0.0
+    unit = unit_rows(vectors.detach().double())
+    ideal = -1 / (len(unit) - 1)
+    off = float((unit @ unit.mT - ideal).fill_diagonal_(0).abs().max())
     if not off < _ETF:
         raise RangeError(f"the start must be a simplex ETF, all cosines {ideal:.6g}; one is off by {off:.3g}.")

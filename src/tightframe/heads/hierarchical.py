@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ShapeError
+from tightframe.heads.comparison import reset_all
 from tightframe.hierarchy import Hierarchy, TreeInference
 from tightframe.layout import features_last, like_features
 from tightframe.numerics import widened
@@ -32,7 +33,6 @@ class HierarchicalHead(nn.Module):
     tensor([1., 1.], grad_fn=<RoundBackward1>)
     """
 
-    follows_labels = False
     decides_linearly = False  # its decisions are no argmax of weight z + bias
 
     def __init__(
@@ -96,9 +96,7 @@ class HierarchicalHead(nn.Module):
 
     def reset_parameters(self) -> None:
         """The scores' parameters anew."""
-        for module in self.scores.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        reset_all(self.scores)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.hierarchy!r}"

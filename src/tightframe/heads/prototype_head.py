@@ -59,10 +59,8 @@ class PrototypeHead(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        given = prototypes if isinstance(prototypes, Prototypes) else Prototypes(prototypes)
-        super().__init__(
-            given.dim, in_features, projection, logits, scale, delta, learn_scale, open_classes, device, dtype
-        )
+        given = Prototypes.of(prototypes)
+        super().__init__(given.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
         self._require_usable(given.vectors)
         self.provenance = dict(given.provenance)
         self._first = given.vectors.detach().clone() if learnable else None
@@ -86,7 +84,7 @@ class PrototypeHead(ComparisonHead):
 
         Learnt prototypes become a new parameter: tell the optimiser. Raises: ShapeError for another dimension.
         """
-        given = prototypes if isinstance(prototypes, Prototypes) else Prototypes(prototypes)
+        given = Prototypes.of(prototypes)
         before = self.prototypes
         if given.dim != before.shape[1]:
             raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {given.dim}.")

@@ -139,5 +139,9 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         return cross_entropy_floor(self.num_classes, float(self.scale))
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        return cross_entropy(self.logits(rows), labels, reduction="none")
+
+    def logits(self, rows: Tensor, what: str = "embeddings") -> Tensor:
+        """(N, K), scaled cosines of float rows (N, D) to the prototypes. Raises: ZeroVectorError naming the row."""
         frame = directions(self.prototypes.to(rows), "prototypes")
-        return cross_entropy(directions(rows, "embeddings") @ (self.scale * frame).mT, labels, reduction="none")
+        return directions(rows, what) @ (self.scale * frame).mT

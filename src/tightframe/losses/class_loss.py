@@ -94,20 +94,20 @@ class EmbeddingLoss(ClassLoss):
         reduction: str = "mean",
         ignore_index: int = -100,
     ):
-        head = prototypes if isinstance(prototypes, nn.Module) else None
-        vectors = prototypes.vectors if isinstance(prototypes, Prototypes) else prototypes
-        vectors = vectors if isinstance(vectors, Tensor) else _vectors_of(vectors)
-        if head is None:
-            vectors = Prototypes(vectors).vectors.detach()  # which checks them
-            directions(vectors, "prototypes")
-        super().__init__(len(vectors), weight, reduction, ignore_index)
+        head, fixed = None, None
+        if isinstance(prototypes, nn.Module):
+            head = prototypes
+        else:
+            fixed = Prototypes.of(prototypes).vectors.detach().clone()
+            directions(fixed, "prototypes")
+        super().__init__(len(_vectors_of(head) if fixed is None else fixed), weight, reduction, ignore_index)
         self._head = (head,)  # in a tuple, so that the head's parameters don't become the loss's
-        self.register_buffer("fixed", None if head is not None else vectors.clone(), persistent=False)
+        self.register_buffer("fixed", fixed, persistent=False)
 
     @property
     def prototypes(self) -> Tensor:
         """(K, D)."""
-        return _vectors_of(self._head[0]) if self.fixed is None else self.fixed  # type: ignore[arg-type]
+        return _vectors_of(self._head[0]) if self.fixed is None else self.fixed
 
     @property
     def num_classes(self) -> int:
@@ -144,7 +144,7 @@ def require_reduction(reduction: str) -> None:
         raise ChoiceError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
 
 
-def _vectors_of(head: nn.Module) -> Tensor:
+def _vectors_of(head: nn.Module | None) -> Tensor:
     vectors = getattr(head, "prototypes", None)
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")

@@ -10,7 +10,7 @@ from tightframe.errors import ChoiceError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.losses.alignment import PrototypeCrossEntropy
 from tightframe.losses.class_loss import require_some
-from tightframe.numerics import directions, widened, without_autocast
+from tightframe.numerics import widened, without_autocast
 from tightframe.prototypes import Prototypes
 
 
@@ -53,11 +53,10 @@ class CentreCollapse(nn.Module):
             raise ShapeError(
                 f"embeddings must be (N, T, D) or (N, D, H, W), images of positions; got {embeddings.shape}."
             )
-        vectors = self.centres.prototypes
-        rows, flat, kept = labelled_rows(embeddings, labels, vectors.shape[1], len(vectors), self.ignore_index)
+        images, classes = len(labels), self.centres.num_classes
+        rows, flat, kept = labelled_rows(embeddings, labels, self.centres.num_features, classes, self.ignore_index)
         if self.reduction == "mean":
             require_some(kept, self.ignore_index)
-        images, classes = len(labels), len(vectors)
         with without_autocast(embeddings.device):
             rows = torch.where(kept[:, None], widened(rows), 0.0)
             positions = labels[0].numel() if images else 0
@@ -68,9 +67,8 @@ class CentreCollapse(nn.Module):
             there = counts > 0
             # an absent class has no centre: any direction will do, as its loss is not counted
             centres = torch.where(there[:, None], sums, 1.0)
-            frame = directions(vectors.to(rows), "prototypes")
-            logits = directions(centres, "centres") @ (self.centres.scale * frame).mT
             target = torch.arange(classes, device=flat.device).repeat(images)
+            logits = self.centres.logits(centres, "centres")
             losses = torch.where(there, cross_entropy(logits, target, reduction="none"), 0.0)
             return losses.sum() if self.reduction == "sum" else losses.sum() / there.sum()
 

@@ -39,7 +39,7 @@ class PoleRegression(nn.Module):
     def __init__(self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean"):
         super().__init__()
         require_reduction(reduction)
-        vectors = (poles if isinstance(poles, Prototypes) else Prototypes(poles)).vectors
+        vectors = Prototypes.of(poles).vectors
         if len(vectors) % 2:
             raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
         if not -math.inf < lower < upper < math.inf:

@@ -56,6 +56,11 @@ class Prototypes:
             raise StateError(f"a provenance holds JSON values only: {error}.") from None
         object.__setattr__(self, "provenance", MappingProxyType(plain))
 
+    @classmethod
+    def of(cls, given: Prototypes | Tensor) -> Prototypes:
+        """Prototypes as they are, or vectors (K, D) as prototypes."""
+        return given if isinstance(given, Prototypes) else cls(given)
+
     @property
     def num_classes(self) -> int:
         """K, the number of vectors."""
