@@ -77,14 +77,11 @@ def measure(
                 unit.update(normalize(features.to(torch.float64), dim=head.class_dim), labels, validate=True)
             buffer.add(features, labels)
         statistics = accumulator.compute()
-        biases = {False: head.bias} | {
+        rule = (head.weight, head.bias) if head.decides_linearly else (None, None)
+        biases = {False: rule[1]} | {
             convention.without_bias: None for convention in wanted.values() if convention.without_bias
         }
-        rule = head.weight if head.decides_linearly else None
-        decisions = {
-            bare: DecisionCounts(statistics, rule, None if rule is None else bias, **layout)
-            for bare, bias in biases.items()
-        }
+        decisions = {bare: DecisionCounts(statistics, rule[0], bias, **layout) for bare, bias in biases.items()}
         again = source.batches(loader, "training samples, second pass") if buffer.overflowed else buffer.batches
         for features, labels in again:
             for counts in decisions.values():
@@ -97,7 +94,7 @@ def measure(
             )
         held_out = outside = None
         if test is not None:
-            held_out = DecisionCounts(statistics, rule, None if rule is None else head.bias, **layout)
+            held_out = DecisionCounts(statistics, *rule, **layout)
             for features, labels in source.batches(test, "held-out samples"):
                 held_out.update(features, labels)
         if ood is not None:

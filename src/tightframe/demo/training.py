@@ -38,7 +38,6 @@ class Trainer:
         self._features = self.model.get_submodule("features")
         self._choice, self._settings, self._data, self._hierarchy = choice, settings, data, hierarchy
         self._opened = 0
-        objective(self.head, choice, self.loss, hierarchy)  # raises before anything is trained
         if settings.incremental is not None and self.loss in BY_COST:
             raise OptionError(f"the loss {self.loss!r} is over the whole tree; classes can't arrive in sessions.")
         if settings.incremental is not None and not isinstance(self.head, ComparisonHead | nn.Linear):
