@@ -97,6 +97,15 @@ def statistics_of(sample: Sample, per_class: bool = True) -> ClassStatistics:
     return ClassStatistics.from_features(*tensors(sample), sample.num_classes, per_class=per_class)
 
 
+def projected(statistics: ClassStatistics) -> ClassStatistics:
+    """The same samples in an orthonormal basis of the span of the centred means, the whole spread kept."""
+    centred = statistics.centred_means()
+    basis = torch.linalg.svd(centred, full_matrices=False).Vh[: torch.linalg.matrix_rank(centred)].mT
+    means = (statistics.means - statistics.global_mean()) @ basis
+    within = basis.mT @ statistics.require_within("projecting") @ basis
+    return ClassStatistics(statistics.counts, means, statistics.spread, within)
+
+
 def evidence_of(sample: Sample, statistics: ClassStatistics | None = None) -> Evidence:
     """All that metrics may use; decisions and out-of-distribution mean come from `statistics` too."""
     statistics = statistics_of(sample) if statistics is None else statistics

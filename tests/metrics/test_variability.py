@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laws.scenarios import SCENARIOS, draw, statistics_of
+from laws.scenarios import SCENARIOS, Scenario, draw, projected, statistics_of
 from oracle import Sample
 from tightframe import ClassStatistics, metrics
 from tightframe.errors import EmptyClassError, GeometryWarning, ScatterError
@@ -19,6 +19,7 @@ POOLED = [
     metrics.vci,
     metrics.within_in_mean_span,
 ]
+IN_SPAN = [function for function in POOLED if function is not metrics.vci]
 OWN = [metrics.nc1_class_balanced, metrics.nc1_per_class, metrics.directional_cdnv]
 
 
@@ -140,6 +141,48 @@ def test_without_any_distance_between_classes_nothing_has_collapsed(function: Ca
     with pytest.warns(GeometryWarning, match="span 0 dimensions.*0, 1, 2, 3"):
         value = function(statistics)
     assert not value.isfinite()
+
+
+# ---------------------------------------------------------------------- features projected onto the means' span
+
+
+SHAPES = {
+    **SCENARIOS,
+    "two classes": Scenario((9, 14), 20),
+    "wide": Scenario((12, 5, 9, 30, 7), 200),
+    "square": Scenario((8,) * 6, 5),  # K - 1 = D
+    "ill-conditioned": Scenario((1000, 3, 3, 2), 3),
+}
+
+
+@pytest.mark.parametrize("function", IN_SPAN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_scatter_in_the_span_of_the_means_is_enough(name: str, function: Callable) -> None:
+    for offset, spread in ((0.0, 0.5), (1e3, 1e-2)):
+        whole = statistics_of(draw(SHAPES[name], offset=offset, spread=spread))
+        part = projected(whole)
+        assert part.num_features == min(whole.present.sum() - 1, whole.num_features)
+        close(function(part), function(whole), 1e-12 if offset == 0 else 1e-10)
+
+
+def test_projected_coincident_means() -> None:
+    """The true rank is that of the basis: three dimensions for five classes."""
+    whole = statistics_of(coincident((1, 4), (0, 2)))
+    part = projected(whole)
+    assert part.num_features == 3
+    for function in IN_SPAN:
+        with pytest.warns(GeometryWarning):
+            expected = function(whole)
+        close(function(part), expected, 1e-10)
+
+
+def test_projected_means_that_all_coincide() -> None:
+    """No dimension is left, but the spread is: infinitely variable, not collapsed."""
+    nowhere = ClassStatistics(
+        torch.tensor([3, 4]), torch.empty(2, 0).double(), torch.ones(2).double(), torch.empty(0, 0).double()
+    )
+    assert metrics.nc1(nowhere).isinf()
+    assert metrics.within_in_mean_span(nowhere) == 0
 
 
 # ---------------------------------------------------------------------- what they need

@@ -27,7 +27,7 @@ def nc1(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     within = statistics.require_within("nc1") / statistics.num_samples
-    return _in_between_metric(statistics, within, _spanning_rows(statistics))
+    return _in_between_metric(statistics, within, spanning_rows(statistics))
 
 
 def nc1_undivided(statistics: ClassStatistics) -> Tensor:
@@ -64,7 +64,7 @@ def nc1_discriminant(statistics: ClassStatistics) -> Tensor:
 def nc1_class_balanced(statistics: ClassStatistics) -> Tensor:
     """`nc1` with S_W averaged over classes instead of samples. Needs statistics with per_class=True."""
     statistics = statistics.populated()
-    return _in_between_metric(statistics, statistics.within_covariance("class"), _spanning_rows(statistics))
+    return _in_between_metric(statistics, statistics.within_covariance("class"), spanning_rows(statistics))
 
 
 def nc1_per_class(statistics: ClassStatistics) -> Tensor:
@@ -74,7 +74,7 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("nc1_per_class")
-    inverse, _ = _pinv(statistics, _spanning_rows(statistics))
+    inverse, _ = _pinv(statistics, spanning_rows(statistics))
     traces = torch.stack([((each @ inverse) * inverse).sum() for each in scatter])
     return traces / statistics.counts
 
@@ -86,20 +86,20 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     within = statistics.require_within("within_in_mean_span")
-    rows = _spanning_rows(statistics)
+    rows = spanning_rows(statistics)
     inverse, _ = _pinv(statistics, rows)
-    return ((within @ inverse) * rows.mT).sum() / within.trace()
+    return ((within @ inverse) * rows.mT).sum() / statistics.spread.sum()  # not a trace: `within` may be projected
 
 
 def _in_between_metric(statistics: ClassStatistics, within: Tensor, rows: Tensor) -> Tensor:
     """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
     inverse, rank = _pinv(statistics, rows)
     if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
-        return within.trace() / torch.zeros_like(within.trace())
+        return statistics.spread.sum() / torch.zeros_like(within.trace())
     return ((within @ inverse) * inverse).sum()
 
 
-def _spanning_rows(statistics: ClassStatistics) -> Tensor:
+def spanning_rows(statistics: ClassStatistics) -> Tensor:
     """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
     return numerics.contrasts(statistics.centred_means())
 
@@ -201,7 +201,7 @@ def vci(statistics: ClassStatistics) -> Tensor:
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
-    rows = _spanning_rows(statistics) / statistics.num_classes**0.5
+    rows = spanning_rows(statistics) / statistics.num_classes**0.5
     total = statistics.require_within("vci") / statistics.num_samples + rows.mT @ rows
     _, rank = _pinv(statistics, rows.detach())
     values, vectors = torch.linalg.eigh(total.detach())
@@ -234,16 +234,21 @@ def coincident_classes(statistics: ClassStatistics) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def _pinv(statistics: ClassStatistics, rows: Tensor) -> tuple[Tensor, int]:
-    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient."""
-    inverse, rank = numerics.pinv(rows)
-    if rank < min(rows.shape):
+def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> None:
+    """Warn where the centred class means span fewer dimensions than they could, and name the coincident ones."""
+    if rank < possible:
         groups = coincident_classes(statistics)
         names = "; ".join(", ".join(map(str, group)) for group in groups)
         warnings.warn(
-            f"the centred class means span {rank} dimensions where {min(rows.shape)} are possible"
+            f"the centred class means span {rank} dimensions where {possible} are possible"
             + (f": the means of these classes coincide: {names}." if groups else "."),
             GeometryWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _pinv(statistics: ClassStatistics, rows: Tensor) -> tuple[Tensor, int]:
+    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient."""
+    inverse, rank = numerics.pinv(rows)
+    warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
