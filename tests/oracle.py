@@ -419,6 +419,19 @@ def _vci(sample: Sample) -> Any:
     return 1 - trace / REAL(_mean_rank(classes))
 
 
+@_metric("numerical_rank")
+def _numerical_rank(sample: Sample) -> Any:
+    """Singular values of the features, less their mean, whose square exceeds 1e-3 of the largest one's."""
+    classes = _classes(sample)
+    rows = [
+        mean + d - classes.mean_of_samples
+        for mean, deviations in zip(classes.means, classes.deviations, strict=True)
+        for d in deviations
+    ]
+    values, _ = _singular(_real(rows))
+    return sum(value**2 > values[0] ** 2 / 1000 for value in values)
+
+
 # ------------------------------------------------------------------------------- shape of the class means
 
 
@@ -695,6 +708,41 @@ def _duality_distance(sample: Sample) -> Any:
     classes = _classes(sample)
     weight = _weight(sample, classes)
     return _mean([_norm(_unit(w) - _unit(m)) for w, m in zip(weight, classes.centred, strict=True)])
+
+
+def principal_angles(rows: Array, weight: Array) -> list[float]:
+    """Degrees, ascending, between the span of `rows` and as many top right singular vectors of `weight`.
+
+    The angle of two principal vectors, of length one, is that of their difference and their sum; 90 without a partner.
+    """
+    values, vectors = _singular(_real(rows))
+    span = vectors[: _rank(values, rows.shape)]
+    values, vectors = _singular(_real(weight))
+    read = vectors[: min(len(span), _rank(values, weight.shape))]
+    overlap = _real([[_dot(a, b) for b in read] for a in span])
+    angles = []
+    for right in _singular(overlap)[1]:
+        a, b = _unit(_total(list((overlap @ right)[:, None] * span))), _total(list(right[:, None] * read))
+        angles.append(math.degrees(2 * np.arctan2(_norm(a - b), _norm(a + b))))
+    return sorted(angles) + [90.0] * (len(span) - len(read))
+
+
+def _classifier_angles(sample: Sample) -> list[float]:
+    classes = _classes(sample)
+    weight = _weight(sample, classes)
+    return principal_angles(classes.centred, weight - _total(list(weight)) / REAL(len(weight)))
+
+
+@_metric("mean_principal_angle")
+def _mean_principal_angle(sample: Sample) -> Any:
+    """Mean angle between the span of the centred means and that of the classifier's rows, less their mean."""
+    return _mean(_classifier_angles(sample))
+
+
+@_metric("largest_principal_angle")
+def _largest_principal_angle(sample: Sample) -> Any:
+    """Largest of those angles."""
+    return max(_classifier_angles(sample))
 
 
 def _bias_collapse_at(sample: Sample, classes: _Classes, centre: Array) -> Any:

@@ -10,7 +10,8 @@ from torch import Tensor
 from tightframe import ClassStatistics, metrics
 from tightframe.metrics import METRICS, Evidence, pairwise
 
-TABLE = {name: row for name, row in METRICS.items() if "decisions" not in row.arguments}
+COUNTS = {"numerical_rank"}
+TABLE = {name: row for name, row in METRICS.items() if "decisions" not in row.arguments and name not in COUNTS}
 Evaluate = Callable[[Evidence], Tensor]
 
 
@@ -78,6 +79,12 @@ def test_derivatives_of_tables_by_class(name: str) -> None:
     assert passes(lambda e: getattr(metrics, name)(e.statistics).nan_to_num().sin().sum(), labels, *inputs)
 
 
+def test_a_count_has_no_gradient() -> None:
+    labels, features, *rest = generic(4, 3)
+    for name in COUNTS:
+        assert not METRICS[name](evidence_of(features.requires_grad_(), labels, *rest)).requires_grad
+
+
 def test_an_empty_class_gets_no_gradient_and_spoils_none() -> None:
     labels, features, weight, bias, outside = generic(4, 3)
     wide = torch.cat([weight, torch.ones(2, 3, dtype=torch.float64)]).requires_grad_()
@@ -90,7 +97,7 @@ def test_an_empty_class_gets_no_gradient_and_spoils_none() -> None:
         (reference,) = torch.autograd.grad(expected, alone, allow_unused=True)
         if reference is not None:
             torch.testing.assert_close(gradient, reference, rtol=1e-9, atol=1e-12, msg=name)
-        if "weight" in row.arguments:
+        if {"weight", "reader"} & set(row.arguments):
             (rows,) = torch.autograd.grad(value, wide)
             assert (rows[4:] == 0).all(), name
 

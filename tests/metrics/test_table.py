@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from laws.scenarios import SCENARIOS, draw, evidence_of, statistics_of
+from laws.scenarios import SCENARIOS, draw, evidence_of, projected, statistics_of
 from tightframe import ClassStatistics, DecisionCounts, metrics
-from tightframe.errors import TightframeError
+from tightframe.errors import EvidenceError, TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
 
 FULL = evidence_of(draw(SCENARIOS["balanced"]))
@@ -56,6 +56,8 @@ def reduced() -> dict[str, Evidence]:
         "no outside": replace(FULL, outside=None),
         "outside as a mean": replace(FULL, outside=torch.ones(10, dtype=torch.float64)),
         "no statistics": replace(FULL, statistics=None),
+        "scatter in the span of the means only": replace(FULL, statistics=bare, projected=projected(pooled)),
+        "another layer reads": replace(FULL, weight=None, consumer=torch.randn(20, 10)),
     }
 
 
@@ -80,6 +82,43 @@ def test_available_means_computable(case: str) -> None:
         else:
             with pytest.raises((TightframeError, AttributeError, TypeError)):
                 row(evidence)
+
+
+def test_what_lacks_is_named() -> None:
+    cases = reduced()
+    with pytest.raises(EvidenceError, match=r"^NC1  .* needs the within-class scatter \(covariance=True"):
+        METRICS["nc1"](cases["no scatter"])
+    with pytest.raises(EvidenceError, match="needs the weight of the layer that reads the features, which wasn't"):
+        METRICS["mean_principal_angle"](cases["no weight"])
+
+
+def test_scatter_in_the_span_gives_what_nc1_sees_and_no_more() -> None:
+    cases = reduced()
+    bare, some, full = (
+        {name for name, row in METRICS.items() if row.available(cases[case])}
+        for case in ("no scatter", "scatter in the span of the means only", "pooled scatter")
+    )
+    seen = {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "within_in_mean_span"}
+    assert some - bare == seen
+    assert full - some == {"vci", "numerical_rank"}
+    assert not cases["scatter in the span of the means only"].offers("scatter")
+    for name in seen:  # the scatter of all dimensions comes first where it is there
+        both = replace(cases["pooled scatter"], projected=FULL.statistics)
+        assert torch.equal(METRICS[name](both), METRICS[name](cases["pooled scatter"]))
+
+
+def test_the_reader_is_the_classifier_unless_another_layer_is_given() -> None:
+    consumer = torch.randn(20, 10, dtype=torch.float64)
+    assert replace(FULL, consumer=consumer).reader is consumer
+    torch.testing.assert_close(FULL.reader, FULL.weight - FULL.weight.mean(0), rtol=0, atol=1e-15)
+    common = replace(FULL, weight=FULL.weight + 100 * torch.randn(10, dtype=torch.float64))
+    sample = draw(SCENARIOS["empty classes"])
+    absent = evidence_of(sample)
+    spoilt = absent.weight.clone()
+    spoilt[~absent.statistics.present] = 1e6
+    for name in ("mean_principal_angle", "largest_principal_angle"):
+        torch.testing.assert_close(METRICS[name](common), METRICS[name](FULL), rtol=1e-10, atol=0)
+        assert torch.equal(METRICS[name](replace(absent, weight=spoilt)), METRICS[name](absent))
 
 
 def test_evaluate_takes_names_in_order() -> None:

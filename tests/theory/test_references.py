@@ -95,9 +95,33 @@ def test_null_levels_against_simulation(counts: list[int], dim: int) -> None:
         if name == "cdnv":  # E 1/|gap|^2 is D/(D-2) times 1/E|gap|^2
             null *= dim / (dim - 2)
         error = stdev(values) / math.sqrt(len(values))
-        assert abs(mean(values) - null) <= 4 * error + 0.05 * abs(null), (name, mean(values), null, error)
+        assert abs(mean(values) - null) <= 4 * error + 0.05 * abs(null) + 1e-12, (name, mean(values), null, error)
         checked += 1
     assert checked >= 18
+
+
+def test_null_level_of_the_numerical_rank() -> None:
+    assert reference("numerical_rank", [50] * 10, 64).null == 64
+    assert reference("numerical_rank", [3] * 10, 640).null == 29
+    assert reference("numerical_rank", [64] * 10, 639).null is None  # square: variances come arbitrarily near zero
+
+
+def test_ranks_at_collapse() -> None:
+    assert reference("numerical_rank", [3, 5, 9], 8).target == 2
+    assert reference("numerical_rank", [3] * 10, 4).target == 9
+    assert reference("numerical_rank", [3] * 10, 4).floor == 4
+    assert reference("numerical_rank", [3000, 3], 4).target is None  # a class may be too small to be seen
+
+
+def test_null_levels_of_angles() -> None:
+    """Half the dimensions each: angles are uniform in [0, 90]. All of them: both subspaces are everything."""
+    assert reference("mean_principal_angle", [5] * 33, 64).null == pytest.approx(45, rel=1e-6)
+    largest = reference("largest_principal_angle", [5] * 33, 64).null
+    assert largest == pytest.approx(90 - math.degrees(0.6557 / 32), rel=1e-6)  # 0.6557: hard edge of real matrices
+    for name in ("mean_principal_angle", "largest_principal_angle"):
+        assert reference(name, [5] * 9, 8).null == reference(name, [5] * 20, 8).null == 0
+    nearly = reference("mean_principal_angle", [5] * 2, 10**6).null
+    assert nearly == pytest.approx(90 - math.degrees(8 / (3 * math.pi) * 1e-3), rel=1e-7)  # the quarter-circle law
 
 
 def test_targets_are_attained_at_a_simplex() -> None:

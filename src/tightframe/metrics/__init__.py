@@ -60,6 +60,12 @@ from tightframe.metrics.geometry import (
     riesz_mean,
     structure_error,
 )
+from tightframe.metrics.layers import (
+    largest_principal_angle,
+    mean_principal_angle,
+    numerical_rank,
+    principal_angles,
+)
 from tightframe.metrics.orthogonality import ood_cosines, ood_orthogonality
 from tightframe.metrics.table import METRICS, Evidence, Metric, evaluate, pairwise
 from tightframe.metrics.variability import (
@@ -121,6 +127,7 @@ __all__ = [
     "etf_error",
     "evaluate",
     "interference_grid",
+    "largest_principal_angle",
     "log_kernel",
     "log_kernel_cv",
     "log_kernel_mean",
@@ -128,6 +135,7 @@ __all__ = [
     "maximal_angle_deviation",
     "mean_cosine",
     "mean_norms",
+    "mean_principal_angle",
     "minimum_angle",
     "nc1",
     "nc1_class_balanced",
@@ -144,11 +152,13 @@ __all__ = [
     "ncc_mismatch",
     "ncc_mismatch_class_weighted",
     "nearest_etf",
+    "numerical_rank",
     "one_vs_rest_distance",
     "ood_cosines",
     "ood_orthogonality",
     "pairwise",
     "participation_ratio",
+    "principal_angles",
     "riesz_cv",
     "riesz_kernel_moments",
     "riesz_mean",

@@ -59,6 +59,7 @@ _ROWS = [
     ("beaglehole-2024", "Beaglehole et al. 2024 (recursive feature machines)", {"nc1": "trace_share"}),
     ("galanti-2022", "Galanti, György & Hutter 2022", {"cdnv": "cdnv"}),
     ("xu-liu-2023", "Xu & Liu 2023", {"vci": "vci"}),
+    ("masarczyk-2023", "Masarczyk et al. 2023", {"numerical-rank": "numerical_rank"}),
     ("fang-2021", "Fang et al. 2021", {"nc2-equinorm": "equinorm_ddof0", "nc3": "self_duality_distance"}),
     ("haframe-2023", "Liang & Davis 2023", {"nc2-equinorm": "equinorm_ddof0", "nc3": "self_duality_distance"}),
     ("kothapalli-2023", "Kothapalli 2023", {"nc2": "etf_error", "nc3": "self_duality_error"}),

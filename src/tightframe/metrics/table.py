@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from tightframe.errors import EvidenceError
-from tightframe.metrics import agreement, duality, geometry, orthogonality, pairs, variability
+from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, pairs, variability
 from tightframe.metrics.agreement import Decisions
 from tightframe.metrics.pairs import Kernel
 from tightframe.statistics import ClassStatistics
@@ -24,6 +24,9 @@ class Evidence:
         weight, bias: the linear classifier on these features, (K, D) and (K,).
         decisions: its decisions and the nearest centre's.
         outside: statistics, or the mean (D,), of out-of-distribution features.
+        consumer: weight (M, D) of the layer that reads the features, where that isn't the classifier.
+        projected: moments of the same features in an orthonormal basis of the span of the centred class means, with the
+            spread of the whole features: what NC1 needs where `statistics` holds no scatter.
     """
 
     statistics: ClassStatistics | None = None
@@ -31,11 +34,31 @@ class Evidence:
     bias: Tensor | None = None
     decisions: Decisions | None = None
     outside: ClassStatistics | Tensor | None = None
+    consumer: Tensor | None = None
+    projected: ClassStatistics | None = None
+
+    @property
+    def spanning(self) -> ClassStatistics | None:
+        """Moments with the scatter in the span of the centred class means: `statistics`, or else `projected`."""
+        return self.statistics if self.offers("scatter") else self.projected
+
+    @property
+    def reader(self) -> Tensor | None:
+        """`consumer`, or else the classifier's rows of the classes with samples, less their mean.
+
+        The means are centred too, and softmax doesn't see a common row: it would only displace a singular vector.
+        """
+        if self.consumer is not None or self.weight is None or self.statistics is None:
+            return self.consumer
+        rows = geometry.classifier_rows(self.statistics, self.weight)
+        return rows - rows.mean(0)
 
     def offers(self, need: str) -> bool:
-        """Whether a field is there, or "scatter" (pooled), "class scatter" or "agreement" can be had from one."""
+        """Whether a field or property is there, or "scatter" (pooled), "class scatter" or "agreement" can be had."""
         if need == "bias":
             return True  # None counts as zero
+        if need == "reader":
+            return self.consumer is not None or self.weight is not None
         if need == "agreement":
             return self.decisions is not None and agreement.has_classifier(self.decisions)
         if need == "class scatter":
@@ -51,6 +74,8 @@ _COLLECTED = {
     "weight": "the classifier's weight",
     "decisions": "decisions (DecisionCounts)",
     "outside": "out-of-distribution data (ood=)",
+    "spanning": "the within-class scatter (covariance=True; for a subset of the classes, per_class=True)",
+    "reader": "the weight of the layer that reads the features",
 }
 
 
@@ -62,7 +87,7 @@ class Metric:
         label: short name for tables, in the field's terms.
         family: the phenomenon it measures, NC1 ... NC5 or GNC2, or what explains it: "scale", "accuracy".
         function: called with the evidence's fields named in `arguments`; returns a 0-d tensor.
-        arguments: names of fields of `Evidence`, in the function's order.
+        arguments: names of fields and properties of `Evidence`, in the function's order.
         convention: what distinguishes it from its variants, in a few words.
         source: the paper.
         requires: what the arguments must offer besides being there, see `Evidence.offers`.
@@ -99,7 +124,7 @@ class Metric:
 
 
 _S, _SW, _SWB = ("statistics",), ("statistics", "weight"), ("statistics", "weight", "bias")
-_D, _SO = ("decisions",), ("statistics", "outside")
+_D, _SO, _SC, _P = ("decisions",), ("statistics", "outside"), ("statistics", "reader"), ("spanning",)
 _POOLED, _OWN, _BOTH = ("scatter",), ("class scatter",), ("agreement",)
 _PAPYAN, _LIU, _WU = "Papyan, Han & Donoho 2020", "Liu et al. 2023", "Wu & Papyan 2024"
 _CENTRED = "about the mean of class means"
@@ -110,32 +135,27 @@ METRICS: dict[str, Metric] = {
         "NC1  tr(Σ_W Σ_B⁺)/K",
         "NC1",
         variability.nc1,
-        _S,
+        _P,
         f"÷K, Σ_B {_CENTRED}",
         _PAPYAN,
-        _POOLED,
         headline=True,
     ),
-    "nc1_undivided": Metric(
-        "tr(Σ_W Σ_B⁺)", "NC1", variability.nc1_undivided, _S, "not ÷K", f"{_PAPYAN} (notebook)", _POOLED
-    ),
+    "nc1_undivided": Metric("tr(Σ_W Σ_B⁺)", "NC1", variability.nc1_undivided, _P, "not ÷K", f"{_PAPYAN} (notebook)"),
     "nc1_sample_centred": Metric(
         "NC1, sample mean",
         "NC1",
         variability.nc1_sample_centred,
-        _S,
+        _P,
         "Σ_B about the sample mean",
         "Zhu et al. 2021",
-        _POOLED,
     ),
     "nc1_discriminant": Metric(
         "NC1, weighted Σ_B",
         "NC1",
         variability.nc1_discriminant,
-        _S,
+        _P,
         "Σ_B weighted by n_k/N",
         "discriminant analysis",
-        _POOLED,
     ),
     "nc1_class_balanced": Metric(
         "NC1, balanced Σ_W",
@@ -190,9 +210,18 @@ METRICS: dict[str, Metric] = {
         "share of tr Σ_W in span of means",
         "scale",
         variability.within_in_mean_span,
-        _S,
+        _P,
         "what NC1 sees",
         "",
+        headline=True,
+    ),
+    "numerical_rank": Metric(
+        "numerical rank of Σ_T",
+        "scale",
+        layers.numerical_rank,
+        _S,
+        "variances > 10⁻³ of the largest",
+        "Masarczyk et al. 2023",
         _POOLED,
         headline=True,
     ),
@@ -342,6 +371,23 @@ METRICS: dict[str, Metric] = {
     "unc3_cv": Metric("UNC3  CV of cos(w, μ)", "NC3", duality.unc3_cv, _SW, "ddof 0", _WU),
     "duality_distance": Metric(
         "‖ŵ − μ̂‖, mean", "NC3", duality.duality_distance, _SW, "unit vectors", f"{_WU} (package)"
+    ),
+    "mean_principal_angle": Metric(
+        "angle to weights, mean (°)",
+        "NC3",
+        layers.mean_principal_angle,
+        _SC,
+        "span of means, top singular vectors",
+        "Rangamani et al. 2023",
+        headline=True,
+    ),
+    "largest_principal_angle": Metric(
+        "angle to weights, largest (°)",
+        "NC3",
+        layers.largest_principal_angle,
+        _SC,
+        "span of means, top singular vectors",
+        "Rangamani et al. 2023",
     ),
     "bias_collapse": Metric(
         "bias collapse ‖Wμ_G + b‖",

@@ -185,6 +185,40 @@ def _null_log_kernel(s: Setting) -> float:
     return s.mean_of_pairs(value)
 
 
+def _collapsed_rank(s: Setting) -> float | None:
+    """K-1 eigenvalues of diag(p) - p p^T, p = n/N, interlace with p: all exceed 1e-3 of the largest if p does."""
+    return s.K - 1 if s.sizes[0] > 1e-3 * s.sizes[-1] else None
+
+
+def _null_rank(s: Setting) -> float | None:
+    """Full rank where the edges of the Marchenko-Pastur law are less than 1e-3 apart in ratio."""
+    few, many = sorted((s.D, s.N - 1))
+    lowest, highest = math.sqrt(many) - math.sqrt(few), math.sqrt(many) + math.sqrt(few)
+    return few if lowest**2 > 1e-3 * highest**2 else None
+
+
+def _null_mean_angle(s: Setting) -> float:
+    """Mean over the limit law of the angles t between two random subspaces of dimension qD.
+
+    Where c = 2 sqrt(q (1-q)) >= cos(t) its density is sqrt(c^2 - cos^2(t)) / (pi q sin(t)); other angles are 0.
+    Integrated by the midpoint rule in u, with cos(t) = c sin(u).
+    """
+    share = s.rank / s.D
+    widest = 2 * math.sqrt(share * (1 - share))
+    u = (np.arange(1000) + 0.5) * (math.pi / 2000)
+    cosines = widest * np.sin(u)
+    density = (widest * np.cos(u)) ** 2 / (math.pi * share * (1 - cosines**2))
+    return math.degrees(float(np.arccos(cosines) @ density) * math.pi / 2000)
+
+
+def _null_largest_angle(s: Setting) -> float:
+    """90 degrees less E sigma / sqrt(r (D-r)), sigma the smallest singular value at the hard edge (Edelman 1988)."""
+    if s.rank == s.D:
+        return 0.0
+    edge = math.sqrt(math.pi * math.e / 2) * math.erfc(math.sqrt(0.5))
+    return 90 - math.degrees(edge / math.sqrt(s.rank * (s.D - s.rank)))
+
+
 def _rank_floor(s: Setting) -> float:
     return math.sqrt(2 - 2 * math.sqrt(s.rank / (s.K - 1)))
 
@@ -216,6 +250,7 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "within_trace": (_zero, _unknown),
     "between_trace": (_unknown, _unknown),
     "within_in_mean_span": (_unknown, lambda s: s.rank / s.D),
+    "numerical_rank": (_collapsed_rank, _null_rank),
     "equinorm": (_zero, _null_equinorm),
     "equinorm_ddof0": (_zero, _null_equinorm),
     "classifier_equinorm": (_zero, _unknown),
@@ -251,6 +286,8 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "unc3_variance": (_zero, lambda s: (1 - 1 / s.K) / s.D),
     "unc3_cv": (_zero, _unknown),
     "duality_distance": (_zero, _constant(math.sqrt(2))),
+    "mean_principal_angle": (_zero, _null_mean_angle),
+    "largest_principal_angle": (_zero, _null_largest_angle),
     "bias_collapse": (_zero, _unknown),
     "bias_collapse_sample_centred": (_zero, _unknown),
     "ncc_mismatch": (_zero, lambda s: 1 - 1 / s.K),
@@ -271,5 +308,6 @@ _FLOORS: dict[str, Callable[[Setting], float | None]] = {
     "self_duality_error": _rank_floor,
     "self_duality_error_sample_centred": _rank_floor,
     "participation_ratio": lambda s: s.rank,
+    "numerical_rank": lambda s: s.rank,
     "one_vs_rest_distance": lambda s: 1.0 if s.K <= 2 * s.D else None,
 }

@@ -1,0 +1,105 @@
+"""How features pass through layers: the rank of their covariance, and whether the next layer reads the class means."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tightframe import checks, numerics
+from tightframe.errors import EmptyClassError, ShapeError
+from tightframe.metrics.variability import spanning_rows, warn_of_lost_rank
+from tightframe.statistics import ClassStatistics
+
+# ---------------------------------------------------------------------- rank
+
+
+def numerical_rank(statistics: ClassStatistics, threshold: float = 1e-3) -> Tensor:
+    """Number of singular values of the covariance of all samples that exceed `threshold` times the largest.
+
+    The covariance weighs samples equally. Its singular values are variances: a direction counts unless it is narrower
+    than sqrt(threshold) times the widest.
+
+    Shape: scalar, a count in float64, without gradient. Range: [0, min(N - 1, D)]; 0 where all samples coincide. A
+    collapsed simplex has K - 1, unless class sizes differ by more than 1 / threshold. One class is enough.
+    Invariant to rotation, translation and common scale.
+    Raises: EmptyClassError without samples; ScatterError without the scatter; RangeError for a threshold below 0.
+    Source: Masarczyk et al. 2023 (the tunnel effect), numerical rank of representations, with their threshold.
+    """
+    checks.require_non_negative(threshold, "threshold")
+    if not statistics.present.any():
+        raise EmptyClassError("no class has samples: their covariance has no rank.")
+    variances = torch.linalg.eigvalsh(statistics.total_covariance().detach())
+    return (variances > threshold * variances[-1]).sum().to(variances)
+
+
+# ---------------------------------------------------------------------- angles
+
+
+def principal_angles(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
+    """(r,) principal angles in radians, ascending, between the class means and what the next layer reads.
+
+    One subspace is spanned by the centred class means, r its true rank; the other by the top r right singular vectors
+    of `consumer`. What the means span beyond the rank of `consumer` isn't read at all: these angles are pi/2. If the
+    weight reads the common mean strongly, that direction takes the place of one of the r. Where r = D both subspaces
+    are everything, and the angles of any weight of full rank are 0.
+
+    Range: [0, pi/2]; 0 = aligned; tiny angles are exact. Invariant to translation of the features, to rotation of
+    features and weight together, and to the scale of either. Gradients are first-order only.
+
+    Args:
+        consumer: (M, D), the weight of the layer that reads these features, taken as it is. Softmax doesn't see a row
+            common to all classes: of a classifier subtract the mean row, as `Evidence.reader` does.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError.
+    Source: Rangamani, Lindegaard, Galanti & Poggio 2023; their code leaves means and classifier uncentred, compares K
+    directions and reports the mean cosine. Sines and cosines: Björck & Golub 1973; Knyazev & Argentati 2002.
+    """
+    statistics = statistics.populated()
+    if consumer.ndim != 2 or consumer.shape[1] != statistics.num_features:
+        raise ShapeError(
+            f"the weight of the layer that reads the features must have shape (outputs, {statistics.num_features}); "
+            f"got {tuple(consumer.shape)}."
+        )
+    rows = spanning_rows(statistics)
+    span = _top_directions(rows, min(rows.shape))
+    rank = span.shape[1]
+    warn_of_lost_rank(statistics, rank, min(rows.shape))
+    read = _top_directions(consumer.to(rows), rank)
+    overlap = read.mT @ span
+    cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
+    sines = torch.linalg.svdvals(span - read @ overlap).flip(0)
+    return torch.atan2(sines, cosines)
+
+
+def mean_principal_angle(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
+    """Mean of `principal_angles`, in degrees. Range: [0, 90]; NaN where all class means coincide.
+
+    Source: Rangamani et al. 2023, who average cosines.
+    """
+    return torch.rad2deg(principal_angles(statistics, consumer).mean())
+
+
+def largest_principal_angle(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
+    """Largest of `principal_angles`, in degrees. Range: [0, 90]; NaN where all class means coincide."""
+    angles = principal_angles(statistics, consumer)
+    return torch.rad2deg(angles[-1] if len(angles) else angles.new_full((), math.nan))
+
+
+def _top_directions(matrix: Tensor, most: int) -> Tensor:
+    """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`.
+
+    The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
+    the derivative of an SVD that is finite where singular values are equal.
+    """
+    left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
+    rank = min(most, int((sizes > numerics.rank_tolerance(matrix) * sizes[:1]).sum()))
+    top, rest = right[:rank].mT, right[rank:].mT
+    change = matrix - matrix.detach()
+    outwards = change.mT @ left[:, :rank]
+    inside = rest.mT @ outwards * sizes[:rank] + sizes[rank:, None] * (left[:, rank:].mT @ change @ top)
+    gaps = sizes[:rank].square() - sizes[rank:, None].square()
+    gaps = torch.where(gaps > 0, gaps, math.inf)  # at a tie the directions jump: no derivative, but no NaN either
+    outside = outwards / sizes[:rank]
+    return top + rest @ (inside / gaps) + outside - right.mT @ (right @ outside)
