@@ -13,11 +13,11 @@ import tightframe
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: ("numerics", "checks", "layout", "errors", "version"),
-    2: ("capture", "bounds", "certificate"),
+    2: ("hooks", "bounds", "certificate"),
     3: ("statistics", "hierarchy", "datasets", "features"),
     4: ("metrics", "theory", "prototypes"),
     5: ("heads", "losses", "ood"),
-    6: ("measure", "measurement", "monitor", "report", "demo"),
+    6: ("measurement", "monitor", "report", "demo"),
     7: ("cli", "integrations"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}

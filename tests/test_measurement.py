@@ -24,7 +24,7 @@ from tightframe.errors import (
     ScatterError,
     TightframeError,
 )
-from tightframe.measurement import _Buffer
+from tightframe.measurement.measuring import _Buffer
 from tightframe.metrics import CONVENTIONS, METRICS, Evidence
 
 Batch = tuple[Tensor, Tensor]
@@ -208,7 +208,12 @@ def test_held_out_decisions_are_taken_with_the_training_means() -> None:
         classifier_hits += decided == label
     assert 0 < mismatches < 31  # otherwise the comparison below would say little
     held_out = {key: value for key, value in report.values.items() if key.startswith("test/")}
+    moments = ClassStatistics.from_features(torch.from_numpy(features), test[1], CLASSES)
     assert held_out == {
+        **{
+            f"test/{name}": pytest.approx(METRICS[name](Evidence(moments)).item(), rel=1e-10)
+            for name in ("nc1", "trace_ratio", "cdnv", "equinorm", "equiangularity", "etf_error")
+        },
         "test/ncc_mismatch": pytest.approx(mismatches / 31, rel=1e-12),
         "test/ncc_accuracy": pytest.approx(centre_hits / 31, rel=1e-12),
         "test/classifier_accuracy": pytest.approx(classifier_hits / 31, rel=1e-12),
@@ -282,6 +287,7 @@ def test_without_covariance_what_needs_it_is_left_out_and_noted() -> None:
     lean = measure(model, batches(rows), covariance=False, progress=False)
     assert set(full.values) - set(lean.values) == {
         "nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "vci", "within_in_mean_span",
+        "numerical_rank",
     }  # fmt: skip
     assert_values(lean.values, {name: full.values[name] for name in lean.values}, rtol=1e-12)
     assert not full.notes
@@ -503,7 +509,7 @@ def test_the_buffer_holds_exactly_its_budget() -> None:
 
 def test_a_buffer_that_overflows_lets_go_of_everything() -> None:
     buffer = _Buffer(100)
-    features, labels = torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64)  # 32 bytes each
+    features, labels = {"head": torch.zeros(4, 2)}, torch.zeros(4, dtype=torch.int64)  # 32 bytes each
     buffer.add(features, labels)
     assert (len(buffer.batches), buffer.overflowed) == (1, False)
     for _ in range(2):

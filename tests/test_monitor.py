@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe import Monitor, measure
-from tightframe.errors import ClassifierError, LabelError, StateError
+from tightframe.errors import ClassifierError, LabelError, LayerError, StateError
 from tightframe.report import Report, RunFolder
 
 CLASSES = 3
@@ -36,6 +36,7 @@ def test_a_measurement_is_measures_report(model: nn.Module, loader: Loader) -> N
     expected = measure(model, loader, progress=False)
     report = Monitor(model, progress=False).measure(loader, epoch=7)
     assert report.values == expected.values
+    assert report.context.pop("measuring_seconds") > 0
     assert report.context == {**expected.context, "epoch": 7}
 
 
@@ -91,9 +92,10 @@ def test_a_model_without_classifier_is_refused_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_layers_other_than_auto(model: nn.Module) -> None:
-    with pytest.raises(ClassifierError, match="'all'"):
-        Monitor(model, layers="all")
+def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(LayerError, match="no module of the model matches 'all'; it has: 0, 1, 2, 3"):
+        Monitor(model, layers="all", folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module, loader: Loader) -> None:

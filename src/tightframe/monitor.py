@@ -3,80 +3,248 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from tightframe.capture import find_classifier
-from tightframe.errors import ClassifierError, StateError
-from tightframe.measurement import measure
-from tightframe.report import Report, RunFolder
+from tightframe.checks import require_positive
+from tightframe.errors import BlipWarning, ClassifierError, RangeError, StateError
+from tightframe.hooks import Layer, bare_model, choose_layers, find_classifier
+from tightframe.measurement import measure, split_batch
+from tightframe.measurement.agreement import first_process
+from tightframe.measurement.normalisation import GAP
+from tightframe.measurement.sampling import number_of_samples, sampled
+from tightframe.report import Report, RunFolder, plateau, terminal_phase
+from tightframe.statistics.distributed import rank
+
+Tracker = Callable[[Mapping[str, float], float], object]
+"""Called with the values of a measurement by key, and its epoch."""
+
+LEAST_SAMPLES = 20
+"""Samples a class, on average, below which a time budget doesn't go."""
 
 
 class Monitor:
     """Measures a model again and again during training and keeps the series.
 
-        monitor = Monitor(model, folder="runs/first")
+        monitor = Monitor(model, folder="runs/first", budget=0.05)
         for epoch in range(epochs):
             train_one_epoch()
-            monitor.measure(loader, epoch=epoch + 1)
+            if monitor.due(epoch + 1):
+                monitor.measure(loader, epoch=epoch + 1)
         monitor.report().to_html("run.html")
 
+    Training goes on as if nothing had been measured: the model, its modes and all random generators are left as they
+    were. Under `torch.distributed` every process makes the same calls with its part of the data; rank 0 writes.
+
     Args:
-        model: the model in training; left as it was by every measurement.
+        model: the model in training; may be compiled or wrapped for data parallelism.
         num_classes: checked against the classifier if given.
-        layers: "auto", the input of the classifier.
+        layers: measured beside the classifier's input: names, patterns, `Layer`s, or "auto", every block boundary.
         folder: write a run folder as the series grows; None keeps it in memory.
+        resume: go on with the run that is in the folder, if there is one, instead of starting anew.
         description: what runs (arguments, seed, data), for the folder's run.json.
+        trackers: called after every measurement with {key: value} and the epoch, on rank 0; entries of other layers
+            have the key "layer/key".
+        budget: the share of all time that measuring may take, e.g. 0.05; `due` keeps to it. None: no limit.
+        every: measure each so many epochs. With a budget, on as many samples as that allows; without `every`, all
+            samples are measured as often as the budget allows.
+        samples: the most to measure on; default: all.
         options: passed to every call of `measure`, e.g. classifier="fc", per_class=True.
 
-    Raises: ClassifierError if the model has no linear classifier or another number of classes.
+    Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
+    layers; RangeError for a budget outside (0, 1), or `every` or `samples` that isn't positive.
     """
 
     def __init__(
         self,
         model: nn.Module,
         num_classes: int | None = None,
-        layers: str = "auto",
+        layers: str | Layer | Iterable[str | Layer] = (),
         *,
         folder: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         description: dict[str, Any] | None = None,
+        trackers: Sequence[Tracker] = (),
+        budget: float | None = None,
+        every: float | None = None,
+        samples: int | None = None,
         **options: Any,
     ):
-        if layers != "auto":
-            raise ClassifierError(f'layers must be "auto", the input of the classifier; got {layers!r}.')
-        found = find_classifier(model, options.get("classifier")).weight.shape[0]
+        head = find_classifier(bare_model(model), options.get("classifier"))
+        found = head.weight.shape[0]
         if num_classes is not None and num_classes != found:
             raise ClassifierError(f"num_classes is {num_classes}, but the classifier has {found} rows.")
+        layers = [layers] if isinstance(layers, str | Layer) else list(layers)
+        choose_layers(bare_model(model), layers, head)  # raises for unknown ones
+        if budget is not None and not 0 < budget < 1:
+            raise RangeError(f"budget must be a share of the time, in (0, 1); got {budget}.")
+        for value, name in ((every, "every"), (samples, "samples")):
+            if value is not None:
+                require_positive(value, name)
         self.model = model
         self.series: list[Report] = []
-        self.folder = None if folder is None else RunFolder.create(folder, description or {})
-        self._options = options
+        self.trackers = list(trackers)
+        self.budget, self.every, self.samples = budget, every, samples
+        self.folder: RunFolder | None = None
+        self._options = {"layers": layers, **options}
+        self._num_classes = found
+        self._training = self._measuring = 0.0  # seconds
+        self._last_training: float | None = None  # of them, at the last measurement
+        self._seconds_per_sample: float | None = None
+        if folder is not None and rank() == 0:
+            self.folder = (RunFolder.resume if resume else RunFolder.create)(folder, description or {})
+        if folder is not None and resume:
+            known = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
+            self.series = [Report.from_dict(each) for each in first_process(known) or ()]
+        self._mark = time.perf_counter()
+
+    # ------------------------------------------------------------------ when, and on how much
+
+    def due(self, epoch: float | None = None) -> bool:
+        """Whether to measure now, by `every` and `budget`; the same in all processes, which must all ask.
+
+        `epoch` is where training is; default: one after the last measurement.
+        """
+        if not self.series:
+            return True
+        if self.every is not None:
+            return self._epoch(epoch) - self.series[-1].context["epoch"] >= self.every
+        if self.budget is None:
+            return True
+        self._account()
+        spent = self._measuring + self._cost()
+        return first_process(spent <= self.budget * (self._training + spent))
+
+    def _cost(self) -> float:
+        """Seconds that the next measurement is expected to take: as long as the last."""
+        return float(self.series[-1].context.get("measuring_seconds", 0.0))
+
+    def _account(self) -> None:
+        """Count the time since the last look at the clock as training."""
+        now = time.perf_counter()
+        self._training += now - self._mark
+        self._mark = now
+
+    def _affordable(self, total: int | None) -> int | None:
+        """The samples to measure on; None for all."""
+        limit = self.samples
+        if self.budget is not None and self.every is not None:
+            least = LEAST_SAMPLES * self._num_classes
+            allowed = least
+            if self._seconds_per_sample is not None and self._last_training is not None:
+                seconds = (self._training - self._last_training) * self.budget / (1 - self.budget)
+                allowed = max(least, int(seconds / self._seconds_per_sample))
+            limit = allowed if limit is None else min(limit, allowed)
+        return None if limit is None or (total is not None and total <= limit) else first_process(limit)
+
+    # ------------------------------------------------------------------ measuring
 
     def measure(self, loader: Iterable[Any], *, epoch: float | None = None, **options: Any) -> Report:
         """Measure now and add the report to the series; arguments as in `tightframe.measure`.
 
-        `epoch` places the measurement on the time axis; default: one after the last.
+        `epoch` places the measurement on the time axis; default: one after the last. Measurements at or after it are
+        superseded: training was taken back.
         """
-        if epoch is None:
-            epoch = self.series[-1].context["epoch"] + 1 if self.series else 0
+        self._account()
+        epoch = self._epoch(epoch)
         settings = {**self._options, **options}
+        total = number_of_samples(loader)
+        limit = self._affordable(total)
+        if limit is not None:
+            loader = sampled(loader, limit, settings.get("unpack", split_batch))
         settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
-        return self.record(measure(self.model, loader, **settings))
+        report = measure(self.model, loader, **settings)
+        seconds = time.perf_counter() - self._mark
+        self._seconds_per_sample = seconds / max(report.context["samples"], 1)
+        facts: dict[str, Any] = {"measuring_seconds": seconds}
+        notes = []
+        if limit is not None:
+            facts["samples_in_all"] = total
+            notes.append(f"measured on {report.context['samples']} of {total or 'more'} samples.")
+        report = self.record(report.extended([], notes, facts))
+        now = time.perf_counter()
+        self._measuring += now - self._mark
+        self._mark, self._last_training = now, self._training
+        if report.context.get("normalisation_gap", 0.0) > GAP:
+            warnings.warn(f"epoch {epoch:g}: {report.notes[-1 - len(notes)]}", BlipWarning, stacklevel=2)
+        return report
+
+    def _epoch(self, epoch: float | None) -> float:
+        if epoch is not None:
+            return epoch
+        return self.series[-1].context["epoch"] + 1 if self.series else 0
 
     def record(self, report: Report) -> Report:
-        """Add a report that was made elsewhere to the series and the folder; returns it."""
+        """Add a report that was made elsewhere to the series and the folder, in place of those at its epoch or later;
+        returns it."""
+        epoch = report.context.get("epoch")
+        kept = [each for each in self.series if epoch is None or each.context.get("epoch", epoch - 1) < epoch]
+        if len(kept) < len(self.series):
+            self._rewind(kept)
         if self.folder is not None:
             self.folder.append(report)
+        if self.series:  # only the latest keeps its tensors; the folder has the others'
+            self.series[-1] = self.series[-1].without_evidence()
         self.series.append(report)
-        if len(self.series) > 1:  # only the latest keeps its tensors; the folder has the others'
-            self.series[-2] = replace(self.series[-2], evidence=None)
+        if rank() == 0:
+            values = dict(report.values)
+            for layer in report.layers:
+                values |= {f"{layer.context['layer']}/{key}": value for key, value in layer.values.items()}
+            for tracker in self.trackers:
+                tracker(values, epoch if epoch is not None else len(self.series) - 1)
         return report
+
+    def _rewind(self, kept: list[Report]) -> None:
+        self.series = kept
+        if self.folder is not None:
+            self.folder.replace_series(kept)
+
+    # ------------------------------------------------------------------ results
 
     def report(self) -> Report:
         """The latest report with the earlier ones as its history. Raises StateError before the first measurement."""
         if not self.series:
             raise StateError("nothing was measured yet; call measure() first.")
         return replace(self.series[-1], history=tuple(self.series[:-1]))
+
+    @property
+    def terminal_phase(self) -> float | None:
+        """The epoch of the first measurement with training error zero, or None."""
+        return terminal_phase(self.series)
+
+    def plateau(self, key: str = "nc1", *, factor: float = 1.1, measurements: int = 4) -> float | None:
+        """The epoch since which a measure stands still, or None; see `tightframe.report.plateau`."""
+        return plateau(self.series, key, factor=factor, measurements=measurements)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """Series and clocks as plain data, for a checkpoint; save it after measuring."""
+        self._account()
+        return {
+            "series": [report.to_dict() for report in self.series],
+            "training_seconds": self._training,
+            "measuring_seconds": self._measuring,
+            "last_training_seconds": self._last_training,
+            "seconds_per_sample": self._seconds_per_sample,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a run back to where the state was saved: later measurements are forgotten, in the folder too.
+
+        Raises: StateError for anything that `state_dict` didn't make.
+        """
+        try:
+            series = [Report.from_dict(each) for each in state["series"]]
+            training, measuring = float(state["training_seconds"]), float(state["measuring_seconds"])
+            last, pace = state["last_training_seconds"], state["seconds_per_sample"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"this is no monitor's state: {error!r}") from None
+        self._rewind(series)
+        self._training, self._measuring, self._last_training, self._seconds_per_sample = training, measuring, last, pace
+        self._mark = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.capture import evaluation
+from tightframe.hooks import evaluation
 from tightframe.metrics import Evidence
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from tightframe.capture import find_classifier
 from tightframe.errors import ClassifierError, ShapeError
 from tightframe.heads.comparison import ComparisonHead
+from tightframe.hooks import find_classifier
 from tightframe.numerics import directions
 
 

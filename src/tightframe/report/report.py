@@ -62,6 +62,7 @@ class Report:
         notes: sentences that a reader of the numbers must know.
         evidence: statistics, classifier and decisions behind the entries; not written to JSON.
         history: earlier reports of the same run, oldest first.
+        layers: reports of the layers before this one's, in order of depth; see `Profile`.
     """
 
     entries: tuple[Entry, ...]
@@ -69,6 +70,7 @@ class Report:
     notes: tuple[str, ...] = ()
     evidence: Evidence | None = None
     history: tuple[Report, ...] = ()
+    layers: tuple[Report, ...] = ()
 
     @classmethod
     def from_evidence(
@@ -83,7 +85,7 @@ class Report:
         """Evaluate metrics on evidence.
 
         Args:
-            test: held-out evidence; of it, the decisions are reported (test NC4).
+            test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
             names: metrics to evaluate; default: all that the evidence allows.
             conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
 
@@ -114,10 +116,10 @@ class Report:
                     convention.metric, convention.row, split, float(convention(collected)), collected, statistics
                 )
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
-        if test is not None:
-            for name in ("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"):
-                if METRICS[name].available(test):
-                    row = _entry(name, METRICS[name], "test", float(METRICS[name](test)), test, statistics)
+            if test is not None:
+                for name, value in evaluate(test, _held_out(test)).items():
+                    sizes = test.statistics if "statistics" in METRICS[name].arguments else None
+                    row = _entry(name, METRICS[name], "test", float(value), test, sizes or statistics)
                     insert_by_family(entries, row)
         notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)]
         for other in caught:
@@ -158,17 +160,23 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; NaN and infinities become strings, as JSON has none."""
-        return {
+        data: dict[str, Any] = {
             "context": _jsonable(self.context),
             "notes": list(self.notes),
             "entries": [_jsonable(asdict(entry)) for entry in self.entries],
         }
+        return data | ({"layers": [layer.to_dict() for layer in self.layers]} if self.layers else {})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Inverse of `to_dict`, without evidence."""
         entries = tuple(Entry(**{k: _from_json(k, v) for k, v in entry.items()}) for entry in data["entries"])
-        return cls(entries, data["context"], tuple(data["notes"]))
+        layers = tuple(cls.from_dict(layer) for layer in data.get("layers", ()))
+        return cls(entries, data["context"], tuple(data["notes"]), layers=layers)
+
+    def without_evidence(self) -> Report:
+        """The numbers alone, without the tensors behind them."""
+        return replace(self, evidence=None, layers=tuple(layer.without_evidence() for layer in self.layers))
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text, also written to `path` if given."""
@@ -196,6 +204,19 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)
+
+
+_HELD_OUT = (
+    *("nc1", "trace_ratio", "cdnv", "equinorm", "equiangularity", "etf_error"),
+    *("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"),
+)
+
+
+def _held_out(test: Evidence) -> list[str]:
+    """What is reported of held-out samples: what they allow, which is nothing between classes if they have one."""
+    classes = 0 if test.statistics is None else int(test.statistics.present.sum())
+    names = [name for name in _HELD_OUT if METRICS[name].available(test)]
+    return [name for name in names if classes > 1 or METRICS[name].arguments == ("decisions",)]
 
 
 def insert_by_family(entries: list[Entry], entry: Entry) -> None:
@@ -256,7 +277,12 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
         who = "1 class has" if len(single) == 1 else f"{len(single)} classes have"
         notes.append(f"{who} a single sample, whose zero variance is not collapse: {_some(single)}.")
     if statistics.within is None and statistics.class_within is None:
-        notes.append("no covariance was kept, so NC1, VCI and the share in the span of the means are left out.")
+        notes.append(
+            "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
+            if evidence.projected is None
+            else "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where "
+            "it is the same; VCI and the rank are left out."
+        )
     if int(statistics.present.sum()) - 1 > statistics.num_features:
         notes.append(
             f"{int(statistics.present.sum())} classes don't fit a simplex ETF in {statistics.num_features} dimensions; "

@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from tightframe.version import __version__
 
 
 class RunFolder:
-    """A folder that holds one run; files are written whole, the series line by line.
+    """A folder that holds one run; files are written whole, the series line by line, so a killed run leaves a folder
+    that can be read and gone on with.
 
     Args:
         path: the folder; made by `create`.
@@ -44,17 +47,23 @@ class RunFolder:
         """
         folder = cls(path)
         (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
+        folder.series_path.write_text("", encoding="utf-8")
         for old in (*folder.path.glob("statistics/*.safetensors"), folder._model_path, folder.report_path):
             old.unlink(missing_ok=True)
-        folder.series_path.write_text("", encoding="utf-8")
         versions = {
             "tightframe": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
         text = json.dumps({**description, "versions": versions}, indent=1, default=str)
-        _replace(folder.path / "run.json", text)
+        _replace(folder.path / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
         return folder
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
+        """Go on with the run in a folder, or start one where there is none."""
+        folder = cls(path)
+        return folder if (folder.path / "run.json").exists() else cls.create(path, description)
 
     @property
     def series_path(self) -> Path:
@@ -74,12 +83,19 @@ class RunFolder:
             report.evidence.statistics.save(self._statistics_path(number))
         with self.series_path.open("ab") as file:
             file.truncate(written.rfind(b"\n") + 1)  # what a crash left of a line
-            file.write(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            file.write(_line(report).encode())
+
+    def replace_series(self, reports: Sequence[Report]) -> None:
+        """Make these the measurements, of which the first keep their statistics: after a run was taken back."""
+        lines = "".join(_line(report) for report in reports)
+        _replace(self.series_path, lambda path: path.write_text(lines, encoding="utf-8"))
+        for old in sorted(self.path.glob("statistics/*.safetensors"))[len(reports) :]:
+            old.unlink()
 
     def save_model(self, model: nn.Module) -> None:
         """Write the model's weights; tied weights are written once each."""
         state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        save_file(state, self._model_path)
+        _replace(self._model_path, lambda path: save_file(state, path))
 
     def load_weights(self) -> dict[str, Tensor]:
         """The weights that `save_model` wrote."""
@@ -118,11 +134,12 @@ class RunFolder:
         evidence = None
         if path.exists():
             evidence = Evidence(ClassStatistics.load(path), self._weight(last.context.get("classifier")))
-        return Report(last.entries, last.context, last.notes, evidence, tuple(series[:-1]))
+        return replace(last, evidence=evidence, history=tuple(series[:-1]))
 
     def write_html(self, report: Report | None = None) -> Path:
         """Write report.html and return its path."""
-        (report or self.report()).to_html(self.report_path)
+        page = (report or self.report()).to_html()
+        _replace(self.report_path, lambda path: path.write_text(page, encoding="utf-8"))
         return self.report_path
 
     @property
@@ -140,8 +157,12 @@ class RunFolder:
         return self.path / "statistics" / f"{number:06d}.safetensors"
 
 
-def _replace(path: Path, text: str) -> None:
+def _line(report: Report) -> str:
+    return json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that a crash leaves the old one or the new one."""
     temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text, encoding="utf-8")
+    write(temporary)
     temporary.replace(path)

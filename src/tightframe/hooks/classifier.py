@@ -1,16 +1,13 @@
-"""Features of a model without changing it: the classifier it ends in, and what flows into that."""
+"""The classifier that a model ends in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ClassifierError
-from tightframe.layout import rows_of
 
 
 @dataclass(frozen=True)
@@ -99,48 +96,3 @@ def _is_linear(module: nn.Module) -> bool:
     if weight.ndim == 2:
         return isinstance(module, nn.Linear) or hasattr(module, "in_features")
     return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and set(weight.shape[2:]) == {1}
-
-
-class InputRecorder:
-    """The first positional input of a module's latest call, detached; see `record_input`."""
-
-    def __init__(self) -> None:
-        self._features: Tensor | None = None
-
-    def _hook(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        feature = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(feature, Tensor):
-            # a head of ours compares embeddings, in any layout
-            embed = getattr(module, "embed", None) if hasattr(module, "decides_linearly") else None
-            self._features = (feature if embed is None else rows_of(embed(feature))).detach()
-
-    def take(self) -> Tensor:
-        """The recorded features; each can be taken once. Raises ClassifierError if the module wasn't called."""
-        if self._features is None:
-            raise ClassifierError("the classifier wasn't called in the forward pass; name another with classifier=...")
-        features, self._features = self._features, None
-        return features
-
-
-@contextmanager
-def record_input(module: nn.Module) -> Iterator[InputRecorder]:
-    """Record what flows into a module while the context lasts; the hook is gone afterwards."""
-    recorder = InputRecorder()
-    handle = module.register_forward_pre_hook(recorder._hook, with_kwargs=True)
-    try:
-        yield recorder
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def evaluation(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients while the context lasts; every module's own mode is restored afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tightframe.capture import evaluation, find_classifier, record_input
 from tightframe.errors import ClassifierError
+from tightframe.hooks import evaluation, find_classifier
 
 
 def mlp() -> nn.Sequential:
@@ -157,65 +157,6 @@ def test_no_linear_layer() -> None:
 def test_a_layer_that_is_no_linear_map_is_refused_by_name(layer: nn.Module) -> None:
     with pytest.raises(ClassifierError, match=rf"1x1 convolution; got .*{type(layer).__name__}"):
         find_classifier(nn.Sequential(nn.Linear(4, 4), layer), "1")
-
-
-# ---------------------------------------------------------------------------------------------- recording
-
-
-def test_what_flows_into_the_module_is_recorded_once_per_call() -> None:
-    model = mlp()
-    inputs = torch.randn(4, 5)
-    with record_input(model.head) as recorder:
-        model(inputs)
-        features = recorder.take()
-        with pytest.raises(ClassifierError, match="wasn't called"):
-            recorder.take()
-        model(inputs * 2)
-        again = recorder.take()
-    assert torch.equal(features, model.act(model.body(inputs)).detach())
-    assert torch.equal(again, model.act(model.body(inputs * 2)).detach())
-    assert not features.requires_grad
-
-
-def test_an_input_given_by_keyword_is_recorded() -> None:
-    layer, inputs = nn.Linear(3, 2), torch.randn(4, 3)
-    with record_input(layer) as recorder:
-        layer(input=inputs)
-        assert torch.equal(recorder.take(), inputs)
-
-
-def test_recording_changes_nothing_that_flows_on() -> None:
-    model, inputs = mlp(), torch.randn(4, 5)
-    expected = model(inputs)
-    with record_input(model.head):
-        outputs = model(inputs)
-    assert torch.equal(outputs, expected)
-    outputs.sum().backward()
-    assert model.body.weight.grad is not None  # the graph through the recorded tensor is whole
-
-
-def test_the_hook_is_gone_afterwards_and_after_an_error() -> None:
-    layer = nn.Linear(3, 2)
-
-    def fail() -> None:
-        with record_input(layer):
-            assert len(layer._forward_pre_hooks) == 1
-            raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        fail()
-    assert not layer._forward_pre_hooks
-    assert not layer._forward_pre_hooks_with_kwargs
-
-
-def test_hooks_of_others_stay() -> None:
-    layer = nn.Linear(3, 2)
-    seen: list[Tensor] = []
-    layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    with record_input(layer):
-        pass
-    layer(torch.ones(1, 3))
-    assert len(seen) == 1
 
 
 # ---------------------------------------------------------------------------------------------- evaluation

@@ -1,0 +1,26 @@
+"""A model seen from outside, left as it was: its classifier, its layers, and the features that flow through them."""
+
+from tightframe.hooks.capture import CapturedFeatures, capture
+from tightframe.hooks.classifier import Classifier, find_classifier
+from tightframe.hooks.layers import Layer, Point, choose_layers, classifier_input
+from tightframe.hooks.listing import LayerListing, list_layers
+from tightframe.hooks.positions import POSITIONS
+from tightframe.hooks.wrappers import bare_model, device_of, evaluation, running_eagerly
+
+__all__ = [
+    "POSITIONS",
+    "CapturedFeatures",
+    "Classifier",
+    "Layer",
+    "LayerListing",
+    "Point",
+    "bare_model",
+    "capture",
+    "choose_layers",
+    "classifier_input",
+    "device_of",
+    "evaluation",
+    "find_classifier",
+    "list_layers",
+    "running_eagerly",
+]

@@ -1,0 +1,152 @@
+"""`capture`: the features of named layers while a model runs, by hooks that are gone afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import LayerError
+from tightframe.hooks.layers import Layer, Point, choose_layers, compares_embeddings
+from tightframe.hooks.positions import POSITIONS, features_last
+from tightframe.hooks.wrappers import bare_model, running_eagerly
+from tightframe.layout import rows_of
+
+_PREFERRED = ("last_hidden_state", "logits")  # of the outputs that transformers name
+
+
+class CapturedFeatures(Mapping[str, Tensor]):
+    """The features of the latest forward pass, by the names of their points in the order in which they came.
+
+    Each is a detached copy, so that later in-place operations of the model don't reach it. A module that is called
+    several times in one pass has "name", "name#2", "name#3", ....
+
+    Attributes:
+        points: those captured, by name.
+        default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
+    """
+
+    def __init__(self, points: Sequence[Point]):
+        self.points = {point.name: point for point in points}
+        self.default_positions: str | None = None
+        self._records: list[tuple[str, Tensor]] = []
+
+    def take(self) -> dict[str, Tensor]:
+        """The features, which are forgotten here."""
+        found = dict(self)
+        self._records.clear()
+        return found
+
+    def point_of(self, name: str) -> Point:
+        """The point of a name, whatever the number of the call."""
+        return self.points[name.rpartition("#")[0]] if name not in self.points else self.points[name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        features = self._by_name().get(name)
+        if features is None:
+            if name in self.points:
+                raise LayerError(f"the forward pass has not called {name!r}, or it gave no floating-point tensor.")
+            raise KeyError(f"{name!r} is not captured; there are: {', '.join(self.points)}")
+        return features
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name())
+
+    def __len__(self) -> int:
+        return len(self._by_name())
+
+    def _by_name(self) -> dict[str, Tensor]:
+        devices = sorted({tensor.device.index or 0 for _, tensor in self._records})
+        calls: dict[tuple[int, str], list[Tensor]] = {}
+        for name, tensor in self._records:
+            calls.setdefault((tensor.device.index or 0, name), []).append(tensor)
+        found: dict[str, Tensor] = {}
+        for name in dict.fromkeys(name for name, _ in self._records):
+            replicas = [calls[device, name] for device in devices if (device, name) in calls]
+            for number, parts in enumerate(zip(*replicas, strict=False), start=1):
+                # DataParallel gives each device its share of the batch in order
+                joined = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
+                found[name if number == 1 else f"{name}#{number}"] = joined
+        return found
+
+    def _record(self, point: Point, value: Any) -> None:
+        features = _tensor_of(value)
+        if features is None:
+            return
+        with torch.no_grad():
+            if point.is_input and compares_embeddings(point.module):
+                features = rows_of(cast(Callable[[Tensor], Tensor], point.module.embed)(features))
+            given = features = features.detach()
+            positions = point.positions or self.default_positions
+            if positions is not None:
+                features = POSITIONS[positions](features_last(features, point.feature_dim))
+            if features.untyped_storage().data_ptr() == given.untyped_storage().data_ptr():
+                features = features.clone()
+        self._records.append((point.name, features))
+
+    def _forget(self, *_: Any) -> None:
+        self._records.clear()
+
+
+@contextmanager
+def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point]) -> Iterator[CapturedFeatures]:
+    """Capture the outputs of layers while the context lasts.
+
+    The model is run by the caller, in any mode and as often as wanted; what is captured is always the latest pass. It
+    may be compiled (and runs uncompiled in the context), wrapped for data parallelism, in mixed precision, and return
+    tuples or dicts, of which the first floating-point tensor of two or more dimensions is taken ("last_hidden_state"
+    first). Hooks are gone afterwards, also after an exception; nothing else of the model is touched.
+
+    Args:
+        layers: names of modules, patterns such as "encoder.layer.*", `Layer`s that also say what becomes of
+            positions, or "auto", the boundary after every block. Without positions, features are as the layer gave
+            them.
+
+    Raises: LayerError for a name that matches no module. Of what is yielded, KeyError for a name not captured and
+    LayerError for a layer that the pass didn't call.
+
+    >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+    >>> with capture(model, ["0", "1"]) as features:
+    ...     _ = model(torch.ones(2, 3))
+    >>> {name: tuple(tensor.shape) for name, tensor in features.items()}
+    {'0': (2, 8), '1': (2, 8)}
+    """
+    bare = bare_model(model)
+    given = [layers] if isinstance(layers, str | Layer) else list(layers)
+    points = [choice for choice in given if isinstance(choice, Point)]
+    points += choose_layers(bare, [choice for choice in given if not isinstance(choice, Point)])
+    features = CapturedFeatures(points)
+    # a pass starts at the outermost module that runs once for all devices
+    root = model if isinstance(model, nn.DataParallel) else bare
+    with running_eagerly(model), ExitStack() as hooks:
+        hooks.callback(root.register_forward_pre_hook(features._forget).remove)
+        for point in points:
+            hooks.callback(_hook(features, point).remove)
+        yield features
+
+
+def _hook(features: CapturedFeatures, point: Point) -> Any:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        features._record(point, args[0] if args else next(iter(kwargs.values()), None))
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        features._record(point, output)
+
+    if point.is_input:
+        return point.module.register_forward_pre_hook(before, with_kwargs=True)
+    return point.module.register_forward_hook(after)
+
+
+def _tensor_of(value: Any) -> Tensor | None:
+    """The features in what a module was given or returned."""
+    if isinstance(value, Tensor):
+        return value if value.ndim >= 2 and value.is_floating_point() else None
+    if isinstance(value, Mapping):
+        ordered = [value[name] for name in _PREFERRED if name in value] + list(value.values())
+        return next((t for t in map(_tensor_of, ordered) if t is not None), None)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return next((t for t in map(_tensor_of, value) if t is not None), None)
+    return None

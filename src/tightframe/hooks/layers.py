@@ -1,0 +1,188 @@
+"""Which features to look at: layers by name, by pattern, or the boundaries of a model's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from tightframe.errors import ClassifierError, LayerError
+from tightframe.hooks.classifier import Classifier, find_classifier
+from tightframe.hooks.positions import require_positions
+
+AUTO = "auto"
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_PASSIVE = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A choice of layers whose outputs are wanted.
+
+    Attributes:
+        pattern: a module's name in the model, or a pattern with *, ? and [...] for several; "auto" for the boundary
+            after every block, see `choose_layers`.
+        positions: what becomes of several positions to a sample, a name in `POSITIONS`; None leaves it to the caller.
+        feature_dim: the dimension of the D features; default: second of four or more, else last, as in torch's layers.
+
+    Raises: ChoiceError for unknown positions.
+    """
+
+    pattern: str
+    positions: str | None = None
+    feature_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is not None:
+            require_positions(self.positions)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a model where features flow by.
+
+    Attributes:
+        name: the module's name in the bare model; with `is_input`, "input of ..." it.
+        module: the module whose output, or with `is_input` whose input, the features are.
+        reader: the linear layer or convolution that they flow into, where the structure tells.
+        optional: whether it was found by "auto", so that it may be left out where it doesn't fit.
+    """
+
+    name: str
+    module: nn.Module
+    is_input: bool = False
+    positions: str | None = None
+    feature_dim: int | None = None
+    reader: nn.Module | None = None
+    optional: bool = False
+
+
+def choose_layers(
+    model: nn.Module, layers: str | Layer | Iterable[str | Layer], classifier: Classifier | None = None
+) -> list[Point]:
+    """The points that a choice of layers means, in the order of the modules; each module once.
+
+    "auto" is the boundary after every block, and the classifier's input, if there is a classifier. A block is one of
+    several modules of the same class in a list or Sequential (the outermost such list: residual stages or blocks,
+    transformer layers), a module with layers of its own beside them, or, in a Sequential of plain layers, a linear
+    layer or convolution with what follows it (normalisation, activation, pooling). A model of nothing but plain layers
+    in no Sequential is looked at between them: at the input of each but the first.
+
+    Raises: LayerError for names and patterns that match no module.
+    """
+    if isinstance(layers, str | Layer):
+        layers = [layers]
+    modules = {clean_name(name): module for name, module in model.named_modules()}
+    found: dict[str, Point] = {}
+    for choice in layers:
+        layer = choice if isinstance(choice, Layer) else Layer(choice)
+        if layer.pattern == AUTO:
+            classifier = classifier or _classifier_of(model)
+            points = list(_boundaries(model, None if classifier is None else classifier.module))
+            points += [] if classifier is None else [classifier_input(classifier)]
+        else:
+            points = [Point(n, m) for n, m in modules.items() if fnmatchcase(n, layer.pattern) and n]
+            if not points:
+                known = ", ".join(list(modules)[1:21]) + (", ..." if len(modules) > 21 else "")
+                raise LayerError(f"no module of the model matches {layer.pattern!r}; it has: {known or 'none'}.")
+        for point in points:
+            dim = point.feature_dim if layer.feature_dim is None else layer.feature_dim
+            found[point.name] = replace(point, positions=layer.positions, feature_dim=dim)
+    order = {module: place for place, module in enumerate(modules.values())}
+    return sorted(found.values(), key=lambda point: order[point.module])
+
+
+def _classifier_of(model: nn.Module) -> Classifier | None:
+    try:
+        return find_classifier(model)
+    except ClassifierError:
+        return None
+
+
+def classifier_input(classifier: Classifier) -> Point:
+    """The point in front of the classifier."""
+    return Point(
+        f"{'embedding in' if classifier.embeds else 'input of'} {classifier.name or 'the model itself'}",
+        classifier.module,
+        is_input=True,
+        feature_dim=-1 if compares_embeddings(classifier.module) else classifier.class_dim,
+        reader=classifier.module,
+    )
+
+
+def compares_embeddings(module: nn.Module) -> bool:
+    """Whether the module is a head of ours, whose features are what it makes of its input."""
+    return hasattr(module, "decides_linearly") and hasattr(module, "embed")
+
+
+def reading_weight(module: nn.Module, num_features: int) -> Tensor | None:
+    """(M, D), the weight with which a linear layer, or at each offset a convolution, reads D features; None if it
+    doesn't read so many."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.shape[1] != num_features:
+        return None
+    return weight.detach().movedim(1, -1).reshape(-1, num_features)
+
+
+def clean_name(name: str) -> str:
+    """A module's name without what `torch.compile` of a part put into it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
+    points = list(_inside("", model, classifier))
+    if not points:
+        leaves = [(n, m) for n, m in model.named_modules() if _is_weighted(m) and m is not classifier]
+        points = [Point(f"input of {clean_name(n)}", m, is_input=True, reader=m) for n, m in leaves[1:]]
+    for point in points:
+        yield replace(point, optional=True)
+
+
+def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
+    """The boundaries within a module that is not a block itself."""
+    last: Point | None = None  # of a linear layer or convolution and what followed it so far
+    children = [(clean_name(f"{prefix}{name}"), child) for name, child in module.named_children()]
+    for name, child in children:
+        if child is classifier or next(child.children(), None) is not None:
+            if last is not None:
+                yield replace(last, reader=child if child is classifier else None)
+                last = None
+            if child is classifier:
+                continue
+            if type(child) in _CONTAINERS or (_has_chain(child) and not _is_chain(module)) or _holds(child, classifier):
+                yield from _inside(f"{name}.", child, classifier)
+            elif next(child.parameters(), None) is not None:
+                yield Point(name, child)
+        elif type(module) is nn.Sequential:
+            if _is_weighted(child):
+                if last is not None:
+                    yield replace(last, reader=child)
+                last = Point(name, child)
+            elif last is not None and not isinstance(child, _PASSIVE):
+                last = Point(name, child)
+    if last is not None:
+        yield last
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Whether it is a list of blocks: of several modules of one class that have layers of their own."""
+    if type(module) not in _CONTAINERS:
+        return False
+    kinds = [type(c) for c in module.children() if type(c) not in _CONTAINERS and next(c.children(), None) is not None]
+    return len(kinds) != len(set(kinds))
+
+
+def _has_chain(module: nn.Module) -> bool:
+    return any(_is_chain(inner) for inner in module.modules())
+
+
+def _holds(module: nn.Module, inner: nn.Module | None) -> bool:
+    return inner is not None and any(each is inner for each in module.modules())
+
+
+def _is_weighted(module: nn.Module) -> bool:
+    """Whether it is a layer with a weight matrix: a linear layer or a convolution."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.ndim >= 2 and next(module.children(), None) is None

@@ -1,0 +1,82 @@
+"""`list_layers`: what could be measured in a model, and what memory it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from tightframe.hooks.capture import capture
+from tightframe.hooks.layers import Layer, choose_layers
+from tightframe.hooks.positions import POSITIONS, features_last
+from tightframe.hooks.wrappers import bare_model, evaluation
+
+MOMENTS = 8 + 4 + 8 + 4  # bytes a class and dimension: sums, anchors, a result's means, an anchor's waiting rows
+SCATTER = 8 + 4 + 3 * 8  # bytes for each entry of the (D, D) scatter: product, pending product, results made of them
+
+
+@dataclass(frozen=True)
+class LayerListing:
+    """One layer of a model, as a batch of `rows` samples showed it.
+
+    Attributes:
+        name: the module's name; kind: its class.
+        shape: of its output; features: D, under the positions asked for.
+        samples_per_row: how many samples one row of the batch gives: 1, or the number of positions.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    features: int
+    samples_per_row: int
+
+    def statistics_bytes(self, num_classes: int, *, covariance: bool = True) -> int:
+        """About the memory of accumulating statistics over `num_classes` classes."""
+        return statistics_bytes(num_classes, self.features, covariance=covariance)
+
+    def __str__(self) -> str:
+        return f"{self.name:40s} {self.kind:24s} {self.shape!s:24s} D = {self.features}"
+
+
+def statistics_bytes(num_classes: int, num_features: int, *, covariance: bool = True) -> int:
+    """About the memory of accumulating statistics of K classes of D features: O(K D), and O(D^2) with the scatter."""
+    return num_features * (MOMENTS * num_classes + (SCATTER * num_features if covariance else 0))
+
+
+def list_layers(
+    model: nn.Module,
+    *inputs: Any,
+    layers: str | Layer | Iterable[str | Layer] = "*",
+    positions: str = "mean",
+    **keyword_inputs: Any,
+) -> list[LayerListing]:
+    """A dry run: run the model once on some inputs and list the layers that gave features, in the order of the calls.
+
+    Args:
+        inputs, keyword_inputs: what the model is called with; a row or two are enough.
+        layers: as in `capture`; default: every module.
+        positions: a name in `POSITIONS`, for layers that don't say themselves.
+
+    Raises: LayerError for names that match no module.
+
+    >>> import torch
+    >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+    >>> for layer in list_layers(model, torch.ones(2, 1, 8, 8), layers="auto"):
+    ...     print(layer.name, layer.shape, layer.features, layer.statistics_bytes(num_classes=10))
+    1 (2, 8, 6, 6) 8 4224
+    input of 3 (2, 288) 288 3055104
+    """
+    bare = bare_model(model)
+    points = choose_layers(bare, layers)
+    listed = []
+    with evaluation(bare), capture(bare, points) as features:
+        bare(*inputs, **keyword_inputs)
+    for name, tensor in features.items():
+        point = features.point_of(name)
+        rows = POSITIONS[point.positions or positions](features_last(tensor, point.feature_dim))
+        samples = rows[..., 0].numel() // len(rows)
+        listed.append(LayerListing(name, type(point.module).__name__, tuple(tensor.shape), rows.shape[-1], samples))
+    return listed

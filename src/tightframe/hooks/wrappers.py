@@ -1,0 +1,57 @@
+"""What is wrapped around a model: compilation, data parallelism, and the modes of its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """The model inside `torch.compile`, DataParallel and DistributedDataParallel; itself where there is no wrapper.
+
+    Called directly, it runs on its own device and waits for no other process.
+    """
+    while True:
+        if isinstance(model, DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter, or the CPU."""
+    first = next(iter(model.parameters()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def evaluation(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients while the context lasts; every module's own mode is restored afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def running_eagerly(model: nn.Module) -> Iterator[None]:
+    """Run what `torch.compile` made of the model, or of parts of it, uncompiled: a compiled graph calls no new hook."""
+    compiled = any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+    if not compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

@@ -1,0 +1,249 @@
+"""What is collected of one layer: moments in the first pass, and what needs finished means in the second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from tightframe.errors import LayerError, LoaderError
+from tightframe.hooks import Classifier, Point
+from tightframe.hooks.layers import reading_weight
+from tightframe.hooks.listing import SCATTER
+from tightframe.metrics import Evidence
+from tightframe.numerics import contrasts
+from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
+
+FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
+_BLOCK_ROWS = 4096  # rows widened to float64 at a time
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What all processes agree on about a layer: its name, D, and whether its D x D scatter is kept."""
+
+    name: str
+    num_features: int
+    covariance: bool
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device, without what the CPU would have to swap."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def within_budget(widths: Mapping[str, int], budget: float, first: str) -> dict[str, bool]:
+    """Which layers' D x D scatter fits into a budget of bytes: `first` before the others, then in order."""
+    fits: dict[str, bool] = {}
+    for name in sorted(widths, key=lambda name: name != first):
+        cost = SCATTER * widths[name] ** 2
+        fits[name] = cost <= budget
+        budget -= cost if fits[name] else 0
+    return fits
+
+
+class LayerCollection:
+    """Statistics, decisions and, for wide features, statistics in the span of the class means, of one layer.
+
+    Args:
+        plan: what is kept.
+        point: where the features come from.
+        classifier: where the layer is the classifier's input: for its decisions and weight.
+        num_classes: K.
+        options: of `StatisticsAccumulator`: per_class, ignore_index, device.
+        shared: whether other processes have other samples, to be added up.
+        without_bias: count decisions of the classifier without its bias too.
+        unit_features: collect statistics of the features at unit length too.
+    """
+
+    def __init__(
+        self,
+        plan: LayerPlan,
+        point: Point,
+        classifier: Classifier | None,
+        num_classes: int,
+        options: Mapping[str, Any],
+        *,
+        shared: bool,
+        without_bias: bool = False,
+        unit_features: bool = False,
+    ):
+        self.name, self.plan = plan.name, plan
+        self._point, self._classifier, self._shared = point, classifier, shared
+        self._options, self._num_classes = options, num_classes
+        self._accumulator = self._new_accumulator()
+        self._unit = self._new_accumulator() if unit_features else None
+        self._without_bias = without_bias
+        self._decisions: dict[bool, DecisionCounts] = {}
+        self._span: tuple[Tensor, Tensor, StatisticsAccumulator] | None = None
+        self._held: tuple[StatisticsAccumulator, DecisionCounts] | None = None
+        self._outside: StatisticsAccumulator | None = None
+        self.statistics: ClassStatistics
+
+    def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
+        options = {"covariance": self.plan.covariance, **self._options, **changes}
+        return StatisticsAccumulator(num_classes or self._num_classes, self.plan.num_features, **options)
+
+    # ------------------------------------------------------------------ training samples
+
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """First pass: a batch of features (..., D) and labels (...)."""
+        self._accumulator.update(features, labels, validate=True)
+        if self._unit is not None:
+            unit = torch.nn.functional.normalize(features.to(torch.float64), dim=-1)
+            self._unit.update(unit, labels, validate=True)
+
+    def finish_moments(self) -> None:
+        """The end of the first pass: means are known, so that samples can be decided and projected."""
+        self.statistics = self._finished(self._accumulator)
+        self.unit_statistics = None if self._unit is None else self._finished(self._unit)
+        self._accumulator = self._unit = None  # type: ignore[assignment]  # their memory is for the second pass
+        self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
+
+    def project(self, budget: float) -> None:
+        """Prepare for NC1 of wide features in the span of the class means, where that is smaller and in the budget."""
+        centred = self.statistics.populated().centred_means()
+        rank = len(centred) - 1
+        if self.plan.covariance or rank >= self.plan.num_features or SCATTER * rank**2 > budget:
+            return
+        basis = torch.linalg.qr(contrasts(centred).mT).Q
+        options = {**self._options, "per_class": False}
+        accumulator = StatisticsAccumulator(self._num_classes, rank, **options)
+        self._span = self.statistics.global_mean(), basis, accumulator
+
+    def look_again(self, features: Tensor, labels: Tensor) -> None:
+        """Second pass: a batch, once the moments are finished."""
+        for counts in self._decisions.values():
+            counts.update(features, labels)
+        if self._span is not None:
+            centre, basis, accumulator = self._span
+            flat = labels.reshape(-1)
+            for rows, targets in zip(
+                features.reshape(len(flat), -1).split(_BLOCK_ROWS), flat.split(_BLOCK_ROWS), strict=True
+            ):
+                accumulator.update((rows.to(basis) - centre) @ basis, targets, validate=True)
+
+    def finish(self) -> None:
+        """The end of the second pass. Raises: LoaderError if its samples weren't those of the first."""
+        for counts in self._decisions.values():
+            self._added_up(counts)
+        second = self._decisions[False].totals.counts
+        if not torch.equal(second, self.statistics.counts):
+            raise LoaderError(
+                f"the loader gave {int(self.statistics.num_samples)} samples and in a second pass {int(second.sum())}, "
+                "or others: it must repeat itself, or buffer_bytes must hold all features."
+            )
+
+    def _count(self, without_bias: bool = False) -> DecisionCounts:
+        head = self._classifier
+        linear = head is not None and head.decides_linearly
+        weight, bias = (head.weight, head.bias) if head is not None and linear else (None, None)
+        ignored = self._options["ignore_index"]
+        return DecisionCounts(self.statistics, weight, None if without_bias else bias, ignore_index=ignored)
+
+    # ------------------------------------------------------------------ other samples
+
+    def add_held_out(self, features: Tensor, labels: Tensor) -> None:
+        """A batch of held-out samples."""
+        accumulator, counts = self.held_out
+        accumulator.update(features, labels, validate=True)
+        counts.update(features, labels)
+
+    @property
+    def held_out(self) -> tuple[StatisticsAccumulator, DecisionCounts]:
+        """Moments and decisions of the held-out samples."""
+        if self._held is None:
+            self._held = self._new_accumulator(per_class=False), self._count()
+        return self._held
+
+    def add_outside(self, features: Tensor) -> None:
+        """A batch of out-of-distribution samples."""
+        labels = torch.zeros(features.shape[:-1], dtype=torch.int64, device=features.device)
+        self.outside.update(features, labels, validate=True)
+
+    @property
+    def outside(self) -> StatisticsAccumulator:
+        """Moments of the out-of-distribution samples, one class."""
+        if self._outside is None:
+            self._outside = self._new_accumulator(1, covariance=False, per_class=False, ignore_index=None)
+        return self._outside
+
+    # ------------------------------------------------------------------ results
+
+    def evidence(self, *, with_outside: bool = False) -> Evidence:
+        """What metrics can use, of all processes together."""
+        head = self._classifier
+        # a head on class means lacks the rows of classes without samples
+        complete = head is not None and bool(head.weight.isfinite().all())
+        projected = None
+        if self._span is not None:
+            # lengths in the span would lack what is orthogonal to it
+            projected = replace(self._finished(self._span[2]), spread=self.statistics.spread)
+        reader = self._point.reader
+        return Evidence(
+            self.statistics,
+            head.weight if head is not None and complete else None,
+            head.bias if head is not None and complete else None,
+            self._decisions[False],
+            self._finished(self.outside) if with_outside else None,
+            consumer=None if head is not None or reader is None else self._reading_weight(reader),
+            projected=projected,
+        )
+
+    def decisions(self, *, without_bias: bool) -> DecisionCounts:
+        """The decisions on the training samples."""
+        return self._decisions[without_bias]
+
+    def held_out_evidence(self) -> Evidence:
+        """What metrics can use of the held-out samples, of all processes together."""
+        accumulator, counts = self.held_out
+        self._added_up(counts)
+        return Evidence(self._finished(accumulator), decisions=counts)
+
+    def _reading_weight(self, reader: torch.nn.Module) -> Tensor | None:
+        weight = reading_weight(reader, self.plan.num_features)
+        return None if weight is None else weight.to("cpu", torch.float64)
+
+    def _finished(self, accumulator: StatisticsAccumulator) -> ClassStatistics:
+        statistics = accumulator.compute()
+        return statistics.all_reduce() if self._shared else statistics
+
+    def _added_up(self, counts: DecisionCounts) -> None:
+        if self._shared:
+            counts.all_reduce()
+
+
+def fitting(
+    features: Mapping[str, Tensor], labels: Tensor, point_of: Callable[[str], Point], last: str
+) -> tuple[dict[str, int], list[str]]:
+    """Names and widths of the layers to collect, as the first batch shows them, and notes on those left out.
+
+    Left out are layers found by "auto" that hold what flows into the classifier (`last`), or whose positions aren't
+    the labels'.
+
+    Raises: LayerError for such a layer that was asked for by name.
+    """
+    widths: dict[str, int] = {}
+    notes = []
+    for name, rows in features.items():
+        point = point_of(name)
+        if name != last and rows.shape[:-1] != labels.shape:
+            what = f"layer {name} has positions {tuple(rows.shape[:-1])}, but the labels {tuple(labels.shape)}"
+            if not point.optional:
+                raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
+            notes.append(f"{what}; it is left out.")
+        elif name != last and point.optional and _equal(rows, features[last]):
+            continue
+        else:
+            widths[name] = rows.shape[-1]
+    return widths, notes
+
+
+def _equal(rows: Tensor, others: Tensor) -> bool:
+    return rows.shape == others.shape and torch.allclose(rows, others.to(rows.dtype), rtol=1e-4, atol=1e-6)

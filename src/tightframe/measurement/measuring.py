@@ -1,0 +1,253 @@
+"""`measure`: one pass over the data, every layer and process together, and a second where means must be known first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import EmptyBatchError, LayerError
+from tightframe.hooks import (
+    Classifier,
+    Layer,
+    Point,
+    bare_model,
+    capture,
+    choose_layers,
+    classifier_input,
+    device_of,
+    evaluation,
+    find_classifier,
+)
+from tightframe.hooks.positions import require_positions
+from tightframe.measurement.agreement import every_process
+from tightframe.measurement.collecting import (
+    FREE_SHARE,
+    LayerCollection,
+    LayerPlan,
+    fitting,
+    free_memory,
+    within_budget,
+)
+from tightframe.measurement.loading import Batch, Source, repeats, split_batch
+from tightframe.measurement.normalisation import GAP, NormalisationCheck
+from tightframe.measurement.sampling import same_randomness
+from tightframe.metrics import CONVENTIONS, METRICS, Convention
+from tightframe.report import Report
+from tightframe.statistics.distributed import world_size
+
+BUFFER_BYTES = 1 << 30
+
+
+def measure(
+    model: nn.Module,
+    loader: Iterable[Any],
+    *,
+    layers: str | Layer | Iterable[str | Layer] = (),
+    positions: str | None = None,
+    test: Iterable[Any] | None = None,
+    ood: Iterable[Any] | None = None,
+    classifier: str | None = None,
+    covariance: bool = True,
+    per_class: bool = False,
+    ignore_index: int | None = None,
+    names: Sequence[str] | None = None,
+    conventions: Sequence[str] = (),
+    unpack: Callable[[Any], Batch] = split_batch,
+    buffer_bytes: int = BUFFER_BYTES,
+    covariance_bytes: int | None = None,
+    second_pass: bool = True,
+    distributed: bool = True,
+    progress: bool = True,
+    context: Mapping[str, Any] | None = None,
+) -> Report:
+    """Measure the neural collapse of a classifier's last layer, and of others, in one pass over the data.
+
+    Features are what flows into the classifier. The model runs in eval mode without gradients, out of any wrapper
+    (`torch.compile`, DataParallel, DistributedDataParallel), and is left exactly as it was. Features are kept in a
+    buffer for NC4, which needs the finished class means; beyond `buffer_bytes` the loader is run a second time and must
+    give the same samples. Where the D x D scatter of wide features doesn't fit, the second look also projects them on
+    the span of the class means, in which NC1 is the same.
+
+    Under `torch.distributed`, every process calls this with its own part of the data (none at all is fine), and all
+    get the report of all samples; what torch's DistributedSampler repeats to make the parts equal is left out.
+
+    Args:
+        model: any module; called with a batch's inputs on the device of its first parameter.
+        loader: training batches: (inputs, labels) or mappings with a "labels" entry (then called with the rest).
+        layers: others than the classifier's input, as in `capture`: names, patterns, `Layer`s, or "auto", every block
+            boundary. Their reports are the report's `layers`.
+        positions: of features with several positions to a sample, a name in `POSITIONS`. Default: for the classifier's
+            input every position is a sample ("each"), which must then have a label; for other layers "mean" where
+            labels are (N,), else "each".
+        test: held-out batches of the same form, for NC4 and variability on held-out samples.
+        ood: out-of-distribution batches, with or without labels, for NC5.
+        classifier: name of the classifier module; default: the model's own `get_classifier()` or
+            `get_output_embeddings()`, else its last linear layer or 1x1 convolution.
+        covariance, per_class, ignore_index: as in `StatisticsAccumulator`.
+        names: metrics to report; default: all in `METRICS` that the data allow, for other layers the headline ones.
+        conventions: further rows, names in `CONVENTIONS`.
+        unpack: makes a `Batch` of what the loaders give, where it isn't one of the usual forms.
+        buffer_bytes: for features between the first and the second look at them.
+        covariance_bytes: for D x D scatter of all layers; default: a quarter of the free memory.
+        second_pass: whether the loader may be run again for the sake of wide features alone.
+        distributed: add up the processes of `torch.distributed`, where it is initialised.
+        progress: show a progress bar (if rich is installed).
+        context: facts to put into the report, e.g. {"epoch": 3}.
+
+    Raises: ClassifierError if no classifier is found or it doesn't fit; LayerError for unknown layers; LoaderError for
+    batches of another form or a loader that changes between passes; DistributedError if a process is lost;
+    the errors of `StatisticsAccumulator.update`.
+    """
+    bare = bare_model(model)
+    head = find_classifier(bare, classifier)
+    wanted = {name: CONVENTIONS[name] for name in conventions}
+    last = replace(classifier_input(head), positions=require_positions(positions or "each"))
+    chosen = [point for point in choose_layers(bare, layers, head) if point.name != last.name]
+    points = [*(replace(point, positions=point.positions or positions) for point in chosen), last]
+    shared = distributed and world_size() > 1
+    collector = _Collector(head, last, wanted, shared, {"per_class": per_class, "ignore_index": ignore_index})
+    with (
+        evaluation(bare),
+        same_randomness(loader, test, ood),
+        capture(bare, points) as captured,
+    ):
+        source = Source(bare, captured, last.name, unpack, progress=progress, shared=shared)
+        normalisation = NormalisationCheck(bare, captured, last.name)
+        batches = source.batches(loader, "training samples", watch=normalisation.see)
+        first = next(batches, None)
+        widths, notes = ({}, []) if first is None else fitting(*first, captured.point_of, last.name)
+        budget = free_memory(device_of(bare)) // FREE_SHARE if covariance_bytes is None else covariance_bytes
+        budget, plans = _agree(widths, budget if covariance else 0, last.name, shared)
+        collections = [collector.layer(plan, captured.point_of(plan.name), device_of(bare)) for plan in plans]
+        buffer = _Buffer(buffer_bytes)
+        for features, labels in batches if first is None else chain([first], batches):
+            for each in collections:
+                each.add(features[each.name], labels)
+            buffer.add({each.name: features[each.name] for each in collections}, labels)
+        gap = normalisation.gap()
+        for each in collections:
+            each.finish_moments()
+        overflowed = any(every_process(buffer.overflowed)) if shared else buffer.overflowed
+        if covariance and (not overflowed or (second_pass and repeats(loader))):
+            for each in collections:
+                each.project(budget)
+        for features, labels in (
+            source.batches(loader, "training samples, second pass") if overflowed else buffer.batches
+        ):
+            for each in collections:
+                each.look_again(features[each.name], labels)
+        buffer.batches.clear()
+        for each in collections:
+            each.finish()
+        if test is not None:
+            for features, labels in source.batches(test, "held-out samples"):
+                for each in collections:
+                    each.add_held_out(features[each.name], labels)
+        if ood is not None:
+            for features, _ in source.batches(ood, "out-of-distribution samples", labelled=False):
+                for each in collections:
+                    each.add_outside(features[each.name])
+    facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
+    if gap is not None:
+        facts["normalisation_gap"] = gap
+        notes += [_blip(gap)] if gap > GAP else []
+    *others, report = (
+        collector.report(each, names, facts, held_out=test is not None, outside=ood is not None) for each in collections
+    )
+    return replace(report.extended([], notes), layers=tuple(others))
+
+
+@dataclass(frozen=True)
+class _Collector:
+    """Makes a layer's collection, and its report in the end."""
+
+    head: Classifier
+    last: Point
+    conventions: Mapping[str, Convention]
+    shared: bool
+    options: Mapping[str, Any]
+
+    def layer(self, plan: LayerPlan, point: Point, device: torch.device) -> LayerCollection:
+        mine = plan.name == self.last.name
+        return LayerCollection(
+            plan,
+            point,
+            self.head if mine else None,
+            len(self.head.weight),
+            {**self.options, "device": device},
+            shared=self.shared,
+            without_bias=mine and any(convention.without_bias for convention in self.conventions.values()),
+            unit_features=mine and any(convention.unit_features for convention in self.conventions.values()),
+        )
+
+    def report(
+        self,
+        layer: LayerCollection,
+        names: Sequence[str] | None,
+        facts: Mapping[str, Any],
+        *,
+        held_out: bool,
+        outside: bool,
+    ) -> Report:
+        evidence = layer.evidence(with_outside=outside)
+        variants = {}
+        context = {"layer": layer.name, **facts}
+        if layer.name == self.last.name:
+            context["classifier"] = self.head.name
+            for name, convention in self.conventions.items():
+                statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
+                decisions = layer.decisions(without_bias=convention.without_bias)
+                variants[name] = replace(evidence, statistics=statistics, decisions=decisions)
+        else:
+            shown = [name for name, metric in METRICS.items() if metric.headline] if names is None else names
+            names = [name for name in shown if METRICS[name].available(evidence)]
+        return Report.from_evidence(
+            evidence,
+            test=layer.held_out_evidence() if held_out else None,
+            names=names,
+            conventions=variants,
+            context=context,
+        )
+
+
+class _Buffer:
+    """Batches of features kept for the second look until they outgrow a budget; then none is kept."""
+
+    def __init__(self, room: int):
+        self.batches: list[tuple[dict[str, Tensor], Tensor]] = []
+        self.overflowed = False
+        self._room = room
+
+    def add(self, features: dict[str, Tensor], labels: Tensor) -> None:
+        self._room -= sum(rows.nbytes for rows in features.values()) + labels.nbytes
+        if self._room < 0:
+            self.overflowed = True
+            self.batches.clear()
+        else:
+            self.batches.append((features, labels))
+
+
+def _agree(widths: dict[str, int], budget: int, last: str, shared: bool) -> tuple[int, list[LayerPlan]]:
+    """The bytes for scatter, and what is kept of each layer in order of depth; the same in every process."""
+    said = every_process((widths, budget)) if shared else [(widths, budget)]
+    agreed = next((seen for seen, _ in said if seen), None)
+    if agreed is None:
+        raise EmptyBatchError("no process was given a batch of training samples.")
+    for other, _ in said:
+        if other and other != agreed:
+            raise LayerError(f"the processes' models give other features: {agreed} and {other}.")
+    budget = min(each for _, each in said)
+    fits = within_budget(agreed, budget, last)
+    return budget, [LayerPlan(name, agreed[name], fits[name]) for name in sorted(agreed, key=lambda name: name == last)]
+
+
+def _blip(gap: float) -> str:
+    return (
+        f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f} (less than {1 - GAP}) "
+        "with those under the data's own statistics, as batch normalisation's averages lag behind the weights."
+    )

@@ -1,0 +1,98 @@
+"""Fewer samples from anybody's loader, the same ones each time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler, Subset
+
+from tightframe.measurement.loading import Batch, repeats
+
+_SEED = 0
+
+
+def number_of_samples(loader: Iterable[Any]) -> int | None:
+    """How many samples the loaders of all processes have together, where that can be told without running them."""
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(loader, DataLoader) and isinstance(dataset, Sized) and _is_whole(loader):
+        return len(dataset)
+    return None
+
+
+def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]) -> Iterable[Any]:
+    """A loader of about so many samples of this process's: drawn once and for all from a DataLoader's data set, evenly
+    spaced batches of a list, else the first batches.
+
+    Args:
+        samples: over all processes, if the loader has a DistributedSampler.
+    """
+    if isinstance(loader, DataLoader) and _is_whole(loader) and loader.batch_size is not None:
+        total = len(loader.dataset)  # type: ignore[arg-type]
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(_SEED))[:samples].sort().values
+        sampler = loader.sampler
+        if isinstance(sampler, DistributedSampler):
+            drawn = drawn[sampler.rank :: sampler.num_replicas]
+        return DataLoader(
+            Subset(loader.dataset, drawn.tolist()),
+            loader.batch_size,
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
+        )
+    if isinstance(loader, Sequence):
+        sizes = [_size(batch, unpack) for batch in loader]
+        wanted = max(1, round(len(loader) * min(1.0, samples / max(sum(sizes), 1))))
+        return [loader[place * len(loader) // wanted] for place in range(wanted)]
+    first = _FirstBatches(loader, samples, unpack)
+    return first if repeats(loader) else iter(first)
+
+
+class _FirstBatches:
+    """The first batches of a loader, until they have so many samples."""
+
+    def __init__(self, loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]):
+        self._loader, self._samples, self._unpack = loader, samples, unpack
+
+    def __iter__(self) -> Iterator[Any]:
+        left = self._samples
+        for batch in self._loader:
+            yield batch
+            left -= _size(batch, self._unpack)
+            if left <= 0:
+                return
+
+
+def _size(batch: Any, unpack: Callable[[Any], Batch]) -> int:
+    labels = unpack(batch).labels
+    return 1 if labels is None else len(labels)
+
+
+def _is_whole(loader: DataLoader[Any]) -> bool:
+    """Whether a DataLoader goes through all of its data set, in some order."""
+    plain = type(loader.sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
+    replaces = isinstance(loader.sampler, RandomSampler) and loader.sampler.replacement
+    return plain and not replaces and not isinstance(loader.dataset, IterableDataset)
+
+
+@contextmanager
+def same_randomness(*loaders: Any) -> Iterator[None]:
+    """Leave every random generator that loading data may draw from as it was: training goes on as if nothing was
+    measured."""
+    generators = [g for g in (getattr(loader, "generator", None) for loader in loaders) if g is not None]
+    states = [generator.get_state() for generator in generators]
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
