@@ -66,6 +66,10 @@ def demo(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2)] = 128,
     measurements: Annotated[int, typer.Option(min=2, help="About how often to measure.")] = 12,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure layers too: auto (every block), or names and patterns; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     head: Annotated[str, typer.Option(help="linear, etf, guided, ncm, hierarchical ...; a wrong one lists them.")] = (
         "linear"
@@ -101,6 +105,7 @@ def demo(
         weight_decay=weight_decay,
         batch_size=batch_size,
         measurements=measurements,
+        layers=tuple(layers or ()),
         seed=seed,
         head=head,
         loss=loss,

@@ -83,7 +83,7 @@ def run(
                 epoch = number * epochs + step
                 if step in when:
                     context = {**facts, "epoch": epoch, "seconds": time.perf_counter() - started}
-                    report = monitor.record(_measured(trainer, seen, outside, held, context))
+                    report = monitor.record(_measured(trainer, seen, outside, held, settings.layers, context))
                 watch(Progress(epoch, epochs * sessions, loss, accuracy, report))
     assert monitor is not None and monitor.folder is not None
     monitor.folder.save_model(model)
@@ -99,7 +99,12 @@ def measured_epochs(epochs: int, measurements: int) -> set[int]:
 
 
 def _measured(
-    trainer: Trainer, data: Dataset, outside: Tensor, held: evaluation.Held, context: Mapping[str, Any]
+    trainer: Trainer,
+    data: Dataset,
+    outside: Tensor,
+    held: evaluation.Held,
+    layers: Sequence[str],
+    context: Mapping[str, Any],
 ) -> Report:
     """The collapse measures, with rows on what is decided on held-out images and on the head."""
     report = measure(
@@ -107,6 +112,7 @@ def _measured(
         batches(data.train_images, data.train_labels, _MEASURED_ROWS),
         test=batches(data.test_images, data.test_labels, _MEASURED_ROWS),
         ood=[(part,) for part in outside.split(_MEASURED_ROWS)],
+        layers=layers,
         progress=False,
         context=context,
     )

@@ -20,6 +20,7 @@ class Settings:
         epochs, learning_rate, weight_decay, batch_size: of SGD with momentum 0.9, the rate cut tenfold after half
             and three quarters of the epochs.
         measurements: about how many times to measure, more densely at the start.
+        layers: measured beside the classifier's input, as in `measure`: names, patterns, or "auto".
         head: a name in `demo.HEADS`; loss: one in `demo.TRAINING_LOSSES`.
         dim: of the prototypes; scale: of the logits.
         long_tail: ratio of the largest to the smallest class, by which training images are left out;
@@ -37,6 +38,7 @@ class Settings:
     weight_decay: float | None = None
     batch_size: int = 128
     measurements: int = 12
+    layers: tuple[str, ...] = ()
     seed: int = 0
     head: str = "linear"
     loss: str | None = None

@@ -195,14 +195,18 @@ class _Collector:
         outside: bool,
     ) -> Report:
         evidence = layer.evidence(with_outside=outside)
-        variants = {}
+        variants, notes = {}, []
         context = {"layer": layer.name, **facts}
         if layer.name == self.last.name:
             context["classifier"] = self.head.name
             for name, convention in self.conventions.items():
                 statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
                 decisions = layer.decisions(without_bias=convention.without_bias)
-                variants[name] = replace(evidence, statistics=statistics, decisions=decisions)
+                projected = None if convention.unit_features else evidence.projected
+                variants[name] = replace(evidence, statistics=statistics, decisions=decisions, projected=projected)
+                if convention.unit_features and not variants[name].offers("scatter"):
+                    del variants[name]
+                    notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
         else:
             shown = [name for name, metric in METRICS.items() if metric.headline] if names is None else names
             names = [name for name in shown if METRICS[name].available(evidence)]
@@ -212,7 +216,7 @@ class _Collector:
             names=names,
             conventions=variants,
             context=context,
-        )
+        ).extended([], notes)
 
 
 class _Buffer:
@@ -248,6 +252,6 @@ def _agree(widths: dict[str, int], budget: int, last: str, shared: bool) -> tupl
 
 def _blip(gap: float) -> str:
     return (
-        f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f} (less than {1 - GAP}) "
+        f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f}, below {1 - GAP}, "
         "with those under the data's own statistics, as batch normalisation's averages lag behind the weights."
     )

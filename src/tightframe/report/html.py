@@ -12,6 +12,8 @@ from tightframe.errors import MissingExtraError
 from tightframe.metrics import cosine_grid
 from tightframe.metrics.geometry import classifier_rows
 from tightframe.numerics import unit_rows
+from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
+from tightframe.report.profile import findings
 from tightframe.report.wording import caption, name, number
 
 if TYPE_CHECKING:
@@ -21,11 +23,13 @@ try:
     import plotly.graph_objects as go
     from plotly.offline import get_plotlyjs
     from plotly.subplots import make_subplots
+
+    from tightframe.report.depth import depth_panels
 except ImportError:
     raise MissingExtraError("plotly", "report") from None
 
 _CURVES: dict[str, tuple[str, ...]] = {
-    "NC1 · variability": ("nc1", "trace_ratio", "cdnv", "vci"),
+    "NC1 · variability": ("nc1", "test/nc1", "trace_ratio", "cdnv", "vci"),
     "NC2 · simplex ETF": ("equinorm", "equiangularity", "maximal_angle_deviation", "etf_error", "etf_distance"),
     "NC3 · self-duality": ("self_duality_distance", "self_duality_error", "classifier_equinorm", "bias_collapse"),
     "NC4 · nearest centre": ("ncc_mismatch", "test/ncc_mismatch"),
@@ -35,32 +39,23 @@ _CURVES: dict[str, tuple[str, ...]] = {
 """Panels of the figure of curves; all but those of accuracy have a logarithmic axis."""
 
 _GROUPS = "accuracy by group, held out"
-_COLOURS = (
-    "#2563eb",
-    "#d97706",
-    "#059669",
-    "#db2777",
-    "#7c3aed",
-    "#0891b2",
-    "#65a30d",
-    "#78716c",
-    "#b91c1c",
-    "#1e3a8a",
-)
 _LARGEST_GRAM = 200  # classes; more can't be told apart in a picture
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
 
 def page(report: Report) -> str:
     """The complete HTML text of a report's page."""
     title = str(report.context.get("title", "Neural collapse report"))
     sections = []
-    panels = "".join(f'<div class="panel">{_div(figure)}</div>' for figure in curves(report))
-    if panels:
+    if panels := _panels(curves(report)):
         hint = (
             "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure."
         )
-        sections.append(_section("Collapse over training", hint, f'<div class="panels">{panels}</div>'))
+        sections.append(_section("Collapse over training", hint, panels))
+    if panels := _panels(depth_panels(report)):
+        hint = " ".join(
+            ["From the first layer measured to the classifier; dotted lines are targets.", *findings(report)]
+        )
+        sections.append(_section("Collapse by depth", hint, panels))
     sections += [_section(heading, hint, _div(figure)) for heading, hint, figure in grams(report)]
     if report.context.get("class_accuracies"):
         hint = "Held-out accuracy of each class; below its name the number of its training samples."
@@ -84,6 +79,11 @@ def _section(heading: str, hint: str, content: str) -> str:
     return f'<section><h2>{html.escape(heading)}</h2><p class="hint">{html.escape(hint)}</p>{content}</section>\n'
 
 
+def _panels(figures: Sequence[go.Figure]) -> str:
+    panels = "".join(f'<div class="panel">{_div(figure)}</div>' for figure in figures)
+    return f'<div class="panels">{panels}</div>' if panels else ""
+
+
 def _div(figure: go.Figure) -> str:
     config = {"displaylogo": False, "responsive": True, "displayModeBar": False}
     return str(figure.to_html(full_html=False, include_plotlyjs=False, config=config))
@@ -99,7 +99,7 @@ def curves(report: Report) -> list[go.Figure]:
     times = [r.context.get(unit, i + 1) for i, r in enumerate(series)]
     values = report.values
     groups = [key for key in values if key.startswith("test/accuracy_of_")]
-    wanted = {**_CURVES, _GROUPS: ("test/balanced_accuracy", *groups[: len(_COLOURS) - 1])} if groups else _CURVES
+    wanted = {**_CURVES, _GROUPS: ("test/balanced_accuracy", *groups[: len(COLOURS) - 1])} if groups else _CURVES
     panels = {title: [key for key in keys if key in values] for title, keys in wanted.items()}
     return [_curve(title, report, series, unit, times, keys) for title, keys in panels.items() if keys]
 
@@ -111,7 +111,7 @@ def _curve(
     shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
     bottom = min((v for values in shown.values() for v in values if v > 0), default=1.0) / 3
     figure = go.Figure()
-    for colour, (key, values) in zip(_COLOURS, shown.items(), strict=False):
+    for colour, (key, values) in zip(COLOURS, shown.items(), strict=False):
         zero = [logarithmic and v == 0 for v in values]
         figure.add_trace(
             go.Scatter(
@@ -130,18 +130,10 @@ def _curve(
             figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
     span = "log" if unit == "epoch" and min(times) > 0 else "linear"
     figure.update_xaxes(title_text=unit, type=span, showgrid=False, ticks="outside", nticks=6)
-    figure.update_yaxes(gridcolor="#e5e7eb")
+    figure.update_yaxes(gridcolor=GRID)
     if logarithmic:
         figure.update_yaxes(type="log", exponentformat="power", minor={"showgrid": False}, nticks=6)
-    figure.update_layout(
-        template="plotly_white",
-        title={"text": title, "x": 0.02, "font": {"size": 15}},
-        font={"family": _FONT, "size": 12},
-        height=400,
-        margin={"l": 55, "r": 15, "t": 45, "b": 40},
-        showlegend=True,
-        legend={"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0, "font": {"size": 11}},
-    )
+    figure.update_layout(**panel_layout(title))
     return figure
 
 
@@ -155,16 +147,16 @@ def class_bars(report: Report) -> go.Figure:
         go.Bar(
             x=labels,
             y=accuracies,
-            marker={"color": _COLOURS[0]},
+            marker={"color": COLOURS[0]},
             customdata=names,
             hovertemplate="%{customdata}: %{y:.4f}<extra></extra>",
         )
     )
-    figure.update_yaxes(range=[0, 1], gridcolor="#e5e7eb", title_text="accuracy")
+    figure.update_yaxes(range=[0, 1], gridcolor=GRID, title_text="accuracy")
     figure.update_xaxes(type="category")
     figure.update_layout(
         template="plotly_white",
-        font={"family": _FONT, "size": 12},
+        font={"family": FONT, "size": 12},
         height=300,
         margin={"l": 55, "r": 15, "t": 15, "b": 50},
         bargap=0.35,
@@ -210,7 +202,7 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
         figure.update_xaxes(constrain="domain", type="category", row=1, col=column)
     figure.update_layout(
         template="plotly_white",
-        font={"family": _FONT},
+        font={"family": FONT},
         height=440,
         margin={"l": 40, "r": 20, "t": 40, "b": 40},
         coloraxis={

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tightframe.report.report import Report
+if TYPE_CHECKING:
+    from tightframe.report.report import Report
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,24 @@ class Profile:
 
 def _accuracy(split: str) -> str:
     return "ncc_accuracy" if split == "train" else f"{split}/ncc_accuracy"
+
+
+def findings(report: Report) -> list[str]:
+    """What the course over the layers says, in sentences; none for a report of one layer."""
+    if not report.layers:
+        return []
+    profile = Profile.of(report)
+    names, error, share = profile.names, 0.01, 0.95
+    depth, onset = profile.effective_depth(error), profile.tunnel_onset(share)
+    found = []
+    if depth is None:
+        found.append(f"No layer has a nearest-centre error of {error} or less.")
+    else:
+        where = f"{names[depth - 1]} is the first layer with a nearest-centre error of {error} or less"
+        found.append(f"Effective depth {depth} of {len(names)}: {where}.")
+    if onset is not None:
+        found.append(
+            f"The tunnel begins at {names[onset - 1]} ({onset} of {len(names)}), whose nearest-centre accuracy is at "
+            f"least {share:.0%} of the last layer's."
+        )
+    return found

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
+from tightframe.report.profile import Profile, findings
 from tightframe.report.wording import caption, name, number
 
 if TYPE_CHECKING:
@@ -40,9 +41,36 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
     else:
         for line in _narrow_lines(entries, columns):
             console.print(line, no_wrap=True, overflow="ellipsis")
+    if report.layers:
+        console.print(_layer_table(report))
+        for sentence in findings(report):
+            console.print(Text(sentence))
     console.print(Text(caption(report), style="dim"))
     for note in report.notes:
         console.print(Text(f"note: {note}", style="yellow"))
+
+
+_BY_DEPTH = {
+    "nc1": "NC1",
+    "ncc_accuracy": "NCC acc.",
+    "test/ncc_accuracy": "held out",
+    "numerical_rank": "rank",
+    "mean_principal_angle": "angle °",
+}
+
+
+def _layer_table(report: Report) -> Table:
+    """One line per layer, from the first measured to the classifier."""
+    profile = Profile.of(report)
+    keys = [key for key in _BY_DEPTH if any(key in layer.values for layer in profile.reports)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("by depth", overflow="fold", min_width=10)
+    for heading in ("D", *(_BY_DEPTH[key] for key in keys)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer, title in zip(profile.reports, profile.names, strict=True):
+        values = [number(layer.values.get(key)) for key in keys]
+        table.add_row(Text(title), str(layer.context["dimension"]), *values)
+    return table
 
 
 def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
