@@ -48,8 +48,16 @@ class MergeError(TightframeError, ValueError):
     """Two mergeable values don't describe the same classes, features or centres."""
 
 
+class DistributedError(TightframeError, RuntimeError):
+    """Processes that should sum their values lost each other; the message says over what, and who noticed."""
+
+
 class ClassifierError(TightframeError, ValueError):
     """A classifier doesn't fit the statistics, or no classifier was found in a model."""
+
+
+class LayerError(TightframeError, LookupError):
+    """No layer of a model matches a name or pattern, or a layer gave no features that fit the labels."""
 
 
 class DimensionError(TightframeError, ValueError):
@@ -101,6 +109,10 @@ class MissingExtraError(TightframeError, ImportError):
 
 class GeometryWarning(UserWarning):
     """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
+
+
+class BlipWarning(UserWarning):
+    """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
 
 
 class SearchWarning(UserWarning):
