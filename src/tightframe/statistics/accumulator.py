@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from tightframe import checks
 from tightframe.errors import LabelError, MergeError, NonFiniteError, StateError
 from tightframe.numerics import float64_device, full_precision
 from tightframe.statistics.class_statistics import ClassStatistics
+from tightframe.statistics.distributed import withdraw
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _GROUP_ROWS = 512  # smaller batches wait until so many rows are together: each step costs more than its arithmetic
 _CHUNK_ROWS = 4096  # rows per product: longer float32 sums lose digits, and memory stays O(rows * D)
@@ -406,6 +410,23 @@ class StatisticsAccumulator(nn.Module):
                 f"{self.num_classes} classes of {self.num_features}."
             )
         self._restore(mine.merge(theirs.to(self._device)))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> None:
+        """Add everything the other processes of the group (default: all) have seen, once, after the last batch.
+
+        A collective call, as `ClassStatistics.all_reduce`; batches added afterwards are this process's own again, and
+        a second call would count the first one's samples once per process.
+
+        Raises: LabelError or NonFiniteError if an unvalidated batch was bad, and then MergeError in the other
+        processes; MergeError in all of them for other classes, features or kinds of scatter; DistributedError.
+        """
+        try:
+            mine = self.compute()
+        except Exception as error:
+            withdraw("class statistics", error, group)
+        everything = mine.all_reduce(group)
+        if everything is not mine:
+            self._restore(everything)
 
     def _restore(self, value: ClassStatistics) -> None:
         """Become an accumulator that has seen exactly `value`."""

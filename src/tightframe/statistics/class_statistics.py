@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,11 +24,16 @@ from tightframe.errors import (
     WeightingError,
 )
 from tightframe.numerics import float64_device
+from tightframe.statistics.distributed import reduce_statistics, withdraw
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 Weighting = Literal["class", "sample"]
 """How classes are weighted in a mean over them: equally, or by their number of samples."""
 
 _FORMAT = "tightframe.ClassStatistics/1"
+_RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,6 +308,19 @@ class ClassStatistics:
         self._require_same_kind(other)
         return self._combine(other, 1)
 
+    def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
+        """The statistics of the samples of all processes together, bit for bit the same in each of them; no graph.
+
+        A collective call of `torch.distributed`: every process of the group (default: all) must make it. Beside its
+        result it needs next to no memory. Alone, or where nothing was initialised, a process gets `self` back.
+
+        Raises: MergeError, in every process, if the values describe different classes, features or kinds of scatter,
+        or are about given centres; DistributedError if another process died or didn't call within the group's timeout.
+        """
+        if self.recentred:
+            withdraw("class statistics", MergeError(_RECENTRED), group)
+        return reduce_statistics(self, group)
+
     def subtract(self, other: ClassStatistics) -> ClassStatistics:
         """What is left when the samples of `other`, all of which are in `self`, are taken away.
 
@@ -392,7 +410,7 @@ class ClassStatistics:
 
     def _require_same_kind(self, other: ClassStatistics) -> None:
         if self.recentred or other.recentred:
-            raise MergeError("statistics about given centres can't be merged; merge first, then call about().")
+            raise MergeError(_RECENTRED)
         if self.means.shape != other.means.shape or not torch.equal(self._ids, other._ids):
             raise MergeError(
                 f"the two statistics describe different classes or features: shapes {tuple(self.means.shape)} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,10 @@ from torch import Tensor
 from tightframe.checks import require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of
+from tightframe.statistics.distributed import reduce_counts
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,13 @@ class ConfusionCounts:
         if self.counts.shape != other.counts.shape:
             raise MergeError(f"{len(self.counts)} and {len(other.counts)} classes can't be counted together.")
         return ConfusionCounts(self.counts + other.counts.to(self.counts.device))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> ConfusionCounts:
+        """The counts over all processes of the group (default: all), each of which must make this call.
+
+        Raises: MergeError, in every process, for other numbers of classes; DistributedError.
+        """
+        return ConfusionCounts(reduce_counts(self.counts, "confusion counts", group))
 
     def select(self, classes: Sequence[int] | Tensor) -> ConfusionCounts:
         """Only samples of some true classes; what was decided stays, so that K does. Raises: LabelError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from tightframe import checks
 from tightframe.errors import ClassifierError, MergeError
 from tightframe.numerics import EPS, full_precision
 from tightframe.statistics.class_statistics import ClassStatistics
+from tightframe.statistics.distributed import reduce_counts
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (rows, indices) -> scores and their rounding scale
 _CHUNK_ROWS = 2048
@@ -43,6 +48,15 @@ class DecisionTotals:
         if self.counts.shape != other.counts.shape or (self.agreement is None) != (other.agreement is None):
             raise MergeError("the two decision counts describe different classes, or only one has a classifier.")
         return self._map(lambda name, mine: mine + getattr(other, name))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> DecisionTotals:
+        """The counts over all processes of the group (default: all), each of which must make this call.
+
+        Raises: MergeError, in every process, where classes or the presence of a classifier differ; DistributedError.
+        """
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        total = reduce_counts(torch.stack([getattr(self, name) for name in names]), "decision counts", group)
+        return replace(self, **dict(zip(names, total, strict=True)))
 
     def select(
         self,
@@ -204,6 +218,13 @@ class DecisionCounts:
     def merge(self, other: DecisionCounts) -> None:
         """Add the counts of another instance, made from the same statistics and classifier."""
         self.totals = self.totals.merge(other.totals)
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> None:
+        """Add the counts of the other processes, once, after the last batch; errors as in `DecisionTotals.all_reduce`.
+
+        All must have made theirs from the same statistics (`ClassStatistics.all_reduce`) and classifier.
+        """
+        self.totals = self.totals.all_reduce(group)
 
     def _scorers_for(self, dtype: torch.dtype) -> tuple[_Scorer, _Scorer | None]:
         if dtype not in self._scorers:
