@@ -14,6 +14,7 @@ from tightframe.checks import can_look, require_finite
 from tightframe.errors import EmptyBatchError, RangeError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.statistics import ClassStatistics
+from tightframe.statistics.distributed import all_reduce, world_size
 
 
 class ClassMeans(nn.Module, ABC):
@@ -56,7 +57,7 @@ class ClassMeans(nn.Module, ABC):
         values = torch.where(kept[:, None], rows.to(torch.float64), 0.0)
         sums = torch.zeros_like(self.sums).index_add(0, flat, values)
         counts = torch.zeros_like(self.counts).index_add(0, flat, kept.to(torch.float64))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if world_size() > 1:
             sums, counts = _SumOverProcesses.apply(sums), _SumOverProcesses.apply(counts)
         new_sums, new_counts = self._take_in(sums, counts)
         self.sums, self.counts = new_sums.detach(), new_counts.detach()
@@ -175,14 +176,14 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        torch.distributed.all_reduce(total)
+        total = values.clone(memory_format=torch.contiguous_format)
+        all_reduce(total, "sums of embeddings")
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        torch.distributed.all_reduce(total)
+        total = grad.clone(memory_format=torch.contiguous_format)
+        all_reduce(total, "gradients of sums of embeddings")
         return total
 
 
