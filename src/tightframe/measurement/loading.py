@@ -82,10 +82,10 @@ class Source:
         what: str,
         *,
         labelled: bool = True,
-        watch: Callable[[tuple[Any, ...], dict[str, Any], int], None] | None = None,
+        watch: Callable[[tuple[Any, ...], dict[str, Any], dict[str, Tensor]], None] | None = None,
     ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """(features by name, labels) of each batch; labels are empty where `labelled` is false. `watch` is given what
-        the model was called with, and the number of samples.
+        the model was called with, and the features.
 
         Raises: LoaderError for batches without labels, EmptyBatchError if there is no batch.
         """
@@ -105,13 +105,13 @@ class Source:
             args = tuple(_move(value, self._device) for value in batch.args)
             kwargs = {name: _move(value, self._device) for name, value in batch.kwargs.items()}
             self._model(*args, **kwargs)
-            if watch is not None:
-                watch(args, kwargs, 0 if labels is None else len(labels))
             features = self._captured.take()
             if self._classifier_input not in features:
                 raise ClassifierError(
                     "the classifier wasn't called in the forward pass; name another with classifier=..."
                 )
+            if watch is not None:
+                watch(args, kwargs, features)
             if room is not None:
                 features = {name: rows[:room] for name, rows in features.items()}
                 labels = None if labels is None else labels[:room]

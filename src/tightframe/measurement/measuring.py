@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -41,6 +42,7 @@ from tightframe.report import Report
 from tightframe.statistics.distributed import world_size
 
 BUFFER_BYTES = 1 << 30
+_TOGETHER = 2048  # rows of small batches looked at together
 
 
 def measure(
@@ -136,12 +138,10 @@ def measure(
         if covariance and (not overflowed or (second_pass and repeats(loader))):
             for each in collections:
                 each.project(budget)
-        for features, labels in (
-            source.batches(loader, "training samples, second pass") if overflowed else buffer.batches
-        ):
+        again = source.batches(loader, "training samples, second pass") if overflowed else buffer.emptied()
+        for features, labels in again:
             for each in collections:
                 each.look_again(features[each.name], labels)
-        buffer.batches.clear()
         for each in collections:
             each.finish()
         if test is not None:
@@ -223,7 +223,7 @@ class _Buffer:
     """Batches of features kept for the second look until they outgrow a budget; then none is kept."""
 
     def __init__(self, room: int):
-        self.batches: list[tuple[dict[str, Tensor], Tensor]] = []
+        self.batches: deque[tuple[dict[str, Tensor], Tensor]] = deque()
         self.overflowed = False
         self._room = room
 
@@ -233,7 +233,20 @@ class _Buffer:
             self.overflowed = True
             self.batches.clear()
         else:
-            self.batches.append((features, labels))
+            self.batches.append(({name: rows.flatten(0, -2) for name, rows in features.items()}, labels.flatten()))
+
+    def emptied(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """The batches, small ones put together: what is done with each costs more than its arithmetic."""
+        while self.batches:
+            group: list[tuple[dict[str, Tensor], Tensor]] = []
+            size = 0
+            while self.batches and (not group or size + len(self.batches[0][1]) <= _TOGETHER):
+                group.append(self.batches.popleft())
+                size += len(group[-1][1])
+            yield (
+                {name: torch.cat([f[name] for f, _ in group]) for name in group[0][0]},
+                torch.cat([y for _, y in group]),
+            )
 
 
 def _agree(widths: dict[str, int], budget: int, last: str, shared: bool) -> tuple[int, list[LayerPlan]]:

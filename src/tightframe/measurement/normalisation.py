@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ GAP = 0.02
 """Gap above which a measurement is likely a blip. On digits the ETF error is 1.3 times what it is with the data's own
 statistics where the gap is smaller, 1.8 times where it is larger (medians, `benchmarks/normalisation.py`)."""
 
-_ROWS = 256  # compared: the statistics of so many rows are within a few per cent of those of all
+_ROWS = 128  # compared at least: their statistics are within a tenth of a standard deviation of those of all
 
 
 class NormalisationCheck:
@@ -29,20 +30,22 @@ class NormalisationCheck:
     def __init__(self, model: nn.Module, captured: CapturedFeatures, name: str):
         self._model, self._captured, self._name = model, captured, name
         self._norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _has_averages(m)]
-        self._kept: list[tuple[list[Any], dict[str, Any]]] = []  # one row each
+        self._parts: list[_Rows] = []
         self._stride, self._seen = 1, 0
 
-    def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], rows: int) -> None:
-        """A batch of so many rows that the model is called with; every `_stride`-th of all rows is kept."""
+    def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], features: dict[str, Tensor]) -> None:
+        """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""
         if not self._norms:
             return
-        for row in range(-self._seen % self._stride, rows, self._stride):
-            self._kept.append(
-                ([_row(value, row, rows) for value in args], {k: _row(v, row, rows) for k, v in kwargs.items()})
-            )
-        self._seen += rows
-        while len(self._kept) > 2 * _ROWS:
-            self._kept, self._stride = self._kept[::2], 2 * self._stride
+        rows = _Rows(features[self._name], args, kwargs)
+        self._parts.append(rows.every(self._stride, -self._seen % self._stride))
+        self._seen += len(rows.features)
+        while sum(len(part.features) for part in self._parts) > 2 * _ROWS:
+            place = 0
+            for number, part in enumerate(self._parts):
+                self._parts[number] = part.every(2, place % 2)
+                place += len(part.features)
+            self._stride *= 2
 
     def gap(self) -> float | None:
         """1 minus the correlation, in [0, 2], of features in eval mode with those under the rows' own statistics, both
@@ -51,21 +54,40 @@ class NormalisationCheck:
         None without batch normalisation that has running averages, before they were trained, or where rows of
         different batches can't be put together.
         """
-        if len(self._kept) < 2:
+        if sum(len(part.features) for part in self._parts) < 2:
             return None
-        args = [_joined([kept[0][place] for kept in self._kept]) for place in range(len(self._kept[0][0]))]
-        kwargs = {name: _joined([kept[1][name] for kept in self._kept]) for name in self._kept[0][1]}
+        args = [_joined(values) for values in zip(*(part.args for part in self._parts), strict=True)]
+        kwargs = {name: _joined([part.kwargs[name] for part in self._parts]) for name in self._parts[0].kwargs}
         if any(value is None for value in (*args, *kwargs.values())):
             return None
-        features = []
-        self._model(*args, **kwargs)
-        features.append(self._captured.take()[self._name].double())
         with _own_statistics(self._norms):
             self._model(*args, **kwargs)
-        features.append(self._captured.take()[self._name].double())
-        eval_mode, own = (rows.reshape(-1, rows.shape[-1]) for rows in features)
+        eval_mode, own = (
+            rows.double().reshape(-1, rows.shape[-1])
+            for rows in (torch.cat([part.features for part in self._parts]), self._captured.take()[self._name])
+        )
         eval_mode, own = eval_mode - eval_mode.mean(0), own - own.mean(0)
         return 1 - float((eval_mode * own).sum() / (eval_mode.norm() * own.norm()))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a batch: their features in eval mode, and what the model was called with."""
+
+    features: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def every(self, stride: int, start: int) -> _Rows:
+        """Every `stride`-th row from `start` on, copied so that the rest can go."""
+        rows = len(self.features)
+
+        def chosen(value: Any) -> Any:
+            by_row = isinstance(value, Tensor) and value.ndim and len(value) == rows
+            return value[start::stride].clone() if by_row else value
+
+        kwargs = {name: chosen(value) for name, value in self.kwargs.items()}
+        return _Rows(chosen(self.features), tuple(map(chosen, self.args)), kwargs)
 
 
 def _has_averages(module: _BatchNorm) -> bool:
@@ -73,17 +95,13 @@ def _has_averages(module: _BatchNorm) -> bool:
     return module.running_mean is not None and module.running_var is not None and trained
 
 
-def _row(value: Any, row: int, rows: int) -> Any:
-    return value[row : row + 1] if isinstance(value, Tensor) and value.ndim and len(value) == rows else value
-
-
-def _joined(values: list[Any]) -> Any:
+def _joined(values: Sequence[Any]) -> Any:
     """Rows put together, or what is the same for all; None where that is impossible."""
     if not isinstance(values[0], Tensor):
         return values[0]
     if len({(type(value), value.shape[1:]) for value in values}) > 1:
         return None
-    return torch.cat(values)
+    return torch.cat(list(values))
 
 
 @contextmanager
