@@ -1,0 +1,318 @@
+"""When the monitor measures and on how much, what it says of the series, and how it is resumed."""
+
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tightframe import Monitor
+from tightframe.errors import LayerError, RangeError, StateError
+from tightframe.report import Report, RunFolder, plateau, terminal_phase
+
+CLASSES = 3
+Loader = list[tuple[Tensor, Tensor]]
+
+
+class Clock:
+    """A clock that goes on when told, instead of the processor's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, CLASSES))
+
+
+@pytest.fixture
+def loader() -> Loader:
+    labels = torch.arange(30) % CLASSES
+    return [(torch.randn(30, 4) + 2 * torch.eye(4)[labels], labels)]
+
+
+class Slow:
+    """A loader whose measurement takes a known time of the clock for each sample."""
+
+    def __init__(self, loader: Loader, clock: Clock, seconds: float):
+        self.loader, self.clock, self.seconds = loader, clock, seconds
+
+    def __iter__(self):
+        for inputs, labels in self.loader:
+            self.clock.now += self.seconds * len(labels)
+            yield inputs, labels
+
+
+# ---------------------------------------------------------------------------------------------- when
+
+
+def test_without_a_budget_it_is_always_due(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False)
+    assert monitor.due()
+    monitor.measure(loader)
+    assert monitor.due()
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.2])
+def test_a_budget_bounds_the_share_of_all_time(model: nn.Module, loader: Loader, clock: Clock, budget: float) -> None:
+    monitor = Monitor(model, budget=budget, progress=False)
+    slow = Slow(loader, clock, 0.1)  # 3 s a measurement
+    measured = []
+    for epoch in range(1, 201):
+        clock.now += 10
+        if monitor.due(epoch):
+            monitor.measure(slow, epoch=epoch)
+            measured.append(epoch)
+    share = 3 * len(measured) / (10 * 200 + 3 * len(measured))
+    assert measured[0] == 1  # the first at once, whatever it costs
+    assert 0.9 * budget < share <= budget + 3 / 2000
+    gaps = [b - a for a, b in itertools.pairwise(measured)]
+    assert max(gaps[1:]) - min(gaps[1:]) <= 1  # evenly
+
+
+def test_every_so_many_epochs(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, every=3, progress=False)
+    measured = []
+    for epoch in range(1, 11):
+        if monitor.due(epoch):
+            monitor.measure(loader, epoch=epoch)
+            measured.append(epoch)
+    assert measured == [1, 4, 7, 10]
+
+
+# ---------------------------------------------------------------------------------------------- on how much
+
+
+def dataset(samples: int) -> TensorDataset:
+    labels = torch.arange(samples) % CLASSES
+    return TensorDataset(torch.randn(samples, 4) + 2 * torch.eye(4)[labels], labels)
+
+
+def test_a_limit_on_samples(model: nn.Module) -> None:
+    loader = DataLoader(dataset(500), batch_size=50, shuffle=True)
+    monitor = Monitor(model, samples=120, progress=False)
+    reports = [monitor.measure(loader) for _ in range(2)]
+    assert [report.context["samples"] for report in reports] == [120, 120]
+    assert reports[0].values == pytest.approx(reports[1].values, rel=1e-9, nan_ok=True)  # the same samples each time
+    assert "measured on 120 of 500 samples." in reports[0].notes
+    assert Monitor(model, samples=500, progress=False).measure(loader).context["samples"] == 500
+
+
+def test_every_epoch_within_a_budget_takes_fewer_samples(model: nn.Module, clock: Clock) -> None:
+    batches = [(x[None], y[None]) for x, y in dataset(3000)]
+    monitor = Monitor(model, budget=0.1, every=1, progress=False)
+    counts = []
+    for epoch in range(1, 6):
+        clock.now += 90
+        assert monitor.due(epoch)
+        counts.append(monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).context["samples"])
+    assert counts[0] == 20 * CLASSES  # how long a sample takes isn't known yet
+    assert counts[1:] == pytest.approx([90 * 0.1 / 0.9 / 0.05] * 4, rel=0.02)
+
+
+def test_never_fewer_than_twenty_a_class(model: nn.Module, clock: Clock) -> None:
+    batches = [(x[None], y[None]) for x, y in dataset(3000)]
+    monitor = Monitor(model, budget=0.001, every=1, progress=False)
+    for epoch in (1, 2):
+        clock.now += 1
+        assert monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).context["samples"] == 20 * CLASSES
+
+
+def one_pass_each(batches: Loader, clock: Clock, seconds: float):
+    """A one-pass loader: each sample takes a known time."""
+
+    class Iterable:
+        def __iter__(self):
+            for inputs, labels in batches:
+                clock.now += seconds
+                yield inputs, labels
+
+    return Iterable()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 0}, r"budget must be a share of the time, in \(0, 1\); got 0"),
+        ({"budget": 1.0}, r"in \(0, 1\); got 1.0"),
+        ({"every": 0}, "every must be finite and > 0; got 0"),
+        ({"samples": -3}, "samples must be finite and > 0; got -3"),
+    ],
+)
+def test_impossible_schedules(model: nn.Module, options: dict[str, float], message: str) -> None:
+    with pytest.raises(RangeError, match=message):
+        Monitor(model, **options)
+
+
+# ---------------------------------------------------------------------------------------------- trackers
+
+
+def test_trackers_get_every_value_of_every_layer(model: nn.Module, loader: Loader) -> None:
+    calls: list[tuple[Mapping[str, float], float]] = []
+    monitor = Monitor(
+        model, layers=["0"], trackers=[lambda values, epoch: calls.append((values, epoch))], progress=False
+    )
+    report = monitor.measure(loader, epoch=2, test=loader)
+    ((values, epoch),) = calls
+    assert epoch == 2
+    layers = {f"0/{key}": value for key, value in report.layers[0].values.items()}
+    assert "test/nc1" in report.values and "0/test/nc1" in layers
+    assert values == {**report.values, **layers}
+
+
+# ---------------------------------------------------------------------------------------------- the series
+
+
+def series_of(key: str, *values: float) -> list[Report]:
+    model, rows = nn.Linear(4, CLASSES), dataset(30).tensors
+    report = Monitor(model, progress=False).measure([rows])
+    made = []
+    for epoch, value in enumerate(values, start=1):
+        entries = tuple(replace(e, value=value) if e.key == key else e for e in report)
+        made.append(replace(report, entries=entries, context={**report.context, "epoch": epoch}))
+    return made
+
+
+def test_the_terminal_phase_begins_where_training_error_first_vanishes() -> None:
+    assert terminal_phase(series_of("classifier_accuracy", 0.5, 0.9)) is None
+    assert terminal_phase(series_of("classifier_accuracy", 0.5, 1.0, 0.999, 1.0)) == 2
+    assert terminal_phase([]) is None
+
+
+def test_a_plateau_is_where_a_measure_stays_within_a_factor() -> None:
+    falling = series_of("nc1", 1.0, 0.5, 0.25, 0.12, 0.06)
+    assert plateau(falling) is None
+    still = series_of("nc1", 1.0, 0.3, 0.105, 0.1, 0.102, 0.103)
+    assert plateau(still) == 3
+    assert plateau(still, measurements=5) is None
+    assert plateau(still, factor=1.03, measurements=3) == 4
+    assert plateau(series_of("nc1", 1.0, 0.0, 0.0, 0.0, 0.0)) is None  # no factor lies between zeros
+    assert plateau(still, "unknown") is None
+
+
+def test_the_monitor_says_so_too(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, progress=False)
+    for report in series_of("classifier_accuracy", 0.5, 1.0):
+        monitor.record(report)
+    assert monitor.terminal_phase == 2
+    assert monitor.plateau("cdnv", measurements=2) == 1
+
+
+# ---------------------------------------------------------------------------------------------- going back and on
+
+
+def test_a_measurement_at_an_earlier_epoch_supersedes_what_came_after(
+    model: nn.Module, loader: Loader, tmp_path: Path
+) -> None:
+    monitor = Monitor(model, folder=tmp_path, progress=False)
+    for epoch in (1, 2, 3, 4):
+        monitor.measure(loader, epoch=epoch)
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+    report = monitor.measure(loader, epoch=3)
+    for series in (monitor.series, RunFolder(tmp_path).series()):
+        assert [each.context["epoch"] for each in series] == [1, 2, 3]
+    stored = RunFolder(tmp_path).report()
+    assert stored.values == report.values
+    assert stored.evidence is not None and report.evidence is not None
+    assert torch.equal(stored.evidence.statistics.means, report.evidence.statistics.means)
+    assert len(list((tmp_path / "statistics").iterdir())) == 3
+
+
+def test_a_run_is_gone_on_with_or_started_anew(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    first = Monitor(model, folder=tmp_path, resume=True, description={"data": "made up"}, progress=False)
+    first.measure(loader, epoch=1)
+    second = Monitor(model, folder=tmp_path, resume=True, progress=False)
+    assert [report.context["epoch"] for report in second.series] == [1]
+    assert second.series[0].values == pytest.approx(first.series[0].values, nan_ok=True)
+    second.measure(loader)
+    assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [1, 2]
+    assert json.loads((tmp_path / "run.json").read_text())["data"] == "made up"
+    Monitor(model, folder=tmp_path, progress=False)
+    assert RunFolder(tmp_path).series() == []
+
+
+def test_a_checkpoint_takes_the_series_back(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    monitor = Monitor(model, folder=tmp_path / "a", layers=["0"], progress=False)
+    for epoch in (1, 2):
+        monitor.measure(loader, epoch=epoch)
+    torch.save(monitor.state_dict(), tmp_path / "state.pt")
+    monitor.measure(loader, epoch=3)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for folder, resume in ((tmp_path / "a", True), (tmp_path / "elsewhere", False), (None, False)):
+        other = Monitor(model, folder=folder, resume=resume, layers=["0"], progress=False)
+        other.load_state_dict(state)
+        assert [report.context["epoch"] for report in other.series] == [1, 2]
+        assert [len(report.layers) for report in other.series] == [1, 1]
+        assert other.measure(loader).context["epoch"] == 3
+        if folder is not None:
+            assert [report.context["epoch"] for report in RunFolder(folder).series()] == [1, 2, 3]
+
+
+def test_a_checkpoint_keeps_the_clocks(model: nn.Module, loader: Loader, clock: Clock) -> None:
+    monitor = Monitor(model, budget=0.1, progress=False)
+    clock.now += 10
+    monitor.measure(Slow(loader, clock, 0.1))
+    state = monitor.state_dict()
+    clock.now += 1000  # the machine was off
+    other = Monitor(model, budget=0.1, progress=False)
+    other.load_state_dict(state)
+    assert not other.due()
+    clock.now += 50  # 60 s of training, 6 s of measuring with the next
+    assert other.due() == (6 <= 0.1 * 66)
+    clock.now += 10
+    assert other.due()
+
+
+@pytest.mark.parametrize("state", [{}, {"series": 3}, {"series": [{"entries": []}]}])
+def test_a_state_of_something_else(model: nn.Module, loader: Loader, state: dict[str, object]) -> None:
+    monitor = Monitor(model, progress=False)
+    monitor.measure(loader)
+    with pytest.raises(StateError, match="no monitor's state"):
+        monitor.load_state_dict(state)
+    assert len(monitor.series) == 1
+
+
+def test_layers_are_measured_each_time_or_chosen_anew(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, layers="auto", progress=False)
+    reports = [monitor.measure(loader, **more) for more in ({}, {"layers": "0"})]
+    names = [[layer.context["layer"] for layer in report.layers] for report in reports]
+    assert names == [[], ["0"]]  # one hidden layer: its boundary is the classifier's input
+    with pytest.raises(LayerError):
+        monitor.measure(loader, layers="nonsense")
+
+
+def test_training_goes_on_as_if_nothing_was_measured() -> None:
+    def train(measured: bool) -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, CLASSES))
+        loader = DataLoader(dataset(90), batch_size=16, shuffle=True)
+        optimiser = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        monitor = Monitor(model, layers="auto", progress=False)
+        for _ in range(3):
+            for x, y in loader:
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimiser.step()
+            if measured:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a blip, perhaps
+                    monitor.measure(loader, test=loader)
+        return model.state_dict()
+
+    plain, watched = train(False), train(True)
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
