@@ -141,21 +141,24 @@ def measure(
     json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
 ) -> None:
-    """Measure features that are already on disk."""
-    from tightframe.cli.measure import measure_files
+    """Measure features that are already on disk; under torchrun, each process reads a part."""
+    from tightframe.cli.measure import measure_files, torchrun_processes
 
-    report = measure_files(
-        features,
-        labels=labels,
-        weight=weight,
-        bias=bias,
-        num_classes=num_classes,
-        ignore_index=ignore_index,
-        per_class=per_class,
-        covariance=covariance,
-        test=test,
-        ood=ood,
-    )
+    with torchrun_processes() as speaks:
+        report = measure_files(
+            features,
+            labels=labels,
+            weight=weight,
+            bias=bias,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            per_class=per_class,
+            covariance=covariance,
+            test=test,
+            ood=ood,
+        )
+    if not speaks:
+        return
     report.to_terminal(full=full)
     for path, write in ((html, report.to_html), (json, report.to_json), (csv, report.to_csv)):
         if path is not None:

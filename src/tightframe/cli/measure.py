@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from tightframe.errors import ClassifierError, LabelError, ShapeError, StateErro
 from tightframe.metrics import Evidence
 from tightframe.report import Report
 from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
+from tightframe.statistics.distributed import rank, world_size
 
 _ROWS = 4096  # rows read into memory at a time
 _FEATURES = ("features", "x", "embeddings", "h")
@@ -35,6 +39,8 @@ def measure_files(
     ood: Path | None = None,
 ) -> Report:
     """The report of features in a file; see `tightframe measure --help` for the files' contents.
+
+    Under `torch.distributed` each process reads its part of the rows, and all get the report of all.
 
     Raises: StateError for unreadable files, ClassifierError for a bias without a weight, and the errors of
     `StatisticsAccumulator.update`.
@@ -62,16 +68,18 @@ def measure_files(
     )
     for part in _parts(x):
         accumulator.update(as_tensor(x[part]), y[part])
-    statistics = accumulator.compute()
-    decisions = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
-    for part in _parts(x):
-        decisions.update(as_tensor(x[part]), y[part])
-    held_out = outside = None
-    if test is not None:
-        held_out = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
-        test_x, test_y = _features_and_labels(test, None)
-        for part in _parts(test_x):
-            held_out.update(as_tensor(test_x[part]), test_y[part])
+    statistics = accumulator.compute().all_reduce()
+
+    def decided(x: Any, y: Tensor) -> DecisionCounts:
+        counts = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
+        for part in _parts(x):
+            counts.update(as_tensor(x[part]), y[part])
+        counts.all_reduce()
+        return counts
+
+    decisions = decided(x, y)
+    held_out = None if test is None else decided(*_features_and_labels(test, None))
+    outside = None
     if ood is not None:
         outside = ClassStatistics.empty(1, x.shape[-1], covariance=False)
         ood_x = pick(read_arrays(ood), _FEATURES, ood)
@@ -79,6 +87,7 @@ def measure_files(
             some = as_tensor(ood_x[part])
             zeros = torch.zeros(len(some), dtype=torch.int64)
             outside = outside.merge(ClassStatistics.from_features(some, zeros, 1, covariance=False))
+        outside = outside.all_reduce()
     return Report.from_evidence(
         Evidence(statistics, rows, offsets, decisions, outside),
         test=None if held_out is None else Evidence(decisions=held_out),
@@ -103,4 +112,19 @@ def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Tens
 
 
 def _parts(array: Any) -> list[slice]:
-    return [slice(start, start + _ROWS) for start in range(0, max(len(array), 1), _ROWS)]
+    """This process's part of the rows, a few at a time."""
+    starts = range(0, max(len(array), 1), _ROWS)
+    return [slice(start, start + _ROWS) for start in starts[rank() :: world_size()]]
+
+
+@contextmanager
+def torchrun_processes() -> Iterator[bool]:
+    """Join the processes that torchrun started, if it did, while the context lasts; yields whether this one speaks."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield True
+        return
+    torch.distributed.init_process_group("gloo")
+    try:
+        yield rank() == 0
+    finally:
+        torch.distributed.destroy_process_group()
