@@ -13,8 +13,8 @@ import tightframe
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: ("numerics", "checks", "layout", "errors", "version"),
-    2: ("hooks", "bounds", "certificate"),
-    3: ("statistics", "hierarchy", "datasets", "features"),
+    2: ("bounds", "certificate"),
+    3: ("statistics", "hooks", "hierarchy", "datasets", "features"),
     4: ("metrics", "theory", "prototypes"),
     5: ("heads", "losses", "ood"),
     6: ("measurement", "monitor", "report", "demo"),

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from tightframe.checks import require_positive
 from tightframe.errors import BlipWarning, ClassifierError, RangeError, StateError
 from tightframe.hooks import Layer, bare_model, choose_layers, find_classifier
-from tightframe.measurement import measure, split_batch
-from tightframe.measurement.agreement import first_process
+from tightframe.measurement import Batch, measure, split_batch
 from tightframe.measurement.normalisation import GAP
-from tightframe.measurement.sampling import number_of_samples, sampled
+from tightframe.measurement.sampling import is_divided, number_of_samples, sampled
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
-from tightframe.statistics.distributed import rank
+from tightframe.statistics.distributed import every_process, rank
 
 Tracker = Callable[[Mapping[str, float], float], object]
 """Called with the values of a measurement by key, and its epoch."""
+
+Fact = TypeVar("Fact")
 
 LEAST_SAMPLES = 20
 """Samples a class, on average, below which a time budget doesn't go."""
@@ -93,14 +95,16 @@ class Monitor:
         self.folder: RunFolder | None = None
         self._options = {"layers": layers, **options}
         self._num_classes = found
+        self._shared = bool(options.get("distributed", True))
+        self._writes = not self._shared or rank() == 0
         self._training = self._measuring = 0.0  # seconds
         self._last_training: float | None = None  # of them, at the last measurement
         self._seconds_per_sample: float | None = None
-        if folder is not None and rank() == 0:
+        if folder is not None and self._writes:
             self.folder = (RunFolder.resume if resume else RunFolder.create)(folder, description or {})
         if folder is not None and resume:
             known = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
-            self.series = [Report.from_dict(each) for each in first_process(known) or ()]
+            self.series = [Report.from_dict(each) for each in self._first_process(known) or ()]
         self._mark = time.perf_counter()
 
     # ------------------------------------------------------------------ when, and on how much
@@ -118,7 +122,11 @@ class Monitor:
             return True
         self._account()
         spent = self._measuring + self._cost()
-        return first_process(spent <= self.budget * (self._training + spent))
+        return self._first_process(spent <= self.budget * (self._training + spent))
+
+    def _first_process(self, fact: Fact) -> Fact:
+        """What rank 0 says, where processes measure together."""
+        return every_process(fact, "a monitor")[0] if self._shared else fact
 
     def _cost(self) -> float:
         """Seconds that the next measurement is expected to take: as long as the last."""
@@ -130,8 +138,23 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _affordable(self, total: int | None) -> int | None:
-        """The samples to measure on; None for all."""
+    def _chosen(self, loader: Iterable[Any], unpack: Callable[[Any], Batch]) -> tuple[Iterable[Any], int | None, bool]:
+        """The loader of the samples to measure on, how many there are in all processes, whether some are left out."""
+        mine = number_of_samples(loader, unpack), is_divided(loader), self._affordable()
+        said = every_process(mine, "a monitor") if self._shared else [mine]
+        limit = said[0][2]
+        counts = [count for count, _, _ in said]
+        divided = any(each for _, each, _ in said)
+        total = None if None in counts else max(counts) if divided else sum(counts)  # type: ignore[type-var, arg-type]
+        if limit is None or (total is not None and total <= limit):
+            return loader, total, False
+        if not divided:  # this process's share
+            own = mine[0]
+            limit = math.ceil(limit / len(said)) if total is None or own is None else round(limit * own / total)
+        return sampled(loader, limit, unpack), total, True
+
+    def _affordable(self) -> int | None:
+        """The most samples that the settings allow; None for all."""
         limit = self.samples
         if self.budget is not None and self.every is not None:
             least = LEAST_SAMPLES * self._num_classes
@@ -140,7 +163,7 @@ class Monitor:
                 seconds = (self._training - self._last_training) * self.budget / (1 - self.budget)
                 allowed = max(least, int(seconds / self._seconds_per_sample))
             limit = allowed if limit is None else min(limit, allowed)
-        return None if limit is None or (total is not None and total <= limit) else first_process(limit)
+        return limit
 
     # ------------------------------------------------------------------ measuring
 
@@ -153,17 +176,14 @@ class Monitor:
         self._account()
         epoch = self._epoch(epoch)
         settings = {**self._options, **options}
-        total = number_of_samples(loader)
-        limit = self._affordable(total)
-        if limit is not None:
-            loader = sampled(loader, limit, settings.get("unpack", split_batch))
+        loader, total, fewer = self._chosen(loader, settings.get("unpack", split_batch))
         settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
         report = measure(self.model, loader, **settings)
         seconds = time.perf_counter() - self._mark
         self._seconds_per_sample = seconds / max(report.context["samples"], 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
         notes = []
-        if limit is not None:
+        if fewer:
             facts["samples_in_all"] = total
             notes.append(f"measured on {report.context['samples']} of {total or 'more'} samples.")
         report = self.record(report.extended([], notes, facts))
@@ -191,7 +211,7 @@ class Monitor:
         if self.series:  # only the latest keeps its tensors; the folder has the others'
             self.series[-1] = self.series[-1].without_evidence()
         self.series.append(report)
-        if rank() == 0:
+        if self._writes:
             values = dict(report.values)
             for layer in report.layers:
                 values |= {f"{layer.context['layer']}/{key}": value for key, value in layer.values.items()}

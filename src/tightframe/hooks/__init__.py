@@ -5,7 +5,7 @@ from tightframe.hooks.classifier import Classifier, find_classifier
 from tightframe.hooks.layers import Layer, Point, choose_layers, classifier_input
 from tightframe.hooks.listing import LayerListing, list_layers
 from tightframe.hooks.positions import POSITIONS
-from tightframe.hooks.wrappers import bare_model, device_of, evaluation, running_eagerly
+from tightframe.hooks.wrappers import bare_model, clean_name, device_of, evaluation, running_eagerly
 
 __all__ = [
     "POSITIONS",
@@ -18,6 +18,7 @@ __all__ = [
     "capture",
     "choose_layers",
     "classifier_input",
+    "clean_name",
     "device_of",
     "evaluation",
     "find_classifier",

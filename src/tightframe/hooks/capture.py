@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tightframe.errors import LayerError
 from tightframe.hooks.layers import Layer, Point, choose_layers, compares_embeddings
-from tightframe.hooks.positions import POSITIONS, features_last
+from tightframe.hooks.positions import POSITIONS
 from tightframe.hooks.wrappers import bare_model, running_eagerly
 from tightframe.layout import rows_of
 
@@ -29,10 +29,12 @@ class CapturedFeatures(Mapping[str, Tensor]):
         default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
     """
 
-    def __init__(self, points: Sequence[Point]):
+    def __init__(self, points: Sequence[Point], devices: Sequence[int] = ()):
         self.points = {point.name: point for point in points}
         self.default_positions: str | None = None
         self._records: list[tuple[str, Tensor]] = []
+        self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
+        self._listening = True
 
     def take(self) -> dict[str, Tensor]:
         """The features, which are forgotten here."""
@@ -52,6 +54,13 @@ class CapturedFeatures(Mapping[str, Tensor]):
             raise KeyError(f"{name!r} is not captured; there are: {', '.join(self.points)}")
         return features
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The features of that name, or the default where the pass gave none."""
+        return self._by_name().get(name, default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name())
 
@@ -59,36 +68,48 @@ class CapturedFeatures(Mapping[str, Tensor]):
         return len(self._by_name())
 
     def _by_name(self) -> dict[str, Tensor]:
-        devices = sorted({tensor.device.index or 0 for _, tensor in self._records})
-        calls: dict[tuple[int, str], list[Tensor]] = {}
+        calls: dict[str, dict[int, list[Tensor]]] = {}
         for name, tensor in self._records:
-            calls.setdefault((tensor.device.index or 0, name), []).append(tensor)
+            calls.setdefault(name, {}).setdefault(tensor.device.index or 0, []).append(tensor)
         found: dict[str, Tensor] = {}
-        for name in dict.fromkeys(name for name, _ in self._records):
-            replicas = [calls[device, name] for device in devices if (device, name) in calls]
-            for number, parts in enumerate(zip(*replicas, strict=False), start=1):
-                # DataParallel gives each device its share of the batch in order
+        for name, by_device in calls.items():
+            order = [device for device in self._devices if device in by_device] or list(by_device)
+            for number, parts in enumerate(zip(*(by_device[device] for device in order), strict=False), start=1):
                 joined = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
                 found[name if number == 1 else f"{name}#{number}"] = joined
         return found
 
-    def _record(self, point: Point, value: Any) -> None:
-        features = _tensor_of(value)
+    def _record(self, point: Point, module: nn.Module, value: Any) -> None:
+        features = _tensor_of(value) if self._listening else None
         if features is None:
             return
+        positions = point.positions or self.default_positions
         with torch.no_grad():
-            if point.is_input and compares_embeddings(point.module):
-                features = rows_of(cast(Callable[[Tensor], Tensor], point.module.embed)(features))
-            given = features = features.detach()
-            positions = point.positions or self.default_positions
-            if positions is not None:
-                features = POSITIONS[positions](features_last(features, point.feature_dim))
-            if features.untyped_storage().data_ptr() == given.untyped_storage().data_ptr():
-                features = features.clone()
+            if point.is_input and compares_embeddings(module):
+                features = rows_of(cast(Callable[[Tensor], Tensor], module.embed)(features))
+            features = features.detach()
+            if features.is_nested:
+                features = _pooled(features, point, positions)
+            elif positions == "mean" and features.ndim > 2:
+                features = POSITIONS[positions](features, point.feature_dim)  # new memory in any case
+            else:
+                chosen = features if positions is None else POSITIONS[positions](features, point.feature_dim)
+                features = chosen.clone()
         self._records.append((point.name, features))
 
-    def _forget(self, *_: Any) -> None:
+    def _begin(self, *_: Any) -> None:
         self._records.clear()
+        self._listening = True
+
+    def _end(self, *_: Any) -> None:
+        self._listening = False  # a backward pass may run layers again
+
+
+def _pooled(features: Tensor, point: Point, positions: str | None) -> Tensor:
+    """Samples of different lengths, as torch's transformer gives them for padded batches."""
+    if positions not in ("mean", "first", "last"):
+        raise LayerError(f"samples at {point.name!r} differ in length; choose the positions mean, first or last.")
+    return torch.cat([POSITIONS[positions](rows[None], point.feature_dim) for rows in features.unbind()])
 
 
 @contextmanager
@@ -118,22 +139,22 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     given = [layers] if isinstance(layers, str | Layer) else list(layers)
     points = [choice for choice in given if isinstance(choice, Point)]
     points += choose_layers(bare, [choice for choice in given if not isinstance(choice, Point)])
-    features = CapturedFeatures(points)
-    # a pass starts at the outermost module that runs once for all devices
-    root = model if isinstance(model, nn.DataParallel) else bare
+    features = CapturedFeatures(points, model.device_ids if isinstance(model, nn.DataParallel) else ())
+    root = model if isinstance(model, nn.DataParallel) else bare  # the outermost module that runs once for all devices
     with running_eagerly(model), ExitStack() as hooks:
-        hooks.callback(root.register_forward_pre_hook(features._forget).remove)
+        hooks.callback(root.register_forward_pre_hook(features._begin).remove)
         for point in points:
             hooks.callback(_hook(features, point).remove)
+        hooks.callback(root.register_forward_hook(features._end, always_call=True).remove)
         yield features
 
 
 def _hook(features: CapturedFeatures, point: Point) -> Any:
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        features._record(point, args[0] if args else next(iter(kwargs.values()), None))
+        features._record(point, module, args[0] if args else next(iter(kwargs.values()), None))
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        features._record(point, output)
+        features._record(point, module, output)
 
     if point.is_input:
         return point.module.register_forward_pre_hook(before, with_kwargs=True)

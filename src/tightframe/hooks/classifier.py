@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ClassifierError
+from tightframe.hooks.wrappers import bare_model, clean_name
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
             if not linear:
                 raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
             module = linear[-1]
+    module = bare_model(module) if isinstance(module, nn.Module) else module
     if not isinstance(module, nn.Module) or not _is_linear(module):
         raise ClassifierError(
             f"the classifier must be a linear layer (or a head with a weight) or a 1x1 convolution; got {type(module)}."
@@ -67,7 +69,7 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
     weight, bias = module.weight, getattr(module, "bias", None)
     assert isinstance(weight, Tensor)
     return Classifier(
-        names[0],
+        clean_name(names[0]),
         module,
         weight.detach().flatten(1).to("cpu", torch.float64, copy=True),
         bias.detach().to("cpu", torch.float64, copy=True) if isinstance(bias, Tensor) else None,
@@ -81,6 +83,8 @@ def _linear_layers(model: nn.Module) -> list[nn.Module]:
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
     for module in model.modules():
+        if bare_model(module) is not module:
+            continue
         is_head = hasattr(module, "decides_linearly")  # even without a weight, it isn't one of its inner layers
         if (_is_linear(module) or is_head) and module not in inside:
             found.append(module)

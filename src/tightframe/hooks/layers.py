@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from tightframe.errors import ClassifierError, LayerError
 from tightframe.hooks.classifier import Classifier, find_classifier
 from tightframe.hooks.positions import require_positions
+from tightframe.hooks.wrappers import bare_model, clean_name
 
 AUTO = "auto"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -119,16 +121,13 @@ def compares_embeddings(module: nn.Module) -> bool:
 
 def reading_weight(module: nn.Module, num_features: int) -> Tensor | None:
     """(M, D), the weight with which a linear layer, or at each offset a convolution, reads D features; None if it
-    doesn't read so many."""
+    doesn't read so many, or not all with each output."""
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim < 2 or weight.shape[1] != num_features:
+    if not _is_weighted(module) or not isinstance(weight, Tensor) or weight.shape[1] != num_features:
+        return None
+    if isinstance(module, _ConvNd) and (module.transposed or module.groups > 1):
         return None
     return weight.detach().movedim(1, -1).reshape(-1, num_features)
-
-
-def clean_name(name: str) -> str:
-    """A module's name without what `torch.compile` of a part put into it."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
@@ -143,7 +142,7 @@ def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Poin
 def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
     """The boundaries within a module that is not a block itself."""
     last: Point | None = None  # of a linear layer or convolution and what followed it so far
-    children = [(clean_name(f"{prefix}{name}"), child) for name, child in module.named_children()]
+    children = [(f"{prefix}{name}", bare_model(child)) for name, child in module.named_children()]
     for name, child in children:
         if child is classifier or next(child.children(), None) is not None:
             if last is not None:
@@ -170,7 +169,8 @@ def _is_chain(module: nn.Module) -> bool:
     """Whether it is a list of blocks: of several modules of one class that have layers of their own."""
     if type(module) not in _CONTAINERS:
         return False
-    kinds = [type(c) for c in module.children() if type(c) not in _CONTAINERS and next(c.children(), None) is not None]
+    children = [bare_model(child) for child in module.children()]
+    kinds = [type(c) for c in children if type(c) not in _CONTAINERS and next(c.children(), None) is not None]
     return len(kinds) != len(set(kinds))
 
 
@@ -185,4 +185,6 @@ def _holds(module: nn.Module, inner: nn.Module | None) -> bool:
 def _is_weighted(module: nn.Module) -> bool:
     """Whether it is a layer with a weight matrix: a linear layer or a convolution."""
     weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.ndim >= 2 and next(module.children(), None) is None
+    if not isinstance(weight, Tensor) or next(module.children(), None) is not None:
+        return False
+    return isinstance(module, _ConvNd) or (weight.ndim == 2 and hasattr(module, "in_features"))

@@ -10,11 +10,9 @@ from torch import nn
 
 from tightframe.hooks.capture import capture
 from tightframe.hooks.layers import Layer, choose_layers
-from tightframe.hooks.positions import POSITIONS, features_last
+from tightframe.hooks.positions import POSITIONS
 from tightframe.hooks.wrappers import bare_model, evaluation
-
-MOMENTS = 8 + 4 + 8 + 4  # bytes a class and dimension: sums, anchors, a result's means, an anchor's waiting rows
-SCATTER = 8 + 4 + 3 * 8  # bytes for each entry of the (D, D) scatter: product, pending product, results made of them
+from tightframe.statistics import StatisticsAccumulator
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,10 @@ class LayerListing:
 
     def statistics_bytes(self, num_classes: int, *, covariance: bool = True) -> int:
         """About the memory of accumulating statistics over `num_classes` classes."""
-        return statistics_bytes(num_classes, self.features, covariance=covariance)
+        return StatisticsAccumulator.memory(num_classes, self.features, covariance=covariance)
 
     def __str__(self) -> str:
         return f"{self.name:40s} {self.kind:24s} {self.shape!s:24s} D = {self.features}"
-
-
-def statistics_bytes(num_classes: int, num_features: int, *, covariance: bool = True) -> int:
-    """About the memory of accumulating statistics of K classes of D features: O(K D), and O(D^2) with the scatter."""
-    return num_features * (MOMENTS * num_classes + (SCATTER * num_features if covariance else 0))
 
 
 def list_layers(
@@ -66,8 +59,8 @@ def list_layers(
     >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
     >>> for layer in list_layers(model, torch.ones(2, 1, 8, 8), layers="auto"):
     ...     print(layer.name, layer.shape, layer.features, layer.statistics_bytes(num_classes=10))
-    1 (2, 8, 6, 6) 8 4224
-    input of 3 (2, 288) 288 3055104
+    1 (2, 8, 6, 6) 8 20288
+    input of 3 (2, 288) 288 3633408
     """
     bare = bare_model(model)
     points = choose_layers(bare, layers)
@@ -76,7 +69,7 @@ def list_layers(
         bare(*inputs, **keyword_inputs)
     for name, tensor in features.items():
         point = features.point_of(name)
-        rows = POSITIONS[point.positions or positions](features_last(tensor, point.feature_dim))
+        rows = POSITIONS[point.positions or positions](tensor, point.feature_dim)
         samples = rows[..., 0].numel() // len(rows)
         listed.append(LayerListing(name, type(point.module).__name__, tuple(tensor.shape), rows.shape[-1], samples))
     return listed

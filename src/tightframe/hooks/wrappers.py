@@ -24,6 +24,11 @@ def bare_model(model: nn.Module) -> nn.Module:
             return model
 
 
+def clean_name(name: str) -> str:
+    """A module's name without what `torch.compile` of a part put into it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter, or the CPU."""
     first = next(iter(model.parameters()), None)
@@ -47,7 +52,9 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 def running_eagerly(model: nn.Module) -> Iterator[None]:
     """Run what `torch.compile` made of the model, or of parts of it, uncompiled: a compiled graph calls no new hook."""
     compiled = any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        hasattr(module, "_orig_mod")
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")  # Lightning compiles the method
         for module in model.modules()
     )
     if not compiled:

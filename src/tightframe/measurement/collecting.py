@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from tightframe.errors import LayerError, LoaderError
 from tightframe.hooks import Classifier, Point
 from tightframe.hooks.layers import reading_weight
-from tightframe.hooks.listing import SCATTER
 from tightframe.metrics import Evidence
 from tightframe.numerics import contrasts
 from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
@@ -24,11 +23,12 @@ _BLOCK_ROWS = 4096  # rows widened to float64 at a time
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What all processes agree on about a layer: its name, D, and whether its D x D scatter is kept."""
+    """What all processes agree on about a layer: its name, D, and which scatter is kept: pooled, of each class."""
 
     name: str
     num_features: int
     covariance: bool
+    per_class: bool = False
 
 
 def free_memory(device: torch.device) -> int:
@@ -38,14 +38,25 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def within_budget(widths: Mapping[str, int], budget: float, first: str) -> dict[str, bool]:
-    """Which layers' D x D scatter fits into a budget of bytes: `first` before the others, then in order."""
-    fits: dict[str, bool] = {}
-    for name in sorted(widths, key=lambda name: name != first):
-        cost = SCATTER * widths[name] ** 2
-        fits[name] = cost <= budget
-        budget -= cost if fits[name] else 0
-    return fits
+def planned(
+    widths: Mapping[str, int], num_classes: int, budget: float, last: str, *, covariance: bool, per_class: bool
+) -> list[LayerPlan]:
+    """What is kept of each layer, in order of depth: the D x D scatter that is asked for and fits into a budget of
+    bytes, that of the classifier's input (`last`) before the others'."""
+    plans = {}
+    for name in sorted(widths, key=lambda name: name != last):
+        pooled = covariance and scatter_bytes(widths[name]) <= budget
+        budget -= scatter_bytes(widths[name]) if pooled else 0
+        own = per_class and num_classes * scatter_bytes(widths[name]) <= budget
+        budget -= num_classes * scatter_bytes(widths[name]) if own else 0
+        plans[name] = LayerPlan(name, widths[name], pooled, own)
+    return [plans[name] for name in sorted(widths, key=lambda name: name == last)]
+
+
+def scatter_bytes(num_features: int) -> int:
+    """About the memory of D x D scatter while it is accumulated."""
+    memory = StatisticsAccumulator.memory
+    return memory(0, num_features) - memory(0, num_features, covariance=False)
 
 
 class LayerCollection:
@@ -56,7 +67,7 @@ class LayerCollection:
         point: where the features come from.
         classifier: where the layer is the classifier's input: for its decisions and weight.
         num_classes: K.
-        options: of `StatisticsAccumulator`: per_class, ignore_index, device.
+        options: of `StatisticsAccumulator`: ignore_index, device.
         shared: whether other processes have other samples, to be added up.
         without_bias: count decisions of the classifier without its bias too.
         unit_features: collect statistics of the features at unit length too.
@@ -87,7 +98,7 @@ class LayerCollection:
         self.statistics: ClassStatistics
 
     def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
-        options = {"covariance": self.plan.covariance, **self._options, **changes}
+        options = {"covariance": self.plan.covariance, "per_class": self.plan.per_class, **self._options, **changes}
         return StatisticsAccumulator(num_classes or self._num_classes, self.plan.num_features, **options)
 
     # ------------------------------------------------------------------ training samples
@@ -110,11 +121,10 @@ class LayerCollection:
         """Prepare for NC1 of wide features in the span of the class means, where that is smaller and in the budget."""
         centred = self.statistics.populated().centred_means()
         rank = len(centred) - 1
-        if self.plan.covariance or rank >= self.plan.num_features or SCATTER * rank**2 > budget:
+        if self.plan.covariance or rank >= self.plan.num_features or scatter_bytes(rank) > budget:
             return
         basis = torch.linalg.qr(contrasts(centred).mT).Q
-        options = {**self._options, "per_class": False}
-        accumulator = StatisticsAccumulator(self._num_classes, rank, **options)
+        accumulator = StatisticsAccumulator(self._num_classes, rank, **self._options)
         self._span = self.statistics.global_mean(), basis, accumulator
 
     def look_again(self, features: Tensor, labels: Tensor) -> None:
@@ -220,27 +230,30 @@ class LayerCollection:
 
 
 def fitting(
-    features: Mapping[str, Tensor], labels: Tensor, point_of: Callable[[str], Point], last: str
+    features: Mapping[str, Tensor], labels: Tensor, points: Sequence[Point], last: str
 ) -> tuple[dict[str, int], list[str]]:
-    """Names and widths of the layers to collect, as the first batch shows them, and notes on those left out.
+    """Names and widths of the layers to collect, in the order of the calls, as the first batch shows them, and notes
+    on those left out.
 
-    Left out are layers found by "auto" that hold what flows into the classifier (`last`), or whose positions aren't
-    the labels'.
+    Left out are layers found by "auto" that aren't called, that hold what flows into the classifier (`last`), or whose
+    positions aren't the labels'.
 
     Raises: LayerError for such a layer that was asked for by name.
     """
     widths: dict[str, int] = {}
     notes = []
+    by_name = {point.name: point for point in points}
+    for name, point in by_name.items():
+        if name not in features and not point.optional:
+            raise LayerError(f"the forward pass doesn't call {name!r}, or it gives no floating-point tensor.")
     for name, rows in features.items():
-        point = point_of(name)
+        point = by_name[name if name in by_name else name.rpartition("#")[0]]
         if name != last and rows.shape[:-1] != labels.shape:
             what = f"layer {name} has positions {tuple(rows.shape[:-1])}, but the labels {tuple(labels.shape)}"
             if not point.optional:
                 raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
             notes.append(f"{what}; it is left out.")
-        elif name != last and point.optional and _equal(rows, features[last]):
-            continue
-        else:
+        elif name == last or not point.optional or not _equal(rows, features[last]):
             widths[name] = rows.shape[-1]
     return widths, notes
 

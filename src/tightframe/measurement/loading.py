@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler
 
-from tightframe.errors import ClassifierError, EmptyBatchError, LoaderError
+from tightframe.errors import ClassifierError, EmptyBatchError, LayerError, LoaderError
 from tightframe.hooks import CapturedFeatures, device_of
-from tightframe.statistics.distributed import rank
+from tightframe.statistics.distributed import broadcast, rank
 
 _LABELS = ("labels", "label", "targets", "target", "y")
 
@@ -57,8 +58,11 @@ class Source:
         model: a bare model, in eval mode.
         captured: of the model, in its context.
         unpack: makes a `Batch` of what a loader gives.
-        classifier_input: the name under which every pass must give features.
+        classifier_input: the name of the classifier's input.
         shared: whether every process has a part of the data, so that a part may be empty.
+
+    Attributes:
+        required: names under which every pass must give features.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Source:
     ):
         self._model, self._captured, self._unpack = model, captured, unpack
         self._classifier_input = classifier_input
+        self.required: Sequence[str] = (classifier_input,)
         self._progress, self._shared = progress and rank() == 0, shared
         self._device = device_of(model)
 
@@ -110,6 +115,10 @@ class Source:
                 raise ClassifierError(
                     "the classifier wasn't called in the forward pass; name another with classifier=..."
                 )
+            if missing := [name for name in self.required if name not in features]:
+                raise LayerError(
+                    f"the forward pass of some batches, but not of all, calls {', '.join(map(repr, missing))}."
+                )
             if watch is not None:
                 watch(args, kwargs, features)
             if room is not None:
@@ -122,6 +131,22 @@ class Source:
             yield features, labels.to(self._device, non_blocking=True)
         if empty and not self._shared:
             raise EmptyBatchError(f"the loader of {what} gave no batch; a generator can be run only once.")
+
+
+@contextmanager
+def first_process_buffers(model: nn.Module) -> Iterator[None]:
+    """The first process's buffers in all of them while the context lasts: DistributedDataParallel trains each process's
+    averages of batch normalisation apart, and the first one's count."""
+    own = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        for buffer, _ in own:
+            same = buffer.contiguous()
+            broadcast(same, "the model's buffers")
+            buffer.copy_(same)
+        yield
+    finally:
+        for buffer, before in own:
+            buffer.copy_(before)
 
 
 def unpadded_rows(loader: Iterable[Any]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -25,23 +26,26 @@ from tightframe.hooks import (
     find_classifier,
 )
 from tightframe.hooks.positions import require_positions
-from tightframe.measurement.agreement import every_process
 from tightframe.measurement.collecting import (
     FREE_SHARE,
     LayerCollection,
     LayerPlan,
     fitting,
     free_memory,
-    within_budget,
+    planned,
 )
-from tightframe.measurement.loading import Batch, Source, repeats, split_batch
+from tightframe.measurement.loading import Batch, Source, first_process_buffers, repeats, split_batch
 from tightframe.measurement.normalisation import GAP, NormalisationCheck
 from tightframe.measurement.sampling import same_randomness
 from tightframe.metrics import CONVENTIONS, METRICS, Convention
 from tightframe.report import Report
-from tightframe.statistics.distributed import world_size
+from tightframe.statistics.distributed import every_process, world_size
 
 BUFFER_BYTES = 1 << 30
+_START = (
+    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
+    "distributed=False)"
+)
 _TOGETHER = 2048  # rows of small batches looked at together
 
 
@@ -112,9 +116,12 @@ def measure(
     chosen = [point for point in choose_layers(bare, layers, head) if point.name != last.name]
     points = [*(replace(point, positions=point.positions or positions) for point in chosen), last]
     shared = distributed and world_size() > 1
-    collector = _Collector(head, last, wanted, shared, {"per_class": per_class, "ignore_index": ignore_index})
+    device = device_of(bare)
+    num_classes = len(head.weight)
+    collector = _Collector(head, last, wanted, shared, {"ignore_index": ignore_index, "device": device})
     with (
         evaluation(bare),
+        first_process_buffers(bare) if shared else nullcontext(),
         same_randomness(loader, test, ood),
         capture(bare, points) as captured,
     ):
@@ -122,42 +129,49 @@ def measure(
         normalisation = NormalisationCheck(bare, captured, last.name)
         batches = source.batches(loader, "training samples", watch=normalisation.see)
         first = next(batches, None)
-        widths, notes = ({}, []) if first is None else fitting(*first, captured.point_of, last.name)
-        budget = free_memory(device_of(bare)) // FREE_SHARE if covariance_bytes is None else covariance_bytes
-        budget, plans = _agree(widths, budget if covariance else 0, last.name, shared)
-        collections = [collector.layer(plan, captured.point_of(plan.name), device_of(bare)) for plan in plans]
+        widths, notes = ({}, []) if first is None else fitting(*first, points, last.name)
+        budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
+        again = covariance and second_pass and repeats(loader)
+        mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
+        outset = _agreed(every_process(mine, _START) if shared else [mine])
+        plans = planned(
+            outset.widths, num_classes, outset.budget, last.name, covariance=covariance, per_class=per_class
+        )
+        source.required = [plan.name for plan in plans]
+        collections = [collector.layer(plan, captured.point_of(plan.name)) for plan in plans]
         buffer = _Buffer(buffer_bytes)
         for features, labels in batches if first is None else chain([first], batches):
             for each in collections:
                 each.add(features[each.name], labels)
             buffer.add({each.name: features[each.name] for each in collections}, labels)
-        gap = normalisation.gap()
         for each in collections:
             each.finish_moments()
-        overflowed = any(every_process(buffer.overflowed)) if shared else buffer.overflowed
-        if covariance and (not overflowed or (second_pass and repeats(loader))):
+        seen = (normalisation.gap(), buffer.overflowed)
+        gaps, overflowed = zip(*(every_process(seen, "the first pass") if shared else [seen]), strict=True)
+        if covariance and (outset.again or not any(overflowed)):
             for each in collections:
-                each.project(budget)
-        again = source.batches(loader, "training samples, second pass") if overflowed else buffer.emptied()
-        for features, labels in again:
+                each.project(outset.budget)
+        second = source.batches(loader, "training samples, second pass") if any(overflowed) else buffer.emptied()
+        for features, labels in second:
             for each in collections:
                 each.look_again(features[each.name], labels)
         for each in collections:
             each.finish()
-        if test is not None:
-            for features, labels in source.batches(test, "held-out samples"):
-                for each in collections:
-                    each.add_held_out(features[each.name], labels)
-        if ood is not None:
-            for features, _ in source.batches(ood, "out-of-distribution samples", labelled=False):
-                for each in collections:
-                    each.add_outside(features[each.name])
+        for features, labels in () if test is None else source.batches(test, "held-out samples"):
+            for each in collections:
+                each.add_held_out(features[each.name], labels)
+        outside = () if ood is None else source.batches(ood, "out-of-distribution samples", labelled=False)
+        for features, _ in outside:
+            for each in collections:
+                each.add_outside(features[each.name])
+    notes = [*outset.notes, *_left_out(plans, per_class)]
+    gap = max((gap for gap in gaps if gap is not None), default=None)
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
         facts["normalisation_gap"] = gap
         notes += [_blip(gap)] if gap > GAP else []
     *others, report = (
-        collector.report(each, names, facts, held_out=test is not None, outside=ood is not None) for each in collections
+        collector.report(each, names, facts, held_out=outset.held_out, outside=outset.outside) for each in collections
     )
     return replace(report.extended([], notes), layers=tuple(others))
 
@@ -172,14 +186,14 @@ class _Collector:
     shared: bool
     options: Mapping[str, Any]
 
-    def layer(self, plan: LayerPlan, point: Point, device: torch.device) -> LayerCollection:
+    def layer(self, plan: LayerPlan, point: Point) -> LayerCollection:
         mine = plan.name == self.last.name
         return LayerCollection(
             plan,
             point,
             self.head if mine else None,
             len(self.head.weight),
-            {**self.options, "device": device},
+            self.options,
             shared=self.shared,
             without_bias=mine and any(convention.without_bias for convention in self.conventions.values()),
             unit_features=mine and any(convention.unit_features for convention in self.conventions.values()),
@@ -249,18 +263,40 @@ class _Buffer:
             )
 
 
-def _agree(widths: dict[str, int], budget: int, last: str, shared: bool) -> tuple[int, list[LayerPlan]]:
-    """The bytes for scatter, and what is kept of each layer in order of depth; the same in every process."""
-    said = every_process((widths, budget)) if shared else [(widths, budget)]
-    agreed = next((seen for seen, _ in said if seen), None)
-    if agreed is None:
+@dataclass(frozen=True)
+class _Outset:
+    """What a process knows after its first batch: layers and their widths, notes on those left out, bytes for scatter,
+    whether it can look again for wide features, and whether it has held-out and out-of-distribution samples."""
+
+    widths: dict[str, int]
+    notes: list[str]
+    budget: int
+    again: bool
+    held_out: bool
+    outside: bool
+
+
+def _agreed(said: Sequence[_Outset]) -> _Outset:
+    """What all processes go by. Raises: EmptyBatchError, LayerError."""
+    informed = next((outset for outset in said if outset.widths), None)
+    if informed is None:
         raise EmptyBatchError("no process was given a batch of training samples.")
-    for other, _ in said:
-        if other and other != agreed:
-            raise LayerError(f"the processes' models give other features: {agreed} and {other}.")
-    budget = min(each for _, each in said)
-    fits = within_budget(agreed, budget, last)
-    return budget, [LayerPlan(name, agreed[name], fits[name]) for name in sorted(agreed, key=lambda name: name == last)]
+    for other in said:
+        if other.widths and other.widths != informed.widths:
+            raise LayerError(f"the processes' models give other features: {informed.widths} and {other.widths}.")
+    return _Outset(
+        informed.widths,
+        informed.notes,
+        min(outset.budget for outset in said),
+        all(outset.again for outset in said),
+        any(outset.held_out for outset in said),
+        any(outset.outside for outset in said),
+    )
+
+
+def _left_out(plans: Sequence[LayerPlan], per_class: bool) -> list[str]:
+    names = [plan.name for plan in plans if per_class and not plan.per_class]
+    return [f"the scatter of each class was beyond the memory budget at: {', '.join(names)}."] if names else []
 
 
 def _blip(gap: float) -> str:

@@ -17,6 +17,7 @@ GAP = 0.02
 """Gap above which a measurement is likely a blip. On digits the ETF error is 1.3 times what it is with the data's own
 statistics where the gap is smaller, 1.8 times where it is larger (medians, `benchmarks/normalisation.py`)."""
 
+_PLAIN = (bool, int, float, str, type(None))  # arguments that are the same for all rows
 _ROWS = 128  # compared at least: their statistics are within a tenth of a standard deviation of those of all
 
 
@@ -38,14 +39,22 @@ class NormalisationCheck:
         if not self._norms:
             return
         rows = _Rows(features[self._name], args, kwargs)
-        self._parts.append(rows.every(self._stride, -self._seen % self._stride))
+        if not rows.separable:
+            self._norms = []
+            self._parts.clear()
+            return
+        self._keep(rows.every(self._stride, -self._seen % self._stride))
         self._seen += len(rows.features)
         while sum(len(part.features) for part in self._parts) > 2 * _ROWS:
-            place = 0
-            for number, part in enumerate(self._parts):
-                self._parts[number] = part.every(2, place % 2)
+            parts, place = self._parts, 0
+            self._parts, self._stride = [], 2 * self._stride
+            for part in parts:
+                self._keep(part.every(2, place % 2))
                 place += len(part.features)
-            self._stride *= 2
+
+    def _keep(self, part: _Rows) -> None:
+        if len(part.features):
+            self._parts.append(part)
 
     def gap(self) -> float | None:
         """1 minus the correlation, in [0, 2], of features in eval mode with those under the rows' own statistics, both
@@ -56,9 +65,13 @@ class NormalisationCheck:
         """
         if sum(len(part.features) for part in self._parts) < 2:
             return None
-        args = [_joined(values) for values in zip(*(part.args for part in self._parts), strict=True)]
-        kwargs = {name: _joined([part.kwargs[name] for part in self._parts]) for name in self._parts[0].kwargs}
-        if any(value is None for value in (*args, *kwargs.values())):
+        first = self._parts[0]
+        if any(len(part.args) != len(first.args) or part.kwargs.keys() != first.kwargs.keys() for part in self._parts):
+            return None
+        try:
+            args = [_joined([(p, p.args[place]) for p in self._parts]) for place in range(len(first.args))]
+            kwargs = {name: _joined([(p, p.kwargs[name]) for p in self._parts]) for name in first.kwargs}
+        except _RaggedError:
             return None
         with _own_statistics(self._norms):
             self._model(*args, **kwargs)
@@ -78,13 +91,25 @@ class _Rows:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    @property
+    def separable(self) -> bool:
+        """Whether the call consists of tensors with a row a sample, and of what is the same for all of them."""
+        values = [*self.args, *self.kwargs.values()]
+        common = [value for value in values if not self.has_rows(value)]
+        return len(common) < len(values) and all(
+            value.ndim == 0 or len(value) == 1 if isinstance(value, Tensor) else isinstance(value, _PLAIN)
+            for value in common
+        )
+
+    def has_rows(self, value: Any) -> bool:
+        """Whether it is a tensor with a row for each of these."""
+        return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.features)
+
     def every(self, stride: int, start: int) -> _Rows:
         """Every `stride`-th row from `start` on, copied so that the rest can go."""
-        rows = len(self.features)
 
         def chosen(value: Any) -> Any:
-            by_row = isinstance(value, Tensor) and value.ndim and len(value) == rows
-            return value[start::stride].clone() if by_row else value
+            return value[start::stride].clone() if self.has_rows(value) else value
 
         kwargs = {name: chosen(value) for name, value in self.kwargs.items()}
         return _Rows(chosen(self.features), tuple(map(chosen, self.args)), kwargs)
@@ -95,13 +120,18 @@ def _has_averages(module: _BatchNorm) -> bool:
     return module.running_mean is not None and module.running_var is not None and trained
 
 
-def _joined(values: Sequence[Any]) -> Any:
-    """Rows put together, or what is the same for all; None where that is impossible."""
-    if not isinstance(values[0], Tensor):
-        return values[0]
-    if len({(type(value), value.shape[1:]) for value in values}) > 1:
-        return None
-    return torch.cat(list(values))
+class _RaggedError(Exception):
+    """Rows of different batches that can't be put together."""
+
+
+def _joined(values: Sequence[tuple[_Rows, Any]]) -> Any:
+    """Rows of all parts put together, or what is the same for all; raises _RaggedError where that is impossible."""
+    part, first = values[0]
+    if not part.has_rows(first):
+        return first
+    if len({value.shape[1:] if isinstance(value, Tensor) else None for _, value in values}) > 1:
+        raise _RaggedError
+    return torch.cat([value for _, value in values])
 
 
 @contextmanager

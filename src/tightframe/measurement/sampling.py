@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -9,19 +10,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
 
 from tightframe.measurement.loading import Batch, repeats
 
 _SEED = 0
 
 
-def number_of_samples(loader: Iterable[Any]) -> int | None:
-    """How many samples the loaders of all processes have together, where that can be told without running them."""
-    dataset = getattr(loader, "dataset", None)
-    if isinstance(loader, DataLoader) and isinstance(dataset, Sized) and _is_whole(loader):
-        return len(dataset)
-    return None
+def number_of_samples(loader: Iterable[Any], unpack: Callable[[Any], Batch]) -> int | None:
+    """How many samples a loader has, where that can be told without running it; with a DistributedSampler, how many the
+    loaders of all processes have."""
+    if isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and _is_whole(loader):
+        return len(loader.dataset)
+    return sum(_size(batch, unpack) for batch in loader) if isinstance(loader, Sequence) else None
+
+
+def is_divided(loader: Iterable[Any]) -> bool:
+    """Whether it is a DataLoader that gives each process its part of one data set."""
+    return isinstance(getattr(loader, "sampler", None), DistributedSampler)
 
 
 def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]) -> Iterable[Any]:
@@ -31,7 +45,7 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch])
     Args:
         samples: over all processes, if the loader has a DistributedSampler.
     """
-    if isinstance(loader, DataLoader) and _is_whole(loader) and loader.batch_size is not None:
+    if isinstance(loader, DataLoader) and _is_whole(loader):
         total = len(loader.dataset)  # type: ignore[arg-type]
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(_SEED))[:samples].sort().values
         sampler = loader.sampler
@@ -46,8 +60,8 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch])
             worker_init_fn=loader.worker_init_fn,
         )
     if isinstance(loader, Sequence):
-        sizes = [_size(batch, unpack) for batch in loader]
-        wanted = max(1, round(len(loader) * min(1.0, samples / max(sum(sizes), 1))))
+        total = sum(_size(batch, unpack) for batch in loader)
+        wanted = min(len(loader), math.ceil(len(loader) * samples / max(total, 1)))
         return [loader[place * len(loader) // wanted] for place in range(wanted)]
     first = _FirstBatches(loader, samples, unpack)
     return first if repeats(loader) else iter(first)
@@ -57,11 +71,11 @@ class _FirstBatches:
     """The first batches of a loader, until they have so many samples."""
 
     def __init__(self, loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]):
-        self._loader, self._samples, self._unpack = loader, samples, unpack
+        self.loader, self._samples, self._unpack = loader, samples, unpack
 
     def __iter__(self) -> Iterator[Any]:
         left = self._samples
-        for batch in self._loader:
+        for batch in self.loader:
             yield batch
             left -= _size(batch, self._unpack)
             if left <= 0:
@@ -75,6 +89,8 @@ def _size(batch: Any, unpack: Callable[[Any], Batch]) -> int:
 
 def _is_whole(loader: DataLoader[Any]) -> bool:
     """Whether a DataLoader goes through all of its data set, in some order."""
+    if loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
+        return False  # somebody's own batches: the sampler beside them isn't used
     plain = type(loader.sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
     replaces = isinstance(loader.sampler, RandomSampler) and loader.sampler.replacement
     return plain and not replaces and not isinstance(loader.dataset, IterableDataset)
@@ -84,7 +100,7 @@ def _is_whole(loader: DataLoader[Any]) -> bool:
 def same_randomness(*loaders: Any) -> Iterator[None]:
     """Leave every random generator that loading data may draw from as it was: training goes on as if nothing was
     measured."""
-    generators = [g for g in (getattr(loader, "generator", None) for loader in loaders) if g is not None]
+    generators = list({id(each): each for loader in loaders for each in _generators(loader)}.values())
     states = [generator.get_state() for generator in generators]
     python, numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -96,3 +112,14 @@ def same_randomness(*loaders: Any) -> Iterator[None]:
             np.random.set_state(numpy)
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
+
+
+def _generators(source: Any) -> Iterator[torch.Generator]:
+    """The generators of a loader, of its samplers, and of a loader that it takes batches from."""
+    generator = getattr(source, "generator", None)
+    if isinstance(generator, torch.Generator):
+        yield generator
+    for name in ("sampler", "batch_sampler", "loader"):
+        inner = getattr(source, name, None)
+        if inner is not None:
+            yield from _generators(inner)

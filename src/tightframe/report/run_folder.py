@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tightframe.errors import StateError
+from tightframe.hooks import bare_model, clean_name
 from tightframe.metrics import Evidence
 from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
@@ -94,7 +95,8 @@ class RunFolder:
 
     def save_model(self, model: nn.Module) -> None:
         """Write the model's weights; tied weights are written once each."""
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        tensors = bare_model(model).state_dict()
+        state = {clean_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         _replace(self._model_path, lambda path: save_file(state, path))
 
     def load_weights(self) -> dict[str, Tensor]:

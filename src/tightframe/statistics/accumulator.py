@@ -83,6 +83,13 @@ class StatisticsAccumulator(nn.Module):
         self._device = float64_device(device)
         self.reset()
 
+    @staticmethod
+    def memory(num_classes: int, num_features: int, *, covariance: bool = True) -> int:
+        """About the bytes that accumulating takes, results included: O(K D), and O(D^2) for the scatter."""
+        moments = num_classes * (8 + 4 + 8) + _GROUP_ROWS * 4  # sums, anchors, the result's means; waiting rows
+        scatter = 8 + 4 + 3 * 8 if covariance else 0  # product, pending product, and results made of them
+        return num_features * (moments + num_features * scatter)
+
     def reset(self) -> None:
         """Forget every sample."""
         K, D = self.num_classes, self.num_features

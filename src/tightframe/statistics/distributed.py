@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
     from tightframe.statistics.class_statistics import ClassStatistics
+
+Fact = TypeVar("Fact")
 
 _BLOCK_ROWS = 256  # classes recentred at a time: their rows stay in cache, and beside the result memory is O(rows * D)
 _SIGNATURE = 8  # numbers in every signature, so that processes that call different things still understand each other
@@ -46,15 +49,45 @@ def all_reduce(
     Raises: DistributedError if another process died or didn't make the call within the group's timeout, or if this
     process isn't in the group.
     """
+    reduction = getattr(distributed.ReduceOp, operation)
+    _together(tensor, what, group, lambda place: distributed.all_reduce(place, reduction, group))
+
+
+def broadcast(tensor: Tensor, what: str) -> None:
+    """Replace a contiguous tensor by the first process's; otherwise as `all_reduce`."""
+    _together(tensor, what, None, lambda place: distributed.broadcast(place, 0))
+
+
+def every_process(fact: Fact, what: str) -> list[Fact]:
+    """The fact, small plain data, of each process in order of rank; every process must call this. Alone, [fact].
+
+    Raises: as `all_reduce`.
+    """
+    if world_size() == 1:
+        return [fact]
+    facts: list[Any] = [None] * world_size()
+    with _lost(what, None):
+        distributed.all_gather_object(facts, fact)
+    return facts
+
+
+def _together(tensor: Tensor, what: str, group: ProcessGroup | None, call: Callable[[Tensor], object]) -> None:
+    """Make a collective call on a tensor, by way of a device that the backend serves."""
     if world_size(group) < 1:
         raise DistributedError(f"{what}: this process (rank {rank()}) isn't in the group; call this in its members.")
     backends = distributed.get_backend_config(group)  # for instance "cpu:gloo,cuda:nccl"
     served = f"{tensor.device.type}:" in backends
     place = tensor if served else tensor.to(backends.partition(":")[0])
+    with _lost(what, group):
+        call(place)
+    if not served:
+        tensor.copy_(place)
+
+
+@contextmanager
+def _lost(what: str, group: ProcessGroup | None) -> Iterator[None]:
     try:
-        distributed.all_reduce(place, getattr(distributed.ReduceOp, operation), group)
-        if not served:
-            tensor.copy_(place)
+        yield
     except RuntimeError as error:
         raise DistributedError(
             f"rank {rank(group)} of {world_size(group)} lost the others while synchronising {what}: a process died, "
