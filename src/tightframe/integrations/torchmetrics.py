@@ -1,0 +1,148 @@
+"""`NeuralCollapse`: metrics of class statistics as a torchmetrics `Metric`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tightframe.errors import ChoiceError, EmptyClassError, MissingExtraError, StateError
+from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.statistics import ClassStatistics, StatisticsAccumulator
+from tightframe.statistics.distributed import withdraw
+
+try:
+    from torchmetrics import Metric
+    from torchmetrics.utilities.exceptions import TorchMetricsUserError
+except ImportError:
+    raise MissingExtraError("torchmetrics", "torchmetrics") from None
+
+
+class NeuralCollapse(Metric):
+    """Measures that need no more than features and labels, as a dict of 0-d tensors by name.
+
+        metric = NeuralCollapse(num_classes=10, num_features=512, names=["nc1", "etf_error"])
+        metric.update(features, labels)
+        metric.compute()  # {"nc1": tensor(...), "etf_error": tensor(...)}
+
+    Statistics are kept, in float64 whatever the metric is cast to, and no features. Processes add theirs up exactly,
+    and have their own again afterwards. All values are NaN where fewer than two classes have samples, as may be in the
+    single batch that `forward` evaluates. As of other metrics, the state is in `state_dict` after `persistent(True)`.
+    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand, and one with all names
+    costs less.
+
+    Args:
+        num_classes, num_features: K and D.
+        names: in `METRICS`; default: the headline ones that the statistics allow.
+        options: covariance, per_class, class_dim and ignore_index as in `StatisticsAccumulator`; those of `Metric`.
+
+    Raises: ChoiceError for names that these statistics don't allow; of `update`, as `StatisticsAccumulator.update`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    accumulator: StatisticsAccumulator
+    _everything: ClassStatistics | None = None  # of all processes, while synced
+    _persists = False
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_features: int,
+        names: Iterable[str] | None = None,
+        *,
+        covariance: bool = True,
+        per_class: bool = False,
+        class_dim: int = -1,
+        ignore_index: int | None = None,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        kind: dict[str, Any] = {"covariance": covariance, "per_class": per_class, "class_dim": class_dim}
+        self._new = partial(StatisticsAccumulator, num_classes, num_features, ignore_index=ignore_index, **kind)
+        # not a submodule: torchmetrics' states are in state_dict only if they are persistent
+        object.__setattr__(self, "accumulator", self._new())
+        evidence = Evidence(self.accumulator.compute())
+        offered = [name for name, metric in METRICS.items() if metric.available(evidence)]
+        self.names = [name for name in offered if METRICS[name].headline] if names is None else list(names)
+        for name in self.names:
+            if name not in offered:
+                raise ChoiceError(f"names must be among {', '.join(offered)}; got {name!r}.")
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Add a batch: features (..., D), or D at `class_dim`, and labels (...)."""
+        self.accumulator.update(features, labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The values for all samples since the last reset, those of other processes included."""
+        return self._values(self._everything if self._is_synced else self.accumulator.compute())
+
+    def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Add a batch, and return the values for it alone."""
+        if self._is_synced:
+            raise TorchMetricsUserError("the metric is synced; call unsync() before forward().")
+        self.update(features, labels)
+        batch = self._new(device=features.device)
+        batch.update(features, labels)
+        statistics = batch.compute()
+        if self.dist_sync_on_step and self.distributed_available_fn():
+            statistics = statistics.all_reduce(self.process_group)
+        return self._values(statistics)
+
+    def _values(self, statistics: ClassStatistics | None) -> dict[str, Tensor]:
+        try:
+            return evaluate(Evidence(statistics), self.names)
+        except EmptyClassError:
+            return {name: torch.tensor(math.nan, dtype=torch.float64, device=self.device) for name in self.names}
+
+    def sync(self, dist_sync_fn: Any = None, process_group: Any = None, *conditions: Any, **named: Any) -> None:
+        """Have `compute` give the values of all processes' samples; all must call this. `unsync` undoes it."""
+        before, group = self._is_synced, process_group or self.process_group
+        super().sync(dist_sync_fn, process_group, *conditions, **named)  # which has no state of its own to gather
+        if self._is_synced and not before:
+            self._is_synced = False  # should the rest fail
+            try:
+                mine = self.accumulator.compute()
+            except Exception as error:
+                withdraw("class statistics", error, group)
+            self._everything, self._is_synced = mine.all_reduce(group), True
+
+    def unsync(self, should_unsync: bool = True) -> None:
+        super().unsync(should_unsync)
+        self._everything = self._everything if self._is_synced else None
+
+    def reset(self) -> None:
+        super().reset()
+        self.accumulator.reset()
+
+    def merge_state(self, incoming_state: Any) -> None:
+        """Add everything another NeuralCollapse has seen. Raises: StateError for anything else, MergeError."""
+        if not isinstance(incoming_state, NeuralCollapse):
+            raise StateError(f"only a NeuralCollapse can be merged; got {type(incoming_state)}.")
+        self.accumulator.merge(incoming_state.accumulator)
+        self._computed = None
+
+    def persistent(self, mode: bool = False) -> None:
+        self._persists = mode
+
+    def state_dict(self, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        state = super().state_dict(destination, prefix, keep_vars)
+        if self._persists:
+            self.accumulator.state_dict(destination=state, prefix=f"{prefix}accumulator.", keep_vars=keep_vars)
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        mine = f"{prefix}accumulator."
+        own = {name.removeprefix(mine): state_dict.pop(name) for name in list(state_dict) if name.startswith(mine)}
+        if own:
+            self.accumulator.load_state_dict(own)
+            self._computed = None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Any = "") -> nn.Module:
+        self.accumulator._apply(fn)
+        return super()._apply(fn, exclude_state)
