@@ -1,0 +1,107 @@
+"""`CollapseCallback` for transformers' Trainer: neural collapse measured while a model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from torch.nn.functional import pad
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+
+from tightframe.errors import MissingExtraError
+from tightframe.hooks import bare_model
+from tightframe.integrations.scalars import headline
+from tightframe.measurement import Batch, split_batch
+from tightframe.monitor import Monitor
+from tightframe.statistics.distributed import rank, world_size
+
+try:
+    from transformers import TrainerCallback
+except ImportError:
+    raise MissingExtraError("transformers", "transformers") from None
+
+Loader = Iterable[Any] | None
+IGNORED = -100  # what transformers labels positions with that don't count
+_KEY = "tightframe"  # in the trainer_state.json of a checkpoint
+
+
+class CollapseCallback(TrainerCallback):
+    """Measures the model at the end of every epoch that is due (`Monitor.due`), and at the end of training.
+
+        callback = CollapseCallback(folder="runs/mine", every=5)
+        Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
+        callback.monitor.report().to_terminal()
+
+    The model is called without labels. Every sample of the Trainer's data sets is measured once, whatever its sampler
+    repeats or drops; an `IterableDataset` is taken as the Trainer gives it. Epochs are those completed. Training goes
+    on as if nothing had been measured. Checkpoints hold the series, and a run that is resumed from one goes on with it.
+    Headline values are also in the Trainer's log history, as "tightframe/nc1" and so on.
+
+    Args:
+        loader: training batches, for each process its part; default: the Trainer's training data.
+        test: held-out batches; default: the data that the Trainer evaluates on, the first if there are several.
+        shift_labels: match position t with label t + 1, as causal language models are trained; default: whether the
+            model's class has "ForCausalLM" or "LMHeadModel" in its name.
+        options: of `Monitor` and of `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ....
+
+    The run's `Monitor` is the attribute `monitor`, None before the start of training. Raises: as `Monitor`, `measure`.
+    """
+
+    monitor: Monitor | None = None
+    _awaits_evaluation = False
+
+    def __init__(self, *, loader: Loader = None, test: Loader = None, shift_labels: bool | None = None, **options: Any):
+        self._loader, self._test, self._shift = loader, test, shift_labels
+        self._options = {"progress": False, "ignore_index": IGNORED, **options}  # the Trainer shows progress itself
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        saved = state.stateful_callbacks.get(_KEY)
+        options = self._options if saved is None else {**self._options, "resume": True}  # keeps the folder's past
+        unpack, name = options.get("unpack", split_batch), type(bare_model(given["model"])).__name__
+        if self._shift or (self._shift is None and ("ForCausalLM" in name or "LMHeadModel" in name)):
+            options = {**options, "unpack": lambda batch: with_next_labels(unpack(batch))}
+        self.monitor = Monitor(given["model"], **options)
+        if saved is not None:
+            self.monitor.load_state_dict(saved)
+        if state.global_step and float(state.epoch).is_integer():  # a checkpoint may be older than the measurement
+            self._measure(args, state, given)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._awaits_evaluation = control.should_evaluate  # which brings the held-out data
+        if not self._awaits_evaluation:
+            self._measure(args, state, given, always=control.should_training_stop)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if self._awaits_evaluation:
+            self.on_epoch_end(args, state, control, **given)  # control.should_evaluate is off again
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if not args.load_best_model_at_end:  # the best need not be the last epoch's
+            self._measure(args, state, given, always=True)
+
+    def _measure(self, args: Any, state: Any, given: dict[str, Any], *, always: bool = False) -> None:
+        """Measure an epoch that wasn't yet and is due."""
+        monitor = self.monitor
+        assert monitor is not None
+        known = bool(monitor.series) and monitor.series[-1].context["epoch"] == state.epoch
+        if not known and (always or monitor.due(state.epoch)):
+            loader = _in_order(given["train_dataloader"], args) if self._loader is None else self._loader
+            test = _in_order(given["eval_dataloader"], args) if self._test is None else self._test
+            values = headline(monitor.measure(loader, epoch=state.epoch, test=test))
+            state.log_history.append({**values, "epoch": state.epoch, "step": state.global_step})
+            state.stateful_callbacks[_KEY] = monitor.state_dict()
+
+
+def with_next_labels(batch: Batch) -> Batch:
+    """The batch with every position's label replaced by the next one's; the last position's doesn't count."""
+    return batch if batch.labels is None else replace(batch, labels=pad(batch.labels[..., 1:], (0, 1), value=IGNORED))
+
+
+def _in_order(loader: Any, args: Any) -> Any:
+    """This process's part of the loader's data set, every sample once."""
+    if loader is None or isinstance(loader.dataset, IterableDataset):
+        return loader
+    part: Any = DistributedSampler(loader.dataset, world_size(), rank(), shuffle=False)  # `measure` drops its padding
+    workers = args.dataloader_num_workers
+    return DataLoader(loader.dataset, args.eval_batch_size, None, part, None, workers, loader.collate_fn)
