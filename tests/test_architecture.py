@@ -21,7 +21,10 @@ LAYERS = {
     7: ("cli", "integrations"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
-HOSTS = ("matplotlib", "plotly", "sklearn", "pandas", "typer", "rich", "lightning", "transformers")
+HOSTS = (
+    *("matplotlib", "plotly", "sklearn", "pandas", "typer", "rich"),
+    *("lightning", "transformers", "torchmetrics", "tensorboard", "wandb"),
+)
 
 
 def name_of(path: Path) -> str:
@@ -114,7 +117,7 @@ def loaded_after(statement: str) -> set[str]:
     return set(result.stderr.split())
 
 
-@pytest.mark.parametrize("module", ["tightframe", "tightframe.statistics", "tightframe.metrics", "tightframe.theory"])
+@pytest.mark.parametrize("module", ["tightframe", "tightframe.statistics", "tightframe.metrics", "tightframe.monitor", "tightframe.integrations"])
 def test_importing_loads_no_optional_host(module: str) -> None:
     loaded = loaded_after(f"import {module}")
     assert "tightframe" in loaded

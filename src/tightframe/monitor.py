@@ -116,6 +116,8 @@ class Monitor:
         """
         if not self.series:
             return True
+        if epoch is not None and epoch == self.series[-1].context["epoch"]:
+            return False  # measured already
         if self.every is not None:
             return self._epoch(epoch) - self.series[-1].context["epoch"] >= self.every
         if self.budget is None:

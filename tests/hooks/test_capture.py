@@ -1090,3 +1090,18 @@ def test_points_are_taken_as_they_are() -> None:
     assert list(features.points.values()) == points
     expected = chain(model, x)
     assert_equal(features, {name: expected[name] for name in ("0", "3")})
+
+
+def test_a_part_of_the_model_can_be_run_alone() -> None:
+    """Before a full pass and after one."""
+    model = mlp()
+    x = draw(3, 5).to(next(model.parameters()).dtype)
+    with capture(model, "0") as features:
+        model[0](x)
+        before = features.take()
+        model(x)
+        features.take()
+        model[0](x)
+        after = features.take()
+    assert list(before) == list(after) == ["0"]
+    assert torch.equal(before["0"], after["0"])

@@ -384,3 +384,19 @@ def test_a_monitor_is_silent_otherwise() -> None:
     report = measured_by_a_monitor(network())  # a warning would be an error
     assert abs(report.context["normalisation_gap"]) < 1e-10
     measured_by_a_monitor(nn.Linear(6, CLASSES).double())
+
+
+def test_one_row_for_all_and_a_part_of_which_one_row_is_kept() -> None:
+    """The row for all then looks like that part's own row."""
+    report = measure(Lenient().double(), other_arguments("one row for all", 20, *[80] * 100), progress=False)
+    assert 0 < report.context["normalisation_gap"] < 1
+
+
+def test_what_is_the_same_in_each_batch_but_not_in_all() -> None:
+    """The first batch's would be used for the rows of all."""
+    loader = other_arguments("number", 60, 60, 60)
+    loader[0]["factor"] = 1000.0
+    assert "normalisation_gap" not in measure(Lenient().double(), loader, progress=False).context
+    loader = other_arguments("0-d tensor", 60, 60, 60)
+    loader[0]["factor"] = torch.tensor(1000.0, dtype=torch.float64)
+    assert "normalisation_gap" not in measure(Lenient().double(), loader, progress=False).context

@@ -34,7 +34,6 @@ class CapturedFeatures(Mapping[str, Tensor]):
         self.default_positions: str | None = None
         self._records: list[tuple[str, Tensor]] = []
         self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
-        self._listening = True
 
     def take(self) -> dict[str, Tensor]:
         """The features, which are forgotten here."""
@@ -80,8 +79,8 @@ class CapturedFeatures(Mapping[str, Tensor]):
         return found
 
     def _record(self, point: Point, module: nn.Module, value: Any) -> None:
-        features = _tensor_of(value) if self._listening else None
-        if features is None:
+        features = _tensor_of(value)
+        if features is None or torch._C._current_graph_task_id() != -1:  # a backward pass that runs a layer again
             return
         positions = point.positions or self.default_positions
         with torch.no_grad():
@@ -97,12 +96,9 @@ class CapturedFeatures(Mapping[str, Tensor]):
                 features = chosen.clone()
         self._records.append((point.name, features))
 
-    def _begin(self, *_: Any) -> None:
-        self._records.clear()
-        self._listening = True
-
-    def _end(self, *_: Any) -> None:
-        self._listening = False  # a backward pass may run layers again
+    def _forget(self, *_: Any) -> None:
+        if torch._C._current_graph_task_id() == -1:
+            self._records.clear()
 
 
 def _pooled(features: Tensor, point: Point, positions: str | None) -> Tensor:
@@ -142,10 +138,9 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     features = CapturedFeatures(points, model.device_ids if isinstance(model, nn.DataParallel) else ())
     root = model if isinstance(model, nn.DataParallel) else bare  # the outermost module that runs once for all devices
     with running_eagerly(model), ExitStack() as hooks:
-        hooks.callback(root.register_forward_pre_hook(features._begin).remove)
+        hooks.callback(root.register_forward_pre_hook(features._forget).remove)
         for point in points:
             hooks.callback(_hook(features, point).remove)
-        hooks.callback(root.register_forward_hook(features._end, always_call=True).remove)
         yield features
 
 

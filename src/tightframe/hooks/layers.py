@@ -81,7 +81,7 @@ def choose_layers(
     for choice in layers:
         layer = choice if isinstance(choice, Layer) else Layer(choice)
         if layer.pattern == AUTO:
-            classifier = classifier or _classifier_of(model)
+            classifier = classifier or classifier_of(model)
             points = list(_boundaries(model, None if classifier is None else classifier.module))
             points += [] if classifier is None else [classifier_input(classifier)]
         else:
@@ -96,7 +96,8 @@ def choose_layers(
     return sorted(found.values(), key=lambda point: order[point.module])
 
 
-def _classifier_of(model: nn.Module) -> Classifier | None:
+def classifier_of(model: nn.Module) -> Classifier | None:
+    """The model's classifier, or None if it has none."""
     try:
         return find_classifier(model)
     except ClassifierError:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tightframe.hooks.capture import capture
-from tightframe.hooks.layers import Layer, choose_layers
+from tightframe.hooks.layers import Layer, choose_layers, classifier_of
 from tightframe.hooks.positions import POSITIONS
 from tightframe.hooks.wrappers import bare_model, evaluation
 from tightframe.statistics import StatisticsAccumulator
@@ -23,6 +23,7 @@ class LayerListing:
         name: the module's name; kind: its class.
         shape: of its output; features: D, under the positions asked for.
         samples_per_row: how many samples one row of the batch gives: 1, or the number of positions.
+        num_classes: K of the model's classifier; None without one.
     """
 
     name: str
@@ -30,13 +31,15 @@ class LayerListing:
     shape: tuple[int, ...]
     features: int
     samples_per_row: int
+    num_classes: int | None = None
 
     def statistics_bytes(self, num_classes: int, *, covariance: bool = True) -> int:
         """About the memory of accumulating statistics over `num_classes` classes."""
         return StatisticsAccumulator.memory(num_classes, self.features, covariance=covariance)
 
     def __str__(self) -> str:
-        return f"{self.name:40s} {self.kind:24s} {self.shape!s:24s} D = {self.features}"
+        memory = "" if self.num_classes is None else f"  {self.statistics_bytes(self.num_classes) / 2**20:,.1f} MiB"
+        return f"{self.name:32s} {self.kind:20s} {self.shape!s:20s} D = {self.features}{memory}"
 
 
 def list_layers(
@@ -47,6 +50,8 @@ def list_layers(
     **keyword_inputs: Any,
 ) -> list[LayerListing]:
     """A dry run: run the model once on some inputs and list the layers that gave features, in the order of the calls.
+
+    Printed, each has its shape, D, and the memory that its statistics would take with the classifier's classes.
 
     Args:
         inputs, keyword_inputs: what the model is called with; a row or two are enough.
@@ -64,6 +69,8 @@ def list_layers(
     """
     bare = bare_model(model)
     points = choose_layers(bare, layers)
+    head = classifier_of(bare)
+    classes = None if head is None else len(head.weight)
     listed = []
     with evaluation(bare), capture(bare, points) as features:
         bare(*inputs, **keyword_inputs)
@@ -71,5 +78,6 @@ def list_layers(
         point = features.point_of(name)
         rows = POSITIONS[point.positions or positions](tensor, point.feature_dim)
         samples = rows[..., 0].numel() // len(rows)
-        listed.append(LayerListing(name, type(point.module).__name__, tuple(tensor.shape), rows.shape[-1], samples))
+        kind = type(point.module).__name__
+        listed.append(LayerListing(name, kind, tuple(tensor.shape), rows.shape[-1], samples, classes))
     return listed

@@ -127,23 +127,24 @@ def measure(
     ):
         source = Source(bare, captured, last.name, unpack, progress=progress, shared=shared)
         normalisation = NormalisationCheck(bare, captured, last.name)
-        batches = source.batches(loader, "training samples", watch=normalisation.see)
-        first = next(batches, None)
-        widths, notes = ({}, []) if first is None else fitting(*first, points, last.name)
-        budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
-        again = covariance and second_pass and repeats(loader)
-        mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
-        outset = _agreed(every_process(mine, _START) if shared else [mine])
-        plans = planned(
-            outset.widths, num_classes, outset.budget, last.name, covariance=covariance, per_class=per_class
-        )
-        source.required = [plan.name for plan in plans]
-        collections = [collector.layer(plan, captured.point_of(plan.name)) for plan in plans]
-        buffer = _Buffer(buffer_bytes)
-        for features, labels in batches if first is None else chain([first], batches):
-            for each in collections:
-                each.add(features[each.name], labels)
-            buffer.add({each.name: features[each.name] for each in collections}, labels)
+        with same_randomness(loader):  # so that a second pass sees the same samples, if the loader draws them
+            batches = source.batches(loader, "training samples", watch=normalisation.see)
+            first = next(batches, None)
+            widths, notes = ({}, []) if first is None else fitting(*first, points, last.name)
+            budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
+            again = covariance and second_pass and repeats(loader)
+            mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
+            outset = _agreed(every_process(mine, _START) if shared else [mine])
+            plans = planned(
+                outset.widths, num_classes, outset.budget, last.name, covariance=covariance, per_class=per_class
+            )
+            source.required = [plan.name for plan in plans]
+            collections = [collector.layer(plan, captured.point_of(plan.name)) for plan in plans]
+            buffer = _Buffer(buffer_bytes)
+            for features, labels in batches if first is None else chain([first], batches):
+                for each in collections:
+                    each.add(features[each.name], labels)
+                buffer.add({each.name: features[each.name] for each in collections}, labels)
         for each in collections:
             each.finish_moments()
         seen = (normalisation.gap(), buffer.overflowed)

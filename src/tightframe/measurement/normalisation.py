@@ -38,8 +38,8 @@ class NormalisationCheck:
         """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""
         if not self._norms:
             return
-        rows = _Rows(features[self._name], args, kwargs)
-        if not rows.separable:
+        rows = _Rows.of(features[self._name], args, kwargs)
+        if rows is None:
             self._norms = []
             self._parts.clear()
             return
@@ -69,8 +69,8 @@ class NormalisationCheck:
         if any(len(part.args) != len(first.args) or part.kwargs.keys() != first.kwargs.keys() for part in self._parts):
             return None
         try:
-            args = [_joined([(p, p.args[place]) for p in self._parts]) for place in range(len(first.args))]
-            kwargs = {name: _joined([(p, p.kwargs[name]) for p in self._parts]) for name in first.kwargs}
+            args = [_joined([part.args[place] for part in self._parts]) for place in range(len(first.args))]
+            kwargs = {name: _joined([part.kwargs[name] for part in self._parts]) for name in first.kwargs}
         except _RaggedError:
             return None
         with _own_statistics(self._norms):
@@ -91,28 +91,46 @@ class _Rows:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    @property
-    def separable(self) -> bool:
-        """Whether the call consists of tensors with a row a sample, and of what is the same for all of them."""
-        values = [*self.args, *self.kwargs.values()]
-        common = [value for value in values if not self.has_rows(value)]
-        return len(common) < len(values) and all(
-            value.ndim == 0 or len(value) == 1 if isinstance(value, Tensor) else isinstance(value, _PLAIN)
-            for value in common
-        )
+    @classmethod
+    def of(cls, features: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Rows | None:
+        """Of a whole batch; None unless each argument has a row a sample or is the same for all."""
 
-    def has_rows(self, value: Any) -> bool:
-        """Whether it is a tensor with a row for each of these."""
-        return isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self.features)
+        def told(value: Any) -> Any:
+            has_rows = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(features)
+            return value if has_rows else _Same(value)
+
+        rows = cls(features, tuple(map(told, args)), {name: told(value) for name, value in kwargs.items()})
+        values = [*rows.args, *rows.kwargs.values()]
+        common = [value for value in values if isinstance(value, _Same)]
+        return rows if len(common) < len(values) and all(value.is_plain for value in common) else None
 
     def every(self, stride: int, start: int) -> _Rows:
         """Every `stride`-th row from `start` on, copied so that the rest can go."""
 
         def chosen(value: Any) -> Any:
-            return value[start::stride].clone() if self.has_rows(value) else value
+            return value if isinstance(value, _Same) else value[start::stride].clone()
 
         kwargs = {name: chosen(value) for name, value in self.kwargs.items()}
         return _Rows(chosen(self.features), tuple(map(chosen, self.args)), kwargs)
+
+
+@dataclass(frozen=True)
+class _Same:
+    """An argument that is the same for all rows of a batch."""
+
+    value: Any
+
+    @property
+    def is_plain(self) -> bool:
+        if isinstance(self.value, Tensor):
+            return self.value.ndim == 0 or len(self.value) == 1
+        return isinstance(self.value, _PLAIN)
+
+    def equals(self, other: Any) -> bool:
+        """Whether it is the same argument of another batch."""
+        if not isinstance(other, _Same) or isinstance(self.value, Tensor) != isinstance(other.value, Tensor):
+            return False
+        return torch.equal(self.value, other.value) if isinstance(self.value, Tensor) else self.value == other.value
 
 
 def _has_averages(module: _BatchNorm) -> bool:
@@ -124,14 +142,16 @@ class _RaggedError(Exception):
     """Rows of different batches that can't be put together."""
 
 
-def _joined(values: Sequence[tuple[_Rows, Any]]) -> Any:
+def _joined(values: Sequence[Any]) -> Any:
     """Rows of all parts put together, or what is the same for all; raises _RaggedError where that is impossible."""
-    part, first = values[0]
-    if not part.has_rows(first):
-        return first
-    if len({value.shape[1:] if isinstance(value, Tensor) else None for _, value in values}) > 1:
+    first = values[0]
+    if isinstance(first, _Same):
+        if not all(first.equals(value) for value in values):
+            raise _RaggedError
+        return first.value
+    if len({None if isinstance(value, _Same) else value.shape[1:] for value in values}) > 1:
         raise _RaggedError
-    return torch.cat([value for _, value in values])
+    return torch.cat(list(values))
 
 
 @contextmanager
