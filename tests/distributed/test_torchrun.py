@@ -194,7 +194,6 @@ def test_as_one_process_in_single_precision(run: Run) -> None:
     print(f"{run.world} processes, float32: {max(worst):.1e}")
 
 
-@pytest.mark.xfail(strict=True, reason="measure() leaves each process its own averages of batch normalisation")
 def test_straight_after_training(run: Run) -> None:
     """Batch normalisation's averages differ between processes until the next forward pass; the first one's count."""
     expected = alone(run.folder, torch.float64)
@@ -210,7 +209,6 @@ def test_all_processes_have_the_same_numbers(run: Run, name: str) -> None:
     assert all(facts(report) == facts(reports[0]) for report in reports)
 
 
-@pytest.mark.xfail(strict=True, reason="the gap of batch normalisation is each process's own")
 @pytest.mark.parametrize("name", [*AS_ALONE, *AS_ALONE_WITH_LITTLE_MEMORY, "single precision"])
 def test_all_processes_have_the_same_report(run: Run, name: str) -> None:
     """To the last character, and with a gap of batch normalisation even in a process without samples."""
