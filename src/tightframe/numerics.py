@@ -138,22 +138,34 @@ def rank_tolerance(matrix: Tensor) -> float:
     return max(matrix.shape) * EPS
 
 
-def pinv(matrix: Tensor) -> tuple[Tensor, int]:
+def rounding_of(epsilon: float, num_features: int) -> float:
+    """Rounding along any direction, as a share of the entries' size, of D features stored with a machine epsilon.
+
+    Where a layer confines its features to fewer dimensions, as a normalisation confines them to a hyperplane, what they
+    have outside is rounding: of each entry by itself, half a unit at most; and of what is common to all entries, the
+    mean that was subtracted, which adds up along one direction. Half precision is computed in single.
+    """
+    computed = min(epsilon, torch.finfo(torch.float32).eps)
+    return max(epsilon / 2, computed * (2 + math.sqrt(num_features)))
+
+
+def pinv(matrix: Tensor, floor: float = 0.0) -> tuple[Tensor, int]:
     """Moore-Penrose inverse at the true rank, (M, N) -> (N, M), and that rank; differentiable everywhere.
 
     A QR factorisation does when the matrix has provably full rank (its condition number is never squared);
-    otherwise the singular values are cut at `rank_tolerance`.
+    otherwise the singular values are cut at `rank_tolerance`, or at `floor` where that is larger.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     q, r = torch.linalg.qr(tall)
     inverse = torch.linalg.solve_triangular(r, q.mT, upper=True)
-    # |inverse|_F >= 1 / smallest singular value and |matrix|_F >= the largest, so this product bounds the condition
-    condition = float(torch.linalg.matrix_norm(inverse.detach()) * torch.linalg.matrix_norm(matrix.detach()))
-    if math.isfinite(condition) and condition * rank_tolerance(matrix) < 1:
-        return (inverse if tall is matrix else inverse.mT), tall.shape[1]
+    # |inverse|_F >= 1 / smallest singular value and |matrix|_F >= the largest
     tolerance = rank_tolerance(matrix)
-    rank = int(torch.linalg.matrix_rank(matrix.detach(), rtol=tolerance))
-    return torch.linalg.pinv(matrix, rtol=tolerance), rank
+    limit = max(float(torch.linalg.matrix_norm(matrix.detach())) * tolerance, floor)
+    reciprocal = float(torch.linalg.matrix_norm(inverse.detach()))
+    if math.isfinite(reciprocal) and reciprocal * limit < 1:
+        return (inverse if tall is matrix else inverse.mT), tall.shape[1]
+    rank = int(torch.linalg.matrix_rank(matrix.detach(), atol=floor, rtol=tolerance))
+    return torch.linalg.pinv(matrix, atol=floor, rtol=tolerance), rank
 
 
 def angle(squared_chord: Tensor) -> Tensor:

@@ -194,7 +194,8 @@ class LayerCollection:
         projected = None
         if self._span is not None:
             # lengths in the span would lack what is orthogonal to it
-            projected = replace(self._finished(self._span[2]), spread=self.statistics.spread)
+            whole = self.statistics
+            projected = replace(self._finished(self._span[2]), spread=whole.spread, rounding=whole.rounding)
         reader = self._point.reader
         return Evidence(
             self.statistics,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tightframe import checks, numerics
 from tightframe.errors import EmptyClassError, ShapeError
-from tightframe.metrics.variability import spanning_rows, warn_of_lost_rank
+from tightframe.metrics.variability import means_rounding, spanning_rows, warn_of_lost_rank
 from tightframe.statistics import ClassStatistics
 
 # ---------------------------------------------------------------------- rank
@@ -63,7 +63,7 @@ def principal_angles(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
             f"got {tuple(consumer.shape)}."
         )
     rows = spanning_rows(statistics)
-    span = _top_directions(rows, min(rows.shape))
+    span = _top_directions(rows, min(rows.shape), means_rounding(statistics))
     rank = span.shape[1]
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     read = _top_directions(consumer.to(rows), rank)
@@ -87,14 +87,14 @@ def largest_principal_angle(statistics: ClassStatistics, consumer: Tensor) -> Te
     return torch.rad2deg(angles[-1] if len(angles) else angles.new_full((), math.nan))
 
 
-def _top_directions(matrix: Tensor, most: int) -> Tensor:
-    """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`.
+def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
+    """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
 
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
     left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
-    rank = min(most, int((sizes > numerics.rank_tolerance(matrix) * sizes[:1]).sum()))
+    rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
     top, rest = right[:rank].mT, right[rank:].mT
     change = matrix - matrix.detach()
     outwards = change.mT @ left[:, :rank]

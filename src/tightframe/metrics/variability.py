@@ -58,7 +58,7 @@ def nc1_discriminant(statistics: ClassStatistics) -> Tensor:
     within = statistics.require_within("nc1_discriminant") / statistics.num_samples
     root = statistics.class_weights("sample").sqrt()
     rows = numerics.contrasts(root[:, None] * statistics.centred_means("sample"), root)
-    return _in_between_metric(statistics, within, rows) / statistics.num_classes
+    return _in_between_metric(statistics, within, rows, root) / statistics.num_classes
 
 
 def nc1_class_balanced(statistics: ClassStatistics) -> Tensor:
@@ -91,9 +91,11 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     return ((within @ inverse) * rows.mT).sum() / statistics.spread.sum()  # not a trace: `within` may be projected
 
 
-def _in_between_metric(statistics: ClassStatistics, within: Tensor, rows: Tensor) -> Tensor:
+def _in_between_metric(
+    statistics: ClassStatistics, within: Tensor, rows: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
-    inverse, rank = _pinv(statistics, rows)
+    inverse, rank = _pinv(statistics, rows, weights)
     if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
         return statistics.spread.sum() / torch.zeros_like(within.trace())
     return ((within @ inverse) * inverse).sum()
@@ -201,11 +203,15 @@ def vci(statistics: ClassStatistics) -> Tensor:
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
-    rows = spanning_rows(statistics) / statistics.num_classes**0.5
+    share = torch.full_like(statistics.spread, statistics.num_classes**-0.5)
+    rows = spanning_rows(statistics) * share[0]
+    inverse, rank = _pinv(statistics, rows.detach(), share)
+    if rank < min(rows.shape):
+        rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
     total = statistics.require_within("vci") / statistics.num_samples + rows.mT @ rows
-    _, rank = _pinv(statistics, rows.detach())
     values, vectors = torch.linalg.eigh(total.detach())
-    kept = values > numerics.rank_tolerance(total) * values[-1]
+    least = statistics.rounding**2 if rank < min(rows.shape) else 0.0  # rounding is no direction of the samples either
+    kept = values > (numerics.rank_tolerance(total) * values[-1]).clamp(min=least)
     solution = (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ rows.detach().mT)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
@@ -247,8 +253,17 @@ def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> 
         )
 
 
-def _pinv(statistics: ClassStatistics, rows: Tensor) -> tuple[Tensor, int]:
-    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient."""
-    inverse, rank = numerics.pinv(rows)
+def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -> float:
+    """The singular value that rounding of the features alone gives to class means, each multiplied by its weight."""
+    weights = torch.ones_like(statistics.spread) if weights is None else weights
+    return statistics.rounding * float((weights.detach().square() / statistics.counts).sum().sqrt())
+
+
+def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
+    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient.
+
+    The rows are of the means multiplied by `weights` (default: 1). What is no more than the features' rounding is zero.
+    """
+    inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights))
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tightframe import checks
 from tightframe.errors import LabelError, MergeError, NonFiniteError, StateError
-from tightframe.numerics import float64_device, full_precision
+from tightframe.numerics import EPS, float64_device, full_precision
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.distributed import withdraw
 
@@ -117,6 +118,7 @@ class StatisticsAccumulator(nn.Module):
         self._rows_waiting = 0
         self._rows_pending = 0
         self._batches = 0
+        self._epsilon = EPS  # of the coarsest features seen
 
     # ------------------------------------------------------------------ the hot path
 
@@ -152,6 +154,7 @@ class StatisticsAccumulator(nn.Module):
             self._widen()
         elif self.anchors.dtype is torch.float64:
             rows = rows.to(torch.float64)
+        self._epsilon = max(self._epsilon, torch.finfo(features.dtype).eps)
         with full_precision(self._device.type):
             if not validate:
                 self._add_unchecked(rows, labels)
@@ -389,7 +392,7 @@ class StatisticsAccumulator(nn.Module):
                     *waiting, self.num_classes, covariance=self.covariance, per_class=self.per_class
                 )
             )
-        return value
+        return value.rounded(self._epsilon)
 
     def _added(self) -> ClassStatistics:
         """The statistics of all rows but those that still wait."""
@@ -417,6 +420,7 @@ class StatisticsAccumulator(nn.Module):
                 f"{self.num_classes} classes of {self.num_features}."
             )
         self._restore(mine.merge(theirs.to(self._device)))
+        self._epsilon = max(self._epsilon, other._epsilon)
 
     def all_reduce(self, group: ProcessGroup | None = None) -> None:
         """Add everything the other processes of the group (default: all) have seen, once, after the last batch.
@@ -487,12 +491,14 @@ class StatisticsAccumulator(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def get_extra_state(self) -> Tensor:
-        """Rows in `waiting` and `pending` and number of unvalidated batches, which time what happens next."""
-        return torch.tensor([self._rows_waiting, self._rows_pending, self._batches])
+        """Rows in `waiting` and `pending` and number of unvalidated batches, which time what happens next, and the bits
+        of the coarsest features seen."""
+        return torch.tensor([self._rows_waiting, self._rows_pending, self._batches, round(-math.log2(self._epsilon))])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Inverse of `get_extra_state`."""
-        self._rows_waiting, self._rows_pending, self._batches = state.tolist()
+        self._rows_waiting, self._rows_pending, self._batches, bits = state.tolist()
+        self._epsilon = 2.0**-bits
         self._all_seen = False
 
     def _load_from_state_dict(

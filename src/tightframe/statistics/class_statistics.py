@@ -23,7 +23,7 @@ from tightframe.errors import (
     StateError,
     WeightingError,
 )
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, rounding_of
 from tightframe.statistics.distributed import reduce_statistics, withdraw
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class ClassStatistics:
         class_ids: (K,) int64, the label of each row; 0..K-1 unless the value comes from `select`.
         num_labels: number of labels that the original data could have.
         recentred: whether spread and scatter are about given centres (`about`) instead of the class means.
+        rounding: of the features, in their units along any direction (`numerics.rounding_of` times their size); 0 for
+            exact ones. Directions in which class means differ by no more aren't real.
     """
 
     counts: Tensor
@@ -62,6 +64,7 @@ class ClassStatistics:
     class_ids: Tensor | None = None
     num_labels: int | None = None
     recentred: bool = False
+    rounding: float = 0.0
 
     def __post_init__(self) -> None:
         if self.class_ids is None:
@@ -107,6 +110,7 @@ class ClassStatistics:
 
         Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError.
         """
+        epsilon = torch.finfo(features.dtype).eps if features.dtype.is_floating_point else 0.0
         rows, labels = checks.as_rows(features, labels, class_dim=class_dim, ignore_index=ignore_index)
         checks.require_labels(labels, num_classes)
         checks.require_finite(rows.detach())
@@ -126,7 +130,15 @@ class ClassStatistics:
             class_within = torch.stack([member.mT @ member for member in members])
         if covariance:
             within = deviations.mT @ deviations
-        return cls(counts, origin + offsets, spread, within, class_within)
+        value = cls(counts, origin + offsets, spread, within, class_within)
+        return value.rounded(epsilon)
+
+    def rounded(self, epsilon: float) -> ClassStatistics:
+        """The same value, known to come from features stored with a machine epsilon."""
+        known = torch.where(self.present[:, None], self.means.detach(), 0.0).square().sum(1)
+        squares = (self.counts * known + self.spread.detach()).sum() / (self.num_samples * self.num_features)
+        size = float(squares.sqrt())
+        return replace(self, rounding=size * rounding_of(epsilon, self.num_features) if size > 0 else 0.0)
 
     @classmethod
     def empty(
@@ -376,6 +388,7 @@ class ClassStatistics:
             "format": _FORMAT,
             "num_labels": str(self.num_labels),
             "recentred": str(int(self.recentred)),
+            "rounding": repr(self.rounding),
         }
         save_file(tensors, os.fspath(path), metadata=metadata)
 
@@ -390,7 +403,12 @@ class ClassStatistics:
             raise StateError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
         if metadata.get("format") != _FORMAT:
             raise StateError(f"{os.fspath(path)} holds no class statistics (format {metadata.get('format')!r}).")
-        value = cls(**tensors, num_labels=int(metadata["num_labels"]), recentred=bool(int(metadata["recentred"])))
+        value = cls(
+            **tensors,
+            num_labels=int(metadata["num_labels"]),
+            recentred=bool(int(metadata["recentred"])),
+            rounding=float(metadata.get("rounding", 0.0)),
+        )
         return value.to(device)
 
     # ------------------------------------------------------------------ inside
@@ -446,4 +464,5 @@ class ClassStatistics:
             spread=torch.where(alone, 0.0, spread),
             within=within,
             class_within=class_within,
+            rounding=max(self.rounding, other.rounding),
         )

@@ -181,5 +181,9 @@ def reduce_statistics(value: ClassStatistics, group: ProcessGroup | None = None)
         if part is not None:
             all_reduce(part, f"the {name}", group)
 
+    rounding = torch.tensor([value.rounding], dtype=torch.float64, device=counts.device)
+    all_reduce(rounding, "the features' rounding", group, "MAX")
+
     means[counts == 0] = torch.nan
-    return replace(value, counts=counts, means=means, spread=spread, within=within, class_within=class_within)
+    merged = replace(value, counts=counts, means=means, spread=spread, within=within, class_within=class_within)
+    return replace(merged, rounding=rounding.item())
