@@ -117,7 +117,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(result.stderr.split())
 
 
-@pytest.mark.parametrize("module", ["tightframe", "tightframe.statistics", "tightframe.metrics", "tightframe.monitor", "tightframe.integrations"])
+@pytest.mark.parametrize(
+    "module", [f"tightframe{part}" for part in ("", ".statistics", ".metrics", ".theory", ".monitor", ".integrations")]
+)
 def test_importing_loads_no_optional_host(module: str) -> None:
     loaded = loaded_after(f"import {module}")
     assert "tightframe" in loaded

@@ -140,10 +140,12 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _chosen(self, loader: Iterable[Any], unpack: Callable[[Any], Batch]) -> tuple[Iterable[Any], int | None, bool]:
+    def _chosen(
+        self, loader: Iterable[Any], unpack: Callable[[Any], Batch], *, shared: bool
+    ) -> tuple[Iterable[Any], int | None, bool]:
         """The loader of the samples to measure on, how many there are in all processes, whether some are left out."""
         mine = number_of_samples(loader, unpack), is_divided(loader), self._affordable()
-        said = every_process(mine, "a monitor") if self._shared else [mine]
+        said = every_process(mine, "a monitor") if shared else [mine]
         limit = said[0][2]
         counts = [count for count, _, _ in said]
         divided = any(each for _, each, _ in said)
@@ -152,7 +154,7 @@ class Monitor:
             return loader, total, False
         if not divided:  # this process's share
             own = mine[0]
-            limit = math.ceil(limit / len(said)) if total is None or own is None else round(limit * own / total)
+            limit = math.ceil(limit / len(said)) if total is None or own is None else limit * own // total
         return sampled(loader, limit, unpack), total, True
 
     def _affordable(self) -> int | None:
@@ -178,7 +180,9 @@ class Monitor:
         self._account()
         epoch = self._epoch(epoch)
         settings = {**self._options, **options}
-        loader, total, fewer = self._chosen(loader, settings.get("unpack", split_batch))
+        loader, total, fewer = self._chosen(
+            loader, settings.get("unpack", split_batch), shared=settings.get("distributed", True)
+        )
         settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
         report = measure(self.model, loader, **settings)
         seconds = time.perf_counter() - self._mark

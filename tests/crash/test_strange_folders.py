@@ -179,7 +179,6 @@ def test_a_line_damaged_in_the_middle_is_named(run: RunFolder) -> None:
             read()
 
 
-@pytest.mark.xfail(strict=True, reason="append() doesn't make the folder of the statistics")
 def test_going_on_without_the_folder_of_the_statistics(run: RunFolder) -> None:
     """Not every way to copy a run copies a folder that is empty yet."""
     again = RunFolder.create(run.path, {})
@@ -188,7 +187,6 @@ def test_going_on_without_the_folder_of_the_statistics(run: RunFolder) -> None:
     assert_last(again, 3, history=0)
 
 
-@pytest.mark.xfail(strict=True, reason="append() leaves the statistics of a measurement that was lost in its place")
 def test_a_measurement_without_statistics_doesnt_take_those_of_one_that_was_lost(run: RunFolder) -> None:
     """The process was killed between statistics and line; what is measured next keeps none."""
     lines = run.series_path.read_bytes().splitlines(keepends=True)
@@ -199,7 +197,6 @@ def test_a_measurement_without_statistics_doesnt_take_those_of_one_that_was_lost
     assert last.evidence is None
 
 
-@pytest.mark.xfail(strict=True, reason="report() takes the weights last saved for those that were measured")
 def test_a_model_saved_before_the_last_measurement_isnt_its_classifier(run: RunFolder) -> None:
     """The process was killed between a measurement and saving the model."""
     assert run.report().evidence.weight is not None
@@ -256,7 +253,6 @@ def test_taking_back_to_more_than_there_was(run: RunFolder) -> None:
     assert run.report().values == measurement(5).values
 
 
-@pytest.mark.xfail(strict=True, reason="replace_series() counts the files of statistics, whatever their numbers")
 def test_taking_back_a_series_in_which_some_have_no_statistics(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, {})
     for epoch in range(1, 5):
@@ -328,7 +324,6 @@ def test_the_operations_of_beginning_anew(run: RunFolder, monkeypatch: pytest.Mo
     assert seen() >= 4 + LINES + 2
 
 
-@pytest.mark.xfail(strict=True, reason="create() leaves the old run's description to the last")
 def test_killed_while_beginning_anew_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it was killed, what is then resumed is the new run, and nothing of the old one is in it."""
     operation, done = 0, False
@@ -378,7 +373,6 @@ def test_killed_while_taking_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert operation == 2 + LINES - kept + 1
 
 
-@pytest.mark.xfail(strict=True, reason="the report command writes the page in place")
 def test_killed_while_the_report_command_writes(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.write_text
 

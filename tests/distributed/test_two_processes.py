@@ -30,16 +30,6 @@ pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch wi
 
 Outcome = dict[str, Any]
 
-EXPECTED = {
-    name: pytest.mark.xfail(strict=True, reason=reason)
-    for name, reason in {
-        "call": "the exchange of buffers doesn't say that every process must call measure()",
-        "averages": "buffers of other sizes are exchanged, which ends the process",
-        "blip": "the largest gap counts, which is that of the fewest rows",
-        "alone": "the monitor asks the others even for measure(distributed=False)",
-    }.items()
-}
-
 
 def model() -> nn.Module:
     torch.manual_seed(5)
@@ -301,7 +291,7 @@ def test_a_process_that_raises_is_an_error_in_the_other(tmp_path: Path) -> None:
     assert first["seconds"] < PROMPT
 
 
-@pytest.mark.parametrize("what", [makes_no_call, pytest.param(makes_no_call_with_averages, marks=EXPECTED["call"])])
+@pytest.mark.parametrize("what", [makes_no_call, makes_no_call_with_averages])
 def test_a_process_that_never_measures(what: Callable[[int], Outcome], tmp_path: Path) -> None:
     (first, _), _ = run(what, tmp_path, PATIENCE)
     assert_lost(first, "Every process must call measure()", "distributed=False", f"{PATIENCE}000ms")
@@ -328,7 +318,6 @@ def test_models_with_other_classes(tmp_path: Path) -> None:
         assert f"num_classes {found} here, 4 to 5 overall" in outcome["message"]
 
 
-@EXPECTED["averages"]
 def test_models_with_other_averages(tmp_path: Path) -> None:
     outcomes, status = run(has_other_averages, tmp_path, PATIENCE)
     assert status == [0, 0]  # not ended by the backend
@@ -337,7 +326,7 @@ def test_models_with_other_averages(tmp_path: Path) -> None:
         assert "the processes' models" in outcome["message"]
 
 
-@pytest.mark.parametrize("what", [pytest.param(has_few_samples, marks=EXPECTED["blip"]), has_its_own_classes])
+@pytest.mark.parametrize("what", [has_few_samples, has_its_own_classes])
 def test_a_blip_isnt_seen_in_what_one_process_has(what: Callable[[int], Outcome], tmp_path: Path) -> None:
     """Averages that fit all samples needn't fit every part of them."""
     expected = measure(normalised_model(), batches(), progress=False)
@@ -394,7 +383,6 @@ def test_a_monitor_of_one_process_alone(tmp_path: Path) -> None:
     assert status == [0, 0]
 
 
-@EXPECTED["alone"]
 def test_a_measurement_of_one_process_alone(tmp_path: Path) -> None:
     (first, _), status = run(measures_alone_once, tmp_path, PATIENCE)
     (report,) = reports_of([first])

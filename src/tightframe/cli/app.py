@@ -247,8 +247,11 @@ def report(
     folder = RunFolder(run)
     last = folder.report()
     last.to_terminal(full=full)
-    last.to_html(out or folder.report_path)
-    print(f"wrote {out or folder.report_path}")
+    if out is None:
+        out = folder.write_html(last)
+    else:
+        last.to_html(out)
+    print(f"wrote {out}")
 
 
 @app.command()

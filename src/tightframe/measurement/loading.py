@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import DistributedSampler
 
 from tightframe.errors import ClassifierError, EmptyBatchError, LayerError, LoaderError
 from tightframe.hooks import CapturedFeatures, device_of
-from tightframe.statistics.distributed import broadcast, rank
+from tightframe.statistics.distributed import broadcast, every_process, rank
 
 _LABELS = ("labels", "label", "targets", "target", "y")
 
@@ -134,10 +135,21 @@ class Source:
 
 
 @contextmanager
-def first_process_buffers(model: nn.Module) -> Iterator[None]:
+def first_process_buffers(model: nn.Module, what: str) -> Iterator[None]:
     """The first process's buffers in all of them while the context lasts: DistributedDataParallel trains each process's
-    averages of batch normalisation apart, and the first one's count."""
+    averages of batch normalisation apart, and the first one's count.
+
+    Args:
+        what: is being done, for the error.
+
+    Raises: LayerError, in every process, if the models have other buffers; DistributedError.
+    """
     own = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    kinds = [(name, tuple(buffer.shape), str(buffer.dtype)) for name, buffer in model.named_buffers()]
+    for other in every_process(kinds, what):  # backends end processes that broadcast other sizes
+        if other != kinds:
+            different = next((pair for pair in zip_longest(kinds, other) if pair[0] != pair[1]), None)
+            raise LayerError(f"the processes' models have other buffers: {different}.")
     try:
         for buffer, _ in own:
             same = buffer.contiguous()

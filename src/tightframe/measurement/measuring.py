@@ -121,7 +121,7 @@ def measure(
     collector = _Collector(head, last, wanted, shared, {"ignore_index": ignore_index, "device": device})
     with (
         evaluation(bare),
-        first_process_buffers(bare) if shared else nullcontext(),
+        first_process_buffers(bare, _START) if shared else nullcontext(),
         same_randomness(loader, test, ood),
         capture(bare, points) as captured,
     ):
@@ -147,7 +147,7 @@ def measure(
                 buffer.add({each.name: features[each.name] for each in collections}, labels)
         for each in collections:
             each.finish_moments()
-        seen = (normalisation.gap(), buffer.overflowed)
+        seen = ((normalisation.seen, normalisation.gap()), buffer.overflowed)
         gaps, overflowed = zip(*(every_process(seen, "the first pass") if shared else [seen]), strict=True)
         if covariance and (outset.again or not any(overflowed)):
             for each in collections:
@@ -166,7 +166,7 @@ def measure(
             for each in collections:
                 each.add_outside(features[each.name])
     notes = [*outset.notes, *_left_out(plans, per_class)]
-    gap = max((gap for gap in gaps if gap is not None), default=None)
+    gap = max(gaps, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
         facts["normalisation_gap"] = gap

@@ -32,7 +32,7 @@ class NormalisationCheck:
         self._model, self._captured, self._name = model, captured, name
         self._norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _has_averages(m)]
         self._parts: list[_Rows] = []
-        self._stride, self._seen = 1, 0
+        self._stride, self.seen = 1, 0
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], features: dict[str, Tensor]) -> None:
         """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""
@@ -43,8 +43,8 @@ class NormalisationCheck:
             self._norms = []
             self._parts.clear()
             return
-        self._keep(rows.every(self._stride, -self._seen % self._stride))
-        self._seen += len(rows.features)
+        self._keep(rows.every(self._stride, -self.seen % self._stride))
+        self.seen += len(rows.features)
         while sum(len(part.features) for part in self._parts) > 2 * _ROWS:
             parts, place = self._parts, 0
             self._parts, self._stride = [], 2 * self._stride

@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -48,6 +50,7 @@ class RunFolder:
         """
         folder = cls(path)
         (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
+        (folder.path / "run.json").unlink(missing_ok=True)  # first: from here to the end a crash leaves no run
         folder.series_path.write_text("", encoding="utf-8")
         for old in (*folder.path.glob("statistics/*.safetensors"), folder._model_path, folder.report_path):
             old.unlink(missing_ok=True)
@@ -80,8 +83,11 @@ class RunFolder:
         """Add a measurement, its statistics first: every line of the series has its file."""
         written = self.series_path.read_bytes() if self.series_path.exists() else b""
         number = written.count(b"\n")
+        path = self._statistics_path(number)
+        path.unlink(missing_ok=True)  # of a measurement whose line was lost
         if report.evidence is not None and report.evidence.statistics is not None:
-            report.evidence.statistics.save(self._statistics_path(number))
+            path.parent.mkdir(exist_ok=True)
+            report.evidence.statistics.save(path)
         with self.series_path.open("ab") as file:
             file.truncate(written.rfind(b"\n") + 1)  # what a crash left of a line
             file.write(_line(report).encode())
@@ -90,14 +96,16 @@ class RunFolder:
         """Make these the measurements, of which the first keep their statistics: after a run was taken back."""
         lines = "".join(_line(report) for report in reports)
         _replace(self.series_path, lambda path: path.write_text(lines, encoding="utf-8"))
-        for old in sorted(self.path.glob("statistics/*.safetensors"))[len(reports) :]:
-            old.unlink()
+        for old in self.path.glob("statistics/*.safetensors"):
+            if old.name >= self._statistics_path(len(reports)).name:
+                old.unlink()
 
     def save_model(self, model: nn.Module) -> None:
-        """Write the model's weights; tied weights are written once each."""
+        """Write the weights of the model that was measured last; tied weights are written once each."""
         tensors = bare_model(model).state_dict()
         state = {clean_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        _replace(self._model_path, lambda path: save_file(state, path))
+        measured = {"measurement": self._last_measurement()}
+        _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
 
     def load_weights(self) -> dict[str, Tensor]:
         """The weights that `save_model` wrote."""
@@ -149,11 +157,19 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def _weight(self, classifier: str | None) -> Tensor | None:
-        """The trained classifier's rows, if the run has saved its model."""
+        """The measured classifier's rows, if the run has saved its model since."""
         if classifier is None or not self._model_path.exists():
             return None
+        with safe_open(self._model_path, framework="pt") as file:
+            if (file.metadata() or {}).get("measurement") != self._last_measurement():
+                return None
         weight = self.load_weights().get(f"{classifier}.weight" if classifier else "weight")
         return None if weight is None else weight.flatten(1).to(torch.float64)
+
+    def _last_measurement(self) -> str:
+        """What tells the last line of the series from others."""
+        lines = self.series_path.read_bytes().split(b"\n") if self.series_path.exists() else []
+        return str(zlib.crc32(lines[-2])) if len(lines) > 1 else ""
 
     def _statistics_path(self, number: int) -> Path:
         return self.path / "statistics" / f"{number:06d}.safetensors"
