@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tightframe.errors import ChoiceError, EmptyClassError, MissingExtraError, StateError
 from tightframe.metrics import METRICS, Evidence, evaluate
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
-from tightframe.statistics.distributed import withdraw
 
 try:
     from torchmetrics import Metric
@@ -105,11 +104,7 @@ class NeuralCollapse(Metric):
         super().sync(dist_sync_fn, process_group, *conditions, **named)  # which has no state of its own to gather
         if self._is_synced and not before:
             self._is_synced = False  # should the rest fail
-            try:
-                mine = self.accumulator.compute()
-            except Exception as error:
-                withdraw("class statistics", error, group)
-            self._everything, self._is_synced = mine.all_reduce(group), True
+            self._everything, self._is_synced = self.accumulator.compute_all(group), True
 
     def unsync(self, should_unsync: bool = True) -> None:
         super().unsync(should_unsync)

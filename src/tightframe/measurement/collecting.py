@@ -222,8 +222,7 @@ class LayerCollection:
         return None if weight is None else weight.to("cpu", torch.float64)
 
     def _finished(self, accumulator: StatisticsAccumulator) -> ClassStatistics:
-        statistics = accumulator.compute()
-        return statistics.all_reduce() if self._shared else statistics
+        return accumulator.compute_all() if self._shared else accumulator.compute()
 
     def _added_up(self, counts: DecisionCounts) -> None:
         if self._shared:

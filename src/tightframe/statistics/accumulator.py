@@ -13,7 +13,7 @@ from tightframe import checks
 from tightframe.errors import LabelError, MergeError, NonFiniteError, StateError
 from tightframe.numerics import EPS, float64_device, full_precision
 from tightframe.statistics.class_statistics import ClassStatistics
-from tightframe.statistics.distributed import withdraw
+from tightframe.statistics.distributed import withdraw, world_size
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -422,6 +422,17 @@ class StatisticsAccumulator(nn.Module):
         self._restore(mine.merge(theirs.to(self._device)))
         self._epsilon = max(self._epsilon, other._epsilon)
 
+    def compute_all(self, group: ProcessGroup | None = None) -> ClassStatistics:
+        """The statistics of what all processes of the group (default: all) have seen; this one's stay its own.
+
+        Raises: as `all_reduce`.
+        """
+        try:
+            mine = self.compute()
+        except Exception as error:
+            withdraw("class statistics", error, group)
+        return mine.all_reduce(group)
+
     def all_reduce(self, group: ProcessGroup | None = None) -> None:
         """Add everything the other processes of the group (default: all) have seen, once, after the last batch.
 
@@ -431,12 +442,8 @@ class StatisticsAccumulator(nn.Module):
         Raises: LabelError or NonFiniteError if an unvalidated batch was bad, and then MergeError in the other
         processes; MergeError in all of them for other classes, features or kinds of scatter; DistributedError.
         """
-        try:
-            mine = self.compute()
-        except Exception as error:
-            withdraw("class statistics", error, group)
-        everything = mine.all_reduce(group)
-        if everything is not mine:
+        everything = self.compute_all(group)
+        if world_size(group) > 1:
             self._restore(everything)
 
     def _restore(self, value: ClassStatistics) -> None:
