@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from oracle import ORACLE, Sample
 from tightframe import ClassStatistics, measure
 from tightframe.errors import (
+    ChoiceError,
     ClassifierError,
     EmptyBatchError,
     EmptyClassError,
@@ -263,11 +264,6 @@ def test_a_model_that_is_its_own_classifier() -> None:
 def test_chosen_names_in_their_order() -> None:
     report = measure(network(), batches(data()), names=["cdnv", "nc1"], progress=False)
     assert list(report.values) == ["cdnv", "nc1"]
-
-
-def test_an_unknown_name() -> None:
-    with pytest.raises(KeyError, match="nc0"):
-        measure(network(), batches(data()), names=["nc1", "nc0"], progress=False)
 
 
 def test_per_class_adds_what_needs_each_classs_scatter() -> None:
@@ -636,8 +632,15 @@ def test_a_convention_is_of_the_split_of_its_metric() -> None:
 
 
 def test_an_unknown_convention() -> None:
-    with pytest.raises(KeyError, match="papyan-1920/nc1"):
+    with pytest.raises(ChoiceError, match="papyan-1920/nc1"):
         measure(network(), batches(data()), conventions=["papyan-1920/nc1"], progress=False)
+
+
+def test_an_unknown_measure_is_refused_before_anything_is_run() -> None:
+    loader = Repeating(batches(data()))
+    with pytest.raises(ChoiceError, match="no measure or convention is called 'nc6'"):
+        measure(network(), loader, names=["nc1", "nc6"], progress=False)
+    assert loader.number == 0
 
 
 @pytest.mark.parametrize("asked", [{"names": ["ood_orthogonality"]}, {"conventions": ["ammar-2024/nc5"]}])

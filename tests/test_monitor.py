@@ -171,3 +171,23 @@ def test_the_page_of_a_series_of_measures_without_a_curve(model: nn.Module, load
     for _ in range(2):
         report: Report = monitor.measure(loader)
     assert report["mean_cosine"].label in monitor.report().to_html()
+
+
+def test_a_report_without_an_epoch_is_one_after_the_last(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    monitor = Monitor(model, folder=tmp_path, progress=False)
+    monitor.record(measure(model, loader, progress=False))
+    assert monitor.due(1)
+    monitor.measure(loader)
+    monitor.record(measure(model, loader, progress=False))
+    assert [report.context["epoch"] for report in monitor.series] == [0, 1, 2]
+    assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [0, 1, 2]
+
+
+def test_only_the_classifiers_input_keeps_its_evidence(model: nn.Module, loader: Loader) -> None:
+    monitor = Monitor(model, layers=["0"], progress=False)
+    report = monitor.measure(loader)
+    assert report.layers[0].evidence is not None  # for the caller
+    kept = monitor.report()
+    assert kept.layers[0].evidence is None
+    assert kept.layers[0].values == report.layers[0].values
+    assert kept.evidence is not None

@@ -152,7 +152,7 @@ class Monitor:
         total = None if None in counts else max(counts) if divided else sum(counts)  # type: ignore[type-var, arg-type]
         if limit is None or (total is not None and total <= limit):
             return loader, total, False
-        if not divided:  # this process's share
+        if not divided or total is None:  # this process's share
             own = mine[0]
             limit = math.ceil(limit / len(said)) if total is None or own is None else limit * own // total
         return sampled(loader, limit, unpack), total, True
@@ -183,7 +183,8 @@ class Monitor:
         loader, total, fewer = self._chosen(
             loader, settings.get("unpack", split_batch), shared=settings.get("distributed", True)
         )
-        settings["context"] = {**self._options.get("context", {}), **options.get("context", {}), "epoch": epoch}
+        contexts = (given.get("context") or {} for given in (self._options, options))
+        settings["context"] = {name: fact for each in contexts for name, fact in each.items()} | {"epoch": epoch}
         report = measure(self.model, loader, **settings)
         seconds = time.perf_counter() - self._mark
         self._seconds_per_sample = seconds / max(report.context["samples"], 1)
@@ -207,22 +208,24 @@ class Monitor:
 
     def record(self, report: Report) -> Report:
         """Add a report that was made elsewhere to the series and the folder, in place of those at its epoch or later;
-        returns it."""
-        epoch = report.context.get("epoch")
-        kept = [each for each in self.series if epoch is None or each.context.get("epoch", epoch - 1) < epoch]
+        returns it. Without an epoch in its context it is one after the last."""
+        epoch = self._epoch(report.context.get("epoch"))
+        report = report.extended([], [], {"epoch": epoch})
+        kept = [each for each in self.series if each.context["epoch"] < epoch]
         if len(kept) < len(self.series):
             self._rewind(kept)
         if self.folder is not None:
             self.folder.append(report)
         if self.series:  # only the latest keeps its tensors; the folder has the others'
             self.series[-1] = self.series[-1].without_evidence()
-        self.series.append(report)
+        layers = tuple(layer.without_evidence() for layer in report.layers)  # pictures show the classifier's input only
+        self.series.append(replace(report, layers=layers))
         if self._writes:
             values = dict(report.values)
             for layer in report.layers:
                 values |= {f"{layer.context['layer']}/{key}": value for key, value in layer.values.items()}
             for tracker in self.trackers:
-                tracker(values, epoch if epoch is not None else len(self.series) - 1)
+                tracker(values, epoch)
         return report
 
     def _rewind(self, kept: list[Report]) -> None:

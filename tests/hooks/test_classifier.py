@@ -190,3 +190,20 @@ def test_all_is_restored_after_an_error() -> None:
         fail()
     assert all(module.training for module in model.modules())
     assert torch.is_grad_enabled()
+
+
+def test_a_train_method_that_does_more_is_not_called() -> None:
+    """Adapters that are merged into the weights in eval mode, for instance."""
+
+    class Merging(nn.Linear):
+        calls = 0
+
+        def train(self, mode: bool = True) -> "Merging":
+            self.calls += 1
+            return super().train(mode)
+
+    model = nn.Sequential(Merging(3, 3), nn.Dropout())
+    with evaluation(model):
+        assert not any(module.training for module in model.modules())
+    assert model[0].calls == 0
+    assert all(module.training for module in model.modules())

@@ -11,6 +11,7 @@ from hooks.models import CLASSES, draw, picture
 from tightframe import Monitor, Report, measure
 from tightframe.errors import BlipWarning
 from tightframe.hooks import capture, classifier_input, evaluation, find_classifier
+from tightframe.measurement import normalisation
 from tightframe.measurement.normalisation import GAP, NormalisationCheck
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -400,3 +401,17 @@ def test_what_is_the_same_in_each_batch_but_not_in_all() -> None:
     loader = other_arguments("0-d tensor", 60, 60, 60)
     loader[0]["factor"] = torch.tensor(1000.0, dtype=torch.float64)
     assert "normalisation_gap" not in measure(Lenient().double(), loader, progress=False).context
+
+
+def test_rows_that_memory_doesnt_hold_arent_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows have averages of their own, and a batch of many could be beyond the device."""
+    model, loader = Lenient().double(), other_arguments("number", *[60] * 5)
+    assert "normalisation_gap" in measure(model, loader, progress=False).context
+    per_row = 8 * (6 + 6)  # inputs and features
+    monkeypatch.setattr(normalisation, "_BYTES", 40 * per_row)
+    sizes = []
+    model.register_forward_pre_hook(lambda module, args, kwargs: sizes.append(len(kwargs["x"])), with_kwargs=True)
+    measure(model, loader, progress=False)
+    assert max(sizes) == 60  # never more than the loader's batches
+    monkeypatch.setattr(normalisation, "_BYTES", 10 * per_row)
+    assert "normalisation_gap" not in measure(model, loader, progress=False).context

@@ -180,6 +180,12 @@ def work(rank: int, world: int, folder: str) -> None:
         accumulator.all_reduce()
     save(accumulator.compute(), "unvalidated")
 
+    accumulator = StatisticsAccumulator(K, D)
+    if rank == 0:  # the others have seen nothing, and so no precision
+        accumulator.update(torch.ones(K, D, dtype=torch.bfloat16), torch.arange(K))
+    accumulator.all_reduce()
+    save(accumulator.compute(), "coarse in one")
+
     statistics = statistics_of(sample, False)
     counts = DecisionCounts(statistics, torch.from_numpy(sample.weight), torch.from_numpy(sample.bias))
     centres_only = DecisionCounts(statistics)
@@ -340,6 +346,8 @@ def test_accumulators_have_seen_everything_and_go_on_alone(met: tuple[int, Path]
     features, labels = tensors(sample)
     expected = ClassStatistics.from_features(features.float(), labels, sample.num_classes)
     assert_fields_close(of_all(met, "unvalidated"), expected, 4e-7)  # sums of float32 squares
+    roundings = {ClassStatistics.load(folder / f"coarse in one {rank}.safetensors").rounding for rank in range(world)}
+    assert roundings == {2.0**-8}  # half of bfloat16's epsilon, for entries of size one
 
 
 def test_counts_of_decisions_and_confusion(met: tuple[int, Path]) -> None:

@@ -68,7 +68,7 @@ def measure_files(
     )
     for part in _parts(x):
         accumulator.update(as_tensor(x[part]), y[part])
-    statistics = accumulator.compute().all_reduce()
+    statistics = accumulator.compute_all()
 
     def decided(x: Any, y: Tensor) -> DecisionCounts:
         counts = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)

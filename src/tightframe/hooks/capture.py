@@ -37,7 +37,7 @@ class CapturedFeatures(Mapping[str, Tensor]):
 
     def take(self) -> dict[str, Tensor]:
         """The features, which are forgotten here."""
-        found = dict(self)
+        found = self._by_name()
         self._records.clear()
         return found
 

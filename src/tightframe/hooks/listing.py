@@ -74,7 +74,7 @@ def list_layers(
     listed = []
     with evaluation(bare), capture(bare, points) as features:
         bare(*inputs, **keyword_inputs)
-    for name, tensor in features.items():
+    for name, tensor in features.take().items():
         point = features.point_of(name)
         rows = POSITIONS[point.positions or positions](tensor, point.feature_dim)
         samples = rows[..., 0].numel() // len(rows)

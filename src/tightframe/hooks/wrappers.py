@@ -39,8 +39,9 @@ def device_of(model: nn.Module) -> torch.device:
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients while the context lasts; every module's own mode is restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
+        for module, _ in modes:
+            module.training = False  # a train() of the model's own might do more, such as merging adapters
         with torch.no_grad():
             yield
     finally:

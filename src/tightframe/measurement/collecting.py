@@ -34,7 +34,8 @@ class LayerPlan:
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device, without what the CPU would have to swap."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import EmptyBatchError, LayerError
+from tightframe.errors import ChoiceError, EmptyBatchError, LayerError
 from tightframe.hooks import (
     Classifier,
     Layer,
@@ -105,12 +105,15 @@ def measure(
         progress: show a progress bar (if rich is installed).
         context: facts to put into the report, e.g. {"epoch": 3}.
 
-    Raises: ClassifierError if no classifier is found or it doesn't fit; LayerError for unknown layers; LoaderError for
-    batches of another form or a loader that changes between passes; DistributedError if a process is lost;
-    the errors of `StatisticsAccumulator.update`.
+    Raises: ClassifierError if no classifier is found or it doesn't fit; LayerError for unknown layers, ChoiceError for
+    unknown measures, conventions or positions, before anything is run; LoaderError for batches of another form or a
+    loader that changes between passes; DistributedError if a process is lost; the errors of
+    `StatisticsAccumulator.update`.
     """
     bare = bare_model(model)
     head = find_classifier(bare, classifier)
+    for unknown in (*(set(names or ()) - METRICS.keys()), *(set(conventions) - CONVENTIONS.keys())):
+        raise ChoiceError(f"no measure or convention is called {unknown!r}; METRICS and CONVENTIONS list them.")
     wanted = {name: CONVENTIONS[name] for name in conventions}
     last = replace(classifier_input(head), positions=require_positions(positions or "each"))
     chosen = [point for point in choose_layers(bare, layers, head) if point.name != last.name]
@@ -258,6 +261,9 @@ class _Buffer:
             while self.batches and (not group or size + len(self.batches[0][1]) <= _TOGETHER):
                 group.append(self.batches.popleft())
                 size += len(group[-1][1])
+            if len(group) == 1:
+                yield group[0]
+                continue
             yield (
                 {name: torch.cat([f[name] for f, _ in group]) for name in group[0][0]},
                 torch.cat([y for _, y in group]),

@@ -19,6 +19,8 @@ statistics where the gap is smaller, 1.8 times where it is larger (medians, `ben
 
 _PLAIN = (bool, int, float, str, type(None))  # arguments that are the same for all rows
 _ROWS = 128  # compared at least: their statistics are within a tenth of a standard deviation of those of all
+_FEWEST = 32  # unless the data are fewer: what so much memory doesn't hold isn't judged
+_BYTES = 1 << 26  # that they may take at most
 
 
 class NormalisationCheck:
@@ -45,7 +47,8 @@ class NormalisationCheck:
             return
         self._keep(rows.every(self._stride, -self.seen % self._stride))
         self.seen += len(rows.features)
-        while sum(len(part.features) for part in self._parts) > 2 * _ROWS:
+        most = max(2, min(2 * _ROWS, _BYTES // rows.bytes_per_row))
+        while sum(len(part.features) for part in self._parts) > most:
             parts, place = self._parts, 0
             self._parts, self._stride = [], 2 * self._stride
             for part in parts:
@@ -63,7 +66,7 @@ class NormalisationCheck:
         None without batch normalisation that has running averages, before they were trained, or where rows of
         different batches can't be put together.
         """
-        if sum(len(part.features) for part in self._parts) < 2:
+        if sum(len(part.features) for part in self._parts) < min(_FEWEST, max(self.seen, 2)):
             return None
         first = self._parts[0]
         if any(len(part.args) != len(first.args) or part.kwargs.keys() != first.kwargs.keys() for part in self._parts):
@@ -103,6 +106,12 @@ class _Rows:
         values = [*rows.args, *rows.kwargs.values()]
         common = [value for value in values if isinstance(value, _Same)]
         return rows if len(common) < len(values) and all(value.is_plain for value in common) else None
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Of features and arguments."""
+        tensors = [value for value in (self.features, *self.args, *self.kwargs.values()) if isinstance(value, Tensor)]
+        return max(1, sum(tensor.nbytes for tensor in tensors) // max(len(self.features), 1))
 
     def every(self, stride: int, start: int) -> _Rows:
         """Every `stride`-th row from `start` on, copied so that the rest can go."""

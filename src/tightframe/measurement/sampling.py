@@ -58,6 +58,9 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch])
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             worker_init_fn=loader.worker_init_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+            prefetch_factor=loader.prefetch_factor,
+            timeout=loader.timeout,
         )
     if isinstance(loader, Sequence):
         total = sum(_size(batch, unpack) for batch in loader)

@@ -95,6 +95,8 @@ def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
     """
     left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
     rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
+    if not matrix.requires_grad:
+        return right[:rank].mT
     top, rest = right[:rank].mT, right[rank:].mT
     change = matrix - matrix.detach()
     outwards = change.mT @ left[:, :rank]

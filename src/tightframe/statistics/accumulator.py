@@ -13,7 +13,7 @@ from tightframe import checks
 from tightframe.errors import LabelError, MergeError, NonFiniteError, StateError
 from tightframe.numerics import EPS, float64_device, full_precision
 from tightframe.statistics.class_statistics import ClassStatistics
-from tightframe.statistics.distributed import withdraw, world_size
+from tightframe.statistics.distributed import all_reduce, withdraw, world_size
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -445,6 +445,9 @@ class StatisticsAccumulator(nn.Module):
         everything = self.compute_all(group)
         if world_size(group) > 1:
             self._restore(everything)
+            epsilon = torch.tensor([self._epsilon], dtype=torch.float64)
+            all_reduce(epsilon, "the features' precision", group, "MAX")
+            self._epsilon = epsilon.item()
 
     def _restore(self, value: ClassStatistics) -> None:
         """Become an accumulator that has seen exactly `value`."""

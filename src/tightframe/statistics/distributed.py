@@ -1,4 +1,4 @@
-"""Mergeable values summed over the processes of `torch.distributed`: all-reduces of sums, nothing is gathered."""
+"""Mergeable values summed over the processes of `torch.distributed`: all-reduces of sums, no statistics gathered."""
 
 from __future__ import annotations
 
