@@ -144,13 +144,16 @@ class Monitor:
         self, loader: Iterable[Any], unpack: Callable[[Any], Batch], *, shared: bool
     ) -> tuple[Iterable[Any], int | None, bool]:
         """The loader of the samples to measure on, how many there are in all processes, whether some are left out."""
-        mine = number_of_samples(loader, unpack), is_divided(loader), self._affordable()
+        most = self._affordable()
+        if most is None:  # by the settings, so in every process; counting a list of batches may load them all
+            return loader, None, False
+        mine = number_of_samples(loader, unpack), is_divided(loader), most
         said = every_process(mine, "a monitor") if shared else [mine]
         limit = said[0][2]
         counts = [count for count, _, _ in said]
         divided = any(each for _, each, _ in said)
         total = None if None in counts else max(counts) if divided else sum(counts)  # type: ignore[type-var, arg-type]
-        if limit is None or (total is not None and total <= limit):
+        if total is not None and total <= limit:
             return loader, total, False
         if not divided or total is None:  # this process's share
             own = mine[0]
