@@ -135,8 +135,9 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     given = [layers] if isinstance(layers, str | Layer) else list(layers)
     points = [choice for choice in given if isinstance(choice, Point)]
     points += choose_layers(bare, [choice for choice in given if not isinstance(choice, Point)])
-    features = CapturedFeatures(points, model.device_ids if isinstance(model, nn.DataParallel) else ())
-    root = model if isinstance(model, nn.DataParallel) else bare  # the outermost module that runs once for all devices
+    parallel = model if isinstance(model, nn.DataParallel) else None
+    features = CapturedFeatures(points, () if parallel is None else parallel.device_ids)
+    root = bare if parallel is None else parallel  # the outermost module that runs once for all devices
     with running_eagerly(model), ExitStack() as hooks:
         hooks.callback(root.register_forward_pre_hook(features._forget).remove)
         for point in points:

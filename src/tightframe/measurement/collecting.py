@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import LayerError, LoaderError
-from tightframe.hooks import Classifier, Point
+from tightframe.hooks import CapturedFeatures, Classifier, Point
 from tightframe.hooks.layers import reading_weight
 from tightframe.metrics import Evidence
 from tightframe.numerics import contrasts
@@ -231,7 +231,7 @@ class LayerCollection:
 
 
 def fitting(
-    features: Mapping[str, Tensor], labels: Tensor, points: Sequence[Point], last: str
+    features: Mapping[str, Tensor], labels: Tensor, captured: CapturedFeatures, last: str
 ) -> tuple[dict[str, int], list[str]]:
     """Names and widths of the layers to collect, in the order of the calls, as the first batch shows them, and notes
     on those left out.
@@ -243,12 +243,11 @@ def fitting(
     """
     widths: dict[str, int] = {}
     notes = []
-    by_name = {point.name: point for point in points}
-    for name, point in by_name.items():
+    for name, point in captured.points.items():
         if name not in features and not point.optional:
             raise LayerError(f"the forward pass doesn't call {name!r}, or it gives no floating-point tensor.")
     for name, rows in features.items():
-        point = by_name[name if name in by_name else name.rpartition("#")[0]]
+        point = captured.point_of(name)
         if name != last and rows.shape[:-1] != labels.shape:
             what = f"layer {name} has positions {tuple(rows.shape[:-1])}, but the labels {tuple(labels.shape)}"
             if not point.optional:

@@ -133,7 +133,7 @@ def measure(
         with same_randomness(loader):  # so that a second pass sees the same samples, if the loader draws them
             batches = source.batches(loader, "training samples", watch=normalisation.see)
             first = next(batches, None)
-            widths, notes = ({}, []) if first is None else fitting(*first, points, last.name)
+            widths, notes = ({}, []) if first is None else fitting(*first, captured, last.name)
             budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
             again = covariance and second_pass and repeats(loader)
             mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
