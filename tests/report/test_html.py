@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from tightframe import ClassStatistics, Report
 from tightframe.metrics import Evidence
 from tightframe.report.html import curves, grams, page
-from tightframe.report.wording import caption, name, number
+from tightframe.report.wording import caption, name, number, share
 
 Make = Callable[..., Evidence]
 
@@ -90,7 +90,7 @@ def test_the_page_needs_nothing_from_outside(kind: str, request: pytest.FixtureR
 def test_every_entry_is_in_the_table(kind: str, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(kind)
     cells = read(own(page(report))).cells
-    rows = [cells[i : i + 9] for i in range(0, len(cells), 9)]
+    rows = [cells[i : i + 11] for i in range(0, len(cells), 11)]
     assert [row[1:] for row in rows] == [
         [
             name(entry),
@@ -99,6 +99,8 @@ def test_every_entry_is_in_the_table(kind: str, request: pytest.FixtureRequest) 
             number(entry.target),
             number(entry.floor),
             number(entry.null),
+            number(entry.random),
+            share(entry.position),
             entry.convention,
             entry.source,
         ]
@@ -113,7 +115,7 @@ def test_cells_are_text_and_no_markup(full_report: Report) -> None:
     odd = replace(full_report.entries[0], label="a <i>b</i> & c", convention="<k", source="<script>d</script>")
     text = own(page(replace(full_report, entries=(odd, *full_report.entries[1:]))))
     cells = read(text).cells
-    assert [cells[1], *cells[7:9]] == ["a <i>b</i> & c", "<k", "<script>d</script>"]
+    assert [cells[1], *cells[9:11]] == ["a <i>b</i> & c", "<k", "<script>d</script>"]
     assert text.count("<script") == text.count("</script>") == own(page(full_report)).count("<script")
 
 

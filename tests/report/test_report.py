@@ -46,6 +46,27 @@ def assert_same_entries(report: Report, expected: Report) -> None:
 # ---------------------------------------------------------------------------------------------- entries
 
 
+@pytest.mark.parametrize(
+    ("value", "target", "floor", "null", "position"),
+    [
+        (23.0, 0.0, None, 23.0, 0.0),
+        (0.0, 0.0, None, 23.0, 1.0),
+        (11.5, 0.0, None, 23.0, 0.5),
+        (0.75, 1.0, None, 0.1, 0.65 / 0.9),  # larger is better
+        (46.0, 0.0, None, 23.0, -1.0),
+        (0.6, 0.0, 0.5, 0.7, 0.5),  # the floor is as far as one can come
+        (0.6, None, None, 0.7, None),
+        (0.6, 0.0, None, None, None),
+        (0.6, 0.0, None, 0.0, None),
+    ],
+)
+def test_the_position_between_null_and_target(
+    value: float, target: float | None, floor: float | None, null: float | None, position: float | None
+) -> None:
+    entry = Entry("nc1", "train", "", "NC1", value, target, floor, null, None, "", "", True)
+    assert entry.position == (None if position is None else pytest.approx(position, abs=1e-15))
+
+
 def test_values_are_the_metrics(full_report: Report, make_evidence: Make) -> None:
     expected = {name: float(value) for name, value in evaluate(make_evidence()).items()}
     train = {key: value for key, value in full_report.values.items() if not key.startswith("test/")}
@@ -269,8 +290,8 @@ def test_csv_has_every_field(kind: str, request: pytest.FixtureRequest) -> None:
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert len(rows) == len(report.entries)
     for row, entry in zip(rows, report, strict=True):
-        assert list(row) == list(Entry.__dataclass_fields__)
-        for field in ("value", "target", "floor", "null", "standard_error"):
+        assert list(row) == [*Entry.__dataclass_fields__, "position"]
+        for field in ("value", "target", "floor", "null", "standard_error", "random", "position"):
             expected = getattr(entry, field)
             assert row[field] == "" if expected is None else same(float(row[field]), expected), (entry.key, field)
         for field in ("name", "split", "label", "family", "convention", "source"):

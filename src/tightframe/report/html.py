@@ -14,7 +14,7 @@ from tightframe.metrics.geometry import classifier_rows
 from tightframe.numerics import unit_rows
 from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
 from tightframe.report.profile import findings
-from tightframe.report.wording import caption, name, number
+from tightframe.report.wording import caption, name, number, share
 
 if TYPE_CHECKING:
     from tightframe.report.report import Entry, Report
@@ -231,14 +231,15 @@ def _tiles(report: Report) -> str:
 
 
 def _table(entries: Sequence[Entry]) -> str:
-    head = ("", "measure", "value", "± s.e.", "target", "floor", "null", "convention", "source")
+    head = ("", "measure", "value", "± s.e.", "target", "floor", "null", "random", "position", "convention", "source")
     rows, family = [], None
     for entry in entries:
         cells = [
             entry.family if entry.family != family else "",
             name(entry),
             number(entry.value),
-            *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null)),
+            *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null, entry.random)),
+            share(entry.position),
             entry.convention,
             entry.source,
         ]
@@ -247,7 +248,10 @@ def _table(entries: Sequence[Entry]) -> str:
         family = entry.family
     hint = (
         "Target: value at perfect collapse. Floor: best that this dimension allows, where that is not the target. "
-        "Null: expected without class structure, at the same counts and dimension. A dash means that no value is known."
+        "Null: expected without class structure, at the same counts and dimension. Random: for class means in "
+        "independent random directions. Position: how far the value is on the way from the null level (0 %) to the "
+        "target, or to the floor (100 %). Standard errors are those of the samples drawn. A dash means that no value "
+        "is known."
     )
     header = "".join(f"<th>{cell}</th>" for cell in head)
     table = f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

@@ -29,8 +29,10 @@ class Entry:
         split: the samples it was taken on: "train", "test", or "ood" where both are needed.
         value: NaN where it is undefined.
         target: value at perfect collapse; floor: best possible in this dimension, if not the target;
-            null: expected without class structure. None where unknown.
-        standard_error: None where unknown.
+            null: expected without class structure; random: for class means, and classifier rows, in independent random
+            directions. None where unknown.
+        standard_error: of the samples drawn, for the trained network as it is. None where unknown.
+        classes: how many classes it was taken over.
     """
 
     name: str
@@ -45,6 +47,17 @@ class Entry:
     convention: str
     source: str
     headline: bool
+    random: float | None = None
+    classes: int | None = None
+
+    @property
+    def position(self) -> float | None:
+        """Where the value lies on the way from the null level, 0, to the best possible value, 1: the target, or the
+        floor where the dimension forces one. Below 0 or above 1 beyond them; None unless both are known and differ."""
+        best = self.target if self.floor is None else self.floor
+        if best is None or self.null is None or best == self.null:
+            return None
+        return (self.null - self.value) / (self.null - best)
 
     @property
     def key(self) -> str:
@@ -185,9 +198,9 @@ class Report:
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """The entries as CSV text with a header, also written to `path` if given."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, list(Entry.__dataclass_fields__), lineterminator="\n")
+        writer = csv.DictWriter(out, [*Entry.__dataclass_fields__, "position"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(entry) for entry in self.entries)
+        writer.writerows(asdict(entry) | {"position": entry.position} for entry in self.entries)
         return _write(out.getvalue(), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
 from tightframe.report.profile import Profile, findings
-from tightframe.report.wording import caption, name, number
+from tightframe.report.wording import caption, name, number, share
 
 if TYPE_CHECKING:
     from tightframe.report.report import Entry, Report
@@ -39,7 +39,7 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
     if Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum <= console.width:
         console.print(table)
     else:
-        for line in _narrow_lines(entries, columns):
+        for line in _narrow_lines(entries, columns, console.width):
             console.print(line, no_wrap=True, overflow="ellipsis")
     if report.layers:
         console.print(_layer_table(report))
@@ -78,7 +78,7 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("")
     table.add_column("measure", no_wrap=True)
-    for column in [*columns[:1], "± s.e.", *columns[1:]]:
+    for column in [*columns[:1], "± s.e.", *columns[1:], "random", "position"]:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("convention", style="dim", no_wrap=True)
     table.add_column("source", style="dim", no_wrap=True)
@@ -92,6 +92,8 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
                 Text(cells[0], "bold"),
                 number(entry.standard_error),
                 *cells[1:],
+                number(entry.random),
+                share(entry.position),
                 Text(entry.convention),
                 Text(entry.source),
                 end_section=entry is members[-1],
@@ -99,8 +101,8 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
     return table
 
 
-def _narrow_lines(entries: list[Entry], columns: list[str]) -> list[Text]:
-    """Two lines per measure: the numbers, and below them where they come from."""
+def _narrow_lines(entries: list[Entry], columns: list[str], width: int) -> list[Text]:
+    """Two lines or more per measure: the numbers, and below them what is known of them and where they come from."""
     lines = [Text(" " * (_NAME + 2) + "".join(f"{column:>{_NUMBER}}" for column in columns), "bold")]
     for family, group in groupby(entries, lambda entry: entry.family):
         lines.append(Text(family, "bold cyan"))
@@ -114,6 +116,23 @@ def _narrow_lines(entries: list[Entry], columns: list[str]) -> list[Text]:
             line.append(f"{cells[0]:>{_NUMBER}}", "bold")
             line.append("".join(f"{cell:>{_NUMBER}}" for cell in cells[1:]))
             lines.append(line)
-            error = "" if entry.standard_error is None else f"± {number(entry.standard_error)}"
-            lines.append(Text("    " + " · ".join(filter(None, (error, entry.convention, entry.source))), "dim"))
+            facts = [
+                "" if entry.standard_error is None else f"± {number(entry.standard_error)}",
+                "" if entry.position is None else f"{share(entry.position)} from null to target",
+                "" if entry.random is None or entry.random == entry.null else f"random {number(entry.random)}",
+                entry.convention,
+                entry.source,
+            ]
+            lines += [Text(f"    {line}", "dim") for line in _packed([fact for fact in facts if fact], width - 4)]
+    return lines
+
+
+def _packed(parts: list[str], width: int) -> list[str]:
+    """The parts, separated, in as few lines as hold them."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and cell_len(f"{lines[-1]} · {part}") <= width:
+            lines[-1] += f" · {part}"
+        else:
+            lines.append(part)
     return lines
