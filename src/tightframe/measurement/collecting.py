@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import LayerError, LoaderError
-from tightframe.hooks import CapturedFeatures, Classifier, Point
+from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
 from tightframe.metrics import Evidence
 from tightframe.numerics import contrasts
@@ -65,9 +65,9 @@ class LayerCollection:
 
     Args:
         plan: what is kept.
-        point: where the features come from.
         classifier: where the layer is the classifier's input: for its decisions and weight.
         num_classes: K.
+        reader: the layer that the features flow into, where that isn't the classifier.
         options: of `StatisticsAccumulator`: ignore_index, device.
         shared: whether other processes have other samples, to be added up.
         without_bias: count decisions of the classifier without its bias too.
@@ -77,17 +77,17 @@ class LayerCollection:
     def __init__(
         self,
         plan: LayerPlan,
-        point: Point,
         classifier: Classifier | None,
         num_classes: int,
         options: Mapping[str, Any],
         *,
         shared: bool,
+        reader: torch.nn.Module | None = None,
         without_bias: bool = False,
         unit_features: bool = False,
     ):
         self.name, self.plan = plan.name, plan
-        self._point, self._classifier, self._shared = point, classifier, shared
+        self._classifier, self._reader, self._shared = classifier, reader, shared
         self._options, self._num_classes = options, num_classes
         self._accumulator = self._new_accumulator()
         self._unit = self._new_accumulator() if unit_features else None
@@ -197,14 +197,13 @@ class LayerCollection:
             # lengths in the span would lack what is orthogonal to it
             whole = self.statistics
             projected = replace(self._finished(self._span[2]), spread=whole.spread, rounding=whole.rounding)
-        reader = self._point.reader
         return Evidence(
             self.statistics,
             head.weight if head is not None and complete else None,
             head.bias if head is not None and complete else None,
             self._decisions[False],
             self._finished(self.outside) if with_outside else None,
-            consumer=None if head is not None or reader is None else self._reading_weight(reader),
+            consumer=None if head is not None or self._reader is None else self._reading_weight(self._reader),
             projected=projected,
         )
 

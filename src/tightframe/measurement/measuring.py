@@ -194,11 +194,11 @@ class _Collector:
         mine = plan.name == self.last.name
         return LayerCollection(
             plan,
-            point,
             self.head if mine else None,
             len(self.head.weight),
             self.options,
             shared=self.shared,
+            reader=point.reader,
             without_bias=mine and any(convention.without_bias for convention in self.conventions.values()),
             unit_features=mine and any(convention.unit_features for convention in self.conventions.values()),
         )
