@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tightframe.cli.arrays import as_tensor, pick, read_arrays
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError
-from tightframe.metrics import Evidence
+from tightframe.hooks import Classifier
+from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, free_memory, planned
 from tightframe.report import Report
-from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
 from tightframe.statistics.distributed import rank, world_size
 
 _ROWS = 4096  # rows read into memory at a time
@@ -63,34 +63,31 @@ def measure_files(
         if len(kept) == 0:
             raise LabelError(f"{features} has no labels other than {ignore_index}.")
         num_classes = len(rows) if rows is not None else max(int(kept.max()) + 1, 1)
-    accumulator = StatisticsAccumulator(
-        num_classes, x.shape[-1], covariance=covariance, per_class=per_class, ignore_index=ignore_index
+    options = {"ignore_index": ignore_index, "device": "cpu"}
+    budget = free_memory(torch.device("cpu")) // FREE_SHARE
+    [plan] = planned(
+        {features.name: x.shape[-1]}, num_classes, budget, features.name, covariance=covariance, per_class=per_class
     )
-    for part in _parts(x):
-        accumulator.update(as_tensor(x[part]), y[part])
-    statistics = accumulator.compute_all()
-
-    def decided(x: Any, y: Tensor) -> DecisionCounts:
-        counts = DecisionCounts(statistics, rows, offsets, ignore_index=ignore_index)
-        for part in _parts(x):
-            counts.update(as_tensor(x[part]), y[part])
-        counts.all_reduce()
-        return counts
-
-    decisions = decided(x, y)
-    held_out = None if test is None else decided(*_features_and_labels(test, None))
-    outside = None
+    classifier = None if rows is None else Classifier("", torch.nn.Identity(), rows, offsets, -1)
+    collection = LayerCollection(plan, classifier, num_classes, options, shared=world_size() > 1)
+    for some, targets in _batches(x, y):
+        collection.add(some, targets)
+    collection.finish_moments()
+    if covariance:
+        collection.project(budget)
+    for some, targets in _batches(x, y):
+        collection.look_again(some, targets)
+    collection.finish()
+    if test is not None:
+        for some, targets in _batches(*_features_and_labels(test, None)):
+            collection.add_held_out(some, targets)
     if ood is not None:
-        outside = ClassStatistics.empty(1, x.shape[-1], covariance=False)
-        ood_x = pick(read_arrays(ood), _FEATURES, ood)
-        for part in _parts(ood_x):
-            some = as_tensor(ood_x[part])
-            zeros = torch.zeros(len(some), dtype=torch.int64)
-            outside = outside.merge(ClassStatistics.from_features(some, zeros, 1, covariance=False))
-        outside = outside.all_reduce()
+        outside = pick(read_arrays(ood), _FEATURES, ood)
+        for part in _parts(outside):
+            collection.add_outside(as_tensor(outside[part]))
     return Report.from_evidence(
-        Evidence(statistics, rows, offsets, decisions, outside),
-        test=None if held_out is None else Evidence(decisions=held_out),
+        collection.evidence(with_outside=ood is not None),
+        test=None if test is None else collection.held_out_evidence(),
         context={"title": f"Neural collapse of {features.name}", "layer": features.name},
     )
 
@@ -109,6 +106,11 @@ def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Tens
         raise ShapeError(f"{features} has {len(x)} rows of features, but there are {len(y)} labels.")
     integer = not y.dtype.is_floating_point and y.dtype is not torch.bool
     return x, y.to(torch.int64) if integer else y  # small unsigned types lack max()
+
+
+def _batches(x: Any, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for part in _parts(x):
+        yield as_tensor(x[part]), y[part]
 
 
 def _parts(array: Any) -> list[slice]:
