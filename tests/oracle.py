@@ -387,6 +387,54 @@ def _cdnv_dist4(sample: Sample) -> Any:
     return _cdnv(sample, 4)
 
 
+def _several(sample: Sample) -> _Classes:
+    """Only the classes of two samples or more."""
+    labels = np.asarray(sample.labels)
+    kept = np.array([np.sum(labels == label) > 1 for label in labels])
+    return _classes(Sample(np.asarray(sample.features)[kept], labels[kept], sample.num_classes))
+
+
+def _unbiased_variances(classes: _Classes) -> list[Any]:
+    """s_k^2, the sum of squared distances of the samples of class k to mu_k over n_k - 1."""
+    return [_total([_dot(d, d) for d in deviations]) / REAL(len(deviations) - 1) for deviations in classes.deviations]
+
+
+@_metric("cdnv_debiased")
+def _cdnv_debiased(sample: Sample) -> Any:
+    """Mean over pairs of (s_i^2 + s_j^2) / (2 (||mu_i - mu_j||^2 - s_i^2/n_i - s_j^2/n_j)); nan if one is not positive.
+
+    Classes with one sample are left out.
+    """
+    classes = _several(sample)
+    s, n = _unbiased_variances(classes), classes.counts
+    ratios = []
+    for i, j in classes.pairs:
+        gap = classes.means[i] - classes.means[j]
+        corrected = _dot(gap, gap) - s[i] / n[i] - s[j] / n[j]
+        ratios.append((s[i] + s[j]) / (2 * corrected) if corrected > 0 else REAL("nan"))
+    return _mean(ratios)
+
+
+def _between_trace_corrected(classes: _Classes) -> Any:
+    errors = [s / n for s, n in zip(_unbiased_variances(classes), classes.counts, strict=True)]
+    return _between_trace(classes) - (1 - 1 / REAL(classes.num)) * _mean(errors)
+
+
+@_metric("between_trace_debiased")
+def _between_trace_debiased(sample: Sample) -> Any:
+    """tr Sigma_B less (1/K) (1 - 1/K) sum_k s_k^2 / n_k; classes with one sample are left out."""
+    return _between_trace_corrected(_several(sample))
+
+
+@_metric("trace_ratio_debiased")
+def _trace_ratio_debiased(sample: Sample) -> Any:
+    """Sum of squared distances to the class means, over N - K, over the corrected tr Sigma_B; nan if not positive."""
+    classes = _several(sample)
+    within = _total([_dot(d, d) for deviations in classes.deviations for d in deviations])
+    between = _between_trace_corrected(classes)
+    return within / REAL(classes.num_samples - classes.num) / between if between > 0 else REAL("nan")
+
+
 @_metric("directional_cdnv")
 def _directional_cdnv(sample: Sample) -> Any:
     """As cdnv, with each class's variance along mu_i - mu_j only."""
@@ -488,6 +536,13 @@ def _maximal_angle_deviation(sample: Sample) -> Any:
 def _mean_cosine(sample: Sample) -> Any:
     """Mean over pairs of the cosine of centred means."""
     return _mean(_cosines(_classes(sample).centred))
+
+
+@_metric("mean_cosine_uncentred")
+def _mean_cosine_uncentred(sample: Sample) -> Any:
+    """Mean over pairs of the cosine of the means, seen from the origin."""
+    classes = _classes(sample)
+    return _mean(_cosines(_real([classes.origin + mean for mean in classes.means])))
 
 
 @_metric("minimum_angle")
@@ -619,6 +674,19 @@ def _classifier_equinorm(sample: Sample) -> Any:
 def _classifier_equiangularity(sample: Sample) -> Any:
     """std (ddof 1) over pairs of the cosine of classifier rows."""
     return _std(_cosines(_weight(sample, _classes(sample))), 1)
+
+
+@_metric("classifier_mean_cosine")
+def _classifier_mean_cosine(sample: Sample) -> Any:
+    """Mean over pairs of the cosine of classifier rows."""
+    return _mean(_cosines(_weight(sample, _classes(sample))))
+
+
+@_metric("classifier_mean_cosine_centred")
+def _classifier_mean_cosine_centred(sample: Sample) -> Any:
+    """Mean over pairs of the cosine of classifier rows, the mean row subtracted from each."""
+    weight = _weight(sample, _classes(sample))
+    return _mean(_cosines(weight - _total(list(weight)) / REAL(len(weight))))
 
 
 @_metric("classifier_etf_error")

@@ -49,7 +49,7 @@ def test_derivatives_at_generic_points(name: str, shape: str) -> None:
     assert passes(TABLE[name], *generic(*GENERIC[shape]))
 
 
-PAIRWISE = list(pairwise(ClassStatistics.from_features(torch.eye(3), torch.arange(3), 3)))
+PAIRWISE = list(pairwise(ClassStatistics.from_features(torch.eye(3).repeat(2, 1), torch.arange(3).repeat(2), 3)))
 
 
 @pytest.mark.parametrize("tile_size", [2, 3])

@@ -79,13 +79,40 @@ def classifier_equiangularity(
 ) -> Tensor:
     """`equiangularity` of the classifier's rows w_k, not centred. Source: Papyan, Han & Donoho 2020, NC2."""
     rows = classifier_rows(statistics, weight)
-    reduced = reduce_vectors(rows, rows.new_zeros(len(rows)), {"cosine": COSINE}, tile_size)["cosine"]
+    reduced = reduce_vectors(rows, {"cosine": COSINE}, tile_size)["cosine"]
     return cast(Moments, reduced).standard_deviation(ddof)
 
 
 def mean_cosine(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
     """Mean over pairs of the cosine between centred class means; -1/(K-1) for a simplex ETF."""
     return moments(statistics, COSINE, tile_size).mean
+
+
+def mean_cosine_uncentred(statistics: ClassStatistics) -> Tensor:
+    """Mean over pairs of the cosine between class means as they are, seen from the origin. Range: [-1/(K-1), 1].
+
+    -1/(K-1) for a simplex ETF, 0 for an orthogonal frame, the optimum without a bias or with ReLU features. Centred, an
+    orthogonal frame is a simplex ETF, so no centred measure tells the two apart.
+    Source: Tirer & Bruna 2022.
+    """
+    return _mean_cosine(statistics.populated().means)
+
+
+def classifier_mean_cosine(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+    """`mean_cosine_uncentred` of the classifier's rows as they are. Source: Tirer & Bruna 2022."""
+    return _mean_cosine(classifier_rows(statistics, weight))
+
+
+def classifier_mean_cosine_centred(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+    """Mean over pairs of the cosine between the classifier's rows minus their mean; -1/(K-1) for a simplex ETF."""
+    rows = classifier_rows(statistics, weight)
+    return _mean_cosine(rows - rows.mean(0))
+
+
+def _mean_cosine(rows: Tensor) -> Tensor:
+    """From |sum of unit rows|^2 = K + 2 sum of cosines: no pair is formed."""
+    units = numerics.unit_rows(rows)
+    return (units.sum(0).square().sum() - units.square().sum()) / (len(rows) * (len(rows) - 1))
 
 
 def maximal_angle_deviation(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:

@@ -7,6 +7,7 @@ are recomputed in the backward pass instead of stored.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tightframe.errors import GeometryWarning
 from tightframe.numerics import angle, norms
 from tightframe.statistics import ClassStatistics
 
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
 _NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
 _BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
+_NAMED = 10  # classes that a warning names
 
 
 class Tile:
@@ -31,9 +34,11 @@ class Tile:
         classes: K, the number of classes with samples.
     """
 
-    def __init__(self, left: Tensor, right: Tensor, left_var: Tensor, right_var: Tensor, diagonal: bool, classes: int):
+    def __init__(
+        self, left: Tensor, right: Tensor, left_moments: Tensor, right_moments: Tensor, diagonal: bool, classes: int
+    ):
         self.classes = classes
-        self._left, self._right, self._variances = left, right, (left_var, right_var)
+        self._left, self._right, self._moments = left, right, (left_moments, right_moments)
         self._upper: tuple[Tensor, Tensor] | None = None
         if diagonal:
             i, j = torch.triu_indices(len(left), len(right), 1, device=left.device)
@@ -52,8 +57,14 @@ class Tile:
     @cached_property
     def mean_variance(self) -> Tensor:
         """Mean of the two classes' variances."""
-        left, right = self._variances
-        return self._pairwise(left / 2, right / 2, torch.add)
+        left, right = self._moments
+        return self._pairwise(left[0] / 2, right[0] / 2, torch.add)
+
+    @cached_property
+    def mean_error(self) -> Tensor:
+        """Mean of the two classes' `mean_errors`, half of what sampling adds to the squared distance."""
+        left, right = self._moments
+        return self._pairwise(left[1] / 2, right[1] / 2, torch.add)
 
     @cached_property
     def squared_distance(self) -> Tensor:
@@ -181,7 +192,37 @@ class Smallest(NamedTuple):
         return torch.rad2deg(angle(self.value))
 
 
-Reduction = Moments | LogMoments | Smallest
+class Defined(NamedTuple):
+    """Sum and number of the values >= 0, and number of pairs without one: -inf. A pair with NaN is left out."""
+
+    total: Tensor
+    number: Tensor
+    undefined: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor) -> Defined:
+        defined = values >= 0
+        return cls(torch.where(defined, values, 0.0).sum(), defined.sum(), (values < 0).sum())
+
+    def merge(self, other: Defined) -> Defined:
+        return Defined(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the pairs; NaN, with a warning, where one of them has no value, and NaN where there is no pair."""
+        undefined = int(self.undefined)
+        if undefined:
+            warnings.warn(
+                f"{undefined} of {undefined + int(self.number)} pairs of class means are no further apart than chance "
+                "puts two samples of one class: the sample is too small to tell them apart, and their debiased CDNV "
+                "is undefined (NaN).",
+                GeometryWarning,
+                stacklevel=3,
+            )
+        return torch.where(self.undefined > 0, math.nan, self.total / self.number)
+
+
+Reduction = Moments | LogMoments | Smallest | Defined
 
 
 @dataclass(frozen=True)
@@ -189,7 +230,7 @@ class Kernel:
     """A function of a pair of classes and how its values are reduced over all pairs."""
 
     value: Callable[[Tile], Tensor]
-    reduction: type[Moments] | type[LogMoments] | type[Smallest] = Moments
+    reduction: type[Moments] | type[LogMoments] | type[Smallest] | type[Defined] = Moments
 
 
 def cdnv_kernel(distance_exponent: float) -> Kernel:
@@ -199,11 +240,23 @@ def cdnv_kernel(distance_exponent: float) -> Kernel:
     return Kernel(lambda tile: tile.mean_variance / tile.squared_distance ** (distance_exponent / 2))
 
 
+def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) -> Tensor:
+    """s^2 / (squared distance - 2 error) of flat vectors, all means over the two classes of a pair; s^2 is unbiased.
+
+    -inf where the corrected distance isn't positive, NaN where a class has no variance of its own.
+    """
+    corrected = squared_distance - 2 * error
+    defined = corrected > 0
+    ratio = torch.where(defined, variance + error, 0.0) / torch.where(defined, corrected, 1.0)
+    return torch.where(defined, ratio, torch.where(corrected.isnan(), math.nan, -math.inf))
+
+
 def riesz_kernel(exponent: float) -> Kernel:
     """Logarithm of |u_i - u_j|^-exponent."""
     return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments)
 
 
+CDNV_DEBIASED = Kernel(lambda t: debiased_ratio(t.mean_variance, t.squared_distance, t.mean_error), Defined)
 COSINE = Kernel(lambda tile: tile.cosine)
 ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs())
 DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt())
@@ -219,7 +272,38 @@ def reduce_pairs(
     Raises: EmptyClassError if fewer than two classes have samples.
     """
     statistics = statistics.populated()
-    return reduce_vectors(statistics.centred_means(), statistics.variances, kernels, tile_size)
+    errors = torch.zeros_like(statistics.spread)
+    if any(kernel.reduction is Defined for kernel in kernels.values()):
+        warn_of_single_samples(statistics)
+        errors = mean_errors(statistics)
+    moments_of_classes = torch.stack([statistics.variances, errors])
+    return reduce_vectors(statistics.centred_means(), kernels, tile_size, moments_of_classes)
+
+
+def mean_errors(statistics: ClassStatistics) -> Tensor:
+    """(K,) expected squared error of each class mean, s^2 / n with s^2 = spread / (n - 1); NaN for one sample.
+
+    Zero for centres that were given (`ClassStatistics.about`): the statistics don't know how exact these are.
+    """
+    if statistics.recentred:
+        return torch.zeros_like(statistics.spread)
+    counts = statistics.counts
+    several = counts > 1
+    return torch.where(several, statistics.spread / torch.where(several, counts * (counts - 1), 1), math.nan)
+
+
+def warn_of_single_samples(statistics: ClassStatistics) -> None:
+    """Warn of classes with one sample, which debiased measures leave out as they have no variance, and name them."""
+    assert statistics.class_ids is not None
+    single = statistics.class_ids[statistics.counts == 1]
+    if len(single) and not statistics.recentred:
+        names = ", ".join(map(str, single[:_NAMED].tolist())) + (", ..." if len(single) > _NAMED else "")
+        warnings.warn(
+            f"debiased measures leave out {len(single)} of {statistics.num_classes} classes, which have a single "
+            f"sample and so no variance of their own: {names}.",
+            GeometryWarning,
+            stacklevel=4,
+        )
 
 
 def moments(statistics: ClassStatistics, kernel: Kernel, tile_size: int = TILE_SIZE) -> Moments:
@@ -230,14 +314,18 @@ def moments(statistics: ClassStatistics, kernel: Kernel, tile_size: int = TILE_S
 
 
 def reduce_vectors(
-    vectors: Tensor, variances: Tensor, kernels: Mapping[str, Kernel], tile_size: int = TILE_SIZE
+    vectors: Tensor,
+    kernels: Mapping[str, Kernel],
+    tile_size: int = TILE_SIZE,
+    moments_of_classes: Tensor | None = None,
 ) -> dict[str, Reduction]:
-    """`reduce_pairs` for any (K, D) vectors with (K,) variances."""
-    tracked = torch.is_grad_enabled() and (vectors.requires_grad or variances.requires_grad)
+    """`reduce_pairs` for any (K, D) vectors, with (2, K) variances and `mean_errors` where a kernel reads them."""
+    spreads = vectors.new_zeros(2, len(vectors)) if moments_of_classes is None else moments_of_classes
+    tracked = torch.is_grad_enabled() and (vectors.requires_grad or spreads.requires_grad)
     classes = len(vectors)
 
-    def tile(left: Tensor, right: Tensor, left_var: Tensor, right_var: Tensor, diagonal: bool) -> list[Reduction]:
-        pairs = Tile(left, right, left_var, right_var, diagonal, classes)
+    def tile(left: Tensor, right: Tensor, left_moments: Tensor, right_moments: Tensor, diag: bool) -> list[Reduction]:
+        pairs = Tile(left, right, left_moments, right_moments, diag, classes)
         return [kernel.reduction.of(kernel.value(pairs)) for kernel in kernels.values()]
 
     total: list[Reduction] | None = None
@@ -246,7 +334,7 @@ def reduce_vectors(
             if other == start and min(tile_size, classes - start) == 1:
                 continue  # a tile of one class has no pairs of its own
             rows, columns = slice(start, start + tile_size), slice(other, other + tile_size)
-            arguments = vectors[rows], vectors[columns], variances[rows], variances[columns], start == other
+            arguments = vectors[rows], vectors[columns], spreads[:, rows], spreads[:, columns], start == other
             part = checkpoint(tile, *arguments, use_reentrant=False) if tracked else tile(*arguments)
             total = part if total is None else [a.merge(b) for a, b in zip(total, part, strict=True)]
     assert total is not None

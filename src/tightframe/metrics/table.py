@@ -175,6 +175,14 @@ METRICS: dict[str, Metric] = {
         "Tirer et al. 2023",
         headline=True,
     ),
+    "trace_ratio_debiased": Metric(
+        "tr Σ_W / tr Σ_B, debiased",
+        "NC1",
+        variability.trace_ratio_debiased,
+        _S,
+        "N − K, sampling taken off Σ_B",
+        "Tirer et al. 2023, few samples",
+    ),
     "trace_share": Metric(
         "tr Σ_W / tr Σ_T",
         "NC1",
@@ -184,6 +192,14 @@ METRICS: dict[str, Metric] = {
         "Beaglehole et al. 2024",
     ),
     "cdnv": Metric("CDNV", "NC1", variability.cdnv, _S, "÷2, distance², ddof 0", "Galanti et al. 2022", headline=True),
+    "cdnv_debiased": Metric(
+        "CDNV, debiased",
+        "NC1",
+        variability.cdnv_debiased,
+        _S,
+        "÷2, corrected distance², ddof 1",
+        "Galanti et al. 2022, few samples",
+    ),
     "cdnv_dist4": Metric("CDNV, distance⁴", "NC1", variability.cdnv_dist4, _S, "÷2, distance⁴, ddof 0", _WU),
     "directional_cdnv": Metric(
         "directional CDNV",
@@ -206,6 +222,9 @@ METRICS: dict[str, Metric] = {
     ),
     "within_trace": Metric("tr Σ_W", "scale", variability.within_trace, _S, "pooled over samples", "", headline=True),
     "between_trace": Metric("tr Σ_B", "scale", variability.between_trace, _S, _CENTRED, "", headline=True),
+    "between_trace_debiased": Metric(
+        "tr Σ_B, debiased", "scale", variability.between_trace_debiased, _S, "sampling taken off Σ_B", ""
+    ),
     "within_in_mean_span": Metric(
         "share of tr Σ_W in span of means",
         "scale",
@@ -274,6 +293,30 @@ METRICS: dict[str, Metric] = {
         headline=True,
     ),
     "mean_cosine": Metric("mean cosine of means", "NC2", geometry.mean_cosine, _S, _CENTRED, ""),
+    "mean_cosine_uncentred": Metric(
+        "mean cosine of means, uncentred",
+        "NC2",
+        geometry.mean_cosine_uncentred,
+        _S,
+        "from the origin: −1/(K−1) simplex, 0 orthogonal",
+        "Tirer & Bruna 2022",
+    ),
+    "classifier_mean_cosine": Metric(
+        "mean cosine of classifier",
+        "NC2",
+        geometry.classifier_mean_cosine,
+        _SW,
+        "rows not centred: −1/(K−1) simplex, 0 orthogonal",
+        "Tirer & Bruna 2022",
+    ),
+    "classifier_mean_cosine_centred": Metric(
+        "mean cosine of centred classifier",
+        "NC2",
+        geometry.classifier_mean_cosine_centred,
+        _SW,
+        "rows centred",
+        "",
+    ),
     "minimum_angle": Metric("smallest angle of means (°)", "NC2", geometry.minimum_angle, _S, _CENTRED, ""),
     "etf_error": Metric(
         "ETF error, means",
@@ -462,6 +505,7 @@ METRICS: dict[str, Metric] = {
 
 _PAIRWISE: dict[str, tuple[Kernel, Callable[[Any], Tensor]]] = {
     "cdnv": (pairs.cdnv_kernel(2), lambda r: r.mean),
+    "cdnv_debiased": (pairs.CDNV_DEBIASED, lambda r: r.mean),
     "cdnv_dist4": (pairs.cdnv_kernel(4), lambda r: r.mean),
     "equiangularity": (pairs.COSINE, lambda r: r.standard_deviation(1)),
     "equiangularity_ddof0": (pairs.COSINE, lambda r: r.standard_deviation(0)),

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import GeometryWarning
-from tightframe.metrics.pairs import TILE_SIZE, cdnv_kernel, moments
+from tightframe.metrics.pairs import (
+    CDNV_DEBIASED,
+    TILE_SIZE,
+    Defined,
+    cdnv_kernel,
+    debiased_ratio,
+    mean_errors,
+    moments,
+    reduce_pairs,
+    warn_of_single_samples,
+)
 from tightframe.statistics import ClassStatistics
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
@@ -139,6 +151,73 @@ def trace_share(statistics: ClassStatistics) -> Tensor:
     return within / (within + statistics.class_weights("sample") @ squares)
 
 
+# ---------------------------------------------------------------------- traces at few samples
+
+
+def between_trace_debiased(statistics: ClassStatistics) -> Tensor:
+    """`between_trace` without what sampling adds to it: (1/K) sum_k [|mu_k - mu_G|^2 - (1 - 1/K) s_k^2 / n_k].
+
+    s_k^2 = spread_k / (n_k - 1). Its expectation is tr(S_B) of the true means, so it may be negative where these can't
+    be told apart. Classes with one sample have no s_k^2: they are left out, with a GeometryWarning naming them, and
+    where fewer than two others are left the value is NaN. About given centres nothing is subtracted.
+    Source: the expectation of a squared distance between sample means.
+    """
+    return _corrected_between(_with_variances(statistics))
+
+
+def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
+    """(D, D) covariance of the class means without what sampling adds: minus (1/K) (1 - 1/K) sum_k S_k / n_k.
+
+    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is `between_trace_debiased`, which
+    states what becomes of classes with one sample. Right on average only: single eigenvalues can be negative, so it has
+    no place in an inverse, and there is no debiased NC1 for that reason.
+    Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter of each class.
+    """
+    statistics.require_class_within("between_covariance_debiased")
+    statistics = _with_variances(statistics).populated()
+    between = statistics.between_covariance()
+    if statistics.recentred:
+        return between
+    scatter, counts = statistics.require_class_within("between_covariance_debiased"), statistics.counts
+    errors = torch.einsum("k,kij->ij", 1 / (counts * (counts - 1)).to(between), scatter)
+    return between - errors * ((1 - 1 / statistics.num_classes) / statistics.num_classes)
+
+
+def trace_ratio_debiased(statistics: ClassStatistics) -> Tensor:
+    """`trace_ratio` from unbiased traces: spread / (N - K) over `between_trace_debiased`. Range: [0, inf).
+
+    NaN, with a GeometryWarning, where the latter isn't positive. Classes with one sample are left out and named.
+    """
+    statistics = _with_variances(statistics)
+    between = _corrected_between(statistics)
+    positive = between > 0
+    if between <= 0:
+        warnings.warn(
+            "the class means are no further apart than chance puts means of one class: the sample is too small to tell "
+            "them apart, and the debiased trace ratio is undefined (NaN).",
+            GeometryWarning,
+            stacklevel=2,
+        )
+    free = statistics.num_samples - (0 if statistics.recentred else statistics.num_classes)
+    return torch.where(positive, statistics.spread.sum() / free / torch.where(positive, between, 1.0), math.nan)
+
+
+def _corrected_between(statistics: ClassStatistics) -> Tensor:
+    """`between_trace_debiased` of classes that all have a variance; NaN for fewer than two."""
+    if statistics.num_classes < 2:
+        return statistics.means.new_full((), math.nan)
+    return between_trace(statistics) - (1 - 1 / statistics.num_classes) * mean_errors(statistics).mean()
+
+
+def _with_variances(statistics: ClassStatistics) -> ClassStatistics:
+    """The classes with samples enough for a variance: two, or one about given centres."""
+    statistics = statistics.populated()
+    if statistics.recentred:
+        return statistics
+    warn_of_single_samples(statistics)
+    return statistics.select(min_count=2)
+
+
 # ---------------------------------------------------------------------- pairs of classes
 
 
@@ -176,6 +255,56 @@ def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float) -
     gaps = torch.where(own[:, None], 1.0, statistics.means - statistics.means[row])  # no 0/0 in the gradient
     values = (variances + variances[row]) / (2 * numerics.norms(gaps) ** distance_exponent)
     return torch.where(own, torch.nan, values)[None]
+
+
+def cdnv_debiased(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
+    """`cdnv` without the bias of few samples: (s_i^2 + s_j^2) / (2 (|mu_i - mu_j|^2 - s_i^2/n_i - s_j^2/n_j)).
+
+    s_k^2 = spread_k / (n_k - 1), and the corrected distance is right on average: means of n samples lie further apart
+    than the true ones. The mean over pairs, with these exceptions. A pair whose corrected distance isn't positive has
+    no value: the mean is NaN, with a GeometryWarning saying for how many pairs. Classes with one sample have no s_k^2:
+    their pairs are left out, with a GeometryWarning naming them. About given centres it equals `cdnv`.
+
+    Shape: scalar. Range: [0, inf), unitless; 0 = collapsed.
+    Source: the expectation of a squared distance between sample means; Galanti, György & Hutter 2022 for CDNV.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> [round(function(statistics).item(), 6) for function in (cdnv, cdnv_debiased)]  # 1 / 100 and 2 / (100 - 2)
+    [0.01, 0.020408]
+    """
+    return cast(Defined, reduce_pairs(statistics, {"only": CDNV_DEBIASED}, tile_size)["only"]).mean
+
+
+def cdnv_debiased_grid(statistics: ClassStatistics) -> Tensor:
+    """The (K, K) values of every pair of classes with samples; NaN where undefined and on the diagonal."""
+    statistics = statistics.populated()
+    rows = [_debiased_row(statistics, k) for k in range(statistics.num_classes)]
+    return torch.stack([torch.where(row >= 0, row, math.nan) for row in rows])
+
+
+def cdnv_debiased_per_class(statistics: ClassStatistics) -> Tensor:
+    """(K present,) mean of a class's values with every other class of at least two samples.
+
+    NaN for a class with one sample, and where one of the values is undefined.
+    """
+    statistics = statistics.populated()
+    return torch.stack([_mean_defined(_debiased_row(statistics, k)) for k in range(statistics.num_classes)])
+
+
+def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
+    variances, errors = statistics.variances, mean_errors(statistics)
+    own = torch.arange(len(variances), device=variances.device) == row
+    squares = (statistics.means - statistics.means[row]).square().sum(1)
+    values = debiased_ratio((variances + variances[row]) / 2, squares, (errors + errors[row]) / 2)
+    return torch.where(own, math.nan, values)
+
+
+def _mean_defined(values: Tensor) -> Tensor:
+    total, number, undefined = Defined.of(values)
+    return torch.where(undefined > 0, math.nan, total / number)
 
 
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:

@@ -1,7 +1,9 @@
-"""`REFERENCES`: for every metric its target at collapse, the floor where D < K - 1, and its null level.
+"""`REFERENCES`: for every metric its target at collapse, the floor where D < K - 1, its null and its random level.
 
 The null level is the expected value without class structure: same counts and dimension, all features drawn from one
-isotropic Gaussian, a classifier unrelated to the features.
+isotropic Gaussian about the origin, a classifier unrelated to the features. The class means are then Gaussian too, with
+variances 1 / n_k. The random level is the expected value of a measure of shape for class means in K independent random
+Gaussian directions: of one variance, whatever the counts. The two are equal where the counts are.
 """
 
 from __future__ import annotations
@@ -9,11 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+
+from tightframe.bounds import cosine_bound
+from tightframe.certificate import best_known
 
 Array = npt.NDArray[np.float64]
 
@@ -26,11 +32,13 @@ class Reference:
         target: value at perfect collapse onto a simplex ETF, or None for numbers without an ideal.
         floor: best value that D dimensions allow, where that is not the target.
         null: expected value without class structure.
+        random: expected value for K random Gaussian directions as class means, for measures of the means' shape only.
     """
 
     target: float | None
     floor: float | None = None
     null: float | None = None
+    random: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,14 @@ class Setting:
 
     @classmethod
     def of(cls, counts: Sequence[int] | Tensor, dim: int) -> Setting:
-        values = np.asarray(counts.tolist() if isinstance(counts, Tensor) else counts, dtype=np.float64)
+        values = np.asarray(counts.detach().cpu() if isinstance(counts, Tensor) else counts, dtype=np.float64)
         sizes, many = np.unique(values[values > 0], return_counts=True)
-        return cls(sizes, many.astype(np.float64), dim)
+        return _setting(tuple(sizes.tolist()), tuple(many.tolist()), dim)
+
+    @property
+    def evened(self) -> Setting:
+        """As many classes, all of one size."""
+        return _setting((1.0,), (float(self.K),), self.D)
 
     @cached_property
     def K(self) -> int:
@@ -81,12 +94,85 @@ class Setting:
             total += float(weights @ value(np.full_like(self.sizes, size), self.sizes))
         return total / (self.K * (self.K - 1))
 
+    @cached_property
+    def correlations(self) -> tuple[Array, Array]:
+        """Correlations between the coordinates of two centred Gaussian means, and the share of pairs that has each.
+
+        Means of n samples have variance 1/n and are centred by the mean of all K. Unequal counts give many values; they
+        are put onto a fixed grid, each split between its neighbours.
+        """
+        if self.balanced:
+            return np.array([-1 / (self.K - 1)]), np.ones(1)
+        first, second = self.inverse_sum(1) / self.K**2, 1 / self.K
+        own = (1 - 2 * second) / self.sizes + first
+        shares = np.zeros(_GRID + 1)
+        for index, size in enumerate(self.sizes):
+            weights = self.many * self.many[index]
+            weights[index] -= self.many[index]
+            values = (first - second / size - second / self.sizes) / np.sqrt(own[index] * own)
+            places = (values.clip(-1, 1) + 1) * (_GRID / 2)
+            lower = places.astype(np.int64).clip(0, _GRID - 1)
+            shares += np.bincount(lower, weights * (lower + 1 - places), _GRID + 1)
+            shares += np.bincount(lower + 1, weights * (places - lower), _GRID + 1)
+        grid = np.linspace(-1, 1, _GRID + 1) * (1 - 1e-6)  # parallel vectors have no density
+        return grid[shares > 0], shares[shares > 0] / shares.sum()
+
+    @cached_property
+    def angles(self) -> tuple[Array, Array]:
+        """Angles between two centred Gaussian means, ascending, and the share of pairs that has each."""
+        if self.K == 2:
+            return np.array([math.pi]), np.ones(1)
+        correlations, shares = self.correlations
+        if self.D == 1:
+            parallel = float(shares @ (0.5 + np.arcsin(correlations) / math.pi))
+            return np.array([0, math.pi]), np.array([parallel, 1 - parallel])
+        density = np.zeros(_NODES)
+        for correlation, share in zip(correlations, shares, strict=True):
+            density += share * _angle_law(float(correlation), self.D)
+        return _ANGLES, density
+
+    def mean_of_angles(self, value: Callable[[Array], Array], moment: int = 1) -> float:
+        """Mean over pairs of a function of the angle between their centred Gaussian means; of its square for 2."""
+        angles, shares = self.angles
+        with np.errstate(all="ignore"):
+            return float(shares @ value(angles) ** moment)
+
+
+@lru_cache(maxsize=32)  # the metrics of one report share what is derived from their counts
+def _setting(sizes: tuple[float, ...], many: tuple[float, ...], dim: int) -> Setting:
+    return Setting(np.array(sizes), np.array(many), dim)
+
+
+_GRID = 128  # steps between the correlations -1 and 1
+_NODES = 4096
+_STEPS = (np.arange(_NODES) + 0.5) / _NODES
+_ANGLES = math.pi * _STEPS**2 * (3 - 2 * _STEPS)  # of the midpoint rule, densest where pairs are nearest
+
+
+def _angle_law(correlation: float, dim: int) -> Array:
+    """Probabilities of `_ANGLES` between two Gaussian vectors in D >= 2 dimensions with correlated coordinates.
+
+    Hotelling's density of a correlation coefficient without means subtracted, up to the factor that makes it one:
+    sin^(D-2) t (1 - rho r)^(1/2 - D) F(1/2, 1/2; D + 1/2; (1 + rho r)/2) with r = cos t.
+    """
+    cosines = np.cos(_ANGLES)
+    argument = (1 + correlation * cosines) / 2
+    term = series = np.ones(_NODES)
+    for k in range(400):  # enough for a ten-thousandth at D = 2, and far fewer terms at larger D
+        term = term * argument * ((k + 0.5) ** 2 / ((k + 1) * (k + dim + 0.5)))
+        series = series + term
+        if term.max() < 1e-12 * series.max():
+            break
+    logs = (dim - 2) * np.log(np.sin(_ANGLES)) - (dim - 0.5) * np.log1p(-correlation * cosines) + np.log(series)
+    density = np.exp(logs - logs.max()) * _STEPS * (1 - _STEPS)
+    return np.asarray(density / density.sum())
+
 
 _Level = Callable[[Setting], float | None]
 
 
 def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
-    """Target, floor and null level of the metric `name` for classes of these sizes in `dim` dimensions.
+    """Target, floor, null and random level of the metric `name` for classes of these sizes in `dim` dimensions.
 
     Classes without samples are left out; with fewer than two left, nothing is known. Null levels of ratios are ratios
     of expectations, good to a few per cent. Raises: KeyError for a name not in `REFERENCES`.
@@ -96,7 +182,8 @@ def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
     if setting.K < 2:
         return Reference(None)
     floor = _FLOORS[name](setting) if name in _FLOORS and dim < setting.K - 1 else None
-    return Reference(target(setting), floor, null(setting))
+    random = null(setting.evened) if name in _OF_SHAPE else None
+    return Reference(target(setting), floor, null(setting), random)
 
 
 # ---------------------------------------------------------------------- levels
@@ -159,6 +246,8 @@ def _null_equinorm(s: Setting) -> float:
 
 def _null_participation_ratio(s: Setting) -> float:
     """(tr C)^2 / (tr C^2 + (tr C)^2 / D) with C = P diag(1/n) P, the Gram matrix's expectation."""
+    if s.K == 2:
+        return 1.0
     trace = (1 - 1 / s.K) * s.inverse_sum(1)
     square = (1 - 2 / s.K) * s.inverse_sum(2) + s.inverse_sum(1) ** 2 / s.K**2
     return trace**2 / (square + trace**2 / s.D)
@@ -169,20 +258,128 @@ def _null_etf_error(s: Setting) -> float:
 
 
 def _null_rows_etf_error(s: Setting) -> float:
-    """`_null_etf_error` of rows with equal variances, whatever the counts."""
-    return math.sqrt(2 - 2 / math.sqrt(1 + (s.K - 1) / s.D))
+    """`_null_etf_error` of rows with equal variances, whatever the counts: sqrt(2 - 2 / sqrt(1 + (K-1)/D))."""
+    return _null_etf_error(s.evened)
 
 
-def _null_log_kernel(s: Setting) -> float:
-    """-ln(2 - 2 rho)/2 at the expected cosine rho, plus (1 + rho)^2 / 4D for its variance (1 - rho^2)^2 / D."""
-    first, second = s.inverse_sum(1) / s.K**2, 1 / s.K
+def _null_classifier_etf_error(s: Setting) -> float:
+    """Of K Gaussian rows with Gram matrix G: E tr(P G) = (K-1) D and E |G|^2 = K D (K + D + 1)."""
+    return math.sqrt(2 - 2 * math.sqrt((s.K - 1) * s.D / (s.K * (s.K + s.D + 1))))
 
-    def value(n: Array, m: Array) -> Array:
-        own, other = ((1 - 2 * second) / x + first for x in (n, m))
-        cosine = (first - second / n - second / m) / np.sqrt(own * other)
-        return -np.log(2 - 2 * cosine) / 2 + (1 + cosine) ** 2 / (4 * s.D)
 
-    return s.mean_of_pairs(value)
+def _null_etf_distance(s: Setting) -> float | None:
+    """From the mean singular value of a p x q Gaussian matrix, over the Marchenko-Pastur law of ratio c <= 1.
+
+    c is such that the law has the variance that squared singular values have, relative to their mean, at finite sizes.
+    """
+    if not s.balanced:
+        return None
+    p, q = sorted((s.K - 1, s.D))
+    ratio = min((p + 2) * (p - 1) / (p * q + 2), 1.0)
+    if ratio == 0:
+        return _rank_floor(s)
+    t = (np.arange(1000) + 0.5) * (math.pi / 1000)
+    squares = 1 + ratio - 2 * math.sqrt(ratio) * np.cos(t)
+    root = float((2 * np.sin(t) ** 2 / squares) @ np.sqrt(squares)) / 1000
+    return math.sqrt(max(2 - 2 * root * math.sqrt(p / (s.K - 1)), 0.0))
+
+
+def _null_classifier_equinorm(s: Setting) -> float:
+    """Lengths of K Gaussian rows are chi variables; the standard deviation of few is low by the factor c4(K)."""
+    chi = math.sqrt(2) * math.exp(math.lgamma((s.D + 1) / 2) - math.lgamma(s.D / 2))
+    low = math.sqrt(2 / (s.K - 1)) * math.exp(math.lgamma(s.K / 2) - math.lgamma((s.K - 1) / 2))
+    return low * math.sqrt(s.D - chi**2) / chi
+
+
+def _null_directional_cdnv(s: Setting) -> float | None:
+    """Exact: variances (n-1)/n along any direction, and E 1/|gap|^2 = 1 / ((1/n + 1/m) (D - 2))."""
+    return _null_cdnv(s) / (s.D - 2) if s.D > 2 else None
+
+
+def _null_minimum_angle(s: Setting) -> float:
+    """Expected smallest angle of K(K-1)/2 pairs taken as independent: the integral of P[none is smaller]."""
+    angles, shares = s.angles
+    below = np.minimum(np.cumsum(shares) - shares / 2, 1 - 1e-15)
+    none = np.exp(s.K * (s.K - 1) / 2 * np.log1p(-below))
+    return math.degrees(float(none @ np.gradient(angles)))
+
+
+def _null_ncc_accuracy(s: Setting) -> float:
+    """A sample of the statistics is nearer to its own class's mean, to which it belongs, than to others by chance alone.
+
+    Given R = |x|^2, (n^2 / (n-1)) |x - own mean|^2 and m |x - other mean|^2 are non-central chi-squared variables of D
+    degrees, about (n-1) R and m R. Cube roots of such are nearly normal (Abdel-Aty 1954): integrated over both.
+    """
+    total = 0.0
+    z = np.linspace(-6, 6, 121)
+    mass = np.exp(-(z**2) / 2)
+    roots, shares = np.polynomial.hermite_e.hermegauss(9)
+    for root, share in zip(roots, shares / shares.sum(), strict=True):
+        centre, mean, deviation = _cube_root(s.D, np.zeros(1))
+        R = float(centre[0] * max(mean[0] + deviation[0] * root, 0.0) ** 3)
+        centre, mean, deviation = _cube_root(s.D, (s.sizes - 1) * R)
+        own = (mean[:, None] + deviation[:, None] * z).clip(0) ** 3 * (centre * (s.sizes - 1) / s.sizes**2)[:, None]
+        table = np.linspace(0, own.max(), 1000)
+        logs = _log_farther(s, R, table, slice(None)) @ s.many
+        for index, (size, number) in enumerate(zip(s.sizes, s.many, strict=True)):
+            itself = _log_farther(s, R, own[index], slice(index, index + 1))[:, 0]
+            total += share * float(number * size * (mass @ np.exp(np.interp(own[index], table, logs) - itself)))
+    return total / mass.sum() / s.N
+
+
+def _log_farther(s: Setting, R: float, squares: Array, rows: slice) -> Array:
+    """log P[|x - mean of m others|^2 > square], (squares, sizes m), for |x|^2 = R."""
+    centre, mean, deviation = _cube_root(s.D, s.sizes[rows] * R)
+    gaps = (mean - np.cbrt(squares[:, None] * s.sizes[rows] / centre)) / deviation
+    return np.asarray(torch.special.log_ndtr(torch.from_numpy(gaps)).numpy())
+
+
+def _cube_root(dim: int, about: Array) -> tuple[Array, Array, Array]:
+    """c = D + l of a non-central chi-squared variable, and mean and standard deviation of the cube root of it over c."""
+    centre = dim + about
+    variance = 2 * (dim + 2 * about) / (9 * centre**2)
+    return centre, 1 - variance, np.sqrt(variance)
+
+
+def _over_pairs(value: Callable[[Array], Array]) -> _Level:
+    """Mean over pairs of a function of the angle; None where it is infinite."""
+
+    def level(s: Setting) -> float | None:
+        mean = s.mean_of_angles(value)
+        return mean if math.isfinite(mean) else None
+
+    return level
+
+
+def _variance_over_pairs(value: Callable[[Array], Array]) -> Callable[[Setting], float]:
+    def level(s: Setting) -> float:
+        mean = s.mean_of_angles(value)
+        return s.mean_of_angles(lambda t: value(t) - mean, moment=2)
+
+    return level
+
+
+def _deviation_over_pairs(value: Callable[[Array], Array], relative: bool) -> _Level:
+    """Standard deviation over pairs of a function of the angle, or that over the absolute mean."""
+    variance = _variance_over_pairs(value)
+    return lambda s: math.sqrt(variance(s)) / (abs(s.mean_of_angles(value)) if relative else 1.0)
+
+
+def _from(classes: int, dims: int, level: _Level) -> _Level:
+    """The level from so many classes and dimensions on, below which it isn't good to a few per cent."""
+    return lambda s: level(s) if s.K >= classes and s.D >= dims else None
+
+
+def _chord(angles: Array) -> Array:
+    return 2 * np.sin(angles / 2)
+
+
+def _log_chord(angles: Array) -> Array:
+    return -np.log(_chord(angles))
+
+
+def _reciprocal_chord(angles: Array) -> Array:
+    return 1 / _chord(angles)
 
 
 def _collapsed_rank(s: Setting) -> float | None:
@@ -223,6 +420,22 @@ def _rank_floor(s: Setting) -> float:
     return math.sqrt(2 - 2 * math.sqrt(s.rank / (s.K - 1)))
 
 
+def _angle_floor(s: Setting) -> float:
+    """The largest angle that K vectors in R^D can keep: of a proven optimum, or else a bound on it."""
+    cosine = cosine_bound(s.K, s.D).value
+    code = best_known(s.K, s.D) if s.D > 1 else None
+    if code is not None and code.optimal and (code.num_vectors, code.dim) == (s.K, s.D):
+        cosine = max(cosine, code.cosine)
+    return math.degrees(math.acos(min(cosine, 1.0)))
+
+
+def _one_vs_rest_floor(s: Setting) -> float | None:
+    """0 on a line, where two rows coincide; 1 - cos(2 pi/K) on the circle; 1 for D + 2 <= K <= 2D; else open."""
+    if s.D <= 2:
+        return 0.0 if s.D == 1 else 1 - math.cos(2 * math.pi / s.K)
+    return 1.0 if s.K <= 2 * s.D else None
+
+
 def _edge(s: Setting) -> float:
     """Squared distance between two unit vectors of a simplex ETF."""
     return 2 * s.K / (s.K - 1)
@@ -231,6 +444,10 @@ def _edge(s: Setting) -> float:
 def _random_cosine(s: Setting) -> float:
     """E|cos| of a random direction in D dimensions."""
     return math.exp(math.lgamma(s.D / 2) - math.lgamma((s.D + 1) / 2)) / math.sqrt(math.pi)
+
+
+def _simplex_cosine(s: Setting) -> float:
+    return -1 / (s.K - 1)
 
 
 _zero, _one = _constant(0.0), _constant(1.0)
@@ -242,41 +459,50 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "nc1_discriminant": (_zero, _null_nc1_balanced),
     "nc1_class_balanced": (_zero, _null_nc1_balanced),
     "trace_ratio": (_zero, _null_trace_ratio),
+    "trace_ratio_debiased": (_zero, _unknown),
     "trace_share": (_zero, lambda s: (s.N - s.K) / (s.N - 1)),
     "cdnv": (_zero, _null_cdnv),
+    "cdnv_debiased": (_zero, _unknown),
     "cdnv_dist4": (_zero, _unknown),
-    "directional_cdnv": (_zero, _unknown),
+    "directional_cdnv": (_zero, _null_directional_cdnv),
     "vci": (_zero, _null_vci),
     "within_trace": (_zero, _unknown),
     "between_trace": (_unknown, _unknown),
+    "between_trace_debiased": (_unknown, _zero),
     "within_in_mean_span": (_unknown, lambda s: s.rank / s.D),
     "numerical_rank": (_collapsed_rank, _null_rank),
     "equinorm": (_zero, _null_equinorm),
     "equinorm_ddof0": (_zero, _null_equinorm),
-    "classifier_equinorm": (_zero, _unknown),
-    "equiangularity": (_zero, _unknown),
-    "equiangularity_ddof0": (_zero, _unknown),
-    "classifier_equiangularity": (_zero, _unknown),
-    "maximal_angle_deviation": (_zero, _unknown),
-    "mean_cosine": (lambda s: -1 / (s.K - 1), _unknown),
-    "minimum_angle": (lambda s: math.degrees(math.acos(-1 / (s.K - 1))), _unknown),
+    "classifier_equinorm": (_zero, _null_classifier_equinorm),
+    "equiangularity": (_zero, _from(5, 2, _deviation_over_pairs(np.cos, False))),
+    "equiangularity_ddof0": (_zero, _from(5, 2, _deviation_over_pairs(np.cos, False))),
+    "classifier_equiangularity": (_zero, _from(5, 2, lambda s: s.D**-0.5)),
+    "maximal_angle_deviation": (
+        _zero,
+        lambda s: s.mean_of_angles(lambda t: np.abs(np.cos(t) + 1 / (s.K - 1))),
+    ),
+    "mean_cosine": (_simplex_cosine, _over_pairs(np.cos)),
+    "mean_cosine_uncentred": (_unknown, _zero),
+    "classifier_mean_cosine": (_unknown, _zero),
+    "classifier_mean_cosine_centred": (_simplex_cosine, lambda s: _over_pairs(np.cos)(s.evened)),
+    "minimum_angle": (lambda s: math.degrees(math.acos(-1 / (s.K - 1))), _from(6, 3, _null_minimum_angle)),
     "etf_error": (_zero, _null_etf_error),
-    "classifier_etf_error": (_zero, _unknown),
+    "classifier_etf_error": (_zero, _from(6, 2, _null_classifier_etf_error)),
     "classifier_etf_error_centred": (_zero, _null_rows_etf_error),
-    "etf_distance": (_zero, _unknown),
+    "etf_distance": (_zero, _from(6, 2, _null_etf_distance)),
     "one_vs_rest_distance": (lambda s: s.K / (s.K - 1) if s.D >= s.K - 1 else None, _unknown),
     "participation_ratio": (lambda s: s.K - 1, _null_participation_ratio),
     "log_kernel_mean": (
         lambda s: -math.log(_edge(s)) / 2,
-        _null_log_kernel,
+        _over_pairs(_log_chord),
     ),
-    "log_kernel_variance": (_zero, _unknown),
-    "log_kernel_cv": (_zero, _unknown),
-    "distance_mean": (lambda s: math.sqrt(_edge(s)), _unknown),
-    "distance_variance": (_zero, _unknown),
-    "distance_cv": (_zero, _unknown),
-    "riesz_mean": (lambda s: 1 / math.sqrt(_edge(s)), _unknown),
-    "riesz_cv": (_zero, _unknown),
+    "log_kernel_variance": (_zero, _from(5, 3, _variance_over_pairs(_log_chord))),
+    "log_kernel_cv": (_zero, _from(6, 4, _deviation_over_pairs(_log_chord, True))),
+    "distance_mean": (lambda s: math.sqrt(_edge(s)), _over_pairs(_chord)),
+    "distance_variance": (_zero, _from(5, 2, _variance_over_pairs(_chord))),
+    "distance_cv": (_zero, _from(5, 2, _deviation_over_pairs(_chord, True))),
+    "riesz_mean": (lambda s: 1 / math.sqrt(_edge(s)), _from(2, 3, _over_pairs(_reciprocal_chord))),
+    "riesz_cv": (_zero, _from(6, 8, _deviation_over_pairs(_reciprocal_chord, True))),
     "self_duality_distance": (_zero, _constant(2.0)),
     "self_duality_distance_root": (_zero, _constant(math.sqrt(2))),
     "self_duality_error": (_zero, _constant(math.sqrt(2))),
@@ -294,11 +520,20 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "ncc_agreement": (_one, lambda s: 1 / s.K),
     "ncc_mismatch_class_weighted": (_zero, lambda s: 1 - 1 / s.K),
     "ncc_agreement_class_weighted": (_one, lambda s: 1 / s.K),
-    "ncc_accuracy": (_one, _unknown),
+    "ncc_accuracy": (_one, _null_ncc_accuracy),
     "classifier_accuracy": (_one, lambda s: 1 / s.K),
     "ood_orthogonality": (_zero, _random_cosine),
 }
 """Target and null level of every metric, as functions of the setting."""
+
+_OF_SHAPE = frozenset(REFERENCES) - {
+    *("nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "nc1_class_balanced", "trace_ratio"),
+    *("trace_ratio_debiased", "trace_share", "cdnv", "cdnv_debiased", "cdnv_dist4", "directional_cdnv", "vci"),
+    *("within_trace", "between_trace", "between_trace_debiased", "within_in_mean_span", "numerical_rank"),
+    *("ncc_mismatch", "ncc_agreement", "ncc_mismatch_class_weighted", "ncc_agreement_class_weighted"),
+    *("ncc_accuracy", "classifier_accuracy"),
+}
+"""Metrics of the directions of class means and classifier rows alone; the others compare samples with them."""
 
 _FLOORS: dict[str, Callable[[Setting], float | None]] = {
     "etf_error": _rank_floor,
@@ -309,5 +544,6 @@ _FLOORS: dict[str, Callable[[Setting], float | None]] = {
     "self_duality_error_sample_centred": _rank_floor,
     "participation_ratio": lambda s: s.rank,
     "numerical_rank": lambda s: s.rank,
-    "one_vs_rest_distance": lambda s: 1.0 if s.K <= 2 * s.D else None,
+    "one_vs_rest_distance": _one_vs_rest_floor,
+    "minimum_angle": _angle_floor,
 }
