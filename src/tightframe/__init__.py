@@ -21,7 +21,7 @@ _HOME = {
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }
-_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "prototypes", "theory")
+_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "ood", "prototypes", "theory")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -70,6 +70,15 @@ def as_rows(
     return features, labels
 
 
+def require_features(features: Tensor, num_features: int) -> None:
+    """Raise DtypeError, ShapeError or NonFiniteError unless features are finite (N, D) floats with D = num_features."""
+    if not features.dtype.is_floating_point:
+        raise DtypeError(f"features must be floating point; got {features.dtype}. Convert them with .float().")
+    if features.ndim != 2 or features.shape[1] != num_features:
+        raise ShapeError(f"features must have shape (N, {num_features}); got {tuple(features.shape)}.")
+    require_finite(features.detach())
+
+
 def can_look(tensor: Tensor) -> bool:
     """Whether values can be looked at for nothing: on the CPU, outside torch's compile, export and func."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():

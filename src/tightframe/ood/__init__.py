@@ -1,0 +1,31 @@
+"""Out-of-distribution detection from the moments of one pass: detectors, what they are worth, and how surely."""
+
+from tightframe.ood.collecting import CURVE, DetectionRow, DetectionTable, DetectorScores
+from tightframe.ood.curve import ComponentCurve, component_curve, component_values
+from tightframe.ood.detector import Detector
+from tightframe.ood.distances import Mahalanobis, NearestCentre
+from tightframe.ood.evaluation import Detection, evaluate
+from tightframe.ood.logits import Energy, MaxLogit, MaxSoftmax
+from tightframe.ood.neco import Neco
+from tightframe.ood.table import DETECTORS, DetectorRow
+
+__all__ = [
+    "CURVE",
+    "DETECTORS",
+    "ComponentCurve",
+    "Detection",
+    "DetectionRow",
+    "DetectionTable",
+    "Detector",
+    "DetectorRow",
+    "DetectorScores",
+    "Energy",
+    "Mahalanobis",
+    "MaxLogit",
+    "MaxSoftmax",
+    "NearestCentre",
+    "Neco",
+    "component_curve",
+    "component_values",
+    "evaluate",
+]

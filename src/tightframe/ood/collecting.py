@@ -1,0 +1,184 @@
+"""Batches of held-out and out-of-distribution features, scored as they come, and the table in the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import ChoiceError, EmptyBatchError, StateError
+from tightframe.metrics import Evidence
+from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
+from tightframe.ood.neco import Neco
+from tightframe.ood.table import DETECTORS, Training
+
+CURVE = "component_curve"
+"""The name under which scores for every number of components are kept, (n, P) a batch."""
+
+
+@dataclass(frozen=True)
+class DetectionRow:
+    """One detector's result: name, label and source of its row in `DETECTORS`, settings, and as in `Detection`."""
+
+    name: str
+    label: str
+    settings: dict[str, Any]
+    convention: str
+    source: str
+    auroc: float
+    auroc_error: float
+    fpr95: float
+    fpr95_error: float
+
+
+_NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
+
+
+@dataclass(frozen=True)
+class DetectionTable:
+    """What detectors make of one pair of data sets.
+
+    Attributes:
+        rows: one per detector.
+        curve: NECO against its number of components, or None.
+        inside, outside: the numbers of samples, in-distribution and out of it.
+        notes: what a reader must know.
+    """
+
+    rows: tuple[DetectionRow, ...]
+    curve: ComponentCurve | None
+    inside: int
+    outside: int
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> DetectionRow:
+        """The row of a detector. Raises: KeyError if it isn't there."""
+        return {row.name: row for row in self.rows}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with None for NaN."""
+        rows = [{key: None if value != value else value for key, value in asdict(row).items()} for row in self.rows]
+        curve = None if self.curve is None else self.curve.to_dict()
+        return {
+            "rows": rows,
+            "curve": curve,
+            "inside": self.inside,
+            "outside": self.outside,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises: StateError for other data."""
+        try:
+            rows = []
+            for row in data["rows"]:
+                known: dict[str, Any] = {k: math.nan if v is None and k in _NUMBERS else v for k, v in row.items()}
+                rows.append(DetectionRow(**known))
+            curve = None if data["curve"] is None else ComponentCurve.from_dict(data["curve"])
+            return cls(tuple(rows), curve, data["inside"], data["outside"], tuple(data["notes"]))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise StateError(f"this is no table of detectors: {error!r}.") from None
+
+
+class DetectorScores:
+    """Scores batches of features with several detectors, without keeping the features.
+
+    Memory: N numbers per detector, and N x P for the curve.
+
+    Args:
+        evidence: finished statistics of the training features and, for detectors that read logits, the classifier.
+        names: rows of `DETECTORS`; default: all that the evidence allows.
+        curve: the row whose number of components is varied, one of the NECOs; None for no curve. Left out where that
+            row isn't among the detectors.
+        components: of the curve; default: `component_values`. The row's own number is added.
+
+    Attributes:
+        detectors: by name.
+        inside, outside: for each name, and for `CURVE`, the scores of each batch, (n,) or (n, P), in float64. What
+            several processes have is put together by putting these lists together.
+
+    Raises: ChoiceError for unknown names; ScatterError, ClassifierError or EvidenceError where a named detector needs
+    what the evidence lacks; RangeError for components outside [1, D].
+
+    >>> features, labels = torch.randn(60, 5).double(), torch.arange(60) % 3
+    >>> from tightframe import ClassStatistics
+    >>> evidence = Evidence(ClassStatistics.from_features(features, labels, 3))
+    >>> scores = DetectorScores(evidence, ["neco", "mahalanobis"])
+    >>> scores.add_inside(torch.randn(40, 5))
+    >>> scores.add_outside(5 * torch.randn(40, 5))
+    >>> [row.name for row in scores.table().rows]
+    ['neco', 'mahalanobis']
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        names: Sequence[str] | None = None,
+        *,
+        curve: str | None = "neco",
+        components: Sequence[int] | None = None,
+    ):
+        if names is None:
+            names = [name for name, row in DETECTORS.items() if row.available(evidence)]
+        for name in (*names, *([] if curve is None else [curve])):
+            if name not in DETECTORS:
+                raise ChoiceError(f"detectors are {', '.join(DETECTORS)}; got {name!r}.")
+        training = Training(evidence)
+        self.detectors = {name: DETECTORS[name](training) for name in names}
+        varied = self.detectors.get(curve) if curve is not None else None
+        if varied is not None and not isinstance(varied, Neco):
+            raise ChoiceError(f"only NECO has components to vary; {curve!r} has none.")
+        self._varied: Neco | None = varied
+        self.components: list[int] = []
+        if varied is not None:
+            statistics = training.statistics
+            chosen = component_values(statistics.num_features, varied.spectrum.num_classes)
+            self.components = sorted({varied.components, *(chosen if components is None else components)})
+            varied.curve(statistics.means.new_empty(0, statistics.num_features), self.components)  # checks them
+        kept = [*self.detectors, *([CURVE] if varied is not None else [])]
+        self.inside: dict[str, list[Tensor]] = {name: [] for name in kept}
+        self.outside: dict[str, list[Tensor]] = {name: [] for name in kept}
+
+    def add_inside(self, features: Tensor) -> None:
+        """Score held-out in-distribution features (N, D). Raises: DtypeError, ShapeError or NonFiniteError."""
+        self._add(features, self.inside)
+
+    def add_outside(self, features: Tensor) -> None:
+        """Score out-of-distribution features (N, D). Raises: DtypeError, ShapeError or NonFiniteError."""
+        self._add(features, self.outside)
+
+    def table(self) -> DetectionTable:
+        """The results so far. Raises: EmptyBatchError without samples of either kind; MissingExtraError."""
+        inside, outside = _joined(self.inside, "held-out in-distribution"), _joined(self.outside, "out-of-distribution")
+        rows, notes = [], []
+        for name, detector in self.detectors.items():
+            row = DETECTORS[name]
+            found = judge(inside[name], outside[name])
+            numbers = {key: getattr(found, key) for key in _NUMBERS}
+            rows.append(DetectionRow(name, row.label, detector.settings, row.convention, row.source, **numbers))
+            missing = sum(int((~scores[name].isfinite()).sum()) for scores in (inside, outside))
+            if missing:
+                notes.append(f"{row.label}: {missing} samples have no score, as they have no direction.")
+        curve = None
+        if self._varied is not None:
+            curve = component_curve(inside[CURVE], outside[CURVE], self.components, self._varied.components)
+        known, foreign = (len(next(iter(scores.values()), ())) for scores in (inside, outside))
+        return DetectionTable(tuple(rows), curve, known, foreign, tuple(notes))
+
+    def _add(self, features: Tensor, scores: dict[str, list[Tensor]]) -> None:
+        fresh = {name: detector.scores(features) for name, detector in self.detectors.items()}
+        if self._varied is not None:
+            fresh[CURVE] = self._varied.curve(features, self.components)
+        for name, each in fresh.items():  # all or none, should a detector raise
+            scores[name].append(each)
+
+
+def _joined(scores: Mapping[str, Sequence[Tensor]], kind: str) -> dict[str, Tensor]:
+    if not all(parts and sum(map(len, parts)) for parts in scores.values()):
+        raise EmptyBatchError(f"no {kind} samples were scored; a detector is judged on both kinds.")
+    return {name: torch.cat(list(parts)).cpu() for name, parts in scores.items()}

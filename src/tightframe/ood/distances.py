@@ -1,0 +1,111 @@
+"""Detectors that measure the distance to the nearest class mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import ScatterError
+from tightframe.numerics import norms
+from tightframe.ood.detector import in_blocks
+from tightframe.ood.spectrum import eigenvectors, require_scatter, rounding
+from tightframe.statistics import ClassStatistics, DecisionCounts
+
+
+@dataclass(frozen=True, eq=False)
+class NearestCentre:
+    """Minus the Euclidean distance to the nearest class mean, -min_k |x - mean_k|, over classes with samples.
+
+    The nearest mean is decided as if in exact arithmetic (`DecisionCounts`) and its distance taken from the difference,
+    so that features far from the origin or very near to their mean cost no digits.
+
+    Range of scores: (-inf, 0], in the features' units. Invariant to rotation and translation.
+    Source: the Euclidean case of Lee et al. 2018.
+
+    >>> statistics = ClassStatistics.from_features(torch.tensor([[0.0, 1.0], [4.0, 0.0]]), torch.tensor([0, 1]), 2)
+    >>> NearestCentre.fit(statistics).scores(torch.tensor([[0.0, 3.0]]))
+    tensor([-2.], dtype=torch.float64)
+    """
+
+    means: Tensor
+    rows: Tensor
+    decisions: DecisionCounts
+
+    @classmethod
+    def fit(cls, statistics: ClassStatistics) -> Self:
+        """From class means alone. Raises: EmptyClassError with fewer than two classes."""
+        statistics = statistics.detach().populated()
+        assert statistics.class_ids is not None
+        rows = torch.full((int(statistics.num_labels or 0),), -1, device=statistics.means.device)
+        rows[statistics.class_ids] = torch.arange(statistics.num_classes, device=rows.device)
+        return cls(statistics.means, rows, DecisionCounts(statistics))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+
+        def score(rows: Tensor) -> Tensor:
+            _, nearest = self.decisions.decide(rows)
+            return -norms(rows - self.means[self.rows[nearest]])
+
+        return in_blocks(score, features, self.means, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Mahalanobis:
+    """Minus the squared distance to the nearest class mean in the metric of the pooled within-class covariance.
+
+    -min_k (x - mean_k)^T S_W^+ (x - mean_k) over classes with samples, S_W = within-class scatter / N. The
+    pseudo-inverse has S_W's true rank: directions in which nothing but rounding varies within classes have no scale,
+    and what happens in them is not seen; `rank` says how many are left.
+
+    Range of scores: (-inf, 0], unitless. Invariant to every invertible affine map of the features, at full rank.
+    Source: Lee et al. 2018, on one layer, without their input noise.
+
+    Attributes:
+        centre: (D,) subtracted first.
+        whitening: (D, R), from features to coordinates in which S_W is the identity.
+        nearest: the means' distances in these coordinates.
+    """
+
+    centre: Tensor
+    whitening: Tensor
+    nearest: NearestCentre
+
+    @classmethod
+    def fit(cls, statistics: ClassStatistics) -> Self:
+        """From means and pooled scatter. Raises: ScatterError without the scatter, or where it is zero."""
+        statistics = require_scatter(statistics, "the Mahalanobis distance")
+        covariance = statistics.within_covariance()
+        values, vectors = eigenvectors(covariance, rounding(statistics, covariance))
+        if len(values) == 0:
+            raise ScatterError("nothing varies within classes, so that the Mahalanobis distance has no scale.")
+        whitening = vectors / values.sqrt()
+        centre = statistics.global_mean()
+        means = (statistics.means - centre) @ whitening
+        return cls(
+            centre, whitening, NearestCentre.fit(replace(statistics, means=means, within=None, class_within=None))
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"rank": self.rank}
+
+    @property
+    def rank(self) -> int:
+        """The number of directions in which training features vary within classes."""
+        return self.whitening.shape[1]
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+
+        def score(rows: Tensor) -> Tensor:
+            return -self.nearest.scores((rows - self.centre) @ self.whitening).square()
+
+        return in_blocks(score, features, self.centre, self.rank)

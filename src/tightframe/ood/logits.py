@@ -1,0 +1,128 @@
+"""Detectors that read a linear classifier's logits, W x + b: the baselines of the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tightframe import checks
+from tightframe.errors import ClassifierError
+from tightframe.numerics import float64_device
+from tightframe.ood.detector import in_blocks
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """A linear classifier in float64: weight (K, D) and bias (K,).
+
+    Raises: ClassifierError, DtypeError or NonFiniteError where they are none.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+        """The same from tensors of any float dtype; a bias of None is zero.
+
+        Raises: ClassifierError without a weight.
+        """
+        if weight is None:
+            raise ClassifierError("this detector reads logits; pass the classifier's weight (K, D) and its bias.")
+        if weight.ndim != 2:
+            raise ClassifierError(f"the classifier's weight must have shape (K, D); got {tuple(weight.shape)}.")
+        checks.require_classifier(weight, bias, *weight.shape)
+        rows = weight.detach().to(float64_device(weight.device), torch.float64)
+        return cls(rows, rows.new_zeros(len(rows)) if bias is None else bias.detach().to(rows))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Logits (N, K) of float64 rows (N, D)."""
+        return torch.addmm(self.bias, rows, self.weight.mT)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxSoftmax:
+    """The logarithm of the largest softmax probability; ranks samples as that probability does.
+
+    Near 1 a probability has no digits left: beyond a lead of 37 over the other logits it is 1 even in float64, and all
+    such samples would tie. The logarithm tells them apart.
+
+    Range of scores: [-log K, 0].
+    Source: Hendrycks & Gimpel 2017 (MSP).
+
+    >>> detector = MaxSoftmax.fit(torch.eye(2))
+    >>> detector.scores(torch.tensor([[0.0, 0.0], [50.0, 0.0]])).exp()
+    tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
+
+    logits: Logits
+
+    @classmethod
+    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
+        return cls(Logits.of(weight, bias))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"temperature": 1.0}
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+
+        def score(rows: Tensor) -> Tensor:
+            logits = self.logits(rows)
+            largest, index = logits.max(1)
+            others = logits.scatter_(1, index[:, None], -torch.inf).logsumexp(1)
+            return -torch.nn.functional.softplus(others - largest, threshold=torch.inf)
+
+        return in_blocks(score, features, self.logits.weight, len(self.logits.weight))
+
+
+@dataclass(frozen=True, eq=False)
+class MaxLogit:
+    """The largest logit, max_k <w_k, x> + b_k.
+
+    Source: Hendrycks et al. 2022.
+    """
+
+    logits: Logits
+
+    @classmethod
+    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
+        return cls(Logits.of(weight, bias))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+        return in_blocks(lambda rows: self.logits(rows).amax(1), features, self.logits.weight, len(self.logits.weight))
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """The negative free energy at temperature 1, log sum_k exp(<w_k, x> + b_k).
+
+    Source: Liu et al. 2020.
+    """
+
+    logits: Logits
+
+    @classmethod
+    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
+        return cls(Logits.of(weight, bias))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"temperature": 1.0}
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+        weight = self.logits.weight
+        return in_blocks(lambda rows: self.logits(rows).logsumexp(1), features, weight, len(weight))

@@ -1,0 +1,140 @@
+"""`DETECTORS`: every detector with settled settings as a row, made from what a measurement collected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tightframe.errors import EvidenceError
+from tightframe.metrics import Evidence
+from tightframe.ood.detector import Detector
+from tightframe.ood.distances import Mahalanobis, NearestCentre
+from tightframe.ood.logits import Energy, Logits, MaxLogit, MaxSoftmax
+from tightframe.ood.neco import Neco
+from tightframe.ood.spectrum import Spectrum
+from tightframe.statistics import ClassStatistics
+
+
+@dataclass(eq=False)
+class Training:
+    """What detectors are fitted from; spectra are computed once for all that share them."""
+
+    evidence: Evidence
+    _spectra: dict[bool, Spectrum] = field(default_factory=dict)
+
+    @property
+    def statistics(self) -> ClassStatistics:
+        """The moments of the training features. Raises: EvidenceError where there are none."""
+        if self.evidence.statistics is None:
+            raise EvidenceError("detectors are fitted from class statistics, which weren't given.")
+        return self.evidence.statistics
+
+    def spectrum(self, scaled: bool) -> Spectrum:
+        """The principal directions. Raises: ScatterError without the scatter."""
+        if scaled not in self._spectra:
+            self._spectra[scaled] = Spectrum.of(self.statistics, scaled=scaled)
+        return self._spectra[scaled]
+
+    def logits(self) -> Logits:
+        """The classifier. Raises: ClassifierError without one."""
+        return Logits.of(self.evidence.weight, self.evidence.bias)
+
+
+@dataclass(frozen=True)
+class DetectorRow:
+    """One row: a detector with settings that nothing chooses silently.
+
+    Attributes:
+        label: short name for tables, in the field's terms.
+        convention: what distinguishes it from its variants, in a few words.
+        source: the paper.
+        make: fits it.
+        requires: what the evidence must offer, see `Evidence.offers`.
+    """
+
+    label: str
+    convention: str
+    source: str
+    make: Callable[[Training], Detector]
+    requires: tuple[str, ...]
+
+    def available(self, evidence: Evidence) -> bool:
+        """Whether the evidence has all that the detector needs."""
+        return all(evidence.offers(need) for need in self.requires)
+
+    def __call__(self, training: Training | Evidence) -> Detector:
+        """The detector fitted from what was collected, with the default number of components.
+
+        Raises: EvidenceError, ScatterError or ClassifierError where something it needs was not collected.
+        """
+        return self.make(training if isinstance(training, Training) else Training(training))
+
+
+def _neco(*, centred: bool, scaled: bool, max_logit: bool) -> Callable[[Training], Neco]:
+    def make(training: Training) -> Neco:
+        logits = training.logits() if max_logit else None
+        return Neco.on(training.spectrum(scaled), centred=centred, logits=logits)
+
+    return make
+
+
+_BEN_AMMAR = "Ben Ammar et al. 2024"
+
+DETECTORS: dict[str, DetectorRow] = {
+    "max_softmax": DetectorRow(
+        "MSP",
+        "log of the probability",
+        "Hendrycks & Gimpel 2017",
+        lambda training: MaxSoftmax(training.logits()),
+        ("weight",),
+    ),
+    "max_logit": DetectorRow(
+        "MaxLogit", "with bias", "Hendrycks et al. 2022", lambda training: MaxLogit(training.logits()), ("weight",)
+    ),
+    "energy": DetectorRow(
+        "Energy", "temperature 1", "Liu et al. 2020", lambda training: Energy(training.logits()), ("weight",)
+    ),
+    "nearest_centre": DetectorRow(
+        "nearest class mean",
+        "Euclidean",
+        "Lee et al. 2018, S_W = I",
+        lambda training: NearestCentre.fit(training.statistics),
+        ("statistics",),
+    ),
+    "mahalanobis": DetectorRow(
+        "Mahalanobis",
+        "pooled S_W at its rank, one layer",
+        "Lee et al. 2018",
+        lambda training: Mahalanobis.fit(training.statistics),
+        ("scatter",),
+    ),
+    "neco": DetectorRow(
+        "NECO",
+        "centred, scaled, p = K − 1",
+        f"{_BEN_AMMAR} (code, ResNet)",
+        _neco(centred=True, scaled=True, max_logit=False),
+        ("scatter",),
+    ),
+    "neco_max_logit": DetectorRow(
+        "NECO × MaxLogit",
+        "centred, scaled, p = K − 1",
+        f"{_BEN_AMMAR} (code, others)",
+        _neco(centred=True, scaled=True, max_logit=True),
+        ("scatter", "weight"),
+    ),
+    "neco_centred": DetectorRow(
+        "NECO, not scaled",
+        "centred, not scaled, p = K − 1",
+        f"{_BEN_AMMAR}, its advice for NC1",
+        _neco(centred=True, scaled=False, max_logit=False),
+        ("scatter",),
+    ),
+    "neco_raw": DetectorRow(
+        "NECO, raw features",
+        "not centred, not scaled, p = K − 1",
+        f"{_BEN_AMMAR} (formula)",
+        _neco(centred=False, scaled=False, max_logit=False),
+        ("scatter",),
+    ),
+}
+"""Every detector by name; higher scores are always more in-distribution."""
