@@ -1,17 +1,39 @@
 """What the numbers should be: targets at collapse, floors forced by the dimension, levels without class structure."""
 
+from tightframe.theory.codes import CodeOptimum, softmax_code_optimum, tammes_optimum
 from tightframe.theory.floors import cross_entropy_floor
-from tightframe.theory.minority_collapse import estimated_feature_decay, minority_collapse_threshold
+from tightframe.theory.minority_collapse import (
+    estimated_feature_decay,
+    merging_classes,
+    minority_collapse_threshold,
+)
 from tightframe.theory.references import REFERENCES, Reference, reference
+from tightframe.theory.regression import RegressionOptimum, regression_optimum
 from tightframe.theory.seli import Seli, seli
+from tightframe.theory.unconstrained_features import (
+    UnconstrainedOptimum,
+    cross_entropy_optimum,
+    frame_cosine,
+    squared_error_optimum,
+)
 
 __all__ = [
     "REFERENCES",
+    "CodeOptimum",
     "Reference",
+    "RegressionOptimum",
     "Seli",
+    "UnconstrainedOptimum",
     "cross_entropy_floor",
+    "cross_entropy_optimum",
     "estimated_feature_decay",
+    "frame_cosine",
+    "merging_classes",
     "minority_collapse_threshold",
     "reference",
+    "regression_optimum",
     "seli",
+    "softmax_code_optimum",
+    "squared_error_optimum",
+    "tammes_optimum",
 ]

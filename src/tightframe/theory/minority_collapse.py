@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from tightframe.errors import ClassifierError, RangeError
 from tightframe.statistics import ClassStatistics
+from tightframe.theory.class_groups import ClassGroups, require_counts
 
 
 def minority_collapse_threshold(num_samples: int, weight_decay_w: float, weight_decay_h: float) -> float:
@@ -23,6 +26,26 @@ def minority_collapse_threshold(num_samples: int, weight_decay_w: float, weight_
             f"samples must be at least 1 and weight decays >= 0; got {num_samples}, {weight_decay_w}, {weight_decay_h}."
         )
     return num_samples**2 * weight_decay_w * weight_decay_h
+
+
+def merging_classes(counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float) -> list[list[int]]:
+    """Groups of labels whose classifier rows merge: two or more classes of one size at or below the threshold.
+
+    Exact for the optimum with cross-entropy or squared error, with or without bias. Only classes of one size merge as
+    a matter of their size: a class without a partner keeps a row of its own at any size, as do classes of different
+    sizes. Those can only coincide where their rows are zero: without bias under squared error, where every class at
+    or below the threshold vanishes, and under decay that leaves a dimension to none of them. Short of that it is the
+    rank that falls. `UnconstrainedOptimum.merged` tells what coincides at an optimum, for whichever reason.
+    Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for decays below 0.
+    Source: Hong & Ling 2024; a proof is beside the solver of `cross_entropy_optimum`.
+
+    >>> merging_classes([20, 20, 20, 4, 4, 3], 0.0295, 0.0295)  # the threshold is 4.39
+    [[3, 4]]
+    """
+    groups = ClassGroups.of(require_counts(counts))
+    threshold = minority_collapse_threshold(int(groups.num_samples), weight_decay_w, weight_decay_h)
+    small = [g for g in range(len(groups.sizes)) if groups.many[g] > 1 and groups.sizes[g] <= threshold]
+    return sorted(groups.labels(g) for g in small)
 
 
 def estimated_feature_decay(statistics: ClassStatistics, weight: Tensor, weight_decay_w: float) -> Tensor:

@@ -8,26 +8,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.errors import EmptyClassError
 from tightframe.numerics import rank_tolerance
+from tightframe.theory.class_groups import require_counts
 
 
 @dataclass(frozen=True, eq=False)
 class Seli:
     """Gram matrices (K, K) float64 of classifier rows and of class means, up to scale.
 
-    The logits are those of the simplex whatever the counts: classifiers @ means = P, the centring matrix.
+    Attributes:
+        classifiers, means: W W^T and M M^T.
+        logits: W M^T = P, the centring matrix: those of the simplex whatever the counts. classifiers @ means = P too.
     """
 
     classifiers: Tensor
     means: Tensor
+    logits: Tensor
 
 
 def seli(counts: Sequence[int] | Tensor) -> Seli:
     """The geometry for class counts n: W W^T = (P D P)^(1/2) and M M^T its pseudo-inverse, D = diag(n), P = I - 11^T/K.
 
     The limit of cross-entropy on unconstrained features as weight decay vanishes, without bias; equal counts give the
-    simplex ETF. At finite weight decay the approach to it is slow, logarithmic.
+    simplex ETF. At finite weight decay the approach to it is slow, logarithmic; see `cross_entropy_optimum`.
     Raises: EmptyClassError unless all of at least two counts are positive.
     Source: Thrampoulidis et al. 2022 (Imbalance trouble), in compact form.
 
@@ -35,14 +38,14 @@ def seli(counts: Sequence[int] | Tensor) -> Seli:
     >>> bool(gram[2, 3].abs() < 1e-12)
     True
     """
-    sizes = torch.as_tensor(counts).to("cpu", torch.float64)
-    if sizes.ndim != 1 or len(sizes) < 2 or not (sizes > 0).all():
-        raise EmptyClassError(f"a geometry of classes needs at least two, all with samples; got {sizes.tolist()}.")
+    sizes = require_counts(counts)
     centring = torch.eye(len(sizes), dtype=torch.float64) - 1 / len(sizes)
     values, vectors = torch.linalg.eigh(centring @ torch.diag(sizes) @ centring)
     kept = values > rank_tolerance(vectors) * values[-1]  # the root would raise rounding to 1e-8
     roots = torch.where(kept, values, 1.0).sqrt()
     inverse = torch.where(kept, 1 / roots, 0.0)
     return Seli(
-        vectors @ torch.diag(torch.where(kept, roots, 0.0)) @ vectors.mT, vectors @ torch.diag(inverse) @ vectors.mT
+        vectors @ torch.diag(torch.where(kept, roots, 0.0)) @ vectors.mT,
+        vectors @ torch.diag(inverse) @ vectors.mT,
+        centring,
     )

@@ -1,0 +1,409 @@
+"""Optima of unconstrained-features models: what a classifier and free features of any class counts converge to.
+
+Both penalties together are a nuclear norm (Zhu et al. 2021): with X = Z D^(1/2), Z the logits of one sample a class
+and D = diag(n), the least of lambda_W/2 |W|^2 + lambda_H/2 sum_k n_k |h_k|^2 over W H = Z is tau |X|_*, where
+tau = sqrt(lambda_W lambda_H). What remains is convex in X and the bias, so a feasible point of the dual bounds how far
+any X is from the optimum; and an optimum exists that no exchange of classes of one size changes, so that only
+`ClassGroups` are solved for.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tightframe.checks import require_non_negative, require_positive
+from tightframe.errors import RangeError, SearchWarning
+from tightframe.theory.class_groups import ClassGroups, require_counts
+from tightframe.theory.nuclear_norm import Curvature, minimise
+
+Array = npt.NDArray[np.float64]
+
+_GAP = 1e-9  # of the loss, above which an optimum comes with a warning; 1e-12 is usual
+_NO_LOGIT = 1e-9  # singular values of the logits below are rounding
+_SAME_ROW = 1e-7  # of the longest row
+
+
+@dataclass(frozen=True, eq=False)
+class UnconstrainedOptimum:
+    """The global optimum of an unconstrained-features model, float64 on the CPU.
+
+    Features of a class are equal there, and W and H are determined up to a rotation of the feature space.
+
+    Attributes:
+        counts: samples of every class, (K,).
+        classifiers: Gram matrix W W^T of the classifier's rows, (K, K).
+        means: Gram matrix of the classes' features, about the origin, (K, K).
+        logits: W H without the bias, (K, K): entry (k, j) is the logit of class k for samples of class j.
+        bias: (K,), or None for a model without.
+        loss: the objective, penalties included.
+        gap: how far `loss` can at most be above the optimum, by a feasible point of the dual; up to rounding.
+        rank: rank of W H: dimensions in use, at most K - 1 under cross-entropy.
+        merged: groups of labels whose rows of the classifier coincide.
+    """
+
+    counts: Tensor
+    classifiers: Tensor
+    means: Tensor
+    logits: Tensor
+    bias: Tensor | None
+    loss: float
+    gap: float
+    rank: int
+    merged: list[list[int]]
+
+    @property
+    def classifier_cosines(self) -> Tensor:
+        """Cosines between rows of the classifier, (K, K), about the origin; NaN at a row of zeros."""
+        return _cosines(self.classifiers)
+
+    @property
+    def mean_cosines(self) -> Tensor:
+        """Cosines between classes' features, (K, K), about the origin; NaN at a feature of zeros."""
+        return _cosines(self.means)
+
+
+def cross_entropy_optimum(
+    counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float, weight_decay_b: float | None = None
+) -> UnconstrainedOptimum:
+    """Where (1/N) sum of CE(W h_i + b, y_i) + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
+
+    For any class counts and any feature dimension D >= K - 1, certified by a duality gap. Equal counts give the simplex
+    ETF in closed form, with the logit gap ln(1/sqrt(n lambda_W lambda_H) - K + 1), or zero where that isn't positive.
+    As both decays vanish the optimum approaches `seli`, slowly; at larger ones classes merge: see `merging_classes`.
+
+    Args:
+        counts: samples of every class.
+        weight_decay_w, weight_decay_h: lambda_W and lambda_H, > 0. Half squares are penalised, as weight decay does.
+        weight_decay_b: lambda_b >= 0, where 0 leaves the bias free; None: no bias. A bias comes with mean zero.
+    Cost: grows with the number G of distinct counts: G = 100 takes seconds, any K with few distinct counts nothing.
+    Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for other decays. A
+        SearchWarning tells if rounding kept the gap above 1e-9 of the loss.
+    Source: Zhu et al. 2021 (balanced); Thrampoulidis et al. 2022 (the convex form and its limit); Hong & Ling 2024
+        (block structure). The reduction to groups and the certificate are a computation of this package.
+
+    >>> optimum = cross_entropy_optimum([25, 25, 25, 25], 5e-4, 5e-4)
+    >>> [round(float(gram[0, 0]), 4) for gram in (optimum.classifiers, optimum.means)]
+    [22.4398, 0.8976]
+    >>> cross_entropy_optimum([20, 20, 20, 4, 4, 4], 0.0295, 0.0295).merged
+    [[3, 4, 5]]
+    """
+    sizes, tau = _require(counts, weight_decay_w, weight_decay_h, weight_decay_b)
+    model = _CrossEntropy(ClassGroups.of(sizes), tau, weight_decay_b)
+    return _optimum(model, sizes, weight_decay_w, weight_decay_h)
+
+
+def squared_error_optimum(
+    counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float, weight_decay_b: float | None = None
+) -> UnconstrainedOptimum:
+    """Where (1/2N) sum of |W h_i + b - e_y|^2 + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
+
+    e_y is the one-hot label, D >= K. Without bias the rows are orthogonal for any counts: W H = diag(z) with
+    z_k = max(0, 1 - N sqrt(lambda_W lambda_H / n_k)), so a class vanishes where n_k <= `minority_collapse_threshold`.
+    A bias turns the orthogonal frame towards a simplex: see `frame_cosine`. With a bias, at or below the threshold,
+    classes of one size merge as under cross-entropy.
+
+    Args, cost, raises: as `cross_entropy_optimum`; only unequal counts with a bias need a search. The bias isn't
+        centred.
+    Source: Dang et al. 2023 (any counts, no bias), Tirer & Bruna 2022 (free bias and none); the rest is a computation
+        of this package.
+
+    >>> optimum = squared_error_optimum([16, 4], 0.01, 0.01)
+    >>> [round(float(length), 4) for length in optimum.classifiers.diagonal()]
+    [3.8, 1.8]
+    """
+    sizes, tau = _require(counts, weight_decay_w, weight_decay_h, weight_decay_b)
+    model = _SquaredError(ClassGroups.of(sizes), tau, weight_decay_b)
+    return _optimum(model, sizes, weight_decay_w, weight_decay_h)
+
+
+def frame_cosine(
+    num_classes: int,
+    samples_per_class: int,
+    weight_decay_w: float,
+    weight_decay_h: float,
+    weight_decay_b: float | None = None,
+) -> float:
+    """Cosine between two rows of the classifier at `squared_error_optimum`, equal counts, about the origin.
+
+    From -1/(K-1) with a free bias, the simplex ETF, up to 0 without bias (None), an orthogonal frame; NaN where decay
+    is so strong that all rows are zero. Centring turns an orthogonal frame into the simplex ETF as well, so that only
+    cosines about the origin tell them apart.
+
+    W H + b 1^T has no other eigenvalues than z_perp = max(0, 1 - K t) for W H on contrasts and
+    z_par = max(0, 1 - K t (1 + lambda_b) / lambda_b) along 1, with t = sqrt(n lambda_W lambda_H), and the cosine is
+    (z_par - z_perp) / (z_par + (K - 1) z_perp).
+    Raises: RangeError unless K >= 2, n >= 1, and for decays as in `cross_entropy_optimum`.
+    Source: Tirer & Bruna 2022 for both ends; in between a derivation of this package.
+
+    >>> [round(frame_cosine(5, 20, 1e-3, 1e-3, decay), 4) for decay in (0, 0.1, None)]
+    [-0.25, -0.0479, 0.0]
+    """
+    if num_classes < 2 or samples_per_class < 1:
+        raise RangeError(
+            f"a frame needs at least two classes with a sample each; got K={num_classes}, n={samples_per_class}."
+        )
+    tau = _require_decays(weight_decay_w, weight_decay_h, weight_decay_b)
+    shrinkage = num_classes * math.sqrt(samples_per_class) * tau
+    contrast = max(0.0, 1 - shrinkage)
+    if weight_decay_b is None:
+        common = contrast
+    else:
+        common = max(0.0, 1 - shrinkage * (1 + weight_decay_b) / weight_decay_b) if weight_decay_b > 0 else 0.0
+    if contrast == 0:
+        return math.nan
+    return (common - contrast) / (common + (num_classes - 1) * contrast)
+
+
+# ------------------------------------------------------------- the convex problem
+
+
+class _CrossEntropy:
+    """(1/N) sum of CE in terms of Q, s and b. Unknowns besides Q: the s_g that aren't zero, and b = sum_g beta_g u_g.
+
+    Entry (h, g) of E is the logit of a class of group h less that of the own class, for a sample of group g; (g, g)
+    means another class of group g. Probabilities of own classes near one are never formed, only what they lack.
+
+    A group's s_g: raising it from 0 lowers the loss by (m_g - 1) sqrt(n_g) / N whatever all else is, as classes of
+    the group have equal probabilities then, and costs tau (m_g - 1). By convexity s_g = 0, which is to say that the
+    group's classes merge, if and only if n_g <= (N tau)^2.
+    """
+
+    def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None):
+        self.groups, self.tau, self.decay_b = groups, tau, decay_b
+        n, m = groups.sizes, groups.many
+        self.roots = np.sqrt(n)
+        self.weights = n * m / groups.num_samples
+        self.apart = (m > 1) & (n > (groups.num_samples * tau) ** 2)
+        self.units = np.sqrt(np.outer(m, m)) * self.roots  # logits = Q / units
+        with np.errstate(divide="ignore"):
+            self.log_many = np.log(m[:, None] - np.eye(len(n)))  # of classes that an entry of E stands for
+        self.logit = math.log(max(1 / (groups.num_samples * tau / self.roots[-1]) - m.sum() + 1, math.e))
+        # in these units s and beta have about the curvature of Q's factors
+        self.contrast_unit = np.sqrt(self.logit * self.roots / np.maximum(m - 1, 1))[self.apart]
+        self.bias_unit = 0.0 if decay_b is None else math.sqrt(self.logit / (m @ self.roots))
+
+    def solve(self) -> tuple[Array, Array, Array | None]:
+        """Q, s and beta (None for no bias)."""
+        groups, G = self.groups, len(self.roots)
+        if G == 1:
+            logit = math.log(1 / (self.roots[0] * self.tau) - groups.many[0] + 1) if self.apart[0] else 0.0
+            return np.zeros((1, 1)), self.roots * logit, None if self.decay_b is None else np.zeros(1)
+        ones = np.sqrt(groups.many / groups.many.sum())
+        start = self.logit * (np.eye(G) - np.outer(ones, ones)) * self.roots  # the simplex's logits
+        rest = np.concatenate([(self.logit * self.roots)[self.apart] / self.contrast_unit, np.zeros(G)])
+        Q, rest = minimise(self, self.tau, start, rest, G - 1)  # columns of logits sum to zero at an optimum
+        contrasts, beta = self._parts(rest)
+        return Q, contrasts, None if self.decay_b is None else beta - ones * (ones @ beta)
+
+    def at(self, Q: Array, t: Array) -> tuple[float, Array, Array, Curvature]:
+        contrasts, beta = self._parts(t)
+        losses, off = self._samples(Q, contrasts, beta)
+        value = float(self.weights @ losses + self.tau * ((self.groups.many - 1) @ contrasts))
+        dQ, ds, db = self._adjoint(off * self.weights)
+        ds = ds + self.tau * (self.groups.many - 1)
+        decay = self.decay_b or 0.0
+        value += decay / 2 * float(beta @ beta)
+
+        def curvature(VQ: Array, v: Array) -> tuple[Array, Array]:
+            vs, vb = self._parts(v)
+            E = self._differences(VQ, vs, vb)
+            HQ, hs, hb = self._adjoint(self.weights * off * (E - (off * E).sum(0)))
+            return HQ, self._joined(hs, hb + decay * vb)
+
+        return value, dQ, self._joined(ds, db + decay * beta), curvature
+
+    def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
+        """The objective and its duality gap.
+
+        Any q_k in the simplices with |[sqrt(n_k)/N (q_k - e_k)]|_2 <= tau bounds the optimum from below by
+        (1/N) sum of n_k times q_k's entropy, less |r|^2 / (2 lambda_b) for r = sum of n_k/N (q_k - e_k); a free bias
+        needs r = 0. With the probabilities p, q_k = e_k + c t_k (p_k - e_k): c makes the norm fit, and t = 1 up to
+        rounding makes r vanish, which has a solution as the p_k - e_k are the rates of a Markov chain between classes.
+        """
+        groups, bias = self.groups, np.zeros(len(self.roots)) if beta is None else beta
+        losses, off = self._samples(Q, contrasts, bias)
+        norm = float(np.linalg.svd(Q, compute_uv=False).sum() + (groups.many - 1) @ contrasts)
+        decay = self.decay_b or 0.0
+        loss = float(self.weights @ losses + self.tau * norm + decay / 2 * float(bias @ bias))
+        if self.decay_b == 0:
+            flows = off * self.weights * (1 - np.eye(len(off)))
+            rates = flows - np.diag(flows.sum(0))
+            off = off * (1 - np.linalg.pinv(rates) @ rates.sum(1))
+        dQ, ds, db = self._adjoint(off * self.weights)
+        several = groups.many > 1
+        largest = float(np.linalg.norm(dQ, 2))
+        if several.any():
+            largest = max(largest, float((-ds[several] / (groups.many[several] - 1)).max()))
+        share = min(1.0, self.tau / largest, 1 / float(off.sum(0).max()))
+        off = share * off
+        lacking = off.sum(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            entropy = np.where(lacking < 1, -(1 - lacking) * np.log1p(-lacking), 0.0)
+            entropy -= np.where(off > 0, off * (np.log(off) - self.log_many), 0.0).sum(0)
+        bound = float(self.weights @ entropy)
+        if decay > 0:
+            bound -= share**2 * float(db @ db) / (2 * decay)
+        return loss, loss - bound
+
+    def _samples(self, Q: Array, contrasts: Array, beta: Array) -> tuple[Array, Array]:
+        """Per group, the loss of a sample, and the probabilities (G, G) that classes other than its own share."""
+        E = self._differences(Q, contrasts, beta) + self.log_many
+        highest = E.max(0)
+        losses = np.logaddexp(0, highest + np.log(np.exp(E - highest).sum(0)))
+        return losses, np.exp(E - losses)
+
+    def _differences(self, Q: Array, contrasts: Array, beta: Array) -> Array:
+        logits = Q / self.units + (beta / np.sqrt(self.groups.many))[:, None]
+        gap = contrasts / self.roots
+        E: Array = logits - np.diag(logits) - gap * (1 - 1 / self.groups.many)
+        np.fill_diagonal(E, -gap)
+        return E
+
+    def _adjoint(self, gamma: Array) -> tuple[Array, Array, Array]:
+        """Gradients in Q, s and beta from those in E."""
+        other = gamma * (1 - np.eye(len(gamma)))
+        total = other.sum(0)
+        logits = other - np.diag(total)
+        contrasts = -(np.diag(gamma) + (1 - 1 / self.groups.many) * total) / self.roots
+        return logits / self.units, contrasts, logits.sum(1) / np.sqrt(self.groups.many)
+
+    def _parts(self, t: Array) -> tuple[Array, Array]:
+        contrasts = np.zeros(len(self.roots))
+        contrasts[self.apart] = t[: -len(self.roots)] * self.contrast_unit
+        return contrasts, t[-len(self.roots) :] * self.bias_unit
+
+    def _joined(self, ds: Array, db: Array) -> Array:
+        return np.concatenate([ds[self.apart] * self.contrast_unit, db * self.bias_unit])
+
+
+class _SquaredError:
+    """(1/2N) |R + b sqrt(n)^T|^2, R = X - D^(1/2), in terms of Q; for every Q, b = -R sqrt(n) / (N (1 + lambda_b)).
+
+    Contrasts within a group don't see the bias: s_g = max(0, sqrt(n_g) - N tau), with the threshold of cross-entropy.
+    Inserting b leaves (1/2N) tr R (I - v v^T / (1 + lambda_b)) R^T, v the unit vector along sqrt(n).
+    """
+
+    def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None):
+        self.groups, self.tau, self.decay_b = groups, tau, decay_b
+        self.N = groups.num_samples
+        self.roots = np.sqrt(groups.sizes)
+        self.common = np.sqrt(groups.many * groups.sizes / self.N)
+        self.taken = 0.0 if decay_b is None else 1 / (1 + decay_b)
+
+    def solve(self) -> tuple[Array, Array, Array | None]:
+        G = len(self.roots)
+        contrasts = np.where(self.groups.many > 1, np.maximum(0.0, self.roots - self.N * self.tau), 0.0)
+        if self.decay_b is None:
+            return np.diag(np.maximum(0.0, self.roots - self.N * self.tau)), contrasts, None
+        if G == 1:
+            kept = 1 - self.taken
+            Q = np.diag(np.maximum(0.0, self.roots - self.N * self.tau / kept)) if kept > 0 else np.zeros((1, 1))
+        else:
+            Q, _ = minimise(self, self.tau, np.diag(self.roots), np.zeros(0), G)
+        return Q, contrasts, self._beta(Q)
+
+    def at(self, Q: Array, t: Array) -> tuple[float, Array, Array, Curvature]:
+        residual = Q - np.diag(self.roots)
+        gradient = self._seen(residual) / self.N
+        return (
+            float((gradient * residual).sum()) / 2,
+            gradient,
+            np.zeros(0),
+            lambda direction, _: (self._seen(direction) / self.N, np.zeros(0)),
+        )
+
+    def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
+        """The objective and its duality gap: any G = R'/N with |G|_2 <= tau is feasible, R' the scaled residual."""
+        several = self.groups.many - 1
+        residual = self._seen(Q - np.diag(self.roots))
+        rest = np.where(several > 0, contrasts - self.roots, 0.0)
+        norm = float(np.linalg.svd(Q, compute_uv=False).sum() + several @ contrasts)
+        error = float((residual**2).sum() + several @ rest**2) / (2 * self.N)
+        # lambda_b/2 |b|^2, and what the dual pays for the residual along v, as lambda_b b = -residual v / sqrt(N)
+        penalty = (self.decay_b or 0.0) / 2 * (0.0 if beta is None else float(beta @ beta))
+        loss = error + penalty + self.tau * norm
+        largest = max(float(np.linalg.norm(residual, 2)), float(np.abs(rest).max())) / self.N
+        share = min(1.0, self.tau / largest)
+        linear = -float(np.diag(residual) @ self.roots + several @ (rest * self.roots)) / self.N
+        return loss, loss - (share * linear - share**2 * (error + penalty))
+
+    def _seen(self, residual: Array) -> Array:
+        return residual - self.taken * np.outer(residual @ self.common, self.common)
+
+    def _beta(self, Q: Array) -> Array:
+        return (np.diag(self.roots) - Q) @ self.common * (self.taken / math.sqrt(self.N))
+
+
+def _optimum(
+    model: _CrossEntropy | _SquaredError, counts: Tensor, decay_w: float, decay_h: float
+) -> UnconstrainedOptimum:
+    groups = model.groups
+    Q, contrasts, beta = model.solve()
+    left, values, right = np.linalg.svd(Q)
+    kept = values > _NO_LOGIT * math.sqrt(groups.sizes[-1])
+    left, values, right = left[:, kept], values[kept], right[kept].T
+    Q = (left * values) @ right.T
+    loss, gap = model.certify(Q, contrasts, beta)
+    if gap > _GAP * loss:
+        warnings.warn(
+            f"rounding kept the optimum's gap at {gap:.2g}, {gap / loss:.2g} of the loss; take its digits with care, "
+            f"or raise the weight decays.",
+            SearchWarning,
+            stacklevel=3,
+        )
+    ratio = math.sqrt(decay_h / decay_w)
+    lengths = counts.sqrt()
+    return UnconstrainedOptimum(
+        counts=counts,
+        classifiers=groups.expand((left * values) @ left.T, contrasts) * ratio,
+        means=groups.expand((right * values) @ right.T, contrasts) / ratio / lengths / lengths[:, None],
+        logits=groups.expand(Q, contrasts) / lengths,
+        bias=None if beta is None else torch.from_numpy((beta / np.sqrt(groups.many))[groups.group]),
+        loss=loss,
+        gap=gap,
+        rank=len(values) + int(((groups.many - 1) * (contrasts > 0)).sum()),
+        merged=_merged(groups, left * np.sqrt(values) / np.sqrt(groups.many)[:, None], contrasts),
+    )
+
+
+def _merged(groups: ClassGroups, rows: Array, contrasts: Array) -> list[list[int]]:
+    """Labels by coinciding rows; `rows` are the groups' mean rows, equal to those of groups that have merged."""
+    together = [g for g in range(len(rows)) if groups.many[g] == 1 or contrasts[g] == 0]
+    longest = math.sqrt(max(float((rows**2).sum(1).max(initial=0.0)), float(contrasts.max())))
+    merged: list[list[int]] = []
+    while together:
+        first = together.pop(0)
+        near = [g for g in together if np.linalg.norm(rows[g] - rows[first]) <= _SAME_ROW * longest]
+        together = [g for g in together if g not in near]
+        labels = sorted(label for g in (first, *near) for label in groups.labels(g))
+        if len(labels) > 1:
+            merged.append(labels)
+    return sorted(merged)
+
+
+def _cosines(gram: Tensor) -> Tensor:
+    lengths = gram.diagonal().sqrt()
+    return gram / lengths / lengths[:, None]
+
+
+def _require(
+    counts: Sequence[int] | Tensor, decay_w: float, decay_h: float, decay_b: float | None
+) -> tuple[Tensor, float]:
+    return require_counts(counts), _require_decays(decay_w, decay_h, decay_b)
+
+
+def _require_decays(decay_w: float, decay_h: float, decay_b: float | None) -> float:
+    """tau = sqrt(lambda_W lambda_H), or RangeError."""
+    require_positive(decay_w, "the weight decay of W")
+    require_positive(decay_h, "the weight decay of H")
+    if decay_b is not None:
+        require_non_negative(decay_b, "the weight decay of the bias")
+    return math.sqrt(decay_w * decay_h)
