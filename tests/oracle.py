@@ -579,6 +579,36 @@ def _etf_distance(sample: Sample) -> Any:
     return np.sqrt(total)
 
 
+def _gram_distance(rows: Array, target: Array) -> Any:
+    """Frobenius distance of the centred rows' Gram matrix and a centred target, both of norm one."""
+    centred = rows - _total(list(rows)) / REAL(len(rows))
+    gram = centred @ centred.T
+    return _norm(gram / _norm(gram) - target / _norm(target))
+
+
+def _seli(classes: _Classes, power: int) -> Array:
+    """V S^power V^T of the labels' matrix, centred over classes, Z = P Y = V S U^T: classifiers for 1, means for -1."""
+    size = classes.num
+    roots = [np.sqrt(REAL(n)) for n in classes.counts]  # equal columns of Z, n_k of each, put into one
+    z = _real([[((i == j) - 1 / REAL(size)) * roots[j] for j in range(size)] for i in range(size)])
+    values, vectors = _singular(z.T)
+    return _real(_total([values[r] ** power * np.outer(vectors[r], vectors[r]) for r in range(size - 1)]))
+
+
+@_metric("seli_error")
+def _seli_error(sample: Sample) -> Any:
+    """Of the centred means."""
+    classes = _classes(sample)
+    return _gram_distance(classes.centred, _seli(classes, -1))
+
+
+@_metric("classifier_seli_error")
+def _classifier_seli_error(sample: Sample) -> Any:
+    """Of the classifier's rows."""
+    classes = _classes(sample)
+    return _gram_distance(_weight(sample, classes), _seli(classes, 1))
+
+
 @_metric("participation_ratio")
 def _participation_ratio(sample: Sample) -> Any:
     """(tr S)^2 / tr S^2, S the scatter of the centred means."""

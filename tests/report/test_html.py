@@ -90,7 +90,7 @@ def test_the_page_needs_nothing_from_outside(kind: str, request: pytest.FixtureR
 def test_every_entry_is_in_the_table(kind: str, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(kind)
     cells = read(own(page(report))).cells
-    rows = [cells[i : i + 11] for i in range(0, len(cells), 11)]
+    rows = [cells[i : i + 11] for i in range(0, 11 * len(report.entries), 11)]
     assert [row[1:] for row in rows] == [
         [
             name(entry),
@@ -125,7 +125,7 @@ def test_title_caption_and_notes(crowded_report: Report) -> None:
     assert "<title>A &lt;b&gt;title&lt;/b&gt; &amp; more</title>" in text
     assert "<b>title</b>" not in text
     assert html.escape(caption(report)) in text
-    assert len(report.notes) == 2
+    assert len(report.notes) == 3
     for note in report.notes:
         assert html.escape(note) in text
 
@@ -139,7 +139,7 @@ def test_names_of_classes_can_not_break_out_of_the_script(full_report: Report) -
 
 def test_gram_matrices_are_on_the_page(full_report: Report) -> None:
     text = own(page(full_report))
-    for title in ("class means, centred", "classifier rows", "simplex ETF (ideal)"):
+    for title in ("class means", "classifier rows", "predicted means", "predicted classifier", "Predicted: SELI."):
         assert title in text
     assert text.count("Plotly.newPlot(") == 1
     assert "Collapse over training" not in text  # no history
@@ -177,10 +177,10 @@ def test_gram_matrices_hold_cosines(make_evidence: Make) -> None:
     ((_, _, figure),) = grams(report)
     assert evidence.statistics is not None and evidence.weight is not None
     kept = [0, 2, 3]
-    means = evidence.statistics.means[kept]
+    means, rows = evidence.statistics.means[kept], evidence.weight[kept]
     expected = [
         cosines(means - means.mean(0)),
-        cosines(evidence.weight[kept]),
+        cosines(rows - rows.mean(0)),
         [[1.0, -0.5, -0.5], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]],
     ]
     assert len(figure.data) == 3
@@ -196,9 +196,9 @@ def test_classes_without_names_are_called_by_their_labels(make_evidence: Make) -
 
 
 def test_without_classifier_the_means_alone(make_evidence: Make) -> None:
-    report = Report.from_evidence(Evidence(make_evidence().statistics))
+    report = Report.from_evidence(Evidence(make_evidence((12, 9, 13, 10)).statistics))
     ((_, _, figure),) = grams(report)
-    assert len(figure.data) == 2
+    assert [note.text for note in figure.layout.annotations] == ["class means", "predicted: simplex ETF"]
     assert list(figure.data[0].x) == ["0", "1", "2", "3"]
 
 

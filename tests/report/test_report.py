@@ -138,7 +138,7 @@ def test_no_floor_where_a_simplex_just_fits(make_evidence: Make) -> None:
     assert not report.notes
 
 
-def test_the_standard_error_of_a_share_is_binomial(full_report: Report) -> None:
+def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evidence: Make) -> None:
     seen = {}
     for entry in full_report:
         if entry.name in SHARES:
@@ -146,8 +146,14 @@ def test_the_standard_error_of_a_share_is_binomial(full_report: Report) -> None:
             expected = math.sqrt(entry.value * (1 - entry.value) / samples)
             assert entry.standard_error == pytest.approx(expected, rel=1e-12, abs=0), entry.key
             seen[entry.key] = expected
+        elif entry.name in ("ncc_mismatch_class_weighted", "ncc_agreement_class_weighted"):
+            decisions = make_evidence().decisions
+            assert decisions is not None and decisions.totals.agreement is not None
+            shares = decisions.totals.agreement / decisions.totals.counts
+            strata = float((shares * (1 - shares) / decisions.totals.counts).sum().sqrt()) / 4
+            assert entry.standard_error == pytest.approx(strata, rel=1e-12), entry.key
         else:
-            assert entry.standard_error is None, entry.key
+            assert entry.standard_error is None, entry.key  # no groups
     assert len(seen) == 7  # each on the training samples, three of them held out too
     assert sum(error > 0 for error in seen.values()) >= 4
 
@@ -191,6 +197,8 @@ def test_printed_as_text(full_report: Report) -> None:
 
 def test_the_context_has_the_sizes_and_the_coverage(make_evidence: Make) -> None:
     report = Report.from_evidence(make_evidence((60, 0, 10, 2), 5), context={"epoch": 2, "samples": "mine"})
+    rows = report.context.pop("coverage_table")
+    assert [(row["min_count"], row["classes"], row["samples"]) for row in rows] == [(1, 3, 72), (10, 2, 70)]
     assert report.context == {
         "samples": "mine", "classes": 4, "dimension": 5, "coverage": {"1": 3, "2": 3, "10": 2, "50": 1},
         "smallest_class": 2, "largest_class": 60, "epoch": 2,

@@ -68,7 +68,7 @@ def test_no_number_is_cut(report: Report, width: int) -> None:
 def test_standard_errors_are_shown(full_report: Report, width: int) -> None:
     words = " ".join(printed(full_report, width)).split()
     errors = [number(entry.standard_error) for entry in full_report if entry.standard_error is not None]
-    assert len(errors) == 7
+    assert len(errors) == 9
     assert [error for error in errors if error not in words] == []
 
 
@@ -122,7 +122,7 @@ def test_the_caption_and_every_note_are_shown_whole(crowded_report: Report, widt
     markup = replace(crowded_report, notes=(*crowded_report.notes, "classes [a] and [/b] coincide"))
     text = " ".join(" ".join(printed(markup, width)).split())
     assert caption(crowded_report) in text
-    assert len(crowded_report.notes) == 2
+    assert len(crowded_report.notes) == 3
     for note in markup.notes:
         assert f"note: {note}" in text
 

@@ -134,8 +134,14 @@ def measure(
     ignore_index: Annotated[int | None, typer.Option(help="A label whose rows are dropped.")] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Keep a scatter for each class.")] = False,
     covariance: Annotated[bool, typer.Option(help="Keep the pooled scatter, which NC1 needs.")] = True,
-    test: Annotated[Path | None, typer.Option(help="Held-out features and labels, for NC4.")] = None,
-    ood: Annotated[Path | None, typer.Option(help="Out-of-distribution features, for NC5.")] = None,
+    groups: Annotated[int, typer.Option(min=0, help="Of samples, for standard errors; 0: none.")] = 16,
+    min_count: Annotated[int, typer.Option(min=1, help="Leave out classes with fewer samples.")] = 1,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
+    ] = None,
+    loss: Annotated[str, typer.Option(help="Of that optimum: cross-entropy or squared error.")] = "cross-entropy",
+    test: Annotated[Path | None, typer.Option(help="Held-out features and labels, for NC4 and detectors.")] = None,
+    ood: Annotated[Path | None, typer.Option(help="Out-of-distribution features, for NC5 and detectors.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
@@ -143,7 +149,9 @@ def measure(
 ) -> None:
     """Measure features that are already on disk; under torchrun, each process reads a part."""
     from tightframe.cli.measure import measure_files, torchrun_processes
+    from tightframe.theory import Training
 
+    training = None if weight_decay is None else Training(weight_decay, loss=loss)
     with torchrun_processes() as speaks:
         report = measure_files(
             features,
@@ -154,6 +162,9 @@ def measure(
             ignore_index=ignore_index,
             per_class=per_class,
             covariance=covariance,
+            groups=groups,
+            min_count=min_count,
+            training=training,
             test=test,
             ood=ood,
         )

@@ -14,9 +14,11 @@ from torch import Tensor
 from tightframe.cli.arrays import as_tensor, pick, read_arrays
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError
 from tightframe.hooks import Classifier
-from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, free_memory, planned
+from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, detected, free_memory, planned
 from tightframe.report import Report
 from tightframe.statistics.distributed import rank, world_size
+from tightframe.statistics.groups import GROUPS
+from tightframe.theory import Training
 
 _ROWS = 4096  # rows read into memory at a time
 _FEATURES = ("features", "x", "embeddings", "h")
@@ -35,6 +37,9 @@ def measure_files(
     ignore_index: int | None = None,
     per_class: bool = False,
     covariance: bool = True,
+    groups: int = GROUPS,
+    min_count: int = 1,
+    training: Training | None = None,
     test: Path | None = None,
     ood: Path | None = None,
 ) -> Report:
@@ -65,8 +70,15 @@ def measure_files(
         num_classes = len(rows) if rows is not None else max(int(kept.max()) + 1, 1)
     options = {"ignore_index": ignore_index, "device": "cpu"}
     budget = free_memory(torch.device("cpu")) // FREE_SHARE
+    name = features.name
     [plan] = planned(
-        {features.name: x.shape[-1]}, num_classes, budget, features.name, covariance=covariance, per_class=per_class
+        {name: x.shape[-1]},
+        num_classes,
+        budget,
+        name,
+        covariance=covariance,
+        per_class=per_class,
+        groups=groups or None,
     )
     classifier = None if rows is None else Classifier("", torch.nn.Identity(), rows, offsets, -1)
     collection = LayerCollection(plan, classifier, num_classes, options, shared=world_size() > 1)
@@ -78,6 +90,8 @@ def measure_files(
     for some, targets in _batches(x, y):
         collection.look_again(some, targets)
     collection.finish()
+    if test is not None and ood is not None:
+        collection.detect()
     if test is not None:
         for some, targets in _batches(*_features_and_labels(test, None)):
             collection.add_held_out(some, targets)
@@ -85,11 +99,14 @@ def measure_files(
         outside = pick(read_arrays(ood), _FEATURES, ood)
         for part in _parts(outside):
             collection.add_outside(as_tensor(outside[part]))
-    return Report.from_evidence(
+    report = Report.from_evidence(
         collection.evidence(with_outside=ood is not None),
         test=None if test is None else collection.held_out_evidence(),
-        context={"title": f"Neural collapse of {features.name}", "layer": features.name},
+        min_count=min_count,
+        training=training,
+        context={"title": f"Neural collapse of {name}", "layer": name},
     )
+    return detected(report, collection)
 
 
 def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Tensor]:

@@ -14,7 +14,7 @@ from tightframe.metrics import Evidence
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry
 from tightframe.statistics import ConfusionCounts
-from tightframe.theory import estimated_feature_decay, minority_collapse_threshold, seli
+from tightframe.theory import seli
 
 _ROWS = 512  # of a batch
 
@@ -66,11 +66,10 @@ def distortion_row(prototypes: Tensor, cost: Tensor) -> Entry:
     )
 
 
-def minority_rows(evidence: Evidence, minority: Sequence[int], decay: float | None) -> tuple[list[Entry], str]:
-    """The cosines between the classifier rows of rare classes, and a sentence that holds them against the threshold.
+def minority_rows(evidence: Evidence, minority: Sequence[int]) -> tuple[list[Entry], str]:
+    """The mean cosine between the classifier rows of rare classes, and a sentence that says what it could be.
 
-    Evidence: statistics of the training features and the classifier. `decay`: the optimiser's weight decay on that,
-    lambda_W; None for heads that the threshold isn't about: theirs isn't a free linear classifier.
+    Evidence: statistics of the training features and the classifier.
     """
     statistics, weight = evidence.statistics, evidence.weight
     assert statistics is not None and weight is not None
@@ -87,20 +86,9 @@ def minority_rows(evidence: Evidence, minority: Sequence[int], decay: float | No
         split="train",
         source="Fang et al. 2021",
     )
-    found = (
+    return [entry], (
         f"The minority's classifiers have a mean cosine of {cosine:.3f}: 1 is minority collapse, {ideal:.3f} the "
         f"simplex ETF, and {predicted:.3f} the SELI geometry, which cross-entropy on these counts tends to."
-    )
-    if decay is None:
-        return [entry], found
-    estimate = float(estimated_feature_decay(statistics, weight, decay))
-    threshold = minority_collapse_threshold(int(statistics.num_samples), decay, estimate)
-    largest = int(statistics.counts[list(minority)].max())
-    verdict = "as these are" if largest <= threshold else "which these aren't"
-    return [entry], (
-        f"{found} Unconstrained classifiers coincide for classes of at most N²λ_Wλ_H = {threshold:.3g} samples, "
-        f"{verdict}, with up to {largest}. Here λ_W = {decay:g} is the weight decay, and λ_H = {estimate:.3g} an "
-        "estimate, λ_W‖W‖²/‖H‖², as features are not penalised."
     )
 
 

@@ -19,7 +19,7 @@ from tightframe.demo.network import is_small
 from tightframe.demo.settings import PROFILES, Progress, Settings
 from tightframe.demo.training import Trainer, batches
 from tightframe.errors import OptionError
-from tightframe.heads import ComparisonHead, HierarchicalHead
+from tightframe.heads import ComparisonHead
 from tightframe.measurement import measure
 from tightframe.monitor import Monitor
 from tightframe.numerics import one_thread
@@ -113,6 +113,7 @@ def _measured(
         test=batches(data.test_images, data.test_labels, _MEASURED_ROWS),
         ood=[(part,) for part in outside.split(_MEASURED_ROWS)],
         layers=layers,
+        training=trainer.known,
         progress=False,
         context=context,
     )
@@ -122,8 +123,7 @@ def _measured(
     if isinstance(head, ComparisonHead):
         entries.append(evaluation.distortion_row(head.weight, held.cost))
     if "minority" in held.groups and report.evidence is not None:
-        decay = None if isinstance(head, ComparisonHead | HierarchicalHead) else trainer.decay
-        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], decay)
+        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"])
         entries += rows
         notes.append(note)
     facts["class_counts"] = torch.bincount(data.train_labels, minlength=len(held.cost)).tolist()

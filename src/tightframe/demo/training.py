@@ -14,6 +14,7 @@ from tightframe.demo.settings import Settings
 from tightframe.errors import OptionError
 from tightframe.heads import ComparisonHead
 from tightframe.hierarchy import Hierarchy
+from tightframe.theory import Training
 
 
 class Trainer:
@@ -47,6 +48,12 @@ class Trainer:
     def head(self) -> nn.Module:
         """The classifier, as it is now."""
         return self.model.get_submodule("classifier")
+
+    @property
+    def known(self) -> Training | None:
+        """What theory can go by: of a linear classifier under cross-entropy; other heads and losses have other optima."""
+        linear = self._settings.head in ("linear", "linear-without-bias") and self._settings.dim is None
+        return Training(self.decay) if linear and self.loss == "cross-entropy" and self.decay > 0 else None
 
     def begin(self, classes: int) -> None:
         """Start a session after which the first `classes` classes are known; those not yet known are its new ones."""

@@ -10,12 +10,24 @@ import psutil
 import torch
 from torch import Tensor
 
-from tightframe.errors import LayerError, LoaderError
+from tightframe.errors import LayerError, LoaderError, MissingExtraError
 from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
 from tightframe.metrics import Evidence
 from tightframe.numerics import contrasts
-from tightframe.statistics import ClassStatistics, DecisionCounts, StatisticsAccumulator
+from tightframe.ood import DetectionTable, DetectorScores
+from tightframe.report import Report
+from tightframe.report.detection import with_detection
+from tightframe.statistics import (
+    ClassStatistics,
+    DecisionCounts,
+    GroupedAccumulator,
+    GroupedStatistics,
+    StatisticsAccumulator,
+)
+from tightframe.statistics.distributed import every_process
+
+Accumulator = StatisticsAccumulator | GroupedAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
@@ -23,12 +35,14 @@ _BLOCK_ROWS = 4096  # rows widened to float64 at a time
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What all processes agree on about a layer: its name, D, and which scatter is kept: pooled, of each class."""
+    """What all processes agree on about a layer: its name, D, which scatter is kept, pooled and of each class, and to
+    how many groups samples are dealt for standard errors; None for no groups."""
 
     name: str
     num_features: int
     covariance: bool
     per_class: bool = False
+    groups: int | None = None
 
 
 def free_memory(device: torch.device) -> int:
@@ -40,17 +54,29 @@ def free_memory(device: torch.device) -> int:
 
 
 def planned(
-    widths: Mapping[str, int], num_classes: int, budget: float, last: str, *, covariance: bool, per_class: bool
+    widths: Mapping[str, int],
+    num_classes: int,
+    budget: float,
+    last: str,
+    *,
+    covariance: bool,
+    per_class: bool,
+    groups: int | None,
 ) -> list[LayerPlan]:
     """What is kept of each layer, in order of depth: the D x D scatter that is asked for and fits into a budget of
-    bytes, that of the classifier's input (`last`) before the others'."""
+    bytes, that of the classifier's input (`last`) before the others'; groups of that one alone."""
     plans = {}
     for name in sorted(widths, key=lambda name: name != last):
         pooled = covariance and scatter_bytes(widths[name]) <= budget
         budget -= scatter_bytes(widths[name]) if pooled else 0
         own = per_class and num_classes * scatter_bytes(widths[name]) <= budget
         budget -= num_classes * scatter_bytes(widths[name]) if own else 0
-        plans[name] = LayerPlan(name, widths[name], pooled, own)
+        dealt = None
+        if groups is not None and name == last:
+            mine = _group_bytes(num_classes, widths[name], groups, covariance=pooled, per_class=own)
+            dealt = groups if mine <= budget else None
+            budget -= mine if dealt else 0
+        plans[name] = LayerPlan(name, widths[name], pooled, own, dealt)
     return [plans[name] for name in sorted(widths, key=lambda name: name == last)]
 
 
@@ -58,6 +84,13 @@ def scatter_bytes(num_features: int) -> int:
     """About the memory of D x D scatter while it is accumulated."""
     memory = StatisticsAccumulator.memory
     return memory(0, num_features) - memory(0, num_features, covariance=False)
+
+
+def _group_bytes(num_classes: int, num_features: int, groups: int, *, covariance: bool, per_class: bool) -> int:
+    """About what groups take beside the totals, of the training and of the held-out samples."""
+    alone = StatisticsAccumulator.memory(num_classes, num_features, covariance=covariance)
+    grouped = GroupedAccumulator.memory(num_classes, num_features, groups=groups, covariance=covariance)
+    return 2 * (grouped - alone) + (groups * num_classes * scatter_bytes(num_features) if per_class else 0)
 
 
 class LayerCollection:
@@ -90,17 +123,25 @@ class LayerCollection:
         self._classifier, self._reader, self._shared = classifier, reader, shared
         self._options, self._num_classes = options, num_classes
         self._accumulator = self._new_accumulator()
-        self._unit = self._new_accumulator() if unit_features else None
+        self._unit = self._new_accumulator(groups=None) if unit_features else None
         self._without_bias = without_bias
         self._decisions: dict[bool, DecisionCounts] = {}
         self._span: tuple[Tensor, Tensor, StatisticsAccumulator] | None = None
-        self._held: tuple[StatisticsAccumulator, DecisionCounts] | None = None
-        self._outside: StatisticsAccumulator | None = None
+        self._held: tuple[Accumulator, DecisionCounts] | None = None
+        self._outside: Accumulator | None = None
+        self._scores: DetectorScores | None = None
         self.statistics: ClassStatistics
+        self.groups: GroupedStatistics | None
 
-    def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
-        options = {"covariance": self.plan.covariance, "per_class": self.plan.per_class, **self._options, **changes}
-        return StatisticsAccumulator(num_classes or self._num_classes, self.plan.num_features, **options)
+    def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> Accumulator:
+        plan = self.plan
+        kept = {"covariance": plan.covariance, "per_class": plan.per_class, "groups": plan.groups}
+        options = {**kept, **self._options, **changes}
+        size = num_classes or self._num_classes, plan.num_features
+        if options["groups"] is None:
+            del options["groups"]
+            return StatisticsAccumulator(*size, **options)
+        return GroupedAccumulator(*size, **options)
 
     # ------------------------------------------------------------------ training samples
 
@@ -113,8 +154,8 @@ class LayerCollection:
 
     def finish_moments(self) -> None:
         """The end of the first pass: means are known, so that samples can be decided and projected."""
-        self.statistics = self._finished(self._accumulator)
-        self.unit_statistics = None if self._unit is None else self._finished(self._unit)
+        self.statistics, self.groups = self._finished(self._accumulator)
+        self.unit_statistics = None if self._unit is None else self._finished(self._unit)[0]
         self._accumulator = self._unit = None  # type: ignore[assignment]  # their memory is for the second pass
         self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
 
@@ -160,14 +201,22 @@ class LayerCollection:
 
     # ------------------------------------------------------------------ other samples
 
+    def detect(self) -> None:
+        """From here on, have detectors score held-out and out-of-distribution samples."""
+        self._scores = DetectorScores(self.evidence())
+
     def add_held_out(self, features: Tensor, labels: Tensor) -> None:
         """A batch of held-out samples."""
         accumulator, counts = self.held_out
         accumulator.update(features, labels, validate=True)
         counts.update(features, labels)
+        if self._scores is not None:
+            ignored = self._options["ignore_index"]
+            kept = features if ignored is None else features[labels != ignored]
+            self._scores.add_inside(kept.reshape(-1, features.shape[-1]))
 
     @property
-    def held_out(self) -> tuple[StatisticsAccumulator, DecisionCounts]:
+    def held_out(self) -> tuple[Accumulator, DecisionCounts]:
         """Moments and decisions of the held-out samples."""
         if self._held is None:
             self._held = self._new_accumulator(per_class=False), self._count()
@@ -177,9 +226,11 @@ class LayerCollection:
         """A batch of out-of-distribution samples."""
         labels = torch.zeros(features.shape[:-1], dtype=torch.int64, device=features.device)
         self.outside.update(features, labels, validate=True)
+        if self._scores is not None:
+            self._scores.add_outside(features.reshape(-1, features.shape[-1]))
 
     @property
-    def outside(self) -> StatisticsAccumulator:
+    def outside(self) -> Accumulator:
         """Moments of the out-of-distribution samples, one class."""
         if self._outside is None:
             self._outside = self._new_accumulator(1, covariance=False, per_class=False, ignore_index=None)
@@ -196,13 +247,16 @@ class LayerCollection:
         if self._span is not None:
             # lengths in the span would lack what is orthogonal to it
             whole = self.statistics
-            projected = replace(self._finished(self._span[2]), spread=whole.spread, rounding=whole.rounding)
+            projected = replace(self._finished(self._span[2])[0], spread=whole.spread, rounding=whole.rounding)
+        outside, outside_groups = self._finished(self.outside) if with_outside else (None, None)
         return Evidence(
             self.statistics,
             head.weight if head is not None and complete else None,
             head.bias if head is not None and complete else None,
             self._decisions[False],
-            self._finished(self.outside) if with_outside else None,
+            outside,
+            groups=self.groups,
+            outside_groups=outside_groups,
             consumer=None if head is not None or self._reader is None else self._reading_weight(self._reader),
             projected=projected,
         )
@@ -215,18 +269,44 @@ class LayerCollection:
         """What metrics can use of the held-out samples, of all processes together."""
         accumulator, counts = self.held_out
         self._added_up(counts)
-        return Evidence(self._finished(accumulator), decisions=counts)
+        statistics, groups = self._finished(accumulator)
+        return Evidence(statistics, decisions=counts, groups=groups)
+
+    def detection(self) -> DetectionTable | None:
+        """What the detectors made of the samples of all processes; None unless `detect` was called.
+
+        Raises: EmptyBatchError without samples of either kind; MissingExtraError.
+        """
+        if self._scores is None:
+            return None
+        if self._shared:
+            said = every_process((self._scores.inside, self._scores.outside), "the detectors' scores")
+            for place, mine in enumerate((self._scores.inside, self._scores.outside)):
+                for name in mine:
+                    mine[name] = [scores for theirs in said for scores in theirs[place][name]]
+        return self._scores.table()
 
     def _reading_weight(self, reader: torch.nn.Module) -> Tensor | None:
         weight = reading_weight(reader, self.plan.num_features)
         return None if weight is None else weight.to("cpu", torch.float64)
 
-    def _finished(self, accumulator: StatisticsAccumulator) -> ClassStatistics:
-        return accumulator.compute_all() if self._shared else accumulator.compute()
+    def _finished(self, accumulator: Accumulator) -> tuple[ClassStatistics, GroupedStatistics | None]:
+        """The statistics of all processes and, where samples were dealt to groups, those of the groups."""
+        found = accumulator.compute_all() if self._shared else accumulator.compute()
+        return (found.total, found) if isinstance(found, GroupedStatistics) else (found, None)
 
     def _added_up(self, counts: DecisionCounts) -> None:
         if self._shared:
             counts.all_reduce()
+
+
+def detected(report: Report, collection: LayerCollection) -> Report:
+    """The report with what detectors made of a layer's samples, if they were asked."""
+    try:
+        table = collection.detection()
+    except MissingExtraError as error:
+        return report.extended([], [f"detectors are left out: {error}"])
+    return report if table is None else with_detection(report, table)
 
 
 def fitting(

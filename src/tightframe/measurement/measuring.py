@@ -30,6 +30,7 @@ from tightframe.measurement.collecting import (
     FREE_SHARE,
     LayerCollection,
     LayerPlan,
+    detected,
     fitting,
     free_memory,
     planned,
@@ -40,6 +41,8 @@ from tightframe.measurement.sampling import same_randomness
 from tightframe.metrics import CONVENTIONS, METRICS, Convention
 from tightframe.report import Report
 from tightframe.statistics.distributed import every_process, world_size
+from tightframe.statistics.groups import GROUPS
+from tightframe.theory import Training
 
 BUFFER_BYTES = 1 << 30
 _START = (
@@ -60,6 +63,10 @@ def measure(
     classifier: str | None = None,
     covariance: bool = True,
     per_class: bool = False,
+    groups: int | None = GROUPS,
+    min_count: int = 1,
+    training: Training | None = None,
+    detectors: bool = True,
     ignore_index: int | None = None,
     names: Sequence[str] | None = None,
     conventions: Sequence[str] = (),
@@ -95,11 +102,16 @@ def measure(
         classifier: name of the classifier module; default: the model's own `get_classifier()` or
             `get_output_embeddings()`, else its last linear layer or 1x1 convolution.
         covariance, per_class, ignore_index: as in `StatisticsAccumulator`.
+        groups: of samples, for standard errors at the classifier's input; None for none (but for shares of samples,
+            whose errors are binomial).
+        min_count: report on the classes with at least so many samples; NC1 then needs `per_class`.
+        training: weight decays and loss, for what theory predicts of the geometry.
+        detectors: whether detectors are judged on the held-out and the out-of-distribution samples, if there are both.
         names: metrics to report; default: all in `METRICS` that the data allow, for other layers the headline ones.
         conventions: further rows, names in `CONVENTIONS`.
         unpack: makes a `Batch` of what the loaders give, where it isn't one of the usual forms.
         buffer_bytes: for features between the first and the second look at them.
-        covariance_bytes: for D x D scatter of all layers; default: a quarter of the free memory.
+        covariance_bytes: for D x D scatter of all layers, and for groups; default: a quarter of the free memory.
         second_pass: whether the loader may be run again for the sake of wide features alone.
         distributed: add up the processes of `torch.distributed`, where it is initialised.
         progress: show a progress bar (if rich is installed).
@@ -121,7 +133,8 @@ def measure(
     shared = distributed and world_size() > 1
     device = device_of(bare)
     num_classes = len(head.weight)
-    collector = _Collector(head, last, wanted, shared, {"ignore_index": ignore_index, "device": device})
+    options = {"ignore_index": ignore_index, "device": device}
+    collector = _Collector(head, last, wanted, shared, options, min_count, training)
     with (
         evaluation(bare),
         first_process_buffers(bare, _START) if shared else nullcontext(),
@@ -139,7 +152,13 @@ def measure(
             mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
             outset = _agreed(every_process(mine, _START) if shared else [mine])
             plans = planned(
-                outset.widths, num_classes, outset.budget, last.name, covariance=covariance, per_class=per_class
+                outset.widths,
+                num_classes,
+                outset.budget,
+                last.name,
+                covariance=covariance,
+                per_class=per_class,
+                groups=groups,
             )
             source.required = [plan.name for plan in plans]
             collections = [collector.layer(plan, captured.point_of(plan.name)) for plan in plans]
@@ -161,6 +180,8 @@ def measure(
                 each.look_again(features[each.name], labels)
         for each in collections:
             each.finish()
+        if detectors and outset.held_out and outset.outside:
+            collections[-1].detect()
         for features, labels in () if test is None else source.batches(test, "held-out samples"):
             for each in collections:
                 each.add_held_out(features[each.name], labels)
@@ -168,7 +189,7 @@ def measure(
         for features, _ in outside:
             for each in collections:
                 each.add_outside(features[each.name])
-    notes = [*outset.notes, *_left_out(plans, per_class)]
+    notes = [*outset.notes, *_left_out(plans, per_class, groups)]
     gap = max(gaps, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
@@ -189,6 +210,8 @@ class _Collector:
     conventions: Mapping[str, Convention]
     shared: bool
     options: Mapping[str, Any]
+    min_count: int
+    training: Training | None
 
     def layer(self, plan: LayerPlan, point: Point) -> LayerCollection:
         mine = plan.name == self.last.name
@@ -221,20 +244,26 @@ class _Collector:
                 statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
                 decisions = layer.decisions(without_bias=convention.without_bias)
                 projected = None if convention.unit_features else evidence.projected
-                variants[name] = replace(evidence, statistics=statistics, decisions=decisions, projected=projected)
+                dealt = None if convention.unit_features else evidence.groups
+                variants[name] = replace(
+                    evidence, statistics=statistics, decisions=decisions, projected=projected, groups=dealt
+                )
                 if convention.unit_features and not variants[name].offers("scatter"):
                     del variants[name]
                     notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
         else:
             shown = [name for name, metric in METRICS.items() if metric.headline] if names is None else names
             names = [name for name in shown if METRICS[name].available(evidence)]
-        return Report.from_evidence(
+        report = Report.from_evidence(
             evidence,
             test=layer.held_out_evidence() if held_out else None,
             names=names,
             conventions=variants,
+            min_count=self.min_count,
+            training=self.training if layer.name == self.last.name else None,
             context=context,
         ).extended([], notes)
+        return detected(report, layer)
 
 
 class _Buffer:
@@ -301,9 +330,12 @@ def _agreed(said: Sequence[_Outset]) -> _Outset:
     )
 
 
-def _left_out(plans: Sequence[LayerPlan], per_class: bool) -> list[str]:
+def _left_out(plans: Sequence[LayerPlan], per_class: bool, groups: int | None) -> list[str]:
     names = [plan.name for plan in plans if per_class and not plan.per_class]
-    return [f"the scatter of each class was beyond the memory budget at: {', '.join(names)}."] if names else []
+    found = [f"the scatter of each class was beyond the memory budget at: {', '.join(names)}."] if names else []
+    if groups is not None and plans[-1].groups is None:
+        found.append("groups of samples, for standard errors, were beyond the memory budget.")
+    return found
 
 
 def _blip(gap: float) -> str:

@@ -70,6 +70,7 @@ from tightframe.metrics.layers import (
     principal_angles,
 )
 from tightframe.metrics.orthogonality import ood_cosines, ood_orthogonality
+from tightframe.metrics.predicted import classifier_seli_error, gram_distance, seli_error
 from tightframe.metrics.table import METRICS, Evidence, Metric, evaluate, pairwise
 from tightframe.metrics.variability import (
     between_covariance_debiased,
@@ -127,6 +128,7 @@ __all__ = [
     "classifier_mean_cosines",
     "classifier_mean_distances",
     "classifier_mean_products",
+    "classifier_seli_error",
     "coincident_classes",
     "cosine_grid",
     "directional_cdnv",
@@ -142,6 +144,7 @@ __all__ = [
     "etf_distance",
     "etf_error",
     "evaluate",
+    "gram_distance",
     "interference_grid",
     "largest_principal_angle",
     "log_kernel",
@@ -179,6 +182,7 @@ __all__ = [
     "riesz_cv",
     "riesz_kernel_moments",
     "riesz_mean",
+    "seli_error",
     "self_duality_distance",
     "self_duality_distance_root",
     "self_duality_error",

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from tightframe.errors import EvidenceError
-from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, pairs, variability
+from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, pairs, predicted, variability
 from tightframe.metrics.agreement import Decisions
 from tightframe.metrics.pairs import Kernel
 from tightframe.statistics import ClassStatistics
@@ -352,6 +352,24 @@ METRICS: dict[str, Metric] = {
         "Procrustes, Frobenius",
         "closed form",
         headline=True,
+    ),
+    "seli_error": Metric(
+        "distance to SELI, means",
+        "NC2",
+        predicted.seli_error,
+        _S,
+        "Gram matrices, Frobenius, for these counts",
+        "Thrampoulidis et al. 2022",
+        largest=500,
+    ),
+    "classifier_seli_error": Metric(
+        "distance to SELI, classifier",
+        "NC2",
+        predicted.classifier_seli_error,
+        _SW,
+        "rows centred, for these counts",
+        "Thrampoulidis et al. 2022",
+        largest=500,
     ),
     "participation_ratio": Metric(
         "participation ratio of means", "NC2", geometry.participation_ratio, _S, _CENTRED, ""

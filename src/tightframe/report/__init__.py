@@ -1,8 +1,9 @@
 """Reports: named values beside what they should be, and their terminal, file and HTML forms."""
 
 from tightframe.report.comparison import Comparison
+from tightframe.report.entry import Entry
 from tightframe.report.profile import Profile
-from tightframe.report.report import Entry, Report
+from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
 from tightframe.report.series import plateau, terminal_phase
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
-from tightframe.report.report import Entry, Report, insert_by_family
+from tightframe.report.entry import Entry, insert_by_family
+from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
 
 

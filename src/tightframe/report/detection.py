@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tightframe.errors import MissingExtraError
 from tightframe.ood import DetectionTable
+from tightframe.report.entry import Entry
 from tightframe.report.figure_style import COLOURS, GRID, panel_layout
+from tightframe.report.tables import html_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from tightframe.report.report import Report
 
 COLUMNS = ("detector", "settings", "AUROC %", "± s.e.", "FPR95 %", "± s.e.", "source")
 """Headings of `detection_cells`; the four numbers are aligned to the right."""
@@ -27,7 +30,23 @@ _REFERENCES = {
 }
 """Detectors shown as horizontal lines, and their colours."""
 
+_HEADLINE = ("max_softmax", "energy", "neco")
+"""Detectors whose AUROC short tables show."""
+
 _MEASURES = {"auroc": "AUROC of NECO by components (%)", "fpr95": "FPR95 of NECO by components (%)"}
+
+
+def with_detection(report: Report, table: DetectionTable) -> Report:
+    """The report with the AUROC of each detector as an entry, and the whole table in its context."""
+    entries = [
+        Entry(
+            *(f"{row.name}_auroc", "ood", f"AUROC, {row.label}", "OOD", row.auroc, 1.0, None, 0.5, row.auroc_error),
+            *(_wording(row.convention, row.settings), row.source),
+            headline=row.name in _HEADLINE,
+        )
+        for row in table.rows
+    ]
+    return report.extended(entries, table.notes, {"detection": table.to_dict()})
 
 
 def detection_cells(data: Mapping[str, Any]) -> list[list[str]]:
@@ -67,13 +86,8 @@ def percent(share: float) -> str:
 
 
 def detection_html(data: Mapping[str, Any]) -> str:
-    """The table as HTML, in the page's style: without plotly, and without the page around it. Raises: StateError."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in (*COLUMNS[:6], "", *COLUMNS[6:]))
-    body = ""
-    for cells in detection_cells(data):
-        # the page's style aligns columns 3 to 7 to the right
-        body += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in (*cells[:6], "", *cells[6:])) + "</tr>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    """The table as HTML, in the page's style. Raises: StateError."""
+    return html_table(COLUMNS, detection_cells(data), numbers=range(2, 6), origin=(1, 6), bold=(2, 4))
 
 
 def detection_panels(data: Mapping[str, Any]) -> list[go.Figure]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
-from tightframe.metrics import cosine_grid
-from tightframe.metrics.geometry import classifier_rows
-from tightframe.numerics import unit_rows
+from tightframe.report import geometry
+from tightframe.report.coverage import coverage_cells
+from tightframe.report.detection import detection_caption, detection_html, detection_panels
 from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
 from tightframe.report.profile import findings
+from tightframe.report.tables import html_table
 from tightframe.report.wording import caption, name, number, share
 
 if TYPE_CHECKING:
-    from tightframe.report.report import Entry, Report
+    from tightframe.report.entry import Entry
+    from tightframe.report.report import Report
 
 try:
     import plotly.graph_objects as go
@@ -39,7 +41,6 @@ _CURVES: dict[str, tuple[str, ...]] = {
 """Panels of the figure of curves; all but those of accuracy have a logarithmic axis."""
 
 _GROUPS = "accuracy by group, held out"
-_LARGEST_GRAM = 200  # classes; more can't be told apart in a picture
 
 
 def page(report: Report) -> str:
@@ -57,6 +58,9 @@ def page(report: Report) -> str:
         )
         sections.append(_section("Collapse by depth", hint, panels))
     sections += [_section(heading, hint, _div(figure)) for heading, hint, figure in grams(report)]
+    if data := report.context.get("detection"):
+        content = detection_html(data) + _panels(detection_panels(data))
+        sections.append(_section("Out-of-distribution detection", detection_caption(data), content))
     if report.context.get("class_accuracies"):
         hint = "Held-out accuracy of each class; below its name the number of its training samples."
         sections.append(_section("Accuracy by class", hint, _div(class_bars(report))))
@@ -71,8 +75,17 @@ def page(report: Report) -> str:
         + _tiles(report)
         + "".join(sections)
         + _table(report.entries)
+        + "".join(_details(report))
         + "</main></body></html>\n"
     )
+
+
+def _details(report: Report) -> Iterator[str]:
+    """What lies behind the measures."""
+    if table := report.context.get("coverage_table"):
+        head, rows = coverage_cells(table)
+        hint = "The measures over classes with at least so many samples: few samples a class bias most of them."
+        yield _section("Coverage", hint, html_table(head, rows, numbers=range(len(head))))
 
 
 def _section(heading: str, hint: str, content: str) -> str:
@@ -171,26 +184,33 @@ def _class_names(report: Report, labels: Sequence[int]) -> list[str]:
 
 
 def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
-    """Cosines between class means, and between classifier rows, beside the simplex ETF's."""
-    evidence = report.evidence
-    if evidence is None or evidence.statistics is None:
+    """Cosines between class means, and between classifier rows, above those that theory predicts for both."""
+    found, theory = geometry.measured(report), geometry.predicted(report)
+    if found is None or report.evidence is None or report.evidence.statistics is None:
         return []
-    statistics = evidence.statistics.detach().populated()
-    if statistics.num_classes > _LARGEST_GRAM or statistics.class_ids is None:
-        return []
-    ideal = -1 / (statistics.num_classes - 1)
-    pictures = {"class means, centred": cosine_grid(statistics)}
-    if evidence.weight is not None:
-        rows = unit_rows(classifier_rows(statistics, evidence.weight.detach()))
-        pictures["classifier rows"] = rows @ rows.mT
-    eye = [[1.0 if i == j else ideal for j in range(len(statistics.counts))] for i in range(len(statistics.counts))]
-    grids = {title: grid.cpu().tolist() for title, grid in pictures.items()} | {"simplex ETF (ideal)": eye}
-    names = _class_names(report, statistics.class_ids.tolist())
-    figure = make_subplots(1, len(grids), subplot_titles=list(grids), horizontal_spacing=0.06)
+    expected = theory[-1]
+    classes = report.evidence.statistics.populated().class_ids
+    assert classes is not None
+    names = _class_names(report, classes.tolist())
+    ideal = -1 / (len(names) - 1)
+    grids = {"class means": found.mean_cosines}
+    if found.classifier_cosines is not None:
+        grids["classifier rows"] = found.classifier_cosines
+    if len(theory) == 1:
+        grids["predicted: simplex ETF"] = expected.mean_cosines
+    else:
+        grids["predicted means"] = expected.mean_cosines
+        if expected.classifier_cosines is not None:
+            grids["predicted classifier"] = expected.classifier_cosines
+    figure = make_subplots(1, len(grids), subplot_titles=list(grids), horizontal_spacing=0.05)
     for column, grid in enumerate(grids.values(), start=1):
         figure.add_trace(
             go.Heatmap(
-                z=grid, x=names, y=names, coloraxis="coloraxis", hovertemplate="%{y} · %{x}: %{z:.4f}<extra></extra>"
+                z=grid.tolist(),
+                x=names,
+                y=names,
+                coloraxis="coloraxis",
+                hovertemplate="%{y} · %{x}: %{z:.4f}<extra></extra>",
             ),
             row=1,
             col=column,
@@ -203,7 +223,7 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
     figure.update_layout(
         template="plotly_white",
         font={"family": FONT},
-        height=440,
+        height=440 if len(grids) < 4 else 360,
         margin={"l": 40, "r": 20, "t": 40, "b": 40},
         coloraxis={
             "colorscale": "RdBu",
@@ -213,8 +233,12 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
             "colorbar": {"title": "cos"},
         },
     )
-    hint = f"Cosines. White is the ideal {ideal:.4f} = −1/(K−1); blue is larger, red is smaller."
-    return [("Gram matrices", hint, figure)]
+    hint = (
+        f"Cosines of centred vectors. White is the simplex ETF's {ideal:.4f} = −1/(K−1); blue is larger, red smaller."
+    )
+    if len(theory) > 1:
+        hint += f" Predicted: {expected.name}."
+    return [("Gram matrices", " ".join([hint, *geometry.statements(report)]), figure)]
 
 
 def _tiles(report: Report) -> str:
@@ -232,19 +256,20 @@ def _tiles(report: Report) -> str:
 
 def _table(entries: Sequence[Entry]) -> str:
     head = ("", "measure", "value", "± s.e.", "target", "floor", "null", "random", "position", "convention", "source")
-    rows, family = [], None
-    for entry in entries:
-        cells = [
-            entry.family if entry.family != family else "",
-            name(entry),
-            number(entry.value),
-            *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null, entry.random)),
-            share(entry.position),
-            entry.convention,
-            entry.source,
-        ]
-        start = ' class="first"' if entry.family != family else ""
-        rows.append(f"<tr{start}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+    rows, parts, family = [], [], None
+    for place, entry in enumerate(entries):
+        rows.append(
+            [
+                entry.family if entry.family != family else "",
+                name(entry),
+                number(entry.value),
+                *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null, entry.random)),
+                share(entry.position),
+                entry.convention,
+                entry.source,
+            ]
+        )
+        parts += [place] if entry.family != family else []
         family = entry.family
     hint = (
         "Target: value at perfect collapse. Floor: best that this dimension allows, where that is not the target. "
@@ -253,6 +278,5 @@ def _table(entries: Sequence[Entry]) -> str:
         "target, or to the floor (100 %). Standard errors are those of the samples drawn. A dash means that no value "
         "is known."
     )
-    header = "".join(f"<th>{cell}</th>" for cell in head)
-    table = f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    table = html_table(head, rows, numbers=range(2, 9), origin=(9, 10), bold=(2,), parts=parts)
     return _section("All measures", hint, table)

@@ -13,56 +13,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tightframe.errors import EmptyClassError, GeometryWarning
-from tightframe.metrics import METRICS, Evidence, Metric, binomial_error, evaluate
+from tightframe.metrics import METRICS, Evidence, Metric, evaluate, standard_errors
 from tightframe.metrics.conventions import CONVENTIONS
+from tightframe.report.coverage import coverage_table, with_at_least
+from tightframe.report.entry import Entry, insert_by_family
+from tightframe.report.geometry import LARGEST, optimum_entries
 from tightframe.statistics import ClassStatistics
-from tightframe.theory import reference
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One value of a report.
-
-    Attributes:
-        name: the metric's name; label, family, convention and source are the metric's.
-        split: the samples it was taken on: "train", "test", or "ood" where both are needed.
-        value: NaN where it is undefined.
-        target: value at perfect collapse; floor: best possible in this dimension, if not the target;
-            null: expected without class structure; random: for class means, and classifier rows, in independent random
-            directions. None where unknown.
-        standard_error: of the samples drawn, for the trained network as it is. None where unknown.
-        classes: how many classes it was taken over.
-    """
-
-    name: str
-    split: str
-    label: str
-    family: str
-    value: float
-    target: float | None
-    floor: float | None
-    null: float | None
-    standard_error: float | None
-    convention: str
-    source: str
-    headline: bool
-    random: float | None = None
-    classes: int | None = None
-
-    @property
-    def position(self) -> float | None:
-        """Where the value lies on the way from the null level, 0, to the best possible value, 1: the target, or the
-        floor where the dimension forces one. Below 0 or above 1 beyond them; None unless both are known and differ."""
-        best = self.target if self.floor is None else self.floor
-        if best is None or self.null is None or best == self.null:
-            return None
-        return (self.null - self.value) / (self.null - best)
-
-    @property
-    def key(self) -> str:
-        """The name, with "test/" or the like before it for splits other than "train" and "ood"."""
-        return self.name if self.split in ("train", "ood") else f"{self.split}/{self.name}"
+from tightframe.theory import Training, reference
 
 
 @dataclass(frozen=True)
@@ -93,6 +53,8 @@ class Report:
         test: Evidence | None = None,
         names: Sequence[str] | None = None,
         conventions: Mapping[str, Evidence] | None = None,
+        min_count: int = 1,
+        training: Training | None = None,
         context: dict[str, Any] | None = None,
     ) -> Report:
         """Evaluate metrics on evidence.
@@ -101,45 +63,49 @@ class Report:
             test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
             names: metrics to evaluate; default: all that the evidence allows.
             conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
+            min_count: leave out classes with fewer samples; decisions stay those among all classes.
+            training: how the classifier was trained, for what theory predicts at these weight decays.
 
-        Raises: EmptyClassError where fewer than two classes have samples; KeyError for unknown names.
+        Raises: EmptyClassError where fewer than two classes have so many samples; KeyError for unknown names.
         """
-        statistics = evidence.statistics
-        if statistics is None:
+        if evidence.statistics is None:
             raise EmptyClassError("a report needs statistics.")
+        whole, evidence = evidence, with_at_least(evidence, min_count)
+        statistics = evidence.statistics
+        assert statistics is not None
         statistics.populated()  # raises if there is nothing to report
+        facts, notes = _facts(evidence), _coverage_notes(evidence)
+        left_out = int(whole.statistics.present.sum()) - int(statistics.present.sum())  # type: ignore[union-attr]
+        if left_out:
+            facts["min_count"] = min_count
+            notes.append(f"{left_out} classes with fewer than {min_count} samples are left out.")
+        predicted: list[Entry] = []
+        if training is not None and evidence.weight is not None:
+            known = training.with_feature_decay(statistics, evidence.weight)
+            facts |= {"training": known.to_dict(), "feature_decay_estimated": training.feature_decay is None}
+            if int(statistics.present.sum()) <= LARGEST:
+                predicted = optimum_entries(evidence, known)
+        if table := coverage_table(evidence):
+            facts["coverage_table"] = table
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
-            values = evaluate(evidence, names)
-            entries = [
-                _entry(
-                    name,
-                    METRICS[name],
-                    _split(METRICS[name]),
-                    float(value),
-                    evidence,
-                    statistics,
-                )
-                for name, value in values.items()
-            ]
+            entries = _entries(evidence, names)
+            for row in predicted:
+                insert_by_family(entries, row)
             for key, collected in (conventions or {}).items():
                 convention = CONVENTIONS[key]
-                split = _split(convention.row)
-                row = _entry(
-                    convention.metric, convention.row, split, float(convention(collected)), collected, statistics
-                )
+                collected = with_at_least(collected, min_count)
+                value = float(convention(collected))
+                error = standard_errors(collected, [convention.metric]).get(convention.metric)
+                row = _entry(convention.metric, convention.row, value, error, statistics)
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
-                for name, value in evaluate(test, _held_out(test)).items():
-                    sizes = test.statistics if "statistics" in METRICS[name].arguments else None
-                    row = _entry(name, METRICS[name], "test", float(value), test, sizes or statistics)
-                    insert_by_family(entries, row)
-        notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)]
+                for row in _entries(with_at_least(test, min_count), _held_out(test), statistics):
+                    insert_by_family(entries, replace(row, split="test"))
+        notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)] + notes
         for other in caught:
             if not issubclass(other.category, GeometryWarning):
                 warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-        facts = _facts(evidence)
-        notes += _coverage_notes(evidence)
         return cls(tuple(entries), {**facts, **(context or {})}, tuple(dict.fromkeys(notes)), evidence)
 
     def extended(
@@ -232,34 +198,37 @@ def _held_out(test: Evidence) -> list[str]:
     return [name for name in names if classes > 1 or METRICS[name].arguments == ("decisions",)]
 
 
-def insert_by_family(entries: list[Entry], entry: Entry) -> None:
-    """Put an entry after the last of its family, or at the end."""
-    family = [place for place, other in enumerate(entries) if other.family == entry.family]
-    entries.insert(family[-1] + 1 if family else len(entries), entry)
+def _entries(evidence: Evidence, names: Sequence[str] | None, sizes: ClassStatistics | None = None) -> list[Entry]:
+    """The metrics of some evidence with their standard errors; `sizes` are the classes' of what decisions go by, where
+    that isn't the evidence's own statistics."""
+    values = evaluate(evidence, names)
+    errors = standard_errors(evidence, list(values))
+    found = []
+    for name, value in values.items():
+        metric = METRICS[name]
+        counted = evidence.statistics if "statistics" in metric.arguments or sizes is None else sizes
+        assert counted is not None
+        found.append(_entry(name, metric, float(value), errors.get(name), counted))
+    return found
 
 
-def _split(metric: Metric) -> str:
-    return "ood" if "outside" in metric.arguments else "train"
-
-
-def _entry(name: str, metric: Metric, split: str, value: float, evidence: Evidence, sizes: ClassStatistics) -> Entry:
+def _entry(name: str, metric: Metric, value: float, error: Tensor | None, sizes: ClassStatistics) -> Entry:
     level = reference(name, sizes.counts, sizes.num_features)
-    error = None
-    if metric.arguments == ("decisions",) and "class_weighted" not in name and evidence.decisions is not None:
-        error = float(binomial_error(METRICS[name](evidence), evidence.decisions))
     return Entry(
         name,
-        split,
+        "ood" if "outside" in metric.arguments else "train",
         metric.label,
         metric.family,
         value,
         level.target,
         level.floor,
         level.null,
-        error,
+        None if error is None else float(error),
         metric.convention,
         metric.source,
         metric.headline,
+        level.random,
+        int(sizes.present.sum()),
     )
 
 

@@ -143,7 +143,7 @@ class RunFolder:
         path = self._statistics_path(len(series) - 1)
         evidence = None
         if path.exists():
-            evidence = Evidence(ClassStatistics.load(path), self._weight(last.context.get("classifier")))
+            evidence = Evidence(ClassStatistics.load(path), *self._classifier(last.context.get("classifier")))
         return replace(last, evidence=evidence, history=tuple(series[:-1]))
 
     def write_html(self, report: Report | None = None) -> Path:
@@ -156,15 +156,18 @@ class RunFolder:
     def _model_path(self) -> Path:
         return self.path / "model.safetensors"
 
-    def _weight(self, classifier: str | None) -> Tensor | None:
-        """The measured classifier's rows, if the run has saved its model since."""
-        if classifier is None or not self._model_path.exists():
-            return None
+    def _classifier(self, name: str | None) -> tuple[Tensor | None, Tensor | None]:
+        """The measured classifier's rows and bias, if the run has saved its model since."""
+        if name is None or not self._model_path.exists():
+            return None, None
         with safe_open(self._model_path, framework="pt") as file:
             if (file.metadata() or {}).get("measurement") != self._last_measurement():
-                return None
-        weight = self.load_weights().get(f"{classifier}.weight" if classifier else "weight")
-        return None if weight is None else weight.flatten(1).to(torch.float64)
+                return None, None
+        state, prefix = self.load_weights(), f"{name}." if name else ""
+        weight, bias = state.get(f"{prefix}weight"), state.get(f"{prefix}bias")
+        if weight is None:
+            return None, None
+        return weight.flatten(1).to(torch.float64), None if bias is None else bias.to(torch.float64)
 
     def _last_measurement(self) -> str:
         """What tells the last line of the series from others."""

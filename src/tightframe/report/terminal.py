@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tightframe.errors import MissingExtraError
+from tightframe.report.coverage import coverage_cells
+from tightframe.report.detection import COLUMNS, detection_caption, detection_cells
+from tightframe.report.geometry import statements
 from tightframe.report.profile import Profile, findings
 from tightframe.report.wording import caption, name, number, share
 
 if TYPE_CHECKING:
-    from tightframe.report.report import Entry, Report
+    from tightframe.report.entry import Entry
+    from tightframe.report.report import Report
 
 try:
     from rich import box
@@ -45,6 +50,14 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
         console.print(_layer_table(report))
         for sentence in findings(report):
             console.print(Text(sentence))
+    if data := report.context.get("detection"):
+        console.print(_plain_table(COLUMNS, detection_cells(data), numbers=range(2, 6)))
+        console.print(Text(detection_caption(data), style="dim"))
+    if rows := report.context.get("coverage_table"):
+        head, lines = coverage_cells(rows)
+        console.print(_plain_table(head, lines, numbers=range(len(head))))
+    for sentence in statements(report):
+        console.print(Text(sentence))
     console.print(Text(caption(report), style="dim"))
     for note in report.notes:
         console.print(Text(f"note: {note}", style="yellow"))
@@ -70,6 +83,19 @@ def _layer_table(report: Report) -> Table:
     for layer, title in zip(profile.reports, profile.names, strict=True):
         values = [number(layer.values.get(key)) for key in keys]
         table.add_row(Text(title), str(layer.context["dimension"]), *values)
+    return table
+
+
+def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: range) -> Table:
+    """Cells under headings, numbers never cut."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column, heading in enumerate(head):
+        number_column = column in numbers
+        table.add_column(
+            heading, justify="right" if number_column else "left", overflow="fold", min_width=number_column * 6
+        )
+    for cells in rows:
+        table.add_row(*map(Text, cells))
     return table
 
 

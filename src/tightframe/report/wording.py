@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tightframe.report.report import Entry, Report
+    from tightframe.report.entry import Entry
+    from tightframe.report.report import Report
 
 
 def number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from tightframe.theory.minority_collapse import (
 from tightframe.theory.references import REFERENCES, Reference, reference
 from tightframe.theory.regression import RegressionOptimum, regression_optimum
 from tightframe.theory.seli import Seli, seli
+from tightframe.theory.training import OPTIMA, Training
 from tightframe.theory.unconstrained_features import (
     UnconstrainedOptimum,
     cross_entropy_optimum,
@@ -18,11 +19,13 @@ from tightframe.theory.unconstrained_features import (
 )
 
 __all__ = [
+    "OPTIMA",
     "REFERENCES",
     "CodeOptimum",
     "Reference",
     "RegressionOptimum",
     "Seli",
+    "Training",
     "UnconstrainedOptimum",
     "cross_entropy_floor",
     "cross_entropy_optimum",

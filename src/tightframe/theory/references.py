@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tightframe.bounds import cosine_bound
 from tightframe.certificate import best_known
+from tightframe.theory.seli import seli
 
 Array = npt.NDArray[np.float64]
 
@@ -71,6 +72,11 @@ class Setting:
     @cached_property
     def N(self) -> int:
         return int(self.many @ self.sizes)
+
+    @property
+    def counts(self) -> Array:
+        """(K,) the sizes of all classes, ascending."""
+        return np.repeat(self.sizes, self.many.astype(np.int64))
 
     @property
     def balanced(self) -> bool:
@@ -170,6 +176,8 @@ def _angle_law(correlation: float, dim: int) -> Array:
 
 _Level = Callable[[Setting], float | None]
 
+_LARGEST_GRAM = 500  # classes up to which K x K matrices are decomposed for a level
+
 
 def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
     """Target, floor, null and random level of the metric `name` for classes of these sizes in `dim` dimensions.
@@ -255,6 +263,27 @@ def _null_participation_ratio(s: Setting) -> float:
 
 def _null_etf_error(s: Setting) -> float:
     return math.sqrt(max(2 - 2 * math.sqrt(_null_participation_ratio(s) / (s.K - 1)), 0.0))
+
+
+def _null_seli_error(s: Setting) -> float | None:
+    """sqrt(2 - 2 <C, T> / (|T| sqrt(E|G|^2))) with C = P diag(1/n) P, the Gram matrix's expectation, and T SELI's."""
+    if s.K > _LARGEST_GRAM:
+        return None
+    target = seli(s.counts).means.numpy()
+    centring = np.eye(s.K) - 1 / s.K
+    expected = centring @ (centring / s.counts[:, None])
+    square = float((expected**2).sum() + expected.trace() ** 2 / s.D)  # about, as in the participation ratio
+    overlap = float((expected * target).sum()) / math.sqrt(square * float((target**2).sum()))
+    return math.sqrt(max(2 - 2 * overlap, 0.0))
+
+
+def _null_classifier_seli_error(s: Setting) -> float | None:
+    """The same for rows of one variance, whose expected Gram matrix is a multiple of P."""
+    if s.K > _LARGEST_GRAM:
+        return None
+    target = seli(s.counts).classifiers.numpy()
+    overlap = float(target.trace()) / math.sqrt((s.K - 1) * (1 + (s.K - 1) / s.D) * float((target**2).sum()))
+    return math.sqrt(max(2 - 2 * overlap, 0.0))
 
 
 def _null_rows_etf_error(s: Setting) -> float:
@@ -490,6 +519,8 @@ REFERENCES: dict[str, tuple[_Level, _Level]] = {
     "classifier_etf_error": (_zero, _from(6, 2, _null_classifier_etf_error)),
     "classifier_etf_error_centred": (_zero, _null_rows_etf_error),
     "etf_distance": (_zero, _from(6, 2, _null_etf_distance)),
+    "seli_error": (_zero, _null_seli_error),
+    "classifier_seli_error": (_zero, _null_classifier_seli_error),
     "one_vs_rest_distance": (lambda s: s.K / (s.K - 1) if s.D >= s.K - 1 else None, _unknown),
     "participation_ratio": (lambda s: s.K - 1, _null_participation_ratio),
     "log_kernel_mean": (
@@ -531,9 +562,10 @@ _OF_SHAPE = frozenset(REFERENCES) - {
     *("trace_ratio_debiased", "trace_share", "cdnv", "cdnv_debiased", "cdnv_dist4", "directional_cdnv", "vci"),
     *("within_trace", "between_trace", "between_trace_debiased", "within_in_mean_span", "numerical_rank"),
     *("ncc_mismatch", "ncc_agreement", "ncc_mismatch_class_weighted", "ncc_agreement_class_weighted"),
-    *("ncc_accuracy", "classifier_accuracy"),
+    *("ncc_accuracy", "classifier_accuracy", "seli_error", "classifier_seli_error"),
 }
-"""Metrics of the directions of class means and classifier rows alone; the others compare samples with them."""
+"""Metrics of the directions of class means and classifier rows alone; the others compare samples with them, or go by
+the counts."""
 
 _FLOORS: dict[str, Callable[[Setting], float | None]] = {
     "etf_error": _rank_floor,

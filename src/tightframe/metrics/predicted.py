@@ -1,0 +1,47 @@
+"""NC2 where classes are unequal: how near Gram matrices come to those that theory predicts for the counts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import ShapeError
+from tightframe.metrics.geometry import classifier_rows
+from tightframe.statistics import ClassStatistics
+from tightframe.theory import seli
+
+
+def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
+    """|G / |G|_F - T / |T|_F|_F of the Gram matrix G of K centred rows (K, D) and a target T (K, K), centred alike.
+
+    Shape: scalar. Range: [0, sqrt(2)]; 0 iff the rows have the target's geometry up to scale and rotation.
+    Raises: ShapeError unless the target is (K, K) for the rows' K.
+    Source: Thrampoulidis et al. 2022, who take it of classifiers, means and logits.
+    """
+    if rows.ndim != 2 or gram.shape != (len(rows), len(rows)):
+        raise ShapeError(
+            f"rows (K, D) and a Gram matrix (K, K) expected; got {tuple(rows.shape)}, {tuple(gram.shape)}."
+        )
+    centred = rows - rows.mean(0)
+    target = gram.to(rows)
+    target = target - target.mean(0) - (target.mean(1) - target.mean())[:, None]
+    measured = centred @ centred.mT
+    return torch.linalg.matrix_norm(
+        measured / torch.linalg.matrix_norm(measured) - target / torch.linalg.matrix_norm(target)
+    )
+
+
+def seli_error(statistics: ClassStatistics) -> Tensor:
+    """`gram_distance` of the class means to the SELI geometry for their counts; with equal counts `etf_error`.
+
+    Range: [0, sqrt(2)]; 0 = what unregularised cross-entropy on these counts tends to. Needs K x K memory.
+    Source: Thrampoulidis et al. 2022.
+    """
+    statistics = statistics.populated()
+    return gram_distance(statistics.centred_means(), seli(statistics.counts).means)
+
+
+def classifier_seli_error(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+    """`gram_distance` of the classifier's rows, centred, to the SELI geometry. Source: Thrampoulidis et al. 2022."""
+    statistics = statistics.populated()
+    return gram_distance(classifier_rows(statistics, weight), seli(statistics.counts).classifiers)

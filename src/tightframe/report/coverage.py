@@ -1,0 +1,78 @@
+"""How many classes have enough samples, and what the measures are over those alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tightframe.errors import RangeError
+from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.report.wording import number
+
+THRESHOLDS = (1, 2, 10, 50)
+"""Samples a class must have, in the rows of the table."""
+
+MEASURES = ("nc1", "cdnv", "cdnv_debiased", "equinorm", "equiangularity", "etf_error", "self_duality_error")
+"""What is given for each row, where the evidence allows it."""
+
+
+def with_at_least(evidence: Evidence, samples: int) -> Evidence:
+    """The evidence on the classes that have so many samples; decisions stay those among all classes.
+
+    NC1 then needs the scatter of each class, if classes are left out. Raises: RangeError unless samples >= 1.
+    """
+    if samples < 1:
+        raise RangeError(f"a class's samples can be asked to be at least 1 or more; got {samples}.")
+    known = None if evidence.statistics is None else evidence.statistics.counts[evidence.statistics.present]
+    if evidence.statistics is None or known is None or not bool((known < samples).any()):
+        return evidence
+    chosen = evidence.statistics.select(min_count=samples)
+    groups = evidence.groups
+    assert chosen.class_ids is not None
+    return replace(
+        evidence,
+        statistics=chosen,
+        projected=None,
+        groups=None if groups is None else groups.select(chosen.class_ids),
+    )
+
+
+def coverage_table(evidence: Evidence) -> list[dict[str, Any]]:
+    """A row for every threshold that some class misses and some two meet, the first for all classes with samples.
+
+    Each has `min_count`, `classes`, `samples` and `values`, {measure: value}; empty where every class meets all
+    thresholds. A measure that can't be had for a part of the classes is missing there.
+    """
+    statistics = evidence.statistics
+    if statistics is None:
+        return []
+    known = statistics.counts[statistics.present]
+    rows: list[dict[str, Any]] = []
+    for threshold in THRESHOLDS:
+        classes = int((known >= threshold).sum())
+        if classes < 2 or (rows and classes == rows[-1]["classes"]):
+            continue
+        part = replace(with_at_least(evidence, threshold), groups=None)
+        names = [name for name in MEASURES if METRICS[name].available(part)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said of all classes already
+            values = {name: float(value) for name, value in evaluate(part, names).items()}
+        samples = int(known[known >= threshold].sum())
+        rows.append({"min_count": threshold, "classes": classes, "samples": samples, "values": values})
+    return rows if len(rows) > 1 else []
+
+
+def coverage_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and lines of cells of a `coverage_table`; a dash where a measure can't be had."""
+    names = [name for name in MEASURES if any(name in row["values"] for row in rows)]
+    head = ["samples ≥", "classes", "samples", *(METRICS[name].label for name in names)]
+    lines = [
+        [
+            *(f"{row[key]:,}" for key in ("min_count", "classes", "samples")),
+            *(number(float(row["values"][name])) if name in row["values"] else "–" for name in names),
+        ]
+        for row in rows
+    ]
+    return head, lines

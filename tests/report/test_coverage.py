@@ -1,0 +1,93 @@
+"""Classes with enough samples: the table, and reports on them alone."""
+
+import math
+
+import pytest
+import torch
+
+from tightframe import ClassStatistics, Report
+from tightframe.errors import EmptyClassError, RangeError
+from tightframe.metrics import Evidence, evaluate
+from tightframe.report.coverage import coverage_cells, coverage_table, with_at_least
+
+COUNTS = (60, 55, 12, 11, 3, 1, 0)
+
+
+def evidence(counts: tuple[int, ...] = COUNTS, *, per_class: bool = True) -> Evidence:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    features = torch.randn(len(counts), 5, generator=generator)[labels] + torch.randn(
+        len(labels), 5, generator=generator
+    )
+    weight = torch.randn(len(counts), 5, generator=generator).double()
+    return Evidence(ClassStatistics.from_features(features.double(), labels, len(counts), per_class=per_class), weight)
+
+
+@pytest.mark.filterwarnings("ignore:debiased measures leave out 1 of 6 classes:tightframe.errors.GeometryWarning")
+def test_a_row_for_every_threshold_that_tells_classes_apart() -> None:
+    rows = coverage_table(evidence())
+    assert [(row["min_count"], row["classes"], row["samples"]) for row in rows] == [
+        (1, 6, 142), (2, 5, 141), (10, 4, 138), (50, 2, 115),
+    ]  # fmt: skip
+    for row in rows:
+        chosen = evidence().statistics.select(min_count=row["min_count"])  # type: ignore[union-attr]
+        expected = evaluate(Evidence(chosen, evidence().weight), list(row["values"]))
+        for name, value in row["values"].items():
+            assert value == pytest.approx(float(expected[name]), rel=1e-12, nan_ok=True)
+        assert {"nc1", "cdnv", "etf_error", "self_duality_error"} <= row["values"].keys()
+
+
+@pytest.mark.parametrize("counts", [(50, 60, 70), (60, 60, 0)])
+def test_no_table_where_all_classes_have_enough(counts: tuple[int, ...]) -> None:
+    assert coverage_table(evidence(counts)) == []
+    assert "coverage_table" not in Report.from_evidence(evidence(counts)).context
+
+
+def test_thresholds_that_one_class_meets_are_left_out() -> None:
+    rows = coverage_table(evidence((60, 5, 1)))
+    assert [row["min_count"] for row in rows] == [1, 2]
+
+
+def test_without_the_scatter_of_each_class_nc1_is_of_all_classes_only() -> None:
+    first, *others = coverage_table(evidence(per_class=False))
+    assert "nc1" in first["values"]
+    assert all("nc1" not in row["values"] for row in others)
+    head, lines = coverage_cells([first, *others])
+    place = next(place for place, title in enumerate(head) if title.startswith("NC1"))
+    assert [line[place] == "–" for line in lines] == [False, True, True, True]
+    assert all(len(line) == len(head) for line in lines)
+
+
+def test_the_report_holds_the_table_and_reads_it_back() -> None:
+    report = Report.from_evidence(evidence())
+    again = Report.from_dict(report.to_dict())
+    assert coverage_cells(again.context["coverage_table"]) == coverage_cells(report.context["coverage_table"])
+    assert coverage_cells(report.context["coverage_table"])[1][0][:3] == ["1", "6", "142"]
+
+
+def test_a_report_on_classes_with_enough_samples() -> None:
+    report = Report.from_evidence(evidence(), min_count=10)
+    chosen = evidence().statistics.select([0, 1, 2, 3])  # type: ignore[union-attr]
+    expected = evaluate(Evidence(chosen, evidence().weight))
+    assert report.values == pytest.approx({name: float(value) for name, value in expected.items()}, nan_ok=True)
+    assert "2 classes with fewer than 10 samples are left out." in report.notes
+    assert report.context["min_count"] == 10
+    assert report["cdnv"].classes == 4
+    assert not any("single sample" in note for note in report.notes)
+
+
+def test_single_samples_are_named() -> None:
+    assert any("a single sample" in note and note.endswith(": 5.") for note in Report.from_evidence(evidence()).notes)
+
+
+def test_enough_samples_for_all_is_no_restriction() -> None:
+    whole = evidence((60, 55, 70))
+    assert with_at_least(whole, 55) is whole
+    assert math.isfinite(Report.from_evidence(whole, min_count=55)["nc1"].value)
+
+
+def test_too_much_is_asked() -> None:
+    with pytest.raises(EmptyClassError, match="at least two classes"):
+        Report.from_evidence(evidence(), min_count=100)
+    with pytest.raises(RangeError, match="at least 1 or more; got 0"):
+        Report.from_evidence(evidence(), min_count=0)
