@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,17 @@ def float64_device(device: torch.device | str | None) -> torch.device:
     """The device that holds float64 state for data on `device`: itself, or the CPU where float64 is missing."""
     device = torch.device(device if device is not None else "cpu")
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros of a real dtype, on the CPU in memory that the kernel may map in huge pages.
+
+    numpy asks for them, torch doesn't; first touches of tens of MiB in small pages took as long as the work on them.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        return torch.from_numpy(np.zeros(shape, dtype=str(dtype).removeprefix("torch.")))
 
 
 class full_precision:  # noqa: N801  (a context manager, named like torch.no_grad)

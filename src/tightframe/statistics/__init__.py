@@ -4,5 +4,14 @@ from tightframe.statistics.accumulator import StatisticsAccumulator
 from tightframe.statistics.class_statistics import ClassStatistics, Weighting
 from tightframe.statistics.confusion import ConfusionCounts
 from tightframe.statistics.decisions import DecisionCounts
+from tightframe.statistics.groups import GroupedAccumulator, GroupedStatistics
 
-__all__ = ["ClassStatistics", "ConfusionCounts", "DecisionCounts", "StatisticsAccumulator", "Weighting"]
+__all__ = [
+    "ClassStatistics",
+    "ConfusionCounts",
+    "DecisionCounts",
+    "GroupedAccumulator",
+    "GroupedStatistics",
+    "StatisticsAccumulator",
+    "Weighting",
+]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tightframe import checks
 from tightframe.errors import LabelError, MergeError, NonFiniteError, StateError
-from tightframe.numerics import EPS, float64_device, full_precision
+from tightframe.numerics import EPS, float64_device, full_precision, large_zeros
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.distributed import all_reduce, withdraw, world_size
 
@@ -107,18 +107,24 @@ class StatisticsAccumulator(nn.Module):
                 "product": torch.zeros(D, D, **f64) if self.covariance else None,
                 "pending": torch.zeros(D, D, **f32) if self.covariance else None,
                 "class_product": torch.zeros(K, D, D, **f64) if self.per_class else None,
-                "waiting": torch.zeros(_GROUP_ROWS, D, **f32),
-                "waiting_labels": torch.zeros(_GROUP_ROWS, dtype=torch.int64, device=self._device),
                 "rejected": torch.zeros(2, dtype=torch.int64, device=self._device),
             }
             for name, tensor in state.items():
                 self.register_buffer(name, tensor)
+        self._make_room(_GROUP_ROWS)
         self._scratch: dict[tuple[torch.dtype, int], Tensor] = {}
         self._all_seen = False
-        self._rows_waiting = 0
         self._rows_pending = 0
         self._batches = 0
         self._epsilon = EPS  # of the coarsest features seen
+
+    def _make_room(self, rows: int) -> None:
+        """Room for so many rows to wait; those that wait now are forgotten."""
+        with torch.inference_mode(False):
+            waiting = large_zeros(rows, self.num_features, dtype=self.anchors.dtype, device=self._device)
+            self.register_buffer("waiting", waiting)
+            self.register_buffer("waiting_labels", torch.zeros(rows, dtype=torch.int64, device=self._device))
+        self._rows_waiting = 0
 
     # ------------------------------------------------------------------ the hot path
 
@@ -137,6 +143,23 @@ class StatisticsAccumulator(nn.Module):
         """
         if validate is None:
             validate = self._device.type == "cpu"
+        rows, labels = self._admit(features, labels, validate)
+        with full_precision(self._device.type):
+            if not validate:
+                self._add_unchecked(rows, labels)
+                return
+            if len(labels) + self._rows_waiting > _GROUP_ROWS:
+                self._add_waiting()
+            if len(labels) < _GROUP_ROWS:
+                self._wait(rows, labels)
+                return
+            for start in range(0, len(labels), _CHUNK_ROWS):
+                self._add(rows[start : start + _CHUNK_ROWS], labels[start : start + _CHUNK_ROWS])
+
+    forward = update
+
+    def _admit(self, features: Tensor, labels: Tensor, validate: bool) -> tuple[Tensor, Tensor]:
+        """A batch as (N, D) rows in the anchors' dtype and (N,) labels, checked before anything changes."""
         rows, labels = checks.as_rows(
             features.detach(),
             labels,
@@ -155,22 +178,13 @@ class StatisticsAccumulator(nn.Module):
         elif self.anchors.dtype is torch.float64:
             rows = rows.to(torch.float64)
         self._epsilon = max(self._epsilon, torch.finfo(features.dtype).eps)
-        with full_precision(self._device.type):
-            if not validate:
-                self._add_unchecked(rows, labels)
-                return
-            if len(labels) + self._rows_waiting > _GROUP_ROWS:
-                self._add_waiting()
-            if len(labels) < _GROUP_ROWS:
-                place = slice(self._rows_waiting, self._rows_waiting + len(labels))
-                self.waiting[place] = rows
-                self.waiting_labels[place] = labels
-                self._rows_waiting += len(labels)
-                return
-            for start in range(0, len(labels), _CHUNK_ROWS):
-                self._add(rows[start : start + _CHUNK_ROWS], labels[start : start + _CHUNK_ROWS])
+        return rows, labels
 
-    forward = update
+    def _wait(self, rows: Tensor, labels: Tensor) -> None:
+        place = slice(self._rows_waiting, self._rows_waiting + len(labels))
+        self.waiting[place] = rows
+        self.waiting_labels[place] = labels
+        self._rows_waiting += len(labels)
 
     def _add_waiting(self) -> None:
         rows, self._rows_waiting = self._rows_waiting, 0
@@ -224,24 +238,15 @@ class StatisticsAccumulator(nn.Module):
 
     def _add_unchecked(self, rows: Tensor, labels: Tensor) -> None:
         """`_add` without reading anything back: bad batches are masked out, anchors checked at batches 1, 2, 4, ..."""
-        ignored = torch.zeros_like(labels, dtype=torch.bool)
-        if self.ignore_index is not None:
-            ignored = labels == self.ignore_index
-        known = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
-        finite = ((rows.abs() <= checks.largest(rows.dtype)) | ignored[:, None]).all()
-        reason = torch.where(known, torch.where(finite, 0, _NON_FINITE), _UNKNOWN_CLASS)
-        self.rejected[0] = torch.where(self.rejected[0] == 0, reason, self.rejected[0])
-        self.rejected[1] += reason != 0
-        good = (reason == 0) & ~ignored
+        good = self._judge_batch(rows, labels)
         # Masked rows sit on the anchor of class 0 and count for nothing.
         labels = torch.where(good, labels, 0)
         order = torch.where(good, torch.arange(len(labels), device=labels.device), len(labels))
         first = torch.full_like(self.counts, len(labels)).scatter_reduce_(0, labels, order, "amin")
-        opens = (first[labels] == order) & (self.counts[labels] == 0) & good
+        opens = (first[labels] == order) & self._unanchored[labels] & good
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
         deviations = torch.where(good[:, None], rows - self.anchors.index_select(0, labels), 0.0)
         squares = torch.linalg.vector_norm(deviations, dim=1).to(torch.float64).square_()
-        self._batches += 1
         if self._batches & (self._batches - 1) == 0:
             strained = self.energy.index_add(0, labels, squares) > _CANCELLATION * self.floor
             if self._settle(labels[good], deviations[good], strained):
@@ -254,6 +259,19 @@ class StatisticsAccumulator(nn.Module):
         self._add_sums(deviations, labels)
         if self.product is not None:
             self._multiply(deviations)
+
+    def _judge_batch(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """(N,) which rows of an unvalidated batch count: none of a bad one, which is noted, on the device."""
+        ignored = torch.zeros_like(labels, dtype=torch.bool)
+        if self.ignore_index is not None:
+            ignored = labels == self.ignore_index
+        known = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
+        finite = ((rows.abs() <= checks.largest(rows.dtype)) | ignored[:, None]).all()
+        reason = torch.where(known, torch.where(finite, 0, _NON_FINITE), _UNKNOWN_CLASS)
+        self.rejected[0] = torch.where(self.rejected[0] == 0, reason, self.rejected[0])
+        self.rejected[1] += reason != 0
+        self._batches += 1
+        return (reason == 0) & ~ignored
 
     def _add_sums(self, deviations: Tensor, labels: Tensor) -> None:
         """Add rows relative to their anchors to the sums of their classes, and their per-class products."""
@@ -312,9 +330,23 @@ class StatisticsAccumulator(nn.Module):
 
     # ------------------------------------------------------------------ anchors
 
+    @property
+    def _unanchored(self) -> Tensor:
+        """(K,) classes without samples and without an anchor adopted from others."""
+        return (self.counts == 0) & (self.floor == 0)
+
+    def _adopt_anchors(self, other: StatisticsAccumulator) -> None:
+        """Take over the judged anchors of another accumulator of like samples, for classes not yet seen here."""
+        if not self._all_seen:
+            classes = (self._unanchored & (other.floor > 0)).nonzero().flatten()
+            if len(classes):
+                self.anchors[classes] = other.anchors[classes]
+                self.floor[classes] = other.floor[classes]
+                self.on_sample[classes] = False
+
     def _drop_anchors(self, rows: Tensor, labels: Tensor) -> None:
         """Anchor each class without samples at its first row, if it has one."""
-        where = (self.counts[labels] == 0).nonzero().flatten()
+        where = self._unanchored[labels].nonzero().flatten()
         if len(where):
             opened, position = labels[where].unique(return_inverse=True)
             first = torch.full_like(opened, len(labels)).scatter_reduce_(0, position, where, "amin")
@@ -394,16 +426,23 @@ class StatisticsAccumulator(nn.Module):
             )
         return value.rounded(self._epsilon)
 
-    def _added(self) -> ClassStatistics:
-        """The statistics of all rows but those that still wait."""
+    def _added(self, space: Tensor | None = None) -> ClassStatistics:
+        """The statistics of all rows but those that still wait; the pooled scatter in (D, D) memory, if given."""
         with torch.no_grad(), torch.inference_mode(False):
             offsets = torch.where(self.counts[:, None] > 0, self.sums / self.counts[:, None], float("nan"))
             known = torch.where(self.counts[:, None] > 0, offsets, 0.0)
             spread = torch.where(self.counts > 1, self.energy - (self.sums * known).sum(1), 0.0)
             within = class_within = None
             if self.product is not None and self.pending is not None:
-                upper = (self.product + self.pending - self.sums.mT @ known).triu()
-                within = upper + upper.triu(1).mT
+                within = torch.empty_like(self.product) if space is None else space
+                for start in range(0, self.num_features, _BAND):  # in cache, and without any more fresh memory
+                    end = start + _BAND
+                    band = torch.add(self.product[start:end, start:], self.pending[start:end, start:])
+                    band.addmm_(self.sums[:, start:end].mT, known[:, start:], alpha=-1)
+                    corner = band[:, :_BAND].triu_()
+                    corner.add_(corner.triu(1).mT)
+                    within[start:end, start:] = band
+                    within[end:, start:end] = band[:, _BAND:].mT
             if self.class_product is not None:
                 class_within = self.class_product - self.sums[:, :, None] * known[:, None, :]
                 class_within = torch.where(self.counts[:, None, None] > 1, class_within, 0.0)

@@ -33,6 +33,7 @@ Weighting = Literal["class", "sample"]
 """How classes are weighted in a mean over them: equally, or by their number of samples."""
 
 _FORMAT = "tightframe.ClassStatistics/1"
+_GAP_ROWS = 4096  # rows of class means that are merged in one product
 _RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
@@ -320,6 +321,46 @@ class ClassStatistics:
         self._require_same_kind(other)
         return self._combine(other, 1)
 
+    @classmethod
+    def merge_all(cls, values: Sequence[ClassStatistics]) -> ClassStatistics:
+        """The statistics of several sets of samples together: `merge` of at least one, in one step.
+
+        Raises: MergeError as `merge`.
+        """
+        first, *others = values
+        for other in values:
+            first._require_same_kind(other)
+        if not others:
+            return first
+        counts = torch.stack([value.counts for value in values]).sum(0)
+        means = torch.zeros_like(first.means)
+        for value in values:
+            share = (value.counts.to(torch.float64) / counts)[:, None]
+            means = means + torch.where(value.present[:, None], value.means * share, 0.0)
+        spread = torch.stack([value.spread for value in values]).sum(0)
+        within, class_within = (None if part is None else part.clone() for part in (first.within, first.class_within))
+        for value in others:
+            within = None if within is None or value.within is None else within.add_(value.within)
+            if class_within is not None and value.class_within is not None:
+                class_within.add_(value.class_within)
+        together = max(1, _GAP_ROWS // max(1, first.num_classes))
+        for start in range(0, len(values), together):
+            gaps = torch.stack([value._gaps(means) for value in values[start : start + together]])
+            spread = spread + gaps.square().sum((0, 2))
+            flat = gaps.flatten(0, 1)
+            within = None if within is None else within.addmm_(flat.mT, flat)
+            if class_within is not None:
+                class_within.add_(torch.einsum("pki,pkj->kij", gaps, gaps))
+        return replace(
+            first,
+            counts=counts,
+            means=torch.where(counts[:, None] > 0, means, float("nan")),
+            spread=spread,
+            within=within,
+            class_within=class_within,
+            rounding=max(value.rounding for value in values),
+        )
+
     def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
         """The statistics of the samples of all processes together, bit for bit the same in each of them; no graph.
 
@@ -417,6 +458,11 @@ class ClassStatistics:
     def _ids(self) -> Tensor:
         assert self.class_ids is not None  # __post_init__ filled it
         return self.class_ids
+
+    def _gaps(self, centres: Tensor) -> Tensor:
+        """(K, D), root of the count times the distance of each class mean to its centre; zero for absent classes."""
+        gaps = torch.where(self.present[:, None], self.means - centres, 0.0)
+        return self.counts.to(torch.float64).sqrt()[:, None] * gaps
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ClassStatistics:
         changed: dict[str, Any] = {name: function(tensor) for name, tensor in self._tensors().items()}
