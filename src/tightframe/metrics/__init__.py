@@ -2,6 +2,7 @@
 
 from tightframe.metrics.agreement import (
     binomial_error,
+    binomial_error_class_weighted,
     classifier_accuracy,
     ncc_accuracy,
     ncc_agreement,
@@ -63,6 +64,7 @@ from tightframe.metrics.geometry import (
     riesz_mean,
     structure_error,
 )
+from tightframe.metrics.jackknife import WITHOUT_ERROR, Estimate, jackknife, standard_errors
 from tightframe.metrics.layers import (
     largest_principal_angle,
     mean_principal_angle,
@@ -102,7 +104,9 @@ from tightframe.metrics.variability import (
 __all__ = [
     "CONVENTIONS",
     "METRICS",
+    "WITHOUT_ERROR",
     "Convention",
+    "Estimate",
     "Evidence",
     "Metric",
     "between_covariance_debiased",
@@ -111,6 +115,7 @@ __all__ = [
     "bias_collapse",
     "bias_collapse_sample_centred",
     "binomial_error",
+    "binomial_error_class_weighted",
     "cdnv",
     "cdnv_debiased",
     "cdnv_debiased_grid",
@@ -146,6 +151,7 @@ __all__ = [
     "evaluate",
     "gram_distance",
     "interference_grid",
+    "jackknife",
     "largest_principal_angle",
     "log_kernel",
     "log_kernel_cv",
@@ -187,6 +193,7 @@ __all__ = [
     "self_duality_distance_root",
     "self_duality_error",
     "self_duality_error_sample_centred",
+    "standard_errors",
     "structure_error",
     "trace_ratio",
     "trace_ratio_debiased",

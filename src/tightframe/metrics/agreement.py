@@ -66,6 +66,17 @@ def binomial_error(share: Tensor, decisions: Decisions) -> Tensor:
     return (share * (1 - share) / _totals(decisions).counts.sum()).sqrt()
 
 
+def binomial_error_class_weighted(decisions: Decisions) -> Tensor:
+    """Standard error of the class-weighted agreement or mismatch, sqrt(sum_k p_k (1 - p_k) / n_k) / K.
+
+    NaN if a class has a single sample, which doesn't tell its error.
+    """
+    shares = ncc_agreement_per_class(decisions)
+    counts = _totals(decisions).counts
+    variances = torch.where(counts > 1, shares * (1 - shares) / counts, torch.nan)[counts > 0]
+    return variances.sum().sqrt() / len(variances)
+
+
 def has_classifier(decisions: Decisions) -> bool:
     """Whether a classifier's decisions were counted beside the nearest centre's."""
     return _totals(decisions).agreement is not None
