@@ -80,35 +80,47 @@ def test_the_bootstrap_against_resampling() -> None:
     assert evaluate(inside, outside).fpr95_error == pytest.approx(float(rates.std()), rel=0.05)
 
 
-@pytest.mark.parametrize(("sizes", "shift"), [((200, 200), 1.0), ((500, 200), 2.0)])
-def test_intervals_cover(sizes: tuple[int, int], shift: float) -> None:
-    """95 % intervals hold the true value in 95 % of 600 sets, to 3 standard errors of that share; normal scores."""
-    check_coverage(*sizes, shift, sets=600)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sizes", "shift"), [((100, 100), 1.0), ((500, 500), 2.0), ((500, 500), 3.0), ((2000, 2000), 3.0)]
-)
-def test_intervals_cover_in_more_cases(sizes: tuple[int, int], shift: float) -> None:
-    check_coverage(*sizes, shift, sets=3000)
-
-
-def check_coverage(known: int, foreign: int, shift: float, sets: int) -> None:
+def simulated(known: int, foreign: int, shift: float, sets: int) -> tuple[Tensor, Tensor, Tensor]:
+    """AUROC and FPR95 of many sets of normal scores (sets, 2), their standard errors, and the true values (2,)."""
     normal = torch.distributions.Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
-    auroc = float(normal.cdf(torch.tensor(shift / math.sqrt(2)).double()))
-    fpr95 = 1 - float(normal.cdf(shift + normal.icdf(torch.tensor(0.05).double())))
+    auroc = normal.cdf(torch.tensor(shift / math.sqrt(2)).double())
+    fpr95 = 1 - normal.cdf(shift + normal.icdf(torch.tensor(0.05).double()))
     generator = torch.Generator().manual_seed(7)
-    hits = torch.zeros(2)
+    values, errors = [], []
     for _ in range(sets):
         inside = torch.randn(known, generator=generator).double() + shift
         found = evaluate(inside, torch.randn(foreign, generator=generator).double())
-        hits[0] += abs(found.auroc - auroc) <= 1.96 * found.auroc_error
-        hits[1] += abs(found.fpr95 - fpr95) <= 1.96 * found.fpr95_error
-    shares = hits / sets
-    allowed = 3 * math.sqrt(0.95 * 0.05 / sets)
-    assert bool((shares > 0.95 - allowed).all()), shares
-    assert bool((shares < 0.95 + allowed).all()), shares
+        values.append([found.auroc, found.fpr95])
+        errors.append([found.auroc_error, found.fpr95_error])
+    return torch.tensor(values).double(), torch.tensor(errors).double(), torch.stack([auroc, fpr95])
+
+
+def require_coverage(sizes: tuple[int, int], shift: float, sets: int) -> None:
+    """95 % intervals hold the true value in 95 % of the sets, to 3 standard errors of that share."""
+    values, errors, truth = simulated(*sizes, shift, sets)
+    shares = ((values - truth).abs() <= 1.96 * errors).double().mean(0)
+    assert bool(((shares - 0.95).abs() < 3 * math.sqrt(0.95 * 0.05 / sets)).all()), shares
+
+
+@pytest.mark.parametrize(("sizes", "shift"), [((200, 200), 1.0), ((500, 200), 2.0)])
+def test_intervals_cover(sizes: tuple[int, int], shift: float) -> None:
+    require_coverage(sizes, shift, sets=600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "shift"), [((2000, 2000), 1.0), ((2000, 2000), 2.0), ((4000, 1000), 3.0)])
+def test_intervals_of_many_samples_cover_more_exactly(sizes: tuple[int, int], shift: float) -> None:
+    require_coverage(sizes, shift, sets=2000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "shift"), [((50, 50), 1.0), ((200, 200), 2.0), ((500, 500), 3.0)])
+def test_errors_are_the_spread_of_repeated_experiments(sizes: tuple[int, int], shift: float) -> None:
+    """DeLong's variance is unbiased whatever the sizes; the bootstrap's has a bias that shrinks with them."""
+    values, errors, _ = simulated(*sizes, shift, sets=3000)
+    ratio = errors.square().mean(0) / values.var(0)
+    assert abs(float(ratio[0]) - 1) < 4 * math.sqrt(2 / 3000), ratio
+    assert 1 - 4 * math.sqrt(2 / 3000) < float(ratio[1]) < 1.2 + 4 * math.sqrt(2 / 3000), ratio
 
 
 def test_constant_scores_are_worth_nothing() -> None:
