@@ -46,8 +46,8 @@ def evaluate(inside: Tensor, outside: Tensor) -> Detection:
     over new samples of both kinds, the detector being given. That of the AUROC is DeLong's. That of FPR95 is the
     standard deviation over all bootstrap samples, in closed form: the threshold is an order statistic, whose bootstrap
     distribution is binomial (Maritz & Jarrett), and given the threshold the count above it is. So no random numbers and
-    no density estimate are needed; with a few hundred samples it is up to a tenth too large. At AUROC 1 or FPR95 0 the errors are 0: no sample came near enough to tell more. The
-    AUROC's is NaN with fewer than two samples of a kind.
+    no density estimate are needed; with a few hundred samples it is up to a tenth too large. At AUROC 1 or FPR95 0 the
+    errors are 0: no sample came near enough to tell more. The AUROC's is NaN with fewer than two samples of a kind.
 
     Raises: EmptyBatchError without samples of a kind; NonFiniteError for scores that aren't finite; ShapeError,
     DtypeError; MissingExtraError without scikit-learn.
