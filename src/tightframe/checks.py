@@ -148,6 +148,15 @@ def require_finite(rows: Tensor, what: str = "features") -> None:
     )
 
 
+def require_matrix(values: Tensor, what: str, axes: str) -> None:
+    """Raise unless values are a finite two-dimensional float tensor with entries; `axes` names its dimensions."""
+    if not values.dtype.is_floating_point:
+        raise DtypeError(f"{what} must be floating point; got {values.dtype}. Convert it with .double().")
+    if values.ndim != 2 or values.numel() == 0:
+        raise ShapeError(f"{what} must have shape {axes}, neither empty; got {tuple(values.shape)}.")
+    require_finite(values.detach(), what)
+
+
 def require_directions(rows: Tensor, what: str = "vectors") -> None:
     """Raise unless all of (N, D) rows are finite floats and none is zero."""
     if not rows.dtype.is_floating_point:

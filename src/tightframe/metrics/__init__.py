@@ -71,8 +71,10 @@ from tightframe.metrics.layers import (
     numerical_rank,
     principal_angles,
 )
+from tightframe.metrics.multilabel import TagSets, single_label_statistics, tag_sets, tagwise_average_error
 from tightframe.metrics.orthogonality import ood_cosines, ood_orthogonality
 from tightframe.metrics.predicted import classifier_seli_error, gram_distance, seli_error
+from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
 from tightframe.metrics.table import METRICS, Evidence, Metric, evaluate, pairwise
 from tightframe.metrics.variability import (
     between_covariance_debiased,
@@ -109,6 +111,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Metric",
+    "TagSets",
     "between_covariance_debiased",
     "between_trace",
     "between_trace_debiased",
@@ -178,6 +181,10 @@ __all__ = [
     "ncc_mismatch",
     "ncc_mismatch_class_weighted",
     "nearest_etf",
+    "nrc1",
+    "nrc2",
+    "nrc3",
+    "nrc_null",
     "numerical_rank",
     "one_vs_rest_distance",
     "ood_cosines",
@@ -188,13 +195,16 @@ __all__ = [
     "riesz_cv",
     "riesz_kernel_moments",
     "riesz_mean",
-    "seli_error",
     "self_duality_distance",
     "self_duality_distance_root",
     "self_duality_error",
     "self_duality_error_sample_centred",
+    "seli_error",
+    "single_label_statistics",
     "standard_errors",
     "structure_error",
+    "tag_sets",
+    "tagwise_average_error",
     "trace_ratio",
     "trace_ratio_debiased",
     "trace_share",

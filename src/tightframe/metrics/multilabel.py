@@ -1,0 +1,127 @@
+"""Multi-label collapse: means of sets of tags against the means of their tags.
+
+With the pick-all-labels cross-entropy, features of samples with one tag collapse to a simplex ETF, which the ordinary
+metrics measure on `single_label_statistics`; and the mean of the samples that carry a set of tags is, up to a positive
+factor, the sum of its tags' means. Both about the mean of the single-tag means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tightframe import checks, numerics
+from tightframe.errors import DtypeError, EmptyClassError, LabelError, ShapeError
+from tightframe.statistics import ClassStatistics
+
+
+def single_label_statistics(features: Tensor, tags: Tensor, *, per_class: bool = False) -> ClassStatistics:
+    """The `ClassStatistics` of the samples with exactly one tag, that tag as their class; NC1 and NC2 of those.
+
+    Args: features (N, D), any float dtype; tags (N, K), multi-hot: bool, or numbers that are 0 or 1.
+    Tags that no sample carries alone are classes without samples. Keeps the graph.
+    Raises: DtypeError, ShapeError, NonFiniteError; LabelError for tags other than 0 and 1; EmptyClassError where no
+    sample has exactly one tag.
+
+    >>> tags = torch.tensor([[1, 0], [0, 1], [1, 1]])
+    >>> single_label_statistics(torch.eye(3), tags).counts
+    tensor([1, 1])
+    """
+    hot = _multi_hot(features, tags)
+    single = hot.sum(1) == 1
+    if not single.any():
+        raise EmptyClassError(f"none of {len(hot)} samples has exactly one tag, so no tag has a mean of its own.")
+    labels = hot[single].to(torch.int64).argmax(1)
+    return ClassStatistics.from_features(features[single], labels, hot.shape[1], per_class=per_class)
+
+
+@dataclass(frozen=True, eq=False)
+class TagSets:
+    """Sets of at least two tags, and how far their means are from the direction of their tags' means.
+
+    Attributes:
+        tags: (S, K) bool, the sets that occur but that of all tags, whose sum below is zero whatever the features.
+        counts: (S,) int64, samples with exactly that set.
+        errors: (S,) float64, 1 - cos(mu_S - mu_G, sum over k in S of (mu_k - mu_G)), in [0, 2].
+    """
+
+    tags: Tensor
+    counts: Tensor
+    errors: Tensor
+
+
+def tag_sets(features: Tensor, tags: Tensor) -> TagSets:
+    """Every set of at least two tags that occurs, with its error; arguments and graph as in `tagwise_average_error`.
+
+    Raises: as `tagwise_average_error`, but the result may hold no set.
+    """
+    hot = _multi_hot(features, tags)
+    statistics = single_label_statistics(features, tags)
+    occurring = _occurring(statistics, hot)
+    centre = statistics.means[occurring].mean(0)
+    sizes = hot.sum(1)
+    several = (sizes > 1) & (sizes < int(occurring.sum()))
+    sets, members = (each.to(centre.device) for each in torch.unique(hot[several], dim=0, return_inverse=True))
+    counts = torch.bincount(members, minlength=len(sets))
+    rows = features[several].to(centre) - centre.detach()  # far from the origin sums would be inexact
+    sums = rows.new_zeros(len(sets), len(centre)).index_add(0, members, rows)
+    own = sums / counts[:, None] + (centre.detach() - centre)
+    together = sets[:, occurring].to(centre.dtype) @ (statistics.means[occurring] - centre)
+    # the squared distance of unit vectors doesn't cancel where 1 - cos would
+    gaps = numerics.unit_rows(own) - numerics.unit_rows(together)
+    return TagSets(sets, counts, gaps.square().sum(1) / 2)
+
+
+def tagwise_average_error(features: Tensor, tags: Tensor) -> Tensor:
+    """Mean over sets S of at least two tags of 1 - cos(mu_S - mu_G, sum over k in S of (mu_k - mu_G)).
+
+    mu_S is the mean of the samples with exactly the tags S, mu_k that of the samples with tag k alone, and mu_G the mean
+    of the latter over the tags that occur. Every set counts once, whatever its number of samples (`tag_sets` has each);
+    the set of all tags is left out, as its sum is zero whatever the features.
+
+    Args: features (N, D), any float dtype; tags (N, K), multi-hot: bool, or numbers that are 0 or 1. A sample without
+    tags, and a column without samples, play no part.
+    Shape: scalar, float64. Range: [0, 2]; 0 = tag-wise averages; 1 = unrelated directions, the expected value without
+    structure where tags have equally many samples of their own. NaN where a mean lies at mu_G exactly.
+    Raises: DtypeError, ShapeError, NonFiniteError; LabelError for tags other than 0 and 1, or without a set to compare;
+    EmptyClassError naming tags that occur on no sample alone.
+    Source: Li et al. 2024, Neural Collapse in Multi-label Learning with Pick-all-label Loss ("tag-wise average").
+
+    >>> features = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.8, 0.8, 0.0]])
+    >>> tags = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+    >>> round(tagwise_average_error(features, tags).item(), 4)  # (7, 7, -5) / 15 against (1, 1, -2) / 3
+    0.1165
+    """
+    sets = tag_sets(features, tags)
+    if len(sets.counts) == 0:
+        raise LabelError("no sample has two tags or more, but not all, so there is no set to compare with its tags.")
+    return sets.errors.mean()
+
+
+def _multi_hot(features: Tensor, tags: Tensor) -> Tensor:
+    """The tags as (N, K) bool."""
+    checks.require_matrix(features, "features", "(samples, dimensions)")
+    if tags.dtype.is_complex:
+        raise DtypeError(f"tags must be bool, integer or floating point; got {tags.dtype}.")
+    if tags.ndim != 2 or len(tags) != len(features) or tags.shape[1] < 2:
+        raise ShapeError(f"tags must be ({len(features)}, K) with K >= 2, a column a tag; got {tuple(tags.shape)}.")
+    wrong = (tags != 0) & (tags != 1)
+    if wrong.any():
+        row, column = wrong.nonzero()[0].tolist()
+        raise LabelError(f"tags must be 0 or 1; got {tags[row, column].item()} in row {row}, column {column}.")
+    return tags.to(features.device) != 0
+
+
+def _occurring(statistics: ClassStatistics, hot: Tensor) -> Tensor:
+    """(K,) bool, the tags that occur; raises unless each occurs alone too."""
+    occurring = hot.any(0).to(statistics.counts.device)
+    missing = (occurring & ~statistics.present).nonzero().flatten().tolist()
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise EmptyClassError(
+            f"{len(missing)} of {len(occurring)} tags occur on no sample alone, so they have no mean of their own: "
+            f"{shown}. Drop the samples that carry them."
+        )
+    return occurring

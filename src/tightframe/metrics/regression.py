@@ -1,0 +1,145 @@
+"""Neural regression collapse: features in as many dimensions as there are targets, seen by the last layer's weight.
+
+The counterparts of NC1 to NC3 for a linear last layer W that predicts n targets from D features under squared loss. They
+take features and weights, as no classes exist. At the optimum of unconstrained features with weight decays a on W and b
+on the features, W W^T = sqrt(b/a) [S^(1/2) - sqrt(a b) I]_+ for targets of covariance S, and all three vanish.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tightframe import checks, numerics
+from tightframe.errors import RangeError, ShapeError
+
+
+def nrc1(features: Tensor, num_targets: int) -> Tensor:
+    """Mean share of a centred feature's square that lies outside the top n principal components of the features.
+
+    Args: features (N, D), any float dtype; num_targets n in [1, D]. Gradients take the components as given.
+    Shape: scalar, float64. Range: [0, 1]; 0 = features span n dimensions; 1 - n/D for isotropic features of many samples
+    (`nrc_null`), less for few. Features equal to the mean have no direction and make it NaN.
+    Raises: DtypeError, ShapeError, NonFiniteError; RangeError for n outside [1, D].
+    Source: Andriopoulos et al. 2024, The Prevalence of Neural Collapse in Neural Multivariate Regression (NRC1).
+
+    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(nrc1(features, 1).item(), 12)  # half of the directions lie outside the first component
+    0.5
+    """
+    rows = _centred(features)
+    dim = rows.shape[1]
+    if not 1 <= num_targets <= dim:
+        raise RangeError(f"the number of targets must lie in [1, {dim}], the features' dimension; got {num_targets}.")
+    constant = rows.detach()
+    _, vectors = torch.linalg.eigh(constant.mT @ constant)
+    return _outside(rows, vectors[:, dim - num_targets :])
+
+
+def nrc2(features: Tensor, weight: Tensor) -> Tensor:
+    """Mean share of a centred feature's square that lies outside the row space of the last layer's weight.
+
+    Args: features (N, D); weight (n, D). The row space is taken at the weight's numerical rank.
+    Shape: scalar, float64. Range: [0, 1]; 0 = features vary only where the layer looks; 1 - n/D for a random weight.
+    Raises: DtypeError, ShapeError, NonFiniteError.
+    Source: Andriopoulos et al. 2024 (NRC2).
+    """
+    rows = _centred(features)
+    checks.require_matrix(weight, "the weight", "(targets, features)")
+    if weight.shape[1] != rows.shape[1]:
+        raise ShapeError(
+            f"the weight must be (targets, {rows.shape[1]}), as the features are; got {tuple(weight.shape)}."
+        )
+    rows_of_weight = weight.to(rows)
+    inverse, _ = numerics.pinv(rows_of_weight)
+    units = numerics.unit_rows(rows)
+    return (units - (units @ inverse) @ rows_of_weight).square().sum(1).mean()
+
+
+def nrc3(weight: Tensor, target_covariance: Tensor) -> Tensor:
+    """Squared distance of W W^T to S^(1/2) - g^(1/2) I, both of Frobenius norm one, at the best g in [0, least of S).
+
+    S is the targets' covariance, whose least eigenvalue bounds g; S^(1/2) its positive root. The best g is exact: the
+    distance has one stationary point in g^(1/2). For one target both sides are the number 1, so NRC3 is 0 whatever the
+    weight and says nothing.
+
+    Args: weight (n, D); target_covariance (n, n), symmetric and positive definite (`torch.cov(targets.T)`).
+    Shape: scalar, float64. Range: [0, 2]; 0 = the weight's Gram matrix is the optimum's. Gradients reach the weight.
+    Raises: DtypeError, ShapeError, NonFiniteError; RangeError for a covariance that isn't symmetric positive definite.
+    Source: Andriopoulos et al. 2024 (NRC3).
+    """
+    checks.require_matrix(weight, "the weight", "(targets, features)")
+    checks.require_matrix(target_covariance, "the targets' covariance", "(targets, targets)")
+    if target_covariance.shape != (len(weight), len(weight)):
+        raise ShapeError(
+            f"the targets' covariance must be ({len(weight)}, {len(weight)}), as the weight has so many rows; "
+            f"got {tuple(target_covariance.shape)}."
+        )
+    rows = weight.to(numerics.float64_device(weight.device), torch.float64)
+    covariance = target_covariance.to(rows)
+    skew = float((covariance - covariance.mT).detach().abs().max())
+    if skew > 1e-5 * float(covariance.detach().abs().max()):
+        raise RangeError(
+            f"the targets' covariance must be symmetric; two entries across the diagonal differ by {skew:.3g}."
+        )
+    values, vectors = torch.linalg.eigh(covariance.detach())
+    if values[0] <= numerics.rank_tolerance(covariance) * values[-1]:
+        raise RangeError(
+            f"the targets' covariance must be positive definite; its least eigenvalue is {float(values[0]):.3g}. "
+            "Drop targets that are constant or combinations of others."
+        )
+    gram = rows @ rows.mT
+    gram = gram / torch.linalg.matrix_norm(gram)
+    root = (vectors * values.sqrt()) @ vectors.mT
+    eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    shift = _best_shift(gram.detach(), root, values[0].sqrt())
+    ideal = root - shift * eye
+    return (gram - ideal / torch.linalg.matrix_norm(ideal)).square().sum()
+
+
+def nrc_null(num_targets: int, num_features: int) -> float:
+    """1 - n/D: NRC1 of isotropic features in the limit of many samples, and NRC2 of a weight unrelated to them.
+
+    Exact for NRC2; NRC1 is lower at few samples, as components follow the sample: by about sqrt(D/N) of itself.
+    Raises: RangeError unless 1 <= n <= D.
+
+    >>> nrc_null(2, 64)
+    0.96875
+    """
+    if not 1 <= num_targets <= num_features:
+        raise RangeError(
+            f"targets must number between 1 and the features' dimension, {num_features}; got {num_targets}."
+        )
+    return 1 - num_targets / num_features
+
+
+def _best_shift(gram: Tensor, root: Tensor, limit: Tensor) -> Tensor:
+    """The x in [0, limit) with the largest cosine between `gram` and root - x I, exact.
+
+    The cosine is (a - b x) / sqrt(s - 2 t x + n x^2), stationary at (a t - b s) / (a n - b t) only. At the limit itself
+    the difference may be the zero matrix, which has no direction.
+    """
+    a, b = (gram * root).sum(), gram.trace()
+    s, t, n = root.square().sum(), root.trace(), len(root)
+    inside = (a * t - b * s) / (a * n - b * t)
+    candidates = torch.stack([torch.zeros_like(limit), inside.clamp(torch.zeros_like(limit), limit), limit])
+    squares = s - 2 * t * candidates + n * candidates.square()
+    cosines = (a - b * candidates) / squares.clamp(min=0).sqrt()
+    defined = squares > numerics.EPS * n * s  # false for NaN
+    return candidates[torch.where(defined, cosines, -math.inf).argmax()]
+
+
+def _centred(features: Tensor) -> Tensor:
+    """Features less their mean, float64."""
+    checks.require_matrix(features, "features", "(samples, dimensions)")
+    rows = features.to(numerics.float64_device(features.device), torch.float64)
+    rows = rows - rows[:1].detach()  # far from the origin the mean itself would be inexact
+    return rows - rows.mean(0)
+
+
+def _outside(rows: Tensor, basis: Tensor) -> Tensor:
+    """Mean squared distance of the unit vectors along rows to the span of an orthonormal basis (D, n)."""
+    units = numerics.unit_rows(rows)
+    return (units - (units @ basis) @ basis.mT).square().sum(1).mean()
