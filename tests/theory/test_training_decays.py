@@ -14,8 +14,9 @@ COUNTS = [20, 20, 5]
     ("loss", "function"), [("cross-entropy", cross_entropy_optimum), ("squared error", squared_error_optimum)]
 )
 @pytest.mark.parametrize(
-    ("bias_decay", "with_bias", "decay"), [(None, True, 1e-3), (None, False, None), (0.0, True, 0.0), (0.5, True, 0.5), (0.5, False, None)]
-)  # fmt: skip
+    ("bias_decay", "with_bias", "decay"),
+    [(None, True, 1e-3), (None, False, None), (0.0, True, 0.0), (0.5, True, 0.5), (0.5, False, None)],
+)
 def test_the_optimum_is_that_of_the_loss_and_the_decays(
     loss: str, function: object, bias_decay: float | None, with_bias: bool, decay: float | None
 ) -> None:

@@ -67,8 +67,8 @@ def measured(report: Report) -> Geometry | None:
 
 
 def predicted(report: Report) -> list[Geometry]:
-    """What theory predicts for the classes with samples, the best informed last: the simplex ETF, and where counts differ
-    enough to matter SELI and, with known weight decays, the optimum of unconstrained features."""
+    """What theory predicts for the classes with samples, the best informed last: the simplex ETF, and where counts
+    differ enough to matter SELI and, with known weight decays, the optimum of unconstrained features."""
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return []

@@ -269,7 +269,7 @@ def _null_seli_error(s: Setting) -> float | None:
     """sqrt(2 - 2 <C, T> / (|T| sqrt(E|G|^2))) with C = P diag(1/n) P, the Gram matrix's expectation, and T SELI's."""
     if s.K > _LARGEST_GRAM:
         return None
-    target = seli(s.counts).means.numpy()
+    target = seli(s.counts.tolist()).means.numpy()
     centring = np.eye(s.K) - 1 / s.K
     expected = centring @ (centring / s.counts[:, None])
     square = float((expected**2).sum() + expected.trace() ** 2 / s.D)  # about, as in the participation ratio
@@ -281,7 +281,7 @@ def _null_classifier_seli_error(s: Setting) -> float | None:
     """The same for rows of one variance, whose expected Gram matrix is a multiple of P."""
     if s.K > _LARGEST_GRAM:
         return None
-    target = seli(s.counts).classifiers.numpy()
+    target = seli(s.counts.tolist()).classifiers.numpy()
     overlap = float(target.trace()) / math.sqrt((s.K - 1) * (1 + (s.K - 1) / s.D) * float((target**2).sum()))
     return math.sqrt(max(2 - 2 * overlap, 0.0))
 
