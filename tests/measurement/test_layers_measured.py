@@ -105,7 +105,7 @@ def assert_report(
     wrong = {}
     for name, value in values.items():
         wanted = value_by_hand(name, sample, reads)
-        if not math.isclose(value, wanted, rel_tol=rtol, abs_tol=1e-12):
+        if not (math.isclose(value, wanted, rel_tol=rtol, abs_tol=1e-12) or (math.isnan(value) and math.isnan(wanted))):
             wrong[name] = value, wanted
     assert not wrong
 
@@ -360,8 +360,8 @@ def test_layers_of_another_resolution_than_the_labels_are_left_out_with_a_note()
     model, x, labels = segmentation()
     report = measure(model, batches(x, labels, 2), layers="auto", ignore_index=255, progress=False)
     assert Profile.of(report).names == ["down.1", "inner.3", "input of head"]
-    assert report.notes == ("layer low.2 has positions (2, 3, 3), but the labels (2, 6, 6); it is left out.",)
-    assert all(layer.notes == () for layer in report.layers)
+    assert "layer low.2 has positions (2, 3, 3), but the labels (2, 6, 6); it is left out." in report.notes
+    assert not any("left out" in note for layer in report.layers for note in layer.notes)
     down = model.down(x)
     kept = labels.flatten() < CLASSES
     for layer, grid in zip(report.layers, (down, model.inner(down)), strict=True):

@@ -51,7 +51,7 @@ class Trainer:
 
     @property
     def known(self) -> Training | None:
-        """What theory goes by: of a linear classifier under cross-entropy, as other heads and losses have other optima."""
+        """What theory goes by: of a linear classifier under cross-entropy; other heads and losses have other optima."""
         linear = self._settings.head in ("linear", "linear-without-bias") and self._settings.dim is None
         return Training(self.decay) if linear and self.loss == "cross-entropy" and self.decay > 0 else None
 
