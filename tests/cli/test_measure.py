@@ -37,7 +37,7 @@ def expected(arrays: Any, *, classifier: bool = True, per_class: bool = False, o
 
 
 def assert_close(report: Report, values: dict[str, float], *, rtol: float = 1e-5) -> None:
-    train = {key: value for key, value in report.values.items() if not key.startswith("test/")}
+    train = {entry.key: entry.value for entry in report if entry.split != "test" and entry.family != "OOD"}
     assert train.keys() == values.keys()
     for key, value in values.items():
         assert train[key] == pytest.approx(value, rel=rtol, abs=1e-9), key

@@ -14,6 +14,7 @@ from tightframe.demo.training import Trainer
 from tightframe.errors import OptionError
 from tightframe.heads import PrototypeHead
 from tightframe.report import RunFolder
+from tightframe.report.geometry import statements
 
 QUICK = Settings(epochs=2, measurements=2, train_images=200)
 
@@ -102,7 +103,6 @@ def test_a_step_leaves_two_images_in_half_of_the_classes(tail: dict[str, Report]
 def test_the_report_says_why(tail: dict[str, Report]) -> None:
     """The minority's cosines, the threshold, and that lambda_H is an estimate; a fixed head has no threshold."""
     note = next(note for note in tail["linear"].notes if "minority" in note)
-    assert "N²λ_Wλ_H" in note and "0.005 is the weight decay" in note and "estimate, λ_W‖W‖²/‖H‖²" in note
     gram = theory.seli([132] * 5 + [2] * 5).classifiers
     assert f"{gram[8, 9] / gram[9, 9]:.3f} the SELI geometry" in note
     evidence = tail["linear"].evidence
@@ -110,9 +110,18 @@ def test_the_report_says_why(tail: dict[str, Report]) -> None:
     rows = rows[5:] / rows[5:].norm(dim=1, keepdim=True)
     mean = ((rows @ rows.T).sum() - 5) / 20
     assert tail["linear"]["minority_classifier_cosine"].value == pytest.approx(mean.item())
-    fixed = next(note for note in tail["etf"].notes if "minority" in note)
-    assert "N²" not in fixed
+    said = statements(tail["linear"])[-1]
+    assert "N²λ_Wλ_H" in said and "λ_W = 0.005" in said and "is an estimate, λ_W‖W‖²/‖H‖²" in said
+    assert not any("N²" in sentence for sentence in statements(tail["etf"]))
     assert tail["etf"]["minority_classifier_cosine"].value == pytest.approx(-1 / 9, abs=1e-6)
+
+
+def test_the_report_says_unasked_that_seli_is_nearer_than_the_simplex(tail: dict[str, Report]) -> None:
+    values = tail["linear"].values
+    assert values["classifier_seli_error"] < values["classifier_etf_error_centred"]
+    sentence = next(sentence for sentence in statements(tail["linear"]) if "classifier rows" in sentence)
+    assert "nearest to SELI" in sentence or "nearest to the optimum at the weight decays" in sentence
+    assert "2 to 132 samples" in statements(tail["linear"])[0]
 
 
 def test_exponential_tails_have_three_groups(tmp_path: Path) -> None:

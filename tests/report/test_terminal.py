@@ -82,6 +82,7 @@ def test_every_family_has_its_heading(full_report: Report, width: int) -> None:
 def test_numbers_end_in_their_columns(full_report: Report, width: int) -> None:
     """Counted in cells: an accent over a letter takes none."""
     lines = printed(full_report, width)
+    lines = lines[: next(place for place, line in enumerate(lines) if line.startswith("samples a class"))]
     heading = next(line for line in lines if "target" in line)
     ends = {cell_len(heading[: heading.index(word) + len(word)]) for word in ("value", "target", "null")}
     astray = []

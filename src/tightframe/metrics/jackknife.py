@@ -22,6 +22,9 @@ WITHOUT_ERROR = {
     "classifier_equiangularity": _TRAINED,
     "classifier_etf_error": _TRAINED,
     "classifier_etf_error_centred": _TRAINED,
+    "classifier_seli_error": _TRAINED,
+    "classifier_mean_cosine": _TRAINED,
+    "classifier_mean_cosine_centred": _TRAINED,
     "one_vs_rest_distance": _TRAINED,
     "numerical_rank": "a count, which jumps: the jackknife is for smooth functions of the moments",
 }

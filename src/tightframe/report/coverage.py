@@ -65,14 +65,11 @@ def coverage_table(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def coverage_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines of cells of a `coverage_table`; a dash where a measure can't be had."""
+    """Headings, a column for each threshold, and lines of cells of a `coverage_table`; a dash where a measure can't be
+    had."""
     names = [name for name in MEASURES if any(name in row["values"] for row in rows)]
-    head = ["samples ≥", "classes", "samples", *(METRICS[name].label for name in names)]
-    lines = [
-        [
-            *(f"{row[key]:,}" for key in ("min_count", "classes", "samples")),
-            *(number(float(row["values"][name])) if name in row["values"] else "–" for name in names),
-        ]
-        for row in rows
-    ]
-    return head, lines
+    lines = [[key, *(f"{row[key]:,}" for row in rows)] for key in ("classes", "samples")]
+    for name in names:
+        values = (row["values"].get(name) for row in rows)
+        lines.append([METRICS[name].label, *(number(None if value is None else float(value)) for value in values)])
+    return ["samples a class", *(f"≥ {row['min_count']}" for row in rows)], lines

@@ -30,9 +30,6 @@ _REFERENCES = {
 }
 """Detectors shown as horizontal lines, and their colours."""
 
-_HEADLINE = ("max_softmax", "energy", "neco")
-"""Detectors whose AUROC short tables show."""
-
 _MEASURES = {"auroc": "AUROC of NECO by components (%)", "fpr95": "FPR95 of NECO by components (%)"}
 
 
@@ -42,7 +39,7 @@ def with_detection(report: Report, table: DetectionTable) -> Report:
         Entry(
             *(f"{row.name}_auroc", "ood", f"AUROC, {row.label}", "OOD", row.auroc, 1.0, None, 0.5, row.auroc_error),
             *(_wording(row.convention, row.settings), row.source),
-            headline=row.name in _HEADLINE,
+            headline=False,  # the table of detectors says it all
         )
         for row in table.rows
     ]

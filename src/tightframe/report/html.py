@@ -85,7 +85,7 @@ def _details(report: Report) -> Iterator[str]:
     if table := report.context.get("coverage_table"):
         head, rows = coverage_cells(table)
         hint = "The measures over classes with at least so many samples: few samples a class bias most of them."
-        yield _section("Coverage", hint, html_table(head, rows, numbers=range(len(head))))
+        yield _section("Coverage", hint, html_table(head, rows, numbers=range(1, len(head)), bold=(0,)))
 
 
 def _section(heading: str, hint: str, content: str) -> str:

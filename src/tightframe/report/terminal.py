@@ -28,6 +28,7 @@ except ImportError:
     raise MissingExtraError("rich", "cli") from None
 
 _UNBOUNDED = 10_000  # a width at which every table shows its natural one
+_ROOMY = 120  # columns from which on tables say where numbers come from
 _NAME, _NUMBER = 33, 11  # columns of a narrow terminal; longer names get a line of their own
 
 
@@ -51,11 +52,13 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
         for sentence in findings(report):
             console.print(Text(sentence))
     if data := report.context.get("detection"):
-        console.print(_plain_table(COLUMNS, detection_cells(data), numbers=range(2, 6)))
+        shown = len(COLUMNS) if console.width >= _ROOMY else len(COLUMNS) - 1  # the source is the first to go
+        cells = [line[:shown] for line in detection_cells(data)]
+        console.print(_plain_table(COLUMNS[:shown], cells, numbers=range(2, 6)))
         console.print(Text(detection_caption(data), style="dim"))
     if rows := report.context.get("coverage_table"):
         head, lines = coverage_cells(rows)
-        console.print(_plain_table(head, lines, numbers=range(len(head))))
+        console.print(_plain_table(head, lines, numbers=range(1, len(head))))
     for sentence in statements(report):
         console.print(Text(sentence))
     console.print(Text(caption(report), style="dim"))
