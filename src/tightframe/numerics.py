@@ -180,6 +180,22 @@ def pinv(matrix: Tensor, floor: float = 0.0) -> tuple[Tensor, int]:
     return torch.linalg.pinv(matrix, atol=floor, rtol=tolerance), rank
 
 
+def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
+    """matrix^+ right, for a symmetric positive semi-definite matrix (N, N) without a graph.
+
+    Eigenvalues at most `rank_tolerance` times the largest, or `floor`, count as zero. A Cholesky factorisation, ten
+    times faster, does where none does so: provably, if taking several times as much off all of them leaves them > 0.
+    """
+    tolerance = rank_tolerance(matrix)
+    lowered = matrix.clone()
+    lowered.diagonal().sub_(8 * max(float(torch.linalg.matrix_norm(matrix)) * tolerance, floor))  # rounding takes < 1
+    if int(torch.linalg.cholesky_ex(lowered).info) == 0:
+        return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > (tolerance * values[-1]).clamp(min=floor)
+    return (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ right)
+
+
 def angle(squared_chord: Tensor) -> Tensor:
     """Angle in radians between unit vectors from the square of their distance; exact for tiny angles."""
     return 2 * torch.atan2(squared_chord.sqrt(), (4 - squared_chord).sqrt())

@@ -338,10 +338,8 @@ def vci(statistics: ClassStatistics) -> Tensor:
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
     total = statistics.require_within("vci") / statistics.num_samples + rows.mT @ rows
-    values, vectors = torch.linalg.eigh(total.detach())
     least = statistics.rounding**2 if rank < min(rows.shape) else 0.0  # rounding is no direction of the samples either
-    kept = values > (numerics.rank_tolerance(total) * values[-1]).clamp(min=least)
-    solution = (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ rows.detach().mT)
+    solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
     return 1 - explained / rank
