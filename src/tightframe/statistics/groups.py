@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe import checks
-from tightframe.errors import MergeError, RangeError
+from tightframe.errors import MergeError, RangeError, StateError
 from tightframe.numerics import full_precision, large_zeros
 from tightframe.statistics.accumulator import StatisticsAccumulator
 from tightframe.statistics.class_statistics import ClassStatistics
@@ -325,6 +325,12 @@ class GroupedAccumulator(nn.Module):
     def _first(self) -> StatisticsAccumulator:
         """The one that also holds the rows that wait to be dealt out, and judges batches."""
         return self.members[0]  # type: ignore[return-value]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        saved = sum(name.startswith(f"{prefix}members.") and name.endswith(".counts") for name in state_dict)
+        if saved != self.groups:
+            raise StateError(f"the saved accumulator has {saved} groups, this one {self.groups}; use the same groups=.")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, num_features={self.num_features}, groups={self.groups}"
