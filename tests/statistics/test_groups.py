@@ -4,7 +4,6 @@ import copy
 import datetime
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

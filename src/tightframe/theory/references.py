@@ -396,7 +396,7 @@ def _deviation_over_pairs(value: Callable[[Array], Array], relative: bool) -> _L
 
 def _from(classes: int, dims: int, level: _Level) -> _Level:
     """The level from so many classes and dimensions on, below which it isn't good to a few per cent."""
-    return lambda s: level(s) if classes <= s.K and dims <= s.D else None
+    return lambda s: level(s) if s.K >= classes and s.D >= dims else None
 
 
 def _chord(angles: Array) -> Array:
