@@ -72,7 +72,11 @@ def test_the_gradient_does_not_depend_on_tiles() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cdnv_per_class", "cdnv_grid", "nc1_per_class", "mean_norms", "cosine_grid", "interference_grid"]
+    "name",
+    [
+        *("cdnv_per_class", "cdnv_grid", "cdnv_debiased_per_class", "cdnv_debiased_grid"),
+        *("nc1_per_class", "mean_norms", "cosine_grid", "interference_grid"),
+    ],
 )
 def test_derivatives_of_tables_by_class(name: str) -> None:
     labels, *inputs = generic(4, 3)
@@ -133,7 +137,10 @@ SMOOTH: dict[str, Evaluate] = {
         "nc1_class_balanced",
         "trace_ratio",
         "trace_share",
+        "trace_ratio_debiased",
+        "between_trace_debiased",
         "cdnv",
+        "cdnv_debiased",
         "cdnv_dist4",
         "directional_cdnv",
         "vci",
@@ -144,6 +151,9 @@ SMOOTH: dict[str, Evaluate] = {
         "log_kernel_mean",
         "log_kernel_variance",
         "mean_cosine",
+        "mean_cosine_uncentred",
+        "classifier_mean_cosine",
+        "classifier_mean_cosine_centred",
         "distance_mean",
         "distance_variance",
         "riesz_mean",

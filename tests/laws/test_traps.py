@@ -142,6 +142,7 @@ def test_trap_05_batches_of_one_and_last_partial_ones(size: int) -> None:
     assert torch.equal(parts.totals.centre_correct, whole.totals.centre_correct)
 
 
+@pytest.mark.filterwarnings("ignore:.*too small to tell them apart:tightframe.errors.GeometryWarning")
 @pytest.mark.parametrize("tile_size", [3, 5, 15])
 def test_trap_05_a_last_tile_of_one_class(tile_size: int) -> None:
     assert 16 % tile_size == 1

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from laws.scenarios import SCENARIOS, draw, evidence_of, projected, statistics_of
+from oracle import Sample
 from tightframe import ClassStatistics, DecisionCounts, metrics
-from tightframe.errors import EvidenceError, TightframeError
+from tightframe.errors import EvidenceError, ScatterError, TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
 
 FULL = evidence_of(draw(SCENARIOS["balanced"]))
@@ -38,8 +40,8 @@ def test_values_are_scalars_in_float64(name: str) -> None:
 
 
 def reduced() -> dict[str, Evidence]:
-    features = torch.randn(60, 10, dtype=torch.float64)
     labels = torch.arange(60) % 6
+    features = torch.randn(6, 10, dtype=torch.float64)[labels] + torch.randn(60, 10, dtype=torch.float64) / 2
     bare = ClassStatistics.from_features(features, labels, 6, covariance=False)
     pooled = ClassStatistics.from_features(features, labels, 6)
     owned = ClassStatistics.from_features(features, labels, 6, covariance=False, per_class=True)
@@ -133,9 +135,53 @@ def test_evaluate_takes_names_in_order() -> None:
 
 def test_slow_metrics_are_left_out_of_large_evaluations_unless_asked_for() -> None:
     means = torch.randn(101, 3, dtype=torch.float64)
-    statistics = ClassStatistics.from_features(means, torch.arange(101), 101)
+    statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(101).repeat(2), 101)
     evidence = Evidence(statistics, torch.randn(101, 3, dtype=torch.float64))
     slow = {name for name, row in METRICS.items() if row.largest is not None and row.largest < 101}
     assert slow == {"one_vs_rest_distance"}
     assert not slow & set(evaluate(evidence))
     assert set(evaluate(evidence, slow)) == slow
+
+
+# ---------------------------------------------------------------------- only classes of enough samples
+
+
+def zipf_and_its_large_classes() -> tuple[Sample, Sample]:
+    """The scenario, and the samples of its classes of ten samples or more, labelled from 0."""
+    sample = draw(SCENARIOS["zipf"])
+    large = [k for k in range(sample.num_classes) if (sample.labels == k).sum() >= 10]
+    kept = np.isin(sample.labels, large)
+    assert 2 < len(large) < sample.num_classes
+    labels = np.searchsorted(large, sample.labels[kept])
+    return sample, Sample(
+        sample.features[kept], labels, len(large), sample.weight[large], sample.bias[large], sample.outside
+    )
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_of_classes_with_enough_samples(name: str) -> None:
+    """`select(min_count=10)` with each class's scatter is as good as never having seen the others."""
+    sample, alone = zipf_and_its_large_classes()
+    selected = statistics_of(sample).select(min_count=10)
+    whole = evidence_of(sample)
+    decisions = evidence_of(alone).decisions  # samples of the other classes can't be taken out of decisions
+    weight, bias = whole.weight, whole.bias
+    assert len(weight) > selected.num_classes  # rows of all labels, of which a metric takes its own
+    value = METRICS[name](Evidence(selected, weight, bias, decisions, whole.outside))
+    expected = METRICS[name](evidence_of(alone))
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_selection_without_the_scatter_of_each_class_says_what_to_keep(name: str) -> None:
+    selected = statistics_of(draw(SCENARIOS["zipf"]), per_class=False).select(min_count=10)
+    evidence = replace(evidence_of(draw(SCENARIOS["zipf"])), statistics=selected)
+    row = METRICS[name]
+    if "spanning" in row.arguments:
+        with pytest.raises(EvidenceError, match=r"needs the within-class scatter .*for a subset .* per_class=True"):
+            row(evidence)
+    elif {"scatter", "class scatter"} & set(row.requires):
+        with pytest.raises(ScatterError, match="per_class=True"):
+            row(evidence)
+    else:
+        assert row(evidence).isfinite()
