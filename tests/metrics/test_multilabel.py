@@ -92,8 +92,8 @@ def test_gradients() -> None:
 
 def test_bad_input() -> None:
     x, tags = torch.randn(len(SETS), 3), multi_hot(SETS, 5)
-    with pytest.raises(EmptyClassError, match="1 of 5 tags occur on no sample alone.*: 2. Drop"):
-        keep = torch.tensor([s != (2,) for s in SETS])
+    keep = torch.tensor([s != (2,) for s in SETS])
+    with pytest.raises(EmptyClassError, match=r"1 of 5 tags occur on no sample alone.*: 2\. Drop"):
         metrics.tagwise_average_error(x[keep], tags[keep])
     with pytest.raises(EmptyClassError, match=r"none of 10 samples has exactly one tag"):
         metrics.single_label_statistics(x[15:25], tags[15:25])
@@ -103,7 +103,7 @@ def test_bad_input() -> None:
         metrics.tagwise_average_error(x, tags / 0)
     with pytest.raises(ShapeError, match=rf"tags must be \({len(SETS)}, K\) with K >= 2, .*; got \(2, 5\)"):
         metrics.tagwise_average_error(x, tags[:2])
-    with pytest.raises(ShapeError, match="got .*, 1"):
+    with pytest.raises(ShapeError, match=r"got \(\d+, 1\)"):
         metrics.tagwise_average_error(x, tags[:, :1])
     with pytest.raises(DtypeError, match="complex64"):
         metrics.tagwise_average_error(x, tags.to(torch.complex64))

@@ -12,6 +12,7 @@ from tightframe.metrics.agreement import (
     ncc_mismatch_class_weighted,
 )
 from tightframe.metrics.conventions import CONVENTIONS, Convention
+from tightframe.metrics.drilldown import ClassTable, PairTable, class_table, pair_table
 from tightframe.metrics.duality import (
     bias_collapse,
     bias_collapse_sample_centred,
@@ -107,10 +108,12 @@ __all__ = [
     "CONVENTIONS",
     "METRICS",
     "WITHOUT_ERROR",
+    "ClassTable",
     "Convention",
     "Estimate",
     "Evidence",
     "Metric",
+    "PairTable",
     "TagSets",
     "between_covariance_debiased",
     "between_trace",
@@ -126,6 +129,7 @@ __all__ = [
     "cdnv_dist4",
     "cdnv_grid",
     "cdnv_per_class",
+    "class_table",
     "classifier_accuracy",
     "classifier_equiangularity",
     "classifier_equinorm",
@@ -189,6 +193,7 @@ __all__ = [
     "one_vs_rest_distance",
     "ood_cosines",
     "ood_orthogonality",
+    "pair_table",
     "pairwise",
     "participation_ratio",
     "principal_angles",

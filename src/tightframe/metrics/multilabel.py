@@ -77,9 +77,9 @@ def tag_sets(features: Tensor, tags: Tensor) -> TagSets:
 def tagwise_average_error(features: Tensor, tags: Tensor) -> Tensor:
     """Mean over sets S of at least two tags of 1 - cos(mu_S - mu_G, sum over k in S of (mu_k - mu_G)).
 
-    mu_S is the mean of the samples with exactly the tags S, mu_k that of the samples with tag k alone, and mu_G the mean
-    of the latter over the tags that occur. Every set counts once, whatever its number of samples (`tag_sets` has each);
-    the set of all tags is left out, as its sum is zero whatever the features.
+    mu_S is the mean of the samples with exactly the tags S, mu_k that of the samples with tag k alone, and mu_G the
+    mean of the latter over the tags that occur. Every set counts once, whatever its number of samples (`tag_sets` has
+    each); the set of all tags is left out, as its sum is zero whatever the features.
 
     Args: features (N, D), any float dtype; tags (N, K), multi-hot: bool, or numbers that are 0 or 1. A sample without
     tags, and a column without samples, play no part.

@@ -1,8 +1,9 @@
 """Neural regression collapse: features in as many dimensions as there are targets, seen by the last layer's weight.
 
-The counterparts of NC1 to NC3 for a linear last layer W that predicts n targets from D features under squared loss. They
-take features and weights, as no classes exist. At the optimum of unconstrained features with weight decays a on W and b
-on the features, W W^T = sqrt(b/a) [S^(1/2) - sqrt(a b) I]_+ for targets of covariance S, and all three vanish.
+The counterparts of NC1 to NC3 for a linear last layer W that predicts n targets from D features under squared loss.
+They take features and weights, as no classes exist. At the optimum of unconstrained features with weight decays a on W
+and b on the features, W W^T = sqrt(b/a) [S^(1/2) - sqrt(a b) I]_+ for targets of covariance S; all three vanish there
+where sqrt(a b) is below the least eigenvalue of S^(1/2).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ def nrc1(features: Tensor, num_targets: int) -> Tensor:
     """Mean share of a centred feature's square that lies outside the top n principal components of the features.
 
     Args: features (N, D), any float dtype; num_targets n in [1, D]. Gradients take the components as given.
-    Shape: scalar, float64. Range: [0, 1]; 0 = features span n dimensions; 1 - n/D for isotropic features of many samples
-    (`nrc_null`), less for few. Features equal to the mean have no direction and make it NaN.
+    Shape: scalar, float64. Range: [0, 1]; 0 = features span n dimensions; 1 - n/D for isotropic features of many
+    samples (`nrc_null`), less for few. Features equal to the mean have no direction and make it NaN.
     Raises: DtypeError, ShapeError, NonFiniteError; RangeError for n outside [1, D].
     Source: Andriopoulos et al. 2024, The Prevalence of Neural Collapse in Neural Multivariate Regression (NRC1).
 
@@ -102,7 +103,7 @@ def nrc3(weight: Tensor, target_covariance: Tensor) -> Tensor:
 def nrc_null(num_targets: int, num_features: int) -> float:
     """1 - n/D: NRC1 of isotropic features in the limit of many samples, and NRC2 of a weight unrelated to them.
 
-    Exact for NRC2; NRC1 is lower at few samples, as components follow the sample: by about sqrt(D/N) of itself.
+    NRC1 is lower at few samples, as components follow the sample.
     Raises: RangeError unless 1 <= n <= D.
 
     >>> nrc_null(2, 64)

@@ -168,9 +168,9 @@ def between_trace_debiased(statistics: ClassStatistics) -> Tensor:
 def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
     """(D, D) covariance of the class means without what sampling adds: minus (1/K) (1 - 1/K) sum_k S_k / n_k.
 
-    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is `between_trace_debiased`, which
-    states what becomes of classes with one sample. Right on average only: single eigenvalues can be negative, so it has
-    no place in an inverse, and there is no debiased NC1 for that reason.
+    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is `between_trace_debiased`,
+    which states what becomes of classes with one sample. Right on average only: eigenvalues can be negative, so it
+    can't be inverted in an average, and there is no debiased NC1 for that reason.
     Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter of each class.
     """
     statistics.require_class_within("between_covariance_debiased")

@@ -334,7 +334,7 @@ def _null_minimum_angle(s: Setting) -> float:
 
 
 def _null_ncc_accuracy(s: Setting) -> float:
-    """A sample of the statistics is nearer to its own class's mean, to which it belongs, than to others by chance alone.
+    """By chance a sample of the statistics is nearer to its own class's mean, which it is a part of, than to another.
 
     Given R = |x|^2, (n^2 / (n-1)) |x - own mean|^2 and m |x - other mean|^2 are non-central chi-squared variables of D
     degrees, about (n-1) R and m R. Cube roots of such are nearly normal (Abdel-Aty 1954): integrated over both.
@@ -364,7 +364,7 @@ def _log_farther(s: Setting, R: float, squares: Array, rows: slice) -> Array:
 
 
 def _cube_root(dim: int, about: Array) -> tuple[Array, Array, Array]:
-    """c = D + l of a non-central chi-squared variable, and mean and standard deviation of the cube root of it over c."""
+    """c = D + l of a non-central chi-squared variable x, and mean and standard deviation of (x / c)^(1/3)."""
     centre = dim + about
     variance = 2 * (dim + 2 * about) / (9 * centre**2)
     return centre, 1 - variance, np.sqrt(variance)
@@ -396,7 +396,11 @@ def _deviation_over_pairs(value: Callable[[Array], Array], relative: bool) -> _L
 
 def _from(classes: int, dims: int, level: _Level) -> _Level:
     """The level from so many classes and dimensions on, below which it isn't good to a few per cent."""
-    return lambda s: level(s) if s.K >= classes and s.D >= dims else None
+
+    def where_good(s: Setting) -> float | None:
+        return None if s.K < classes or s.D < dims else level(s)
+
+    return where_good
 
 
 def _chord(angles: Array) -> Array:
