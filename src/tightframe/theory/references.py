@@ -398,7 +398,7 @@ def _from(classes: int, dims: int, level: _Level) -> _Level:
     """The level from so many classes and dimensions on, below which it isn't good to a few per cent."""
 
     def where_good(s: Setting) -> float | None:
-        return None if s.K < classes or s.D < dims else level(s)
+        return None if classes > s.K or dims > s.D else level(s)
 
     return where_good
 
