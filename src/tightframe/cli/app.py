@@ -143,6 +143,7 @@ def measure(
     test: Annotated[Path | None, typer.Option(help="Held-out features and labels, for NC4 and detectors.")] = None,
     ood: Annotated[Path | None, typer.Option(help="Out-of-distribution features, for NC5 and detectors.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
@@ -170,7 +171,7 @@ def measure(
         )
     if not speaks:
         return
-    report.to_terminal(full=full)
+    report.to_terminal(full=full, classes=classes)
     for path, write in ((html, report.to_html), (json, report.to_json), (csv, report.to_csv)):
         if path is not None:
             write(path)
@@ -251,13 +252,14 @@ def report(
         Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
 ) -> None:
     """Print the last measurement of a run folder and write its page."""
     from tightframe.report import RunFolder
 
     folder = RunFolder(run)
     last = folder.report()
-    last.to_terminal(full=full)
+    last.to_terminal(full=full, classes=classes)
     if out is None:
         out = folder.write_html(last)
     else:

@@ -68,14 +68,17 @@ def measured(report: Report) -> Geometry | None:
 
 def predicted(report: Report) -> list[Geometry]:
     """What theory predicts for the classes with samples, the best informed last: the simplex ETF, and where counts
-    differ enough to matter SELI and, with known weight decays, the optimum of unconstrained features."""
+    differ enough to matter SELI and, with known weight decays, the optimum of unconstrained features. Nothing for more
+    than `LARGEST` classes."""
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return []
     counts = evidence.statistics.populated().counts
+    if len(counts) > LARGEST:
+        return []
     simplex = torch.eye(len(counts), dtype=torch.float64) - 1 / len(counts)
     found = [Geometry("simplex ETF", simplex, simplex)]
-    if counts.max() < _UNEQUAL * counts.min() or len(counts) > LARGEST:
+    if counts.max() < _UNEQUAL * counts.min():
         return found
     limit = seli(counts)
     found.append(Geometry("SELI", limit.means, limit.classifiers))

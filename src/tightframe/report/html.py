@@ -12,6 +12,7 @@ from tightframe.errors import MissingExtraError
 from tightframe.report import geometry
 from tightframe.report.coverage import coverage_cells
 from tightframe.report.detection import detection_caption, detection_html, detection_panels
+from tightframe.report.drilldown import class_cells, class_names, pair_cells
 from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
 from tightframe.report.profile import findings
 from tightframe.report.tables import html_table
@@ -86,6 +87,10 @@ def _details(report: Report) -> Iterator[str]:
         head, rows = coverage_cells(table)
         hint = "The measures over classes with at least so many samples: few samples a class bias most of them."
         yield _section("Coverage", hint, html_table(head, rows, numbers=range(1, len(head)), bold=(0,)))
+    for heading, cells in (("Classes", class_cells(report)), ("Nearest classes", pair_cells(report))):
+        if cells is not None:
+            hint, head, rows = cells
+            yield _section(heading, hint, html_table(head, rows, numbers=range(1, len(head)), bold=(0,)))
 
 
 def _section(heading: str, hint: str, content: str) -> str:
@@ -154,7 +159,7 @@ def class_bars(report: Report) -> go.Figure:
     """The accuracy of each class as a bar, with the number of its training samples."""
     accuracies = report.context["class_accuracies"]
     counts = report.context.get("class_counts") or [None] * len(accuracies)
-    names = _class_names(report, range(len(accuracies)))
+    names = class_names(report, range(len(accuracies)))
     labels = [name if count is None else f"{name}<br>{count:,}" for name, count in zip(names, counts, strict=True)]
     figure = go.Figure(
         go.Bar(
@@ -177,12 +182,6 @@ def class_bars(report: Report) -> go.Figure:
     return figure
 
 
-def _class_names(report: Report, labels: Sequence[int]) -> list[str]:
-    """What classes are called, or their labels."""
-    known = list(report.context.get("class_names") or [])
-    return [str(known[k]) if k < len(known) else str(k) for k in labels]
-
-
 def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
     """Cosines between class means, and between classifier rows, above those that theory predicts for both."""
     found, theory = geometry.measured(report), geometry.predicted(report)
@@ -191,7 +190,7 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
     expected = theory[-1]
     classes = report.evidence.statistics.populated().class_ids
     assert classes is not None
-    names = _class_names(report, classes.tolist())
+    names = class_names(report, classes.tolist())
     ideal = -1 / (len(names) - 1)
     grids = {"class means": found.mean_cosines}
     if found.classifier_cosines is not None:

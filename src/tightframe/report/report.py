@@ -175,11 +175,12 @@ class Report:
 
         return _write(page(self), path)
 
-    def to_terminal(self, *, full: bool = False) -> None:
-        """Print the table; headline rows only, unless `full`. Needs the extra "cli"."""
+    def to_terminal(self, *, full: bool = False, classes: bool = False) -> None:
+        """Print the table; headline rows only, unless `full`; with `classes`, what lies behind them. Needs the extra
+        "cli"."""
         from tightframe.report.terminal import print_report
 
-        print_report(self, full=full)
+        print_report(self, full=full, classes=classes)
 
     def __str__(self) -> str:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tightframe.errors import MissingExtraError
 from tightframe.report.coverage import coverage_cells
 from tightframe.report.detection import COLUMNS, detection_caption, detection_cells
+from tightframe.report.drilldown import class_cells, pair_cells
 from tightframe.report.geometry import statements
 from tightframe.report.profile import Profile, findings
 from tightframe.report.wording import caption, name, number, share
@@ -32,8 +33,9 @@ _ROOMY = 120  # columns from which on tables say where numbers come from
 _NAME, _NUMBER = 33, 11  # columns of a narrow terminal; longer names get a line of their own
 
 
-def print_report(report: Report, *, full: bool = False, console: Console | None = None) -> None:
-    """Print the table of headline entries (all, if `full`), the coverage and the notes."""
+def print_report(report: Report, *, full: bool = False, classes: bool = False, console: Console | None = None) -> None:
+    """Print the table of headline entries (all, if `full`), the coverage and the notes; with `classes` a row for every
+    class and for the nearest pairs too."""
     console = console or Console()
     entries = [entry for entry in report if full or entry.headline]
     columns = (
@@ -59,6 +61,10 @@ def print_report(report: Report, *, full: bool = False, console: Console | None 
     if rows := report.context.get("coverage_table"):
         head, lines = coverage_cells(rows)
         console.print(_plain_table(head, lines, numbers=range(1, len(head))))
+    for found in (class_cells(report), pair_cells(report)) if classes else ():
+        if found is not None:
+            console.print(Text(found[0], style="dim"))
+            console.print(_first_columns(found[1], found[2], console.width))
     for sentence in statements(report):
         console.print(Text(sentence))
     console.print(Text(caption(report), style="dim"))
@@ -100,6 +106,17 @@ def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: ra
     for cells in rows:
         table.add_row(*map(Text, cells))
     return table
+
+
+def _first_columns(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """As many columns, numbers but for the first, as a terminal has room for."""
+    kept = 0
+    for column, heading in enumerate(head):
+        width -= max(map(cell_len, (heading, *(cells[column] for cells in rows)))) + (3 if column else 0)
+        if width < 0:
+            break
+        kept += 1
+    return _plain_table(head[:kept], [cells[:kept] for cells in rows], numbers=range(1, kept))
 
 
 def _wide_table(entries: list[Entry], columns: list[str]) -> Table:

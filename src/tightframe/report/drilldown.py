@@ -1,0 +1,117 @@
+"""A row for every class, and for the pairs of classes that are nearest to each other, as cells of tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from tightframe.metrics import class_table, jackknife, mean_norms, pair_table
+from tightframe.report import geometry
+from tightframe.report.wording import number
+from tightframe.statistics import ClassStatistics
+
+if TYPE_CHECKING:
+    from tightframe.report.report import Report
+
+PAIRS = 20  # shown at most
+_FEW = 20  # classes shown where all are too many
+_COINCIDE = 1e-6  # 1 less a predicted cosine below which classifier rows are the same
+
+
+def class_names(report: Report, labels: Sequence[int]) -> list[str]:
+    """What classes are called, or their labels."""
+    known = list(report.context.get("class_names") or [])
+    return [str(known[k]) if k < len(known) else str(k) for k in labels]
+
+
+def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
+    """A sentence, headings and a line of cells for every class; None without statistics.
+
+    Of more than `geometry.LARGEST` classes those that scatter most.
+    """
+    evidence = report.evidence
+    if evidence is None or evidence.statistics is None:
+        return None
+    statistics = evidence.statistics.detach().populated()
+    table = class_table(statistics, evidence.weight)
+    columns: dict[str, list[str]] = {
+        "class": class_names(report, table.labels.tolist()),
+        "samples": [f"{count:,}" for count in table.counts.tolist()],
+        "‖μ − μ_G‖": _numbers(table.mean_norms),
+        "variance": _numbers(table.variances),
+        "nearest": _nearest(report, table.nearest_by_angle),
+        "cos": _cosines(table.nearest_cosines),
+    }
+    if table.classifier_norms is not None and table.classifier_cosines is not None:
+        columns |= {"‖w‖": _numbers(table.classifier_norms), "cos(w, μ)": _cosines(table.classifier_cosines)}
+    columns["in distance"] = _nearest(report, table.nearest_by_distance)
+    columns["distance"] = _numbers(table.nearest_distances)
+    if evidence.groups is not None and len(table.labels) <= geometry.LARGEST:
+        columns["± ‖μ − μ_G‖"] = _numbers(jackknife(mean_norms, evidence.groups).standard_error)
+        columns["± variance"] = _numbers(jackknife(_variances, evidence.groups).standard_error)
+    lines = [list(line) for line in zip(*columns.values(), strict=True)]
+    said = "Each class: its samples, how far its mean is from the mean of means, how it scatters, and who is nearest."
+    if len(lines) > geometry.LARGEST:
+        widest = table.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW].tolist()
+        lines = [lines[row] for row in widest]
+        said += f" Of {len(table.labels):,} classes the {_FEW} that scatter most."
+    return said, list(columns), lines
+
+
+def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
+    """A sentence, headings and a line of cells for each of the nearest pairs of classes; None without statistics."""
+    evidence = report.evidence
+    if evidence is None or evidence.statistics is None:
+        return None
+    statistics = evidence.statistics.detach().populated()
+    found, theory = geometry.measured(report), geometry.predicted(report)
+    expected = theory[-1] if theory else None
+    table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.means)
+    assert statistics.class_ids is not None
+    place = {label: row for row, label in enumerate(statistics.class_ids.tolist())}
+    first, second = ([place[label] for label in labels] for labels in table.labels.mT.tolist())
+    pairs = [" – ".join(class_names(report, labels)) for labels in table.labels.tolist()]
+    columns = {
+        "pair": pairs,
+        "cos(μ, μ′)": _cosines(table.cosines),
+    }
+    if table.predicted_cosines is not None:
+        columns["predicted"] = _cosines(table.predicted_cosines)
+    rows = None if found is None else found.classifier_cosines
+    ideal = None if expected is None else expected.classifier_cosines
+    if rows is not None and ideal is not None:
+        measured, predicted = rows[first, second], ideal[first, second]
+        columns["cos(w, w′)"] = _cosines(measured)
+        columns["predicted w"] = _cosines(predicted)
+        columns["merged"] = _yes(measured >= geometry.MERGED)
+        columns["to merge"] = _yes(1 - predicted < _COINCIDE)
+    columns |= {"angle °": _numbers(table.angles), "distance": _numbers(table.distances), "CDNV": _numbers(table.cdnv)}
+    said = f"The {len(pairs)} pairs of classes whose centred means are at the smallest angles."
+    if expected is not None:
+        said += f" Predicted: {expected.name}."
+    if rows is not None:
+        said += f" Merged: centred classifier rows with a cosine of at least {geometry.MERGED}; to merge: predicted to."
+    return said, list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
+
+
+def _variances(statistics: ClassStatistics) -> torch.Tensor:
+    return statistics.populated().variances
+
+
+def _nearest(report: Report, labels: torch.Tensor) -> list[str]:
+    return ["–" if label < 0 else class_names(report, [label])[0] for label in labels.tolist()]
+
+
+def _numbers(values: torch.Tensor) -> list[str]:
+    return [number(value) for value in values.tolist()]
+
+
+def _cosines(values: torch.Tensor) -> list[str]:
+    return [f"{value:.4f}" if math.isfinite(value) else "–" for value in values.tolist()]
+
+
+def _yes(flags: torch.Tensor) -> list[str]:
+    return ["yes" if flag else "" for flag in flags.tolist()]
