@@ -31,17 +31,21 @@ def minority_collapse_threshold(num_samples: int, weight_decay_w: float, weight_
 def merging_classes(counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float) -> list[list[int]]:
     """Groups of labels whose classifier rows merge: two or more classes of one size at or below the threshold.
 
-    Exact for the optimum with cross-entropy or squared error, with or without bias. Only classes of one size merge as
-    a matter of their size: a class without a partner keeps a row of its own at any size, as do classes of different
-    sizes. Those can only coincide where their rows are zero: without bias under squared error, where every class at
-    or below the threshold vanishes, and under decay that leaves a dimension to none of them. Short of that it is the
-    rank that falls. `UnconstrainedOptimum.merged` tells what coincides at an optimum, for whichever reason.
+    Exact for the optimum with cross-entropy or squared error, with or without bias. A class without a partner of its
+    size keeps a row of its own, however rare it is: what falls then is the rank. Under cross-entropy without bias or
+    with a free one, classes of different sizes share a row only where it is zero, as when decay leaves dimensions to
+    none but large classes of one size; under squared error without bias all at or below the threshold vanish.
+    `UnconstrainedOptimum.merged` tells what coincides at an optimum, for whichever reason.
     Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for decays below 0.
-    Source: Hong & Ling 2024; a proof is beside the solver of `cross_entropy_optimum`.
+    Source: Hong & Ling 2024; that sizes must be equal, and the proof beside the solver, are this package's.
 
     >>> merging_classes([20, 20, 20, 4, 4, 3], 0.0295, 0.0295)  # the threshold is 4.39
     [[3, 4]]
     """
+    # Why sizes must be equal: where rows k and j coincide and X = U S V^T, the gradient G in X has (e_k - e_j) G V = 0,
+    # as (e_k - e_j) U = 0. Their samples share one feature h. Without bias they also share probabilities, and the
+    # product is (n_j - n_k) h up to a factor, h = 0, which makes the row the mean of all, 0. With a free bias the
+    # probabilities of k and j are as n_k to n_j, and the product is (n_k - n_j) times the row, up to a factor.
     groups = ClassGroups.of(require_counts(counts))
     threshold = minority_collapse_threshold(int(groups.num_samples), weight_decay_w, weight_decay_h)
     small = [g for g in range(len(groups.sizes)) if groups.many[g] > 1 and groups.sizes[g] <= threshold]

@@ -72,12 +72,13 @@ def _descend(at: Callable[[Array], tuple[float, Array, Callable[[Array], Array]]
         step, on_edge = _truncated_newton(gradient, product, radius, tolerance, _FLAT * unit)
         predicted = -float(gradient @ step + step @ product(step) / 2)
         new = at(x + step)
-        if predicted < _ROUNDING * abs(value):
+        hidden = _ROUNDING * abs(value)
+        if predicted < hidden:
             if np.linalg.norm(new[1]) >= size:
                 break
             accepted = True
         else:
-            agreement = (value - new[0]) / predicted
+            agreement = (value - new[0] + hidden) / (predicted + hidden)
             accepted = agreement > 1e-4
             if agreement < 0.25:
                 radius /= 4
