@@ -1,17 +1,10 @@
-"""Floors, the SELI geometry and the minority-collapse threshold, at values checked by hand or by simulation."""
-
-import math
+"""Floors and the minority-collapse threshold, at values checked by hand or by simulation."""
 
 import pytest
 import torch
 
 from tightframe import ClassStatistics, theory
-from tightframe.errors import ClassifierError, EmptyClassError, RangeError
-
-
-def cosines(gram: torch.Tensor) -> torch.Tensor:
-    lengths = gram.diagonal().sqrt()
-    return gram / lengths / lengths[:, None]
+from tightframe.errors import ClassifierError, RangeError
 
 
 @pytest.mark.parametrize(("scale", "value"), [(1.0, 1.376935), (10.0, 1.345e-4)])
@@ -33,51 +26,6 @@ def test_bad_floors() -> None:
         theory.cross_entropy_floor(1, 1.0)
     with pytest.raises(RangeError, match="the scale must be finite and > 0; got 0"):
         theory.cross_entropy_floor(3, 0.0)
-
-
-@pytest.mark.parametrize("K", [4, 6, 10])
-def test_seli_at_ratio_seven_has_orthogonal_minority_classifiers(K: int) -> None:
-    gram = cosines(theory.seli([7] * (K // 2) + [1] * (K // 2)).classifiers)
-    assert abs(gram[-1, -2].item()) < 1e-12
-
-
-def test_seli_of_equal_counts_is_the_simplex() -> None:
-    geometry = theory.seli([5] * 4)
-    simplex = torch.full((4, 4), -1 / 3, dtype=torch.float64).fill_diagonal_(1)
-    torch.testing.assert_close(cosines(geometry.classifiers), simplex, rtol=0, atol=1e-12)
-    torch.testing.assert_close(cosines(geometry.means), simplex, rtol=0, atol=1e-12)
-
-
-def test_seli_check_values() -> None:
-    geometry = theory.seli([10] * 5 + [1] * 5)
-    gram = cosines(geometry.classifiers)
-    assert [gram[9, 8].item(), gram[0, 1].item(), gram[0, 9].item()] == pytest.approx(
-        [0.033369, -0.14395, -0.13868], abs=1e-5
-    )
-    means = cosines(geometry.means)
-    assert [means[9, 8].item(), means[0, 1].item(), means[0, 9].item()] == pytest.approx(
-        [-0.186746, -0.069702, -0.08543], abs=1e-5
-    )
-    lengths = geometry.classifiers.diagonal().sqrt()
-    assert (lengths[0] / lengths[9]).item() == pytest.approx(1.634656, abs=1e-6)
-    for ratio, value in ((100, 0.338026), (1000, 0.670748)):
-        assert cosines(theory.seli([ratio] * 5 + [1] * 5).classifiers)[9, 8].item() == pytest.approx(value, abs=1e-6)
-    uneven = theory.seli([4, 1, 1])
-    assert cosines(uneven.classifiers)[1, 2].item() == pytest.approx(math.sqrt(3) - 2, abs=1e-12)
-    assert uneven.classifiers.diagonal().tolist() == pytest.approx([1.154701, 0.788675, 0.788675], abs=1e-6)
-    assert cosines(uneven.means)[1, 2].item() == pytest.approx(-0.677219, abs=1e-6)
-
-
-def test_seli_logits_are_the_simplex_s() -> None:
-    geometry = theory.seli([9, 4, 2, 1])
-    centring = torch.eye(4, dtype=torch.float64) - 0.25
-    torch.testing.assert_close(geometry.classifiers @ geometry.means, centring, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("counts", [[5], [3, 0], [[1, 2]]])
-def test_seli_needs_classes_with_samples(counts: list[int]) -> None:
-    with pytest.raises(EmptyClassError, match="at least two, all with samples"):
-        theory.seli(counts)
 
 
 def test_the_threshold_of_minority_collapse() -> None:
