@@ -190,8 +190,8 @@ def test_labels_are_shifted_as_asked(tmp_path: Path) -> None:
         callback = CollapseCallback(shift_labels=shift)
         trainer_of(tmp_path, model, texts_of(), [callback], num_train_epochs=1, max_steps=1).train()
         values[name, shift] = callback.monitor.series[-1]
-    assert values["LM", None].values == values["tagger", True].values
-    assert values["LM", False].values == values["tagger", None].values
+    for one, other in ((("LM", None), ("tagger", True)), (("LM", False), ("tagger", None))):
+        assert str(values[one].values) == str(values[other].values)  # as text, since NaN isn't equal to itself
     padded = texts_of().columns["labels"]
     assert values["LM", False].context["samples"] == int((padded != -100).sum())
     assert values["LM", None].context["samples"] == int((padded[:, 1:] != -100).sum())

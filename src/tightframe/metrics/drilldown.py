@@ -188,10 +188,10 @@ def _tiles(statistics: ClassStatistics, tile_size: int) -> Iterator[tuple[Tensor
 
 def _improve(best: Tensor, who: Tensor, rows: Tensor, columns: Tensor, grid: Tensor) -> None:
     """Enter the largest value of each row of a grid, and its column, where it beats the best so far."""
-    values, places = grid.max(1)
-    better = values > best[rows]
-    best[rows] = torch.where(better, values, best[rows])
-    who[rows] = torch.where(better, columns[places], who[rows])
+    values = grid.amax(1)
+    better = (values > best[rows]).nonzero().flatten()  # few rows in all but the first tiles: places are slow to find
+    best[rows[better]] = values[better]
+    who[rows[better]] = columns[grid[better].argmax(1)]
 
 
 def _without_nan(cosines: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ _TRAINED = "a function of the trained classifier's weight alone: no samples, no 
 WITHOUT_ERROR = {
     "classifier_equinorm": _TRAINED,
     "classifier_equiangularity": _TRAINED,
+    "classifier_mean_cosine": _TRAINED,
+    "classifier_mean_cosine_centred": _TRAINED,
     "classifier_etf_error": _TRAINED,
     "classifier_etf_error_centred": _TRAINED,
     "classifier_seli_error": _TRAINED,

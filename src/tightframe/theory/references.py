@@ -191,7 +191,8 @@ def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
         return Reference(None)
     floor = _FLOORS[name](setting) if name in _FLOORS and dim < setting.K - 1 else None
     random = null(setting.evened) if name in _OF_SHAPE else None
-    return Reference(target(setting), floor, null(setting), random)
+    levels = (target(setting), floor, null(setting), random)
+    return Reference(*(None if level is None else float(level) for level in levels))  # no numpy scalar: they're saved
 
 
 # ---------------------------------------------------------------------- levels
