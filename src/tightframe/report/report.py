@@ -75,6 +75,11 @@ class Report:
         assert statistics is not None
         statistics.populated()  # raises if there is nothing to report
         facts, notes = _facts(evidence), _coverage_notes(evidence)
+        if evidence.groups is not None and len(undivided := evidence.groups.undivided):
+            notes.append(
+                "no standard errors, which need two groups with samples of every class; there is one group for: "
+                f"{_some(undivided)}. min_count=2 leaves single samples out."
+            )
         left_out = int(whole.statistics.present.sum()) - int(statistics.present.sum())  # type: ignore[union-attr]
         if left_out:
             facts["min_count"] = min_count
@@ -226,7 +231,7 @@ def _entry(name: str, metric: Metric, value: float, error: Tensor | None, sizes:
         level.target,
         level.floor,
         level.null,
-        None if error is None else float(error),
+        None if error is None or error.isnan() else float(error),
         metric.convention,
         metric.source,
         metric.headline,
