@@ -104,6 +104,7 @@ def assert_values(values: dict[str, float], expected: dict[str, float], rtol: fl
         f"{name}: {value!r}, expected {expected[name]!r}"
         for name, value in values.items()
         if not math.isclose(value, expected[name], rel_tol=rtol, abs_tol=1e-12)
+        and not (math.isnan(value) and math.isnan(expected[name]))
     ]
     assert not wrong, "\n".join(wrong)
 
