@@ -237,14 +237,19 @@ def _half_checkpoint(is_time: Callable[[], bool], kill: Callable[[], None]) -> N
 
 
 def _while_measuring(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-    real = tightframe.statistics.StatisticsAccumulator.update
+    for accumulator in (tightframe.statistics.StatisticsAccumulator, tightframe.statistics.GroupedAccumulator):
+        _dies_after_update(accumulator, is_time, kill)
+
+
+def _dies_after_update(accumulator: Any, is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
+    real = accumulator.update
 
     def update(self: Any, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
         if is_time():
             kill()
 
-    tightframe.statistics.StatisticsAccumulator.update = update
+    accumulator.update = update
 
 
 DEATHS: dict[str, Callable[[Callable[[], bool], Callable[[], None]], None]] = {

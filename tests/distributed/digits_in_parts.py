@@ -82,16 +82,18 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
         where = part["context"]["layer"]
         for entry in part["entries"]:
             key = f"{where}: {entry['split']}/{entry['name']}"
-            for field in ("value", "target", "floor", "null", "standard_error"):
+            for field in ("value", "target", "floor", "null", "random", "standard_error"):
                 if entry[field] is not None:
-                    found[f"{key} ({field})"] = float(entry[field])
+                    # each process deals its own samples to groups, so jackknife errors are others, as good
+                    by_groups = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
+                    found[f"{key} ({field})"] = 1.0 if by_groups else float(entry[field])
     return found
 
 
 def facts(report: Mapping[str, Any]) -> list[Any]:
     """What a report says in counts and words, layer by layer; without when and by how many processes it was
-    measured, and without the gap of batch normalisation, which is estimated on some rows."""
-    left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap")
+    measured, and without the gap of batch normalisation, which is estimated on some rows, and errors by groups."""
+    left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap", "class_errors")
     return [
         (
             {key: value for key, value in part["context"].items() if key not in left_out},

@@ -284,6 +284,7 @@ def metrics_alone(name: str, place: str) -> dict[str, float]:
     return {name: float(value) for name, value in evaluate(evidence_of(sample_of(name, place))).items()}
 
 
+@pytest.mark.filterwarnings("ignore:debiased measures leave out:tightframe.errors.GeometryWarning")
 @pytest.mark.parametrize("place", PLACES)
 def test_statistics_and_metrics_as_of_all_samples(place: str, met: tuple[int, Path]) -> None:
     for name, where, share in CASES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tightframe.metrics import class_table, jackknife, mean_norms, pair_table
+from tightframe.metrics import Evidence, class_table, jackknife, mean_norms, pair_table
 from tightframe.report import geometry
 from tightframe.report.wording import number
 from tightframe.statistics import ClassStatistics
@@ -49,9 +49,8 @@ def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None
         columns |= {"‖w‖": _numbers(table.classifier_norms), "cos(w, μ)": _cosines(table.classifier_cosines)}
     columns["in distance"] = _nearest(report, table.nearest_by_distance)
     columns["distance"] = _numbers(table.nearest_distances)
-    if evidence.groups is not None and len(table.labels) <= geometry.LARGEST:
-        columns["± ‖μ − μ_G‖"] = _numbers(jackknife(mean_norms, evidence.groups).standard_error)
-        columns["± variance"] = _numbers(jackknife(_variances, evidence.groups).standard_error)
+    for name, errors in report.context.get("class_errors", {}).items():
+        columns[f"± {name}"] = [number(float(error)) for error in errors]
     lines = [list(line) for line in zip(*columns.values(), strict=True)]
     said = "Each class: its samples, how far its mean is from the mean of means, how it scatters, and who is nearest."
     if len(lines) > geometry.LARGEST:
@@ -59,6 +58,16 @@ def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None
         lines = [lines[row] for row in widest]
         said += f" Of {len(table.labels):,} classes the {_FEW} that scatter most."
     return said, list(columns), lines
+
+
+def class_errors(evidence: Evidence) -> dict[str, list[float]]:
+    """Standard errors of the columns of `class_cells` that have them, a number for each class with samples; empty
+    without groups, for more classes than are shown, and where a class is all in one group."""
+    groups = evidence.groups
+    if groups is None or len(groups.undivided) or int(groups.total.present.sum()) > geometry.LARGEST:
+        return {}
+    functions = {"‖μ − μ_G‖": mean_norms, "variance": _variances}
+    return {name: jackknife(function, groups).standard_error.tolist() for name, function in functions.items()}
 
 
 def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:

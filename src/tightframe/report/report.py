@@ -19,6 +19,7 @@ from tightframe.errors import EmptyClassError, GeometryWarning
 from tightframe.metrics import METRICS, Evidence, Metric, evaluate, standard_errors
 from tightframe.metrics.conventions import CONVENTIONS
 from tightframe.report.coverage import coverage_table, with_at_least
+from tightframe.report.drilldown import class_errors
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.geometry import LARGEST, optimum_entries
 from tightframe.statistics import ClassStatistics
@@ -92,6 +93,8 @@ class Report:
                 predicted = optimum_entries(evidence, known)
         if table := coverage_table(evidence):
             facts["coverage_table"] = table
+        if errors := class_errors(evidence):
+            facts["class_errors"] = errors
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
             entries = _entries(evidence, names)
