@@ -216,7 +216,13 @@ def grams(report: Report) -> list[tuple[str, str, go.Figure]]:
         )
         anchor = "x" + (str(column) if column > 1 else "")
         figure.update_yaxes(
-            autorange="reversed", scaleanchor=anchor, constrain="domain", type="category", row=1, col=column
+            autorange="reversed",
+            scaleanchor=anchor,
+            constrain="domain",
+            type="category",
+            showticklabels=column == 1,  # long names would run into the picture before
+            row=1,
+            col=column,
         )
         figure.update_xaxes(constrain="domain", type="category", row=1, col=column)
     figure.update_layout(
