@@ -78,7 +78,7 @@ def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
     statistics = evidence.statistics.detach().populated()
     found, theory = geometry.measured(report), geometry.predicted(report)
     expected = theory[-1] if theory else None
-    table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.means)
+    table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.mean_cosines)
     assert statistics.class_ids is not None
     place = {label: row for row, label in enumerate(statistics.class_ids.tolist())}
     first, second = ([place[label] for label in labels] for labels in table.labels.mT.tolist())
