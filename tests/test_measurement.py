@@ -239,6 +239,8 @@ def test_the_evidence_behind_the_report() -> None:
 
 def test_the_context_says_what_was_measured() -> None:
     report = measure(network(), batches(data()), progress=False, context={"epoch": 3, "title": "mine"})
+    errors = report.context.pop("class_errors")
+    assert {name: len(each) for name, each in errors.items()} == {"‖μ − μ_G‖": 4, "variance": 4}
     assert report.context == {
         "samples": 60,
         "classes": CLASSES,
