@@ -38,8 +38,9 @@ from tightframe.ood import (
 
 ROWS, LABELS = features(400, 0)
 STATISTICS = streamed(ROWS, LABELS)
-INSIDE, OUTSIDE = features(120, 1)[0], features(90, 2)[0] + 15 * torch.randn(90, D).double()
-WEIGHT, BIAS = torch.randn(K, D), torch.randn(K)
+DRAWS = torch.Generator().manual_seed(0)
+INSIDE, OUTSIDE = features(120, 1)[0], features(90, 2)[0] + 15 * torch.randn(90, D, generator=DRAWS).double()
+WEIGHT, BIAS = torch.randn(K, D, generator=DRAWS), torch.randn(K, generator=DRAWS)
 EVIDENCE = Evidence(STATISTICS, WEIGHT, BIAS)
 
 
