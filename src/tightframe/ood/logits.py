@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -44,7 +45,32 @@ class Logits:
 
 
 @dataclass(frozen=True, eq=False)
-class MaxSoftmax:
+class OfLogits(ABC):
+    """A detector that reads nothing but a classifier's logits."""
+
+    logits: Logits
+
+    @classmethod
+    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
+        return cls(Logits.of(weight, bias))
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """As in `Detector`."""
+
+    @abstractmethod
+    def score(self, logits: Tensor) -> Tensor:
+        """(N, K) logits, which may be overwritten, -> (N,)."""
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N,)."""
+        weight = self.logits.weight
+        return in_blocks(lambda rows: self.score(self.logits(rows)), features, weight, len(weight))
+
+
+class MaxSoftmax(OfLogits):
     """The logarithm of the largest softmax probability; ranks samples as that probability does.
 
     Near 1 a probability has no digits left: beyond a lead of 37 over the other logits it is 1 even in float64, and all
@@ -58,71 +84,39 @@ class MaxSoftmax:
     tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
-    logits: Logits
-
-    @classmethod
-    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
-        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
-        return cls(Logits.of(weight, bias))
-
     @property
     def settings(self) -> dict[str, Any]:
         return {"temperature": 1.0}
 
-    def scores(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,)."""
-
-        def score(rows: Tensor) -> Tensor:
-            logits = self.logits(rows)
-            largest, index = logits.max(1)
-            others = logits.scatter_(1, index[:, None], -torch.inf).logsumexp(1)
-            return -torch.nn.functional.softplus(others - largest, threshold=torch.inf)
-
-        return in_blocks(score, features, self.logits.weight, len(self.logits.weight))
+    def score(self, logits: Tensor) -> Tensor:
+        largest, index = logits.max(1)
+        others = logits.scatter_(1, index[:, None], -torch.inf).logsumexp(1)
+        return -torch.nn.functional.softplus(others - largest, threshold=torch.inf)
 
 
-@dataclass(frozen=True, eq=False)
-class MaxLogit:
+class MaxLogit(OfLogits):
     """The largest logit, max_k <w_k, x> + b_k.
 
     Source: Hendrycks et al. 2022.
     """
 
-    logits: Logits
-
-    @classmethod
-    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
-        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
-        return cls(Logits.of(weight, bias))
-
     @property
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def scores(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,)."""
-        return in_blocks(lambda rows: self.logits(rows).amax(1), features, self.logits.weight, len(self.logits.weight))
+    def score(self, logits: Tensor) -> Tensor:
+        return logits.amax(1)
 
 
-@dataclass(frozen=True, eq=False)
-class Energy:
+class Energy(OfLogits):
     """The negative free energy at temperature 1, log sum_k exp(<w_k, x> + b_k).
 
     Source: Liu et al. 2020.
     """
 
-    logits: Logits
-
-    @classmethod
-    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
-        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
-        return cls(Logits.of(weight, bias))
-
     @property
     def settings(self) -> dict[str, Any]:
         return {"temperature": 1.0}
 
-    def scores(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N,)."""
-        weight = self.logits.weight
-        return in_blocks(lambda rows: self.logits(rows).logsumexp(1), features, weight, len(weight))
+    def score(self, logits: Tensor) -> Tensor:
+        return logits.logsumexp(1)
