@@ -1,6 +1,7 @@
 """Arguments are checked here and nowhere else; every message names what was expected, what came, what to do."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -77,6 +78,11 @@ def require_features(features: Tensor, num_features: int) -> None:
     if features.ndim != 2 or features.shape[1] != num_features:
         raise ShapeError(f"features must have shape (N, {num_features}); got {tuple(features.shape)}.")
     require_finite(features.detach())
+
+
+def listed(items: Sequence[object], most: int = 10) -> str:
+    """The first of some items, separated by commas, with an ellipsis where there are more: for messages."""
+    return ", ".join(map(str, items[:most])) + (", ..." if len(items) > most else "")
 
 
 def can_look(tensor: Tensor) -> bool:

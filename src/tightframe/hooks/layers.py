@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from tightframe.checks import listed
 from tightframe.errors import ClassifierError, LayerError
 from tightframe.hooks.classifier import Classifier, find_classifier
 from tightframe.hooks.positions import require_positions
@@ -87,7 +88,7 @@ def choose_layers(
         else:
             points = [Point(n, m) for n, m in modules.items() if fnmatchcase(n, layer.pattern) and n]
             if not points:
-                known = ", ".join(list(modules)[1:21]) + (", ..." if len(modules) > 21 else "")
+                known = listed(list(modules)[1:], 20)
                 raise LayerError(f"no module of the model matches {layer.pattern!r}; it has: {known or 'none'}.")
         for point in points:
             dim = point.feature_dim if layer.feature_dim is None else layer.feature_dim

@@ -119,9 +119,8 @@ def _occurring(statistics: ClassStatistics, hot: Tensor) -> Tensor:
     occurring = hot.any(0).to(statistics.counts.device)
     missing = (occurring & ~statistics.present).nonzero().flatten().tolist()
     if missing:
-        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
         raise EmptyClassError(
             f"{len(missing)} of {len(occurring)} tags occur on no sample alone, so they have no mean of their own: "
-            f"{shown}. Drop the samples that carry them."
+            f"{checks.listed(missing)}. Drop the samples that carry them."
         )
     return occurring

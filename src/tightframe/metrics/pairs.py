@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tightframe.checks import listed
 from tightframe.errors import GeometryWarning
 from tightframe.numerics import angle, norms
 from tightframe.statistics import ClassStatistics
@@ -24,7 +25,6 @@ from tightframe.statistics import ClassStatistics
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
 _NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
 _BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
-_NAMED = 10  # classes that a warning names
 
 
 class Tile:
@@ -297,10 +297,9 @@ def warn_of_single_samples(statistics: ClassStatistics) -> None:
     assert statistics.class_ids is not None
     single = statistics.class_ids[statistics.counts == 1]
     if len(single) and not statistics.recentred:
-        names = ", ".join(map(str, single[:_NAMED].tolist())) + (", ..." if len(single) > _NAMED else "")
         warnings.warn(
             f"debiased measures leave out {len(single)} of {statistics.num_classes} classes, which have a single "
-            f"sample and so no variance of their own: {names}.",
+            f"sample and so no variance of their own: {listed(single.tolist())}.",
             GeometryWarning,
             stacklevel=4,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tightframe.checks import require_finite, require_non_negative
+from tightframe.checks import listed, require_finite, require_non_negative
 from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, ShapeError, ZeroVectorError
 from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
 from tightframe.prototypes.value import Prototypes
@@ -31,10 +31,9 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Protot
     """
     absent = statistics.class_ids[~statistics.present].tolist()  # type: ignore[index]
     if absent:
-        shown = ", ".join(map(str, absent[:_SHOWN])) + (", ..." if len(absent) > _SHOWN else "")
         raise EmptyClassError(
-            f"every class needs samples for its mean; {len(absent)} of {statistics.num_classes} have none: {shown}. "
-            "Pass statistics.populated() for the others."
+            f"every class needs samples for its mean; {len(absent)} of {statistics.num_classes} have none: "
+            f"{listed(absent, _SHOWN)}. Pass statistics.populated() for the others."
         )
     vectors = statistics.centred_means() if centred else statistics.means
     source = "Guerriero, Caputo & Mensink 2018"

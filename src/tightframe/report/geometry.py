@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tightframe.checks import listed
 from tightframe.metrics import Evidence, jackknife
 from tightframe.metrics.geometry import classifier_rows
 from tightframe.metrics.predicted import gram_distance
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 LARGEST = 200  # classes; more can't be told apart in a picture
 _UNEQUAL = 1.5  # ratio of the largest class to the smallest below which SELI is as good as the simplex ETF
-_PAIRS = 10  # named at most
 MERGED = 0.99  # cosine of centred classifier rows from which on classes count as merged
 
 _DISTANCES = {
@@ -192,6 +192,6 @@ def _merging(report: Report) -> list[str]:
     if cosines is None:
         return [said]
     pairs = [(labels[i], labels[j]) for i, j in (cosines.triu(1) >= MERGED).nonzero().tolist()]
-    shown = ", ".join(f"{i}–{j}" for i, j in pairs[:_PAIRS]) + (", ..." if len(pairs) > _PAIRS else "")
+    shown = listed([f"{i}–{j}" for i, j in pairs])
     have = f"{len(pairs)} {'pair has' if len(pairs) == 1 else 'pairs have'} a cosine of at least {MERGED}: {shown}."
     return [f"{said} {have if pairs else f'No pair has a cosine of {MERGED} or more.'}"]

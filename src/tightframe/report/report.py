@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tightframe.checks import listed
 from tightframe.errors import EmptyClassError, GeometryWarning
 from tightframe.metrics import METRICS, Evidence, Metric, evaluate, standard_errors
 from tightframe.metrics.conventions import CONVENTIONS
@@ -79,7 +80,7 @@ class Report:
         if evidence.groups is not None and len(undivided := evidence.groups.undivided):
             notes.append(
                 "no standard errors, which need two groups with samples of every class; there is one group for: "
-                f"{_some(undivided)}. min_count=2 leaves single samples out."
+                f"{listed(undivided.tolist())}. min_count=2 leaves single samples out."
             )
         left_out = int(whole.statistics.present.sum()) - int(statistics.present.sum())  # type: ignore[union-attr]
         if left_out:
@@ -260,15 +261,15 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
     statistics = evidence.statistics
     assert statistics is not None and statistics.class_ids is not None
     notes = []
-    absent = statistics.class_ids[statistics.counts == 0]
-    single = statistics.class_ids[statistics.counts == 1]
-    if len(absent):
+    absent = statistics.class_ids[statistics.counts == 0].tolist()
+    single = statistics.class_ids[statistics.counts == 1].tolist()
+    if absent:
         notes.append(
-            f"{len(absent)} of {statistics.num_classes} classes have no samples and are left out: {_some(absent)}."
+            f"{len(absent)} of {statistics.num_classes} classes have no samples and are left out: {listed(absent)}."
         )
-    if len(single):
+    if single:
         who = "1 class has" if len(single) == 1 else f"{len(single)} classes have"
-        notes.append(f"{who} a single sample, whose zero variance is not collapse: {_some(single)}.")
+        notes.append(f"{who} a single sample, whose zero variance is not collapse: {listed(single)}.")
     if statistics.within is None and statistics.class_within is None:
         notes.append(
             "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
@@ -282,11 +283,6 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
             "floors say what is possible."
         )
     return notes
-
-
-def _some(labels: Any) -> str:
-    shown = ", ".join(map(str, labels[:10].tolist()))
-    return shown + (", ..." if len(labels) > 10 else "")
 
 
 def _jsonable(value: Any) -> Any:
