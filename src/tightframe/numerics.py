@@ -124,6 +124,17 @@ def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:
     return torch.linalg.vector_norm(values - mean) / math.sqrt(values.numel() - ddof) / mean
 
 
+def centred_gram(gram: Tensor) -> Tensor:
+    """Inner products (K, K) of vectors less their mean, from those of the vectors."""
+    return gram - gram.mean(0) - (gram.mean(1) - gram.mean())[:, None]
+
+
+def gram_cosines(gram: Tensor) -> Tensor:
+    """Cosines (K, K) between vectors, from their inner products; NaN at a vector of length zero."""
+    lengths = gram.diagonal().sqrt()
+    return gram / lengths / lengths[:, None]
+
+
 def contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:
     """Orthonormal contrasts of K rows that satisfy weights @ rows = 0, (K, D) -> (K-1, D).
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tightframe.hooks import evaluation
 from tightframe.metrics import Evidence
+from tightframe.numerics import gram_cosines
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry
 from tightframe.statistics import ConfusionCounts
@@ -94,8 +95,7 @@ def minority_rows(evidence: Evidence, minority: Sequence[int]) -> tuple[list[Ent
 
 def _mean_cosine(gram: Tensor, classes: Sequence[int]) -> float:
     """The mean cosine over pairs of some rows, from the Gram matrix of all."""
-    lengths = gram.diagonal().sqrt()
-    chosen = (gram / lengths / lengths[:, None])[list(classes)][:, list(classes)]
+    chosen = gram_cosines(gram)[list(classes)][:, list(classes)]
     i, j = torch.triu_indices(len(chosen), len(chosen), offset=1)
     return float(chosen[i, j].mean())
 

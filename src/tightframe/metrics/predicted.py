@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tightframe.errors import ShapeError
 from tightframe.metrics.geometry import classifier_rows
+from tightframe.numerics import centred_gram
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import seli
 
@@ -23,8 +24,7 @@ def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
             f"rows (K, D) and a Gram matrix (K, K) expected; got {tuple(rows.shape)}, {tuple(gram.shape)}."
         )
     centred = rows - rows.mean(0)
-    target = gram.to(rows)
-    target = target - target.mean(0) - (target.mean(1) - target.mean())[:, None]
+    target = centred_gram(gram.to(rows))
     measured = centred @ centred.mT
     return torch.linalg.matrix_norm(
         measured / torch.linalg.matrix_norm(measured) - target / torch.linalg.matrix_norm(target)

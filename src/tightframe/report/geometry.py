@@ -14,6 +14,7 @@ from tightframe.checks import listed
 from tightframe.metrics import Evidence, jackknife
 from tightframe.metrics.geometry import classifier_rows
 from tightframe.metrics.predicted import gram_distance
+from tightframe.numerics import centred_gram, gram_cosines
 from tightframe.report.entry import Entry
 from tightframe.report.wording import number
 from tightframe.statistics import ClassStatistics
@@ -45,12 +46,12 @@ class Geometry:
     @property
     def mean_cosines(self) -> Tensor:
         """(K, K) cosines between the centred class means."""
-        return _cosines(self.means)
+        return gram_cosines(centred_gram(self.means))
 
     @property
     def classifier_cosines(self) -> Tensor | None:
         """(K, K) cosines between the centred classifier rows."""
-        return None if self.classifiers is None else _cosines(self.classifiers)
+        return None if self.classifiers is None else gram_cosines(centred_gram(self.classifiers))
 
 
 def measured(report: Report) -> Geometry | None:
@@ -134,13 +135,6 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
         )
         for name, (label, value, uncertainty) in found.items()
     ]
-
-
-def _cosines(gram: Tensor) -> Tensor:
-    """Cosines of the vectors behind a Gram matrix, about their mean."""
-    gram = gram - gram.mean(0) - (gram.mean(1) - gram.mean())[:, None]
-    lengths = gram.diagonal().sqrt()
-    return gram / lengths / lengths[:, None]
 
 
 def statements(report: Report) -> list[str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tightframe.checks import require_non_negative, require_positive
 from tightframe.errors import RangeError, SearchWarning
+from tightframe.numerics import gram_cosines
 from tightframe.theory.class_groups import ClassGroups, require_counts
 from tightframe.theory.nuclear_norm import Curvature, minimise
 
@@ -62,12 +63,12 @@ class UnconstrainedOptimum:
     @property
     def classifier_cosines(self) -> Tensor:
         """Cosines between rows of the classifier, (K, K), about the origin; NaN at a row of zeros."""
-        return _cosines(self.classifiers)
+        return gram_cosines(self.classifiers)
 
     @property
     def mean_cosines(self) -> Tensor:
         """Cosines between classes' features, (K, K), about the origin; NaN at a feature of zeros."""
-        return _cosines(self.means)
+        return gram_cosines(self.means)
 
 
 def cross_entropy_optimum(
@@ -413,11 +414,6 @@ def _merged(groups: ClassGroups, rows: Array, contrasts: Array) -> list[list[int
         if len(labels) > 1:
             merged.append(labels)
     return sorted(merged)
-
-
-def _cosines(gram: Tensor) -> Tensor:
-    lengths = gram.diagonal().sqrt()
-    return gram / lengths / lengths[:, None]
 
 
 def _require(
