@@ -25,10 +25,10 @@ def with_at_least(evidence: Evidence, samples: int) -> Evidence:
     """
     if samples < 1:
         raise RangeError(f"a class's samples can be asked to be at least 1 or more; got {samples}.")
-    known = None if evidence.statistics is None else evidence.statistics.counts[evidence.statistics.present]
-    if evidence.statistics is None or known is None or not bool((known < samples).any()):
+    statistics = evidence.statistics
+    if statistics is None or not (statistics.counts[statistics.present] < samples).any():
         return evidence
-    chosen = evidence.statistics.select(min_count=samples)
+    chosen = statistics.select(min_count=samples)
     groups = evidence.groups
     assert chosen.class_ids is not None
     return replace(
@@ -39,29 +39,35 @@ def with_at_least(evidence: Evidence, samples: int) -> Evidence:
     )
 
 
-def coverage_table(evidence: Evidence) -> list[dict[str, Any]]:
+def coverage_table(evidence: Evidence, known: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
     """A row for every threshold that some class misses and some two meet, the first for all classes with samples.
 
     Each has `min_count`, `classes`, `samples` and `values`, {measure: value}; empty where every class meets all
-    thresholds. A measure that can't be had for a part of the classes is missing there.
+    thresholds. A measure that can't be had for a part of the classes is missing there. `known` are values for all
+    classes, which needn't be taken again.
     """
     statistics = evidence.statistics
     if statistics is None:
         return []
-    known = statistics.counts[statistics.present]
-    rows: list[dict[str, Any]] = []
+    counts = statistics.counts[statistics.present]
+    least: dict[int, int] = {}  # by the number of classes that meet it, the lowest threshold
     for threshold in THRESHOLDS:
-        classes = int((known >= threshold).sum())
-        if classes < 2 or (rows and classes == rows[-1]["classes"]):
-            continue
+        least.setdefault(int((counts >= threshold).sum()), threshold)
+    thresholds = {threshold: classes for classes, threshold in least.items() if classes > 1}
+    if len(thresholds) < 2:
+        return []
+    rows: list[dict[str, Any]] = []
+    for threshold, classes in thresholds.items():
         part = replace(with_at_least(evidence, threshold), groups=None)
         names = [name for name in MEASURES if METRICS[name].available(part)]
+        values = {name: known[name] for name in names if known and name in known} if not rows else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said of all classes already
-            values = {name: float(value) for name, value in evaluate(part, names).items()}
-        samples = int(known[known >= threshold].sum())
+            fresh = evaluate(part, [name for name in names if name not in values])
+        values |= {name: float(value) for name, value in fresh.items()}
+        samples = int(counts[counts >= threshold].sum())
         rows.append({"min_count": threshold, "classes": classes, "samples": samples, "values": values})
-    return rows if len(rows) > 1 else []
+    return rows
 
 
 def coverage_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

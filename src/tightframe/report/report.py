@@ -92,13 +92,13 @@ class Report:
             facts |= {"training": known.to_dict(), "feature_decay_estimated": training.feature_decay is None}
             if int(statistics.present.sum()) <= LARGEST:
                 predicted = optimum_entries(evidence, known)
-        if table := coverage_table(evidence):
-            facts["coverage_table"] = table
         if errors := class_errors(evidence):
             facts["class_errors"] = errors
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
             entries = _entries(evidence, names)
+            if table := coverage_table(evidence, {entry.name: entry.value for entry in entries}):
+                facts["coverage_table"] = table
             for row in predicted:
                 insert_by_family(entries, row)
             for key, collected in (conventions or {}).items():
