@@ -66,8 +66,8 @@ def class_errors(evidence: Evidence) -> dict[str, list[float]]:
     groups = evidence.groups
     if groups is None or len(groups.undivided) or int(groups.total.present.sum()) > geometry.LARGEST:
         return {}
-    functions = {"‖μ − μ_G‖": mean_norms, "variance": _variances}
-    return {name: jackknife(function, groups).standard_error.tolist() for name, function in functions.items()}
+    norms, variances = jackknife(_norms_and_variances, groups.without_scatter).standard_error.tolist()
+    return {"‖μ − μ_G‖": norms, "variance": variances}
 
 
 def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
@@ -106,8 +106,8 @@ def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
     return said, list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
 
 
-def _variances(statistics: ClassStatistics) -> torch.Tensor:
-    return statistics.populated().variances
+def _norms_and_variances(statistics: ClassStatistics) -> torch.Tensor:
+    return torch.stack([mean_norms(statistics), statistics.populated().variances])
 
 
 def _nearest(report: Report, labels: torch.Tensor) -> list[str]:

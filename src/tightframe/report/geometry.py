@@ -116,7 +116,8 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
     def error(value: ClassStatistics) -> Tensor:
         return gram_distance(value.centred_means(), optimum.means)
 
-    uncertain = None if evidence.groups is None else float(jackknife(error, evidence.groups)[1])
+    groups = evidence.groups
+    uncertain = None if groups is None else float(jackknife(error, groups.without_scatter).standard_error)
     rows = classifier_rows(statistics, weight.detach())
     found = {
         "optimum_error": ("distance to the optimum, means", error(statistics), uncertain),

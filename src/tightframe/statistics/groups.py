@@ -83,6 +83,15 @@ class GroupedStatistics:
         return ClassStatistics.merge_all([part for g, part in enumerate(self.parts) if g != group % self.groups])
 
     @property
+    def without_scatter(self) -> GroupedStatistics:
+        """The same without D x D matrices, which `without` needn't merge for functions of means and spreads alone."""
+
+        def lean(value: ClassStatistics) -> ClassStatistics:
+            return replace(value, within=None, class_within=None)
+
+        return GroupedStatistics(lean(self.total), tuple(map(lean, self.parts)))
+
+    @property
     def undivided(self) -> Tensor:
         """Labels of classes whose samples are all in one group, as single samples are: without it they vanish."""
         counts = torch.stack([part.counts for part in self.parts])
