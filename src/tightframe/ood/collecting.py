@@ -14,7 +14,7 @@ from tightframe.errors import ChoiceError, EmptyBatchError, StateError
 from tightframe.metrics import Evidence
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
 from tightframe.ood.neco import Neco
-from tightframe.ood.table import DETECTORS, Training
+from tightframe.ood.table import DETECTORS, Fitting
 
 CURVE = "component_curve"
 """The name under which scores for every number of components are kept, (n, P) a batch."""
@@ -128,7 +128,7 @@ class DetectorScores:
         for name in (*names, *([] if curve is None else [curve])):
             if name not in DETECTORS:
                 raise ChoiceError(f"detectors are {', '.join(DETECTORS)}; got {name!r}.")
-        training = Training(evidence)
+        training = Fitting(evidence)
         self.detectors = {name: DETECTORS[name](training) for name in names}
         varied = self.detectors.get(curve) if curve is not None else None
         if varied is not None and not isinstance(varied, Neco):

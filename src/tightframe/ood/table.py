@@ -16,7 +16,7 @@ from tightframe.statistics import ClassStatistics
 
 
 @dataclass(eq=False)
-class Training:
+class Fitting:
     """What detectors are fitted from; spectra are computed once for all that share them."""
 
     evidence: Evidence
@@ -55,23 +55,23 @@ class DetectorRow:
     label: str
     convention: str
     source: str
-    make: Callable[[Training], Detector]
+    make: Callable[[Fitting], Detector]
     requires: tuple[str, ...]
 
     def available(self, evidence: Evidence) -> bool:
         """Whether the evidence has all that the detector needs."""
         return all(evidence.offers(need) for need in self.requires)
 
-    def __call__(self, training: Training | Evidence) -> Detector:
+    def __call__(self, training: Fitting | Evidence) -> Detector:
         """The detector fitted from what was collected, with the default number of components.
 
         Raises: EvidenceError, ScatterError or ClassifierError where something it needs was not collected.
         """
-        return self.make(training if isinstance(training, Training) else Training(training))
+        return self.make(training if isinstance(training, Fitting) else Fitting(training))
 
 
-def _neco(*, centred: bool, scaled: bool, max_logit: bool) -> Callable[[Training], Neco]:
-    def make(training: Training) -> Neco:
+def _neco(*, centred: bool, scaled: bool, max_logit: bool) -> Callable[[Fitting], Neco]:
+    def make(training: Fitting) -> Neco:
         logits = training.logits() if max_logit else None
         return Neco.on(training.spectrum(scaled), centred=centred, logits=logits)
 

@@ -32,7 +32,8 @@ _DISTANCES = {
     "SELI": ("seli_error", "classifier_seli_error"),
     "the optimum at the weight decays": ("optimum_error", "classifier_optimum_error"),
 }
-"""Predictions, in the order of what they take into account, and the entries that are distances to them."""
+"""Predictions, in the order of what they take into account, and the entries that are distances to them: of class means,
+of classifier rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +150,8 @@ def statements(report: Report) -> list[str]:
             f"Classes have {least:,} to {most:,} samples: as weight decay vanishes, cross-entropy tends to the SELI "
             "geometry of these counts, not to the simplex ETF."
         )
-        for place, what in enumerate(("classifier rows", "class means")):
-            known = {name: values.get(keys[1 - place], math.nan) for name, keys in _DISTANCES.items()}
+        for what, place in (("classifier rows", 1), ("class means", 0)):
+            known = {name: values.get(keys[place], math.nan) for name, keys in _DISTANCES.items()}
             known = {name: value for name, value in known.items() if math.isfinite(value)}
             if len(known) > 1:
                 nearest = min(known, key=lambda name: known[name])

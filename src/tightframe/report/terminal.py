@@ -96,13 +96,13 @@ def _layer_table(report: Report) -> Table:
 
 
 def _plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: range) -> Table:
-    """Cells under headings, numbers never cut."""
+    """Cells under headings, numbers to the right; what has no room is folded, never cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column, heading in enumerate(head):
-        number_column = column in numbers
-        table.add_column(
-            heading, justify="right" if number_column else "left", overflow="fold", min_width=number_column * 6
-        )
+        if column in numbers:
+            table.add_column(heading, justify="right", overflow="fold", min_width=6)
+        else:
+            table.add_column(heading, overflow="fold")
     for cells in rows:
         table.add_row(*map(Text, cells))
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -58,8 +58,7 @@ class Training:
         """The same with lambda_H estimated from the lengths of weight (K, D) and features, where it wasn't given."""
         if self.feature_decay is not None:
             return self
-        estimate = float(estimated_feature_decay(statistics, weight, self.weight_decay))
-        return Training(self.weight_decay, estimate, self.bias_decay, self.loss)
+        return replace(self, feature_decay=float(estimated_feature_decay(statistics, weight, self.weight_decay)))
 
     def optimum(self, counts: Sequence[int] | Tensor, *, with_bias: bool) -> UnconstrainedOptimum:
         """The optimum for classes of these sizes, all positive; `with_bias` tells whether the classifier has a bias.
