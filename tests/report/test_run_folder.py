@@ -170,6 +170,16 @@ def test_a_run_begun_anew_forgets_the_old_series(run: RunFolder, reports: list[R
     assert torch.equal(again.report().evidence.statistics.means, reports[1].evidence.statistics.means)
 
 
+@pytest.mark.parametrize("again", [RunFolder.create, RunFolder.resume])
+def test_what_killed_saves_left_is_removed(run: RunFolder, again: Callable[..., RunFolder]) -> None:
+    """safetensors writes to a file of a name like these, and renames it in the end."""
+    mine = run.path / ".notes"
+    for left in (run.path / ".tmpTq3L6S", run.path / "statistics" / ".tmpa0B1c2", mine):
+        left.write_text("half")
+    again(run.path, {})
+    assert [each for each in run.path.rglob(".*") if each.is_file()] == [mine]
+
+
 def test_a_run_begun_anew_does_not_show_the_old_runs_classifier(run: RunFolder, reports: list[Report]) -> None:
     run.save_model(model_of(reports[0]))
     run.write_html()

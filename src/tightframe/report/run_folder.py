@@ -30,6 +30,8 @@ from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 
+_HALF_SAVED = ".tmp??????"  # safetensors writes to such a file first
+
 
 class RunFolder:
     """A folder that holds one run; files are written whole, the series line by line, so a killed run leaves a folder
@@ -54,6 +56,7 @@ class RunFolder:
         folder.series_path.write_text("", encoding="utf-8")
         for old in (*folder.path.glob("statistics/*.safetensors"), folder._model_path, folder.report_path):
             old.unlink(missing_ok=True)
+        folder._sweep()
         versions = {
             "tightframe": __version__,
             "torch": torch.__version__,
@@ -67,7 +70,15 @@ class RunFolder:
     def resume(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
         """Go on with the run in a folder, or start one where there is none."""
         folder = cls(path)
-        return folder if (folder.path / "run.json").exists() else cls.create(path, description)
+        if not (folder.path / "run.json").exists():
+            return cls.create(path, description)
+        folder._sweep()
+        return folder
+
+    def _sweep(self) -> None:
+        """Remove what saves that were killed left behind."""
+        for left in self.path.rglob(_HALF_SAVED):
+            left.unlink()
 
     @property
     def series_path(self) -> Path:
