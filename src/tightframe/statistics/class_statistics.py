@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -181,7 +182,7 @@ class ClassStatistics:
         """0-d int64, samples over all classes."""
         return self.counts.sum()
 
-    @property
+    @cached_property
     def present(self) -> Tensor:
         """(K,) bool, which classes have samples."""
         return self.counts > 0
@@ -234,9 +235,9 @@ class ClassStatistics:
     def centred_means(self, by: Weighting = "class") -> Tensor:
         """(K present, D), means of the classes that have samples, minus the global mean."""
         # About one class mean first: with means far from the origin the global mean itself is inexact.
-        means = self.means[self.present]
+        means = self.means if self._number_present == self.num_classes else self.means[self.present]
         near = means - means[:1].detach()
-        return near - self.class_weights(by)[self.present] @ near
+        return near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
 
     def require_within(self, what: str) -> Tensor:
         """The pooled scatter (D, D), or ScatterError saying how to keep it."""
@@ -261,14 +262,13 @@ class ClassStatistics:
 
     def populated(self) -> ClassStatistics:
         """Only the classes with samples; raises EmptyClassError where there are fewer than two."""
-        present = self.present
-        number = int(present.sum())
+        number = self._number_present
         if number < 2:
             raise EmptyClassError(
                 f"at least two classes must have samples; {number} of {self.num_classes} "
                 f"{'has' if number == 1 else 'have'}."
             )
-        return self if number == self.num_classes else self.select(self._ids[present])
+        return self if number == self.num_classes else self.select(self._ids[self.present])
 
     def select(
         self,
@@ -332,20 +332,25 @@ class ClassStatistics:
             first._require_same_kind(other)
         if not others:
             return first
-        counts = torch.stack([value.counts for value in values]).sum(0)
+        each = torch.stack([value.counts for value in values])
+        counts, here = each.sum(0), (each > 0)[:, :, None]
+        exact = each.to(torch.float64)[:, :, None]
+        shares, roots = exact / counts[:, None], exact.sqrt()
+        together = max(1, _GAP_ROWS // max(1, first.num_classes))
+        parts = [slice(start, start + together) for start in range(0, len(values), together)]
         means = torch.zeros_like(first.means)
-        for value in values:
-            share = (value.counts.to(torch.float64) / counts)[:, None]
-            means = means + torch.where(value.present[:, None], value.means * share, 0.0)
+        for part in parts:
+            stacked = torch.stack([value.means for value in values[part]])
+            means = means + torch.where(here[part], stacked * shares[part], 0.0).sum(0)
         spread = torch.stack([value.spread for value in values]).sum(0)
-        within, class_within = (None if part is None else part.clone() for part in (first.within, first.class_within))
+        within, class_within = (None if kept is None else kept.clone() for kept in (first.within, first.class_within))
         for value in others:
             within = None if within is None or value.within is None else within.add_(value.within)
             if class_within is not None and value.class_within is not None:
                 class_within.add_(value.class_within)
-        together = max(1, _GAP_ROWS // max(1, first.num_classes))
-        for start in range(0, len(values), together):
-            gaps = torch.stack([value._gaps(means) for value in values[start : start + together]])
+        for part in parts:
+            stacked = torch.stack([value.means for value in values[part]])
+            gaps = roots[part] * torch.where(here[part], stacked - means, 0.0)
             spread = spread + gaps.square().sum((0, 2))
             flat = gaps.flatten(0, 1)
             within = None if within is None else within.addmm_(flat.mT, flat)
@@ -454,15 +459,14 @@ class ClassStatistics:
 
     # ------------------------------------------------------------------ inside
 
+    @cached_property
+    def _number_present(self) -> int:
+        return int(self.present.sum())
+
     @property
     def _ids(self) -> Tensor:
         assert self.class_ids is not None  # __post_init__ filled it
         return self.class_ids
-
-    def _gaps(self, centres: Tensor) -> Tensor:
-        """(K, D), root of the count times the distance of each class mean to its centre; zero for absent classes."""
-        gaps = torch.where(self.present[:, None], self.means - centres, 0.0)
-        return self.counts.to(torch.float64).sqrt()[:, None] * gaps
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ClassStatistics:
         changed: dict[str, Any] = {name: function(tensor) for name, tensor in self._tensors().items()}
