@@ -34,7 +34,7 @@ class NormalisationCheck:
         self._model, self._captured, self._name = model, captured, name
         self._norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _has_averages(m)]
         self._parts: list[_Rows] = []
-        self._stride, self.seen = 1, 0
+        self._stride, self._kept, self.seen = 1, 0, 0
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], features: dict[str, Tensor]) -> None:
         """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""
@@ -44,13 +44,17 @@ class NormalisationCheck:
         if rows is None:
             self._norms = []
             self._parts.clear()
+            self._kept = 0
             return
-        self._keep(rows.every(self._stride, -self.seen % self._stride))
-        self.seen += len(rows.features)
+        number, start = len(rows.features), -self.seen % self._stride
+        self.seen += number
+        if start >= number:
+            return
+        self._keep(rows.every(self._stride, start))
         most = max(2, min(2 * _ROWS, _BYTES // rows.bytes_per_row))
-        while sum(len(part.features) for part in self._parts) > most:
+        while self._kept > most:
             parts, place = self._parts, 0
-            self._parts, self._stride = [], 2 * self._stride
+            self._parts, self._kept, self._stride = [], 0, 2 * self._stride
             for part in parts:
                 self._keep(part.every(2, place % 2))
                 place += len(part.features)
@@ -58,6 +62,7 @@ class NormalisationCheck:
     def _keep(self, part: _Rows) -> None:
         if len(part.features):
             self._parts.append(part)
+            self._kept += len(part.features)
 
     def gap(self) -> float | None:
         """1 minus the correlation, in [0, 2], of features in eval mode with those under the rows' own statistics, both
@@ -66,7 +71,7 @@ class NormalisationCheck:
         None without batch normalisation that has running averages, before they were trained, or where rows of
         different batches can't be put together.
         """
-        if sum(len(part.features) for part in self._parts) < min(_FEWEST, max(self.seen, 2)):
+        if self._kept < min(_FEWEST, max(self.seen, 2)):
             return None
         first = self._parts[0]
         if any(len(part.args) != len(first.args) or part.kwargs.keys() != first.kwargs.keys() for part in self._parts):
