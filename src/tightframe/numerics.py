@@ -150,10 +150,11 @@ def from_contrasts(rows: Tensor) -> Tensor:
 
 
 def _reflect(rows: Tensor, weights: Tensor | None) -> Tensor:
-    axis = rows.new_ones(rows.shape[0]) if weights is None else weights.to(rows)
-    axis = axis / torch.linalg.vector_norm(axis)
-    axis[0] += 1
-    return rows - torch.outer(axis, axis @ rows) * (2 / (axis @ axis))
+    weights = rows.new_ones(rows.shape[0]) if weights is None else weights.to(rows)
+    axis = weights / torch.linalg.vector_norm(weights)
+    first = 1 + axis[:1]
+    axis = torch.cat([first, axis[1:]])  # its squared length is twice its first entry
+    return rows - torch.outer(axis / first, axis @ rows)
 
 
 def rank_tolerance(matrix: Tensor) -> float:

@@ -382,8 +382,10 @@ def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> 
 
 def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -> float:
     """The singular value that rounding of the features alone gives to class means, each multiplied by its weight."""
-    weights = torch.ones_like(statistics.spread) if weights is None else weights
-    return statistics.rounding * float((weights.detach().square() / statistics.counts).sum().sqrt())
+    if statistics.rounding == 0:
+        return 0.0
+    errors = statistics.counts.to(torch.float64).reciprocal()
+    return statistics.rounding * float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
 
 
 def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:

@@ -24,7 +24,9 @@ from tightframe.report.drilldown import class_errors
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.geometry import LARGEST, optimum_entries
 from tightframe.statistics import ClassStatistics
-from tightframe.theory import Training, reference
+from tightframe.theory import Training
+from tightframe.theory.references import reference_in
+from tightframe.theory.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Report:
                 collected = with_at_least(collected, min_count)
                 value = float(convention(collected))
                 error = standard_errors(collected, [convention.metric]).get(convention.metric)
-                row = _entry(convention.metric, convention.row, value, error, statistics)
+                row = _entry(convention.metric, convention.row, value, error, _setting(statistics))
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
                 for row in _entries(with_at_least(test, min_count), _held_out(test), statistics):
@@ -215,17 +217,22 @@ def _entries(evidence: Evidence, names: Sequence[str] | None, sizes: ClassStatis
     that isn't the evidence's own statistics."""
     values = evaluate(evidence, names)
     errors = standard_errors(evidence, list(values))
+    of_moments, of_decisions = _setting(evidence.statistics or sizes), _setting(sizes or evidence.statistics)
     found = []
     for name, value in values.items():
         metric = METRICS[name]
-        counted = evidence.statistics if "statistics" in metric.arguments or sizes is None else sizes
-        assert counted is not None
-        found.append(_entry(name, metric, float(value), errors.get(name), counted))
+        setting = of_moments if "statistics" in metric.arguments else of_decisions
+        found.append(_entry(name, metric, float(value), errors.get(name), setting))
     return found
 
 
-def _entry(name: str, metric: Metric, value: float, error: Tensor | None, sizes: ClassStatistics) -> Entry:
-    level = reference(name, sizes.counts, sizes.num_features)
+def _setting(statistics: ClassStatistics | None) -> Setting:
+    assert statistics is not None
+    return Setting.of(statistics.counts, statistics.num_features)
+
+
+def _entry(name: str, metric: Metric, value: float, error: Tensor | None, setting: Setting) -> Entry:
+    level = reference_in(setting, name)
     return Entry(
         name,
         "ood" if "outside" in metric.arguments else "train",
@@ -240,7 +247,7 @@ def _entry(name: str, metric: Metric, value: float, error: Tensor | None, sizes:
         metric.source,
         metric.headline,
         level.random,
-        int(sizes.present.sum()),
+        setting.K,
     )
 
 

@@ -284,14 +284,14 @@ class ClassStatistics:
 
         Raises: LabelError for a class that is not there.
         """
-        rows = torch.arange(self.num_classes, device=self.counts.device)
+        rows = all_rows = torch.arange(self.num_classes, device=self.counts.device)
         if classes is not None:
             wanted = torch.as_tensor(classes, device=self.counts.device).reshape(-1)
             if wanted.numel() and (wanted.dtype.is_floating_point or wanted.dtype is torch.bool):
                 raise DtypeError(f"classes must be chosen by integer labels; got {wanted.dtype}.")
             wanted = wanted.to(torch.int64)
             position = torch.full((int(self.num_labels or 0),), -1, device=self.counts.device)
-            position[self._ids] = rows
+            position[self._ids] = all_rows
             checks.require_labels(wanted, len(position))
             rows = position[wanted]
             if (rows < 0).any():
@@ -301,6 +301,8 @@ class ClassStatistics:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
             rows = rows[self.counts[rows] <= max_count]
+        if torch.equal(rows, all_rows):
+            return self
         chosen = torch.bincount(rows, minlength=self.num_classes)
         complete = bool(((chosen == 1) | (self.counts == 0)).all())
         return replace(

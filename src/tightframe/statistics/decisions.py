@@ -94,8 +94,8 @@ class _Scorer:
         self._largest_vector = float(torch.linalg.vector_norm(vectors, dim=1).max())
         self._largest_offset = float(offsets.abs().max())
 
-    def decide(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """For (N, D) rows: indices (N,) of the highest score, and the indices of rows too close to call."""
+    def decide(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """For (N, D) rows of these lengths: indices (N,) of the highest score, and those of rows too close to call."""
         best = second = chosen = None
         for start, scores in self._scores(rows):
             top, index = scores.max(1)
@@ -108,12 +108,12 @@ class _Scorer:
             chosen = torch.where(top > best, index, chosen)
             best = torch.maximum(best, top)
         assert best is not None and second is not None and chosen is not None
-        return chosen, (best - second <= self._tolerance(rows)).nonzero().flatten()
+        return chosen, (best - second <= self._tolerance(lengths)).nonzero().flatten()
 
     def candidates(self, rows: Tensor) -> Tensor:
         """(M, 2) pairs (row, index) whose scores may be the highest, in that order."""
         pairs = []
-        tolerance = self._tolerance(rows)
+        tolerance = self._tolerance(torch.linalg.vector_norm(rows, dim=1))
         best = torch.full((len(rows),), -torch.inf, dtype=rows.dtype, device=rows.device)
         for attempt in ("best", "pairs"):
             for start, scores in self._scores(rows):
@@ -130,8 +130,7 @@ class _Scorer:
             stop = start + self._tile_size
             yield start, torch.addmm(self._offsets[start:stop], rows, self._vectors[start:stop].mT)
 
-    def _tolerance(self, rows: Tensor) -> Tensor:
-        lengths = torch.linalg.vector_norm(rows, dim=1)
+    def _tolerance(self, lengths: Tensor) -> Tensor:
         return self._slack * (lengths * self._largest_vector + self._largest_offset)
 
 
@@ -204,13 +203,14 @@ class DecisionCounts:
         with full_precision(rows.device.type):
             by_centre, by_classifier = self._scorers_for(rows.dtype)
             local = rows - self._centre.to(rows.dtype)
-            nearest, unsure = by_centre.decide(local)
+            lengths = torch.linalg.vector_norm(local, dim=1)
+            nearest, unsure = by_centre.decide(local, lengths)
             if len(unsure):
                 nearest[unsure] = self._decide_exactly(by_centre, rows[unsure], local[unsure], self._nearness)
             nearest = self._labels[nearest]
             if by_classifier is None:
                 return None, nearest
-            chosen, unsure = by_classifier.decide(local)
+            chosen, unsure = by_classifier.decide(local, lengths)
             if len(unsure):
                 chosen[unsure] = self._decide_exactly(by_classifier, rows[unsure], local[unsure], self._logit)
             return chosen, nearest

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -50,11 +51,16 @@ def reference(name: str, counts: Sequence[int] | Tensor, dim: int) -> Reference:
     Classes without samples are left out; with fewer than two left, nothing is known. Null levels of ratios are ratios
     of expectations, good to a few per cent. Raises: KeyError for a name not in `REFERENCES`.
     """
+    return reference_in(Setting.of(counts, dim), name)
+
+
+@lru_cache(maxsize=1024)  # the measurements of a run have the same counts
+def reference_in(setting: Setting, name: str) -> Reference:
+    """`reference` where the setting is known."""
     target, null = REFERENCES[name]
-    setting = Setting.of(counts, dim)
     if setting.K < 2:
         return Reference(None)
-    floor = _FLOORS[name](setting) if name in _FLOORS and dim < setting.K - 1 else None
+    floor = _FLOORS[name](setting) if name in _FLOORS and setting.D < setting.K - 1 else None
     random = null(setting.evened) if name in _OF_SHAPE else None
     levels = (target(setting), floor, null(setting), random)
     return Reference(*(None if level is None else float(level) for level in levels))  # no numpy scalar: they're saved

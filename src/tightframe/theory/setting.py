@@ -14,7 +14,7 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object for equal settings, see `_setting`
 class Setting:
     """Counts and dimension of a data set, classes without samples left out: K classes, N samples, D dimensions.
 
