@@ -112,6 +112,32 @@ def test_a_limit_on_samples(model: nn.Module) -> None:
     assert Monitor(model, samples=500, progress=False).measure(loader).context["samples"] == 500
 
 
+class Counted(TensorDataset):
+    """Data that know which of their samples were asked for."""
+
+    def __init__(self, samples: int):
+        super().__init__(*dataset(samples).tensors)
+        self.seen: set[int] = set()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        self.seen.add(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("test", "ood"), [(300, 90), (90, 300)])
+def test_a_limit_on_samples_is_one_on_each_loader(model: nn.Module, test: int, ood: int) -> None:
+    data = {"train": Counted(500), "test": Counted(test), "ood": Counted(ood)}
+    loaders = {name: DataLoader(each, batch_size=30) for name, each in data.items()}
+    report = Monitor(model, samples=120, progress=False).measure(loaders.pop("train"), **loaders)
+    assert {name: len(each.seen) for name, each in data.items()} == {
+        "train": 120,
+        "test": min(test, 120),
+        "ood": min(ood, 120),
+    }
+    for name, size in (("held-out", test), ("out-of-distribution", ood)):
+        assert (f"measured on about 120 of {size} {name} samples." in report.notes) == (size > 120)
+
+
 def test_every_epoch_within_a_budget_takes_fewer_samples(model: nn.Module, clock: Clock) -> None:
     batches = [(x[None], y[None]) for x, y in dataset(3000)]
     monitor = Monitor(model, budget=0.1, every=1, progress=False)

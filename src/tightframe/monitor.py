@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -26,8 +26,16 @@ Tracker = Callable[[Mapping[str, float], float], object]
 
 Fact = TypeVar("Fact")
 
+
 LEAST_SAMPLES = 20
 """Samples a class, on average, below which a time budget doesn't go."""
+
+
+class _Cut(NamedTuple):
+    """About how many samples all processes take of those they have, whose number may be unknown."""
+
+    limit: int
+    total: int | None
 
 
 class Monitor:
@@ -53,9 +61,9 @@ class Monitor:
         trackers: called after every measurement with {key: value} and the epoch, on rank 0; entries of other layers
             have the key "layer/key".
         budget: the share of all time that measuring may take, e.g. 0.05; `due` keeps to it. None: no limit.
-        every: measure each so many epochs. With a budget, on as many samples as that allows; without `every`, all
-            samples are measured as often as the budget allows.
-        samples: the most to measure on; default: all.
+        every: measure each so many epochs. With a budget, on as many samples as that allows, of each loader; without
+            `every`, all samples are measured as often as the budget allows.
+        samples: the most to measure on, of each loader; default: all.
         options: passed to every call of `measure`, e.g. classifier="fc", per_class=True.
 
     Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
@@ -141,24 +149,35 @@ class Monitor:
         self._mark = now
 
     def _chosen(
-        self, loader: Iterable[Any], unpack: Callable[[Any], Batch], *, shared: bool
-    ) -> tuple[Iterable[Any], int | None, bool]:
-        """The loader of the samples to measure on, how many there are in all processes, whether some are left out."""
+        self, loaders: Mapping[str, Any], unpack: Callable[[Any], Batch], *, shared: bool
+    ) -> tuple[dict[str, Any], dict[str, _Cut]]:
+        """Loaders of the samples to measure on, and how many all processes take where that isn't all they have."""
+        chosen, cut = dict(loaders), dict[str, _Cut]()
         most = self._affordable()
         if most is None:  # by the settings, so in every process; counting a list of batches may load them all
-            return loader, None, False
-        mine = number_of_samples(loader, unpack), is_divided(loader), most
-        said = every_process(mine, "a monitor") if shared else [mine]
-        limit = said[0][2]
-        counts = [count for count, _, _ in said]
-        divided = any(each for _, each, _ in said)
-        total = None if None in counts else max(counts) if divided else sum(counts)  # type: ignore[type-var, arg-type]
-        if total is not None and total <= limit:
-            return loader, total, False
-        if not divided or total is None:  # this process's share
-            own = mine[0]
-            limit = math.ceil(limit / len(said)) if total is None or own is None else limit * own // total
-        return sampled(loader, limit, unpack), total, True
+            return chosen, cut
+        mine = {
+            name: (number_of_samples(loader, unpack), is_divided(loader))
+            for name, loader in loaders.items()
+            if loader is not None
+        }
+        said = every_process((mine, most), "a monitor") if shared else [(mine, most)]
+        most = said[0][1]
+        for name in loaders:
+            parts = [theirs[name] for theirs, _ in said if name in theirs]
+            counts, divided = [count for count, _ in parts], any(each for _, each in parts)
+            total = None if None in counts else max(counts, default=0) if divided else sum(counts)  # type: ignore[type-var, arg-type]
+            if total is not None and total <= most:
+                continue
+            cut[name] = _Cut(most, total)
+            if name in mine:
+                limit, own = most, mine[name][0]
+                if total is None or own is None:
+                    limit = math.ceil(most / len(parts))
+                elif not divided:  # this process's share
+                    limit = most * own // total
+                chosen[name] = sampled(loaders[name], limit, unpack)
+        return chosen, cut
 
     def _affordable(self) -> int | None:
         """The most samples that the settings allow; None for all."""
@@ -183,19 +202,24 @@ class Monitor:
         self._account()
         epoch = self._epoch(epoch)
         settings = {**self._options, **options}
-        loader, total, fewer = self._chosen(
-            loader, settings.get("unpack", split_batch), shared=settings.get("distributed", True)
+        loaders, cut = self._chosen(
+            {"train": loader, "test": settings.pop("test", None), "ood": settings.pop("ood", None)},
+            settings.get("unpack", split_batch),
+            shared=settings.get("distributed", True),
         )
         contexts = (given.get("context") or {} for given in (self._options, options))
         settings["context"] = {name: fact for each in contexts for name, fact in each.items()} | {"epoch": epoch}
-        report = measure(self.model, loader, **settings)
+        report = measure(self.model, loaders.pop("train"), **{**settings, **loaders})
         seconds = time.perf_counter() - self._mark
         self._seconds_per_sample = seconds / max(report.context["samples"], 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
         notes = []
-        if fewer:
-            facts["samples_in_all"] = total
+        if "train" in cut:
+            facts["samples_in_all"] = total = cut["train"].total
             notes.append(f"measured on {report.context['samples']} of {total or 'more'} samples.")
+        for name, what in (("test", "held-out"), ("ood", "out-of-distribution")):
+            if name in cut:
+                notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
         report = self.record(report.extended([], notes, facts))
         now = time.perf_counter()
         self._measuring += now - self._mark

@@ -154,13 +154,13 @@ def test_batches_of_a_list_of_several_sizes() -> None:
 
 
 def test_a_list_whose_batches_must_be_unpacked() -> None:
-    loader = [{"x": inputs, "mine": labels} for inputs, labels in lists(5, 5, 5, 5)]
+    loader = [{"x": inputs[None], "mine": labels[None]} for inputs, labels in lists(5, 5, 5, 5)]
 
     def unpack(batch: Any) -> Batch:
-        return Batch((batch["x"],), labels=batch["mine"])
+        return Batch((batch["x"][0],), labels=batch["mine"][0])
 
     assert len(sampled(loader, 10, unpack)) == 2
-    assert len(sampled(loader, 10, split_batch)) == 4  # without labels a batch counts as one sample
+    assert len(sampled(loader, 4, split_batch)) == 4  # as they come, each has one row
 
 
 def test_an_empty_list() -> None:
@@ -224,8 +224,12 @@ def test_an_iterator_stays_one_that_runs_once() -> None:
     assert numbers(whole) == list(range(20, 50))  # the rest is still there
 
 
-def test_batches_without_labels_count_as_one_sample() -> None:
-    assert len(list(sampled(Repeating([torch.zeros(4, 2)] * 9), 3, split_batch))) == 3  # type: ignore[list-item]
+def test_batches_without_labels_count_by_their_inputs() -> None:
+    images = torch.zeros(4, 2)
+    for batch in (images, (images,), {"pixels": images}):
+        assert len(list(sampled(Repeating([batch] * 9), 9, split_batch))) == 3  # type: ignore[list-item]
+        assert number_of_samples([batch] * 9, split_batch) == 36
+    assert number_of_samples([["no tensor"]], split_batch) == 1
 
 
 # ---------------------------------------------------------------------------------------------- how many

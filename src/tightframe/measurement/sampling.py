@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -86,8 +87,9 @@ class _FirstBatches:
 
 
 def _size(batch: Any, unpack: Callable[[Any], Batch]) -> int:
-    labels = unpack(batch).labels
-    return 1 if labels is None else len(labels)
+    rows = unpack(batch)
+    values = (rows.labels, *rows.args, *rows.kwargs.values())
+    return next((len(value) for value in values if isinstance(value, Tensor) and value.ndim), 1)
 
 
 def _is_whole(loader: DataLoader[Any]) -> bool:
