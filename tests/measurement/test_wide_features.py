@@ -265,6 +265,19 @@ def test_the_classifiers_input_has_the_first_call_on_the_budget_then_the_layers_
 
 
 @pytest.mark.parametrize(
+    ("squares", "projected"),
+    [(3, []), (4, ["last"]), (7, ["last"]), (8, ["last", "first"]), (12, ["last", "first", "second"])],
+)
+def test_the_spans_are_within_the_budget_together(squares: int, projected: list[str]) -> None:
+    model = nn.Sequential(
+        nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 6), nn.Tanh(), nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)
+    ).double()
+    report = measure(model, data(classes=3), layers=["3", "1"], covariance_bytes=SCATTER * squares, progress=False)
+    found = dict(zip(("first", "second", "last"), reports(report), strict=True))
+    assert {name for name, each in found.items() if "nc1" in each.values} == set(projected)
+
+
+@pytest.mark.parametrize(
     ("squares", "kept"),
     [
         (DIM**2 - 1, []),

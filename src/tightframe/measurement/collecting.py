@@ -159,15 +159,17 @@ class LayerCollection:
         self._accumulator = self._unit = None  # type: ignore[assignment]  # their memory is for the second pass
         self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
 
-    def project(self, budget: float) -> None:
-        """Prepare for NC1 of wide features in the span of the class means, where that is smaller and in the budget."""
+    def project(self, budget: float) -> int:
+        """Prepare for NC1 of wide features in the span of the class means, where that is smaller and in the budget;
+        the bytes that it takes."""
         centred = self.statistics.populated().centred_means()
         rank = len(centred) - 1
         if self.plan.covariance or rank >= self.plan.num_features or scatter_bytes(rank) > budget:
-            return
+            return 0
         basis = torch.linalg.qr(contrasts(centred).mT).Q
         accumulator = StatisticsAccumulator(self._num_classes, rank, **self._options)
         self._span = self.statistics.global_mean(), basis, accumulator
+        return scatter_bytes(rank)
 
     def look_again(self, features: Tensor, labels: Tensor) -> None:
         """Second pass: a batch, once the moments are finished."""

@@ -172,8 +172,9 @@ def measure(
         seen = ((normalisation.seen, normalisation.gap()), buffer.overflowed)
         gaps, overflowed = zip(*(every_process(seen, "the first pass") if shared else [seen]), strict=True)
         if covariance and (outset.again or not any(overflowed)):
-            for each in collections:
-                each.project(outset.budget)
+            room = outset.budget  # the first pass's accumulators are gone
+            for each in (collections[-1], *collections[:-1]):
+                room -= each.project(room)
         second = source.batches(loader, "training samples, second pass") if any(overflowed) else buffer.emptied()
         for features, labels in second:
             for each in collections:
