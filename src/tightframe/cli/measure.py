@@ -16,7 +16,7 @@ from tightframe.errors import ClassifierError, LabelError, ShapeError, StateErro
 from tightframe.hooks import Classifier
 from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, detected, free_memory, planned
 from tightframe.report import Report
-from tightframe.statistics.distributed import rank, world_size
+from tightframe.statistics.distributed import every_process, rank, world_size
 from tightframe.statistics.groups import GROUPS
 from tightframe.theory import Training
 
@@ -69,7 +69,7 @@ def measure_files(
             raise LabelError(f"{features} has no labels other than {ignore_index}.")
         num_classes = len(rows) if rows is not None else max(int(kept.max()) + 1, 1)
     options = {"ignore_index": ignore_index, "device": "cpu"}
-    budget = free_memory(torch.device("cpu")) // FREE_SHARE
+    budget = min(every_process(free_memory(torch.device("cpu")), "the memory budget")) // FREE_SHARE
     name = features.name
     [plan] = planned(
         {name: x.shape[-1]},
