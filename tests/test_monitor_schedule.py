@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from tightframe import Monitor
 from tightframe.errors import LayerError, RangeError, StateError
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
+from tightframe.report.html import curves
+from tightframe.report.series import course
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
@@ -228,6 +230,28 @@ def test_a_plateau_is_where_a_measure_stays_within_a_factor() -> None:
     assert plateau(still, factor=1.03, measurements=3) == 4
     assert plateau(series_of("nc1", 1.0, 0.0, 0.0, 0.0, 0.0)) is None  # no factor lies between zeros
     assert plateau(still, "unknown") is None
+
+
+def ending(series: list[Report]) -> Report:
+    return replace(series[-1], history=tuple(series[:-1]))
+
+
+def test_the_page_and_the_terminal_say_so_too(capsys: pytest.CaptureFixture[str]) -> None:
+    fitted = series_of("classifier_accuracy", 0.5, 0.9, 1.0, 1.0)  # and NC1 is the same in all
+    begun = "Terminal phase from epoch 3 on, the first measurement without a training error."
+    still = "NC1 has stayed within a factor of 1.1 since epoch 1."
+    fitting = series_of("classifier_accuracy", 0.5, 0.9)
+    for series, found in ((fitted, [begun, still]), (fitting, []), (fitted[2:3], [])):
+        report = ending(series)
+        assert course(report) == found
+        report.to_terminal()
+        printed = " ".join(capsys.readouterr().out.split())
+        page = report.to_html()
+        for sentence in (begun, still):
+            assert (sentence in printed) == (sentence in page) == (sentence in found)
+        marks = [mark.x0 for figure in curves(report) for mark in figure.layout.shapes if mark.x0 == mark.x1]
+        assert marks == ([3] * len(curves(report)) if found else [])
+    assert len(curves(ending(fitted))) == len(curves(ending(fitting))) > 3
 
 
 def test_the_monitor_says_so_too(model: nn.Module, loader: Loader) -> None:

@@ -15,6 +15,7 @@ from tightframe.report.detection import detection_caption, detection_html, detec
 from tightframe.report.drilldown import class_cells, class_names, pair_cells
 from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
 from tightframe.report.profile import findings
+from tightframe.report.series import course, terminal_phase
 from tightframe.report.tables import html_table
 from tightframe.report.wording import caption, name, number, share
 
@@ -49,10 +50,9 @@ def page(report: Report) -> str:
     title = str(report.context.get("title", "Neural collapse report"))
     sections = []
     if panels := _panels(curves(report)):
-        hint = (
-            "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure."
-        )
-        sections.append(_section("Collapse over training", hint, panels))
+        hint = "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure"
+        begun = "." if terminal_phase([*report.history, report]) is None else ", and the start of the terminal phase."
+        sections.append(_section("Collapse over training", " ".join([hint + begun, *course(report)]), panels))
     if panels := _panels(depth_panels(report)):
         hint = " ".join(
             ["From the first layer measured to the classifier; dotted lines are targets.", *findings(report)]
@@ -146,6 +146,9 @@ def _curve(
         null = report[key].null
         if logarithmic and null is not None and null > 0 and len(keys) <= 2:
             figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
+    begun = terminal_phase(series) if unit == "epoch" else None
+    if begun is not None:
+        figure.add_vline(x=begun, line={"dash": "dot", "color": "#94a3b8", "width": 1})
     span = "log" if unit == "epoch" and min(times) > 0 else "linear"
     figure.update_xaxes(title_text=unit, type=span, showgrid=False, ticks="outside", nticks=6)
     figure.update_yaxes(gridcolor=GRID)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tightframe.report.report import Report
+if TYPE_CHECKING:
+    from tightframe.report.report import Report
 
 
 def terminal_phase(series: Sequence[Report]) -> float | None:
@@ -29,6 +31,20 @@ def plateau(series: Sequence[Report], key: str = "nc1", *, factor: float = 1.1, 
     while start > 0 and min(values[start - 1 :]) > 0 and max(values[start - 1 :]) <= factor * min(values[start - 1 :]):
         start -= 1
     return _epoch(series[start]) if len(values) - start >= measurements else None
+
+
+def course(report: Report) -> list[str]:
+    """What the series that a report ends says, in sentences; none for a report without a history."""
+    series = [*report.history, report]
+    if not report.history or any(_epoch(each) is None for each in series):
+        return []
+    begun, still = terminal_phase(series), plateau(series)
+    found = []
+    if begun is not None:
+        found.append(f"Terminal phase from epoch {begun:g} on, the first measurement without a training error.")
+    if still is not None:
+        found.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
+    return found
 
 
 def _epoch(report: Report) -> float | None:

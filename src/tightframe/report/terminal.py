@@ -12,6 +12,7 @@ from tightframe.report.detection import COLUMNS, detection_caption, detection_ce
 from tightframe.report.drilldown import class_cells, pair_cells
 from tightframe.report.geometry import statements
 from tightframe.report.profile import Profile, findings
+from tightframe.report.series import course
 from tightframe.report.wording import caption, name, number, share
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def print_report(report: Report, *, full: bool = False, classes: bool = False, c
         console.print(_layer_table(report))
         for sentence in findings(report):
             console.print(Text(sentence))
+    for sentence in course(report):
+        console.print(Text(sentence))
     if data := report.context.get("detection"):
         shown = len(COLUMNS) if console.width >= _ROOMY else len(COLUMNS) - 1  # the source is the first to go
         cells = [line[:shown] for line in detection_cells(data)]
