@@ -136,7 +136,7 @@ class Monitor:
 
     def _first_process(self, fact: Fact) -> Fact:
         """What rank 0 says, where processes measure together."""
-        return every_process(fact, "a monitor")[0] if self._shared else fact
+        return every_process(fact, "a monitor", shared=self._shared)[0]
 
     def _cost(self) -> float:
         """Seconds that the next measurement is expected to take: as long as the last."""
@@ -161,7 +161,7 @@ class Monitor:
             for name, loader in loaders.items()
             if loader is not None
         }
-        said = every_process((mine, most), "a monitor") if shared else [(mine, most)]
+        said = every_process((mine, most), "a monitor", shared=shared)
         most = said[0][1]
         for name in loaders:
             parts = [theirs[name] for theirs, _ in said if name in theirs]

@@ -11,7 +11,7 @@ from tightframe.errors import ChoiceError, ShapeError
 from tightframe.layout import rows_of
 
 
-def features_last(features: Tensor, feature_dim: int | None) -> Tensor:
+def _each(features: Tensor, feature_dim: int | None) -> Tensor:
     """Features as (N, ..., D): from `feature_dim`, by default the second of four or more dimensions, else the last."""
     if features.ndim < 2:
         raise ShapeError(f"features must have at least two dimensions; got shape {tuple(features.shape)}.")
@@ -23,7 +23,7 @@ def features_last(features: Tensor, feature_dim: int | None) -> Tensor:
 
 
 def _mean(features: Tensor, feature_dim: int | None) -> Tensor:
-    last = features_last(features, feature_dim)
+    last = _each(features, feature_dim)
     if last.ndim == 2:
         return last
     return last.mean(tuple(range(1, last.ndim - 1)), dtype=torch.promote_types(last.dtype, torch.float32))
@@ -31,14 +31,14 @@ def _mean(features: Tensor, feature_dim: int | None) -> Tensor:
 
 def _one(place: int) -> Callable[[Tensor, int | None], Tensor]:
     def chosen(features: Tensor, feature_dim: int | None) -> Tensor:
-        last = features_last(features, feature_dim)
+        last = _each(features, feature_dim)
         return last if last.ndim == 2 else last.flatten(1, -2)[:, place]
 
     return chosen
 
 
 POSITIONS: dict[str, Callable[[Tensor, int | None], Tensor]] = {
-    "each": features_last,
+    "each": _each,
     "mean": _mean,
     "first": _one(0),
     "last": _one(-1),

@@ -150,7 +150,7 @@ def measure(
             budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
             again = covariance and second_pass and repeats(loader)
             mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
-            outset = _agreed(every_process(mine, _START) if shared else [mine])
+            outset = _agreed(every_process(mine, _START, shared=shared))
             plans = planned(
                 outset.widths,
                 num_classes,
@@ -170,7 +170,7 @@ def measure(
         for each in collections:
             each.finish_moments()
         seen = ((normalisation.seen, normalisation.gap()), buffer.overflowed)
-        gaps, overflowed = zip(*(every_process(seen, "the first pass") if shared else [seen]), strict=True)
+        gaps, overflowed = zip(*every_process(seen, "the first pass", shared=shared), strict=True)
         if covariance and (outset.again or not any(overflowed)):
             room = outset.budget  # the first pass's accumulators are gone
             for each in (collections[-1], *collections[:-1]):

@@ -58,12 +58,13 @@ def broadcast(tensor: Tensor, what: str) -> None:
     _together(tensor, what, None, lambda place: distributed.broadcast(place, 0))
 
 
-def every_process(fact: Fact, what: str) -> list[Fact]:
-    """The fact, small plain data, of each process in order of rank; every process must call this. Alone, [fact].
+def every_process(fact: Fact, what: str, *, shared: bool = True) -> list[Fact]:
+    """The fact, small plain data, of each process in order of rank; every process must call this. Alone, or where the
+    others aren't concerned (not `shared`), [fact].
 
     Raises: as `all_reduce`.
     """
-    if world_size() == 1:
+    if not shared or world_size() == 1:
         return [fact]
     facts: list[Any] = [None] * world_size()
     with _lost(what, None):
