@@ -58,9 +58,9 @@ def _accuracy(split: str) -> str:
 
 def findings(report: Report) -> list[str]:
     """What the course over the layers says, in sentences; none for a report of one layer."""
-    if not report.layers:
-        return []
     profile = Profile.of(report)
+    if not report.layers or all(math.isnan(value) for value in profile.values(_accuracy("train"))):
+        return []
     names, error, share = profile.names, 0.01, 0.95
     depth, onset = profile.effective_depth(error), profile.tunnel_onset(share)
     found = []

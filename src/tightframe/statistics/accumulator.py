@@ -416,15 +416,15 @@ class StatisticsAccumulator(nn.Module):
         Raises: LabelError or NonFiniteError if an unvalidated batch was bad.
         """
         self._require_none_rejected()
-        value = self._added()
-        if self._rows_waiting:
-            waiting = self.waiting[: self._rows_waiting], self.waiting_labels[: self._rows_waiting]
-            value = value.merge(
-                ClassStatistics.from_features(
+        with torch.inference_mode(False):  # a value made in that mode can't become part of a graph
+            value = self._added()
+            if self._rows_waiting:
+                waiting = self.waiting[: self._rows_waiting], self.waiting_labels[: self._rows_waiting]
+                more = ClassStatistics.from_features(
                     *waiting, self.num_classes, covariance=self.covariance, per_class=self.per_class
                 )
-            )
-        return value.rounded(self._epsilon)
+                value = value.merge(more)
+            return value.rounded(self._epsilon)
 
     def _added(self, space: Tensor | None = None) -> ClassStatistics:
         """The statistics of all rows but those that still wait; the pooled scatter in (D, D) memory, if given."""

@@ -292,12 +292,13 @@ class GroupedAccumulator(nn.Module):
         with full_precision(self._first._device.type):
             self._deal_waiting()
         epsilon = self._first._epsilon
-        spaces = self._scatter(torch.float64) if self._first.covariance else [None] * self.groups
-        parts = [member._added(space) for member, space in zip(self._members, spaces, strict=True)]
-        value = GroupedStatistics.from_parts(parts)
-        rounding = value.total.rounded(epsilon).rounding
-        total, *parts = (replace(each, rounding=rounding) for each in (value.total, *value.parts))
-        return GroupedStatistics(total, tuple(parts))
+        with torch.inference_mode(False):  # as in `StatisticsAccumulator.compute`
+            spaces = self._scatter(torch.float64) if self._first.covariance else [None] * self.groups
+            parts = [member._added(space) for member, space in zip(self._members, spaces, strict=True)]
+            value = GroupedStatistics.from_parts(parts)
+            rounding = value.total.rounded(epsilon).rounding
+            total, *parts = (replace(each, rounding=rounding) for each in (value.total, *value.parts))
+            return GroupedStatistics(total, tuple(parts))
 
     def compute_all(self, group: ProcessGroup | None = None) -> GroupedStatistics:
         """The statistics of what all processes of the group (default: all) have seen; this one's stay its own.
