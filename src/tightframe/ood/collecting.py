@@ -10,9 +10,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from tightframe.errors import ChoiceError, EmptyBatchError, StateError
+from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError, StateError
 from tightframe.metrics import Evidence
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
+from tightframe.ood.detector import Detector
 from tightframe.ood.neco import Neco
 from tightframe.ood.table import DETECTORS, Fitting
 
@@ -92,7 +93,8 @@ class DetectorScores:
 
     Args:
         evidence: finished statistics of the training features and, for detectors that read logits, the classifier.
-        names: rows of `DETECTORS`; default: all that the evidence allows.
+        names: rows of `DETECTORS`; default: all that the evidence allows, without those that the features leave no
+            scale or direction, as nothing varies within classes.
         curve: the row whose number of components is varied, one of the NECOs; None for no curve. Left out where that
             row isn't among the detectors.
         components: of the curve; default: `component_values`. The row's own number is added.
@@ -123,13 +125,20 @@ class DetectorScores:
         curve: str | None = "neco",
         components: Sequence[int] | None = None,
     ):
-        if names is None:
-            names = [name for name, row in DETECTORS.items() if row.available(evidence)]
-        for name in (*names, *([] if curve is None else [curve])):
+        offered = [name for name, row in DETECTORS.items() if row.available(evidence)]
+        for name in (*(names or ()), *([] if curve is None else [curve])):
             if name not in DETECTORS:
                 raise ChoiceError(f"detectors are {', '.join(DETECTORS)}; got {name!r}.")
         training = Fitting(evidence)
-        self.detectors = {name: DETECTORS[name](training) for name in names}
+        self.detectors: dict[str, Detector] = {}
+        self._notes: list[str] = []
+        for name in offered if names is None else names:
+            try:
+                self.detectors[name] = DETECTORS[name](training)
+            except ScatterError as error:
+                if names is not None:
+                    raise
+                self._notes.append(f"{DETECTORS[name].label} is left out: {error}")
         varied = self.detectors.get(curve) if curve is not None else None
         if varied is not None and not isinstance(varied, Neco):
             raise ChoiceError(f"only NECO has components to vary; {curve!r} has none.")
@@ -155,7 +164,7 @@ class DetectorScores:
     def table(self) -> DetectionTable:
         """The results so far. Raises: EmptyBatchError without samples of either kind; MissingExtraError."""
         inside, outside = _joined(self.inside, "held-out in-distribution"), _joined(self.outside, "out-of-distribution")
-        rows, notes = [], []
+        rows, notes = [], list(self._notes)
         for name, detector in self.detectors.items():
             row = DETECTORS[name]
             found = judge(inside[name], outside[name])

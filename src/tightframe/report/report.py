@@ -111,7 +111,8 @@ class Report:
                 row = _entry(convention.metric, convention.row, value, error, _setting(statistics))
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
-                for row in _entries(with_at_least(test, min_count), _held_out(test), statistics):
+                held = with_at_least(test, min_count)
+                for row in _entries(held, _held_out(held), statistics):
                     # the null level of NCC accuracy is of samples that are part of their class's mean; these aren't
                     null = None if row.name == "ncc_accuracy" else row.null
                     insert_by_family(entries, replace(row, split="test", null=null))
