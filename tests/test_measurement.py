@@ -402,8 +402,16 @@ def test_a_classifier_that_is_not_called() -> None:
     model = LanguageModel()
     ids = torch.zeros(2, 3, dtype=torch.int64)
     loader = [{"input_ids": ids, "attention_mask": ids, "labels": ids}]
+    model.unused = nn.Linear(4, 3)
     with pytest.raises(ClassifierError, match=r"wasn't called.*classifier="):
-        measure(model, loader, classifier="score", progress=False)
+        measure(model, loader, classifier="unused", progress=False)
+
+
+def test_a_single_output_for_two_classes() -> None:
+    inputs, labels = data()
+    model = nn.Sequential(nn.Linear(inputs.shape[1], 4), nn.Linear(4, 1)).double()
+    with pytest.raises(ClassifierError, match=r"1 has a single output; .* an output for each class"):
+        measure(model, batches((inputs, labels % 2)), progress=False)
 
 
 # ---------------------------------------------------------------------------------------------- kinds of loaders

@@ -68,8 +68,8 @@ class NormalisationCheck:
         """1 minus the correlation, in [0, 2], of features in eval mode with those under the rows' own statistics, both
         centred: a common shift or scale leaves the measures as they are.
 
-        None without batch normalisation that has running averages, before they were trained, or where rows of
-        different batches can't be put together.
+        None without batch normalisation that has running averages, before they were trained, or where the model can't
+        be run on rows of different batches put together.
         """
         if self._kept < min(_FEWEST, max(self.seen, 2)):
             return None
@@ -81,12 +81,16 @@ class NormalisationCheck:
             kwargs = {name: _joined([part.kwargs[name] for part in self._parts]) for name in first.kwargs}
         except _RaggedError:
             return None
-        with _own_statistics(self._norms):
-            self._model(*args, **kwargs)
-        eval_mode, own = (
-            rows.double().reshape(-1, rows.shape[-1])
-            for rows in (torch.cat([part.features for part in self._parts]), self._captured.take()[self._name])
-        )
+        try:
+            with _own_statistics(self._norms):
+                self._model(*args, **kwargs)
+        except Exception:  # anything may go wrong in a model that needs its batches, or its averages, as they were
+            self._captured.take()
+            return None
+        kept, again = torch.cat([part.features for part in self._parts]), self._captured.take().get(self._name)
+        if again is None or again.shape != kept.shape:
+            return None
+        eval_mode, own = (rows.double().reshape(-1, rows.shape[-1]) for rows in (kept, again))
         eval_mode, own = eval_mode - eval_mode.mean(0), own - own.mean(0)
         return 1 - float((eval_mode * own).sum() / (eval_mode.norm() * own.norm()))
 
