@@ -25,12 +25,13 @@ from tightframe.statistics import (
     GroupedStatistics,
     StatisticsAccumulator,
 )
-from tightframe.statistics.distributed import every_process
+from tightframe.statistics.distributed import all_reduce, every_process
 
 Accumulator = StatisticsAccumulator | GroupedAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
+_SAME = 1e-3  # share of their length by which the mean of features may differ between passes: rounding is far below
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class LayerCollection:
         self._unit = self._new_accumulator(groups=None) if unit_features else None
         self._without_bias = without_bias
         self._decisions: dict[bool, DecisionCounts] = {}
+        self._seen_again: Tensor | float = 0.0  # the sum of the second pass's features
         self._span: tuple[Tensor, Tensor, StatisticsAccumulator] | None = None
         self._held: tuple[Accumulator, DecisionCounts] | None = None
         self._outside: Accumulator | None = None
@@ -175,12 +177,13 @@ class LayerCollection:
         """Second pass: a batch, once the moments are finished."""
         for counts in self._decisions.values():
             counts.update(features, labels)
+        flat = labels.reshape(-1)
+        vectors = features.reshape(len(flat), -1)
+        counted = vectors if self._options["ignore_index"] is None else vectors[flat != self._options["ignore_index"]]
+        self._seen_again += counted.sum(0, dtype=torch.float64)
         if self._span is not None:
             centre, basis, accumulator = self._span
-            flat = labels.reshape(-1)
-            for rows, targets in zip(
-                features.reshape(len(flat), -1).split(_BLOCK_ROWS), flat.split(_BLOCK_ROWS), strict=True
-            ):
+            for rows, targets in zip(vectors.split(_BLOCK_ROWS), flat.split(_BLOCK_ROWS), strict=True):
                 accumulator.update((rows.to(basis) - centre) @ basis, targets, validate=True)
 
     def finish(self) -> None:
@@ -193,6 +196,23 @@ class LayerCollection:
                 f"the loader gave {int(self.statistics.num_samples)} samples and in a second pass {int(second.sum())}, "
                 "or others: it must repeat itself, or buffer_bytes must hold all features."
             )
+        if self._gap_between_passes() > _SAME:
+            raise LoaderError(
+                f"the loader gave other samples in a second pass, or the model other features at {self.name}: both "
+                "must repeat themselves, or buffer_bytes must hold all features. Data drawn at random must be drawn "
+                "from generators that torch, NumPy or random know, or be left as they are for measuring."
+            )
+
+    def _gap_between_passes(self) -> float:
+        """Distance of the mean features of the two passes, as a share of the features' root mean square length."""
+        statistics = self.statistics
+        again = torch.zeros_like(statistics.means[0]) + self._seen_again
+        if self._shared:
+            all_reduce(again, "the features' sum")
+        present = statistics.populated()
+        squares = (present.counts * present.means.square().sum(1) + present.spread).sum() / present.num_samples
+        gap = torch.linalg.vector_norm(again / present.num_samples - present.global_mean("sample"))
+        return float(gap / squares.sqrt()) if squares > 0 else 0.0
 
     def _count(self, without_bias: bool = False) -> DecisionCounts:
         head = self._classifier
@@ -318,7 +338,7 @@ def fitting(
     on those left out.
 
     Left out are layers found by "auto" that aren't called, that hold what flows into the classifier (`last`), or whose
-    positions aren't the labels'.
+    positions aren't the labels', and further calls of the classifier.
 
     Raises: LayerError for such a layer that was asked for by name.
     """
@@ -329,7 +349,9 @@ def fitting(
             raise LayerError(f"the forward pass doesn't call {name!r}, or it gives no floating-point tensor.")
     for name, rows in features.items():
         point = captured.point_of(name)
-        if name != last and rows.shape[:-1] != labels.shape:
+        if name != last and point.name == last:
+            notes.append(f"{name} is left out: of the classifier, only the first call in a forward pass is measured.")
+        elif name != last and rows.shape[:-1] != labels.shape:
             what = f"layer {name} has positions {tuple(rows.shape[:-1])}, but the labels {tuple(labels.shape)}"
             if not point.optional:
                 raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')

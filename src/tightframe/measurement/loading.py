@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from tightframe.errors import ClassifierError, EmptyBatchError, LayerError, LoaderError
 from tightframe.hooks import CapturedFeatures, device_of
@@ -97,7 +98,7 @@ class Source:
         """
         room = unpadded_rows(loader) if self._shared else None
         empty = True
-        for item in _with_progress(loader, f"measuring {what}", self._progress):
+        for item in _with_progress(with_workers_of_its_own(loader), f"measuring {what}", self._progress):
             empty = False
             batch = self._unpack(item)
             labels = batch.labels
@@ -129,7 +130,8 @@ class Source:
                 if len(features[self._classifier_input]) == 0:
                     return  # all from here on is padding
             labels = torch.empty(0) if labels is None else labels
-            yield features, labels.to(self._device, non_blocking=True)
+            home = features[self._classifier_input].device  # parts of a model may be on several
+            yield {name: rows.to(home) for name, rows in features.items()}, labels.to(home, non_blocking=True)
         if empty and not self._shared:
             raise EmptyBatchError(f"the loader of {what} gave no batch; a generator can be run only once.")
 
@@ -171,13 +173,34 @@ def unpadded_rows(loader: Iterable[Any]) -> int | None:
     return len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))
 
 
+def with_workers_of_its_own(loader: Iterable[Any]) -> Iterable[Any]:
+    """The loader, or a copy where its workers outlive a pass: they would go on with their random numbers, in the second
+    pass and when training goes on, and a loop over the loader that is under way would lose its place."""
+    if not isinstance(loader, DataLoader) or not loader.persistent_workers:
+        return loader
+    mine = copy.copy(loader)
+    mine._iterator = None
+    return mine
+
+
 def repeats(loader: Iterable[Any]) -> bool:
     """Whether it can be run again: an iterator can't."""
     return not isinstance(loader, Iterator)
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+    """The value with its tensors on the device: in mappings and sequences too, or by a `to` of its own."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if callable(getattr(value, "to", None)):  # a packed sequence, a tokenizer's batch
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {name: _move(each, device) for name, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_move(each, device) for each in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_move(each, device) for each in value)
+    return value
 
 
 def _with_progress(loader: Iterable[Any], title: str, show: bool) -> Iterator[Any]:

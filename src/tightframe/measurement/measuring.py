@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import ChoiceError, EmptyBatchError, LayerError
+from tightframe.errors import ChoiceError, ClassifierError, EmptyBatchError, LayerError
 from tightframe.hooks import (
     Classifier,
     Layer,
@@ -133,8 +133,12 @@ def measure(
     shared = distributed and world_size() > 1
     device = device_of(bare)
     num_classes = len(head.weight)
+    if num_classes < 2:
+        raise ClassifierError(
+            f"{head.name or 'the model'} has a single output; decisions between two classes by its sign aren't "
+            "measured. Give it an output for each class."
+        )
     options = {"ignore_index": ignore_index, "device": device}
-    collector = _Collector(head, last, wanted, shared, options, min_count, training)
     with (
         evaluation(bare),
         first_process_buffers(bare, _START) if shared else nullcontext(),
@@ -147,6 +151,8 @@ def measure(
             batches = source.batches(loader, "training samples", watch=normalisation.see)
             first = next(batches, None)
             widths, notes = ({}, []) if first is None else fitting(*first, captured, last.name)
+            head = find_classifier(bare, classifier)  # a weight that is computed from others is up to date only now
+            collector = _Collector(head, last, wanted, shared, options, min_count, training)
             budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
             again = covariance and second_pass and repeats(loader)
             mine = _Outset(widths, notes, budget, again, test is not None, ood is not None)
