@@ -237,6 +237,145 @@ def test_normalisation_of_maps_and_embeddings_are_no_layers() -> None:
     assert chosen(model) == [("3", "4"), ("input of 4", "4")]
 
 
+# ---------------------------------------------------------------------------------------------- one dimension
+
+
+def signals(*after: nn.Module, channels: int = 8) -> nn.Sequential:
+    """A convolutional net of signals (N, 3, T) in one Sequential; what is given follows the first convolution."""
+    return nn.Sequential(
+        nn.Conv1d(3, channels, 3), *after, nn.Conv1d(channels, 12, 3), nn.ReLU(), MeanOverTime(), nn.Linear(12, CLASSES)
+    )
+
+
+class MeanOverTime(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(2)
+
+
+class Swish(nn.Module):
+    """An activation that isn't torch's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.sigmoid()
+
+
+class TimeFirst(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mT
+
+
+class ConvolutionalBlock(nn.Module):
+    """A residual block of signals, with any other layer that isn't used."""
+
+    def __init__(self, *others: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(8, 8, 3, padding=1), nn.BatchNorm1d(8)
+        self.others = nn.ModuleList(others)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.norm(self.conv(x)))
+
+
+AFTER: dict[str, list[nn.Module]] = {
+    "activation": [nn.ReLU()],
+    "nothing": [],
+    "normalisation": [nn.BatchNorm1d(8), nn.GELU()],
+    "groups": [nn.GroupNorm(2, 8), nn.Dropout()],
+    "instances": [nn.ReLU(), nn.InstanceNorm1d(8)],
+    "maximum": [nn.ReLU(), nn.MaxPool1d(2)],
+    "mean": [nn.ReLU(), nn.AdaptiveAvgPool1d(5)],
+    "layer": [nn.LayerNorm(14)],
+    "somebody's": [Swish()],
+    "somebody's and torch's": [Swish(), nn.AvgPool1d(2)],
+}
+
+
+@pytest.mark.parametrize("kind", AFTER)
+def test_signals_have_their_channels_second(kind: str) -> None:
+    model, x = signals(*AFTER[kind]), draw(2, 3, 16).float()
+    *inner, last = list_layers(model, x, layers="auto")
+    assert [layer.features for layer in inner][:1] == [8]
+    assert last.features == 12
+    *points, _ = choose_layers(model, "auto")
+    assert points[0].feature_dim == 1
+    assert isinstance(points[0].reader, nn.Conv1d)
+    before = model[: len(AFTER[kind]) + 1].eval()(x)
+    with capture(model.eval(), Layer("auto", "mean")) as features:
+        model(x)
+    torch.testing.assert_close(features[points[0].name], before.mean(2), rtol=1e-5, atol=1e-6)
+
+
+def test_both_convolutions_of_a_plain_net_of_signals() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), nn.Conv1d(8, 12, 3), nn.ReLU())
+    assert [layer.features for layer in list_layers(model, draw(2, 3, 16).float(), layers="auto")] == [8, 12]
+    each = list_layers(model, draw(2, 3, 16).float(), layers=Layer("auto", "each"))
+    assert [(layer.features, layer.samples_per_row) for layer in each] == [(8, 14), (12, 12)]
+
+
+def test_a_net_of_signals_whose_layers_are_attributes() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2, self.fc = nn.Conv1d(3, 8, 3), nn.Conv1d(8, 12, 3), nn.Linear(12, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.relu(self.conv2(torch.relu(self.conv1(x)))).mean(2))
+
+    listed = list_layers(Plain(), draw(2, 3, 16).float(), layers="auto")
+    assert [(layer.name, layer.features) for layer in listed] == [("input of conv2", 8), ("input of fc", 12)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "features"),
+    [
+        (nn.Conv1d(8, 6, 3), 6),
+        (nn.ConvTranspose1d(8, 6, 3), 6),
+        (nn.BatchNorm1d(8), 8),
+        (nn.InstanceNorm1d(8), 8),
+        (nn.GroupNorm(4, 8), 8),
+        (nn.MaxPool1d(2), 8),
+        (nn.AvgPool1d(2), 8),
+        (nn.LPPool1d(2, 2), 8),
+        (nn.AdaptiveAvgPool1d(1), 8),
+        (nn.AdaptiveMaxPool1d(3), 8),
+        (ConvolutionalBlock(), 8),
+        (ConvolutionalBlock(nn.Conv2d(2, 2, 1)), 8),
+        (nn.Sequential(nn.Conv1d(8, 6, 3), nn.ReLU()), 6),
+        (nn.Sequential(nn.Conv1d(8, 6, 1), nn.Flatten()), 60),
+        (nn.ReLU(), 10),  # what can't be told is a transformer's (N, T, D)
+        (nn.Linear(10, 5), 5),
+        (ConvolutionalBlock(nn.Linear(2, 2)), 10),
+        (ConvolutionalBlock(nn.GRU(2, 2)), 10),
+        (ConvolutionalBlock(nn.MultiheadAttention(2, 1)), 10),
+    ],
+    ids=str,
+)
+def test_the_features_of_a_module_of_signals(layer: nn.Module, features: int) -> None:
+    (listed,) = list_layers(nn.Sequential(layer), draw(2, 8, 10).float(), layers="0")
+    assert listed.features == features
+    *_, listed = list_layers(nn.Sequential(layer), draw(2, 8, 10).float(), layers=Layer("0", feature_dim=-1))
+    assert listed.features == listed.shape[-1]
+
+
+def test_batch_normalisation_of_rows() -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, CLASSES))
+    assert [layer.features for layer in list_layers(model, draw(3, 5).float(), layers=["auto", "1"])] == [8, 8]
+
+
+def test_a_module_that_may_move_the_features_leaves_the_layout_to_what_reads_it() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU(), TimeFirst(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+    listed = list_layers(model, draw(2, 3, 16).float(), layers="auto")
+    assert [(layer.name, layer.features) for layer in listed] == [("2", 8), ("4", 6), ("input of 5", 6)]
+
+
+@pytest.mark.parametrize("positions", ["each", "mean", "first", "last", "flatten"])
+def test_positions_that_a_layer_says_are_taken_once(positions: str) -> None:
+    model, x = nn.Sequential(nn.Conv1d(3, 8, 3)), draw(2, 3, 16).float()
+    (said,) = list_layers(model, x, layers=Layer("0", positions))
+    (asked,) = list_layers(model, x, layers="0", positions=positions)
+    assert (said.features, said.samples_per_row) == (asked.features, asked.samples_per_row)
+
+
 # ---------------------------------------------------------------------------------------------- names
 
 

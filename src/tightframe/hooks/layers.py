@@ -17,6 +17,12 @@ from tightframe.hooks.wrappers import bare_model, clean_name
 
 AUTO = "auto"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_CONVOLUTIONS_1D = (nn.Conv1d, nn.ConvTranspose1d)
+_CHANNELS_SECOND = (
+    *_CONVOLUTIONS_1D,
+    *(nn.AvgPool1d, nn.MaxPool1d, nn.LPPool1d, nn.MaxUnpool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
+    *(nn.BatchNorm1d, nn.InstanceNorm1d, nn.SyncBatchNorm, nn.GroupNorm),
+)
 _PASSIVE = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -28,7 +34,8 @@ class Layer:
         pattern: a module's name in the model, or a pattern with *, ? and [...] for several; "auto" for the boundary
             after every block, see `choose_layers`.
         positions: what becomes of several positions to a sample, a name in `POSITIONS`; None leaves it to the caller.
-        feature_dim: the dimension of the D features; default: second of four or more, else last, as in torch's layers.
+        feature_dim: the dimension of the D features; default: second of four or more and where the module says so
+            (`feature_dim_of`), else last, as in torch's layers.
 
     Raises: ChoiceError for unknown positions.
     """
@@ -86,7 +93,8 @@ def choose_layers(
             points = list(_boundaries(model, None if classifier is None else classifier.module))
             points += [] if classifier is None else [classifier_input(classifier)]
         else:
-            points = [Point(n, m) for n, m in modules.items() if fnmatchcase(n, layer.pattern) and n]
+            matches = [(n, m) for n, m in modules.items() if fnmatchcase(n, layer.pattern) and n]
+            points = [Point(n, m, feature_dim=feature_dim_of(m)) for n, m in matches]
             if not points:
                 known = listed(list(modules)[1:], 20)
                 raise LayerError(f"no module of the model matches {layer.pattern!r}; it has: {known or 'none'}.")
@@ -121,6 +129,20 @@ def compares_embeddings(module: nn.Module) -> bool:
     return hasattr(module, "decides_linearly") and hasattr(module, "embed")
 
 
+def feature_dim_of(module: nn.Module) -> int | None:
+    """The dimension of the D features in what a module gives, where its class tells.
+
+    It is 1 for torch's convolutions, pooling and normalisation that take (N, D, T), and for a block with convolutions
+    of one dimension and no layer with a weight matrix but convolutions. For all others it is None: their features lie
+    second in four or more dimensions, else last, as in (N, D) and a transformer's (N, T, D).
+    """
+    if isinstance(module, _CHANNELS_SECOND):
+        return 1
+    layers = [inner for inner in module.modules() if _is_weighted(inner) or isinstance(inner, nn.RNNBase)]
+    one_dimension = any(isinstance(layer, _CONVOLUTIONS_1D) for layer in layers)
+    return 1 if one_dimension and all(isinstance(layer, _ConvNd) for layer in layers) else None
+
+
 def reading_weight(module: nn.Module, num_features: int) -> Tensor | None:
     """(M, D), the weight with which a linear layer, or at each offset a convolution, reads D features; None if it
     doesn't read so many, or not all with each output."""
@@ -136,9 +158,14 @@ def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Poin
     points = list(_inside("", model, classifier))
     if not points:
         leaves = [(n, m) for n, m in model.named_modules() if _is_weighted(m) and m is not classifier]
-        points = [Point(f"input of {clean_name(n)}", m, is_input=True, reader=m) for n, m in leaves[1:]]
+        points = [_input_of(clean_name(n), m) for n, m in leaves[1:]]
     for point in points:
         yield replace(point, optional=True)
+
+
+def _input_of(name: str, layer: nn.Module) -> Point:
+    """The point in front of a linear layer or convolution, which has its features where its outputs have theirs."""
+    return Point(f"input of {name}", layer, is_input=True, feature_dim=feature_dim_of(layer), reader=layer)
 
 
 def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
@@ -155,16 +182,21 @@ def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Ite
             if type(child) in _CONTAINERS or (_has_chain(child) and not _is_chain(module)) or _holds(child, classifier):
                 yield from _inside(f"{name}.", child, classifier)
             elif next(child.parameters(), None) is not None:
-                yield Point(name, child)
+                yield Point(name, child, feature_dim=feature_dim_of(child))
         elif type(module) is nn.Sequential:
             if _is_weighted(child):
                 if last is not None:
-                    yield replace(last, reader=child)
-                last = Point(name, child)
+                    yield replace(last, reader=child, feature_dim=last.feature_dim or feature_dim_of(child))
+                last = Point(name, child, feature_dim=feature_dim_of(child))
             elif last is not None and not isinstance(child, _PASSIVE):
-                last = Point(name, child)
+                last = Point(name, child, feature_dim=feature_dim_of(child) or _kept(last, child))
     if last is not None:
         yield last
+
+
+def _kept(last: Point, child: nn.Module) -> int | None:
+    """The feature dimension after what follows a layer: torch's activations keep it, others' modules may move it."""
+    return last.feature_dim if type(child).__module__.startswith("torch.nn.") else None
 
 
 def _is_chain(module: nn.Module) -> bool:

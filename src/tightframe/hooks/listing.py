@@ -76,7 +76,7 @@ def list_layers(
         bare(*inputs, **keyword_inputs)
     for name, tensor in features.take().items():
         point = features.point_of(name)
-        rows = POSITIONS[point.positions or positions](tensor, point.feature_dim)
+        rows = tensor if point.positions is not None else POSITIONS[positions](tensor, point.feature_dim)
         samples = rows[..., 0].numel() // len(rows)
         kind = type(point.module).__name__
         listed.append(LayerListing(name, kind, tuple(tensor.shape), rows.shape[-1], samples, classes))
