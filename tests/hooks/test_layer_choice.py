@@ -386,7 +386,57 @@ def test_patterns_give_each_module_once_in_order() -> None:
         *("2.0", "2.1", "2.2", "2.3", "2.4"),
     ]
     assert [p.name for p in choose_layers(model, "*")] == [name for name, _ in model.named_modules() if name]
-    assert not any(p.optional or p.is_input or p.reader for p in choose_layers(model, "*"))
+    assert not any(p.is_input or p.reader for p in choose_layers(model, "*"))
+
+
+def test_points_of_patterns_are_optional_and_those_of_names_are_not() -> None:
+    model = nested()
+    for choice in ("*", "0.?", "1.[12]", "auto"):
+        assert all(point.optional for point in choose_layers(model, choice) if not point.is_input)
+    assert not any(point.optional for point in choose_layers(model, ["0", Layer("1.2")]))
+    for several in ("0.*", "auto"):
+        for choice, optional in (([several, "0.3"], False), (["0.3", several], True)):
+            assert [point.optional for point in choose_layers(model, choice) if point.name == "0.3"] == [optional]
+
+
+def test_a_name_with_brackets() -> None:
+    model = nn.Sequential(OrderedDict([("a[0]", nn.Linear(5, 6)), ("a0", nn.Linear(6, 5)), ("b*", nn.Linear(5, 4))]))
+    for name in ("a[0]", "b*"):
+        assert choose_layers(model, name) == [Point(name, model.get_submodule(name))]
+    assert [point.name for point in choose_layers(model, "a*")] == ["a[0]", "a0"]
+    assert [point.name for point in choose_layers(model, "a[0-1]")] == ["a0"]
+
+
+def shared_body() -> nn.Module:
+    """A body under two names, empty modules, and a module that isn't registered."""
+    model = nn.Module()
+    model.body = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Sequential())
+    model.again = model.body
+    object.__setattr__(model, "hidden", nn.Linear(5, 6))
+    return model
+
+
+def test_a_module_with_two_names() -> None:
+    model = shared_body()
+    assert choose_layers(model, "again.0") == [Point("again.0", model.body[0])]
+    assert choose_layers(model, "again.2") == [Point("again.2", model.body[2])]
+    for choice in (["body.0", "again.0"], ["body.*", "again.0"]):
+        names = [point.name for point in choose_layers(model, choice)]
+        assert names[0] == "body.0" and len(set(names)) == len(names) and "again.0" not in names
+    (point,) = choose_layers(model, ["again.0", Layer("body.0", "mean")])
+    assert (point.name, point.positions, point.optional) == ("again.0", "mean", False)
+    for name in ("hidden", "again.3", "again.*"):
+        with pytest.raises(LayerError, match=r"no module of the model matches"):
+            choose_layers(model, name)
+
+
+def test_a_compiled_part_with_two_names() -> None:
+    model = shared_body()
+    inner = model.body
+    model.body = model.again = torch.compile(inner, backend="eager")
+    assert choose_layers(model, "again.0") == [Point("again.0", inner[0])]
+    assert choose_layers(model, "again") == [Point("again", inner)]
+    assert choose_layers(model, "body") == [Point("body", inner)]
 
 
 def test_choices_of_positions_go_with_the_points() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -31,8 +31,8 @@ class Layer:
     """A choice of layers whose outputs are wanted.
 
     Attributes:
-        pattern: a module's name in the model, or a pattern with *, ? and [...] for several; "auto" for the boundary
-            after every block, see `choose_layers`.
+        pattern: a module's name in the model, or else a pattern with *, ? and [...] for several; "auto" for the
+            boundary after every block, see `choose_layers`.
         positions: what becomes of several positions to a sample, a name in `POSITIONS`; None leaves it to the caller.
         feature_dim: the dimension of the D features; default: second of four or more and where the module says so
             (`feature_dim_of`), else last, as in torch's layers.
@@ -57,7 +57,7 @@ class Point:
         name: the module's name in the bare model; with `is_input`, "input of ..." it.
         module: the module whose output, or with `is_input` whose input, the features are.
         reader: the linear layer or convolution that they flow into, where the structure tells.
-        optional: whether it was found by "auto", so that it may be left out where it doesn't fit.
+        optional: whether it was found by "auto" or a pattern, so that it may be left out where it doesn't fit.
     """
 
     name: str
@@ -72,7 +72,11 @@ class Point:
 def choose_layers(
     model: nn.Module, layers: str | Layer | Iterable[str | Layer], classifier: Classifier | None = None
 ) -> list[Point]:
-    """The points that a choice of layers means, in the order of the modules; each module once.
+    """The points that a choice of layers means, in the order of the modules.
+
+    A name is that of one module, also one with brackets in it, or of a module that the model has under several names;
+    where no module has it, it is a pattern, and its points are optional. Each module is there once, under the name by
+    which it was chosen first; all else is as the last choice of it says.
 
     "auto" is the boundary after every block, and the classifier's input, if there is a classifier. A block is one of
     several modules of the same class in a list or Sequential (the outermost such list: residual stages or blocks,
@@ -85,7 +89,7 @@ def choose_layers(
     if isinstance(layers, str | Layer):
         layers = [layers]
     modules = {clean_name(name): module for name, module in model.named_modules()}
-    found: dict[str, Point] = {}
+    found: dict[tuple[nn.Module, bool], Point] = {}
     for choice in layers:
         layer = choice if isinstance(choice, Layer) else Layer(choice)
         if layer.pattern == AUTO:
@@ -93,16 +97,36 @@ def choose_layers(
             points = list(_boundaries(model, None if classifier is None else classifier.module))
             points += [] if classifier is None else [classifier_input(classifier)]
         else:
-            matches = [(n, m) for n, m in modules.items() if fnmatchcase(n, layer.pattern) and n]
-            points = [Point(n, m, feature_dim=feature_dim_of(m)) for n, m in matches]
-            if not points:
-                known = listed(list(modules)[1:], 20)
-                raise LayerError(f"no module of the model matches {layer.pattern!r}; it has: {known or 'none'}.")
+            points = _named(layer.pattern, model, modules)
         for point in points:
+            place = point.module, point.is_input
+            name = found.get(place, point).name
             dim = point.feature_dim if layer.feature_dim is None else layer.feature_dim
-            found[point.name] = replace(point, positions=layer.positions, feature_dim=dim)
+            found[place] = replace(point, name=name, positions=layer.positions, feature_dim=dim)
     order = {module: place for place, module in enumerate(modules.values())}
     return sorted(found.values(), key=lambda point: order[point.module])
+
+
+def _named(name: str, model: nn.Module, modules: Mapping[str, nn.Module]) -> list[Point]:
+    """The module of that name, or those that match it as a pattern."""
+    exact = modules.get(name, _alias(name, model)) if name else None
+    if exact is not None and any(exact is module for module in modules.values()):
+        return [Point(name, exact, feature_dim=feature_dim_of(exact))]
+    matches = [(n, m) for n, m in modules.items() if fnmatchcase(n, name) and n]
+    if not matches:
+        known = listed(list(modules)[1:], 20)
+        raise LayerError(f"no module of the model matches {name!r}; it has: {known or 'none'}.")
+    return [Point(n, m, feature_dim=feature_dim_of(m), optional=True) for n, m in matches]
+
+
+def _alias(name: str, model: nn.Module) -> nn.Module | None:
+    """The module of a name that isn't the first one that the model has for it."""
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        return None
+    inner = getattr(module, "_orig_mod", None)  # of a compiled part, as in the names without it
+    return inner if isinstance(inner, nn.Module) else module
 
 
 def classifier_of(model: nn.Module) -> Classifier | None:
