@@ -409,6 +409,93 @@ def test_only_the_latest_pass_is_there() -> None:
     assert_equal(features, {"shared": thrice})  # it is still there after the context
 
 
+class Flipping(nn.Module):
+    """Averages over an image and its mirror image by calling itself, and fails when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc, self.fails = nn.Linear(5, 6), nn.Linear(6, CLASSES), False
+
+    def forward(self, x: Tensor, flipping: bool = True) -> Tensor:
+        hidden = self.body(x)
+        mirrored = self(x.flip(1), flipping=False) if flipping else 0
+        if self.fails and not flipping:
+            raise ValueError("told to")
+        return self.fc(hidden) + mirrored
+
+    def training_step(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x)).sum()
+
+
+def test_a_model_that_calls_itself_keeps_what_came_before() -> None:
+    model, x = Flipping(), draw(3, 5).float()
+    expected = {"body": model.body(x), "body#2": model.body(x.flip(1))}
+    expected |= {"fc": model.fc(expected["body#2"]), "fc#2": model.fc(expected["body"])}
+    with capture(model, "*") as features:
+        model(2 * x)
+        model(x)
+        assert_equal(features, expected)
+        model.fails = True
+        with pytest.raises(ValueError, match="told to"):
+            model(3 * x)
+        assert list(features) == ["body", "body#2"]
+        model.fails = False
+        model(x)
+        assert_equal(features, expected)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_without_a_call_of_the_model_there_is_the_latest_pass_too(whole: bool) -> None:
+    model, x = Flipping(), draw(3, 5).float()
+    expected = {"body": model.body(3 * x), "fc": model.fc(model.body(3 * x))}
+    with capture(model, "*") as features:
+        if whole:
+            model(x)
+        for factor in (1, 2, 3):
+            model.training_step(factor * x)
+            assert len(features) == 2
+        assert_equal(features, expected)
+        assert len(features.take()) == 2
+        model.body(x)
+        assert list(features) == ["body"]
+
+
+def test_parts_that_the_forward_pass_leaves_to_the_caller_belong_to_it() -> None:
+    model, x = Flipping(), draw(3, 5).float()
+    model.projection = nn.Linear(CLASSES, 2)
+    with capture(model, ["body", "projection"]) as features:
+        for factor in (1, 2):
+            expected = {"body": model.body(factor * x), "projection": model.projection(model(factor * x, False))}
+            features.take()
+            model.projection(model(factor * x, False))
+            assert_equal(features, expected)
+
+
+def test_a_hook_that_refuses_the_call_leaves_passes_apart() -> None:
+    model, x = Flipping(), draw(3, 5).float()
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("refused")
+
+    hook = model.register_forward_pre_hook(refuse)  # before that of the capture
+    with capture(model, "body") as features:
+        with pytest.raises(ValueError, match="refused"):
+            model(x)
+        hook.remove()
+        for _ in range(2):
+            model(x)
+            assert list(features) == ["body", "body#2"]
+
+
+def test_a_model_that_a_backward_pass_runs_again() -> None:
+    model, x = Flipping(), draw(3, 5).float().requires_grad_()
+    expected = {"body": model.body(2 * x), "body#2": model.body(2 * x.flip(1))}
+    with capture(model, "body") as features:
+        for factor in (1, 2):
+            checkpoint(model, factor * x, use_reentrant=False).sum().backward()
+    assert_equal(features, expected)
+
+
 def test_take_gives_the_features_and_forgets_them() -> None:
     model, x = mlp(), draw(3, 5).float()
     with capture(model, ["0", "3"]) as features:
@@ -737,6 +824,16 @@ def test_the_shares_of_two_devices_are_put_together_in_the_order_of_the_batch(de
         torch.testing.assert_close(tensor.inner, expected[name], rtol=1e-6, atol=1e-7)
 
 
+def test_a_parallel_part_that_is_called_without_the_model() -> None:
+    model, x = nn.Module(), draw(7, 5).float()
+    model.net = TwoDevices(mlp(), 0, 1)
+    with capture(model, "net.module.0") as features:
+        for factor in (2, 1):
+            model.net(factor * x)
+    shares = [tensor.inner for _, tensor in features._records]
+    torch.testing.assert_close(torch.cat(shares[::-1]), model.net.module[0](x).detach(), rtol=1e-6, atol=1e-7)
+
+
 def test_a_head_embeds_with_the_replica_that_was_called() -> None:
     """The weights of the original lie on the first device only."""
 
@@ -820,8 +917,9 @@ def encoder_of_torch() -> tuple[nn.TransformerEncoder, Tensor, Tensor]:
 @pytest.mark.parametrize("positions", ["mean", "first", "last"])
 def test_samples_that_differ_in_length(positions: str) -> None:
     encoder, x, padding = encoder_of_torch()
-    with torch.no_grad(), capture(encoder, Layer("layers.*", positions)) as features:
-        encoder(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        with capture(encoder, Layer("layers.*", positions)) as features:
+            encoder(x, src_key_padding_mask=padding)
         expected = []
         for sample, padded in zip(x, padding, strict=True):
             alone = encoder.layers[0](sample[None, ~padded])[0]  # without padding nothing is nested

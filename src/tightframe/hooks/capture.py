@@ -24,6 +24,10 @@ class CapturedFeatures(Mapping[str, Tensor]):
     Each is a detached copy, so that later in-place operations of the model don't reach it. A module that is called
     several times in one pass has "name", "name#2", "name#3", ....
 
+    A pass is a call of the model, with all that it calls, itself too. Parts that are called without it, as in a
+    `training_step` or `forward_features`, add to the latest pass; a captured one that is called again begins a new
+    pass.
+
     Attributes:
         points: those captured, by name.
         default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
@@ -33,6 +37,7 @@ class CapturedFeatures(Mapping[str, Tensor]):
         self.points = {point.name: point for point in points}
         self.default_positions: str | None = None
         self._records: list[tuple[str, Tensor]] = []
+        self._depth = 0  # of the model's calls of itself
         self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
 
     def take(self) -> dict[str, Tensor]:
@@ -94,11 +99,18 @@ class CapturedFeatures(Mapping[str, Tensor]):
             else:
                 chosen = features if positions is None else POSITIONS[positions](features, point.feature_dim)
                 features = chosen.clone()
+        place = point.name, features.device  # replicas of a part give it once each
+        if self._depth == 0 and any((name, earlier.device) == place for name, earlier in self._records):
+            self._records.clear()
         self._records.append((point.name, features))
 
-    def _forget(self, *_: Any) -> None:
-        if torch._C._current_graph_task_id() == -1:
+    def _enter(self, *_: Any) -> None:
+        if self._depth == 0 and torch._C._current_graph_task_id() == -1:
             self._records.clear()
+        self._depth += 1
+
+    def _leave(self, *_: Any) -> None:
+        self._depth = max(0, self._depth - 1)  # where an earlier hook failed, the call wasn't entered
 
 
 def _pooled(features: Tensor, point: Point, positions: str | None) -> Tensor:
@@ -112,10 +124,11 @@ def _pooled(features: Tensor, point: Point, positions: str | None) -> Tensor:
 def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point]) -> Iterator[CapturedFeatures]:
     """Capture the outputs of layers while the context lasts.
 
-    The model is run by the caller, in any mode and as often as wanted; what is captured is always the latest pass. It
-    may be compiled (and runs uncompiled in the context), wrapped for data parallelism, in mixed precision, and return
-    tuples or dicts, of which the first floating-point tensor of two or more dimensions is taken ("last_hidden_state"
-    first). Hooks are gone afterwards, also after an exception; nothing else of the model is touched.
+    The model is run by the caller, in any mode and as often as wanted; what is captured is always the latest pass (see
+    `CapturedFeatures` for parts that are called by themselves). It may be compiled (and runs uncompiled in the
+    context), wrapped for data parallelism, in mixed precision, and return tuples or dicts, of which the first
+    floating-point tensor of two or more dimensions is taken ("last_hidden_state" first). Hooks are gone afterwards,
+    also after an exception; nothing else of the model is touched.
 
     Args:
         layers: names of modules, patterns such as "encoder.layer.*", `Layer`s that also say what becomes of
@@ -139,9 +152,11 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     features = CapturedFeatures(points, () if parallel is None else parallel.device_ids)
     root = bare if parallel is None else parallel  # the outermost module that runs once for all devices
     with running_eagerly(model), ExitStack() as hooks:
-        hooks.callback(root.register_forward_pre_hook(features._forget).remove)
+        hooks.callback(root.register_forward_pre_hook(features._enter).remove)
         for point in points:
             hooks.callback(_hook(features, point).remove)
+        # after the points, of which the root may be one, and after exceptions too
+        hooks.callback(root.register_forward_hook(features._leave, always_call=True).remove)
         yield features
 
 
