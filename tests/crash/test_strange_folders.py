@@ -3,13 +3,16 @@
 import json
 import shutil
 import signal
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
@@ -87,22 +90,35 @@ def test_going_on_changes_nothing(run: RunFolder) -> None:
     assert again.description["seed"] == 7
 
 
-@pytest.mark.parametrize("left", ["nothing", "an empty folder", "no run.json", "run.json.new"])
+@pytest.mark.parametrize("left", ["nothing", "an empty folder", "half of run.json"])
 def test_going_on_where_there_is_no_run_starts_one(run: RunFolder, left: str) -> None:
-    if left in ("nothing", "an empty folder"):
-        shutil.rmtree(run.path)
-    if left == "an empty folder":
+    shutil.rmtree(run.path)
+    if left != "nothing":
         run.path.mkdir()
-    if left == "no run.json":
-        (run.path / "run.json").unlink()
-    if left == "run.json.new":
-        (run.path / "run.json").rename(run.path / "run.json.new")
+    if left == "half of run.json":
+        (run.path / "run.json.new").write_text('{"seed"', encoding="utf-8")
     again = RunFolder.resume(run.path, {"seed": 8})
     assert again.description["seed"] == 8
     assert again.series() == []
     assert files(again) == ["run.json", "series.jsonl"]
     again.append(measurement(2))
     assert_last(again, 2, history=0)
+
+
+@pytest.mark.parametrize("left", ["no run.json", "run.json.new"])
+def test_measurements_whose_description_is_lost_are_not_removed(run: RunFolder, left: str) -> None:
+    (run.path / "run.json").rename(run.path / "run.json.new")
+    if left == "no run.json":
+        (run.path / "run.json.new").unlink()
+    before = {name: (run.path / name).read_bytes() for name in files(run)}
+    with pytest.raises(StateError, match=r"its run.json is lost. Put it back, or write \{\} into it"):
+        RunFolder.resume(run.path, {"seed": 8})
+    assert {name: (run.path / name).read_bytes() for name in files(run)} == before
+    (run.path / "run.json").write_text("{}", encoding="utf-8")  # as the message says
+    assert epochs_of(RunFolder.resume(run.path, {"seed": 8})) == [1, 2, 3, 4]
+    (run.path / "run.json").unlink()
+    assert RunFolder.create(run.path, {"seed": 8}).series() == []  # as it says too
+    assert files(run) == ["run.json", "series.jsonl"]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"seed": 7'])
@@ -293,6 +309,54 @@ def test_beginning_anew_over_leftovers(run: RunFolder) -> None:
     assert again.description["seed"] == 8
 
 
+@pytest.mark.parametrize("start", [RunFolder.create, RunFolder.resume])
+def test_a_run_in_a_folder_of_the_users_leaves_what_is_there(tmp_path: Path, start: Callable[..., RunFolder]) -> None:
+    mine = {name: tmp_path / name for name in (".tmpAb12cd", "report.html", "deep/.tmpAb12cd", *numbered(0))}
+    for path in mine.values():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine", encoding="utf-8")
+    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    folder = start(tmp_path, {})
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before
+    assert {path.name for path in after.keys() - before.keys()} == {"run.json", "series.jsonl"}
+    with pytest.raises(StateError, match=r"model.safetensors was not written by a run folder; move it"):
+        folder.save_model(model(1))
+    assert (tmp_path / "model.safetensors").read_bytes() == before[tmp_path / "model.safetensors"]
+
+
+def test_weights_that_another_program_put_in_place_of_the_runs_stay(run: RunFolder) -> None:
+    """A Trainer saves its model to the folder that is also the run's."""
+    weights = {"weight": torch.ones(2)}
+    save_file(weights, run.path / "model.safetensors", metadata={"format": "pt"})
+    assert run.report().evidence.weight is None
+    again = RunFolder.create(run.path, {})
+    assert torch.equal(again.load_weights()["weight"], weights["weight"])
+    assert files(again) == ["model.safetensors", "run.json", "series.jsonl"]
+
+
+def test_only_files_of_a_saves_name_and_place_are_swept(run: RunFolder) -> None:
+    kept = [run.path / ".tmp-notes", run.path / ".tmp12345", run.path / "deep" / ".tmpAb12cd"]
+    for each in kept:
+        each.parent.mkdir(exist_ok=True)
+        each.write_text("mine", encoding="utf-8")
+    for again in (RunFolder.resume, RunFolder.create):
+        (run.path / ".tmpfolder").mkdir(exist_ok=True)
+        (run.path / "statistics" / ".tmpAb12cd").write_text("half", encoding="utf-8")
+        again(run.path, {})
+        assert (run.path / ".tmpfolder").is_dir()
+        assert all(each.exists() for each in kept)
+        assert not (run.path / "statistics" / ".tmpAb12cd").exists()
+
+
+def test_a_description_that_cannot_be_written_changes_nothing(run: RunFolder) -> None:
+    before = {name: (run.path / name).read_bytes() for name in files(run)}
+    with pytest.raises(TypeError, match="keys must be"):
+        RunFolder.create(run.path, {("a", 1): 2})
+    assert {name: (run.path / name).read_bytes() for name in files(run)} == before
+
+
 class Killed(BaseException):
     """Stands in for SIGKILL: nothing of the library may run after it, nor catch it."""
 
@@ -394,3 +458,29 @@ def test_the_description_is_valid_json_at_any_time(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, {"where": tmp_path, "device": torch.device("cpu")})
     assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["device"] == "cpu"
     assert folder.description["where"] == str(tmp_path)
+
+
+@dataclass
+class Arguments:
+    rate: float
+    where: Path
+    token: str = field(default="secret", repr=False)
+
+
+class Guarded(Arguments):
+    def to_dict(self) -> dict[str, Any]:
+        return {"rate": self.rate}
+
+
+def test_arguments_are_described_by_name(tmp_path: Path) -> None:
+    arguments = {
+        "parsed": Namespace(lr=0.1, inner=Namespace(where=tmp_path)),
+        "plain": Arguments(0.1, tmp_path),
+        "guarded": Guarded(0.1, tmp_path),
+        "type": Arguments,
+    }
+    described = RunFolder.create(tmp_path, arguments).description
+    assert described["parsed"] == {"lr": 0.1, "inner": {"where": str(tmp_path)}}
+    assert described["plain"] == {"rate": 0.1, "where": str(tmp_path)}
+    assert described["guarded"] == {"rate": 0.1}
+    assert described["type"] == str(Arguments)

@@ -9,17 +9,18 @@ report.html                 the page
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,7 +31,8 @@ from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 
-_HALF_SAVED = ".tmp??????"  # safetensors writes to such a file first
+_HALF_SAVED = ".tmp" + 6 * "[0-9A-Za-z]"  # safetensors writes to such a file first
+_MEASUREMENT = "measurement"  # in the metadata of weights that a run folder wrote
 
 
 class RunFolder:
@@ -46,39 +48,72 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
-        """Start a run: makes the folder, empties an older run's series in it, writes run.json.
+        """Start a run: makes the folder, removes an older run from it, writes run.json. Files that no run wrote stay,
+        among them a model.safetensors of the user's, and a report.html where there was no run.
 
-        `description` says what runs (arguments, seed, data); versions are added.
+        `description` says what runs (arguments, seed, data); versions are added. What JSON lacks becomes text, but for
+        dataclasses and what argparse parsed, which become objects.
+
+        Raises: TypeError or ValueError for a description that isn't JSON even so, before anything is changed.
         """
         folder = cls(path)
-        (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
-        (folder.path / "run.json").unlink(missing_ok=True)  # first: from here to the end a crash leaves no run
-        folder.series_path.write_text("", encoding="utf-8")
-        for old in (*folder.path.glob("statistics/*.safetensors"), folder._model_path, folder.report_path):
-            old.unlink(missing_ok=True)
-        folder._sweep()
         versions = {
             "tightframe": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({**description, "versions": versions}, indent=1, default=str)
-        _replace(folder.path / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        text = json.dumps({**description, "versions": versions}, indent=1, default=_as_json)
+        (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
+        if folder._description_path.exists():  # first: from here to the end a crash leaves no run
+            folder._description_path.replace(folder._replaced_path)
+        if folder._replaced_path.exists() or folder._holds_measurements():
+            folder.series_path.write_text("", encoding="utf-8")
+            for old in (*folder._statistics().values(), folder.report_path):
+                old.unlink(missing_ok=True)
+            folder._sweep()
+        elif not folder.series_path.exists():
+            folder.series_path.write_text("", encoding="utf-8")
+        if folder._wrote_model():
+            folder._model_path.unlink()
+        _replace(folder._description_path, lambda path: path.write_text(text, encoding="utf-8"))
+        folder._replaced_path.unlink(missing_ok=True)
         return folder
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
-        """Go on with the run in a folder, or start one where there is none."""
+        """Go on with the run in a folder, or start one where there is none.
+
+        Raises: StateError where there are measurements, but run.json is lost; as `create`.
+        """
         folder = cls(path)
-        if not (folder.path / "run.json").exists():
-            return cls.create(path, description)
-        folder._sweep()
-        return folder
+        if folder._description_path.exists():
+            folder._replaced_path.unlink(missing_ok=True)
+            folder._sweep()
+            return folder
+        if folder._holds_measurements() and not folder._replaced_path.exists():
+            raise StateError(
+                f"{folder.path} holds measurements, but its run.json is lost. Put it back, or write {{}} into it, to "
+                "go on with them; start without resume to remove them."
+            )
+        return cls.create(path, description)
 
     def _sweep(self) -> None:
         """Remove what saves that were killed left behind."""
-        for left in self.path.rglob(_HALF_SAVED):
-            left.unlink()
+        for folder in (self.path, self.path / "statistics"):
+            for left in folder.glob(_HALF_SAVED):
+                if left.is_file():
+                    left.unlink()
+
+    def _holds_measurements(self) -> bool:
+        return self.series_path.exists() and self.series_path.stat().st_size > 0
+
+    def _wrote_model(self) -> bool:
+        """Whether there are weights that `save_model` wrote."""
+        try:
+            with safe_open(self._model_path, framework="pt") as file:
+                return _MEASUREMENT in (file.metadata() or {})
+        except (OSError, SafetensorError):
+            return False
 
     @property
     def series_path(self) -> Path:
@@ -107,15 +142,20 @@ class RunFolder:
         """Make these the measurements, of which the first keep their statistics: after a run was taken back."""
         lines = "".join(_line(report) for report in reports)
         _replace(self.series_path, lambda path: path.write_text(lines, encoding="utf-8"))
-        for old in self.path.glob("statistics/*.safetensors"):
-            if old.name >= self._statistics_path(len(reports)).name:
+        for number, old in self._statistics().items():
+            if number >= len(reports):
                 old.unlink()
 
     def save_model(self, model: nn.Module) -> None:
-        """Write the weights of the model that was measured last; tied weights are written once each."""
+        """Write the weights of the model that was measured last; tied weights are written once each.
+
+        Raises: StateError where the folder has a model.safetensors that something else wrote.
+        """
+        if self._model_path.exists() and not self._wrote_model():
+            raise StateError(f"{self._model_path} was not written by a run folder; move it, or take another folder.")
         tensors = bare_model(model).state_dict()
         state = {clean_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        measured = {"measurement": self._last_measurement()}
+        measured = {_MEASUREMENT: self._last_measurement()}
         _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
 
     def load_weights(self) -> dict[str, Tensor]:
@@ -126,7 +166,7 @@ class RunFolder:
     def description(self) -> dict[str, Any]:
         """What run.json says. Raises StateError if this is no run folder."""
         try:
-            return dict(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+            return dict(json.loads(self._description_path.read_text(encoding="utf-8")))
         except (OSError, json.JSONDecodeError) as error:
             raise StateError(f"{self.path} is not a run folder: {error}") from None
 
@@ -164,6 +204,15 @@ class RunFolder:
         return self.report_path
 
     @property
+    def _description_path(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def _replaced_path(self) -> Path:
+        """Where run.json is while a run takes the place of an older one: it says that what else is there is a run's."""
+        return self.path / "run.json.replaced"
+
+    @property
     def _model_path(self) -> Path:
         return self.path / "model.safetensors"
 
@@ -172,7 +221,7 @@ class RunFolder:
         if name is None or not self._model_path.exists():
             return None, None
         with safe_open(self._model_path, framework="pt") as file:
-            if (file.metadata() or {}).get("measurement") != self._last_measurement():
+            if (file.metadata() or {}).get(_MEASUREMENT) != self._last_measurement():
                 return None, None
         state, prefix = self.load_weights(), f"{name}." if name else ""
         weight, bias = state.get(f"{prefix}weight"), state.get(f"{prefix}bias")
@@ -188,9 +237,25 @@ class RunFolder:
     def _statistics_path(self, number: int) -> Path:
         return self.path / "statistics" / f"{number:06d}.safetensors"
 
+    def _statistics(self) -> dict[int, Path]:
+        """The files of statistics by number."""
+        numbers = (int(path.stem) for path in self.path.glob("statistics/*.safetensors") if path.stem.isdecimal())
+        return {number: path for number in numbers if (path := self._statistics_path(number)).exists()}
+
 
 def _line(report: Report) -> str:
     return json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _as_json(value: Any) -> Any:
+    """What run.json says of a value that JSON lacks."""
+    if isinstance(value, argparse.Namespace):
+        return vars(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        if callable(own := getattr(value, "to_dict", None)):  # may hide secrets, as that of transformers' arguments
+            return own()
+        return {field.name: getattr(value, field.name) for field in fields(value) if field.repr}
+    return str(value)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
