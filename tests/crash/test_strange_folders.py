@@ -254,11 +254,13 @@ def test_taking_back_mends_a_line_cut_short(run: RunFolder) -> None:
 
 
 def test_taking_back_without_the_series_file(run: RunFolder) -> None:
+    """Nothing says which lines the statistics were of."""
     reports = run.series()[:2]
     run.series_path.unlink()
     run.replace_series(reports)
     assert epochs_of(run) == [1, 2]
-    assert_last(run, 2, history=1)
+    assert run.report().evidence is None
+    assert [name for name in files(run) if "statistics" in name] == []
 
 
 def test_taking_back_to_more_than_there_was(run: RunFolder) -> None:
@@ -277,6 +279,68 @@ def test_taking_back_a_series_in_which_some_have_no_statistics(tmp_path: Path) -
     folder.replace_series(folder.series()[:3])
     assert files(folder) == ["run.json", "series.jsonl", *numbered(2)]
     assert_last(folder, 3, history=2)
+
+
+def branches(path: Path) -> tuple[RunFolder, list[Report]]:
+    """A folder that holds the measurements 1, 2, 13, 14, 15, and a series 1, 2, 3, 4 of another branch."""
+    folder = filled(path)
+    other = folder.series()
+    folder.replace_series(other[:2])
+    for epoch in (13, 14, 15):
+        folder.append(measurement(epoch))
+    return folder, other
+
+
+def test_a_series_of_another_branch_keeps_the_statistics_of_what_they_share(tmp_path: Path) -> None:
+    run, other = branches(tmp_path)
+    run.replace_series(other)
+    assert epochs_of(run) == [1, 2, 3, 4]
+    assert [name for name in files(run) if "statistics" in name] == numbered(0, 1)
+    assert run.report().evidence is None
+    run.append(measurement(5))
+    assert_last(run, 5, history=4)
+    run.replace_series(other[:2])
+    assert_last(run, 2, history=1)
+
+
+def test_a_series_with_one_measurement_replaced(run: RunFolder) -> None:
+    series = run.series()
+    run.replace_series([series[0], measurement(12), *series[2:]])
+    assert [name for name in files(run) if "statistics" in name] == numbered(0)
+    assert run.report().evidence is None
+
+
+def test_the_same_measurement_keeps_its_statistics_however_its_line_is_written(run: RunFolder) -> None:
+    """Another version may write spaces or the order of keys otherwise."""
+    lines = run.series_path.read_text(encoding="utf-8").splitlines()
+    spaced = [json.dumps(dict(reversed(json.loads(line).items())), separators=(" ,", ": ")) for line in lines]
+    run.series_path.write_text("".join(f"{line}\n" for line in spaced), encoding="utf-8")
+    run.replace_series(run.series())
+    assert run.series_path.read_text(encoding="utf-8").splitlines() == lines
+    assert_last(run, 4, history=3)
+
+
+def test_killed_while_another_branch_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it was killed: the one series or the other, the last of either with statistics of its own or none."""
+    operation, done, found = 0, False, set()
+    while not done:
+        operation += 1
+        run, other = branches(tmp_path / str(operation))
+        with monkeypatch.context() as patch:
+            seen = killed_at(operation, patch)
+            with suppress(Killed):
+                run.replace_series(other)
+            done = seen() < operation
+        epochs = tuple(epochs_of(run))
+        found.add(epochs)
+        if epochs == (1, 2, 13, 14, 15):
+            assert_last(run, 15, history=4)
+        else:
+            assert run.report().evidence is None
+        run.append(measurement(9))
+        assert_last(run, 9, history=len(epochs))
+    assert found == {(1, 2, 13, 14, 15), (1, 2, 3, 4)}
+    assert operation == 6  # two statistics, lines, their renaming, a statistics left over
 
 
 # ---------------------------------------------------------------------- leftovers, and beginning anew

@@ -32,6 +32,7 @@ from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 
 _HALF_SAVED = ".tmp" + 6 * "[0-9A-Za-z]"  # safetensors writes to such a file first
+_DAMAGED = (ValueError, KeyError, TypeError)  # what a line that isn't a report's raises
 _MEASUREMENT = "measurement"  # in the metadata of weights that a run folder wrote
 
 
@@ -139,12 +140,16 @@ class RunFolder:
             file.write(_line(report).encode())
 
     def replace_series(self, reports: Sequence[Report]) -> None:
-        """Make these the measurements, of which the first keep their statistics: after a run was taken back."""
-        lines = "".join(_line(report) for report in reports)
-        _replace(self.series_path, lambda path: path.write_text(lines, encoding="utf-8"))
-        for number, old in self._statistics().items():
-            if number >= len(reports):
-                old.unlink()
+        """Make these the measurements, after a run was taken back. Those that were there already keep their statistics,
+        up to the first that is another one."""
+        lines = [_line(report) for report in reports]
+        same = self._shared_lines(lines)
+        statistics = self._statistics()
+        for number in statistics.keys() & set(range(same, len(lines))):  # first: a crash leaves none with others' lines
+            statistics[number].unlink()
+        _replace(self.series_path, lambda path: path.write_text("".join(lines), encoding="utf-8"))
+        for number in statistics.keys() - set(range(len(lines))):  # last: until then they are the old lines' own
+            statistics[number].unlink()
 
     def save_model(self, model: nn.Module) -> None:
         """Write the weights of the model that was measured last; tied weights are written once each.
@@ -173,12 +178,11 @@ class RunFolder:
     def series(self) -> list[Report]:
         """All measurements; a last line cut short by a crash is left out."""
         _ = self.description
-        reports = []
-        written = self.series_path.read_bytes() if self.series_path.exists() else b""
-        for line in written.split(b"\n")[:-1]:
+        reports: list[Report] = []
+        for line in self._lines():
             try:
-                reports.append(Report.from_dict(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
+                reports.append(_parsed(line))
+            except _DAMAGED as error:
                 raise StateError(f"{self.series_path} is damaged in line {len(reports) + 1}: {error!r}") from None
         return reports
 
@@ -231,8 +235,23 @@ class RunFolder:
 
     def _last_measurement(self) -> str:
         """What tells the last line of the series from others."""
-        lines = self.series_path.read_bytes().split(b"\n") if self.series_path.exists() else []
-        return str(zlib.crc32(lines[-2])) if len(lines) > 1 else ""
+        lines = self._lines()
+        return str(zlib.crc32(lines[-1])) if lines else ""
+
+    def _lines(self) -> list[bytes]:
+        """The series, without a last line cut short."""
+        written = self.series_path.read_bytes() if self.series_path.exists() else b""
+        return written.split(b"\n")[:-1]
+
+    def _shared_lines(self, lines: Sequence[str]) -> int:
+        """With how many of these lines the series begins."""
+        for number, (mine, line) in enumerate(zip(self._lines(), lines, strict=False)):
+            try:
+                if _line(_parsed(mine)) != line:
+                    return number
+            except _DAMAGED:
+                return number
+        return min(len(self._lines()), len(lines))
 
     def _statistics_path(self, number: int) -> Path:
         return self.path / "statistics" / f"{number:06d}.safetensors"
@@ -245,6 +264,10 @@ class RunFolder:
 
 def _line(report: Report) -> str:
     return json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _parsed(line: bytes) -> Report:
+    return Report.from_dict(json.loads(line))
 
 
 def _as_json(value: Any) -> Any:
