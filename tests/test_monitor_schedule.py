@@ -4,7 +4,7 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +94,59 @@ def test_every_so_many_epochs(model: nn.Module, loader: Loader) -> None:
             monitor.measure(loader, epoch=epoch)
             measured.append(epoch)
     assert measured == [1, 4, 7, 10]
+
+
+@pytest.mark.parametrize("steps", [3, 10, 100])
+@pytest.mark.parametrize("first", [0, 1000])
+def test_every_so_many_steps_of_an_epoch(steps: int, first: int) -> None:
+    """As fractions of epochs, which are rounded."""
+    monitor = Monitor(nn.Linear(4, CLASSES), every=1 / steps)
+    for step in range(3 * steps):
+        epoch = first + step / steps
+        assert monitor.due(epoch), epoch
+        measured_at(monitor, [epoch])
+        assert not monitor.due(epoch + 0.9 / steps)
+
+
+def measured_at(monitor: Monitor, epochs: Sequence[float]) -> Monitor:
+    (report,) = series_of("nc1", 1.0)
+    for epoch in epochs:
+        monitor.record(replace(report, context={**report.context, "epoch": epoch}))
+    return monitor
+
+
+@pytest.mark.parametrize(
+    ("every", "measured", "due"),
+    [
+        (1, [1, 2, 3, 4], {0: True, 1: True, 2: True, 2.5: False, 3: True, 3.5: False, 4: False, 5: True}),
+        (3, [1, 4, 7, 10], {0: True, 1: True, 2: False, 3: False, 4: True, 6: False, 7: True, 10: False, 12: False}),
+        (None, [1, 4], {0: True, 1: True, 2: True, 4: False, 4.5: True}),
+    ],
+)
+def test_due_again_where_training_was_taken_back(
+    every: float | None, measured: list[float], due: dict[float, bool]
+) -> None:
+    monitor = measured_at(Monitor(nn.Linear(4, CLASSES), every=every), measured)
+    assert {epoch: monitor.due(epoch) for epoch in due} == due
+
+
+def test_a_run_gone_on_with_without_its_checkpoint_is_measured_again(
+    model: nn.Module, loader: Loader, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        monitor = Monitor(model, folder=tmp_path, resume=True, every=2, progress=False)
+        due = [epoch for epoch in range(1, 8) if monitor.due(epoch) and monitor.measure(loader, epoch=epoch)]
+        assert due == [1, 3, 5, 7]
+        assert [report.context["epoch"] for report in monitor.series] == due
+
+
+def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clock) -> None:
+    monitor = Monitor(model, budget=0.1, progress=False)
+    for epoch in (1, 2, 4):
+        monitor.measure(Slow(loader, clock, 0.1), epoch=epoch)  # 3 s
+    assert [monitor.due(epoch) for epoch in (0, 2, 3, 4, 5)] == [False, True, False, False, False]
+    clock.now += 9 * 12 + 1
+    assert [monitor.due(epoch) for epoch in (0, 2, 3, 4, 5)] == [True, True, True, False, True]
 
 
 # ---------------------------------------------------------------------------------------------- on how much
@@ -311,6 +364,27 @@ def test_a_checkpoint_takes_the_series_back(model: nn.Module, loader: Loader, tm
         assert other.measure(loader).context["epoch"] == 3
         if folder is not None:
             assert [report.context["epoch"] for report in RunFolder(folder).series()] == [1, 2, 3]
+
+
+def test_a_checkpoint_of_another_branch_has_no_statistics_of_this_one(
+    model: nn.Module, loader: Loader, tmp_path: Path
+) -> None:
+    monitor = Monitor(model, folder=tmp_path, progress=False)
+    states = {}
+    for epoch in range(1, 9):
+        monitor.measure(loader, epoch=epoch)
+        states[epoch] = monitor.state_dict()
+    monitor.load_state_dict(states[5])
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+    for epoch in range(6, 10):
+        monitor.measure(loader, epoch=epoch)
+    monitor.load_state_dict(states[8])
+    stored = RunFolder(tmp_path).report()
+    assert [report.values for report in stored.history] == [report.values for report in monitor.series[:-1]]
+    assert stored.evidence is None
+    monitor.load_state_dict(states[5])
+    assert RunFolder(tmp_path).report().evidence is not None
 
 
 def test_a_checkpoint_keeps_the_clocks(model: nn.Module, loader: Loader, clock: Clock) -> None:

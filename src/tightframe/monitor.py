@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,11 @@ class _Cut(NamedTuple):
 
     limit: int
     total: int | None
+
+
+def _slack(epoch: float, every: float) -> float:
+    """How far a difference of epochs may fall short of a multiple of `every` by rounding."""
+    return 1e-6 * every + 4 * sys.float_info.epsilon * abs(epoch)
 
 
 class Monitor:
@@ -120,14 +126,18 @@ class Monitor:
     def due(self, epoch: float | None = None) -> bool:
         """Whether to measure now, by `every` and `budget`; the same in all processes, which must all ask.
 
-        `epoch` is where training is; default: one after the last measurement.
+        `epoch` is where training is; default: one after the last measurement. If that is before the last one, training
+        was taken back, and what was measured from there on doesn't count.
         """
+        now = self._epoch(epoch)
         if not self.series:
             return True
-        if epoch is not None and epoch == self.series[-1].context["epoch"]:
-            return False  # measured already
+        measured = (report.context["epoch"] for report in reversed(self.series))
+        last = next((each for each in measured if each <= now), None)
+        if last == now:  # measured already, unless training was taken back
+            return last != self.series[-1].context["epoch"]
         if self.every is not None:
-            return self._epoch(epoch) - self.series[-1].context["epoch"] >= self.every
+            return last is None or now - last >= self.every - _slack(now, self.every)
         if self.budget is None:
             return True
         self._account()

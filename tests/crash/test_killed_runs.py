@@ -232,7 +232,7 @@ def test_a_run_killed_at_every_kind_of_write(reference: Reference, tmp_path: Pat
 
 
 def test_a_run_that_lost_its_checkpoint_begins_again(reference: Reference, tmp_path: Path) -> None:
-    """The folder is ahead of the training; its measurements stand, as they are what training comes to again."""
+    """The folder is ahead of the training; what was measured from there on is measured again."""
     path = tmp_path / "run"
     shutil.copytree(reference.path, path)
     lines = (path / "series.jsonl").read_bytes().splitlines(keepends=True)
