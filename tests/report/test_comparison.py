@@ -2,8 +2,10 @@
 
 import csv
 import io
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -76,6 +78,39 @@ def test_the_table_shows_arguments_values_and_notes(folders: list[Path]) -> None
     assert lines["C"] == ["1", "2", "–"]
     assert "D" not in lines
     assert "note: beware" in text
+
+
+@pytest.mark.parametrize("odd", ["[/fc]", "[red]one", "[link=x]"])
+def test_names_and_arguments_are_shown_as_they_are(tmp_path: Path, odd: str) -> None:
+    paths = [tmp_path / f"run {odd.replace('/', ' ')}", tmp_path / "two"]
+    for path, argument in zip(paths, (odd, "plain"), strict=True):
+        RunFolder.create(path, {"arguments": {odd: argument}}).append(FIRST)
+    console = Console(record=True, width=100)
+    print_comparison(Comparison.of(paths), console=console)
+    text = console.export_text()
+    assert next(line for line in text.splitlines() if line.startswith(odd)).split() == [odd, odd, "plain"]
+    assert paths[0].name in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "differences"),
+    [
+        ((None, ["a", "b"]), {"arguments": (None, ["a", "b"])}),
+        (("Namespace(lr=1)", "Namespace(lr=2)"), {"arguments": ("Namespace(lr=1)", "Namespace(lr=2)")}),
+        (({"lr": 1}, "--lr 1"), {"lr": (1, None), "arguments": (None, "--lr 1")}),
+        ((Namespace(lr=1, seed=0), Namespace(lr=2, seed=0)), {"lr": (1, 2)}),
+        ((3, 3), {}),
+    ],
+)
+def test_arguments_of_any_kind(
+    tmp_path: Path, arguments: tuple[Any, Any], differences: dict[str, tuple[Any, ...]]
+) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path, mine in zip(paths, arguments, strict=True):
+        RunFolder.create(path, {"arguments": mine}).append(FIRST)
+    comparison = Comparison.of(paths)
+    assert comparison.differences == differences
+    print_comparison(comparison, console=Console(record=True, width=100))
 
 
 def test_what_can_t_be_compared(folders: list[Path], tmp_path: Path) -> None:

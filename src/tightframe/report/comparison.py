@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Comparison:
         if len(folders) < 2:
             raise OptionError(f"there must be two or more runs to compare; got {len(folders)}.")
         runs = [RunFolder(folder) for folder in folders]
-        arguments = [dict(run.description.get("arguments", {})) for run in runs]
+        arguments = [_arguments(run.description) for run in runs]
         known = dict.fromkeys(name for one in arguments for name in one)
         differences = {name: tuple(one.get(name) for one in arguments) for name in known}
         return cls(
@@ -80,6 +80,12 @@ def nearest(entry: Entry, found: Sequence[Entry | None]) -> set[int]:
     if len(set(gaps.values())) < 2:
         return set()
     return {place for place, gap in gaps.items() if gap == min(gaps.values())}
+
+
+def _arguments(description: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's arguments by name; what isn't a mapping is one argument."""
+    arguments = description.get("arguments", {})
+    return arguments if isinstance(arguments, Mapping) else {"arguments": arguments}
 
 
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:

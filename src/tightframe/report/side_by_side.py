@@ -24,9 +24,9 @@ def print_comparison(comparison: Comparison, *, full: bool = False, console: Con
     table.add_column("", no_wrap=True)
     table.add_column("target", justify="right", no_wrap=True)
     for run in comparison.names:
-        table.add_column(run, justify="right", overflow="fold")
+        table.add_column(Text(run), justify="right", overflow="fold")
     for argument, values in comparison.differences.items():
-        table.add_row(Text(argument, "dim"), "", *("–" if value is None else str(value) for value in values))
+        table.add_row(Text(argument, "dim"), "", *(Text("–" if value is None else str(value)) for value in values))
     table.add_section()
     for family, group in groupby(comparison.rows(full=full), lambda row: row[0].family):
         table.add_row(Text(family, "bold cyan"))
