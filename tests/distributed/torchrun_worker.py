@@ -2,6 +2,7 @@
 is killed in the middle of a measurement."""
 
 import datetime
+import gc
 import json
 import os
 import signal
@@ -193,4 +194,5 @@ if __name__ == "__main__":
         die()
     else:
         work(Path(sys.argv[1]))
+    gc.collect()  # the wrapped model goes before the group: last, it would take the group apart under Python's lock
     distributed.destroy_process_group()

@@ -1,8 +1,8 @@
 """Models to look into: small ones of every build, and a picture of a model in which nothing may change."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,12 +275,17 @@ def _bits(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...], bytes]:
 # ---------------------------------------------------------------------------------------------- one process
 
 
-@contextmanager
-def one_process(folder: Path) -> Iterator[None]:
-    """A process group of this process alone, for wrappers that need one."""
+def in_one_process(folder: Path, body: Callable[[], None]) -> None:
+    """Run it in a process group of this process alone, for wrappers that need one.
+
+    What wraps a model must be gone before the group is: a wrapper that holds it last takes it apart while it holds
+    Python's lock, for which the group's own thread may then wait for ever.
+    """
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=0, world_size=1)
     try:
-        yield
+        body()
     finally:
+        torch._dynamo.reset()  # which remembers what it compiled
+        gc.collect()
         torch.distributed.destroy_process_group()

@@ -26,8 +26,8 @@ from hooks.models import (
     draw,
     gpt2,
     images,
+    in_one_process,
     mlp,
-    one_process,
     picture,
     residual_transformers,
     settled,
@@ -724,7 +724,8 @@ def test_distributed_data_parallel(compiled: str, tmp_path: Path) -> None:
     expected = chain(model, x)
     if compiled == "inside":
         model = torch.compile(model, backend="eager")
-    with one_process(tmp_path):
+
+    def body() -> None:
         wrapped: nn.Module = DistributedDataParallel(model)
         if compiled == "around":
             wrapped = torch.compile(wrapped, backend="eager")
@@ -733,6 +734,8 @@ def test_distributed_data_parallel(compiled: str, tmp_path: Path) -> None:
                 wrapped(x).sum().backward()
             assert_equal(features, expected)
             wrapped(x).sum().backward()
+
+    in_one_process(tmp_path, body)
 
 
 def test_data_parallel_without_a_second_device() -> None:
@@ -946,7 +949,7 @@ def test_distributed_tensors(tmp_path: Path) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import DTensor, Replicate
 
-    with one_process(tmp_path):
+    def body() -> None:
         mesh = init_device_mesh("cpu", (1,))
         model, x = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)), draw(3, 5)
         with capture(model, "*") as features:
@@ -954,6 +957,8 @@ def test_distributed_tensors(tmp_path: Path) -> None:
         assert torch.equal(output.to_local(), x.relu())
         assert torch.equal(features["0"].to_local(), x)
         assert torch.equal(features["1"].to_local(), x.relu())
+
+    in_one_process(tmp_path, body)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

@@ -23,8 +23,8 @@ from hooks.models import (
     draw,
     gpt2,
     images,
+    in_one_process,
     mlp,
-    one_process,
     picture,
     settled,
     tokens,
@@ -428,7 +428,8 @@ def test_a_wrapped_model_gives_the_same_reports(way: str, tmp_path: Path) -> Non
     torch._dynamo.reset()
     model, (x, labels) = settled(mlp(), training=True), labelled(60, 5)
     expected = everything(model, batches(x, labels)).to_dict()
-    with one_process(tmp_path):
+
+    def body() -> None:
         wrapped: nn.Module = model
         if "wrapped" in way:
             wrapped = DistributedDataParallel(wrapped)
@@ -445,6 +446,8 @@ def test_a_wrapped_model_gives_the_same_reports(way: str, tmp_path: Path) -> Non
         before = picture(wrapped)
         assert everything(wrapped, batches(x, labels)).to_dict() == expected
         assert picture(wrapped) == before
+
+    in_one_process(tmp_path, body)
     torch._dynamo.reset()
 
 
