@@ -1,7 +1,7 @@
 """Loaders that don't repeat themselves, weights that are computed, inputs in any form: right, or a clear error."""
 
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -159,6 +159,52 @@ def test_a_weight_that_is_computed_in_the_forward_pass_is_up_to_date() -> None:
     chosen = model(inputs).argmax(1)
     assert report.values["classifier_accuracy"] == pytest.approx(float((chosen == labels).double().mean()), abs=1e-12)
     assert torch.equal(report.evidence.weight, model[2].weight.detach().double())
+
+
+class TwoHeads(nn.Module):
+    """Two linear layers after the body, of which one gives what the model returns."""
+
+    def __init__(self, returned: int, other: int, wrap: Callable[[Tensor], Any] = lambda logits: logits):
+        super().__init__()
+        self.body, self.fc, self.last = nn.Linear(6, 5), nn.Linear(5, returned), nn.Linear(5, other)
+        self.wrap = wrap
+
+    def forward(self, x: Tensor) -> Any:
+        hidden = self.body(x)
+        self.last(hidden)
+        return self.wrap(self.fc(hidden))
+
+
+def test_a_classifier_that_is_not_what_the_model_returns_is_doubted() -> None:
+    batch = [rows()]
+    doubt = "The classifier was taken to be last, with 4 classes, but"
+    same = [note for note in measure(TwoHeads(4, 4), batch, progress=False).notes if doubt in note]
+    assert len(same) == 1 and "its largest output is the model's for" in same[0] and "classifier=..." in same[0]
+    other = measure(TwoHeads(7, 4), batch, progress=False).notes
+    assert any(f"{doubt} the model returns 7 values" in note for note in other)
+    for wrap in (lambda logits: (None, logits), lambda logits: {"loss": logits.sum(), "logits": logits}):
+        assert any(doubt in note for note in measure(TwoHeads(7, 4, wrap), batch, progress=False).notes)
+    for named in ("fc", "last"):
+        report = measure(TwoHeads(4, 4), batch, classifier=named, progress=False)
+        assert not any("taken to be" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.Identity(),
+        nn.LogSoftmax(1),
+        nn.Softmax(1),
+        nn.Unflatten(1, (2, 2)),  # no logits for each sample
+        nn.Flatten(0),
+    ],
+    ids=lambda end: type(end).__name__,
+)
+def test_a_classifier_that_decides_what_the_model_returns_is_not(end: nn.Module) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        inputs, labels = rows()
+        model = nn.Sequential(*network(), end).to(dtype)
+        assert not any("taken to be" in n for n in measure(model, [(inputs.to(dtype), labels)], progress=False).notes)
 
 
 def test_nested_inputs_go_to_the_models_device() -> None:

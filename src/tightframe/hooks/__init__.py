@@ -1,6 +1,6 @@
 """A model seen from outside, left as it was: its classifier, its layers, and the features that flow through them."""
 
-from tightframe.hooks.capture import CapturedFeatures, capture
+from tightframe.hooks.capture import CapturedFeatures, capture, features_in
 from tightframe.hooks.classifier import Classifier, find_classifier
 from tightframe.hooks.layers import Layer, Point, choose_layers, classifier_input
 from tightframe.hooks.listing import LayerListing, list_layers
@@ -21,6 +21,7 @@ __all__ = [
     "clean_name",
     "device_of",
     "evaluation",
+    "features_in",
     "find_classifier",
     "list_layers",
     "running_eagerly",

@@ -84,7 +84,7 @@ class CapturedFeatures(Mapping[str, Tensor]):
         return found
 
     def _record(self, point: Point, module: nn.Module, value: Any) -> None:
-        features = _tensor_of(value)
+        features = features_in(value)
         if features is None or torch._C._current_graph_task_id() != -1:  # a backward pass that runs a layer again
             return
         positions = point.positions or self.default_positions
@@ -172,13 +172,14 @@ def _hook(features: CapturedFeatures, point: Point) -> Any:
     return point.module.register_forward_hook(after)
 
 
-def _tensor_of(value: Any) -> Tensor | None:
-    """The features in what a module was given or returned."""
+def features_in(value: Any) -> Tensor | None:
+    """The features in what a module was given or returned: the first floating-point tensor of two or more dimensions;
+    None without one."""
     if isinstance(value, Tensor):
         return value if value.ndim >= 2 and value.is_floating_point() else None
     if isinstance(value, Mapping):
         ordered = [value[name] for name in _PREFERRED if name in value] + list(value.values())
-        return next((t for t in map(_tensor_of, ordered) if t is not None), None)
+        return next((t for t in map(features_in, ordered) if t is not None), None)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return next((t for t in map(_tensor_of, value) if t is not None), None)
+        return next((t for t in map(features_in, value) if t is not None), None)
     return None

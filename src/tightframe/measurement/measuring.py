@@ -26,6 +26,7 @@ from tightframe.hooks import (
     find_classifier,
 )
 from tightframe.hooks.positions import require_positions
+from tightframe.measurement.classifier_check import doubts
 from tightframe.measurement.collecting import (
     FREE_SHARE,
     LayerCollection,
@@ -100,7 +101,8 @@ def measure(
         test: held-out batches of the same form, for NC4 and variability on held-out samples.
         ood: out-of-distribution batches, with or without labels, for NC5.
         classifier: name of the classifier module; default: the model's own `get_classifier()` or
-            `get_output_embeddings()`, else its last linear layer or 1x1 convolution.
+            `get_output_embeddings()`, else its last linear layer or 1x1 convolution. A note says so where the model
+            returns other decisions than that one's.
         covariance, per_class, ignore_index: as in `StatisticsAccumulator`.
         groups: of samples, for standard errors at the classifier's input; None for none (but for shares of samples,
             whose errors are binomial).
@@ -152,6 +154,9 @@ def measure(
             first = next(batches, None)
             widths, notes = ({}, []) if first is None else fitting(*first, captured, last.name)
             head = find_classifier(bare, classifier)  # a weight that is computed from others is up to date only now
+            if first is not None and classifier is None:
+                notes += doubts(head, first[0][last.name], source.first_output)
+            source.first_output = ()  # its memory can go
             collector = _Collector(head, last, wanted, shared, options, min_count, training)
             budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
             again = covariance and second_pass and repeats(loader)
