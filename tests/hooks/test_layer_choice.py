@@ -376,6 +376,71 @@ def test_positions_that_a_layer_says_are_taken_once(positions: str) -> None:
     assert (said.features, said.samples_per_row) == (asked.features, asked.samples_per_row)
 
 
+# ---------------------------------------------------------------------------------------------- parametrized weights
+
+
+class Halved(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values / 2
+
+
+def halved(layer: nn.Module) -> None:
+    """Weight and bias parametrized alike."""
+    for name, _ in list(layer.named_parameters()):
+        nn.utils.parametrize.register_parametrization(layer, name, Halved())
+
+
+PARAMETRIZED: dict[str, Callable[[nn.Module], Any]] = {
+    "spectral": nn.utils.parametrizations.spectral_norm,
+    "weight": nn.utils.parametrizations.weight_norm,
+    "halved": halved,
+}
+
+
+@pytest.mark.parametrize("kind", PARAMETRIZED)
+@pytest.mark.parametrize("name", ["mlp", "lenet", "convolutional", "nested", "residual", "timm"])
+def test_parametrized_layers_are_the_layers_they_were(kind: str, name: str) -> None:
+    model, plain = MODELS[name][0]().train(), MODELS[name][0]()
+    for module in list(model.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            PARAMETRIZED[kind](module)
+    before = picture(model)
+    assert chosen(model) == AUTO[name]
+    assert chosen(model, "*") == chosen(plain, "*")
+    width = find_classifier(plain).weight.shape[1]
+    for mine, theirs in zip(choose_layers(model, "auto"), choose_layers(plain, "auto"), strict=True):
+        assert mine.feature_dim == theirs.feature_dim
+        if mine.reader is not None:
+            weights = reading_weight(mine.reader, width), reading_weight(theirs.reader, width)
+            assert len({None if weight is None else weight.shape for weight in weights}) == 1
+    assert picture(model) == before  # the estimate of a spectral norm too
+    model.eval()
+    torch.testing.assert_close(find_classifier(model).weight.float(), find_classifier(model).module.weight.detach())
+
+
+def test_blocks_with_parametrized_weights_of_their_own_are_of_one_class() -> None:
+    def build(parametrize: Callable[[nn.Module], Any]) -> nn.Module:
+        blocks = [Block(), Block(), Block()]
+        for block in blocks:
+            block.weight = nn.Parameter(torch.ones(5, 5))
+            parametrize(block)
+        model = nn.Sequential(nn.Sequential(*blocks[:2]), blocks[2], nn.Linear(5, CLASSES))
+        model.weight = nn.Parameter(torch.ones(5, 5))
+        parametrize(model)
+        return model
+
+    assert chosen(build(lambda module: None)) == [("0.0", None), ("0.1", None), ("1", None), ("input of 2", "2")]
+    model = build(lambda module: nn.utils.parametrize.register_parametrization(module, "weight", nn.Identity()))
+    assert [name for name, _ in chosen(model)] == ["0.0", "0.1", "1", "input of 2"]
+
+
+def test_a_parametrized_net_of_signals() -> None:
+    model = signals(nn.ReLU())
+    for place in (0, 2):
+        nn.utils.parametrizations.weight_norm(model[place])
+    assert [layer.features for layer in list_layers(model, draw(2, 3, 16).float(), layers=["auto", "0"])][:2] == [8, 8]
+
+
 # ---------------------------------------------------------------------------------------------- names
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ClassifierError
-from tightframe.hooks.wrappers import bare_model, clean_name
+from tightframe.hooks.wrappers import bare_model, clean_name, weight_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
     names = [n for n, m in model.named_modules() if m is module]
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
-    weight, bias = module.weight, getattr(module, "bias", None)
-    assert isinstance(weight, Tensor)
+    weight, bias = weight_of(module), getattr(module, "bias", None)
+    assert weight is not None
     return Classifier(
         clean_name(names[0]),
         module,
@@ -94,8 +94,8 @@ def _linear_layers(model: nn.Module) -> list[nn.Module]:
 
 def _is_linear(module: nn.Module) -> bool:
     """Whether the module is a linear map by its weight: (K, D), or (K, D, 1, ...) for a pointwise convolution."""
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding) or weight.ndim < 2:
+    weight = weight_of(module)
+    if weight is None or isinstance(module, nn.Embedding) or weight.ndim < 2:
         return False
     if weight.ndim == 2:
         return isinstance(module, nn.Linear) or hasattr(module, "in_features")

@@ -8,12 +8,13 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from tightframe.checks import listed
 from tightframe.errors import ClassifierError, LayerError
 from tightframe.hooks.classifier import Classifier, find_classifier
 from tightframe.hooks.positions import require_positions
-from tightframe.hooks.wrappers import bare_model, clean_name
+from tightframe.hooks.wrappers import bare_model, clean_name, has_layers, parametrizes, weight_of
 
 AUTO = "auto"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -75,8 +76,9 @@ def choose_layers(
     """The points that a choice of layers means, in the order of the modules.
 
     A name is that of one module, also one with brackets in it, or of a module that the model has under several names;
-    where no module has it, it is a pattern, and its points are optional. Each module is there once, under the name by
-    which it was chosen first; all else is as the last choice of it says.
+    where no module has it, it is a pattern of layers, without what parametrizes their weights, and its points are
+    optional. Each module is there once, under the name by which it was chosen first; all else is as the last choice of
+    it says.
 
     "auto" is the boundary after every block, and the classifier's input, if there is a classifier. A block is one of
     several modules of the same class in a list or Sequential (the outermost such list: residual stages or blocks,
@@ -112,7 +114,7 @@ def _named(name: str, model: nn.Module, modules: Mapping[str, nn.Module]) -> lis
     exact = modules.get(name, _alias(name, model)) if name else None
     if exact is not None and any(exact is module for module in modules.values()):
         return [Point(name, exact, feature_dim=feature_dim_of(exact))]
-    matches = [(n, m) for n, m in modules.items() if fnmatchcase(n, name) and n]
+    matches = [(n, m) for n, m in modules.items() if n and fnmatchcase(n, name) and not parametrizes(n)]
     if not matches:
         known = listed(list(modules)[1:], 20)
         raise LayerError(f"no module of the model matches {name!r}; it has: {known or 'none'}.")
@@ -170,8 +172,8 @@ def feature_dim_of(module: nn.Module) -> int | None:
 def reading_weight(module: nn.Module, num_features: int) -> Tensor | None:
     """(M, D), the weight with which a linear layer, or at each offset a convolution, reads D features; None if it
     doesn't read so many, or not all with each output."""
-    weight = getattr(module, "weight", None)
-    if not _is_weighted(module) or not isinstance(weight, Tensor) or weight.shape[1] != num_features:
+    weight = weight_of(module) if _is_weighted(module) else None
+    if weight is None or weight.shape[1] != num_features:
         return None
     if isinstance(module, _ConvNd) and (module.transposed or module.groups > 1):
         return None
@@ -195,9 +197,11 @@ def _input_of(name: str, layer: nn.Module) -> Point:
 def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
     """The boundaries within a module that is not a block itself."""
     last: Point | None = None  # of a linear layer or convolution and what followed it so far
-    children = [(f"{prefix}{name}", bare_model(child)) for name, child in module.named_children()]
+    children = [
+        (f"{prefix}{name}", bare_model(child)) for name, child in module.named_children() if not parametrizes(name)
+    ]
     for name, child in children:
-        if child is classifier or next(child.children(), None) is not None:
+        if child is classifier or has_layers(child):
             if last is not None:
                 yield replace(last, reader=child if child is classifier else None)
                 last = None
@@ -228,12 +232,12 @@ def _is_chain(module: nn.Module) -> bool:
     if type(module) not in _CONTAINERS:
         return False
     children = [bare_model(child) for child in module.children()]
-    kinds = [type(c) for c in children if type(c) not in _CONTAINERS and next(c.children(), None) is not None]
+    kinds = [type_before_parametrizations(c) for c in children if type(c) not in _CONTAINERS and has_layers(c)]
     return len(kinds) != len(set(kinds))
 
 
 def _has_chain(module: nn.Module) -> bool:
-    return any(_is_chain(inner) for inner in module.modules())
+    return any(_is_chain(inner) for name, inner in module.named_modules() if not parametrizes(name))
 
 
 def _holds(module: nn.Module, inner: nn.Module | None) -> bool:
@@ -242,7 +246,7 @@ def _holds(module: nn.Module, inner: nn.Module | None) -> bool:
 
 def _is_weighted(module: nn.Module) -> bool:
     """Whether it is a layer with a weight matrix: a linear layer or a convolution."""
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or next(module.children(), None) is not None:
+    weight = None if has_layers(module) else weight_of(module)
+    if weight is None:
         return False
     return isinstance(module, _ConvNd) or (weight.ndim == 2 and hasattr(module, "in_features"))

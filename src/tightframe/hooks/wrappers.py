@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils.parametrize import is_parametrized
 
 
 def bare_model(model: nn.Module) -> nn.Module:
@@ -27,6 +28,26 @@ def bare_model(model: nn.Module) -> nn.Module:
 def clean_name(name: str) -> str:
     """A module's name without what `torch.compile` of a part put into it."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def parametrizes(name: str) -> bool:
+    """Whether a module of that name is a part of how torch parametrizes the weights of a layer."""
+    return "parametrizations" in name.split(".")
+
+
+def has_layers(module: nn.Module) -> bool:
+    """Whether it has modules inside it, other than those that parametrize its own weights."""
+    return any(not parametrizes(name) for name, _ in module.named_children())
+
+
+def weight_of(module: nn.Module) -> Tensor | None:
+    """Its weight, if it has one; looking at it changes nothing, as it would in the training of a spectral norm."""
+    if is_parametrized(module):
+        with evaluation(module):
+            weight = getattr(module, "weight", None)
+    else:
+        weight = getattr(module, "weight", None)
+    return weight if isinstance(weight, Tensor) else None
 
 
 def device_of(model: nn.Module) -> torch.device:
