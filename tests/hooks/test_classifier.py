@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tightframe.errors import ClassifierError
-from tightframe.hooks import evaluation, find_classifier
+from tightframe.hooks import device_of, evaluation, find_classifier
 
 
 def mlp() -> nn.Sequential:
@@ -207,3 +207,9 @@ def test_a_train_method_that_does_more_is_not_called() -> None:
         assert not any(module.training for module in model.modules())
     assert model[0].calls == 0
     assert all(module.training for module in model.modules())
+
+
+def test_the_device_is_that_of_the_first_parameter_that_is_loaded() -> None:
+    offloaded, loaded = nn.Linear(2, 2, device="meta"), nn.Linear(2, 2)
+    assert device_of(nn.Sequential(offloaded, loaded)) == torch.device("cpu")
+    assert device_of(loaded) == device_of(offloaded) == device_of(nn.ReLU()) == torch.device("cpu")

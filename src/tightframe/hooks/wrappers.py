@@ -51,9 +51,9 @@ def weight_of(module: nn.Module) -> Tensor | None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter, or the CPU."""
-    first = next(iter(model.parameters()), None)
-    return torch.device("cpu") if first is None else first.device
+    """The device of the model's first parameter that is loaded (offloaded ones are on "meta"), or the CPU."""
+    devices = (parameter.device for parameter in model.parameters())
+    return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 @contextmanager
