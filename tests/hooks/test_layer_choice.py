@@ -647,6 +647,29 @@ def test_by_default_every_module_that_gave_features_in_the_order_of_the_calls() 
     assert [(layer.name, layer.shape) for layer in listed] == [("early", (2, 4)), ("late", (2, 3)), ("late#2", (2, 3))]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_samples_that_differ_in_length_are_listed() -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 2).eval()
+    x, padding = draw(3, 5, 8).float(), torch.arange(5) >= torch.tensor([[5], [2], [4]])
+    for options in ({}, {"positions": "first"}, {"layers": Layer("layers.*", "last", feature_dim=2)}):
+        listed = list_layers(encoder, x, src_key_padding_mask=padding, **({"layers": "layers.?"} | options))
+        found = [(layer.name, layer.shape, layer.features, layer.samples_per_row) for layer in listed]
+        assert found[-1] == ("layers.1", (3, 8), 8, 1)
+    with pytest.raises(LayerError, match="differ in length; choose the positions mean, first or last"):
+        list_layers(encoder, x, src_key_padding_mask=padding, layers="layers.?", positions="each")
+
+
+@pytest.mark.parametrize("positions", ["mean", "each", "first"])
+def test_a_batch_without_rows_is_listed_as_one_with_rows(positions: str) -> None:
+    model = settled(nested())
+    some = list_layers(model, images(8, 1), layers="*", positions=positions)
+    none = list_layers(model, images(8, 1)[:0], layers="*", positions=positions)
+    assert [(row.name, row.features, row.samples_per_row) for row in none] == [
+        (row.name, row.features, row.samples_per_row) for row in some
+    ]
+    assert {row.shape[0] for row in none} == {0}
+
+
 def test_a_wrapped_model_is_listed_bare() -> None:
     model, x = mlp(), draw(2, 5).float()
     expected = list_layers(model, x)

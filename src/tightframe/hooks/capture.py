@@ -31,11 +31,13 @@ class CapturedFeatures(Mapping[str, Tensor]):
     Attributes:
         points: those captured, by name.
         default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
+        ragged_positions: the same for samples that differ in length, where nothing else says; None refuses them.
     """
 
     def __init__(self, points: Sequence[Point], devices: Sequence[int] = ()):
         self.points = {point.name: point for point in points}
         self.default_positions: str | None = None
+        self.ragged_positions: str | None = None
         self._records: list[tuple[str, Tensor]] = []
         self._depth = 0  # of the model's calls of itself
         self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
@@ -93,7 +95,7 @@ class CapturedFeatures(Mapping[str, Tensor]):
                 features = rows_of(cast(Callable[[Tensor], Tensor], module.embed)(features))
             features = features.detach()
             if features.is_nested:
-                features = _pooled(features, point, positions)
+                features = _pooled(features, point, positions or self.ragged_positions)
             elif positions == "mean" and features.ndim > 2:
                 features = POSITIONS[positions](features, point.feature_dim)  # new memory in any case
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from torch import nn
@@ -21,7 +22,8 @@ class LayerListing:
 
     Attributes:
         name: the module's name; kind: its class.
-        shape: of its output; features: D, under the positions asked for.
+        shape: of its output, or of what a layer's own positions or samples that differ in length leave of it.
+        features: D, under the positions asked for.
         samples_per_row: how many samples one row of the batch gives: 1, or the number of positions.
         num_classes: K of the model's classifier; None without one.
     """
@@ -58,7 +60,8 @@ def list_layers(
         layers: as in `capture`; default: every module.
         positions: a name in `POSITIONS`, for layers that don't say themselves.
 
-    Raises: LayerError for names that match no module.
+    Raises: LayerError for names that match no module, and for samples that differ in length unless `positions` or the
+    layer's own are mean, first or last.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
@@ -73,11 +76,13 @@ def list_layers(
     classes = None if head is None else len(head.weight)
     listed = []
     with evaluation(bare), capture(bare, points) as features:
+        features.ragged_positions = positions
         bare(*inputs, **keyword_inputs)
     for name, tensor in features.take().items():
         point = features.point_of(name)
-        rows = tensor if point.positions is not None else POSITIONS[positions](tensor, point.feature_dim)
-        samples = rows[..., 0].numel() // len(rows)
+        done = point.positions is not None or tensor.ndim == 2
+        rows = tensor if done else POSITIONS[positions](tensor, point.feature_dim)
+        samples = prod(rows.shape[1:-1])
         kind = type(point.module).__name__
         listed.append(LayerListing(name, kind, tuple(tensor.shape), rows.shape[-1], samples, classes))
     return listed
