@@ -237,6 +237,51 @@ def test_a_run_description_that_is_no_json(run: RunFolder) -> None:
         run.series()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[]", b"null", b'"text"', b"3"])
+def test_a_run_description_that_is_no_object(run: RunFolder, content: bytes) -> None:
+    (run.path / "run.json").write_bytes(content)
+    for read in (run.series, run.report, lambda: run.description):
+        with pytest.raises(StateError, match="is not a run folder"):
+            read()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b'{"context": {}, "notes": [], "entries": []}',
+        b'{"context": "text", "notes": [], "entries": []}',
+        b'{"context": {"epoch": 1}, "notes": [], "entries": ["text"]}',
+        b'{"context": {"epoch": 1}, "notes": [], "entries": [], "layers": [{"context": {}, "notes": [],"entries":[]}]}',
+        b"\xff\xfe",
+    ],
+)
+def test_a_line_that_is_no_report(run: RunFolder, line: bytes) -> None:
+    lines = run.series_path.read_bytes().splitlines()
+    run.series_path.write_bytes(b"\n".join([lines[0], line, lines[2], b""]))
+    with pytest.raises(StateError, match=r"series.jsonl is damaged in line 2"):
+        run.report()
+
+
+def test_a_report_that_says_little_can_be_shown(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    run.append(Report((), {"epoch": 4}))
+    run.report().to_terminal()
+    assert "epoch 4" in capsys.readouterr().out
+    assert "epoch 4" in run.report().to_html()
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_weights_cut_short(run: RunFolder, reports: list[Report], size: int) -> None:
+    run.save_model(model_of(reports[-1]))
+    path = run.path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(StateError, match=r"model.safetensors is not a safetensors file"):
+        run.load_weights()
+    last = run.report()
+    assert last.evidence.weight is None
+    assert torch.equal(last.evidence.statistics.means, reports[-1].evidence.statistics.means)
+
+
 def test_a_run_without_its_series(run: RunFolder) -> None:
     run.series_path.unlink()
     with pytest.raises(StateError):

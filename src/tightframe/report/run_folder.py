@@ -32,7 +32,7 @@ from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 
 _HALF_SAVED = ".tmp" + 6 * "[0-9A-Za-z]"  # safetensors writes to such a file first
-_DAMAGED = (ValueError, KeyError, TypeError)  # what a line that isn't a report's raises
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)  # what a line that isn't a report's raises
 _MEASUREMENT = "measurement"  # in the metadata of weights that a run folder wrote
 
 
@@ -74,7 +74,7 @@ class RunFolder:
             folder._sweep()
         elif not folder.series_path.exists():
             folder.series_path.write_text("", encoding="utf-8")
-        if folder._wrote_model():
+        if folder._weights_of() is not None:
             folder._model_path.unlink()
         _replace(folder._description_path, lambda path: path.write_text(text, encoding="utf-8"))
         folder._replaced_path.unlink(missing_ok=True)
@@ -108,13 +108,13 @@ class RunFolder:
     def _holds_measurements(self) -> bool:
         return self.series_path.exists() and self.series_path.stat().st_size > 0
 
-    def _wrote_model(self) -> bool:
-        """Whether there are weights that `save_model` wrote."""
+    def _weights_of(self) -> str | None:
+        """The measurement whose weights `save_model` wrote; None where there are none, or something else's."""
         try:
             with safe_open(self._model_path, framework="pt") as file:
-                return _MEASUREMENT in (file.metadata() or {})
+                return (file.metadata() or {}).get(_MEASUREMENT)
         except (OSError, SafetensorError):
-            return False
+            return None
 
     @property
     def series_path(self) -> Path:
@@ -156,7 +156,7 @@ class RunFolder:
 
         Raises: StateError where the folder has a model.safetensors that something else wrote.
         """
-        if self._model_path.exists() and not self._wrote_model():
+        if self._model_path.exists() and self._weights_of() is None:
             raise StateError(f"{self._model_path} was not written by a run folder; move it, or take another folder.")
         tensors = bare_model(model).state_dict()
         state = {clean_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -164,16 +164,22 @@ class RunFolder:
         _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
 
     def load_weights(self) -> dict[str, Tensor]:
-        """The weights that `save_model` wrote."""
-        return load_file(self._model_path)
+        """The weights that `save_model` wrote. Raises StateError if they are damaged."""
+        try:
+            return load_file(self._model_path)
+        except SafetensorError as error:
+            raise StateError(f"{self._model_path} is not a safetensors file: {error}") from None
 
     @property
     def description(self) -> dict[str, Any]:
         """What run.json says. Raises StateError if this is no run folder."""
         try:
-            return dict(json.loads(self._description_path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
+            found = json.loads(self._description_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise StateError(f"{self.path} is not a run folder: {error}") from None
+        if not isinstance(found, dict):
+            raise StateError(f"{self.path} is not a run folder: its run.json holds no object, but {found!r:.40}.")
+        return found
 
     def series(self) -> list[Report]:
         """All measurements; a last line cut short by a crash is left out."""
@@ -221,12 +227,9 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     def _classifier(self, name: str | None) -> tuple[Tensor | None, Tensor | None]:
-        """The measured classifier's rows and bias, if the run has saved its model since."""
-        if name is None or not self._model_path.exists():
+        """The measured classifier's rows and bias, if the run has saved its model since, and that can be read."""
+        if name is None or self._weights_of() != self._last_measurement():
             return None, None
-        with safe_open(self._model_path, framework="pt") as file:
-            if (file.metadata() or {}).get(_MEASUREMENT) != self._last_measurement():
-                return None, None
         state, prefix = self.load_weights(), f"{name}." if name else ""
         weight, bias = state.get(f"{prefix}weight"), state.get(f"{prefix}bias")
         if weight is None:
@@ -267,7 +270,10 @@ def _line(report: Report) -> str:
 
 
 def _parsed(line: bytes) -> Report:
-    return Report.from_dict(json.loads(line))
+    report = Report.from_dict(json.loads(line))
+    if not all(isinstance(each.context, dict) and each.context for each in (report, *report.layers)):
+        raise ValueError("no context")
+    return report
 
 
 def _as_json(value: Any) -> Any:

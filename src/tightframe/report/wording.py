@@ -34,9 +34,9 @@ def caption(report: Report) -> str:
     coverage = ", ".join(f"≥{k}: {v}" for k, v in facts.get("coverage", {}).items())
     parts = [
         f"epoch {facts['epoch']}" if "epoch" in facts else "",
-        f"{facts['samples']:,} samples",
-        f"{facts['classes']} classes (samples {coverage})",
-        f"{facts['dimension']} dimensions",
+        f"{facts['samples']:,} samples" if "samples" in facts else "",
+        f"{facts['classes']} classes" + (f" (samples {coverage})" if coverage else "") if "classes" in facts else "",
+        f"{facts['dimension']} dimensions" if "dimension" in facts else "",
         str(facts.get("layer", "")),
         f"{facts['mode']} mode" if "mode" in facts else "",
     ]
