@@ -1,14 +1,18 @@
 """`Monitor`: the series of a run, in memory and on disk."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tightframe import Monitor, measure
-from tightframe.errors import ClassifierError, LabelError, LayerError, StateError
+from tightframe.errors import ClassifierError, LabelError, LayerError, RangeError, StateError
 from tightframe.report import Report, RunFolder
 
 CLASSES = 3
@@ -116,6 +120,42 @@ def test_context_of_all_measurements(model: nn.Module, loader: Loader) -> None:
     report = monitor.measure(loader, epoch=4, context={"seed": 2})
     assert (report.context["title"], report.context["seed"], report.context["epoch"]) == ("mine", 2, 4)
     assert monitor.measure(loader).context["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("epoch", "number"),
+    [(np.int64(1), 1), (np.float32(1.5), 1.5), (torch.tensor(2), 2), (torch.tensor(0.5), 0.5), (Fraction(1, 4), 0.25)],
+)
+def test_an_epoch_is_a_number_of_any_library(
+    model: nn.Module, loader: Loader, tmp_path: Path, epoch: Any, number: float
+) -> None:
+    monitor = Monitor(model, folder=tmp_path, context={"lr": np.float32(0.5)}, progress=False)
+    assert monitor.due(epoch)
+    found = monitor.measure(loader, epoch=epoch).context["epoch"]
+    assert (found, type(found)) == (number, type(number))
+    assert not monitor.due(epoch)
+    (report,) = RunFolder(tmp_path).series()
+    assert (report.context["epoch"], report.context["lr"]) == (number, 0.5)
+
+
+@pytest.mark.parametrize(
+    "epoch", [float("nan"), float("inf"), -float("inf"), "1", torch.tensor([1, 2]), np.float32("nan"), True, 1j, [1]]
+)
+def test_an_epoch_that_is_no_finite_number(model: nn.Module, loader: Loader, epoch: Any) -> None:
+    class Untouched(list):  # type: ignore[type-arg]
+        def __iter__(self) -> Any:
+            pytest.fail("something was measured")
+
+    monitor = Monitor(model, progress=False)
+    made = replace(measure(model, loader, progress=False), context={"epoch": epoch})
+    for call in (
+        lambda: monitor.due(epoch),
+        lambda: monitor.measure(Untouched(loader), epoch=epoch),
+        lambda: monitor.record(made),
+    ):
+        with pytest.raises(RangeError, match="epoch must be a finite number; got"):
+            call()
+    assert monitor.series == []
 
 
 def test_without_folder_nothing_is_written(

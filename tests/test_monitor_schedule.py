@@ -402,13 +402,45 @@ def test_a_checkpoint_keeps_the_clocks(model: nn.Module, loader: Loader, clock: 
     assert other.due()
 
 
-@pytest.mark.parametrize("state", [{}, {"series": 3}, {"series": [{"entries": []}]}])
-def test_a_state_of_something_else(model: nn.Module, loader: Loader, state: dict[str, object]) -> None:
-    monitor = Monitor(model, progress=False)
-    monitor.measure(loader)
-    with pytest.raises(StateError, match="no monitor's state"):
-        monitor.load_state_dict(state)
-    assert len(monitor.series) == 1
+WHOLE = {
+    "series": [{"entries": [], "notes": [], "context": {"epoch": 1}}],
+    "training_seconds": 1.0,
+    "measuring_seconds": 1.0,
+    "last_training_seconds": None,
+    "seconds_per_sample": None,
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"series": 3},
+        {"series": [{"entries": []}]},
+        {"series": [{"entries": ["text"], "notes": [], "context": {"epoch": 1}}]},
+        *({"series": [{"entries": [], "notes": [], "context": each}]} for each in ({}, [], {"epoch": "nan"})),
+        *({name: each} for name in WHOLE for each in ("text", float("nan"), -1.0) if name != "series"),
+        {"training_seconds": None},
+    ],
+)
+def test_a_state_of_something_else(model: nn.Module, loader: Loader, tmp_path: Path, wrong: dict[str, object]) -> None:
+    monitor = Monitor(model, folder=tmp_path, progress=False)
+    monitor.measure(loader, epoch=7)
+    before = monitor.state_dict()["series"]
+    for state in ({}, {**WHOLE, **wrong}):
+        with pytest.raises(StateError, match="no monitor's state"):
+            monitor.load_state_dict(state)
+    assert monitor.state_dict()["series"] == before
+    assert RunFolder(tmp_path).report().evidence is not None
+    monitor.load_state_dict(WHOLE)
+    assert [report.context["epoch"] for report in monitor.series] == [1]
+
+
+def test_a_folder_whose_measurements_have_no_epoch(model: nn.Module, tmp_path: Path) -> None:
+    RunFolder.create(tmp_path, {}).append(Report((), {"samples": 3}))
+    before = (tmp_path / "series.jsonl").read_bytes()
+    with pytest.raises(StateError, match="can't be gone on with: epoch must be a finite number; got None"):
+        Monitor(model, folder=tmp_path, resume=True)
+    assert (tmp_path / "series.jsonl").read_bytes() == before
 
 
 def test_layers_are_measured_each_time_or_chosen_anew(model: nn.Module, loader: Loader) -> None:

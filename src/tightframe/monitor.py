@@ -9,11 +9,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
-from tightframe.checks import require_positive
+from tightframe.checks import require_non_negative, require_positive
 from tightframe.errors import BlipWarning, ClassifierError, RangeError, StateError
 from tightframe.hooks import Layer, bare_model, choose_layers, find_classifier
 from tightframe.measurement import Batch, measure, split_batch
@@ -37,6 +39,25 @@ class _Cut(NamedTuple):
 
     limit: int
     total: int | None
+
+
+def _finite(value: Any, what: str) -> float:
+    """The value as Python's number, or RangeError unless it is a finite one, of whatever library."""
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise RangeError(f"{what} must be a finite number; got {value!r}.")
+    return value if isinstance(value, int) else float(value)
+
+
+def _placed(series: list[Report], what: str) -> list[Report]:
+    """The reports, or StateError unless each has an epoch."""
+    for report in series:
+        try:
+            _finite(report.context.get("epoch"), "epoch")
+        except (RangeError, AttributeError) as error:
+            raise StateError(f"{what}: {error}") from None
+    return series
 
 
 def _slack(epoch: float, every: float) -> float:
@@ -118,7 +139,8 @@ class Monitor:
             self.folder = (RunFolder.resume if resume else RunFolder.create)(folder, description or {})
         if folder is not None and resume:
             known = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
-            self.series = [Report.from_dict(each) for each in self._first_process(known) or ()]
+            series = [Report.from_dict(each) for each in self._first_process(known) or ()]
+            self.series = _placed(series, f"{os.fspath(folder)} can't be gone on with")
         self._mark = time.perf_counter()
 
     # ------------------------------------------------------------------ when, and on how much
@@ -206,11 +228,13 @@ class Monitor:
     def measure(self, loader: Iterable[Any], *, epoch: float | None = None, **options: Any) -> Report:
         """Measure now and add the report to the series; arguments as in `tightframe.measure`.
 
-        `epoch` places the measurement on the time axis; default: one after the last. Measurements at or after it are
-        superseded: training was taken back.
+        `epoch`, a finite number, places the measurement on the time axis; default: one after the last. Measurements at
+        or after it are superseded: training was taken back.
+
+        Raises: RangeError for another `epoch`, before anything is run; as `tightframe.measure`.
         """
-        self._account()
         epoch = self._epoch(epoch)
+        self._account()
         settings = {**self._options, **options}
         loaders, cut = self._chosen(
             {"train": loader, "test": settings.pop("test", None), "ood": settings.pop("ood", None)},
@@ -240,7 +264,7 @@ class Monitor:
 
     def _epoch(self, epoch: float | None) -> float:
         if epoch is not None:
-            return epoch
+            return _finite(epoch, "epoch")
         return self.series[-1].context["epoch"] + 1 if self.series else 0
 
     def record(self, report: Report) -> Report:
@@ -266,9 +290,9 @@ class Monitor:
         return report
 
     def _rewind(self, kept: list[Report]) -> None:
-        self.series = kept
         if self.folder is not None:
             self.folder.replace_series(kept)
+        self.series = kept
 
     # ------------------------------------------------------------------ results
 
@@ -307,10 +331,14 @@ class Monitor:
         """
         try:
             series = [Report.from_dict(each) for each in state["series"]]
-            training, measuring = float(state["training_seconds"]), float(state["measuring_seconds"])
-            last, pace = state["last_training_seconds"], state["seconds_per_sample"]
-        except (KeyError, TypeError, ValueError) as error:
+            seconds = {name: state[name] for name in ("training_seconds", "measuring_seconds")}
+            unknown = {name: state[name] for name in ("last_training_seconds", "seconds_per_sample")}  # at first
+            seconds |= {name: value for name, value in unknown.items() if value is not None}
+            known = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no monitor's state: {error!r}") from None
-        self._rewind(series)
+        self._rewind(_placed(series, "this is no monitor's state"))
+        training, measuring = known["training_seconds"], known["measuring_seconds"]
+        last, pace = known.get("last_training_seconds"), known.get("seconds_per_sample")
         self._training, self._measuring, self._last_training, self._seconds_per_sample = training, measuring, last, pace
         self._mark = time.perf_counter()

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -327,3 +328,24 @@ def test_to_terminal_prints_the_table(full_report: Report, capsys: pytest.Captur
     assert "tr(Σ_W Σ_B⁺)/K" in short
     assert METRICS["nc1_discriminant"].label not in short
     assert METRICS["nc1_discriminant"].label in full
+
+
+def test_numbers_of_numpy_and_torch_in_the_context_become_pythons(full_report: Report) -> None:
+    context = {
+        "rate": np.float32(0.5),
+        "step": np.int64(3),
+        "loss": torch.tensor(2.5, requires_grad=True),
+        "undefined": {"of numpy": np.float64("nan"), "of torch": [torch.tensor(-torch.inf)]},
+        "counts": torch.tensor([[1, 2]]),
+        "flag": np.bool_(True),
+    }
+    report = full_report.extended([], [], context)
+    read = json.loads(report.to_json())["context"]
+    assert {name: read[name] for name in context} == {
+        "rate": 0.5,
+        "step": 3,
+        "loss": 2.5,
+        "undefined": {"of numpy": "nan", "of torch": ["-inf"]},
+        "counts": [[1, 2]],
+        "flag": True,
+    }

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from tightframe.checks import listed
@@ -294,11 +295,13 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
 
 
 def _jsonable(value: Any) -> Any:
-    """The value with NaN and infinities as strings, in mappings and sequences too."""
+    """The value with NaN and infinities as strings, in mappings and sequences too; of arrays, their numbers."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_jsonable(each) for each in value]
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return _jsonable(value.tolist())
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
