@@ -150,6 +150,16 @@ def test_weights_in_another_memory_format_are_saved(tmp_path: Path) -> None:
     assert torch.equal(folder.load_weights()["0.weight"], model[0].weight)
 
 
+def test_extra_state_that_is_no_tensor_isnt_saved(tmp_path: Path) -> None:
+    class Stateful(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 3}
+
+    folder = RunFolder.create(tmp_path, {})
+    folder.save_model(Stateful(2, 3))
+    assert folder.load_weights().keys() == {"weight", "bias"}
+
+
 def test_the_page_is_written(run: RunFolder, reports: list[Report]) -> None:
     path = run.write_html()
     assert path == run.report_path == run.path / "report.html"

@@ -158,8 +158,12 @@ class RunFolder:
         """
         if self._model_path.exists() and self._weights_of() is None:
             raise StateError(f"{self._model_path} was not written by a run folder; move it, or take another folder.")
-        tensors = bare_model(model).state_dict()
-        state = {clean_name(name): tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        tensors = {
+            clean_name(name): value
+            for name, value in bare_model(model).state_dict().items()
+            if isinstance(value, Tensor)  # extra state can be anything
+        }
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         measured = {_MEASUREMENT: self._last_measurement()}
         _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
 
