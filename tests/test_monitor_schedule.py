@@ -4,9 +4,10 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,6 +150,27 @@ def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clo
     assert [monitor.due(epoch) for epoch in (0, 2, 3, 4, 5)] == [True, True, True, False, True]
 
 
+@pytest.mark.parametrize("failing", ["loader", "tracker"])
+def test_the_time_of_a_failed_measurement_is_measuring(
+    model: nn.Module, loader: Loader, clock: Clock, failing: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("failed")
+
+    def broken() -> Iterator[tuple[Tensor, Tensor]]:
+        yield from Slow(loader, clock, 0.1)
+        fail()
+
+    monitor = Monitor(model, budget=0.1, trackers=[fail] if failing == "tracker" else [], progress=False)
+    clock.now += 10
+    with pytest.raises(RuntimeError, match="failed"):
+        monitor.measure(broken() if failing == "loader" else Slow(loader, clock, 0.1), epoch=1)
+    clock.now += 1
+    state = monitor.state_dict()
+    assert (state["training_seconds"], state["measuring_seconds"]) == pytest.approx((11, 3))
+    assert len(state["series"]) == (failing == "tracker")
+
+
 # ---------------------------------------------------------------------------------------------- on how much
 
 
@@ -283,6 +305,20 @@ def test_a_plateau_is_where_a_measure_stays_within_a_factor() -> None:
     assert plateau(still, factor=1.03, measurements=3) == 4
     assert plateau(series_of("nc1", 1.0, 0.0, 0.0, 0.0, 0.0)) is None  # no factor lies between zeros
     assert plateau(still, "unknown") is None
+
+
+@pytest.mark.parametrize("still", [float("inf"), float("nan"), 0.0, -1.0])
+def test_values_that_no_factor_compares_are_no_plateau(still: float) -> None:
+    assert plateau(series_of("nc1", *[still] * 5)) is None
+    assert plateau(series_of("nc1", *[still] * 5, 0.1, 0.1, 0.1, 0.1)) == 6
+    assert plateau(series_of("nc1", 0.1, 0.1, 0.1, still), measurements=1) is None
+
+
+@pytest.mark.parametrize("options", [{"factor": 0.9}, {"factor": float("nan")}, {"measurements": 0}])
+def test_a_plateau_of_nothing(model: nn.Module, options: dict[str, Any]) -> None:
+    for call in (lambda: plateau([], **options), lambda: Monitor(model).plateau(**options)):
+        with pytest.raises(RangeError, match=f"{next(iter(options))} must be at least 1; got"):
+            call()
 
 
 def ending(series: list[Report]) -> Report:

@@ -235,6 +235,18 @@ class Monitor:
         """
         epoch = self._epoch(epoch)
         self._account()
+        try:
+            report, notes = self._measured(loader, epoch, options)
+        finally:  # what failed took its time too
+            now = time.perf_counter()
+            self._measuring += now - self._mark
+            self._mark = now
+        if report.context.get("normalisation_gap", 0.0) > GAP:
+            warnings.warn(f"epoch {epoch:g}: {report.notes[-1 - notes]}", BlipWarning, stacklevel=2)
+        return report
+
+    def _measured(self, loader: Iterable[Any], epoch: float, options: dict[str, Any]) -> tuple[Report, int]:
+        """Measure and record; with how many notes there are on samples left out."""
         settings = {**self._options, **options}
         loaders, cut = self._chosen(
             {"train": loader, "test": settings.pop("test", None), "ood": settings.pop("ood", None)},
@@ -254,13 +266,8 @@ class Monitor:
         for name, what in (("test", "held-out"), ("ood", "out-of-distribution")):
             if name in cut:
                 notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
-        report = self.record(report.extended([], notes, facts))
-        now = time.perf_counter()
-        self._measuring += now - self._mark
-        self._mark, self._last_training = now, self._training
-        if report.context.get("normalisation_gap", 0.0) > GAP:
-            warnings.warn(f"epoch {epoch:g}: {report.notes[-1 - len(notes)]}", BlipWarning, stacklevel=2)
-        return report
+        self._last_training = self._training
+        return self.record(report.extended([], notes, facts)), len(notes)
 
     def _epoch(self, epoch: float | None) -> float:
         if epoch is not None:

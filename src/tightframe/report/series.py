@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from tightframe.errors import RangeError
 
 if TYPE_CHECKING:
     from tightframe.report.report import Report
@@ -23,14 +26,22 @@ def plateau(series: Sequence[Report], key: str = "nc1", *, factor: float = 1.1, 
 
     Args:
         key: of an entry whose values are positive.
-        factor: largest to smallest value of a plateau.
-        measurements: the fewest that make one.
+        factor: largest to smallest value of a plateau, at least 1.
+        measurements: the fewest that make one, at least 1.
+
+    Raises: RangeError for a factor or a number of measurements below 1.
     """
-    values = [report.values.get(key, 0.0) for report in series]
-    start = len(values)
-    while start > 0 and min(values[start - 1 :]) > 0 and max(values[start - 1 :]) <= factor * min(values[start - 1 :]):
+    for name, least in (("factor", factor), ("measurements", measurements)):
+        if not least >= 1:
+            raise RangeError(f"{name} must be at least 1; got {least}.")
+    start, low, high = len(series), math.inf, 0.0
+    for report in reversed(series):
+        value = report.values.get(key, 0.0)
+        low, high = min(low, value), max(high, value)
+        if not (0 < value < math.inf and high <= factor * low):
+            break
         start -= 1
-    return _epoch(series[start]) if len(values) - start >= measurements else None
+    return _epoch(series[start]) if len(series) - start >= measurements else None
 
 
 def course(report: Report) -> list[str]:
