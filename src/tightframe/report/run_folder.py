@@ -140,12 +140,14 @@ class RunFolder:
             file.write(_line(report).encode())
 
     def replace_series(self, reports: Sequence[Report]) -> None:
-        """Make these the measurements, after a run was taken back. Those that were there already keep their statistics,
-        up to the first that is another one."""
-        lines = [_line(report) for report in reports]
-        same = self._shared_lines(lines)
+        """Make these the measurements, after a run was taken back. Those that were there already keep their lines and
+        statistics, up to the first that is another one."""
+        kept = self._shared_lines(reports)
+        lines = [*kept, *(_line(report) for report in reports[len(kept) :])]
         statistics = self._statistics()
-        for number in statistics.keys() & set(range(same, len(lines))):  # first: a crash leaves none with others' lines
+        for number in statistics.keys() & set(
+            range(len(kept), len(lines))
+        ):  # first: a crash leaves none with others' lines
             statistics[number].unlink()
         _replace(self.series_path, lambda path: path.write_text("".join(lines), encoding="utf-8"))
         for number in statistics.keys() - set(range(len(lines))):  # last: until then they are the old lines' own
@@ -250,15 +252,19 @@ class RunFolder:
         written = self.series_path.read_bytes() if self.series_path.exists() else b""
         return written.split(b"\n")[:-1]
 
-    def _shared_lines(self, lines: Sequence[str]) -> int:
-        """With how many of these lines the series begins."""
-        for number, (mine, line) in enumerate(zip(self._lines(), lines, strict=False)):
+    def _shared_lines(self, reports: Sequence[Report]) -> list[str]:
+        """The lines of the series up to the first that isn't of these reports."""
+        kept = []
+        for line, report in zip(self._lines(), reports, strict=False):
             try:
-                if _line(_parsed(mine)) != line:
-                    return number
+                if (
+                    _parsed(line).to_dict() != report.to_dict()
+                ):  # whatever the order of keys, which checkpoints may sort
+                    break
+                kept.append(f"{line.decode()}\n")
             except _DAMAGED:
-                return number
-        return min(len(self._lines()), len(lines))
+                break
+        return kept
 
     def _statistics_path(self, number: int) -> Path:
         return self.path / "statistics" / f"{number:06d}.safetensors"
