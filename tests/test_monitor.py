@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from fractions import Fraction
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from tightframe import Monitor, measure
-from tightframe.errors import ClassifierError, LabelError, LayerError, RangeError, StateError
+from tightframe.errors import ChoiceError, ClassifierError, LabelError, LayerError, RangeError, StateError
+from tightframe.metrics import CONVENTIONS
 from tightframe.report import Report, RunFolder
 
 CLASSES = 3
@@ -100,6 +103,39 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
     with pytest.raises(LayerError, match="no module of the model matches 'all'; it has: 0, 1, 2, 3"):
         Monitor(model, layers="all", folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"per_clas": True}, TypeError, "unexpected keyword argument 'per_clas'"),
+        ({"loader": []}, TypeError, "unexpected keyword argument 'loader'"),
+        ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
+        ({"names": ["nc1", "nc9"]}, ChoiceError, "no such name in names: 'nc9'; there are: nc1"),
+        ({"conventions": ["nc1"]}, ChoiceError, "no such name in conventions: 'nc1'; there are: "),
+        ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),
+        ({"samples": 2.5}, RangeError, "samples must be a whole number; got 2.5"),
+    ],
+)
+def test_unknown_options_are_refused_at_once(
+    model: nn.Module, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Monitor(model, folder=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_option_of_measure_is_one_of_the_monitor(model: nn.Module, loader: Loader) -> None:
+    own = {"model", "loader", "layers"}
+    defaults = {name: each.default for name, each in signature(measure).parameters.items() if name not in own}
+    report = Monitor(model, **{**defaults, "conventions": [next(iter(CONVENTIONS))], "progress": False}).measure(loader)
+    assert report.values.keys() > measure(model, loader, progress=False).values.keys()
+
+
+def test_samples_may_be_written_as_a_float(model: nn.Module, loader: Loader) -> None:
+    data = TensorDataset(*loader[0])
+    report = Monitor(model, samples=2e1, progress=False).measure(DataLoader(data, batch_size=5))  # type: ignore[arg-type]
+    assert report.context["samples"] == 20
 
 
 def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module, loader: Loader) -> None:

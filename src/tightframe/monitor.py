@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,11 +17,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from tightframe.checks import require_non_negative, require_positive
-from tightframe.errors import BlipWarning, ClassifierError, RangeError, StateError
+from tightframe.errors import BlipWarning, ChoiceError, ClassifierError, RangeError, StateError
 from tightframe.hooks import Layer, bare_model, choose_layers, find_classifier
+from tightframe.hooks.positions import require_positions
 from tightframe.measurement import Batch, measure, split_batch
 from tightframe.measurement.normalisation import GAP
 from tightframe.measurement.sampling import is_divided, number_of_samples, sampled
+from tightframe.metrics import CONVENTIONS, METRICS
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
 from tightframe.statistics.distributed import every_process, rank
 
@@ -39,6 +42,18 @@ class _Cut(NamedTuple):
 
     limit: int
     total: int | None
+
+
+def _require_options(options: Mapping[str, Any]) -> None:
+    """Raise, before training rather than after an epoch of it, for what `measure` doesn't know."""
+    known = signature(measure).parameters.keys() - {"model", "loader"}
+    for unknown in options.keys() - known:
+        raise TypeError(f"Monitor() got an unexpected keyword argument {unknown!r}; measure() has none either.")
+    for option, table in (("names", METRICS), ("conventions", CONVENTIONS)):
+        for name in options.get(option) or ():
+            if name not in table:
+                raise ChoiceError(f"no such name in {option}: {name!r}; there are: {', '.join(table)}.")
+    require_positions(options.get("positions") or "each")
 
 
 def _finite(value: Any, what: str) -> float:
@@ -94,7 +109,9 @@ class Monitor:
         options: passed to every call of `measure`, e.g. classifier="fc", per_class=True.
 
     Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
-    layers; RangeError for a budget outside (0, 1), or `every` or `samples` that isn't positive.
+    layers; RangeError for a budget outside (0, 1), `every` that isn't positive, `samples` that isn't a whole number;
+    TypeError for options that `measure` doesn't have; ChoiceError for unknown measures, conventions or positions;
+    StateError for a folder that can't be gone on with.
     """
 
     def __init__(
@@ -112,6 +129,7 @@ class Monitor:
         samples: int | None = None,
         **options: Any,
     ):
+        _require_options(options)
         head = find_classifier(bare_model(model), options.get("classifier"))
         found = head.weight.shape[0]
         if num_classes is not None and num_classes != found:
@@ -123,10 +141,12 @@ class Monitor:
         for value, name in ((every, "every"), (samples, "samples")):
             if value is not None:
                 require_positive(value, name)
+        if samples is not None and samples != int(samples):
+            raise RangeError(f"samples must be a whole number; got {samples}.")
         self.model = model
         self.series: list[Report] = []
         self.trackers = list(trackers)
-        self.budget, self.every, self.samples = budget, every, samples
+        self.budget, self.every, self.samples = budget, every, None if samples is None else int(samples)
         self.folder: RunFolder | None = None
         self._options = {"layers": layers, **options}
         self._num_classes = found
