@@ -271,13 +271,48 @@ def test_the_last_epoch_isnt_taken_for_the_best(tmp_path: Path, stopping_first: 
     assert epochs_of(callback) == ([1, 2] if stopping_first else [1])
 
 
-def test_of_several_evaluations_the_first_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", [{"eval_strategy": "epoch"}, {"eval_strategy": "steps", "eval_steps": 2}])
+@pytest.mark.parametrize("start", [False, True])
+def test_of_several_evaluations_the_first_counts(tmp_path: Path, when: dict[str, Any], start: bool) -> None:
     model, callback = vit(), CollapseCallback()
     held_out = {"a": images_of(1), "b": images_of(2)}
-    trainer_of(tmp_path, model, images_of(), [callback], held_out, eval_strategy="epoch").train()
+    trainer_of(tmp_path, model, images_of(), [callback], held_out, eval_on_start=start, **when).train()
     assert epochs_of(callback) == [1, 2, 3]
     expected = measure(model, batches(images_of()), test=batches(images_of(1)), progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
+
+
+class Besides(TrainerCallback):
+    """Evaluates on other data, at the end of every epoch or step."""
+
+    def __init__(self, event: str):
+        setattr(self, event, self._evaluate)
+
+    def _evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        due = control.should_evaluate
+        self.trainer.evaluate(images_of(2))
+        control.should_evaluate = due
+
+
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_epoch_end", "on_step_begin"])
+def test_an_evaluation_of_the_users_changes_nothing(tmp_path: Path, event: str) -> None:
+    model, callback, besides = vit(), CollapseCallback(), Besides(event)
+    steps = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 2}
+    trainer = trainer_of(tmp_path, model, images_of(), [besides, callback], images_of(1), **steps)
+    besides.trainer = trainer
+    trainer.evaluate(images_of(3))
+    trainer.train()
+    assert epochs_of(callback) == [1, 2]
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), progress=False)
+    assert_same_values(callback.monitor.series[-1].values, expected.values)
+
+
+def test_an_evaluation_before_training_brings_no_held_out_data(tmp_path: Path) -> None:
+    callback = CollapseCallback()
+    trainer = trainer_of(tmp_path, vit(), images_of(), [callback], num_train_epochs=1)
+    trainer.evaluate(images_of(3))
+    trainer.train()
+    assert not any(key.startswith("test/") for key in callback.monitor.series[-1].values)
 
 
 # ---------------------------------------------------------------------- checkpoints

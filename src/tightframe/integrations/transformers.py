@@ -40,7 +40,8 @@ class CollapseCallback(TrainerCallback):
 
     Args:
         loader: training batches, for each process its part; default: the Trainer's training data.
-        test: held-out batches; default: the data that the Trainer evaluates on, the first if there are several.
+        test: held-out batches; default: the data that the Trainer evaluates on as it trains, the first if there are
+            several, from the first evaluation on; what else is evaluated in between changes nothing.
         shift_labels: match position t with label t + 1, as causal language models are trained; default: whether the
             model's class has "ForCausalLM" or "LMHeadModel" in its name.
         options: of `Monitor` and of `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ....
@@ -49,14 +50,16 @@ class CollapseCallback(TrainerCallback):
     """
 
     monitor: Monitor | None = None
-    _awaits_evaluation = False
+    _awaits_evaluation = False  # to measure
+    _begins_evaluation = False  # of all data sets, in turn
+    _held_out: Any = None
 
     def __init__(self, *, loader: Loader = None, test: Loader = None, shift_labels: bool | None = None, **options: Any):
         self._loader, self._test, self._shift = loader, test, shift_labels
         self._options = {"progress": False, "ignore_index": IGNORED, **options}  # the Trainer shows progress itself
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        saved = state.stateful_callbacks.get(_KEY)
+        saved, self._held_out = state.stateful_callbacks.get(_KEY), None
         options = self._options if saved is None else {**self._options, "resume": True}  # keeps the folder's past
         unpack, name = options.get("unpack", split_batch), type(bare_model(given["model"])).__name__
         if self._shift or (self._shift is None and ("ForCausalLM" in name or "LMHeadModel" in name)):
@@ -67,12 +70,17 @@ class CollapseCallback(TrainerCallback):
         if state.global_step and float(state.epoch).is_integer():  # a checkpoint may be older than the measurement
             self._measure(args, state, given)
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._begins_evaluation = control.should_evaluate
+
     def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        self._awaits_evaluation = control.should_evaluate  # which brings the held-out data
+        self._awaits_evaluation = self._begins_evaluation = control.should_evaluate  # which brings the held-out data
         if not self._awaits_evaluation:
             self._measure(args, state, given, always=control.should_training_stop)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        if self._begins_evaluation or self._held_out is None:
+            self._held_out, self._begins_evaluation = given["eval_dataloader"], False
         if self._awaits_evaluation:
             self.on_epoch_end(args, state, control, **given)  # control.should_evaluate is off again
 
@@ -87,7 +95,7 @@ class CollapseCallback(TrainerCallback):
         known = bool(monitor.series) and monitor.series[-1].context["epoch"] == state.epoch
         if not known and (always or monitor.due(state.epoch)):
             loader = _in_order(given["train_dataloader"], args) if self._loader is None else self._loader
-            test = _in_order(given["eval_dataloader"], args) if self._test is None else self._test
+            test = _in_order(self._held_out, args) if self._test is None else self._test
             values = headline(monitor.measure(loader, epoch=state.epoch, test=test))
             state.log_history.append({**values, "epoch": state.epoch, "step": state.global_step})
             state.stateful_callbacks[_KEY] = monitor.state_dict()
