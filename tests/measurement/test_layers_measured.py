@@ -369,7 +369,24 @@ def test_layers_of_another_resolution_than_the_labels_are_left_out_with_a_note()
         assert_report(layer, pixels[kept], labels.flatten()[kept])
 
 
-@pytest.mark.parametrize("choice", ["low", "low.2", ["auto", "low.*"], Layer("low", "mean"), Layer("up", "flatten")])
+def test_by_pattern_they_are_left_out_with_a_note() -> None:
+    model, x, labels = segmentation()
+    report = measure(model, batches(x, labels, 2), layers=["down", "low.*"], ignore_index=255, progress=False)
+    assert Profile.of(report).names == ["down", "input of head"]
+    assert "layer low.2 has positions (2, 3, 3), but the labels (2, 6, 6); it is left out." in report.notes
+
+
+def test_a_pattern_finds_the_layer_that_flows_into_the_classifier_too() -> None:
+    model, (x, labels) = settled(mlp()), labelled(60, 5)
+    names = [name for name, module in model.named_modules() if name]
+    report = measure(model, batches(x, labels), layers="*", progress=False)
+    before_the_last = names[-2]
+    assert before_the_last in Profile.of(report).names
+    twin = report.layers[Profile.of(report).names.index(before_the_last)]
+    assert twin["cdnv"].value == pytest.approx(report["cdnv"].value)
+
+
+@pytest.mark.parametrize("choice", ["low", "low.2", ["auto", "low.2"], Layer("low", "mean"), Layer("up", "flatten")])
 def test_by_name_they_are_refused(choice: Any) -> None:
     model, x, labels = segmentation()
     before = picture(model)

@@ -59,6 +59,7 @@ class Point:
         module: the module whose output, or with `is_input` whose input, the features are.
         reader: the linear layer or convolution that they flow into, where the structure tells.
         optional: whether it was found by "auto" or a pattern, so that it may be left out where it doesn't fit.
+        boundary: whether it was found by "auto", so that it may be left out where the classifier's input is the same.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Point:
     feature_dim: int | None = None
     reader: nn.Module | None = None
     optional: bool = False
+    boundary: bool = False
 
 
 def choose_layers(
@@ -186,7 +188,7 @@ def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Poin
         leaves = [(n, m) for n, m in model.named_modules() if _is_weighted(m) and m is not classifier]
         points = [_input_of(clean_name(n), m) for n, m in leaves[1:]]
     for point in points:
-        yield replace(point, optional=True)
+        yield replace(point, optional=True, boundary=True)
 
 
 def _input_of(name: str, layer: nn.Module) -> Point:

@@ -337,8 +337,8 @@ def fitting(
     """Names and widths of the layers to collect, in the order of the calls, as the first batch shows them, and notes
     on those left out.
 
-    Left out are layers found by "auto" that aren't called, that hold what flows into the classifier (`last`), or whose
-    positions aren't the labels', and further calls of the classifier.
+    Left out are layers found by "auto" or a pattern that aren't called or whose positions aren't the labels', those
+    found by "auto" that hold what flows into the classifier (`last`), and further calls of the classifier.
 
     Raises: LayerError for such a layer that was asked for by name.
     """
@@ -356,7 +356,7 @@ def fitting(
             if not point.optional:
                 raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
             notes.append(f"{what}; it is left out.")
-        elif name == last or not point.optional or not _equal(rows, features[last]):
+        elif name == last or not point.boundary or not _equal(rows, features[last]):
             widths[name] = rows.shape[-1]
     return widths, notes
 
