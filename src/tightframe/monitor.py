@@ -32,7 +32,6 @@ Tracker = Callable[[Mapping[str, float], float], object]
 
 Fact = TypeVar("Fact")
 
-
 LEAST_SAMPLES = 20
 """Samples a class, on average, below which a time budget doesn't go."""
 

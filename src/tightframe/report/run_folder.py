@@ -145,12 +145,11 @@ class RunFolder:
         kept = self._shared_lines(reports)
         lines = [*kept, *(_line(report) for report in reports[len(kept) :])]
         statistics = self._statistics()
-        for number in statistics.keys() & set(
-            range(len(kept), len(lines))
-        ):  # first: a crash leaves none with others' lines
+        # no crash may leave statistics beside another's line: what lines replace goes before them, the rest after
+        for number in statistics.keys() & set(range(len(kept), len(lines))):
             statistics[number].unlink()
         _replace(self.series_path, lambda path: path.write_text("".join(lines), encoding="utf-8"))
-        for number in statistics.keys() - set(range(len(lines))):  # last: until then they are the old lines' own
+        for number in statistics.keys() - set(range(len(lines))):
             statistics[number].unlink()
 
     def save_model(self, model: nn.Module) -> None:
@@ -257,13 +256,12 @@ class RunFolder:
         kept = []
         for line, report in zip(self._lines(), reports, strict=False):
             try:
-                if (
-                    _parsed(line).to_dict() != report.to_dict()
-                ):  # whatever the order of keys, which checkpoints may sort
-                    break
-                kept.append(f"{line.decode()}\n")
+                known = _parsed(line).to_dict()
             except _DAMAGED:
                 break
+            if known != report.to_dict():  # whatever the order of keys, which checkpoints may sort
+                break
+            kept.append(f"{line.decode()}\n")
         return kept
 
     def _statistics_path(self, number: int) -> Path:
