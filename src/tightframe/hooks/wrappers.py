@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +42,7 @@ def has_layers(module: nn.Module) -> bool:
 
 def weight_of(module: nn.Module) -> Tensor | None:
     """Its weight, if it has one; looking at it changes nothing, as it would in the training of a spectral norm."""
-    if is_parametrized(module):
-        with evaluation(module):
-            weight = getattr(module, "weight", None)
-    else:
+    with evaluation(module) if is_parametrized(module) else nullcontext():
         weight = getattr(module, "weight", None)
     return weight if isinstance(weight, Tensor) else None
 

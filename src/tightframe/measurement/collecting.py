@@ -177,13 +177,13 @@ class LayerCollection:
         """Second pass: a batch, once the moments are finished."""
         for counts in self._decisions.values():
             counts.update(features, labels)
-        flat = labels.reshape(-1)
-        vectors = features.reshape(len(flat), -1)
-        counted = vectors if self._options["ignore_index"] is None else vectors[flat != self._options["ignore_index"]]
-        self._seen_again += counted.sum(0, dtype=torch.float64)
+        self._seen_again += self._counted(features, labels).sum(0, dtype=torch.float64)
         if self._span is not None:
             centre, basis, accumulator = self._span
-            for rows, targets in zip(vectors.split(_BLOCK_ROWS), flat.split(_BLOCK_ROWS), strict=True):
+            flat = labels.reshape(-1)
+            for rows, targets in zip(
+                features.reshape(len(flat), -1).split(_BLOCK_ROWS), flat.split(_BLOCK_ROWS), strict=True
+            ):
                 accumulator.update((rows.to(basis) - centre) @ basis, targets, validate=True)
 
     def finish(self) -> None:
@@ -209,10 +209,14 @@ class LayerCollection:
         again = torch.zeros_like(statistics.means[0]) + self._seen_again
         if self._shared:
             all_reduce(again, "the features' sum")
-        present = statistics.populated()
-        squares = (present.counts * present.means.square().sum(1) + present.spread).sum() / present.num_samples
-        gap = torch.linalg.vector_norm(again / present.num_samples - present.global_mean("sample"))
+        squares = statistics.mean_square
+        gap = torch.linalg.vector_norm(again / statistics.num_samples - statistics.global_mean("sample"))
         return float(gap / squares.sqrt()) if squares > 0 else 0.0
+
+    def _counted(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(N, D), those of features (..., D) whose labels count."""
+        ignored = self._options["ignore_index"]
+        return (features if ignored is None else features[labels != ignored]).reshape(-1, features.shape[-1])
 
     def _count(self, without_bias: bool = False) -> DecisionCounts:
         head = self._classifier
@@ -233,9 +237,7 @@ class LayerCollection:
         accumulator.update(features, labels, validate=True)
         counts.update(features, labels)
         if self._scores is not None:
-            ignored = self._options["ignore_index"]
-            kept = features if ignored is None else features[labels != ignored]
-            self._scores.add_inside(kept.reshape(-1, features.shape[-1]))
+            self._scores.add_inside(self._counted(features, labels))
 
     @property
     def held_out(self) -> tuple[Accumulator, DecisionCounts]:

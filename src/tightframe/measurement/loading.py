@@ -65,7 +65,7 @@ class Source:
 
     Attributes:
         required: names under which every pass must give features.
-        first_output: what the model returned for the first batch.
+        output: what the model returned for the latest batch.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Source:
         self._model, self._captured, self._unpack = model, captured, unpack
         self._classifier_input = classifier_input
         self.required: Sequence[str] = (classifier_input,)
-        self.first_output: Any = None
+        self.output: Any = None
         self._progress, self._shared = progress and rank() == 0, shared
         self._device = device_of(model)
 
@@ -113,8 +113,7 @@ class Source:
                 self._captured.default_positions = "mean" if labels.ndim < 2 else "each"
             args = tuple(_move(value, self._device) for value in batch.args)
             kwargs = {name: _move(value, self._device) for name, value in batch.kwargs.items()}
-            output = self._model(*args, **kwargs)
-            self.first_output = output if self.first_output is None else self.first_output
+            self.output = self._model(*args, **kwargs)
             features = self._captured.take()
             if self._classifier_input not in features:
                 raise ClassifierError(

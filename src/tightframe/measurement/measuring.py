@@ -155,8 +155,7 @@ def measure(
             widths, notes = ({}, []) if first is None else fitting(*first, captured, last.name)
             head = find_classifier(bare, classifier)  # a weight that is computed from others is up to date only now
             if first is not None and classifier is None:
-                notes += doubts(head, first[0][last.name], source.first_output)
-            source.first_output = ()  # its memory can go
+                notes += doubts(head, first[0][last.name], source.output)
             collector = _Collector(head, last, wanted, shared, options, min_count, training)
             budget = free_memory(device) // FREE_SHARE if covariance_bytes is None else covariance_bytes
             again = covariance and second_pass and repeats(loader)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from tightframe.report.figure_style import COLOURS, GRID, panel_layout
+from tightframe.report.figure_style import COLOURS, GRID, MARK_COLOUR, panel_layout
 from tightframe.report.profile import Profile
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _panel(title: str, key: str, logarithmic: bool, shown: list[Profile]) -> go.
         figure.add_trace(_line(final, held_out, "held out", COLOURS[1], dash="dash"))
     target = next((report[key].target for report in final.reports if key in report.values), None)
     if target is not None and (target > 0 or not logarithmic):
-        figure.add_hline(y=target, line={"dash": "dot", "color": "#94a3b8", "width": 1})
+        figure.add_hline(y=target, line={"dash": "dot", "color": MARK_COLOUR, "width": 1})
     figure.update_xaxes(showgrid=False, ticks="outside", type="category")
     figure.update_yaxes(gridcolor=GRID)
     if logarithmic:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tightframe.errors import MissingExtraError
 from tightframe.ood import DetectionTable
 from tightframe.report.entry import Entry
-from tightframe.report.figure_style import COLOURS, GRID, panel_layout
+from tightframe.report.figure_style import COLOURS, GRID, MARK_COLOUR, panel_layout
 from tightframe.report.tables import html_table
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _panel(table: DetectionTable, measure: str) -> go.Figure:
                 hovertemplate=f"p = {curve.best}: %{{y:.2f}}<extra></extra>",
             )
         )
-    figure.add_vline(x=curve.default, line={"dash": "dash", "color": "#94a3b8", "width": 1})
+    figure.add_vline(x=curve.default, line={"dash": "dash", "color": MARK_COLOUR, "width": 1})
     figure.add_annotation(
         x=math.log10(curve.default),  # annotations, unlike lines, are placed by the logarithm
         y=1,

@@ -16,6 +16,7 @@ COLOURS = (
     "#b91c1c",
     "#1e3a8a",
 )
+MARK_COLOUR = "#94a3b8"  # of lines that mark a place or a target
 GRID = "#e5e7eb"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 

@@ -13,7 +13,7 @@ from tightframe.report import geometry
 from tightframe.report.coverage import coverage_cells
 from tightframe.report.detection import detection_caption, detection_html, detection_panels
 from tightframe.report.drilldown import class_cells, class_names, pair_cells
-from tightframe.report.figure_style import COLOURS, FONT, GRID, panel_layout
+from tightframe.report.figure_style import COLOURS, FONT, GRID, MARK_COLOUR, panel_layout
 from tightframe.report.profile import findings
 from tightframe.report.series import course, terminal_phase
 from tightframe.report.tables import html_table
@@ -119,11 +119,18 @@ def curves(report: Report) -> list[go.Figure]:
     groups = [key for key in values if key.startswith("test/accuracy_of_")]
     wanted = {**_CURVES, _GROUPS: ("test/balanced_accuracy", *groups[: len(COLOURS) - 1])} if groups else _CURVES
     panels = {title: [key for key in keys if key in values] for title, keys in wanted.items()}
-    return [_curve(title, report, series, unit, times, keys) for title, keys in panels.items() if keys]
+    begun = terminal_phase(series) if unit == "epoch" else None
+    return [_curve(title, report, series, unit, times, keys, begun) for title, keys in panels.items() if keys]
 
 
 def _curve(
-    title: str, report: Report, series: list[Report], unit: str, times: list[float], keys: list[str]
+    title: str,
+    report: Report,
+    series: list[Report],
+    unit: str,
+    times: list[float],
+    keys: list[str],
+    begun: float | None,
 ) -> go.Figure:
     logarithmic = title not in ("accuracy", _GROUPS)
     shown = {key: [r.values.get(key, math.nan) for r in series] for key in keys}
@@ -146,9 +153,8 @@ def _curve(
         null = report[key].null
         if logarithmic and null is not None and null > 0 and len(keys) <= 2:
             figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
-    begun = terminal_phase(series) if unit == "epoch" else None
     if begun is not None:
-        figure.add_vline(x=begun, line={"dash": "dot", "color": "#94a3b8", "width": 1})
+        figure.add_vline(x=begun, line={"dash": "dot", "color": MARK_COLOUR, "width": 1})
     span = "log" if unit == "epoch" and min(times) > 0 else "linear"
     figure.update_xaxes(title_text=unit, type=span, showgrid=False, ticks="outside", nticks=6)
     figure.update_yaxes(gridcolor=GRID)

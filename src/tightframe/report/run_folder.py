@@ -67,13 +67,12 @@ class RunFolder:
         (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
         if folder._description_path.exists():  # first: from here to the end a crash leaves no run
             folder._description_path.replace(folder._replaced_path)
-        if folder._replaced_path.exists() or folder._holds_measurements():
-            folder.series_path.write_text("", encoding="utf-8")
+        was_run = folder._replaced_path.exists() or folder._holds_measurements()
+        folder.series_path.write_text("", encoding="utf-8")
+        if was_run:
             for old in (*folder._statistics().values(), folder.report_path):
                 old.unlink(missing_ok=True)
             folder._sweep()
-        elif not folder.series_path.exists():
-            folder.series_path.write_text("", encoding="utf-8")
         if folder._weights_of() is not None:
             folder._model_path.unlink()
         _replace(folder._description_path, lambda path: path.write_text(text, encoding="utf-8"))
@@ -159,12 +158,11 @@ class RunFolder:
         """
         if self._model_path.exists() and self._weights_of() is None:
             raise StateError(f"{self._model_path} was not written by a run folder; move it, or take another folder.")
-        tensors = {
-            clean_name(name): value
+        state = {
+            clean_name(name): value.detach().cpu().contiguous().clone()
             for name, value in bare_model(model).state_dict().items()
             if isinstance(value, Tensor)  # extra state can be anything
         }
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         measured = {_MEASUREMENT: self._last_measurement()}
         _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
 

@@ -137,9 +137,7 @@ class ClassStatistics:
 
     def rounded(self, epsilon: float) -> ClassStatistics:
         """The same value, known to come from features stored with a machine epsilon."""
-        known = torch.where(self.present[:, None], self.means.detach(), 0.0).square().sum(1)
-        squares = (self.counts * known + self.spread.detach()).sum() / (self.num_samples * self.num_features)
-        size = float(squares.sqrt())
+        size = float((self.mean_square / self.num_features).sqrt())
         return replace(self, rounding=size * rounding_of(epsilon, self.num_features) if size > 0 else 0.0)
 
     @classmethod
@@ -191,6 +189,12 @@ class ClassStatistics:
     def variances(self) -> Tensor:
         """(K,), mean squared distance to the class mean, E|x - mean|^2 (ddof 0); NaN for empty classes."""
         return self.spread / self.counts
+
+    @property
+    def mean_square(self) -> Tensor:
+        """0-d, mean squared length of the samples, without a graph; NaN without samples."""
+        known = torch.where(self.present[:, None], self.means.detach(), 0.0).square().sum(1)
+        return (self.counts * known + self.spread.detach()).sum() / self.num_samples
 
     def coverage(self, thresholds: Sequence[int] = (1, 2, 10, 50)) -> dict[int, int]:
         """How many classes have at least so many samples: {threshold: classes}."""
