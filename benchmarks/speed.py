@@ -162,7 +162,7 @@ def bench_heads():
     features = torch.randn(samples, dim, requires_grad=True)
     vectors, grad = torch.randn(classes, dim), torch.randn(samples, classes)
 
-    def step(head):
+    def step(head, grad=grad):
         head(features).backward(grad)
         features.grad = None
         head.zero_grad()
@@ -174,6 +174,13 @@ def bench_heads():
             head = PrototypeHead(vectors, logits=logits, learnable=learnable)
             title = f"{logits} head, {'learnt' if learnable else 'fixed'}, {samples} x {dim}, K={classes}"
             compare(title, bound, lambda: step(linear), lambda head=head: step(head))
+    few_classes = 500
+    fixed, equal = (torch.nn.Linear(dim, few_classes).requires_grad_(False) for _ in range(2))
+    few_grad = grad[:, :few_classes].contiguous()
+    subjects = {"control": (equal, 1.05), "cosine head": (PrototypeHead(vectors[:few_classes]), 1.2)}
+    for name, (head, bound) in subjects.items():
+        title = f"{name}, fixed, against a fixed nn.Linear, {samples} x {dim}, K={few_classes}"
+        compare(title, bound, lambda: step(fixed, few_grad), lambda head=head: step(head, few_grad), rounds=21)
     for logits in bounds:
         head = PrototypeHead(vectors, logits=logits, learnable=True)
         ratio = peak_growth(lambda head=head: step(head)) / peak_growth(lambda: step(linear))

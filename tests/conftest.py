@@ -25,7 +25,10 @@ def picture() -> Callable[[StatisticsAccumulator], Picture]:
     """Every buffer and the extra state of an accumulator, as dtype, shape and bytes."""
 
     def take(accumulator: StatisticsAccumulator) -> Picture:
-        tensors = dict(accumulator.named_buffers()) | {"extra": accumulator.get_extra_state()}
+        tensors = dict(accumulator.named_buffers())
+        for name, part in accumulator.named_modules():
+            if not isinstance(part, torch.nn.ModuleList):
+                tensors[f"extra {name}"] = part.get_extra_state()
         return {name: (t.dtype, tuple(t.shape), t.numpy().tobytes()) for name, t in tensors.items()}
 
     return take

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tightframe.report.series import course
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
+QUICK: dict[str, Any] = {"names": ["nc1"], "groups": None, "progress": False}  # where the numbers don't matter
 
 
 class Clock:
@@ -72,7 +74,7 @@ def test_without_a_budget_it_is_always_due(model: nn.Module, loader: Loader) -> 
 
 @pytest.mark.parametrize("budget", [0.05, 0.2])
 def test_a_budget_bounds_the_share_of_all_time(model: nn.Module, loader: Loader, clock: Clock, budget: float) -> None:
-    monitor = Monitor(model, budget=budget, progress=False)
+    monitor = Monitor(model, budget=budget, **QUICK)
     slow = Slow(loader, clock, 0.1)  # 3 s a measurement
     measured = []
     for epoch in range(1, 201):
@@ -88,7 +90,7 @@ def test_a_budget_bounds_the_share_of_all_time(model: nn.Module, loader: Loader,
 
 
 def test_every_so_many_epochs(model: nn.Module, loader: Loader) -> None:
-    monitor = Monitor(model, every=3, progress=False)
+    monitor = Monitor(model, every=3, **QUICK)
     measured = []
     for epoch in range(1, 11):
         if monitor.due(epoch):
@@ -110,9 +112,8 @@ def test_every_so_many_steps_of_an_epoch(steps: int, first: int) -> None:
 
 
 def measured_at(monitor: Monitor, epochs: Sequence[float]) -> Monitor:
-    (report,) = series_of("nc1", 1.0)
     for epoch in epochs:
-        monitor.record(replace(report, context={**report.context, "epoch": epoch}))
+        monitor.record(replace(one_report(), context={**one_report().context, "epoch": epoch}))
     return monitor
 
 
@@ -135,14 +136,14 @@ def test_a_run_gone_on_with_without_its_checkpoint_is_measured_again(
     model: nn.Module, loader: Loader, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        monitor = Monitor(model, folder=tmp_path, resume=True, every=2, progress=False)
+        monitor = Monitor(model, folder=tmp_path, resume=True, every=2, **QUICK)
         due = [epoch for epoch in range(1, 8) if monitor.due(epoch) and monitor.measure(loader, epoch=epoch)]
         assert due == [1, 3, 5, 7]
         assert [report.context["epoch"] for report in monitor.series] == due
 
 
 def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clock) -> None:
-    monitor = Monitor(model, budget=0.1, progress=False)
+    monitor = Monitor(model, budget=0.1, **QUICK)
     for epoch in (1, 2, 4):
         monitor.measure(Slow(loader, clock, 0.1), epoch=epoch)  # 3 s
     assert [monitor.due(epoch) for epoch in (0, 2, 3, 4, 5)] == [False, True, False, False, False]
@@ -205,7 +206,7 @@ class Counted(TensorDataset):
 def test_a_limit_on_samples_is_one_on_each_loader(model: nn.Module, test: int, ood: int) -> None:
     data = {"train": Counted(500), "test": Counted(test), "ood": Counted(ood)}
     loaders = {name: DataLoader(each, batch_size=30) for name, each in data.items()}
-    report = Monitor(model, samples=120, progress=False).measure(loaders.pop("train"), **loaders)
+    report = Monitor(model, samples=120, **QUICK).measure(loaders.pop("train"), **loaders)
     assert {name: len(each.seen) for name, each in data.items()} == {
         "train": 120,
         "test": min(test, 120),
@@ -217,7 +218,7 @@ def test_a_limit_on_samples_is_one_on_each_loader(model: nn.Module, test: int, o
 
 def test_every_epoch_within_a_budget_takes_fewer_samples(model: nn.Module, clock: Clock) -> None:
     batches = [(x[None], y[None]) for x, y in dataset(3000)]
-    monitor = Monitor(model, budget=0.1, every=1, progress=False)
+    monitor = Monitor(model, budget=0.1, every=1, **QUICK)
     counts = []
     for epoch in range(1, 6):
         clock.now += 90
@@ -229,7 +230,7 @@ def test_every_epoch_within_a_budget_takes_fewer_samples(model: nn.Module, clock
 
 def test_never_fewer_than_twenty_a_class(model: nn.Module, clock: Clock) -> None:
     batches = [(x[None], y[None]) for x, y in dataset(3000)]
-    monitor = Monitor(model, budget=0.001, every=1, progress=False)
+    monitor = Monitor(model, budget=0.001, every=1, **QUICK)
     for epoch in (1, 2):
         clock.now += 1
         assert monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).context["samples"] == 20 * CLASSES
@@ -280,10 +281,15 @@ def test_trackers_get_every_value_of_every_layer(model: nn.Module, loader: Loade
 # ---------------------------------------------------------------------------------------------- the series
 
 
+@cache
+def one_report() -> Report:
+    with torch.random.fork_rng(devices=[]):  # the same draws in whichever test comes first
+        torch.manual_seed(0)
+        return Monitor(nn.Linear(4, CLASSES), progress=False).measure([dataset(30).tensors])
+
+
 def series_of(key: str, *values: float) -> list[Report]:
-    model, rows = nn.Linear(4, CLASSES), dataset(30).tensors
-    report = Monitor(model, progress=False).measure([rows])
-    made = []
+    report, made = one_report(), []
     for epoch, value in enumerate(values, start=1):
         entries = tuple(replace(e, value=value) if e.key == key else e for e in report)
         made.append(replace(report, entries=entries, context={**report.context, "epoch": epoch}))
@@ -405,7 +411,7 @@ def test_a_checkpoint_takes_the_series_back(model: nn.Module, loader: Loader, tm
 def test_a_checkpoint_of_another_branch_has_no_statistics_of_this_one(
     model: nn.Module, loader: Loader, tmp_path: Path
 ) -> None:
-    monitor = Monitor(model, folder=tmp_path, progress=False)
+    monitor = Monitor(model, folder=tmp_path, **QUICK)
     states = {}
     for epoch in range(1, 9):
         monitor.measure(loader, epoch=epoch)

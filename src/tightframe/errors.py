@@ -111,6 +111,10 @@ class GeometryWarning(UserWarning):
     """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
 
 
+class ResolutionWarning(UserWarning):
+    """A measure is near what the float32 products behind it resolve; the message says how near."""
+
+
 class BlipWarning(UserWarning):
     """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
 

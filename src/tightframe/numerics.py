@@ -8,6 +8,7 @@ from types import TracebackType
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from tightframe.checks import can_look
 from tightframe.errors import ZeroVectorError
@@ -101,6 +102,11 @@ def directions(rows: Tensor, what: str = "vectors") -> Tensor:
     Raises: ZeroVectorError naming a row of length zero, where values can be looked at (`checks.can_look`); elsewhere
     such a row stays zero, with a finite gradient.
     """
+    if _suits_fused(rows):
+        unit, lengths = _FusedDirections.apply(rows)
+        shortest, longest = (float(bound) for bound in lengths.aminmax())
+        if shortest > 1e-9 and longest < 1e9:  # products with other rows could leave the range of float32
+            return unit
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
     zero = lengths == 0
     if can_look(rows) and zero.any():
@@ -111,6 +117,44 @@ def directions(rows: Tensor, what: str = "vectors") -> Tensor:
             f"({int(zero.sum())} of {zero.numel()} rows)."
         )
     return (rows / torch.where(zero, 1.0, lengths)).to(rows.dtype)
+
+
+class _FusedDirections(torch.autograd.Function):
+    """Rows (N, D) at length one, and the lengths (N, 1), by the kernels of `torch.nn.utils.weight_norm`.
+
+    They read and write each row once, forward and backward; autograd's own derivative of a division takes ten passes.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> tuple[Tensor, Tensor]:
+        unit, lengths = torch._weight_norm_interface(rows.contiguous(), rows.new_ones(len(rows), 1))
+        ctx.save_for_backward(rows, lengths)
+        ctx.mark_non_differentiable(lengths)
+        return unit, lengths
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor) -> Tensor:
+        rows, lengths = ctx.saved_tensors  # type: ignore[attr-defined]
+        if torch.is_grad_enabled():  # the kernel has no derivative of its own
+            lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            unit = rows / lengths
+            return (grad - unit * (grad * unit).sum(1, keepdim=True)) / lengths
+        ones = torch.ones_like(lengths)
+        return torch.ops.aten._weight_norm_interface_backward(grad.contiguous(), rows.contiguous(), ones, lengths, 0)[0]
+
+
+def _suits_fused(rows: Tensor) -> bool:
+    """Whether `_FusedDirections` takes these rows: float32 or float64 on the CPU, under plain autograd."""
+    return (
+        type(rows) in (Tensor, torch.nn.Parameter)
+        and can_look(rows)
+        and rows.ndim == 2
+        and rows.numel() > 0  # the kernels divide by the number of rows
+        and rows.dtype in (torch.float32, torch.float64)
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        and torch._C._get_tracing_state() is None
+    )
 
 
 def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from tightframe.report import Report, RunFolder
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SECONDS = 60  # for a process that hangs
-KILLS = 10
 IMPORTED = ["tightframe.monitor", "sklearn.datasets", "plotly.graph_objects", "plotly.io", "torch._dynamo"]
 NO_RUN = -1
 
@@ -53,11 +52,16 @@ CHAIN = [
 
 @dataclass(frozen=True)
 class Reference:
-    """An uninterrupted run: its folder, its series, and the seconds of an epoch."""
+    """An uninterrupted run: its folder, its series, and the seconds of an epoch.
+
+    Attributes:
+        shown: the numbers of measurements of which a page was made; it depends on nothing but what is read.
+    """
 
     path: Path
     series: list[dict[str, Any]]
     seconds: float
+    shown: set[int] = field(default_factory=set)
 
 
 def values(report: Report) -> dict[str, Any]:
@@ -151,11 +155,14 @@ def assert_readable(path: Path, reference: Reference) -> int:
     assert len(last.history) == len(series) - 1
     assert last.evidence is not None and last.evidence.statistics is not None
     assert_same(last.evidence.statistics, number=len(series) - 1, reference=reference)
-    for run in (show, compare):
+    new = len(series) not in reference.shown
+    for run in (show, compare) if new else (compare,):
         outcome = run()
         assert outcome.exit_code == 0, outcome.output
         assert "NC1" in outcome.output
-    assert page.read_text(encoding="utf-8").endswith("</html>\n")
+    if new:
+        assert page.read_text(encoding="utf-8").endswith("</html>\n")
+        reference.shown.add(len(series))
     return len(series)
 
 
@@ -183,7 +190,7 @@ def assert_same_end(path: Path, reference: Reference) -> None:
 
 
 def test_the_uninterrupted_run(reference: Reference) -> None:
-    """There is something to lose: a dozen measurements of several layers, all different, with a page."""
+    """There is something to lose: six measurements of several layers, all different, with a page."""
     assert [report["context"]["epoch"] for report in reference.series] == list(range(1, EPOCHS + 1))
     assert len({json.dumps(report["entries"]) for report in reference.series}) == EPOCHS
     assert all(len(report["layers"]) >= 1 for report in reference.series)
@@ -191,14 +198,15 @@ def test_the_uninterrupted_run(reference: Reference) -> None:
     assert (reference.path / "report.html").exists()
 
 
-def test_a_run_killed_at_random_moments(reference: Reference, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments(reference: Reference, tmp_path: Path, kills: int) -> None:
     """From the start of a process on, within about the time of an epoch or, where it doesn't get on, of some more."""
     path = tmp_path / "0" / "run"
     path.parent.mkdir()
     moments = random.Random(0)
     read: list[int] = []
     patience = reference.seconds
-    while len(read) < KILLS:
+    while len(read) < kills or len(set(read)) == 1:  # until it got on between its deaths
         status = Process(path).kill(after=moments.uniform(0, patience))
         if status == 0:  # it came to its end between two deaths: another one
             assert_same_end(path, reference)
@@ -209,7 +217,6 @@ def test_a_run_killed_at_random_moments(reference: Reference, tmp_path: Path) ->
             read.append(assert_readable(path, reference))
             patience = reference.seconds if read[-1] > max(read[:-1], default=NO_RUN) else 2 * patience
     print("measurements after each kill:", read)
-    assert len(set(read)) > 1  # it got on between its deaths
     assert Process(path).join() == 0
     assert_same_end(path, reference)
 
@@ -226,7 +233,7 @@ def test_a_run_killed_at_every_kind_of_write(reference: Reference, tmp_path: Pat
         assert assert_readable(path, reference) == expected, death
         leftovers |= {each.name for each in path.glob("*.new")}
     assert leftovers == {"run.json.new", "model.safetensors.new", "report.html.new", "series.jsonl.new"}
-    script(path)
+    assert Process(path).join() == 0
     assert_same_end(path, reference)
     assert list(path.glob("*.new")) == []  # the next of its kind took the place of each
 
@@ -236,6 +243,6 @@ def test_a_run_that_lost_its_checkpoint_begins_again(reference: Reference, tmp_p
     path = tmp_path / "run"
     shutil.copytree(reference.path, path)
     lines = (path / "series.jsonl").read_bytes().splitlines(keepends=True)
-    (path / "series.jsonl").write_bytes(b"".join(lines[:7]))  # its statistics go on to the end
+    (path / "series.jsonl").write_bytes(b"".join(lines[:4]))  # its statistics go on to the end
     assert Process(path).join() == 0
     assert_same_end(path, reference)

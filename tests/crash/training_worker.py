@@ -24,7 +24,7 @@ from tightframe import ClassStatistics, Monitor, datasets
 from tightframe.datasets import Dataset
 from tightframe.errors import BlipWarning
 
-EPOCHS = 12
+EPOCHS = 6
 PAGES = 3  # a page every so many epochs
 
 
@@ -58,7 +58,7 @@ def train(folder: Path, digits: Dataset, epochs: int = EPOCHS) -> None:
     test = [(digits.test_images, digits.test_labels)]
 
     description = {"arguments": {"epochs": epochs}, "data": digits.source}
-    options = {"layers": "auto", "every": 1, "description": description, "progress": False}
+    options = {"layers": "auto", "every": 1, "groups": 4, "description": description, "progress": False}
     monitor = Monitor(model, folder=folder, resume=True, **options)
     begun = resume(folder, model, optimiser, monitor)
     for epoch in range(begun + 1, epochs + 1):

@@ -17,11 +17,12 @@ from tightframe.report import RunFolder
 from tightframe.report.geometry import statements
 
 QUICK = Settings(epochs=2, measurements=2, train_images=200)
+pytestmark = pytest.mark.usefixtures("quick_measurements")
 
 
-def trainer(settings: Settings) -> Trainer:
+def trainer(settings: Settings, epochs: int = 1) -> Trainer:
     data = datasets.load("digits")
-    return Trainer(settings, data, datasets.hierarchy_of("digits"), 1, 1e-3)
+    return Trainer(settings, data, datasets.hierarchy_of("digits"), epochs, 1e-3)
 
 
 # ---------------------------------------------------------------------------------------------- heads and losses
@@ -47,7 +48,17 @@ def test_every_head_trains_and_is_reported(head: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", TRAINING_LOSSES)
-def test_every_loss_trains_the_etf(loss: str, tmp_path: Path) -> None:
+def test_every_loss_trains_the_etf(loss: str) -> None:
+    training = trainer(replace(QUICK, head="etf", loss=loss), epochs=4)
+    training.begin(10)
+    (first, _), *_, (last, accuracy) = [training.epoch() for _ in range(4)]
+    assert last < first
+    assert accuracy > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", TRAINING_LOSSES)
+def test_every_loss_is_run(loss: str, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run(replace(QUICK, head="etf", loss=loss, epochs=4), tmp_path, seen.append)
     assert seen[-1].loss < seen[0].loss

@@ -13,7 +13,7 @@ from tightframe import datasets
 
 SPLITS = {"train": 1397, "test": 397, "ood": 251}  # odd: parts of 2 and 4 processes are made equal by repeating samples
 CONVENTIONS = ("papyan-2020/nc1", "zhu-2021/nc2", "jiang-2023/nc1", "wu-papyan-2024/nc4", "jiang-2023/gnc2")
-OPTIONS: dict[str, Any] = {"layers": "auto", "conventions": CONVENTIONS, "progress": False}
+OPTIONS: dict[str, Any] = {"layers": "auto", "conventions": CONVENTIONS, "groups": 4, "progress": False}
 NARROW_BYTES = 9000  # for scatter: none of the network's layers fits, the spans of ten class means in all three do
 ONE_HOLDER = 9  # a class that only the last process has, in plain parts
 
@@ -88,6 +88,20 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
                     by_groups = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
                     found[f"{key} ({field})"] = 1.0 if by_groups else float(entry[field])
     return found
+
+
+def without_ranks(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """A report without AUROC and FPR, and these: they count pairs and samples by the order of scores, which rounding
+    may turn."""
+    entries = [entry for entry in report["entries"] if not entry["name"].endswith("_auroc")]
+    context = dict(report["context"])
+    detection = context.pop("detection")
+    curve = [{"name": f"curve {n}"} for n in detection["curve"]["components"]]
+    for key in ("auroc", "fpr95"):
+        for row, value in zip(curve, detection["curve"][key], strict=True):
+            row[key] = value
+    ranks = {f"{row['name']} {key}": row[key] for row in (*detection["rows"], *curve) for key in ("auroc", "fpr95")}
+    return {**report, "entries": entries, "context": context}, ranks
 
 
 def facts(report: Mapping[str, Any]) -> list[Any]:

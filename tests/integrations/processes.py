@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 WORLD = 2
-SECONDS = 120
+SECONDS = 240
 
 
 def meet(rank: int, folder: str) -> None:

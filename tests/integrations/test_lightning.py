@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ pytestmark = [
 ]
 
 CLASSES, DIM, SIZE = 3, 5, 61
+
+quick = partial(CollapseCallback, groups=None)  # standard errors take most of a measurement's time
 
 
 def data_of(seed: int = 0, size: int = SIZE) -> TensorDataset:
@@ -129,12 +132,12 @@ def test_every_epoch_is_measured_on_the_trainers_data() -> None:
 
 
 def test_loaders_of_ones_own_come_first() -> None:
-    callback = CollapseCallback(
-        loader=held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), every=2, log=False
-    )
+    callback = quick(loader=held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), every=2, log=False)
     module, _ = fit(callback, held_out=held_out_loader())
     assert epochs_of(callback) == [1, 3]
-    expected = measure(module, held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), progress=False)
+    expected = measure(
+        module, held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), groups=None, progress=False
+    )
     assert_same_values([callback.monitor.series[-1].values], [expected.values])
 
 
@@ -143,7 +146,7 @@ def test_training_goes_on_as_if_nothing_was_measured(tmp_path: Path) -> None:
         module, trainer = fit(callback, held_out=held_out_loader())
         return module.state_dict(), trainer.optimizers[0].state_dict(), module.held_out_losses, torch.rand(1)
 
-    callback = CollapseCallback(folder=tmp_path, layers="auto")
+    callback = quick(folder=tmp_path, layers="auto")
     watched, alone = state(callback), state(None)
     torch.testing.assert_close(watched, alone, rtol=0, atol=0)
     assert epochs_of(callback) == [1, 2, 3]
@@ -151,14 +154,14 @@ def test_training_goes_on_as_if_nothing_was_measured(tmp_path: Path) -> None:
 
 def test_the_last_epoch_is_measured_in_any_case_and_trackers_are_called(tmp_path: Path) -> None:
     seen: list[float] = []
-    callback = CollapseCallback(every=2, folder=tmp_path, trackers=[lambda values, epoch: seen.append(epoch)])
+    callback = quick(every=2, folder=tmp_path, trackers=[lambda values, epoch: seen.append(epoch)])
     fit(callback, epochs=4)
     assert epochs_of(callback) == seen == [1, 3, 4]
     assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [1, 3, 4]
 
 
 def test_steps_that_end_within_an_epoch_end_it() -> None:
-    callback = CollapseCallback()
+    callback = quick()
     fit(callback, epochs=-1, max_steps=11)  # epochs have 8
     assert epochs_of(callback) == [1, 2]
 
@@ -173,7 +176,7 @@ def logged(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("log", [True, False])
 def test_headline_values_are_logged(tmp_path: Path, log: bool) -> None:
-    callback = CollapseCallback(every=2, log=log)
+    callback = quick(every=2, log=log)
     _, trainer = fit(callback, epochs=4, logger=CSVLogger(tmp_path), log_every_n_steps=1)
     rows = [row for row in logged(tmp_path) if row.get("tightframe/nc1")]
     last = callback.monitor.series[-1]
@@ -192,7 +195,7 @@ def test_headline_values_are_logged(tmp_path: Path, log: bool) -> None:
 def test_callbacks_can_watch_the_values(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path, monitor="tightframe/nc1", mode="max", save_on_train_epoch_end=True)
     stopping = EarlyStopping("tightframe/nc1", mode="max", patience=1, check_on_train_epoch_end=True)
-    callback = CollapseCallback()
+    callback = quick()
     fit(callback, stopping, best, epochs=20)
     nc1 = [values["nc1"] for values in values_of(callback)]
     assert len(nc1) < 20  # it falls
@@ -214,10 +217,10 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, when: str, 
             tmp_path / "saved", "{epoch}", save_top_k=-1, save_on_train_epoch_end=late, every_n_train_steps=steps
         )
 
-    whole = CollapseCallback(every=every, folder=tmp_path / "run")
+    whole = quick(every=every, folder=tmp_path / "run")
     fit(whole, saving(), epochs=5, held_out=held_out_loader())
     before = (tmp_path / "run/series.jsonl").read_text()
-    resumed = CollapseCallback(every=every, folder=tmp_path / "run")
+    resumed = quick(every=every, folder=tmp_path / "run")
     saved = tmp_path / "saved/epoch=2.ckpt"
     fit(resumed, saving(), epochs=5, held_out=held_out_loader(), ckpt_path=saved)
     found = torch.load(saved, weights_only=False)["callbacks"]["CollapseCallback"]["series"]
@@ -237,13 +240,13 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, when: str, 
 @pytest.mark.parametrize("step", [12, 16])
 def test_a_checkpoint_without_a_series_starts_one_at_whole_epochs(tmp_path: Path, step: int) -> None:
     fit(None, ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=step), held_out=held_out_loader())
-    callback = CollapseCallback()
+    callback = quick()
     fit(callback, held_out=held_out_loader(), ckpt_path=tmp_path / f"step={step}.ckpt")
     assert epochs_of(callback) == [2, 3]
 
 
 def test_a_run_that_goes_on_in_the_same_trainer_keeps_its_series() -> None:
-    callback = CollapseCallback()
+    callback = quick()
     module, trainer = fit(callback, epochs=2)
     trainer.fit_loop.max_epochs = 4
     trainer.fit(module, train_loader())
@@ -251,7 +254,7 @@ def test_a_run_that_goes_on_in_the_same_trainer_keeps_its_series() -> None:
 
 
 def test_a_new_run_starts_anew(tmp_path: Path) -> None:
-    callback = CollapseCallback(every=3, folder=tmp_path)
+    callback = quick(every=3, folder=tmp_path)
     module, _ = fit(callback, epochs=4)
     before = values_of(callback)
     trainer_of([callback], 2).fit(module, train_loader())
@@ -262,7 +265,7 @@ def test_a_new_run_starts_anew(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
 def test_a_checkpoint_that_is_only_tested_takes_nothing_back(tmp_path: Path) -> None:
-    callback = CollapseCallback(folder=tmp_path / "run")
+    callback = quick(folder=tmp_path / "run")
     saving = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     module, trainer = fit(callback, saving)
     trainer.validate(module, held_out_loader(), ckpt_path=tmp_path / "epoch=0.ckpt", verbose=False)
@@ -277,32 +280,32 @@ def test_a_checkpoint_that_is_only_tested_takes_nothing_back(tmp_path: Path) -> 
 
 
 def test_a_fast_dev_run_checks_names_and_writes_nothing(tmp_path: Path) -> None:
-    fit(CollapseCallback(folder=tmp_path))
+    fit(quick(folder=tmp_path))
     before = (tmp_path / "series.jsonl").read_text()
-    callback = CollapseCallback(folder=tmp_path)
+    callback = quick(folder=tmp_path)
     fit(callback, fast_dev_run=True)
     assert epochs_of(callback) == []
     assert (tmp_path / "series.jsonl").read_text() == before
     with pytest.raises(LayerError, match="no module of the model matches 'nonsense'"):
-        fit(CollapseCallback(layers="nonsense"), fast_dev_run=True)
+        fit(quick(layers="nonsense"), fast_dev_run=True)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("bf16-true", torch.bfloat16)])
 def test_inputs_have_the_trainers_precision(precision: Any, dtype: torch.dtype) -> None:
-    callback = CollapseCallback()
+    callback = quick()
     module, _ = fit(callback, precision=precision, epochs=1)
     inputs, labels = data_of().tensors
     assert module.net[0].weight.dtype is dtype
-    expected = measure(module, [(inputs.to(dtype), labels)], progress=False)
+    expected = measure(module, [(inputs.to(dtype), labels)], groups=None, progress=False)
     assert_same_values([{"nc1": values_of(callback)[0]["nc1"]}], [{"nc1": expected.values["nc1"]}])
 
 
 def test_features_are_those_under_autocast() -> None:
-    callback = CollapseCallback()
+    callback = quick()
     module, _ = fit(callback, precision="bf16-mixed", epochs=1)
     with torch.autocast("cpu", torch.bfloat16):
-        expected = measure(module, train_loader(), progress=False)
-    plain = measure(module, train_loader(), progress=False)
+        expected = measure(module, train_loader(), groups=None, progress=False)
+    plain = measure(module, train_loader(), groups=None, progress=False)
     found = values_of(callback)[0]["nc1"]
     assert found == pytest.approx(expected.values["nc1"], rel=1e-3)
     assert found != plain.values["nc1"]
@@ -315,17 +318,17 @@ def test_several_dataloaders() -> None:
 
     loaders = {"a": train_loader(), "b": train_loader()}
     with pytest.raises(LoaderError, match=r"the trainer has 2 train dataloaders; say which to measure with loader="):
-        trainer_of([CollapseCallback()]).fit(Several(), loaders)
-    callback, module = CollapseCallback(loader=loaders["a"]), Several()
+        trainer_of([quick()]).fit(Several(), loaders)
+    callback, module = quick(loader=loaders["a"]), Several()
     trainer_of([callback], 1).fit(module, loaders, [held_out_loader(8), held_out_loader(9)])
-    expected = measure(module, train_loader(), test=held_out_loader(8), progress=False)
+    expected = measure(module, train_loader(), test=held_out_loader(8), groups=None, progress=False)
     assert_same_values(values_of(callback), [expected.values])
 
 
 @pytest.mark.filterwarnings("ignore:Total length of .* across ranks is zero")
 @pytest.mark.parametrize(("held_out", "options"), [(None, {}), ([], {}), (held_out_loader(), {"limit_val_batches": 0})])
 def test_without_validation_nothing_is_held_out(held_out: Any, options: dict[str, Any]) -> None:
-    callback = CollapseCallback()
+    callback = quick()
     fit(callback, held_out=held_out, **options)
     assert epochs_of(callback) == [1, 2, 3]
     assert not [key for key in values_of(callback)[0] if key.startswith("test/")]
@@ -334,10 +337,10 @@ def test_without_validation_nothing_is_held_out(held_out: Any, options: dict[str
 def test_batches_of_another_form_are_unpacked() -> None:
     from tightframe.measurement import Batch
 
-    callback = CollapseCallback(unpack=lambda batch: Batch((batch[0],), labels=(batch[1] + 1) % CLASSES))
+    callback = quick(unpack=lambda batch: Batch((batch[0],), labels=(batch[1] + 1) % CLASSES))
     module, _ = fit(callback, epochs=1)
     inputs, labels = data_of().tensors
-    expected = measure(module, [(inputs, (labels + 1) % CLASSES)], progress=False)
+    expected = measure(module, [(inputs, (labels + 1) % CLASSES)], groups=None, progress=False)
     assert_same_values(values_of(callback), [expected.values])
 
 
@@ -350,12 +353,14 @@ class Looking(Module):
 
 def test_a_compiled_module_is_measured_uncompiled() -> None:
     torch.manual_seed(3)
-    module, callback = Looking(), CollapseCallback()
+    module, callback = Looking(), quick()
     compiled: Any = torch.compile(module, backend="eager")
     loader = DataLoader(data_of(), batch_size=SIZE)
     trainer_of([callback], 2, inference_mode=False).fit(compiled, loader, loader)
     assert epochs_of(callback) == [1, 2]
-    assert_same_values(values_of(callback)[-1:], [measure(module, loader, test=loader, progress=False).values])
+    assert_same_values(
+        values_of(callback)[-1:], [measure(module, loader, test=loader, groups=None, progress=False).values]
+    )
 
 
 # ---------------------------------------------------------------------- two processes
@@ -382,6 +387,6 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     module = Module()
     module.load_state_dict(found[0]["model"])
-    expected = measure(module, train_loader(), layers=["net.0"], test=held_out_loader(), progress=False)
+    expected = measure(module, train_loader(), layers=["net.0"], test=held_out_loader(), groups=None, progress=False)
     assert series[0][-1].context["samples"] == SIZE
     assert_same_values([series[0][-1].values], [expected.values])

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.integration
 
 CLASSES, SIZE = 3, 31
 VOCABULARY, LENGTH = 12, 7
+
+quick = partial(CollapseCallback, groups=None)  # standard errors take most of a measurement's time
 
 
 def without_datasets(patch: pytest.MonkeyPatch) -> None:
@@ -149,7 +152,7 @@ def test_every_epoch_of_a_vit_is_measured_on_the_trainers_data(tmp_path: Path) -
 
 
 def test_positions_of_a_language_model_have_the_next_token_as_label(tmp_path: Path) -> None:
-    model, data, callback = gpt2(), texts_of(), CollapseCallback()
+    model, data, callback = gpt2(), texts_of(), quick()
     trainer_of(tmp_path, model, data, [callback], num_train_epochs=1).train()
     report = callback.monitor.series[-1]
     model.eval()
@@ -187,7 +190,7 @@ def test_labels_are_shifted_as_asked(tmp_path: Path) -> None:
     for name, shift in (("LM", None), ("LM", False), ("tagger", None), ("tagger", True)):
         model = gpt2() if name == "LM" else TokenTagger(gpt2().config)
         model.load_state_dict(gpt2().state_dict())
-        callback = CollapseCallback(shift_labels=shift)
+        callback = quick(shift_labels=shift)
         trainer_of(tmp_path, model, texts_of(), [callback], num_train_epochs=1, max_steps=1).train()
         values[name, shift] = callback.monitor.series[-1]
     for one, other in ((("LM", None), ("tagger", True)), (("LM", False), ("tagger", None))):
@@ -199,12 +202,12 @@ def test_labels_are_shifted_as_asked(tmp_path: Path) -> None:
 
 def test_loaders_and_options_of_ones_own(tmp_path: Path) -> None:
     data, model = batches(images_of(4)), vit()
-    callback = CollapseCallback(
+    callback = quick(
         loader=data, test=batches(images_of(6)), ood=batches(images_of(5)), classifier="classifier", every=2
     )
     trainer_of(tmp_path, model, images_of(), [callback], images_of(1), num_train_epochs=4).train()
     assert epochs_of(callback) == [1, 3, 4]
-    expected = measure(model, data, test=batches(images_of(6)), ood=batches(images_of(5)), progress=False)
+    expected = measure(model, data, test=batches(images_of(6)), ood=batches(images_of(5)), groups=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
@@ -213,10 +216,12 @@ def test_a_stream_is_measured_as_the_trainer_reads_it(tmp_path: Path) -> None:
         def __iter__(self) -> Any:
             return (images_of()[index] for index in range(SIZE))
 
-    model, callback = vit(), CollapseCallback()
+    model, callback = vit(), quick()
     trainer_of(tmp_path, model, Stream(), [callback], max_steps=6).train()
     assert callback.monitor.series[-1].context["samples"] == SIZE
-    assert_same_values(callback.monitor.series[-1].values, measure(model, batches(images_of()), progress=False).values)
+    assert_same_values(
+        callback.monitor.series[-1].values, measure(model, batches(images_of()), groups=None, progress=False).values
+    )
 
 
 # ---------------------------------------------------------------------- training goes on
@@ -224,7 +229,7 @@ def test_a_stream_is_measured_as_the_trainer_reads_it(tmp_path: Path) -> None:
 
 def test_training_goes_on_as_if_nothing_was_measured(tmp_path: Path) -> None:
     found = []
-    for callbacks in ([], [CollapseCallback(folder=tmp_path / "run", layers="auto")]):
+    for callbacks in ([], [quick(folder=tmp_path / "run", layers="auto")]):
         model = vit()
         trainer = trainer_of(tmp_path, model, images_of(), callbacks, images_of(1), eval_strategy="epoch")
         trainer.train()
@@ -236,7 +241,7 @@ def test_training_goes_on_as_if_nothing_was_measured(tmp_path: Path) -> None:
 
 def test_values_are_in_the_log_history(tmp_path: Path) -> None:
     seen: list[tuple[float, float]] = []
-    callback = CollapseCallback(every=2, trackers=[lambda values, epoch: seen.append((epoch, values["nc1"]))])
+    callback = quick(every=2, trackers=[lambda values, epoch: seen.append((epoch, values["nc1"]))])
     trainer = trainer_of(tmp_path, vit(), images_of(), [callback])
     trainer.train()
     logs = [log for log in trainer.state.log_history if "tightframe/nc1" in log]
@@ -246,7 +251,7 @@ def test_values_are_in_the_log_history(tmp_path: Path) -> None:
 
 
 def test_steps_that_end_within_an_epoch_are_a_fraction_of_it(tmp_path: Path) -> None:
-    callback = CollapseCallback()
+    callback = quick()
     trainer_of(tmp_path, vit(), images_of(), [callback], max_steps=6).train()
     assert epochs_of(callback) == [1, 1.5]
 
@@ -254,7 +259,7 @@ def test_steps_that_end_within_an_epoch_are_a_fraction_of_it(tmp_path: Path) -> 
 @pytest.mark.parametrize("stopping_first", [True, False])
 def test_the_last_epoch_isnt_taken_for_the_best(tmp_path: Path, stopping_first: bool) -> None:
     """Training stops at an evaluation, and the best weights are back before `on_train_end`."""
-    callback, stopping = CollapseCallback(every=3), EarlyStoppingCallback(1, early_stopping_threshold=1e9)
+    callback, stopping = quick(every=3), EarlyStoppingCallback(1, early_stopping_threshold=1e9)
     trainer = trainer_of(
         tmp_path,
         vit(),
@@ -274,11 +279,11 @@ def test_the_last_epoch_isnt_taken_for_the_best(tmp_path: Path, stopping_first: 
 @pytest.mark.parametrize("when", [{"eval_strategy": "epoch"}, {"eval_strategy": "steps", "eval_steps": 2}])
 @pytest.mark.parametrize("start", [False, True])
 def test_of_several_evaluations_the_first_counts(tmp_path: Path, when: dict[str, Any], start: bool) -> None:
-    model, callback = vit(), CollapseCallback()
+    model, callback = vit(), quick()
     held_out = {"a": images_of(1), "b": images_of(2)}
     trainer_of(tmp_path, model, images_of(), [callback], held_out, eval_on_start=start, **when).train()
     assert epochs_of(callback) == [1, 2, 3]
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
@@ -296,19 +301,19 @@ class Besides(TrainerCallback):
 
 @pytest.mark.parametrize("event", ["on_epoch_begin", "on_epoch_end", "on_step_begin"])
 def test_an_evaluation_of_the_users_changes_nothing(tmp_path: Path, event: str) -> None:
-    model, callback, besides = vit(), CollapseCallback(), Besides(event)
+    model, callback, besides = vit(), quick(), Besides(event)
     steps = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 2}
     trainer = trainer_of(tmp_path, model, images_of(), [besides, callback], images_of(1), **steps)
     besides.trainer = trainer
     trainer.evaluate(images_of(3))
     trainer.train()
     assert epochs_of(callback) == [1, 2]
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
 def test_an_evaluation_before_training_brings_no_held_out_data(tmp_path: Path) -> None:
-    callback = CollapseCallback()
+    callback = quick()
     trainer = trainer_of(tmp_path, vit(), images_of(), [callback], num_train_epochs=1)
     trainer.evaluate(images_of(3))
     trainer.train()
@@ -326,10 +331,10 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, save: dict[
     def series() -> list[dict[str, Any]]:
         return [json.loads(line) for line in (tmp_path / "run/series.jsonl").read_text().splitlines()]
 
-    whole = CollapseCallback(every=every, folder=tmp_path / "run")
+    whole = quick(every=every, folder=tmp_path / "run")
     trainer_of(tmp_path, gpt2(), texts_of(), [whole], num_train_epochs=5, **save).train()
     before = series()
-    resumed = CollapseCallback(every=every, folder=tmp_path / "run")
+    resumed = quick(every=every, folder=tmp_path / "run")
     trainer = trainer_of(tmp_path, gpt2(), texts_of(), [resumed], num_train_epochs=5, **save)
     trainer.train(resume_from_checkpoint=str(tmp_path / "trainer/checkpoint-12"))
     assert epochs_of(resumed) == epochs_of(whole) == {1: [1, 2, 3, 4, 5], 2: [1, 3, 5]}[every]
@@ -342,10 +347,10 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, save: dict[
 
 
 def test_a_checkpoint_moved_elsewhere_is_enough(tmp_path: Path) -> None:
-    whole = CollapseCallback()
+    whole = quick()
     trainer_of(tmp_path, vit(), images_of(), [whole], save_strategy="epoch").train()
     (tmp_path / "trainer/checkpoint-8").rename(tmp_path / "elsewhere")
-    resumed = CollapseCallback()
+    resumed = quick()
     trainer = trainer_of(tmp_path, vit(), images_of(), [resumed])
     trainer.train(resume_from_checkpoint=str(tmp_path / "elsewhere"))
     assert epochs_of(resumed) == [1, 2, 3]
@@ -353,7 +358,7 @@ def test_a_checkpoint_moved_elsewhere_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_new_run_starts_anew(tmp_path: Path) -> None:
-    callback = CollapseCallback(folder=tmp_path / "run")
+    callback = quick(folder=tmp_path / "run")
     trainer = trainer_of(tmp_path, vit(), images_of(), [callback], num_train_epochs=2)
     trainer.train()
     first = callback.monitor
@@ -365,7 +370,7 @@ def test_a_new_run_starts_anew(tmp_path: Path) -> None:
 
 
 def test_evaluation_before_training_is_no_measurement(tmp_path: Path) -> None:
-    callback = CollapseCallback()
+    callback = quick()
     trainer_of(tmp_path, vit(), images_of(), [callback], images_of(1)).evaluate()
     assert callback.monitor is None
 
@@ -397,6 +402,6 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     model = vit()
     model.load_state_dict(found[0]["model"])
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
     assert series[0][-1].context["samples"] == SIZE
     assert_same_values(series[0][-1].values, expected.values)

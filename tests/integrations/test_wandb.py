@@ -33,7 +33,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[wandb.Run]:
 
 def records(folder: Path) -> list[Record]:
     """All records of the folder's only offline run, once it is on disk, shortly after the run was finished."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while True:
         (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
         found = list(read(path.read_bytes()))

@@ -224,7 +224,7 @@ def test_trap_08_one_bad_row_poisons_nothing(value: float, dtype: torch.dtype) -
     with pytest.raises(NonFiniteError, match="row 17"):
         ClassStatistics.from_features(bad, labels, 6)
     accumulator.update(features, labels)
-    assert_fields_equal(accumulator.compute(), ClassStatistics.from_features(features, labels, 6))
+    assert_fields_close(accumulator.compute(), ClassStatistics.from_features(features, labels, 6), 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -452,4 +452,6 @@ def test_trap_16_small_angles_are_not_floored(angle: float) -> None:
 def test_trap_16_float32_features_keep_small_angles() -> None:
     means = torch.tensor([[1, 2**-20, 0], [1, -(2**-20), 0], [-1, 0, 1], [-1, 0, -1]], dtype=torch.float32)
     value = accumulated(means.repeat(300, 1), torch.arange(4).repeat(300), 4)
-    assert metrics.minimum_angle(value).item() == pytest.approx(math.degrees(2 * math.atan(2**-20)), rel=1e-7)
+    with pytest.warns(GeometryWarning, match="rounding of each other: their distances are inexact: 0, 1"):
+        angle = metrics.minimum_angle(value).item()
+    assert angle == pytest.approx(math.degrees(2 * math.atan(2**-20)), rel=1e-7)

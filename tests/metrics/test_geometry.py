@@ -157,6 +157,7 @@ def test_kernels_give_all_their_moments() -> None:
         torch.testing.assert_close(kernel.cv, values.std(correction=0) / values.mean().abs(), rtol=1e-10, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore:the means of these classes coincide")
 def test_coincident_directions_have_infinite_energy() -> None:
     statistics = of_means(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=torch.float64))
     assert metrics.log_kernel_mean(statistics) == math.inf

@@ -25,7 +25,7 @@ from tightframe.metrics import (
     standard_errors,
     within_trace,
 )
-from tightframe.statistics import GroupedStatistics
+from tightframe.statistics import FoldedStatistics
 
 K, D, G = 4, 6, 5
 STUDENT = {15: 2.1314495}  # 97.5 % points of Student's t, by degrees of freedom; scipy.stats.t.ppf(.975, 15)
@@ -55,9 +55,9 @@ def error_by_loops(values: list[float]) -> float:
 
 def grouped_evidence(seed: int = 0) -> Evidence:
     features, labels = sample(seed=seed)
-    groups = GroupedStatistics.from_features(features, labels, K, groups=G, per_class=True)
+    groups = FoldedStatistics.from_features(features, labels, K, folds=G, per_class=True)
     outside = 1 + torch.randn(40, D, dtype=torch.float64)
-    outside_groups = GroupedStatistics.from_features(outside, torch.zeros(40).long(), 1, groups=G)
+    outside_folds = FoldedStatistics.from_features(outside, torch.zeros(40).long(), 1, folds=G)
     weight, bias = torch.randn(K, D, dtype=torch.float64), torch.randn(K, dtype=torch.float64)
     decisions = DecisionCounts(groups.total, weight, bias)
     decisions.update(features, labels)
@@ -66,9 +66,9 @@ def grouped_evidence(seed: int = 0) -> Evidence:
         weight,
         bias,
         decisions,
-        outside_groups.total,
-        groups=groups,
-        outside_groups=outside_groups,
+        outside_folds.total,
+        folds=groups,
+        outside_folds=outside_folds,
     )
 
 
@@ -78,7 +78,7 @@ def grouped_evidence(seed: int = 0) -> Evidence:
 @pytest.mark.parametrize("function", [nc1, cdnv, within_trace])
 def test_the_error_is_that_of_samples_left_out_in_turn(function) -> None:
     features, labels = sample()
-    value, error = jackknife(function, GroupedStatistics.from_features(features, labels, K, groups=G))
+    value, error = jackknife(function, FoldedStatistics.from_features(features, labels, K, folds=G))
     group = group_by_group(labels, G)
     left = [ClassStatistics.from_features(features[group != g], labels[group != g], K) for g in range(G)]
     torch.testing.assert_close(value, function(ClassStatistics.from_features(features, labels, K)))
@@ -89,7 +89,7 @@ def test_the_error_is_that_of_samples_left_out_in_turn(function) -> None:
 
 @pytest.mark.parametrize("function", [cdnv_per_class, cosine_grid, lambda statistics: statistics.means])
 def test_tensors_have_errors_entry_by_entry(function) -> None:
-    grouped = GroupedStatistics.from_features(*sample(), K, groups=G)
+    grouped = FoldedStatistics.from_features(*sample(), K, folds=G)
     value, error = jackknife(function, grouped)
     assert error.shape == value.shape
     for place in np.ndindex(*value.shape):
@@ -101,7 +101,7 @@ def test_a_mean_has_the_textbook_error() -> None:
     """Of n samples of a class in n groups, one each, deviation / sqrt(n) with ddof 1."""
     features, labels = sample(3 * K)
     labels = torch.arange(3 * K) % K
-    grouped = GroupedStatistics.from_features(features, labels, K, groups=3)
+    grouped = FoldedStatistics.from_features(features, labels, K, folds=3)
     error = jackknife(lambda statistics: statistics.means, grouped).standard_error
     expected = torch.stack([features[labels == k].std(0, correction=1) / math.sqrt(3) for k in range(K)])
     torch.testing.assert_close(error, expected, rtol=1e-12, atol=0)
@@ -111,7 +111,7 @@ def test_a_mean_of_equal_groups_has_the_error_of_the_groups_means() -> None:
     """deviation of the G means / sqrt(G): the textbook's for a mean of G independent values."""
     features, labels = sample(40 * K)
     labels = torch.arange(40 * K) % K
-    grouped = GroupedStatistics.from_features(features, labels, K, groups=8)
+    grouped = FoldedStatistics.from_features(features, labels, K, folds=8)
     error = jackknife(lambda statistics: statistics.means, grouped).standard_error
     expected = torch.stack([part.means for part in grouped.parts]).std(0, correction=1) / math.sqrt(8)
     torch.testing.assert_close(error, expected, rtol=1e-12, atol=0)
@@ -120,7 +120,7 @@ def test_a_mean_of_equal_groups_has_the_error_of_the_groups_means() -> None:
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 def test_classes_smaller_than_the_groups_have_too_large_an_error_by_the_factor_stated(size: int) -> None:
     features, labels = torch.randn(size, D, dtype=torch.float64), torch.zeros(size).long()
-    grouped = GroupedStatistics.from_features(features, labels, 1, groups=8)
+    grouped = FoldedStatistics.from_features(features, labels, 1, folds=8)
     error = jackknife(lambda statistics: statistics.means[0], grouped).standard_error
     stated = size / (size - 1) * 7 / 8
     # the replicates' mean isn't the mean itself where some groups lack the class, which this factor ignores: none here
@@ -131,32 +131,43 @@ def test_classes_smaller_than_the_groups_have_too_large_an_error_by_the_factor_s
 # ---------------------------------------------------------------------- where there is none
 
 
-def test_a_class_in_one_group_leaves_no_error() -> None:
+def test_a_class_in_one_fold_leaves_the_errors_of_the_others() -> None:
+    """A class with a single sample: replicates keep it, so errors are of the other classes' samples."""
     features, labels = sample()
-    alone = torch.cat([features, features[:1]]), torch.cat([labels, torch.tensor([K])])
-    grouped = GroupedStatistics.from_features(*alone, K + 1, groups=G)
-    assert grouped.undivided.tolist() == [K]
-    for function in (nc1, cdnv_per_class):
-        value, error = jackknife(function, grouped)
-        assert torch.equal(value, function(grouped.total))
-        assert error.shape == value.shape and error.isnan().all()
-    errors = standard_errors(Evidence(grouped.total, groups=grouped))
-    assert len(errors) > 20 and all(error.isnan() for error in errors.values())
-    chosen = grouped.select(min_count=2)
-    assert not len(chosen.undivided)
-    expected = jackknife(cdnv, GroupedStatistics.from_features(features, labels, K, groups=G))
+    alone = torch.cat([features, features[:1] + 3]), torch.cat([labels, torch.tensor([K])])
+    folded = FoldedStatistics.from_features(*alone, K + 1, folds=G)
+    assert folded.undivided.tolist() == [K]
+    for function in (nc1, cdnv_per_class, within_trace):
+        value, error = jackknife(function, folded)
+        assert torch.equal(value, function(folded.total))
+        replicates = []
+        for fold in range(G):
+            kept = torch.cat([group_by_group(labels, G) != fold, torch.tensor([True])])
+            replicates.append(function(ClassStatistics.from_features(alone[0][kept], alone[1][kept], K + 1)))
+        deviations = torch.stack(replicates) - torch.stack(replicates).mean(0)
+        torch.testing.assert_close(error, (deviations.square().sum(0) * (G - 1) / G).sqrt(), rtol=1e-8, atol=0)
+    errors = standard_errors(Evidence(folded.total, folds=folded))
+    assert len(errors) > 20 and not any(error.isnan() for name, error in errors.items() if "debiased" not in name)
+    chosen = folded.select(min_count=2)
+    expected = jackknife(cdnv, FoldedStatistics.from_features(features, labels, K, folds=G))
     assert torch.equal(torch.stack(jackknife(cdnv, chosen)), torch.stack(expected))
+
+
+def test_single_samples_alone_leave_no_error() -> None:
+    folded = FoldedStatistics.from_features(torch.randn(K, 5), torch.arange(K), K, folds=G)
+    assert jackknife(cdnv, folded).standard_error.isnan()
+    assert all(error.isnan() for error in standard_errors(Evidence(folded.total, folds=folded)).values())
 
 
 def test_classes_without_samples_are_no_matter() -> None:
     features, labels = sample()
-    wide = GroupedStatistics.from_features(features, labels, K + 3, groups=G)
-    narrow = GroupedStatistics.from_features(features, labels, K, groups=G)
+    wide = FoldedStatistics.from_features(features, labels, K + 3, folds=G)
+    narrow = FoldedStatistics.from_features(features, labels, K, folds=G)
     assert torch.equal(torch.stack(jackknife(cdnv, wide)), torch.stack(jackknife(cdnv, narrow)))
 
 
 def test_undefined_without_one_group_is_undefined() -> None:
-    grouped = GroupedStatistics.from_features(*sample(), K, groups=G)
+    grouped = FoldedStatistics.from_features(*sample(), K, folds=G)
     smallest = min(int(grouped.without(g).num_samples) for g in range(G))
 
     def sometimes(statistics: ClassStatistics) -> Tensor:
@@ -170,8 +181,8 @@ def test_undefined_without_one_group_is_undefined() -> None:
 def test_degenerate_geometry_is_told_once() -> None:
     features, labels = sample()
     twice = torch.cat([features, features[labels == 0]])
-    grouped = GroupedStatistics.from_features(
-        twice, torch.cat([labels, torch.full((int((labels == 0).sum()),), K)]), K + 1, groups=2
+    grouped = FoldedStatistics.from_features(
+        twice, torch.cat([labels, torch.full((int((labels == 0).sum()),), K)]), K + 1, folds=2
     )
     same = replace(grouped, parts=tuple(replace(p, means=p.means[[0, 1, 2, 3, 0]]) for p in grouped.parts))
     with pytest.warns(GeometryWarning) as caught:
@@ -179,7 +190,7 @@ def test_degenerate_geometry_is_told_once() -> None:
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        standard_errors(Evidence(same.total, groups=same))
+        standard_errors(Evidence(same.total, folds=same))
 
 
 # ---------------------------------------------------------------------- every metric
@@ -199,7 +210,7 @@ def test_errors_are_those_of_each_metric_alone() -> None:
     for name, metric in METRICS.items():
         if name in WITHOUT_ERROR or metric.arguments == ("decisions",) or "outside" in metric.arguments:
             continue
-        seen = [replace(evidence, statistics=evidence.groups.without(g)) for g in range(G)]
+        seen = [replace(evidence, statistics=evidence.folds.without(g)) for g in range(G)]
         expected = error_by_loops([float(metric(each)) for each in seen])
         torch.testing.assert_close(errors[name].item(), expected, rtol=1e-6, atol=1e-14)
     some = standard_errors(evidence, ["cdnv", "ncc_accuracy", "numerical_rank"])
@@ -219,29 +230,29 @@ def test_metrics_of_the_classifier_alone_do_not_see_the_samples() -> None:
 
 def test_two_samples_add_their_variances() -> None:
     evidence = grouped_evidence()
-    within = [float(ood_orthogonality(evidence.groups.without(g), evidence.outside)) for g in range(G)]
-    outside = [float(ood_orthogonality(evidence.statistics, evidence.outside_groups.without(g))) for g in range(G)]
+    within = [float(ood_orthogonality(evidence.folds.without(g), evidence.outside)) for g in range(G)]
+    outside = [float(ood_orthogonality(evidence.statistics, evidence.outside_folds.without(g))) for g in range(G)]
     error = standard_errors(evidence, ["ood_orthogonality"])["ood_orthogonality"]
     expected = math.hypot(error_by_loops(within), error_by_loops(outside))
     torch.testing.assert_close(error.item(), expected, rtol=1e-9, atol=0)
-    assert not standard_errors(replace(evidence, outside_groups=None), ["ood_orthogonality"])
+    assert not standard_errors(replace(evidence, outside_folds=None), ["ood_orthogonality"])
 
 
 def test_samples_not_grouped_have_no_errors() -> None:
     evidence = grouped_evidence()
-    assert {METRICS[name].arguments for name in standard_errors(replace(evidence, groups=None))} == {("decisions",)}
-    bare = GroupedStatistics(
-        replace(evidence.groups.total, within=None, class_within=None),
-        tuple(replace(part, within=None, class_within=None) for part in evidence.groups.parts),
+    assert {METRICS[name].arguments for name in standard_errors(replace(evidence, folds=None))} == {("decisions",)}
+    bare = FoldedStatistics(
+        replace(evidence.folds.total, within=None, class_within=None),
+        tuple(replace(part, within=None, class_within=None) for part in evidence.folds.parts),
     )
-    errors = standard_errors(Evidence(bare.total, projected=evidence.statistics, groups=bare))
+    errors = standard_errors(Evidence(bare.total, projected=evidence.statistics, folds=bare))
     assert "nc1" not in errors and "cdnv" in errors
 
 
 def test_decisions_have_binomial_errors() -> None:
     evidence = grouped_evidence()
     totals = evidence.decisions.totals
-    errors = standard_errors(replace(evidence, groups=None))
+    errors = standard_errors(replace(evidence, folds=None))
     counts, hits = totals.counts.tolist(), totals.agreement.tolist()
     share, size = sum(hits) / sum(counts), sum(counts)
     for name in ("ncc_agreement", "ncc_mismatch"):
@@ -301,8 +312,8 @@ def simulate(setting: Setting, sets: int) -> dict[str, tuple[float, float]]:
     values, errors = [], []
     for _ in range(sets):
         features = means[labels] + setting.noise * normal(len(labels), dim) / math.sqrt(dim)
-        groups = GroupedStatistics.from_features(features, labels, classes)
-        evidence = Evidence(groups.total, weight, groups=groups)
+        groups = FoldedStatistics.from_features(features, labels, classes)
+        evidence = Evidence(groups.total, weight, folds=groups)
         value, error = evaluate(evidence, COVERED), standard_errors(evidence, COVERED)
         values.append([float(value[name]) for name in COVERED])
         errors.append([float(error[name]) for name in COVERED])

@@ -91,7 +91,7 @@ def test_coincident_means_are_named_and_the_true_rank_is_used(function: Callable
     statistics = statistics_of(sample)
     names = "; ".join(", ".join(map(str, sorted(group))) for group in sorted(groups))
     rank = 5 - sum(len(group) - 1 for group in groups)
-    assert sorted(metrics.coincident_classes(statistics)) == sorted(sorted(group) for group in groups)
+    assert statistics.coincident() == sorted(sorted(group) for group in groups)
     with pytest.warns(GeometryWarning) as record:
         value = function(statistics)
     message = str(record[0].message)
@@ -120,7 +120,7 @@ def test_two_coincident_means_seen_with_numpy(recwarn: pytest.WarningsRecorder) 
 def test_distinct_means_are_not_called_coincident() -> None:
     for scenario in SCENARIOS.values():
         statistics = statistics_of(draw(scenario, offset=1e4, spread=1e-3))
-        assert metrics.coincident_classes(statistics) == []
+        assert statistics.coincident() == []
 
 
 def test_a_lower_rank_without_coincidence_is_reported_without_names() -> None:
@@ -130,7 +130,7 @@ def test_a_lower_rank_without_coincidence_is_reported_without_names() -> None:
     statistics = ClassStatistics.from_features(features, torch.arange(4).repeat(2), 4)
     with pytest.warns(GeometryWarning, match=r"span 1 dimensions where 3 are possible\.$"):
         metrics.nc1(statistics)
-    assert metrics.coincident_classes(statistics) == []
+    assert statistics.coincident() == []
 
 
 @pytest.mark.parametrize("function", [*POOLED[:5], metrics.nc1_class_balanced])

@@ -35,6 +35,7 @@ def test_a_polygon_on_the_circle() -> None:
     assert best(9, 2).certificate.optimal is True
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_search_where_no_code_is_as_good() -> None:
     found = best(13, 3, rounds=3)  # caps, filled layers and points at will
     assert found.provenance["constructor"] == "separated"
@@ -42,6 +43,7 @@ def test_a_search_where_no_code_is_as_good() -> None:
     assert found.certificate.max_cosine < 0.5428
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_part_of_a_code_where_the_search_finds_no_better() -> None:
     found = best(23, 4, rounds=2)  # no 23 vectors are known to beat the 24-cell without one
     assert found.certificate.max_cosine == pytest.approx(0.5, abs=1e-9)

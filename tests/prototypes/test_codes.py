@@ -94,8 +94,9 @@ GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller in
     "quadric-3": (112, 30, 2, 10), "quadric-4": (325, 68, 3, 17), "quadric-5": (756, 130, 4, 26),
 }  # fmt: skip
 
-SMALL = [name for name, code in CODES.items() if code.K <= 5000 and name != "quadric-7"]
+SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name != "quadric-7"]
 LARGE = [name for name in CODES if name not in SMALL and name != "quadric-7"]
+MIDDLE = [name for name in LARGE if CODES[name].K <= 5000]
 
 
 def certify_rows(entry: Code, vectors: Tensor, rows: Tensor) -> set[float]:
@@ -134,7 +135,9 @@ def test_sizes_are_the_literatures(name: str) -> None:
     assert CODES[name].cosine == pytest.approx(1 / inverse, abs=1e-15)
 
 
-@pytest.mark.parametrize("name", [*SMALL, pytest.param("quadric-7", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*MIDDLE, "quadric-7"))]
+)
 def test_small_codes_are_exact(name: str) -> None:
     entry = CODES[name]
     vectors = entry.build(entry.K)
@@ -153,7 +156,7 @@ def test_large_codes_are_exact_in_a_sample(name: str) -> None:
     assert vectors.shape == (n, entry.D)
     certify_rows(entry, vectors, spread(n, 40))
     if entry.D < 1000:
-        assert torch.linalg.matrix_rank(vectors[spread(n, 3 * entry.D)]) == entry.D
+        assert torch.linalg.matrix_rank(vectors[spread(n, 10 * entry.D)]) == entry.D
 
 
 @pytest.mark.slow

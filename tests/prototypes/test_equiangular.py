@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from fake_clock import Clock
 from torch.testing import assert_close
 
 from tightframe.bounds import coherence_bound
@@ -58,7 +59,8 @@ def test_alpha_that_is_not_reached() -> None:
     assert equiangular(5, 3, rounds=1).provenance["reached"] is False  # silent: nothing was asked for
 
 
-def test_large_sizes_go_without_polishing() -> None:
+def test_large_sizes_go_without_polishing(clock: Clock) -> None:
+    clock.tick = 0.005
     prototypes = equiangular(64, 24, rounds=1, time=1.0)
     assert 2 * 64 * 24 > 3000
     assert coherence_bound(64, 24).value <= coherence_by_loops(prototypes) < 0.25

@@ -101,6 +101,7 @@ def test_weight_is_a_trade() -> None:
     assert ranks[1] < ranks[0]
 
 
+@pytest.mark.usefixtures("clock")
 def test_many_classes_look_at_random_triplets() -> None:
     similarity = similarity_of(words(48))  # 48 * 47 * 46 / 2 = 51888 > 50000 triplets
     prototypes = semantic(similarity, 6, time=0.5, rounds=1)

@@ -13,6 +13,11 @@ from tightframe.prototypes.solver.energy import largest_cosines
 from tightframe.prototypes.starts_from_codes import FilledLayers, cap_batches
 
 
+@pytest.fixture
+def few_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tightframe.prototypes.starts_from_codes"], "_LAYER_CODES", 3)
+
+
 def are_unit(points: Tensor) -> bool:
     return torch.allclose(points.norm(dim=-1), torch.ones(points.shape[:-1], dtype=points.dtype), atol=1e-6)
 
@@ -30,6 +35,7 @@ def test_no_codes_no_starts() -> None:
     assert FilledLayers(3000, 3, 2.0, seed=0).draw() is None
 
 
+@pytest.mark.usefixtures("few_codes")
 def test_filled_layers_are_sets_of_k_unit_vectors() -> None:
     layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=1.0)
     start = layers.draw()
@@ -38,6 +44,7 @@ def test_filled_layers_are_sets_of_k_unit_vectors() -> None:
     assert len(start.names) == len(start.representatives) and start.names[0] == start.name
 
 
+@pytest.mark.usefixtures("few_codes")
 def test_the_most_promising_layers_come_first() -> None:
     layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
     given = itertools.count(0, -1)
@@ -58,6 +65,7 @@ def test_a_code_with_its_holes_filled_stays_in_front() -> None:
     assert abs(float(kept) - 0.25) < 1e-6
 
 
+@pytest.mark.usefixtures("few_codes")
 def test_what_did_best_comes_again_with_other_holes() -> None:
     layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
     first, second = (layers.draw(), layers.draw())

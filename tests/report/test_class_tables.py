@@ -14,23 +14,23 @@ from tightframe.report.drilldown import PAIRS, class_cells, pair_cells
 from tightframe.report.html import page
 from tightframe.report.terminal import print_report
 from tightframe.report.wording import number
-from tightframe.statistics import GroupedStatistics
+from tightframe.statistics import FoldedStatistics
 from tightframe.theory import Training, cross_entropy_optimum
 
 
-def grouped(counts: tuple[int, ...], dim: int = 6) -> GroupedStatistics:
+def grouped(counts: tuple[int, ...], dim: int = 6) -> FoldedStatistics:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     means = 3 * torch.randn(len(counts), dim, generator=generator).double()
     features = means[labels] + torch.randn(len(labels), dim, generator=generator)
-    return GroupedStatistics.from_features(features, labels, len(counts), groups=4)
+    return FoldedStatistics.from_features(features, labels, len(counts), folds=4)
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
     groups = grouped((20, 20, 20, 5, 0, 5))
     weight = torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double()
-    evidence = Evidence(groups.total, weight, groups=groups)
+    evidence = Evidence(groups.total, weight, folds=groups)
     names = ["ant", "bee", "cat", "dog", "eel"]  # one class has none
     return Report.from_evidence(evidence, training=Training(1e-3, 1e-3), context={"class_names": names})
 
@@ -45,14 +45,14 @@ def columns_of(found: tuple[str, list[str], list[list[str]]] | None) -> dict[str
 def test_classes(report: Report) -> None:
     columns = columns_of(class_cells(report))
     evidence = report.evidence
-    assert evidence is not None and evidence.statistics is not None and evidence.groups is not None
+    assert evidence is not None and evidence.statistics is not None and evidence.folds is not None
     table = class_table(evidence.statistics, evidence.weight)
     assert columns["class"] == ["ant", "bee", "cat", "dog", "5"]
     assert columns["samples"] == ["20", "20", "20", "5", "5"]
     assert columns["variance"] == [number(value) for value in table.variances.tolist()]
     assert columns["cos"] == [f"{value:.4f}" for value in table.nearest_cosines.tolist()]
     assert columns["nearest"] == [["ant", "bee", "cat", "dog", "eel", "5"][k] for k in table.nearest_by_angle.tolist()]
-    errors = jackknife(mean_norms, evidence.groups).standard_error
+    errors = jackknife(mean_norms, evidence.folds).standard_error
     assert columns["± ‖μ − μ_G‖"] == [number(value) for value in errors.tolist()]
     assert {"‖w‖", "cos(w, μ)", "in distance", "distance", "± variance"} <= columns.keys()
 

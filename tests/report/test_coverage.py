@@ -92,5 +92,5 @@ def test_enough_samples_for_all_is_no_restriction() -> None:
 def test_too_much_is_asked() -> None:
     with pytest.raises(EmptyClassError, match="at least two classes"):
         Report.from_evidence(evidence(), min_count=100)
-    with pytest.raises(RangeError, match="at least 1 or more; got 0"):
+    with pytest.raises(RangeError, match="at least 1; got 0"):
         Report.from_evidence(evidence(), min_count=0)

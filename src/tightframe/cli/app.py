@@ -134,7 +134,7 @@ def measure(
     ignore_index: Annotated[int | None, typer.Option(help="A label whose rows are dropped.")] = None,
     per_class: Annotated[bool, typer.Option("--per-class", help="Keep a scatter for each class.")] = False,
     covariance: Annotated[bool, typer.Option(help="Keep the pooled scatter, which NC1 needs.")] = True,
-    groups: Annotated[int, typer.Option(min=0, help="Of samples, for standard errors; 0: none.")] = 16,
+    folds: Annotated[int, typer.Option(min=0, help="Folds of the samples for standard errors; 0 for none.")] = 16,
     min_count: Annotated[int, typer.Option(min=1, help="Leave out classes with fewer samples.")] = 1,
     weight_decay: Annotated[
         float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
@@ -163,7 +163,7 @@ def measure(
             ignore_index=ignore_index,
             per_class=per_class,
             covariance=covariance,
-            groups=groups,
+            folds=folds,
             min_count=min_count,
             training=training,
             test=test,

@@ -17,7 +17,7 @@ from tightframe.hooks import Classifier
 from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, detected, free_memory, planned
 from tightframe.report import Report
 from tightframe.statistics.distributed import every_process, rank, world_size
-from tightframe.statistics.groups import GROUPS
+from tightframe.statistics.folds import FOLDS
 from tightframe.theory import Training
 
 _ROWS = 4096  # rows read into memory at a time
@@ -37,7 +37,7 @@ def measure_files(
     ignore_index: int | None = None,
     per_class: bool = False,
     covariance: bool = True,
-    groups: int = GROUPS,
+    folds: int = FOLDS,
     min_count: int = 1,
     training: Training | None = None,
     test: Path | None = None,
@@ -78,7 +78,7 @@ def measure_files(
         name,
         covariance=covariance,
         per_class=per_class,
-        groups=groups or None,
+        folds=folds or None,
     )
     classifier = None if rows is None else Classifier("", torch.nn.Identity(), rows, offsets, -1)
     collection = LayerCollection(plan, classifier, num_classes, options, shared=world_size() > 1)

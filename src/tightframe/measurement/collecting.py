@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,16 +18,8 @@ from tightframe.numerics import contrasts
 from tightframe.ood import DetectionTable, DetectorScores
 from tightframe.report import Report
 from tightframe.report.detection import with_detection
-from tightframe.statistics import (
-    ClassStatistics,
-    DecisionCounts,
-    GroupedAccumulator,
-    GroupedStatistics,
-    StatisticsAccumulator,
-)
+from tightframe.statistics import ClassStatistics, DecisionCounts, FoldedStatistics, StatisticsAccumulator
 from tightframe.statistics.distributed import all_reduce, every_process
-
-Accumulator = StatisticsAccumulator | GroupedAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
@@ -36,14 +28,15 @@ _SAME = 1e-3  # share of their length by which the mean of features may differ b
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What all processes agree on about a layer: its name, D, which scatter is kept, pooled and of each class, and to
-    how many groups samples are dealt for standard errors; None for no groups."""
+    """What all processes agree on about a layer: its name, D, which scatter is kept, pooled and of each class, how many
+    folds samples are dealt to for standard errors (None for none), and whether the scatter of each fold is kept too."""
 
     name: str
     num_features: int
     covariance: bool
     per_class: bool = False
-    groups: int | None = None
+    folds: int | None = None
+    fold_scatter: bool = True
 
 
 def free_memory(device: torch.device) -> int:
@@ -62,22 +55,24 @@ def planned(
     *,
     covariance: bool,
     per_class: bool,
-    groups: int | None,
+    folds: int | None,
 ) -> list[LayerPlan]:
     """What is kept of each layer, in order of depth: the D x D scatter that is asked for and fits into a budget of
-    bytes, that of the classifier's input (`last`) before the others'; groups of that one alone."""
+    bytes, that of the classifier's input (`last`) before the others'; folds of that one alone, fewer of them where the
+    budget is small, and then without their scatter."""
     plans = {}
     for name in sorted(widths, key=lambda name: name != last):
         pooled = covariance and scatter_bytes(widths[name]) <= budget
         budget -= scatter_bytes(widths[name]) if pooled else 0
         own = per_class and num_classes * scatter_bytes(widths[name]) <= budget
         budget -= num_classes * scatter_bytes(widths[name]) if own else 0
-        dealt = None
-        if groups is not None and name == last:
-            mine = _group_bytes(num_classes, widths[name], groups, covariance=pooled, per_class=own)
-            dealt = groups if mine <= budget else None
-            budget -= mine if dealt else 0
-        plans[name] = LayerPlan(name, widths[name], pooled, own, dealt)
+        plan = LayerPlan(name, widths[name], pooled, own)
+        for choice in _folded(plan, folds) if name == last else ():
+            if (needed := _fold_bytes(num_classes, choice)) <= budget:
+                budget -= needed
+                plan = choice
+                break
+        plans[name] = plan
     return [plans[name] for name in sorted(widths, key=lambda name: name == last)]
 
 
@@ -87,11 +82,21 @@ def scatter_bytes(num_features: int) -> int:
     return memory(0, num_features) - memory(0, num_features, covariance=False)
 
 
-def _group_bytes(num_classes: int, num_features: int, groups: int, *, covariance: bool, per_class: bool) -> int:
-    """About what groups take beside the totals, of the training and of the held-out samples."""
-    alone = StatisticsAccumulator.memory(num_classes, num_features, covariance=covariance)
-    grouped = GroupedAccumulator.memory(num_classes, num_features, groups=groups, covariance=covariance)
-    return 2 * (grouped - alone) + (groups * num_classes * scatter_bytes(num_features) if per_class else 0)
+def _folded(plan: LayerPlan, folds: int | None) -> Iterator[LayerPlan]:
+    """The plan with folds, the best first: with their scatter, with fewer folds, with means and spreads alone."""
+    halved = [folds >> halvings for halvings in range(3) if folds >> halvings >= 2] if folds else []
+    for scatter in (True, False):
+        for number in halved:
+            yield replace(plan, folds=number, fold_scatter=scatter)
+
+
+def _fold_bytes(num_classes: int, plan: LayerPlan) -> int:
+    """About what folds take beside the totals, of the training and of the held-out samples."""
+    kept = {"covariance": plan.covariance, "per_class": plan.per_class}
+    memory = StatisticsAccumulator.memory
+    alone = memory(num_classes, plan.num_features, **kept)
+    folded = memory(num_classes, plan.num_features, folds=plan.folds, fold_scatter=plan.fold_scatter, **kept)
+    return 2 * (folded - alone)
 
 
 class LayerCollection:
@@ -124,26 +129,22 @@ class LayerCollection:
         self._classifier, self._reader, self._shared = classifier, reader, shared
         self._options, self._num_classes = options, num_classes
         self._accumulator = self._new_accumulator()
-        self._unit = self._new_accumulator(groups=None) if unit_features else None
+        self._unit = self._new_accumulator(folds=None) if unit_features else None
         self._without_bias = without_bias
         self._decisions: dict[bool, DecisionCounts] = {}
         self._seen_again: Tensor | float = 0.0  # the sum of the second pass's features
         self._span: tuple[Tensor, Tensor, StatisticsAccumulator] | None = None
-        self._held: tuple[Accumulator, DecisionCounts] | None = None
-        self._outside: Accumulator | None = None
+        self._held: tuple[StatisticsAccumulator, DecisionCounts] | None = None
+        self._outside: StatisticsAccumulator | None = None
         self._scores: DetectorScores | None = None
         self.statistics: ClassStatistics
-        self.groups: GroupedStatistics | None
+        self.folds: FoldedStatistics | None
 
-    def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> Accumulator:
+    def _new_accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
         plan = self.plan
-        kept = {"covariance": plan.covariance, "per_class": plan.per_class, "groups": plan.groups}
-        options = {**kept, **self._options, **changes}
+        kept = {name: getattr(plan, name) for name in ("covariance", "per_class", "folds", "fold_scatter")}
         size = num_classes or self._num_classes, plan.num_features
-        if options["groups"] is None:
-            del options["groups"]
-            return StatisticsAccumulator(*size, **options)
-        return GroupedAccumulator(*size, **options)
+        return StatisticsAccumulator(*size, **{**kept, **self._options, **changes})
 
     # ------------------------------------------------------------------ training samples
 
@@ -156,7 +157,7 @@ class LayerCollection:
 
     def finish_moments(self) -> None:
         """The end of the first pass: means are known, so that samples can be decided and projected."""
-        self.statistics, self.groups = self._finished(self._accumulator)
+        self.statistics, self.folds = self._finished(self._accumulator)
         self.unit_statistics = None if self._unit is None else self._finished(self._unit)[0]
         self._accumulator = self._unit = None  # type: ignore[assignment]  # their memory is for the second pass
         self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
@@ -240,7 +241,7 @@ class LayerCollection:
             self._scores.add_inside(self._counted(features, labels))
 
     @property
-    def held_out(self) -> tuple[Accumulator, DecisionCounts]:
+    def held_out(self) -> tuple[StatisticsAccumulator, DecisionCounts]:
         """Moments and decisions of the held-out samples."""
         if self._held is None:
             self._held = self._new_accumulator(per_class=False), self._count()
@@ -254,7 +255,7 @@ class LayerCollection:
             self._scores.add_outside(features.reshape(-1, features.shape[-1]))
 
     @property
-    def outside(self) -> Accumulator:
+    def outside(self) -> StatisticsAccumulator:
         """Moments of the out-of-distribution samples, one class."""
         if self._outside is None:
             self._outside = self._new_accumulator(1, covariance=False, per_class=False, ignore_index=None)
@@ -272,15 +273,15 @@ class LayerCollection:
             # lengths in the span would lack what is orthogonal to it
             whole = self.statistics
             projected = replace(self._finished(self._span[2])[0], spread=whole.spread, rounding=whole.rounding)
-        outside, outside_groups = self._finished(self.outside) if with_outside else (None, None)
+        outside, outside_folds = self._finished(self.outside) if with_outside else (None, None)
         return Evidence(
             self.statistics,
             head.weight if head is not None and complete else None,
             head.bias if head is not None and complete else None,
             self._decisions[False],
             outside,
-            groups=self.groups,
-            outside_groups=outside_groups,
+            folds=self.folds,
+            outside_folds=outside_folds,
             consumer=None if head is not None or self._reader is None else self._reading_weight(self._reader),
             projected=projected,
         )
@@ -293,8 +294,8 @@ class LayerCollection:
         """What metrics can use of the held-out samples, of all processes together."""
         accumulator, counts = self.held_out
         self._added_up(counts)
-        statistics, groups = self._finished(accumulator)
-        return Evidence(statistics, decisions=counts, groups=groups)
+        statistics, folds = self._finished(accumulator)
+        return Evidence(statistics, decisions=counts, folds=folds)
 
     def detection(self) -> DetectionTable | None:
         """What the detectors made of the samples of all processes; None unless `detect` was called.
@@ -314,10 +315,12 @@ class LayerCollection:
         weight = reading_weight(reader, self.plan.num_features)
         return None if weight is None else weight.to("cpu", torch.float64)
 
-    def _finished(self, accumulator: Accumulator) -> tuple[ClassStatistics, GroupedStatistics | None]:
-        """The statistics of all processes and, where samples were dealt to groups, those of the groups."""
-        found = accumulator.compute_all() if self._shared else accumulator.compute()
-        return (found.total, found) if isinstance(found, GroupedStatistics) else (found, None)
+    def _finished(self, accumulator: StatisticsAccumulator) -> tuple[ClassStatistics, FoldedStatistics | None]:
+        """The statistics of all processes and, where samples were dealt to folds, those of the folds."""
+        if accumulator.folds is None:
+            return accumulator.compute_all() if self._shared else accumulator.compute(), None
+        folded = accumulator.compute_folds_all() if self._shared else accumulator.compute_folds()
+        return folded.total, folded
 
     def _added_up(self, counts: DecisionCounts) -> None:
         if self._shared:

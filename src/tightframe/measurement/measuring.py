@@ -42,7 +42,7 @@ from tightframe.measurement.sampling import same_randomness
 from tightframe.metrics import CONVENTIONS, METRICS, Convention
 from tightframe.report import Report
 from tightframe.statistics.distributed import every_process, world_size
-from tightframe.statistics.groups import GROUPS
+from tightframe.statistics.folds import FOLDS
 from tightframe.theory import Training
 
 BUFFER_BYTES = 1 << 30
@@ -64,7 +64,7 @@ def measure(
     classifier: str | None = None,
     covariance: bool = True,
     per_class: bool = False,
-    groups: int | None = GROUPS,
+    folds: int | None = FOLDS,
     min_count: int = 1,
     training: Training | None = None,
     detectors: bool = True,
@@ -104,8 +104,8 @@ def measure(
             `get_output_embeddings()`, else its last linear layer or 1x1 convolution. A note says so where the model
             returns other decisions than that one's.
         covariance, per_class, ignore_index: as in `StatisticsAccumulator`.
-        groups: of samples, for standard errors at the classifier's input; None for none (but for shares of samples,
-            whose errors are binomial).
+        folds: parts to which samples are dealt, for standard errors at the classifier's input; None for none (but for
+            shares of samples, whose errors are binomial). All positions of a sample are in one fold.
         min_count: report on the classes with at least so many samples; NC1 then needs `per_class`.
         training: weight decays and loss, for what theory predicts of the geometry.
         detectors: whether detectors are judged on the held-out and the out-of-distribution samples, if there are both.
@@ -113,7 +113,7 @@ def measure(
         conventions: further rows, names in `CONVENTIONS`.
         unpack: makes a `Batch` of what the loaders give, where it isn't one of the usual forms.
         buffer_bytes: for features between the first and the second look at them.
-        covariance_bytes: for D x D scatter of all layers, and for groups; default: a quarter of the free memory.
+        covariance_bytes: for D x D scatter of all layers, and for folds; default: a quarter of the free memory.
         second_pass: whether the loader may be run again for the sake of wide features alone.
         distributed: add up the processes of `torch.distributed`, where it is initialised.
         progress: show a progress bar (if rich is installed).
@@ -168,7 +168,7 @@ def measure(
                 last.name,
                 covariance=covariance,
                 per_class=per_class,
-                groups=groups,
+                folds=folds,
             )
             source.required = [plan.name for plan in plans]
             collections = [collector.layer(plan, captured.point_of(plan.name)) for plan in plans]
@@ -200,7 +200,7 @@ def measure(
         for features, _ in outside:
             for each in collections:
                 each.add_outside(features[each.name])
-    notes = [*outset.notes, *_left_out(plans, per_class, groups)]
+    notes = [*outset.notes, *_left_out(plans, per_class=per_class, folds=folds)]
     gap = max(gaps, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
@@ -255,9 +255,9 @@ class _Collector:
                 statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
                 decisions = layer.decisions(without_bias=convention.without_bias)
                 projected = None if convention.unit_features else evidence.projected
-                dealt = None if convention.unit_features else evidence.groups
+                dealt = None if convention.unit_features else evidence.folds
                 variants[name] = replace(
-                    evidence, statistics=statistics, decisions=decisions, projected=projected, groups=dealt
+                    evidence, statistics=statistics, decisions=decisions, projected=projected, folds=dealt
                 )
                 if convention.unit_features and not variants[name].offers("scatter"):
                     del variants[name]
@@ -341,11 +341,19 @@ def _agreed(said: Sequence[_Outset]) -> _Outset:
     )
 
 
-def _left_out(plans: Sequence[LayerPlan], per_class: bool, groups: int | None) -> list[str]:
+def _left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None) -> list[str]:
     names = [plan.name for plan in plans if per_class and not plan.per_class]
     found = [f"the scatter of each class was beyond the memory budget at: {', '.join(names)}."] if names else []
-    if groups is not None and plans[-1].groups is None:
-        found.append("groups of samples, for standard errors, were beyond the memory budget.")
+    last = plans[-1]
+    if folds is not None and last.folds is None:
+        found.append("no standard errors: even two folds of means and spreads are beyond the memory budget.")
+    elif folds is not None and last.covariance and not last.fold_scatter:
+        found.append(
+            f"standard errors are of means and spreads alone, from {last.folds} folds: the scatter of each fold is "
+            "beyond the memory budget."
+        )
+    elif last.folds != folds:
+        found.append(f"standard errors are from {last.folds} folds: {folds} are beyond the memory budget.")
     return found
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tightframe import numerics
 from tightframe.errors import RangeError, ShapeError
 from tightframe.metrics.geometry import classifier_rows
-from tightframe.metrics.pairs import TILE_SIZE, Tile
+from tightframe.metrics.pairs import TILE_SIZE, Tile, class_moments
 from tightframe.statistics import ClassStatistics
 
 
@@ -84,7 +84,6 @@ def class_table(statistics: ClassStatistics, weight: Tensor | None = None, *, ti
     ([1, 0, 1], 5.0)
     """
     statistics = statistics.populated().detach()
-    assert statistics.class_ids is not None
     centred, ids = statistics.centred_means(), statistics.class_ids
     classes = len(centred)
     best = centred.new_full((2, classes), -math.inf)
@@ -146,7 +145,6 @@ def pair_table(
     if limit < 1:
         raise RangeError(f"at least one pair must be asked for; got limit={limit}.")
     chosen = statistics.populated().detach()
-    assert chosen.class_ids is not None
     best = chosen.means.new_empty(0)
     pairs = torch.empty(0, 2, dtype=torch.int64, device=best.device)
     for rows, columns, tile in _tiles(chosen, tile_size):
@@ -175,7 +173,7 @@ def pair_table(
 def _tiles(statistics: ClassStatistics, tile_size: int) -> Iterator[tuple[Tensor, Tensor, Tile]]:
     """Row numbers, column numbers and all their pairs, for the tiles on and above the diagonal."""
     centred = statistics.centred_means()
-    moments = torch.stack([statistics.variances, torch.zeros_like(statistics.variances)])
+    moments = class_moments(statistics)
     numbers = torch.arange(len(centred), device=centred.device).split(tile_size)
     for index, rows in enumerate(numbers):
         for columns in numbers[index:]:
@@ -218,7 +216,6 @@ def _degrees(left: Tensor, right: Tensor) -> Tensor:
 
 def _predicted_gram(statistics: ClassStatistics, predicted: Tensor) -> Tensor:
     """Rows and columns of the classes with samples."""
-    assert statistics.class_ids is not None
     size = predicted.shape[0] if predicted.ndim == 2 and predicted.shape[0] == predicted.shape[-1] else None
     if size not in (statistics.num_classes, statistics.num_labels):
         raise ShapeError(

@@ -320,7 +320,6 @@ def classifier_rows(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     `weight` has a row for every class of the statistics or, after `select`, for every original label.
     """
     populated = statistics.populated()
-    assert populated.class_ids is not None and statistics.class_ids is not None
     allowed = {statistics.num_classes, statistics.num_labels}
     if weight.ndim != 2 or weight.shape[0] not in allowed or weight.shape[1] != statistics.num_features:
         raise ShapeError(

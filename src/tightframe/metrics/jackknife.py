@@ -1,4 +1,4 @@
-"""Standard errors: the delete-a-group jackknife for functions of moments, binomial errors for shares of decisions."""
+"""Standard errors: the delete-a-fold jackknife for functions of moments, binomial errors for shares of decisions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from tightframe.errors import GeometryWarning
 from tightframe.metrics.agreement import Decisions, binomial_error, binomial_error_class_weighted
 from tightframe.metrics.table import METRICS, Evidence, evaluate
-from tightframe.statistics import ClassStatistics, GroupedStatistics
+from tightframe.statistics import ClassStatistics, FoldedStatistics
 
 _TRAINED = "a function of the trained classifier's weight alone: no samples, no sampling error"
 WITHOUT_ERROR = {
@@ -38,40 +38,40 @@ class Estimate(NamedTuple):
     standard_error: Tensor
 
 
-def jackknife(function: Callable[[ClassStatistics], Tensor], grouped: GroupedStatistics) -> Estimate:
-    """A function of the statistics of all samples, with its delete-a-group jackknife standard error.
+def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStatistics) -> Estimate:
+    """A function of the statistics of all samples, with its delete-a-fold jackknife standard error.
 
-    With theta_(-g) the value without group g, s.e.^2 = (G-1)/G sum_g (theta_(-g) - their mean)^2. An interval is
-    value +- t s.e. with Student's t of G-1 degrees of freedom, 2.13 for 95 % and G = 16. It is one for the function's
+    With theta_(-f) the value without fold f, s.e.^2 = (F-1)/F sum_f (theta_(-f) - their mean)^2. An interval is
+    value +- t s.e. with Student's t of F-1 degrees of freedom, 2.13 for 95 % and F = 16. It is one for the function's
     expectation at these counts: a bias that the number of samples brings with it, as NC1 and equiangularity have near
     collapse, is not in it. The classes, and a classifier, count as given: only samples within classes are drawn.
 
     In simulations of 16 to 500 samples a class, balanced or not, 92 to 97 % of the 95 % intervals of NC1, CDNV,
-    equiangularity and self-duality held that expectation. Limits: for classes with n < G samples the variance is too
-    large, n/(n-1) (G-1)/G times the true one for a mean; where all of a value is bias, as the equiangularity of an
+    equiangularity and self-duality held that expectation. Limits: for classes with n < F samples the variance is too
+    large, n/(n-1) (F-1)/F times the true one for a mean; where all of a value is bias, as the equiangularity of an
     exact simplex, s.e. was 1.5 times the true one. The function must be smooth: at a minimum over pairs that two pairs
     share, or where an absolute value is near zero next to its error, s.e. is no guide. NaN wherever a value without a
-    group is; and everywhere, if all samples of some class are in one group, as a single sample is, since without it the
-    class vanishes: `grouped.undivided` has these, and `grouped.select(min_count=2)` leaves single samples out.
-    GeometryWarnings are given once, for the value of all samples.
+    fold is. Classes whose samples are all in one fold, as a single sample is, stay as they are in every replicate
+    (`FoldedStatistics.without`): the error is that of the other classes alone, and NaN if there is no other class.
+    `folded.undivided` lists them. GeometryWarnings are given once, for the value of all samples.
 
     Args:
         function: gives a tensor of any shape, always the same; a number for each class, for instance.
 
-    Source: Quenouille 1956; Tukey 1958; Wu 1986; delete-a-group with strata: Kott 2001.
+    Source: Quenouille 1956; Tukey 1958; Wu 1986; delete-a-group jackknife with strata: Kott 2001.
 
     >>> from tightframe import metrics
     >>> features, labels = torch.randn(600, 5, dtype=torch.float64), torch.arange(600) % 3
-    >>> grouped = GroupedStatistics.from_features(features, labels, 3)
-    >>> value, error = jackknife(metrics.within_trace, grouped)
+    >>> folded = FoldedStatistics.from_features(features, labels, 3)
+    >>> value, error = jackknife(metrics.within_trace, folded)
     >>> bool(error / value < 0.1)
     True
     """
-    value = function(grouped.total)
-    if len(grouped.undivided):
+    value = function(folded.total)
+    if _fixed(folded):
         return Estimate(value, torch.full_like(value, torch.nan))
     with _no_geometry_warnings():
-        replicates = [function(grouped.without(g)) for g in range(grouped.groups)]
+        replicates = [function(folded.without(fold)) for fold in range(folded.folds)]
     return Estimate(value, _error(torch.stack(replicates)))
 
 
@@ -79,9 +79,9 @@ def standard_errors(evidence: Evidence, names: Iterable[str] | None = None) -> d
     """Standard errors of the named metrics, or of all that the evidence allows, by the metrics' names.
 
     Metrics of moments have jackknife errors (see `jackknife` for what they mean, and when they are NaN) where the
-    evidence has `groups`, and those of two samples where it has `outside_groups` too: the samples are independent, so
+    evidence has `folds`, and those of two samples where it has `outside_folds` too: the samples are independent, so
     their variances add. Metrics of decisions have binomial errors. Others are left out: those in `WITHOUT_ERROR`, and
-    those whose samples weren't grouped, such as NC1 from `projected` moments.
+    those whose moments weren't kept by fold, such as NC1 from `projected` moments.
     """
     chosen = [name for name in (METRICS if names is None else names) if name not in WITHOUT_ERROR]
     errors = {
@@ -89,34 +89,41 @@ def standard_errors(evidence: Evidence, names: Iterable[str] | None = None) -> d
         for name in chosen
         if METRICS[name].arguments == ("decisions",) and evidence.decisions and METRICS[name].available(evidence)
     }
-    if evidence.groups is None:
+    if evidence.folds is None:
         return errors
-    bare = replace(evidence, statistics=evidence.groups.total, decisions=None, projected=None)
-    rest = [name for name in chosen if METRICS[name].available(bare)]
+    bare = replace(evidence, statistics=evidence.folds.total, decisions=None, projected=None)
+    rest = [name for name in chosen if METRICS[name].available(replace(bare, statistics=evidence.folds.parts[0]))]
+    if evidence.projected is not None:  # whose moments weren't kept by fold
+        rest = [name for name in rest if "spanning" not in METRICS[name].arguments]
     of_two = [name for name in rest if "outside" in METRICS[name].arguments]
-    if evidence.outside_groups is None:
+    if evidence.outside_folds is None:
         rest = [name for name in rest if name not in of_two]
-    variances = _variances(evidence.groups, rest, lambda statistics: replace(bare, statistics=statistics))
-    if evidence.outside_groups is not None and of_two:
-        outside = _variances(evidence.outside_groups, of_two, lambda statistics: replace(bare, outside=statistics))
+    variances = _variances(evidence.folds, rest, lambda statistics: replace(bare, statistics=statistics))
+    if evidence.outside_folds is not None and of_two:
+        outside = _variances(evidence.outside_folds, of_two, lambda statistics: replace(bare, outside=statistics))
         variances |= {name: variances[name] + outside[name] for name in of_two}
     errors |= {name: variance.sqrt() for name, variance in variances.items()}
     return {name: errors[name] for name in chosen if name in errors}
 
 
 def _variances(
-    grouped: GroupedStatistics, names: list[str], seen: Callable[[ClassStatistics], Evidence]
+    folded: FoldedStatistics, names: list[str], seen: Callable[[ClassStatistics], Evidence]
 ) -> dict[str, Tensor]:
-    """Squared jackknife errors of metrics; `seen` makes evidence of the statistics without a group."""
-    if len(grouped.undivided):
-        return {name: grouped.total.means.new_full((), torch.nan) for name in names}
+    """Squared jackknife errors of metrics; `seen` makes evidence of the statistics without a fold."""
+    if _fixed(folded):
+        return {name: folded.total.means.new_full((), torch.nan) for name in names}
     with _no_geometry_warnings():
-        replicates = [evaluate(seen(grouped.without(g)), names) for g in range(grouped.groups)]
+        replicates = [evaluate(seen(folded.without(fold)), names) for fold in range(folded.folds)]
     return {name: _error(torch.stack([values[name] for values in replicates])).square() for name in names}
 
 
+def _fixed(folded: FoldedStatistics) -> bool:
+    """Whether every class is in one fold alone, so that no replicate differs from the whole."""
+    return len(folded.undivided) == int(folded.total.present.sum())
+
+
 def _error(replicates: Tensor) -> Tensor:
-    """Jackknife standard error from (G, ...) values, each without one group."""
+    """Jackknife standard error from (F, ...) values, each without one fold."""
     deviations = replicates - replicates.mean(0)
     return (deviations.square().sum(0) * ((len(replicates) - 1) / len(replicates))).sqrt()
 

@@ -25,6 +25,8 @@ from tightframe.statistics import ClassStatistics
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
 _NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
 _BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
+_CLOSE = 100  # roundings between two means up to which their distance has an error above a per cent or so
+_NAMED = 10  # sets of coincident classes named in a warning at most
 
 
 class Tile:
@@ -68,9 +70,9 @@ class Tile:
 
     @cached_property
     def squared_distance(self) -> Tensor:
-        """|mu_i - mu_j|^2."""
+        """|mu_i - mu_j|^2; 0 where the features' rounding could make as much."""
         total = self._pairwise(*self._squares, torch.add)
-        return self._mend(torch.sub(total, self._gram, alpha=2), total, self._left, self._right)
+        return self._mend(torch.sub(total, self._gram, alpha=2), total, None)
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -80,23 +82,36 @@ class Tile:
 
     @cached_property
     def squared_chord(self) -> Tensor:
-        """|u_i - u_j|^2 of the unit vectors along the centred means."""
-        left, right = (square.rsqrt()[:, None] for square in self._squares)
-        two = left.new_full((1,), 2.0)
-        return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._left * left, self._right * right)
+        """|u_i - u_j|^2 of the unit vectors along the centred means; 0 where rounding could make as much."""
+        two = self._left.new_full((1,), 2.0)
+        return self._mend(torch.sub(two, self.cosine, alpha=2), two, tuple(square.sqrt() for square in self._squares))
 
-    def _mend(self, values: Tensor, scale: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """Recompute the squared distances that the Gram form cancels away, those far below their scale."""
+    def _classes(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the two blocks, for places among the flat values."""
+        width = len(self._right)
+        if self._upper is None:
+            return pairs // width, pairs % width
+        return self._upper[0][pairs], self._upper[1][pairs]
+
+    def _mend(self, values: Tensor, scale: Tensor, lengths: tuple[Tensor, ...] | None) -> Tensor:
+        """Recompute the squared distances that the Gram form cancels away, those far below their scale, of the centred
+        means or, where their lengths are given, of the unit vectors along them."""
         if values.detach().amin() >= _NEAR * scale.detach().amax():
             return values
         near = (values.detach() < _NEAR * scale).nonzero().flatten()
         if len(near) == 0:
             return values
-        width = len(right)
-        i, j = (near // width, near % width) if self._upper is None else (self._upper[0][near], self._upper[1][near])
+        i, j = self._classes(near)
+        left, right = self._left, self._right
+        rounding = torch.maximum(self._moments[0][2][i], self._moments[1][2][j])
+        if lengths is not None:
+            left, right = left / lengths[0][:, None], right / lengths[1][:, None]
+            shares = self._moments[0][2] / lengths[0], self._moments[1][2] / lengths[1]
+            rounding = torch.maximum(shares[0][i], shares[1][j])
         block = max(1, _BLOCK_ENTRIES // left.shape[1])
-        exact = [(left[a] - right[b]).square().sum(1) for a, b in zip(i.split(block), j.split(block), strict=True)]
-        return values.index_put((near,), torch.cat(exact))
+        blocks = zip(i.split(block), j.split(block), strict=True)
+        exact = torch.cat([(left[a] - right[b]).square().sum(1) for a, b in blocks])
+        return values.index_put((near,), torch.where(exact > rounding.detach().square(), exact, 0.0))
 
 
 class Moments(NamedTuple):
@@ -272,12 +287,17 @@ def reduce_pairs(
     Raises: EmptyClassError if fewer than two classes have samples.
     """
     statistics = statistics.populated()
-    errors = torch.zeros_like(statistics.spread)
-    if any(kernel.reduction is Defined for kernel in kernels.values()):
+    warn_of_close_means(statistics)
+    debiased = any(kernel.reduction is Defined for kernel in kernels.values())
+    if debiased:
         warn_of_single_samples(statistics)
-        errors = mean_errors(statistics)
-    moments_of_classes = torch.stack([statistics.variances, errors])
-    return reduce_vectors(statistics.centred_means(), kernels, tile_size, moments_of_classes)
+    return reduce_vectors(statistics.centred_means(), kernels, tile_size, class_moments(statistics, debiased=debiased))
+
+
+def class_moments(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
+    """(3, K): what a `Tile` reads of each class, its variance, `mean_errors` (only if debiased) and rounding."""
+    errors = mean_errors(statistics) if debiased else torch.zeros_like(statistics.spread)
+    return torch.stack([statistics.variances, errors, statistics.rounding])
 
 
 def mean_errors(statistics: ClassStatistics) -> Tensor:
@@ -294,7 +314,6 @@ def mean_errors(statistics: ClassStatistics) -> Tensor:
 
 def warn_of_single_samples(statistics: ClassStatistics) -> None:
     """Warn of classes with one sample, which debiased measures leave out as they have no variance, and name them."""
-    assert statistics.class_ids is not None
     single = statistics.class_ids[statistics.counts == 1]
     if len(single) and not statistics.recentred:
         warnings.warn(
@@ -303,6 +322,28 @@ def warn_of_single_samples(statistics: ClassStatistics) -> None:
             GeometryWarning,
             stacklevel=4,
         )
+
+
+def warn_of_close_means(statistics: ClassStatistics) -> None:
+    """Warn of classes whose means coincide, or lie so close that rounding of the features shows, and name them."""
+    if not len(close := statistics.coincident(_CLOSE)):
+        return
+    equal = statistics.coincident()
+    near = [each for each in close if each not in equal]
+    for classes, what in (
+        (equal, "coincide: their distance is zero up to the features' rounding"),
+        (near, f"lie within {_CLOSE} times the features' rounding of each other: their distances are inexact"),
+    ):
+        if classes:
+            named = "; ".join(listed(each) for each in classes[:_NAMED]) + ("; ..." if len(classes) > _NAMED else "")
+            warnings.warn(f"the means of these classes {what}: {named}.", GeometryWarning, stacklevel=4)
+
+
+def gaps_to(statistics: ClassStatistics, row: int) -> Tensor:
+    """(K, D) means of the classes less that of one of them; 0 where the features' rounding could make as much."""
+    gaps = statistics.means - statistics.means[row]
+    rounding = torch.maximum(statistics.rounding, statistics.rounding[row])
+    return torch.where((norms(gaps.detach()) <= rounding)[:, None], 0.0, gaps)
 
 
 def moments(statistics: ClassStatistics, kernel: Kernel, tile_size: int = TILE_SIZE) -> Moments:
@@ -318,8 +359,8 @@ def reduce_vectors(
     tile_size: int = TILE_SIZE,
     moments_of_classes: Tensor | None = None,
 ) -> dict[str, Reduction]:
-    """`reduce_pairs` for any (K, D) vectors, with (2, K) variances and `mean_errors` where a kernel reads them."""
-    spreads = vectors.new_zeros(2, len(vectors)) if moments_of_classes is None else moments_of_classes
+    """`reduce_pairs` for any (K, D) vectors, with their `class_moments` where a kernel reads them."""
+    spreads = vectors.new_zeros(3, len(vectors)) if moments_of_classes is None else moments_of_classes
     tracked = torch.is_grad_enabled() and (vectors.requires_grad or spreads.requires_grad)
     classes = len(vectors)
 

@@ -12,7 +12,7 @@ from tightframe.errors import EvidenceError
 from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, pairs, predicted, variability
 from tightframe.metrics.agreement import Decisions
 from tightframe.metrics.pairs import Kernel
-from tightframe.statistics import ClassStatistics, GroupedStatistics
+from tightframe.statistics import ClassStatistics, FoldedStatistics
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Evidence:
         consumer: weight (M, D) of the layer that reads the features, where that isn't the classifier.
         projected: moments of the same features in an orthonormal basis of the span of the centred class means, with the
             spread of the whole features: what NC1 needs where `statistics` holds no scatter.
-        groups: `statistics` by groups of samples, for standard errors.
-        outside_groups: `outside` by groups of samples, likewise.
+        folds: `statistics` by folds of the samples, for standard errors.
+        outside_folds: `outside` by folds of the samples, likewise.
     """
 
     statistics: ClassStatistics | None = None
@@ -38,8 +38,8 @@ class Evidence:
     outside: ClassStatistics | Tensor | None = None
     consumer: Tensor | None = None
     projected: ClassStatistics | None = None
-    groups: GroupedStatistics | None = None
-    outside_groups: GroupedStatistics | None = None
+    folds: FoldedStatistics | None = None
+    outside_folds: FoldedStatistics | None = None
 
     @property
     def spanning(self) -> ClassStatistics | None:

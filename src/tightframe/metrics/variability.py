@@ -10,19 +10,23 @@ import torch
 from torch import Tensor
 
 from tightframe import numerics
-from tightframe.errors import GeometryWarning
+from tightframe.errors import GeometryWarning, ResolutionWarning
 from tightframe.metrics.pairs import (
     CDNV_DEBIASED,
     TILE_SIZE,
     Defined,
     cdnv_kernel,
     debiased_ratio,
+    gaps_to,
     mean_errors,
     moments,
     reduce_pairs,
+    warn_of_close_means,
     warn_of_single_samples,
 )
 from tightframe.statistics import ClassStatistics
+
+_POOR = 100  # times its resolution, below which a value is given with a warning: it may be a per cent off
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
 
@@ -88,7 +92,8 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     scatter = statistics.require_class_within("nc1_per_class")
     inverse, _ = _pinv(statistics, spanning_rows(statistics))
     traces = torch.stack([((each @ inverse) * inverse).sum() for each in scatter])
-    return traces / statistics.counts
+    sizes = torch.stack([each.diagonal() @ inverse.square().sum(1) for each in scatter])
+    return _resolved(statistics, traces, sizes, "NC1 of each class") / statistics.counts
 
 
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
@@ -100,7 +105,9 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     within = statistics.require_within("within_in_mean_span")
     rows = spanning_rows(statistics)
     inverse, _ = _pinv(statistics, rows)
-    return ((within @ inverse) * rows.mT).sum() / statistics.spread.sum()  # not a trace: `within` may be projected
+    inside = ((within @ inverse) * rows.mT).sum()
+    size = within.diagonal() @ (inverse * rows.mT).sum(1).abs()
+    return _resolved(statistics, inside, size, "the scatter in the span of the class means") / statistics.spread.sum()
 
 
 def _in_between_metric(
@@ -110,7 +117,42 @@ def _in_between_metric(
     inverse, rank = _pinv(statistics, rows, weights)
     if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
         return statistics.spread.sum() / torch.zeros_like(within.trace())
-    return ((within @ inverse) * inverse).sum()
+    return _resolved(
+        statistics, ((within @ inverse) * inverse).sum(), within.diagonal() @ inverse.square().sum(1), "NC1"
+    )
+
+
+def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str) -> Tensor:
+    """A value made from the scatter: NaN, with a warning, where its products don't resolve it.
+
+    Args:
+        size: what the value would be, were the scatter diagonal: its entries' errors are this times `product_epsilon`.
+    """
+    if statistics.product_epsilon == 0:
+        return value
+    resolution = statistics.product_epsilon * size.detach()
+    poor = value.detach() < _POOR * resolution
+    if poor.any():
+        largest = float(resolution[poor].max())
+        warnings.warn(
+            f"{what} is below {_POOR * largest:.1g} but is resolved only to {largest:.1g} (NaN below that): the "
+            "scatter in the span of the class means is too small a part of the whole for the products' precision. "
+            "measure() takes this part in float64 in its second look; accumulators do with features in float64.",
+            ResolutionWarning,
+            stacklevel=4,
+        )
+    return torch.where(value.detach() < resolution, math.nan, value)
+
+
+def is_resolved(statistics: ClassStatistics) -> bool:
+    """Whether the pooled scatter in the span of the class means is more than what its products resolve."""
+    statistics = statistics.detach().populated()
+    if statistics.product_epsilon == 0:
+        return True
+    inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics))
+    within = statistics.require_within("the scatter in the span of the class means")
+    size = within.diagonal() @ inverse.square().sum(1)
+    return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _POOR * statistics.product_epsilon * size)
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:
@@ -252,7 +294,7 @@ def cdnv_per_class(statistics: ClassStatistics, distance_exponent: float = 2.0) 
 def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float) -> Tensor:
     variances = statistics.variances
     own = torch.arange(len(variances), device=variances.device) == row
-    gaps = torch.where(own[:, None], 1.0, statistics.means - statistics.means[row])  # no 0/0 in the gradient
+    gaps = torch.where(own[:, None], 1.0, gaps_to(statistics, row))  # no 0/0 in the gradient
     values = (variances + variances[row]) / (2 * numerics.norms(gaps) ** distance_exponent)
     return torch.where(own, torch.nan, values)[None]
 
@@ -297,7 +339,7 @@ def cdnv_debiased_per_class(statistics: ClassStatistics) -> Tensor:
 def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
     variances, errors = statistics.variances, mean_errors(statistics)
     own = torch.arange(len(variances), device=variances.device) == row
-    squares = (statistics.means - statistics.means[row]).square().sum(1)
+    squares = gaps_to(statistics, row).square().sum(1)
     values = debiased_ratio((variances + variances[row]) / 2, squares, (errors + errors[row]) / 2)
     return torch.where(own, math.nan, values)
 
@@ -314,12 +356,16 @@ def directional_cdnv(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("directional_cdnv")
-    total = statistics.means.new_zeros(())
+    warn_of_close_means(statistics)
+    total = resolution = statistics.means.new_zeros(())
     for row, covariance in enumerate(scatter / statistics.counts[:, None, None]):
         others = torch.arange(statistics.num_classes, device=total.device) != row
-        gaps = statistics.means[others] - statistics.means[row]
-        total = total + (((gaps @ covariance) * gaps).sum(1) / gaps.square().sum(1).square()).sum() / 2
-    return total / (statistics.num_classes * (statistics.num_classes - 1) / 2)
+        gaps = gaps_to(statistics, row)[others]
+        squares = gaps.square().sum(1).square()
+        total = total + (((gaps @ covariance) * gaps).sum(1) / squares).sum() / 2
+        resolution = resolution + ((gaps.square() @ covariance.diagonal()) / squares).sum() / 2
+    pairs = statistics.num_classes * (statistics.num_classes - 1) / 2
+    return _resolved(statistics, total / pairs, resolution / pairs, "directional CDNV")
 
 
 # ---------------------------------------------------------------------- variability collapse index
@@ -337,44 +383,29 @@ def vci(statistics: ClassStatistics) -> Tensor:
     inverse, rank = _pinv(statistics, rows.detach(), share)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
-    total = statistics.require_within("vci") / statistics.num_samples + rows.mT @ rows
-    least = statistics.rounding**2 if rank < min(rows.shape) else 0.0  # rounding is no direction of the samples either
+    within = statistics.require_within("vci") / statistics.num_samples
+    total = within + rows.mT @ rows
+    least = 0.0
+    if rank < min(rows.shape):  # rounding is no direction of the samples either
+        least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
     solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    return 1 - explained / rank
+    value = torch.where((statistics.spread == 0).all(), 0.0, 1 - explained / rank)  # or else rounding would be left
+    return _resolved(statistics, value, within.diagonal() @ solution.square().sum(1) / rank, "VCI")
 
 
 # ---------------------------------------------------------------------- degenerate geometry
 
 
-def coincident_classes(statistics: ClassStatistics) -> list[list[int]]:
-    """Groups of labels whose class means are equal up to float64 rounding; empty if all are distinct."""
-    statistics = statistics.populated()
-    centred = statistics.centred_means().detach()
-    tolerance = numerics.rank_tolerance(centred) * float(numerics.norms(centred).max())
-    probe = torch.linspace(1, 2, centred.shape[1], dtype=centred.dtype, device=centred.device).sin()
-    order = (centred @ probe).argsort()  # equal means are neighbours along any direction
-    equal = numerics.norms(centred[order[1:]] - centred[order[:-1]]) <= tolerance
-    assert statistics.class_ids is not None
-    labels = statistics.class_ids[order].tolist()
-    groups: list[list[int]] = []
-    for position, joined in enumerate(equal.tolist(), start=1):
-        if joined and position > 1 and equal[position - 2]:
-            groups[-1].append(labels[position])
-        elif joined:
-            groups.append([labels[position - 1], labels[position]])
-    return [sorted(group) for group in groups]
-
-
 def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> None:
     """Warn where the centred class means span fewer dimensions than they could, and name the coincident ones."""
     if rank < possible:
-        groups = coincident_classes(statistics)
-        names = "; ".join(", ".join(map(str, group)) for group in groups)
+        equal = statistics.coincident()
+        names = "; ".join(", ".join(map(str, classes)) for classes in equal)
         warnings.warn(
             f"the centred class means span {rank} dimensions where {possible} are possible"
-            + (f": the means of these classes coincide: {names}." if groups else "."),
+            + (f": the means of these classes coincide: {names}." if equal else "."),
             GeometryWarning,
             stacklevel=5,
         )
@@ -382,10 +413,10 @@ def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> 
 
 def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -> float:
     """The singular value that rounding of the features alone gives to class means, each multiplied by its weight."""
-    if statistics.rounding == 0:
-        return 0.0
-    errors = statistics.counts.to(torch.float64).reciprocal()
-    return statistics.rounding * float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
+    rounding = statistics.rounding.square()
+    varied = statistics.variances.detach() > statistics.num_features * rounding  # or else all samples are rounded alike
+    errors = torch.where(varied, rounding / statistics.counts, rounding)
+    return float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
 
 
 def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:

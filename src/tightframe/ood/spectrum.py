@@ -68,9 +68,9 @@ def rounding(statistics: ClassStatistics, within: Tensor) -> float:
 
     Features of single or half precision are multiplied in float32, whatever their products are summed in.
     """
-    squares = (statistics.counts * statistics.means.square().sum(1) + statistics.spread).sum()
-    size = float((squares / (statistics.num_samples * statistics.num_features)).sqrt())  # as in `rounded`
-    return _PRODUCTS * float(torch.linalg.matrix_norm(within)) if statistics.rounding > _SINGLE * size else 0.0
+    size = (statistics.mean_square / statistics.num_features).sqrt()
+    single = bool((statistics.rounding > _SINGLE * size).any())
+    return _PRODUCTS * float(torch.linalg.matrix_norm(within)) if single else 0.0
 
 
 def eigenvectors(covariance: Tensor, rounding: float) -> tuple[Tensor, Tensor]:

@@ -24,18 +24,17 @@ def with_at_least(evidence: Evidence, samples: int) -> Evidence:
     NC1 then needs the scatter of each class, if classes are left out. Raises: RangeError unless samples >= 1.
     """
     if samples < 1:
-        raise RangeError(f"a class's samples can be asked to be at least 1 or more; got {samples}.")
+        raise RangeError(f"min_count must be at least 1; got {samples}.")
     statistics = evidence.statistics
     if statistics is None or not (statistics.counts[statistics.present] < samples).any():
         return evidence
     chosen = statistics.select(min_count=samples)
-    groups = evidence.groups
-    assert chosen.class_ids is not None
+    folds = evidence.folds
     return replace(
         evidence,
         statistics=chosen,
         projected=None,
-        groups=None if groups is None else groups.select(chosen.class_ids),
+        folds=None if folds is None else folds.select(chosen.class_ids),
     )
 
 
@@ -58,7 +57,7 @@ def coverage_table(evidence: Evidence, known: Mapping[str, float] | None = None)
         return []
     rows: list[dict[str, Any]] = []
     for threshold, classes in thresholds.items():
-        part = replace(with_at_least(evidence, threshold), groups=None)
+        part = replace(with_at_least(evidence, threshold), folds=None)
         names = [name for name in MEASURES if METRICS[name].available(part)]
         values = {name: known[name] for name in names if known and name in known} if not rows else {}
         with warnings.catch_warnings():

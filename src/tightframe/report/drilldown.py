@@ -62,11 +62,13 @@ def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None
 
 def class_errors(evidence: Evidence) -> dict[str, list[float]]:
     """Standard errors of the columns of `class_cells` that have them, a number for each class with samples; empty
-    without groups, for more classes than are shown, and where a class is all in one group."""
-    groups = evidence.groups
-    if groups is None or len(groups.undivided) or int(groups.total.present.sum()) > geometry.LARGEST:
+    without folds and for more classes than are shown. NaN for a class whose samples are all in one fold."""
+    folds = evidence.folds
+    if folds is None or int(folds.total.present.sum()) > geometry.LARGEST:
         return {}
-    norms, variances = jackknife(_norms_and_variances, groups.without_scatter).standard_error.tolist()
+    errors = jackknife(_norms_and_variances, folds.without_scatter).standard_error
+    errors[:, torch.isin(folds.total.class_ids[folds.total.present], folds.undivided)] = torch.nan
+    norms, variances = errors.tolist()
     return {"‖μ − μ_G‖": norms, "variance": variances}
 
 
@@ -79,7 +81,6 @@ def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
     found, theory = geometry.measured(report), geometry.predicted(report)
     expected = theory[-1] if theory else None
     table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.mean_cosines)
-    assert statistics.class_ids is not None
     place = {label: row for row, label in enumerate(statistics.class_ids.tolist())}
     first, second = ([place[label] for label in labels] for labels in table.labels.mT.tolist())
     pairs = [" – ".join(class_names(report, labels)) for labels in table.labels.tolist()]

@@ -117,8 +117,8 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
     def error(value: ClassStatistics) -> Tensor:
         return gram_distance(value.centred_means(), optimum.means)
 
-    groups = evidence.groups
-    uncertain = None if groups is None else float(jackknife(error, groups.without_scatter).standard_error)
+    folds = evidence.folds
+    uncertain = None if folds is None else float(jackknife(error, folds.without_scatter).standard_error)
     rows = classifier_rows(statistics, weight.detach())
     found = {
         "optimum_error": ("distance to the optimum, means", error(statistics), uncertain),
@@ -166,7 +166,6 @@ def _merging(report: Report) -> list[str]:
     if data is None or evidence is None or evidence.statistics is None or data["loss"] != "cross-entropy":
         return []
     statistics = evidence.statistics.populated()
-    assert statistics.class_ids is not None
     labels = statistics.class_ids.tolist()
     decays = data["weight_decay"], data["feature_decay"]
     threshold = minority_collapse_threshold(int(statistics.num_samples), *decays)

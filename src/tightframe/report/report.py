@@ -80,10 +80,10 @@ class Report:
         assert statistics is not None
         statistics.populated()  # raises if there is nothing to report
         facts, notes = _facts(evidence), _coverage_notes(evidence)
-        if evidence.groups is not None and len(undivided := evidence.groups.undivided):
+        if evidence.folds is not None and len(undivided := evidence.folds.undivided):
             notes.append(
-                "no standard errors, which need two groups with samples of every class; there is one group for: "
-                f"{listed(undivided.tolist())}. min_count=2 leaves single samples out."
+                f"standard errors leave out the sampling of {len(undivided)} classes, whose samples are all in one "
+                f"fold: {listed(undivided.tolist())}."
             )
         left_out = int(whole.statistics.present.sum()) - int(statistics.present.sum())  # type: ignore[union-attr]
         if left_out:
@@ -268,7 +268,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
 
 def _coverage_notes(evidence: Evidence) -> list[str]:
     statistics = evidence.statistics
-    assert statistics is not None and statistics.class_ids is not None
+    assert statistics is not None
     notes = []
     absent = statistics.class_ids[statistics.counts == 0].tolist()
     single = statistics.class_ids[statistics.counts == 1].tolist()

@@ -4,14 +4,13 @@ from tightframe.statistics.accumulator import StatisticsAccumulator
 from tightframe.statistics.class_statistics import ClassStatistics, Weighting
 from tightframe.statistics.confusion import ConfusionCounts
 from tightframe.statistics.decisions import DecisionCounts
-from tightframe.statistics.groups import GroupedAccumulator, GroupedStatistics
+from tightframe.statistics.folds import FoldedStatistics
 
 __all__ = [
     "ClassStatistics",
     "ConfusionCounts",
     "DecisionCounts",
-    "GroupedAccumulator",
-    "GroupedStatistics",
+    "FoldedStatistics",
     "StatisticsAccumulator",
     "Weighting",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -24,8 +25,9 @@ from tightframe.errors import (
     StateError,
     WeightingError,
 )
-from tightframe.numerics import float64_device, rounding_of
-from tightframe.statistics.distributed import reduce_statistics, withdraw
+from tightframe.numerics import EPS, float64_device, norms, rounding_of
+from tightframe.statistics.distributed import all_reduce, require_same, withdraw, world_size
+from tightframe.statistics.scatter import Scatter, common_means
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 Weighting = Literal["class", "sample"]
 """How classes are weighted in a mean over them: equally, or by their number of samples."""
 
-_FORMAT = "tightframe.ClassStatistics/1"
-_GAP_ROWS = 4096  # rows of class means that are merged in one product
+_FORMAT = "tightframe.ClassStatistics/2"
+_DENSE_FORMAT = "tightframe.ClassStatistics/1"  # with rows for classes without samples, and one rounding for all
+_PER_CLASS = frozenset({"counts", "means", "spread", "class_within", "rounding"})
+_NEIGHBOURS = 8  # classes that may lie between two coincident ones along a line, if these are to be found
 _RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
@@ -54,8 +58,11 @@ class ClassStatistics:
         class_ids: (K,) int64, the label of each row; 0..K-1 unless the value comes from `select`.
         num_labels: number of labels that the original data could have.
         recentred: whether spread and scatter are about given centres (`about`) instead of the class means.
-        rounding: of the features, in their units along any direction (`numerics.rounding_of` times their size); 0 for
-            exact ones. Directions in which class means differ by no more aren't real.
+        rounding: (K,), how far rounding alone may move a sample of the class along any direction, in feature units
+            (`numerics.rounding_of` times the features' size); 0 for exact features. Class means that differ by no more
+            coincide.
+        product_epsilon: machine epsilon of the products summed in `within`, 0 for exact ones: what is smaller than this
+            share of the scatter's largest entries is not resolved.
     """
 
     counts: Tensor
@@ -63,16 +70,19 @@ class ClassStatistics:
     spread: Tensor
     within: Tensor | None = None
     class_within: Tensor | None = None
-    class_ids: Tensor | None = None
-    num_labels: int | None = None
+    class_ids: Tensor = None  # type: ignore[assignment]  # __post_init__ fills these three
+    num_labels: int = None  # type: ignore[assignment]
     recentred: bool = False
-    rounding: float = 0.0
+    rounding: Tensor = None  # type: ignore[assignment]
+    product_epsilon: float = 0.0
 
     def __post_init__(self) -> None:
         if self.class_ids is None:
             object.__setattr__(self, "class_ids", torch.arange(len(self.counts), device=self.counts.device))
         if self.num_labels is None:
             object.__setattr__(self, "num_labels", len(self.counts))
+        if self.rounding is None:
+            object.__setattr__(self, "rounding", torch.zeros_like(self.counts, dtype=torch.float64))
         classes, dim = self.means.shape if self.means.ndim == 2 else (-1, -1)
         expected = {
             "counts": (classes,),
@@ -81,6 +91,7 @@ class ClassStatistics:
             "within": (dim, dim),
             "class_within": (classes, dim, dim),
             "class_ids": (classes,),
+            "rounding": (classes,),
         }
         for name, shape in expected.items():
             tensor = getattr(self, name)
@@ -118,27 +129,30 @@ class ClassStatistics:
         checks.require_finite(rows.detach())
         home = float64_device(rows.device)
         rows, labels = rows.to(home, torch.float64), labels.to(home)
-        dim = rows.shape[1]
         counts = torch.bincount(labels, minlength=num_classes)
-        origin = rows[:1].detach() if len(rows) else rows.new_zeros(1, dim)  # far origins would cost digits
-        shifted = rows - origin
-        sums = shifted.new_zeros(num_classes, dim).index_add(0, labels, shifted)
-        offsets = sums / counts[:, None]
-        deviations = shifted - offsets[labels]
-        spread = deviations.new_zeros(num_classes).index_add(0, labels, deviations.square().sum(1))
-        within = class_within = None
+        centres = class_means(rows.detach(), labels, counts)
+        deviations = rows - centres[labels]
+        gaps = deviations.new_zeros(centres.shape).index_add(0, labels, deviations) / counts[:, None]
+        sums = Scatter(deviations.new_zeros(num_classes).index_add(0, labels, deviations.square().sum(1)))
         if per_class:
             members = [deviations[labels == k] for k in range(num_classes)]
-            class_within = torch.stack([member.mT @ member for member in members])
+            sums.class_within = torch.stack([member.mT @ member for member in members])
         if covariance:
-            within = deviations.mT @ deviations
-        value = cls(counts, origin + offsets, spread, within, class_within)
-        return value.rounded(epsilon)
+            sums.within = deviations.mT @ deviations
+        sums.recentre(counts[None], [gaps], sign=-1)
+        return cls.about_means(counts, centres + gaps, sums, product_epsilon=EPS).rounded(epsilon)
+
+    @classmethod
+    def about_means(cls, counts: Tensor, means: Tensor, sums: Scatter, **fields: Any) -> ClassStatistics:
+        """The value of (K,) counts, (K, D) means and sums about them, and of the other `fields`."""
+        sums.settle(counts)
+        means = torch.where(counts[:, None] > 0, means, torch.nan)
+        return cls(counts, means, sums.spread, sums.within, sums.class_within, **fields)
 
     def rounded(self, epsilon: float) -> ClassStatistics:
         """The same value, known to come from features stored with a machine epsilon."""
-        size = float((self.mean_square / self.num_features).sqrt())
-        return replace(self, rounding=size * rounding_of(epsilon, self.num_features) if size > 0 else 0.0)
+        squares = self._mean_squares / self.num_features
+        return replace(self, rounding=squares.sqrt() * rounding_of(epsilon, self.num_features))
 
     @classmethod
     def empty(
@@ -193,8 +207,7 @@ class ClassStatistics:
     @property
     def mean_square(self) -> Tensor:
         """0-d, mean squared length of the samples, without a graph; NaN without samples."""
-        known = torch.where(self.present[:, None], self.means.detach(), 0.0).square().sum(1)
-        return (self.counts * known + self.spread.detach()).sum() / self.num_samples
+        return (self.counts * self._mean_squares).sum() / self.num_samples
 
     def coverage(self, thresholds: Sequence[int] = (1, 2, 10, 50)) -> dict[int, int]:
         """How many classes have at least so many samples: {threshold: classes}."""
@@ -237,11 +250,37 @@ class ClassStatistics:
         return self.within_covariance(by) + self.between_covariance(by)
 
     def centred_means(self, by: Weighting = "class") -> Tensor:
-        """(K present, D), means of the classes that have samples, minus the global mean."""
+        """(K present, D), means of the classes that have samples, minus the global mean; 0 where that is rounding."""
         # About one class mean first: with means far from the origin the global mean itself is inexact.
         means = self.means if self._number_present == self.num_classes else self.means[self.present]
         near = means - means[:1].detach()
-        return near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
+        centred = near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
+        return torch.where((norms(centred.detach()) <= self.rounding[self.present])[:, None], 0.0, centred)
+
+    def coincident(self, times: float = 1.0) -> list[list[int]]:
+        """Sets of labels whose class means lie no further apart than so many times their rounding; empty if none do.
+
+        Each of a set is that near to another one of it.
+        """
+        rows = self.present.nonzero().flatten()
+        if len(rows) < 2:
+            return []
+        near = self.means.detach()[rows] - self.means.detach()[rows[0]]
+        reach = times * self.rounding[rows].clamp(min=4 * EPS * float(norms(near).max()))
+        probe = torch.linspace(1, 2, near.shape[1], dtype=near.dtype, device=near.device).sin()
+        places, order = (near @ (probe / norms(probe))).sort()  # no further apart than the means themselves
+        labels = self.class_ids[rows[order]].tolist()
+        near, reach = near[order], reach[order]
+        sets = {row: [row] for row in range(len(rows))}
+        for step in range(1, min(_NEIGHBOURS, len(rows) - 1) + 1):
+            bound = torch.maximum(reach[step:], reach[:-step])
+            for i in (places[step:] - places[:-step] <= bound).nonzero()[:, 0].tolist():
+                one, other = sets[i], sets[i + step]
+                if one is not other and norms(near[i] - near[i + step]) <= bound[i]:
+                    one += other
+                    sets |= dict.fromkeys(other, one)
+        distinct = {id(each): each for each in sets.values() if len(each) > 1}
+        return sorted(sorted(labels[row] for row in each) for each in distinct.values())
 
     def require_within(self, what: str) -> Tensor:
         """The pooled scatter (D, D), or ScatterError saying how to keep it."""
@@ -272,7 +311,7 @@ class ClassStatistics:
                 f"at least two classes must have samples; {number} of {self.num_classes} "
                 f"{'has' if number == 1 else 'have'}."
             )
-        return self if number == self.num_classes else self.select(self._ids[self.present])
+        return self if number == self.num_classes else self.select(self.class_ids[self.present])
 
     def select(
         self,
@@ -294,8 +333,8 @@ class ClassStatistics:
             if wanted.numel() and (wanted.dtype.is_floating_point or wanted.dtype is torch.bool):
                 raise DtypeError(f"classes must be chosen by integer labels; got {wanted.dtype}.")
             wanted = wanted.to(torch.int64)
-            position = torch.full((int(self.num_labels or 0),), -1, device=self.counts.device)
-            position[self._ids] = all_rows
+            position = torch.full((self.num_labels,), -1, device=self.counts.device)
+            position[self.class_ids] = all_rows
             checks.require_labels(wanted, len(position))
             rows = position[wanted]
             if (rows < 0).any():
@@ -316,7 +355,8 @@ class ClassStatistics:
             spread=self.spread[rows],
             within=self.within if complete else None,
             class_within=None if self.class_within is None else self.class_within[rows],
-            class_ids=self._ids[rows],
+            class_ids=self.class_ids[rows],
+            rounding=self.rounding[rows],
         )
 
     def merge(self, other: ClassStatistics) -> ClassStatistics:
@@ -324,8 +364,7 @@ class ClassStatistics:
 
         Raises: MergeError if the two describe different classes, features or kinds of scatter.
         """
-        self._require_same_kind(other)
-        return self._combine(other, 1)
+        return self.merge_all([self, other])
 
     @classmethod
     def merge_all(cls, values: Sequence[ClassStatistics]) -> ClassStatistics:
@@ -338,39 +377,14 @@ class ClassStatistics:
             first._require_same_kind(other)
         if not others:
             return first
-        each = torch.stack([value.counts for value in values])
-        counts, here = each.sum(0), (each > 0)[:, :, None]
-        exact = each.to(torch.float64)[:, :, None]
-        shares, roots = exact / counts[:, None], exact.sqrt()
-        together = max(1, _GAP_ROWS // max(1, first.num_classes))
-        parts = [slice(start, start + together) for start in range(0, len(values), together)]
-        means = torch.zeros_like(first.means)
-        for part in parts:
-            stacked = torch.stack([value.means for value in values[part]])
-            means = means + torch.where(here[part], stacked * shares[part], 0.0).sum(0)
-        spread = torch.stack([value.spread for value in values]).sum(0)
-        within, class_within = (None if kept is None else kept.clone() for kept in (first.within, first.class_within))
-        for value in others:
-            within = None if within is None or value.within is None else within.add_(value.within)
-            if class_within is not None and value.class_within is not None:
-                class_within.add_(value.class_within)
-        for part in parts:
-            stacked = torch.stack([value.means for value in values[part]])
-            gaps = roots[part] * torch.where(here[part], stacked - means, 0.0)
-            spread = spread + gaps.square().sum((0, 2))
-            flat = gaps.flatten(0, 1)
-            within = None if within is None else within.addmm_(flat.mT, flat)
-            if class_within is not None:
-                class_within.add_(torch.einsum("pki,pkj->kij", gaps, gaps))
-        return replace(
-            first,
-            counts=counts,
-            means=torch.where(counts[:, None] > 0, means, float("nan")),
-            spread=spread,
-            within=within,
-            class_within=class_within,
-            rounding=max(value.rounding for value in values),
-        )
+        counts = torch.stack([value.counts for value in values])
+        means = common_means(counts, [value.means for value in values])
+        sums = first._scatter.map(Tensor.clone)
+        for other in others:
+            sums.add(other._scatter)
+        sums.recentre(counts, [value.means for value in values], means)
+        squares = (counts * torch.stack([value.rounding for value in values]).square()).sum(0)
+        return first._of(counts.sum(0), means, sums, squares, max(value.product_epsilon for value in values))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
         """The statistics of the samples of all processes together, bit for bit the same in each of them; no graph.
@@ -383,10 +397,24 @@ class ClassStatistics:
         """
         if self.recentred:
             withdraw("class statistics", MergeError(_RECENTRED), group)
-        return reduce_statistics(self, group)
+        if world_size(group) == 1:
+            return self
+        require_same("class statistics", self._kind(), group)
+        with torch.no_grad():
+            counts = all_reduce(self.counts.clone(), "the classes' counts", group)
+            means = (self.means * (self.counts.to(torch.float64) / counts)[:, None]).contiguous()
+            means = all_reduce(means.masked_fill_(~self.present[:, None], 0.0), "the class means", group)
+            sums = self._scatter.map(lambda each: each.clone(memory_format=torch.contiguous_format))
+            sums.recentre(self.counts[None], [self.means], means)
+            sums = sums.map(lambda each: all_reduce(each, "the scatter", group))
+            squares = all_reduce(self.counts * self.rounding.square(), "the features' rounding", group)
+            epsilon = all_reduce(torch.tensor([self.product_epsilon]), "the products' precision", group, "MAX")
+            return self._of(counts, means, sums, squares, epsilon.item())
 
     def subtract(self, other: ClassStatistics) -> ClassStatistics:
         """What is left when the samples of `other`, all of which are in `self`, are taken away.
+
+        Exact to the rounding of `self`: what is left may be smaller than that.
 
         Raises: MergeError also if `other` has more samples of a class than `self`.
         """
@@ -395,10 +423,19 @@ class ClassStatistics:
         if short.any():
             row = int(short.nonzero()[0])
             raise MergeError(
-                f"can't take {int(other.counts[row])} samples of class {int(self._ids[row])} away "
+                f"can't take {int(other.counts[row])} samples of class {int(self.class_ids[row])} away "
                 f"from {int(self.counts[row])}."
             )
-        return self._combine(other, -1)
+        counts = self.counts - other.counts
+        shares = (other.counts.to(self.means.dtype) / counts)[:, None]
+        taken = torch.where(other.counts[:, None] > 0, (self.means - other.means) * shares, 0.0)
+        means = self.means + taken
+        theirs, sums = other._scatter.map(Tensor.clone), self._scatter.map(Tensor.clone)
+        theirs.recentre(other.counts[None], [other.means], self.means)  # both about the same centres
+        sums.add(theirs, sign=-1)
+        sums.recentre(counts[None], [means], self.means, sign=-1)
+        squares = self.counts * self.rounding.square() - other.counts * other.rounding.square()
+        return self._of(counts, means, sums, squares.clamp(min=0), max(self.product_epsilon, other.product_epsilon))
 
     def about(self, centres: Tensor) -> ClassStatistics:
         """The same samples seen from other centres: means become `centres`, spread and scatter are about them.
@@ -410,16 +447,11 @@ class ClassStatistics:
             centres: (K, D) or (D,).
         """
         centres = centres.to(self.means).expand_as(self.means)
-        shift = torch.where(self.present[:, None], self.means - centres, 0.0)
-        weighted = self.counts[:, None] * shift
-        within, class_within = self.within, self.class_within
+        sums = self._scatter.map(Tensor.clone)
+        sums.recentre(self.counts[None], [self.means], centres)
+        means = torch.where(self.present[:, None], centres, torch.nan)
         return replace(
-            self,
-            means=torch.where(self.present[:, None], centres, float("nan")),
-            spread=self.spread + (weighted * shift).sum(1),
-            within=None if within is None else within + weighted.mT @ shift,
-            class_within=None if class_within is None else class_within + weighted[:, :, None] * shift[:, None, :],
-            recentred=True,
+            self, means=means, spread=sums.spread, within=sums.within, class_within=sums.class_within, recentred=True
         )
 
     def to(self, device: torch.device | str) -> ClassStatistics:
@@ -434,14 +466,16 @@ class ClassStatistics:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the value to a safetensors file."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
+        """Write the value to a safetensors file; classes without samples take a few bytes each, whatever D is."""
+        rows = self.present.nonzero().flatten()
+        tensors = {name: tensor[rows] if name in _PER_CLASS else tensor for name, tensor in self._tensors().items()}
         metadata = {
             "format": _FORMAT,
             "num_labels": str(self.num_labels),
             "recentred": str(int(self.recentred)),
-            "rounding": repr(self.rounding),
+            "product_epsilon": repr(self.product_epsilon),
         }
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "rows": rows}.items()}
         save_file(tensors, os.fspath(path), metadata=metadata)
 
     @classmethod
@@ -453,13 +487,21 @@ class ClassStatistics:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         except SafetensorError as error:
             raise StateError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") not in (_FORMAT, _DENSE_FORMAT):
             raise StateError(f"{os.fspath(path)} holds no class statistics (format {metadata.get('format')!r}).")
+        if metadata["format"] == _DENSE_FORMAT:
+            tensors["rounding"] = torch.full_like(tensors["spread"], float(metadata.get("rounding", 0.0)))
+        else:
+            rows, classes = tensors.pop("rows"), len(tensors["class_ids"])
+            for name in _PER_CLASS & tensors.keys():
+                some = tensors[name]
+                every = some.new_full((classes, *some.shape[1:]), torch.nan if name == "means" else 0)
+                tensors[name] = every.index_copy_(0, rows, some)
         value = cls(
             **tensors,
             num_labels=int(metadata["num_labels"]),
             recentred=bool(int(metadata["recentred"])),
-            rounding=float(metadata.get("rounding", 0.0)),
+            product_epsilon=float(metadata.get("product_epsilon", 0.0)),
         )
         return value.to(device)
 
@@ -468,11 +510,6 @@ class ClassStatistics:
     @cached_property
     def _number_present(self) -> int:
         return int(self.present.sum())
-
-    @property
-    def _ids(self) -> Tensor:
-        assert self.class_ids is not None  # __post_init__ filled it
-        return self.class_ids
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ClassStatistics:
         changed: dict[str, Any] = {name: function(tensor) for name, tensor in self._tensors().items()}
@@ -485,7 +522,7 @@ class ClassStatistics:
     def _require_same_kind(self, other: ClassStatistics) -> None:
         if self.recentred or other.recentred:
             raise MergeError(_RECENTRED)
-        if self.means.shape != other.means.shape or not torch.equal(self._ids, other._ids):
+        if self.means.shape != other.means.shape or not torch.equal(self.class_ids, other.class_ids):
             raise MergeError(
                 f"the two statistics describe different classes or features: shapes {tuple(self.means.shape)} "
                 f"and {tuple(other.means.shape)}."
@@ -494,31 +531,44 @@ class ClassStatistics:
             if (getattr(self, name) is None) != (getattr(other, name) is None):
                 raise MergeError(f"one of the two statistics has {name}, the other hasn't.")
 
-    def _combine(self, other: ClassStatistics, sign: Literal[1, -1]) -> ClassStatistics:
-        """Chan's pairwise update about common means, and with sign -1 its inverse."""
-        counts = self.counts + sign * other.counts
-        both = (self.counts > 0) & (other.counts > 0)
-        gap = torch.where(both[:, None], other.means - self.means, 0.0)
-        share = torch.where(counts > 0, sign * other.counts.to(torch.float64) / counts, 0.0)
-        means = torch.where(self.present[:, None], self.means + share[:, None] * gap, other.means)
-        means = torch.where(counts[:, None] > 0, means, float("nan"))
-        weighted = (share * self.counts)[:, None] * gap
-        alone = counts <= 1  # one sample has no spread, whatever rounding says
-        spread = self.spread + sign * other.spread + (weighted * gap).sum(1)
-        class_within = None
-        if self.class_within is not None and other.class_within is not None:
-            class_within = self.class_within + sign * other.class_within
-            class_within = class_within + weighted[:, :, None] * gap[:, None, :]
-            class_within = torch.where(alone[:, None, None], 0.0, class_within)
-        within = None
-        if self.within is not None and other.within is not None:
-            within = self.within + sign * other.within + weighted.mT @ gap
-        return replace(
-            self,
-            counts=counts,
-            means=means,
-            spread=torch.where(alone, 0.0, spread),
-            within=within,
-            class_within=class_within,
-            rounding=max(self.rounding, other.rounding),
-        )
+    def _kind(self) -> dict[str, int]:
+        """Numbers that values must have in common to be merged across processes."""
+        return {
+            "num_classes": self.num_classes,
+            "num_features": self.num_features,
+            "within": int(self.within is not None),
+            "class_within": int(self.class_within is not None),
+            "num_labels": self.num_labels,
+            "class_ids (by checksum)": zlib.crc32(self.class_ids.cpu().numpy().tobytes()),
+        }
+
+    @property
+    def _scatter(self) -> Scatter:
+        return Scatter(self.spread, self.within, self.class_within)
+
+    @property
+    def _mean_squares(self) -> Tensor:
+        """(K,) mean squared length of the samples of each class, without a graph; 0 for classes without samples."""
+        squares = self.means.detach().square().sum(1) + self.spread.detach() / self.counts
+        return torch.where(self.present, squares, 0.0)
+
+    def _of(
+        self, counts: Tensor, means: Tensor, sums: Scatter, squares: Tensor, product_epsilon: float
+    ) -> ClassStatistics:
+        """The same classes with other samples; squares: (K,) of the rounding, summed over samples."""
+        rounding = torch.where(counts > 0, squares / counts, 0.0).sqrt()
+        shared = {"class_ids": self.class_ids, "num_labels": self.num_labels}
+        return self.about_means(counts, means, sums, rounding=rounding, product_epsilon=product_epsilon, **shared)
+
+
+def class_means(rows: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
+    """(K, D) means of float64 rows (N, D), each class about one of its own: no other class costs it digits."""
+    classes = len(counts)
+    first = labels.new_full((classes,), len(labels)).scatter_reduce_(
+        0, labels, torch.arange(len(labels), device=labels.device), "amin"
+    )
+    anchors = torch.zeros(classes, rows.shape[1], dtype=rows.dtype, device=rows.device)
+    present = first < len(labels)
+    anchors[present] = rows[first[present]]
+    sums = torch.zeros_like(anchors).index_add_(0, labels, rows - anchors[labels])
+    return anchors + sums / counts.clamp(min=1)[:, None]

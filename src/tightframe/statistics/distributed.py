@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import torch
@@ -16,11 +15,8 @@ from tightframe.errors import DistributedError, MergeError
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-    from tightframe.statistics.class_statistics import ClassStatistics
-
 Fact = TypeVar("Fact")
 
-_BLOCK_ROWS = 256  # classes recentred at a time: their rows stay in cache, and beside the result memory is O(rows * D)
 _SIGNATURE = 8  # numbers in every signature, so that processes that call different things still understand each other
 
 
@@ -40,8 +36,10 @@ def _running() -> bool:
 
 def all_reduce(
     tensor: Tensor, what: str, group: ProcessGroup | None = None, operation: Literal["SUM", "MAX"] = "SUM"
-) -> None:
+) -> Tensor:
     """Replace a contiguous tensor by its sum (or maximum) over the processes, by way of a device the backend serves.
+
+    Returns the same tensor.
 
     Args:
         what: what is being synchronised, for the error.
@@ -51,6 +49,7 @@ def all_reduce(
     """
     reduction = getattr(distributed.ReduceOp, operation)
     _together(tensor, what, group, lambda place: distributed.all_reduce(place, reduction, group))
+    return tensor
 
 
 def broadcast(tensor: Tensor, what: str) -> None:
@@ -130,61 +129,4 @@ def reduce_counts(counts: Tensor, what: str, group: ProcessGroup | None = None) 
     if world_size(group) == 1:
         return counts
     require_same(what, {"kinds": counts.shape[0], "num_classes": counts.shape[1]}, group)
-    total = counts.clone(memory_format=torch.contiguous_format)
-    all_reduce(total, what, group)
-    return total
-
-
-@torch.no_grad()
-def reduce_statistics(value: ClassStatistics, group: ProcessGroup | None = None) -> ClassStatistics:
-    """`ClassStatistics.all_reduce`: sums of counts, of means by share, and of scatter about those common means.
-
-    Chan's update for many parts at once. A mean by shares, sum_p (n_p / n) mean_p, is bit for bit the mean of the only
-    process that has the class; its rounding enters the scatter squared, so no shift of the origin is needed.
-    """
-    if world_size(group) == 1:
-        return value
-    assert value.class_ids is not None and value.num_labels is not None
-    fields = {
-        "num_classes": value.num_classes,
-        "num_features": value.num_features,
-        "within": int(value.within is not None),
-        "class_within": int(value.class_within is not None),
-        "num_labels": value.num_labels,
-        "class_ids (by checksum)": zlib.crc32(value.class_ids.cpu().numpy().tobytes()),
-    }
-    require_same("class statistics", fields, group)
-
-    counts = value.counts.clone()
-    all_reduce(counts, "the classes' counts", group)
-    absent = value.counts == 0
-    means = (value.means * (value.counts.to(torch.float64) / counts)[:, None]).contiguous()
-    means[absent] = 0.0
-    all_reduce(means, "the class means", group)
-
-    spread, within, class_within = (
-        None if part is None else part.clone(memory_format=torch.contiguous_format)
-        for part in (value.spread, value.within, value.class_within)
-    )
-    assert spread is not None
-    root = value.counts.to(torch.float64).sqrt_()
-    space = means.new_empty(min(_BLOCK_ROWS, len(means)), value.num_features)
-    for start in range(0, len(means), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        gap = torch.sub(value.means[rows], means[rows], out=space[: len(means) - start]).mul_(root[rows, None])
-        gap.masked_fill_(absent[rows, None], 0.0)
-        spread[rows] += torch.linalg.vector_norm(gap, dim=1).square_()
-        if within is not None:
-            within.addmm_(gap.mT, gap)
-        if class_within is not None:
-            class_within[rows].addcmul_(gap[:, :, None], gap[:, None, :])
-    for part, name in ((spread, "spread"), (within, "scatter"), (class_within, "scatter of each class")):
-        if part is not None:
-            all_reduce(part, f"the {name}", group)
-
-    rounding = torch.tensor([value.rounding], dtype=torch.float64, device=counts.device)
-    all_reduce(rounding, "the features' rounding", group, "MAX")
-
-    means[counts == 0] = torch.nan
-    merged = replace(value, counts=counts, means=means, spread=spread, within=within, class_within=class_within)
-    return replace(merged, rounding=rounding.item())
+    return all_reduce(counts.clone(memory_format=torch.contiguous_format), what, group)

@@ -1,4 +1,4 @@
-"""What groups cost: a pass of `GroupedAccumulator` against one of `StatisticsAccumulator`, and standard errors.
+"""What groups cost: a pass of `FoldedAccumulator` against one of `StatisticsAccumulator`, and standard errors.
 
     python benchmarks/groups.py                # CPU time of one thread
     python benchmarks/groups.py --threads 2    # time on the clock, for machines with nothing else to do
@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 
 from tightframe.metrics import Evidence, evaluate, standard_errors
-from tightframe.statistics import DecisionCounts, GroupedAccumulator, StatisticsAccumulator
+from tightframe.statistics import DecisionCounts, FoldedAccumulator, StatisticsAccumulator
 
-SAMPLES, DIM, CLASSES, GROUPS = 60_000, 512, 10, 16
+SAMPLES, DIM, CLASSES, FOLDS = 60_000, 512, 10, 16
 BOUND = 1.15
 
 
@@ -30,11 +30,11 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
 def bench_pass(clock: Callable[[], float], rounds: int) -> None:
     features, labels = data()
 
-    def timed(accumulator: StatisticsAccumulator | GroupedAccumulator, size: int) -> tuple[float, float]:
+    def timed(accumulator: StatisticsAccumulator | FoldedAccumulator, size: int) -> tuple[float, float]:
         start = clock()
         for batch in zip(features.split(size), labels.split(size), strict=True):
             accumulator.update(*batch)
-        if isinstance(accumulator, GroupedAccumulator):
+        if isinstance(accumulator, FoldedAccumulator):
             accumulator._deal_waiting()  # or else `compute` would do it
         updated = clock()
         value = accumulator.compute()
@@ -46,7 +46,7 @@ def bench_pass(clock: Callable[[], float], rounds: int) -> None:
         pairs = []
         for _ in range(rounds + 1):  # the first is a warm-up
             plain = timed(StatisticsAccumulator(CLASSES, DIM), size)
-            pairs.append((plain, timed(GroupedAccumulator(CLASSES, DIM, groups=GROUPS), size)))
+            pairs.append((plain, timed(FoldedAccumulator(CLASSES, DIM, folds=FOLDS), size)))
         plain, grouped = (
             [stats.median(both[i] for both in column) for i in range(2)] for column in zip(*pairs[1:], strict=True)
         )
@@ -54,7 +54,7 @@ def bench_pass(clock: Callable[[], float], rounds: int) -> None:
         whole = stats.median(ratios[1])
         verdict = "met" if whole <= BOUND else f"MISSED by {whole / BOUND - 1:.1%}"
         print(
-            f"{SAMPLES:,} x {DIM}, K={CLASSES}, G={GROUPS}, batch {size:4d}: plain {plain[1] * 1e3:.0f} ms, grouped "
+            f"{SAMPLES:,} x {DIM}, K={CLASSES}, G={FOLDS}, batch {size:4d}: plain {plain[1] * 1e3:.0f} ms, grouped "
             f"{grouped[1] * 1e3:.0f} ms; ratio of updates {stats.median(ratios[0]):.2f}, with compute {whole:.2f} "
             f"[{min(ratios[1]):.2f}, {max(ratios[1]):.2f}]  bound {BOUND:.2f}  {verdict}",
             flush=True,
@@ -63,16 +63,16 @@ def bench_pass(clock: Callable[[], float], rounds: int) -> None:
 
 def bench_errors(clock: Callable[[], float], rounds: int) -> None:
     features, labels = data()
-    grouped = GroupedAccumulator(CLASSES, DIM, groups=GROUPS)
+    grouped = FoldedAccumulator(CLASSES, DIM, folds=FOLDS)
     grouped.update(features, labels)
     groups = grouped.compute()
-    outside = GroupedAccumulator(1, DIM, groups=GROUPS, covariance=False)
+    outside = FoldedAccumulator(1, DIM, folds=FOLDS, covariance=False)
     outside.update(torch.randn(5000, DIM), torch.zeros(5000, dtype=torch.int64))
     weight, bias = torch.randn(CLASSES, DIM), torch.randn(CLASSES)
     decisions = DecisionCounts(groups.total, weight, bias)
     decisions.update(features[:5000], labels[:5000])
     away = outside.compute()
-    evidence = Evidence(groups.total, weight, bias, decisions, away.total, groups=groups, outside_groups=away)
+    evidence = Evidence(groups.total, weight, bias, decisions, away.total, folds=groups, outside_folds=away)
     times = []
     for _ in range(rounds):
         start = clock()
@@ -83,7 +83,7 @@ def bench_errors(clock: Callable[[], float], rounds: int) -> None:
     one, all_errors = (stats.median(column) for column in zip(*times, strict=True))
     verdict = "met" if all_errors <= 0.5 else "MISSED"
     print(
-        f"{len(values)} metrics: {one * 1e3:.0f} ms; standard errors of {len(errors)} from {GROUPS} groups: "
+        f"{len(values)} metrics: {one * 1e3:.0f} ms; standard errors of {len(errors)} from {FOLDS} groups: "
         f"{all_errors * 1e3:.0f} ms  bound 500 ms  {verdict}"
     )
 

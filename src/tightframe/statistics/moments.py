@@ -1,0 +1,356 @@
+"""`Moments`: sums, energy and products of labelled rows about an anchor of each class. Plain arithmetic on any device.
+
+Rows are taken as they come: `Intake` checks them, `StatisticsAccumulator` puts the two together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tightframe.numerics import EPS, large_zeros
+from tightframe.statistics.class_statistics import ClassStatistics
+from tightframe.statistics.scatter import Scatter, add_products, gaps_between
+from tightframe.statistics.state import DeviceState
+
+CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits, and memory stays O(rows * D)
+_FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
+_BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
+_CANCELLATION = 4.0  # energy about the anchor may exceed the spread by this factor: half of one of float32's digits
+_SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
+_NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
+_OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
+SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
+_EARLY_STEPS = 32  # steps unseen by the host that are multiplied in float64, as anchors may not have been judged yet
+
+
+class Moments(DeviceState):
+    """Counts, sums, energy and products of rows z = x - anchor[label], by class.
+
+    The first row of a class is its first anchor; it is replaced by the mean of the others if they turn out to lie far
+    from it, so an outlier as anchor costs no digits. Products run in the rows' dtype, float32 at least, and are summed
+    in float64; those of a class's first rows, of outliers and of rows whose squares float32 can't hold run in float64.
+
+    Args:
+        num_classes: K.
+        num_features: D.
+        covariance: keep pooled (D, D) products.
+        per_class: keep (D, D) products of each class.
+        scratch: working memory by dtype, which several may share.
+    """
+
+    counts: Tensor  # (K,)
+    anchors: Tensor  # (K, D), in the dtype of the widest features seen
+    sums: Tensor  # (K, D), sum of x - anchor
+    energy: Tensor  # (K,), sum of |x - anchor|^2
+    floor: Tensor  # (K,), the spread when the anchor was last judged, a lower bound from then on; 0 before
+    on_sample: Tensor  # (K,) whether the anchor is one of the samples
+    product: Tensor | None  # (1 or K, D, D), sums of (x - anchor)(x - anchor)^T; upper triangles
+    pending: Tensor | None  # the same in float32, of rows not yet added to `product`
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_features: int,
+        *,
+        covariance: bool = True,
+        per_class: bool = False,
+        device: torch.device | str | None = None,
+        scratch: dict[torch.dtype, Tensor] | None = None,
+    ):
+        super().__init__(device)
+        self._scratch = {} if scratch is None else scratch
+        self.num_classes, self.num_features = num_classes, num_features
+        self.covariance, self.per_class = covariance, per_class
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every row."""
+        K, D = self.num_classes, self.num_features
+        products = (K, D, D) if self.per_class else (1, D, D) if self.covariance else None
+        with torch.inference_mode(False):  # inference tensors could not be updated outside that mode
+            state: dict[str, Tensor | None] = {
+                "counts": torch.zeros(K, dtype=torch.int64, device=self.device),
+                "anchors": torch.zeros(K, D, dtype=torch.float32, device=self.device),
+                "sums": self._zeros(K, D),
+                "energy": self._zeros(K),
+                "floor": self._zeros(K),
+                "on_sample": torch.ones(K, dtype=torch.bool, device=self.device),
+                "product": self._zeros(*products) if products else None,
+                "pending": self._zeros(*products, dtype=torch.float32) if products else None,
+            }
+            for name, tensor in state.items():
+                self.register_buffer(name, tensor)
+        self._rows_pending = [0] * (products[0] if products else 0)
+        self._all_seen = False
+        self._steps = 0  # that the host didn't look into
+        self.product_epsilon = 0.0  # of the coarsest products
+
+    def _zeros(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return large_zeros(*shape, dtype=dtype, device=self.device)
+
+    # ------------------------------------------------------------------ adding rows
+
+    def add(self, rows: Tensor, labels: Tensor, counted: Tensor | None = None) -> None:
+        """Add rows, in one step.
+
+        Args:
+            rows: (N, D) of the anchors' dtype (`widen`), N <= CHUNK_ROWS; finite where they count.
+            labels: (N,) int64 in [0, K).
+            counted: (N,) bool, which rows count. With it nothing is read back from the device, but at steps 1, 2, 4,
+                8, ..., when anchors are judged; the squares of rows must then be ones that float32 holds.
+        """
+        seen = counted is None  # by the host, which can then choose what is best for these rows
+        if not seen:
+            self._steps += 1
+        if not self._all_seen:
+            self._open(rows, labels, counted)
+        if self.per_class:
+            order = labels.argsort(stable=True)
+            rows, labels = rows.index_select(0, order), labels.index_select(0, order)
+            counted = None if counted is None else counted.index_select(0, order)
+        deviations, squares = self._deviate(rows, labels, counted)
+        if seen and deviations.dtype is not torch.float64 and not _held(deviations, squares):
+            rows = rows.to(torch.float64)
+            deviations, squares = self._deviate(rows, labels, counted)
+        young = None
+        if seen or self._steps & (self._steps - 1) == 0:
+            energy = self.energy.index_add(0, labels, squares).index_select(0, labels)
+            floor = self.floor.index_select(0, labels)
+            strained = energy > _CANCELLATION * floor
+            if counted is not None:
+                strained &= counted
+            if strained.any():
+                young = strained & (floor == 0)
+                if self._settle(labels, deviations, strained):
+                    deviations, squares = self._deviate(rows, labels, counted)
+        self.energy.index_add_(0, labels, squares)
+        self.counts.index_add_(0, labels, torch.ones_like(labels) if counted is None else counted.long())
+        if seen and not self._all_seen:
+            self._all_seen = bool(self.counts.all())
+        self._add_sums(deviations, labels)
+        if self.product is None:
+            return
+        if self.num_features <= _NARROW:
+            deviations = deviations.to(torch.float64)
+        elif not seen and self._steps > _EARLY_STEPS:
+            deviations = deviations.to(rows.dtype)
+        long = _far_longer(squares, young) if seen and deviations.dtype is not torch.float64 else None
+        if self.per_class:
+            self._multiply_by_class(deviations if long is None else deviations.to(torch.float64), labels)
+            return
+        if long is not None:
+            self._add_product(deviations.index_select(0, long).to(torch.float64))
+            if len(long) == len(deviations):
+                return
+            deviations.index_fill_(0, long, 0.0)
+        self._add_product(deviations)
+
+    def widen(self) -> None:
+        """Hold anchors in float64 from the first float64 features on; until then float32 is faster."""
+        if self.anchors.dtype is not torch.float64:
+            with torch.inference_mode(False):
+                self.anchors = self.anchors.to(torch.float64)
+
+    def _deviate(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows relative to their anchors, in scratch memory that the next call reuses, and their squared lengths."""
+        if counted is not None:  # in float64, which needs no look at the rows to be right
+            deviations = rows.to(torch.float64) - self.anchors.index_select(0, labels)
+            deviations.masked_fill_(~counted[:, None], 0.0)
+        elif self.anchors.dtype is rows.dtype:
+            deviations = self._workspace(len(rows), rows.dtype)
+            torch.index_select(self.anchors, 0, labels, out=deviations)
+            torch.sub(rows, deviations, out=deviations)
+        else:
+            deviations = rows - self.anchors.index_select(0, labels)
+        return deviations, torch.linalg.vector_norm(deviations, dim=1).to(torch.float64).square_()
+
+    def _workspace(self, rows: int, dtype: torch.dtype) -> Tensor:
+        """Scratch memory (rows, D), kept from call to call: fresh pages cost more than the arithmetic on them."""
+        space = self._scratch.get(dtype)
+        if space is None or len(space) < rows or space.device != self.device:
+            with torch.inference_mode(False):
+                space = torch.empty(rows, self.num_features, dtype=dtype, device=self.device)
+            self._scratch[dtype] = space
+        return space[:rows]
+
+    def _add_sums(self, deviations: Tensor, labels: Tensor) -> None:
+        wide = self._workspace(_BLOCK_ROWS, torch.float64)
+        for start in range(0, len(labels), _BLOCK_ROWS):
+            block = deviations[start : start + _BLOCK_ROWS]
+            if block.dtype is not torch.float64:
+                block = wide[: len(block)].copy_(block)
+            self.sums.index_add_(0, labels[start : start + _BLOCK_ROWS], block)
+
+    # ------------------------------------------------------------------ products
+
+    def _multiply_by_class(self, deviations: Tensor, labels: Tensor) -> None:
+        """Add the products of rows in the order of their labels."""
+        end = 0
+        for label, size in enumerate(torch.bincount(labels, minlength=self.num_classes).tolist()):
+            start, end = end, end + size
+            if size:
+                self._add_product(deviations[start:end], label)
+
+    def _add_product(self, deviations: Tensor, place: int = 0) -> None:
+        assert self.product is not None and self.pending is not None
+        if deviations.dtype is torch.float64:
+            self.product_epsilon = max(self.product_epsilon, EPS)
+            add_products(self.product[place], deviations)
+            return
+        if self._rows_pending[place] + len(deviations) > _FLUSH_ROWS:
+            self.product[place].add_(self.pending[place])
+            self.pending[place].zero_()
+            self._rows_pending[place] = 0
+        self.product_epsilon = torch.finfo(torch.float32).eps
+        add_products(self.pending[place], deviations)
+        self._rows_pending[place] += len(deviations)
+
+    # ------------------------------------------------------------------ anchors
+
+    @property
+    def _unanchored(self) -> Tensor:
+        """(K,) classes without samples and without an anchor from a value that was restored."""
+        return (self.counts == 0) & (self.floor == 0)
+
+    def _open(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> None:
+        """Anchor each class without samples at its first row, if it has one."""
+        new = self._unanchored.index_select(0, labels)
+        if counted is None:
+            where = new.nonzero().flatten()
+            if len(where) == 0:
+                return
+            rows, labels, new = rows.index_select(0, where), labels.index_select(0, where), new[where]
+        else:
+            new &= counted
+        place = torch.arange(len(labels), device=labels.device)
+        first = torch.full_like(self.counts, len(labels))
+        first.scatter_reduce_(0, labels, torch.where(new, place, len(labels)), "amin")
+        opens = new & (first.index_select(0, labels) == place)
+        self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
+
+    def _settle(self, labels: Tensor, deviations: Tensor, strained: Tensor) -> bool:
+        """Judge the anchors of the classes of strained rows and move those far from the mean; True if any moved.
+
+        Called before the rows are added, so that few products are ever dominated by the anchor's own offset. An anchor
+        that is a sample is judged by the others, so an outlier can't hide behind the spread it causes. The spread only
+        grows: a class is looked at again only when its energy has outgrown the floor, O(log N) times.
+        """
+        where = strained.nonzero().flatten()
+        classes, place = labels[where].unique(return_inverse=True)
+        wide = deviations[where].to(torch.float64)
+        old_counts, old_sums = self.counts[classes], self.sums[classes]
+        own = self.on_sample[classes].to(torch.float64)
+        others = old_counts + torch.bincount(place, minlength=len(classes)) - own
+        offset = (old_sums + torch.zeros_like(old_sums).index_add_(0, place, wide)) / others[:, None]
+        square = offset.square().sum(1)
+        squares = wide.sub_(offset[place]).square_().sum(1)  # exact even if the anchor is very far
+        spread = (
+            torch.zeros_like(square).index_add_(0, place, squares)
+            + (self.energy[classes] - 2 * (old_sums * offset).sum(1) + old_counts * square)
+            - own * square  # the anchor itself, at deviation zero
+        ).clamp_(min=0)
+        known = others >= _SETTLED_ROWS
+        self.floor[classes] = torch.where(known, spread + own * square * others / (others + 1), 0.0)
+        far = known & (others * square > _CANCELLATION / 2 * spread)
+        if not far.any():
+            return False
+        classes, offset = classes[far], offset[far]
+        self._move(classes, (self.anchors[classes].to(torch.float64) + offset).to(self.anchors.dtype))
+        return True
+
+    def _move(self, classes: Tensor, target: Tensor) -> None:
+        """Express all sums of the given classes about new anchors."""
+        step = target.to(torch.float64) - self.anchors[classes].to(torch.float64)
+        counts = self.counts[classes]
+        gaps = self.sums[classes] / counts.clamp(min=1)[:, None]
+        scatter = Scatter(self.energy[classes])
+        if self.product is not None and self.per_class:
+            scatter.class_within = self.product[classes]
+        elif self.product is not None:
+            scatter.within = self.product[0]
+        scatter.recentre(counts[None], [gaps], sign=-1)
+        gaps -= step
+        scatter.recentre(counts[None], [gaps])
+        self.energy[classes], self.sums[classes] = scatter.spread, gaps * counts[:, None]
+        if self.product is not None and scatter.class_within is not None:
+            self.product[classes] = scatter.class_within
+        self.anchors[classes] = target
+        self.on_sample[classes] = False
+
+    # ------------------------------------------------------------------ results
+
+    def value(self) -> ClassStatistics:
+        """The statistics of all rows."""
+        with torch.no_grad(), torch.inference_mode(False):
+            gaps = self.sums / self.counts[:, None]
+            scatter = Scatter(self.energy.clone())
+            if self.product is not None and self.pending is not None:
+                products = self.product + self.pending
+                if self.per_class:
+                    scatter.class_within = products.triu_().add_(products.triu(1).mT)
+                else:
+                    scatter.within = products[0]
+            scatter.recentre(self.counts[None], [gaps], sign=-1)
+            if self.covariance and scatter.class_within is not None:
+                scatter.within = torch.where((self.counts > 0)[:, None, None], scatter.class_within, 0.0).sum(0)
+            return ClassStatistics.about_means(
+                self.counts.clone(), gaps.add_(self.anchors), scatter, product_epsilon=self.product_epsilon
+            )
+
+    def restore(self, value: ClassStatistics) -> None:
+        """Become the moments of exactly these statistics."""
+        means = torch.where(value.present[:, None], value.means, 0.0)
+        self.anchors.copy_(means)
+        anchors = self.anchors.to(torch.float64)  # in float32 they can't hold the means exactly
+        gaps = gaps_between(means, anchors)
+        scatter = Scatter(value.spread.clone())
+        if self.product is not None and self.per_class and value.class_within is not None:
+            scatter.class_within = self.product.copy_(value.class_within)
+        elif self.product is not None and value.within is not None:
+            scatter.within = self.product[0].copy_(value.within)
+        scatter.recentre(value.counts[None], [means], anchors)
+        if self.pending is not None:
+            self.pending.zero_()
+        self.counts.copy_(value.counts)
+        self.energy.copy_(scatter.spread)
+        self.sums.copy_(gaps * value.counts[:, None])
+        self.floor.copy_(value.spread)
+        self.on_sample.fill_(False)
+        self._rows_pending = [0] * len(self._rows_pending)
+        self._all_seen = False
+        self.product_epsilon = value.product_epsilon
+
+    # ------------------------------------------------------------------ module behaviour
+
+    def get_extra_state(self) -> Tensor:
+        """Steps that the host didn't look into, bits of the coarsest products, and the rows in `pending`."""
+        bits = -round(math.log2(self.product_epsilon)) if self.product_epsilon else 0
+        return torch.tensor([self._steps, bits, *self._rows_pending])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Inverse of `get_extra_state`."""
+        self._steps, bits, *self._rows_pending = state.tolist()
+        self.product_epsilon = 2.0**-bits if bits else 0.0
+        self._all_seen = False
+
+
+def _held(deviations: Tensor, squares: Tensor) -> bool:
+    """Whether float32 holds the squared lengths of rows, and sums of them, with all digits."""
+    least, largest = torch.aminmax(squares)
+    if largest.item() * len(squares) > SQUARES[1]:
+        return False
+    return least.item() >= SQUARES[0] or not bool(deviations[squares < SQUARES[0]].any())
+
+
+def _far_longer(squares: Tensor, young: Tensor | None) -> Tensor | None:
+    """Which of the rows may be far longer than the rest: those of classes whose anchor wasn't judged, and outliers."""
+    wide = young
+    if squares.max().item() * len(squares) > _OUTLIER / 4 * squares.sum().item():  # far above the mean: ask the median
+        long = squares > _OUTLIER * squares.median()
+        if int(long.sum()) <= len(squares) // 4:
+            wide = long if wide is None else wide | long
+    where = None if wide is None else wide.nonzero().flatten()
+    return where if where is not None and len(where) else None

@@ -1,0 +1,15 @@
+"""Measurements of the demonstration without what takes most of their time."""
+
+import sys
+from functools import partial
+
+import pytest
+
+from tightframe import measure
+
+
+@pytest.fixture
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without standard errors and detectors, which the reports in `test_run.py` have."""
+    quick = partial(measure, groups=None, detectors=False)
+    monkeypatch.setattr(sys.modules["tightframe.demo.run"], "measure", quick)

@@ -1,0 +1,297 @@
+"""Statistics of labelled rows by plain loops in extended precision, and data sets of every kind to compare on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tightframe import ClassStatistics
+
+REAL = np.longdouble  # 64 bits of mantissa, exponents to 10^4932: squares of 1e100 and of 1e-140 are no trouble
+EPS = 2.0**-52  # of float64
+Array = NDArray[Any]
+
+
+# ---------------------------------------------------------------------- the oracle
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Counts (K,), means (K, D), spread (K,) and class_within (K, D, D); `square` (K,) is the mean squared length."""
+
+    counts: Array
+    means: Array
+    spread: Array
+    class_within: Array
+    square: Array
+    constant: Array  # (K,) bool, whether all rows of the class are equal
+
+    @property
+    def within(self) -> Array:
+        return self.class_within.sum(0)
+
+
+def truth_of(rows: Array, labels: Array, classes: int) -> Truth:
+    """Each class by itself, about one of its own rows first, then about the mean that this gives."""
+    dim = rows.shape[1]
+    counts = np.zeros(classes, np.int64)
+    means, spread = np.full((classes, dim), np.nan, REAL), np.zeros(classes, REAL)
+    within, square, constant = np.zeros((classes, dim, dim), REAL), np.zeros(classes, REAL), np.ones(classes, bool)
+    for k in range(classes):
+        members = rows[labels == k].astype(REAL)
+        counts[k] = len(members)
+        if not len(members):
+            continue
+        mean = members[0] + (members - members[0]).sum(0) / REAL(len(members))
+        mean = mean + (members - mean).sum(0) / REAL(len(members))
+        deviations = members - mean
+        means[k], square[k] = mean, (members * members).sum() / REAL(len(members))
+        constant[k] = bool((members == members[0]).all())
+        if constant[k]:
+            means[k] = members[0]
+            continue
+        spread[k] = (deviations * deviations).sum()
+        for i in range(dim):
+            within[k, i, i:] = within[k, i:, i] = (deviations[:, i : i + 1] * deviations[:, i:]).sum(0)
+    return Truth(counts, means, spread, within, square, constant)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How far a path may be from the oracle, as shares: of the spread, and of the largest entry of the scatter.
+
+    Where paths merge values, means rounded to float64 enter: merging adds n_p |m_p - m|^2 for each part p, so an error
+    d of the gaps changes the spread by at most sum_p 2 n_p |m_p - m| d + n_p d^2 <= 2 sqrt(n spread) d + n d^2 (Cauchy
+    and Schwarz, as sum_p n_p |m_p - m|^2 <= spread). `merges` is d in units of the rounding of the class's rms length;
+    0 where nothing is merged, and then no offset costs a digit.
+    """
+
+    spread: float
+    scatter: float
+    means: float
+    merges: float = 0.0
+
+
+DOUBLE = Precision(1e-10, 1e-10, 1e-10)
+SINGLE = Precision(1e-6, 1e-5, 1e-6)  # of float32 deviations from anchors, and of float32 products
+
+
+def errors(
+    value: ClassStatistics,
+    truth: Truth,
+    precision: Precision,
+    minuend: Truth | None = None,
+    core: Array | None = None,
+) -> dict[str, float]:
+    """The worst error of each field in units of what is allowed; infinite where something exact isn't.
+
+    Args:
+        minuend: what the value was subtracted from; errors are then relative to that.
+        core: (K,) variance of the whole class that the rows are a fold of, its outliers left out: the anchor that the
+            folds share lies about so far away, and rounding of the distances to it counts too.
+    """
+    scale = truth if minuend is None else minuend
+    counts = np.maximum(scale.counts, 1).astype(REAL)
+    if core is not None:
+        scale = replace(
+            scale,
+            spread=scale.spread + counts * core,
+            class_within=scale.class_within + (counts * core)[:, None, None],
+            constant=scale.counts <= 1,
+        )
+        truth = replace(truth, constant=scale.constant)
+    gap = precision.merges * EPS * np.sqrt(scale.square)
+    offset = 2 * np.sqrt(counts * scale.spread) * gap + counts * gap**2
+    worst = {"counts": 0.0 if value.counts.tolist() == truth.counts.tolist() else np.inf}
+    present = truth.counts > 0
+
+    rms = np.sqrt(scale.spread / counts)
+    means = value.means.numpy().astype(REAL)
+    lost = np.sqrt(((means - truth.means) ** 2).sum(1))
+    # float32 arithmetic is on deviations: their share counts, not that of the offset
+    allowed = precision.means * rms + max(precision.merges, 4.0) * EPS * np.sqrt(scale.square)
+    if minuend is not None:
+        allowed = allowed * counts / np.maximum(truth.counts, 1)
+    worst["means"] = _most(lost[present], allowed[present])
+    if not bool(np.isnan(means[~present]).all()):
+        worst["means"] = np.inf
+
+    worst["spread"] = _most(np.abs(value.spread.numpy() - truth.spread), precision.spread * scale.spread + offset)
+    zero = (truth.counts <= 1) if minuend is not None else truth.constant
+    exact = [value.spread.numpy()[zero]]
+    if (value.spread < 0).any() or value.spread.isnan().any():
+        worst["spread"] = np.inf
+    for name in ("within", "class_within"):
+        matrices = getattr(value, name)
+        if matrices is None:
+            continue
+        mine, theirs, size = matrices.numpy(), getattr(truth, name), getattr(scale, name)
+        axes = tuple(range(mine.ndim))[-2:]
+        allowed = precision.scatter * np.abs(size).max(axes) + (offset if mine.ndim == 3 else offset.sum())
+        worst[name] = _most(np.abs(mine - theirs).max(axes), allowed)
+        skew = np.abs(mine - mine.swapaxes(-1, -2)).max(axes)
+        worst[f"{name} symmetric"] = _most(skew, 1e-13 * np.abs(size).max(axes))
+        exact += [mine[zero]] if mine.ndim == 3 else [mine] if zero.all() else []
+    worst["zeros"] = np.inf if any(np.any(each != 0) for each in exact) else 0.0
+    return worst
+
+
+def _most(error: Array, allowed: Array) -> float:
+    error, allowed = np.atleast_1d(error), np.atleast_1d(allowed)
+    with np.errstate(all="ignore"):
+        shares = np.where(error == 0, 0.0, error / allowed)
+        return float(np.nan_to_num(shares.max(initial=0.0), nan=np.inf, posinf=np.inf))
+
+
+# ---------------------------------------------------------------------- data sets
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a data set looks like; `seed` decides the rest."""
+
+    seed: int
+    classes: int
+    dim: int
+    items: int
+    balance: str
+    shape: str
+    dtype: torch.dtype
+    offset: float
+    exponent: int
+    outlier: str
+    ignored: bool
+
+
+@dataclass(frozen=True)
+class Data:
+    """Items, each of `block` rows; labels (items, block) with -100 for rows that don't count."""
+
+    plan: Plan
+    features: Tensor  # (items, block, D)
+    labels: Tensor  # (items, block)
+
+    @property
+    def ignore_index(self) -> int | None:
+        return -100 if self.plan.ignored else None
+
+    @property
+    def class_dim(self) -> int:
+        return 1 if self.plan.shape == "image" else -1
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"class_dim": self.class_dim, "ignore_index": self.ignore_index}
+
+    @cached_property
+    def truth(self) -> Truth:
+        return self.truth_of(slice(None))
+
+    @property
+    def single(self) -> bool:
+        return self.plan.dtype is not torch.float64
+
+    def truth_of(self, items: Any) -> Truth:
+        rows, labels = self.features[items].flatten(0, 1), self.labels[items].flatten()
+        return truth_of(rows.double().numpy(), labels.numpy(), self.plan.classes)
+
+    def core_about(self, centres: Array) -> Array:
+        """(K,) variance of each class about centres (K, D), but for its farthest rows, outliers: three or a quarter."""
+        rows, labels = self.features.flatten(0, 1).double().numpy().astype(REAL), self.labels.flatten().numpy()
+        core = np.zeros(self.plan.classes, REAL)
+        for k, centre in enumerate(centres):
+            squares = np.sort(((rows[labels == k] - centre) ** 2).sum(1))
+            if len(squares) and not np.isnan(centre).any():
+                core[k] = squares[: len(squares) - min(3, len(squares) // 4)].mean()
+        return core
+
+    def batch(self, items: Any) -> tuple[Tensor, Tensor]:
+        """Some items in their own shape: (n, D), (n, T, D) or (n, D, H, W)."""
+        features, labels = self.features[items], self.labels[items]
+        if self.plan.shape == "rows":
+            return features[:, 0], labels[:, 0]
+        if self.plan.shape == "image":
+            high = 2
+            features = features.unflatten(1, (high, -1)).movedim(-1, 1)
+            labels = labels.unflatten(1, (high, -1))
+        return features, labels
+
+
+BLOCKS = {"rows": 1, "sequence": 5, "image": 6}
+
+
+def plans(max_items: int = 700) -> st.SearchStrategy[Plan]:
+    """Data sets of all kinds; the sizes cross the internal steps of 512 and 4,096 rows."""
+    sizes = [st.integers(1, 12), st.integers(1, 120), st.integers(1, max_items), st.integers(400, max_items)]
+    return st.builds(
+        Plan,
+        seed=st.integers(0, 2**32 - 1),
+        classes=st.integers(1, 12),
+        dim=st.one_of(st.integers(1, 8), st.integers(1, 40)),
+        items=st.one_of(*sizes),
+        balance=st.sampled_from(["balanced", "zipf", "empty", "singles", "sorted"]),
+        shape=st.sampled_from(["rows", "rows", "sequence", "image"]),
+        dtype=st.sampled_from([torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+        offset=st.sampled_from([0.0, 1.0, 1e3, 1e6]),
+        exponent=st.sampled_from([0, 0, 0, -70, 70]),
+        outlier=st.sampled_from(["none", "none", "first", "last", "several"]),
+        ignored=st.booleans(),
+    )
+
+
+def make(plan: Plan) -> Data:
+    """Normal classes, each with its own width in three decades, about means at an offset; some classes constant."""
+    rng = np.random.default_rng(plan.seed)
+    block = BLOCKS[plan.shape]
+    items = max(1, plan.items // block) if plan.items < 4000 else plan.items
+    number, classes, dim = items * block, plan.classes, plan.dim
+    if plan.balance == "zipf":
+        shares = 1.0 / np.arange(1, classes + 1) ** 1.5
+        labels = rng.choice(classes, number, p=shares / shares.sum())
+    elif plan.balance == "singles":
+        labels = np.concatenate([np.arange(classes), np.full(number, rng.integers(classes))])[-number:]
+    elif plan.balance == "empty":
+        labels = rng.choice(rng.choice(classes, max(1, classes // 2), replace=False), number)
+    else:
+        labels = rng.integers(classes, size=number)
+    if plan.balance == "sorted":
+        labels.sort()
+    else:
+        rng.shuffle(labels)
+    half = plan.dtype in (torch.float16, torch.bfloat16)
+    widths = 10.0 ** rng.uniform(-2, 1, classes)
+    widths[rng.random(classes) < 0.15] = 0.0
+    offset = min(plan.offset, 1e3 if half else 1e4) if plan.dtype is not torch.float64 else plan.offset
+    means = rng.normal(size=(classes, dim)) + offset
+    deviations = widths[labels, None] * rng.normal(size=(number, dim))
+    if plan.outlier != "none":
+        size = 1e3 if half else 1e4
+        where = {"first": [0], "last": [-1], "several": rng.integers(number, size=3)}[plan.outlier]
+        deviations[where] *= size
+    features = means[labels] + deviations
+    if plan.dtype is torch.float64:
+        features = features * 10.0**plan.exponent
+    elif plan.dtype is torch.float32:
+        features = features * 10.0 ** (plan.exponent // 10)
+    features = torch.from_numpy(features).to(plan.dtype)
+    labels = torch.from_numpy(labels)
+    if plan.ignored:
+        out = torch.from_numpy(rng.random(number) < 0.2)
+        labels = torch.where(out, -100, labels)
+        bad = torch.tensor([torch.nan, torch.inf, 3e4], dtype=plan.dtype)
+        features[out] = bad[torch.from_numpy(rng.integers(3, size=int(out.sum())))][:, None]
+    return Data(plan, features.reshape(items, block, dim), labels.reshape(items, block).long())
+
+
+def cuts(rng: np.random.Generator, number: int, most: int = 7) -> list[slice]:
+    """A few consecutive parts, of any sizes, none empty."""
+    edges = np.unique(np.concatenate([[0, number], rng.integers(0, number + 1, size=rng.integers(0, most + 1))]))
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
