@@ -140,7 +140,7 @@ def largest(dtype: torch.dtype) -> float:
 
 def require_finite(rows: Tensor, what: str = "features") -> None:
     """Raise NonFiniteError unless all of (N, D) rows are finite and small enough to be squared in float64."""
-    if rows.dtype is not torch.float64 and torch.isfinite(rows.sum()):
+    if rows.dtype is not torch.float64 and math.isfinite(rows.sum().item()):
         return  # one pass, no mask; a sum can also overflow, so only its finiteness proves something
     wrong = ~(rows.abs() <= largest(rows.dtype))
     bad = wrong.any(dim=1)

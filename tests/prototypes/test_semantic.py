@@ -69,7 +69,7 @@ def test_rank_agreement_against_loops() -> None:
 def test_cosines_are_ordered_like_similarities(num: int, dim: int, least: float) -> None:
     similarity = similarity_of(words(num))
     apart = hyperspherical(num, dim, rounds=1)
-    prototypes = semantic(similarity, dim, rounds=1)
+    prototypes = semantic(similarity, dim, rounds=2)
     assert prototypes.vectors.shape == (num, dim)
     assert 0.3 < float(rank_agreement(apart.vectors, similarity)) < 0.7
     assert float(rank_agreement(prototypes.vectors, similarity)) > least

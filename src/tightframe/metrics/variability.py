@@ -391,7 +391,9 @@ def vci(statistics: ClassStatistics) -> Tensor:
     solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    value = torch.where((statistics.spread == 0).all(), 0.0, 1 - explained / rank)  # or else rounding would be left
+    value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
+    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
+        value = torch.zeros_like(value)
     return _resolved(statistics, value, within.diagonal() @ solution.square().sum(1) / rank, "VCI")
 
 

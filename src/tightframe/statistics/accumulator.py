@@ -194,19 +194,25 @@ class StatisticsAccumulator(nn.Module):
         Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was bad.
         """
         self._add_rest()
-        return self._rounded(ClassStatistics.merge_all([self.whole.value()] if self.whole else self._values()))
+        return self._rounded(self._total(self._values()) if self.whole is None else self.whole.value())
 
     def compute_folds(self) -> FoldedStatistics:
         """As `compute`, by fold. Raises: RangeError without folds, too."""
         require_folds(len(self.parts))
         self._add_rest()
-        parts = tuple(self._rounded(value) for value in self._values())
-        if self.whole is None:
-            return FoldedStatistics.from_parts(parts)
-        return FoldedStatistics(self._rounded(self.whole.value()), parts)
+        values = self._values()
+        total = self._total(values) if self.whole is None else self.whole.value()
+        return FoldedStatistics(self._rounded(total), tuple(map(self._rounded, values)))
 
     def _values(self) -> list[ClassStatistics]:
         return [moments.value() for moments in self._folds]
+
+    def _total(self, values: Sequence[ClassStatistics]) -> ClassStatistics:
+        """The statistics of all samples, from those of each fold."""
+        origin = torch.zeros_like(values[0].means)
+        for moments in reversed(self._folds):  # an anchor of the first fold that has the class
+            origin = torch.where(moments.counts[:, None] > 0, moments.anchors.to(torch.float64), origin)
+        return ClassStatistics.merge_all(values, (origin, [moments.offsets(origin) for moments in self._folds]))
 
     def _rounded(self, value: ClassStatistics) -> ClassStatistics:
         return value.rounded(self.intake.epsilon)
@@ -267,8 +273,9 @@ class StatisticsAccumulator(nn.Module):
 
     def _widen(self) -> None:
         """Go on in float64, once there are float64 features; until then float32 is faster."""
-        for part in (*self._moments, self.intake):
-            part.widen()
+        for moments in self._moments:
+            moments.widen()
+        self.intake.widen()
 
     # ------------------------------------------------------------------ module behaviour
 

@@ -367,8 +367,14 @@ class ClassStatistics:
         return self.merge_all([self, other])
 
     @classmethod
-    def merge_all(cls, values: Sequence[ClassStatistics]) -> ClassStatistics:
+    def merge_all(
+        cls, values: Sequence[ClassStatistics], offsets: tuple[Tensor, Sequence[Tensor]] | None = None
+    ) -> ClassStatistics:
         """The statistics of several sets of samples together: `merge` of at least one, in one step.
+
+        Args:
+            offsets: an origin (K, D) and the means of each value less that, if they are known: means that lie far from
+                zero are rounded, and tell less of their distances.
 
         Raises: MergeError as `merge`.
         """
@@ -378,13 +384,14 @@ class ClassStatistics:
         if not others:
             return first
         counts = torch.stack([value.counts for value in values])
-        means = common_means(counts, [value.means for value in values])
+        origin, parts = (0.0, [value.means for value in values]) if offsets is None else offsets
+        means = common_means(counts, parts)
         sums = first._scatter.map(Tensor.clone)
         for other in others:
             sums.add(other._scatter)
-        sums.recentre(counts, [value.means for value in values], means)
+        sums.recentre(counts, parts, means)
         squares = (counts * torch.stack([value.rounding for value in values]).square()).sum(0)
-        return first._of(counts.sum(0), means, sums, squares, max(value.product_epsilon for value in values))
+        return first._of(counts.sum(0), means + origin, sums, squares, max(value.product_epsilon for value in values))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
         """The statistics of the samples of all processes together, bit for bit the same in each of them; no graph.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +41,15 @@ class Step(NamedTuple):
     labels: Tensor
     tags: Tensor | None
     counted: Tensor | None
+
+
+@dataclass
+class _Queue:
+    """What the host knows of the rows that wait: their tags, how many they are, whether some weren't validated."""
+
+    tags: Tensor
+    used: int = 0
+    unseen: bool = False
 
 
 class Intake(DeviceState):
@@ -82,9 +92,7 @@ class Intake(DeviceState):
             self.register_buffer("waiting", waiting)
             self.register_buffer("waiting_labels", torch.zeros(self._rows, dtype=torch.int64, device=self.device))
             self.register_buffer("rejected", torch.zeros(2, dtype=torch.int64, device=self.device))
-        self._tags = torch.zeros(self._rows, dtype=torch.int64)  # of the waiting rows, on the CPU
-        self._used = 0
-        self._unseen = False  # whether some of the waiting rows weren't validated
+        self._queue = _Queue(torch.zeros(self._rows, dtype=torch.int64))
         self._judged = 0  # batches that weren't validated
         self.epsilon = EPS  # of the coarsest features seen
 
@@ -162,25 +170,28 @@ class Intake(DeviceState):
             tags: (N,) numbers on the CPU that go with the rows.
             seen: whether the batch was validated.
         """
-        while len(labels):
-            some = slice(0, self._rows - self._used)
-            if not self._used and len(labels) >= self._rows:
+        queue, start, end = self._queue, 0, len(labels)
+        while start < end:
+            some = slice(start, min(end, start + self._rows - queue.used))
+            size, start = some.stop - start, some.stop
+            if size == self._rows:
                 yield self._step(rows[some], labels[some], None if tags is None else tags[some], not seen)
-            else:
-                place = slice(self._used, self._used + len(labels[some]))
-                self.waiting[place], self.waiting_labels[place] = rows[some], labels[some]
-                if tags is not None:
-                    self._tags[place] = tags[some]
-                self._used, self._unseen = place.stop, self._unseen or not seen
-                if self._used == self._rows:
-                    yield from self.rest()
-            rows, labels, tags = rows[some.stop :], labels[some.stop :], None if tags is None else tags[some.stop :]
+                continue
+            place = slice(queue.used, queue.used + size)
+            self.waiting[place].copy_(rows[some])
+            self.waiting_labels[place].copy_(labels[some])
+            if tags is not None:
+                queue.tags[place] = tags[some]
+            queue.used, queue.unseen = place.stop, queue.unseen or not seen
+            if queue.used == self._rows:
+                yield from self.rest()
 
     def rest(self) -> Iterator[Step]:
         """A step of the rows that wait, if there are any."""
-        used, unseen, self._used, self._unseen = self._used, self._unseen, 0, False
+        queue = self._queue
+        used, unseen, queue.used, queue.unseen = queue.used, queue.unseen, 0, False
         if used:
-            yield self._step(self.waiting[:used], self.waiting_labels[:used], self._tags[:used], unseen)
+            yield self._step(self.waiting[:used], self.waiting_labels[:used], queue.tags[:used], unseen)
 
     def _step(self, rows: Tensor, labels: Tensor, tags: Tensor | None, unseen: bool) -> Step:
         if not unseen:
@@ -204,9 +215,10 @@ class Intake(DeviceState):
         """How many rows wait, whether unvalidated ones are among them, the number of unvalidated batches, the bits of
         the coarsest features, and the waiting rows' tags."""
         bits = -round(math.log2(self.epsilon))
-        return torch.cat([torch.tensor([self._used, self._unseen, self._judged, bits]), self._tags])
+        queue = self._queue
+        return torch.cat([torch.tensor([queue.used, queue.unseen, self._judged, bits]), queue.tags])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Inverse of `get_extra_state`."""
-        self._used, unseen, self._judged, bits = state[:4].tolist()
-        self._unseen, self.epsilon, self._tags = bool(unseen), 2.0**-bits, state[4:].cpu().clone()
+        used, unseen, self._judged, bits = state[:4].tolist()
+        self._queue, self.epsilon = _Queue(state[4:].cpu().clone(), used, bool(unseen)), 2.0**-bits

@@ -18,7 +18,7 @@ from tightframe.statistics.state import DeviceState
 CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits, and memory stays O(rows * D)
 _FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
 _BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
-_CANCELLATION = 4.0  # energy about the anchor may exceed the spread by this factor: half of one of float32's digits
+_CANCELLATION = 8.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
 _SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
 _NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
@@ -115,22 +115,19 @@ class Moments(DeviceState):
         if seen and deviations.dtype is not torch.float64 and not _held(deviations, squares):
             rows = rows.to(torch.float64)
             deviations, squares = self._deviate(rows, labels, counted)
-        young = None
-        if seen or self._steps & (self._steps - 1) == 0:
-            energy = self.energy.index_add(0, labels, squares).index_select(0, labels)
-            floor = self.floor.index_select(0, labels)
-            strained = energy > _CANCELLATION * floor
-            if counted is not None:
-                strained &= counted
-            if strained.any():
-                young = strained & (floor == 0)
-                if self._settle(labels, deviations, strained):
-                    deviations, squares = self._deviate(rows, labels, counted)
+        judged = seen or self._steps & (self._steps - 1) == 0
+        young = self._young(labels, squares, counted) if judged else None
+        if young is not None:
+            if self._judge(labels, deviations, young):
+                deviations, squares = self._deviate(rows, labels, counted)
+            young &= (self.floor == 0).index_select(0, labels)
         self.energy.index_add_(0, labels, squares)
         self.counts.index_add_(0, labels, torch.ones_like(labels) if counted is None else counted.long())
         if seen and not self._all_seen:
             self._all_seen = bool(self.counts.all())
         self._add_sums(deviations, labels)
+        if judged:
+            self._judge_again()
         if self.product is None:
             return
         if self.num_features <= _NARROW:
@@ -231,14 +228,22 @@ class Moments(DeviceState):
         opens = new & (first.index_select(0, labels) == place)
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
 
-    def _settle(self, labels: Tensor, deviations: Tensor, strained: Tensor) -> bool:
-        """Judge the anchors of the classes of strained rows and move those far from the mean; True if any moved.
+    def _young(self, labels: Tensor, squares: Tensor, counted: Tensor | None) -> Tensor | None:
+        """(N,) rows of classes whose anchor wasn't judged yet and needs to be; None if there are none."""
+        young = (self.floor == 0).index_select(0, labels)
+        if counted is not None:
+            young &= counted
+        if not young.any():
+            return None
+        young &= self.energy.index_add(0, labels, squares).index_select(0, labels) > 0
+        return young if young.any() else None
 
-        Called before the rows are added, so that few products are ever dominated by the anchor's own offset. An anchor
-        that is a sample is judged by the others, so an outlier can't hide behind the spread it causes. The spread only
-        grows: a class is looked at again only when its energy has outgrown the floor, O(log N) times.
+    def _judge(self, labels: Tensor, deviations: Tensor, young: Tensor) -> bool:
+        """Move the anchors of young classes to the mean, before their rows are added; whether any moved.
+
+        An anchor that is a sample is left out of that mean, so that it may be an outlier.
         """
-        where = strained.nonzero().flatten()
+        where = young.nonzero().flatten()
         classes, place = labels[where].unique(return_inverse=True)
         wide = deviations[where].to(torch.float64)
         old_counts, old_sums = self.counts[classes], self.sums[classes]
@@ -254,15 +259,27 @@ class Moments(DeviceState):
         ).clamp_(min=0)
         known = others >= _SETTLED_ROWS
         self.floor[classes] = torch.where(known, spread + own * square * others / (others + 1), 0.0)
-        far = known & (others * square > _CANCELLATION / 2 * spread)
+        return self._move(classes, offset, known & (square > 0))
+
+    def _judge_again(self) -> None:
+        """Judge by their sums the anchors of classes whose energy has outgrown the floor, O(log N) times a class."""
+        grown = self.energy > _CANCELLATION / 2 * self.floor
+        if not (grown & (self.floor > 0) & (self.energy > _CANCELLATION * self.floor)).any():
+            return
+        classes = (grown & (self.floor > 0)).nonzero().flatten()  # those that soon would be, too
+        counts = self.counts[classes]
+        gaps = self.sums[classes] / counts[:, None]
+        offset = counts * gaps.square().sum(1)
+        spread = (self.energy[classes] - offset).clamp_(min=0)
+        self.floor[classes] = torch.maximum(self.floor[classes], spread)
+        self._move(classes, gaps, offset > _CANCELLATION / 2 * spread)
+
+    def _move(self, classes: Tensor, offset: Tensor, far: Tensor) -> bool:
+        """Express the sums of those of the given classes that are far about anchors at an offset; whether any is."""
         if not far.any():
             return False
         classes, offset = classes[far], offset[far]
-        self._move(classes, (self.anchors[classes].to(torch.float64) + offset).to(self.anchors.dtype))
-        return True
-
-    def _move(self, classes: Tensor, target: Tensor) -> None:
-        """Express all sums of the given classes about new anchors."""
+        target = (self.anchors[classes].to(torch.float64) + offset).to(self.anchors.dtype)
         step = target.to(torch.float64) - self.anchors[classes].to(torch.float64)
         counts = self.counts[classes]
         gaps = self.sums[classes] / counts.clamp(min=1)[:, None]
@@ -279,6 +296,7 @@ class Moments(DeviceState):
             self.product[classes] = scatter.class_within
         self.anchors[classes] = target
         self.on_sample[classes] = False
+        return True
 
     # ------------------------------------------------------------------ results
 
@@ -299,6 +317,10 @@ class Moments(DeviceState):
             return ClassStatistics.about_means(
                 self.counts.clone(), gaps.add_(self.anchors), scatter, product_epsilon=self.product_epsilon
             )
+
+    def offsets(self, origin: Tensor) -> Tensor:
+        """(K, D), class means less an origin (K, D) near them."""
+        return (self.anchors - origin) + self.sums / self.counts[:, None]
 
     def restore(self, value: ClassStatistics) -> None:
         """Become the moments of exactly these statistics."""

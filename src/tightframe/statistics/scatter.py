@@ -74,8 +74,8 @@ class Scatter:
         self.spread = torch.where(several, self.spread.clamp(min=0), 0.0)
         if self.class_within is not None:
             self.class_within = torch.where(several[:, None, None], self.class_within, 0.0)
-        if self.within is not None:
-            self.within = torch.where((self.spread > 0).any(), self.within, 0.0)
+        if self.within is not None and not bool((self.spread > 0).any()):
+            self.within = torch.zeros_like(self.within)
 
     def _sums(self) -> Iterator[Tensor | None]:
         yield from (self.spread, self.within, self.class_within)

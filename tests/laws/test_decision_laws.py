@@ -1,0 +1,393 @@
+"""Law "Decisions": nearest centre and classifier decide as exact arithmetic on the given numbers would, at any scale.
+
+The oracle computes in Python's integers. Scores that float64 rounding of their terms could make equal are ties: there
+the lowest label among them is expected, and a label outside them never.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tightframe import ClassStatistics, DecisionCounts
+from tightframe.statistics import decisions as module
+
+_SHIFT = 1300  # every finite float64 times 2 ** _SHIFT is an integer
+_CERTAIN, _POSSIBLE = 4, 40  # times EPS = 2 ** -52 times the size of the terms: surely a tie, perhaps a tie
+DTYPES = {torch.bfloat16: (-100, 100), torch.float16: (-6, 4), torch.float32: (-100, 100), torch.float64: (-300, 300)}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be decided; means in float64, rows in the features' dtype."""
+
+    means: Tensor
+    counts: Tensor
+    rounding: Tensor
+    weight: Tensor
+    bias: Tensor
+    rows: Tensor
+    tile_size: int
+
+    @property
+    def statistics(self) -> ClassStatistics:
+        means = torch.where(self.counts[:, None] > 0, self.means, torch.nan)
+        return ClassStatistics(self.counts, means, torch.zeros_like(self.rounding), rounding=self.rounding)
+
+    def decide(self) -> tuple[list[int], list[int]]:
+        decisions = DecisionCounts(self.statistics, self.weight, self.bias, tile_size=self.tile_size)
+        classifier, centre = decisions.decide(self.rows)
+        assert classifier is not None
+        return classifier.tolist(), centre.tolist()
+
+
+# ---------------------------------------------------------------------- the oracle
+
+
+def integers(values: Tensor, shift: int = _SHIFT) -> np.ndarray:
+    """The values times 2 ** shift, exactly."""
+    mantissas, exponents = np.frexp(values.double().numpy())
+    scaled = [int(m * 2**53) << (int(e) - 53 + shift) for m, e in zip(mantissas.flat, exponents.flat, strict=True)]
+    made = np.empty(len(scaled), dtype=object)
+    made[:] = scaled
+    return made.reshape(tuple(values.shape))
+
+
+def leads(terms: np.ndarray, sizes: np.ndarray) -> tuple[list[int], list[int]]:
+    """Of classes by their terms (K, T) less those of the best class: which are surely and which perhaps a tie."""
+    lead, scale = terms.sum(1), sizes.sum(1)
+    certain = [k for k in range(len(lead)) if (-lead[k]) << 52 <= _CERTAIN * scale[k]]
+    possible = [k for k in range(len(lead)) if (-lead[k]) << 52 <= _POSSIBLE * scale[k]]
+    return certain, possible
+
+
+def centres(problem: Problem) -> list[int]:
+    """Labels of the distinct means of classes with samples."""
+    means, distinct = problem.means, list[int]()
+    for k in problem.counts.nonzero().flatten().tolist():
+        gaps = [(float(torch.dist(means[k], means[j])), max(problem.rounding[[j, k]].tolist())) for j in distinct]
+        if all(gap > limit for gap, limit in gaps):
+            distinct.append(k)
+    return distinct
+
+
+def nearest(problem: Problem) -> list[tuple[list[int], list[int]]]:
+    """For every row the labels that are surely, and those that are perhaps, nearest."""
+    labels = centres(problem)
+    means, ties = integers(problem.means[labels]), []
+    for row in integers(problem.rows):
+        gaps = row - means
+        best = int((gaps**2).sum(1).argmin())
+        steps, middles = means - means[best], abs(gaps) + abs(gaps[best])
+        certain, possible = leads(steps * (gaps + gaps[best]), abs(steps) * middles)
+        ties.append(([labels[k] for k in certain], [labels[k] for k in possible]))
+    return ties
+
+
+def classified(problem: Problem) -> list[tuple[list[int], list[int]]]:
+    weight, bias, ties = integers(problem.weight), integers(problem.bias, 2 * _SHIFT), []
+    for row in integers(problem.rows):
+        scores = weight @ row + bias
+        best = int(scores.argmax())
+        terms = np.concatenate([(weight - weight[best]) * row, (bias - bias[best])[:, None]], 1)
+        ties.append(leads(terms, abs(terms)))
+    return ties
+
+
+def assert_decides(problem: Problem) -> None:
+    classifier, centre = problem.decide()
+    for decided, oracle in ((centre, nearest), (classifier, classified)):
+        for row, (label, (certain, possible)) in enumerate(zip(decided, oracle(problem), strict=True)):
+            assert label in possible, (oracle.__name__, row, label, certain, possible)
+            assert label <= min(certain), (oracle.__name__, row, label, certain, possible)
+
+
+# ---------------------------------------------------------------------- problems
+
+
+@st.composite
+def problems(draw: st.DrawFn, most: int = 7) -> Problem:
+    """Means, classifier and rows with ties, duplicates, offsets, outliers and sizes of every kind."""
+    dtype = draw(st.sampled_from(list(DTYPES)))
+    K, D, N = draw(st.integers(2, most)), draw(st.integers(1, 5)), draw(st.integers(1, 10))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    lattice = draw(st.booleans())  # small integers, with ties wherever one looks
+
+    def values(*shape: int, bits: int = 0) -> Tensor:
+        made = rng.integers(-2, 3, shape).astype(float) if lattice else rng.normal(size=shape)
+        return torch.from_numpy(made).to(torch.float32 if bits else torch.float64).double()
+
+    offset = draw(st.sampled_from([0.0, 0.0, 1.0, 16.0, 512.0]))
+    if dtype in (torch.float32, torch.float64):
+        offset *= draw(st.sampled_from([1, 2**10]))
+    means = values(K, D) + offset
+    rounding = torch.zeros(K, dtype=torch.float64)
+    copies = draw(st.lists(st.tuples(st.integers(0, K - 1), st.integers(0, K - 1)), max_size=2))
+    if copies and draw(st.booleans()):
+        rounding += 1e-9 * (1 + offset)
+    for original, copy in copies:  # the same means, but for rounding
+        means[copy] = means[original] + 0.2 * rounding[0] * torch.from_numpy(rng.uniform(-1, 1, D) / D)
+    weight, bias = values(K, D, bits=24), values(K, bits=24) * draw(st.sampled_from([0, 1, 1, 1000]))
+    for original, copy in copies:
+        weight[copy], bias[copy] = weight[original], bias[original]
+    rows = values(N, D) + offset
+    sides = torch.from_numpy(rng.integers(0, K, (2, N)))
+    kind = draw(st.sampled_from(["anywhere", "between", "nearly between", "at", "close"]))
+    if kind in ("between", "nearly between"):
+        rows = (means[sides[0]] + means[sides[1]]) / 2
+    if kind == "nearly between":
+        share = 10.0 ** draw(st.integers(-16, -3))
+        rows = rows + share * torch.from_numpy(rng.normal(size=(N, 1))) * (means[sides[0]] - means[sides[1]])
+    if kind in ("at", "close"):
+        rows = means[sides[0]]
+    if kind == "close":
+        rows = rows + 10.0 ** draw(st.integers(-9, -1)) * torch.from_numpy(rng.normal(size=(N, D)))
+    low, high = DTYPES[dtype]
+    power = draw(st.integers(low, high))
+    rows, means, rounding = rows * 2.0**power, means * 2.0**power, rounding * 2.0**power
+    turn = draw(st.sampled_from([0, -power]))
+    weight, bias = weight * 2.0**turn, bias * 2.0 ** (turn + power)
+    if dtype is not torch.float16:
+        largest = 120 if dtype is not torch.float64 else 400
+        wild = st.sampled_from(["row", "entry", "mean", "weight", "bias", "small row", "small weight"])
+        for where in draw(st.lists(wild, max_size=2, unique=True)):
+            by = 2.0 ** max(0, min(draw(st.sampled_from([20, 70, 100])), largest - power - int(np.log2(1 + offset))))
+            if where == "row":
+                rows[0] *= by
+            elif where == "entry":
+                rows[-1, 0] *= by if len(rows) > 1 else 1
+            elif where == "mean":
+                means[-1] *= by
+            elif where == "weight":
+                weight[0] *= 2.0 ** min(60, 120 - turn)
+            elif where == "bias":
+                bias[-1] *= 2.0**60
+            elif where == "small row":
+                rows[0] *= 2.0**-40
+            elif where == "small weight":
+                weight[-1] *= 2.0**-40
+    counts = torch.from_numpy(rng.integers(1, 9, K))
+    if K > 2:
+        counts[rng.integers(0, K, draw(st.integers(0, K - 2)))] = 0
+    tile_size = draw(st.sampled_from([1, 2, 3, 5, 64, 1024]))
+    return Problem(means, counts, rounding, weight, bias, rows.to(dtype), tile_size)
+
+
+@settings(max_examples=600)
+@given(problems())
+def test_decisions_are_those_of_exact_arithmetic(problem: Problem) -> None:
+    assert_decides(problem)
+
+
+@pytest.mark.slow
+@settings(max_examples=30_000)
+@given(problems())
+def test_decisions_are_those_of_exact_arithmetic_at_length(problem: Problem) -> None:
+    assert_decides(problem)
+
+
+@settings(max_examples=60)
+@given(problems(most=150))
+def test_among_many_classes(problem: Problem) -> None:
+    assert_decides(problem)
+
+
+@pytest.mark.slow
+@settings(max_examples=3_000)
+@given(problems(most=150))
+def test_among_many_classes_at_length(problem: Problem) -> None:
+    assert_decides(problem)
+
+
+# ---------------------------------------------------------------------- every way of multiplying
+
+
+def plain(samples: int, classes: int, dim: int, spread: float, seed: int) -> Problem:
+    """Normal classes of unit distance, and a classifier near their means."""
+    rng = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, dim, generator=rng)
+    labels = torch.randint(classes, (samples,), generator=rng)
+    rows = means[labels] + spread * torch.randn(samples, dim, generator=rng)
+    weight = (means + 0.5 * torch.randn(classes, dim, generator=rng)).double()
+    ones = torch.ones(classes, dtype=torch.int64)
+    bias = -weight.square().sum(1) / 2
+    return Problem(means.double(), ones, torch.zeros(classes).double(), weight, bias, rows, 1024)
+
+
+def in_long_double(problem: Problem) -> tuple[list[int], list[int]]:
+    """Decisions in numpy's long doubles, which no draw of `plain` needs more than."""
+    rows, means, weight, bias = (
+        each.double().numpy().astype(np.longdouble)
+        for each in (problem.rows, problem.means, problem.weight, problem.bias)
+    )
+    distances = [((row - means) ** 2).sum(1).argmin() for row in rows]
+    return (rows @ weight.T + bias).argmax(1).tolist(), [int(each) for each in distances]
+
+
+@pytest.mark.parametrize("rounded", [False, True], ids=["float32", "bfloat16 first"])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("power", [-90, 0, 90])
+def test_with_and_without_products_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, rounded: bool, spread: float, power: int
+) -> None:
+    """More classes than one tile; both screens, whatever the processor has."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: rounded)
+    problem = plain(700, 300, 40, spread, seed=power)
+    expected = in_long_double(problem)
+    for tile_size in (64, 100, 1024):
+        scaled = replace(
+            problem,
+            means=problem.means * 2.0**power,
+            rows=problem.rows * 2.0**power,
+            bias=problem.bias * 2.0**power,
+            tile_size=tile_size,
+        )
+        assert scaled.decide() == expected
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), st.integers(65, 200), st.integers(1, 40), st.booleans())
+def test_what_a_screen_decides_is_right(seed: int, classes: int, dim: int, rounded: bool) -> None:
+    """Rows at every distance from the border between two classes: a screen may leave them, but not err."""
+    problem = plain(200, classes, dim, 0.1, seed)
+    rng = torch.Generator().manual_seed(seed)
+    (left, right), share = torch.randint(classes, (2, 200), generator=rng), torch.rand(200, 1, generator=rng).double()
+    means = problem.means
+    rows = (means[left] + means[right]) / 2 + 10 ** (-9 * share) * (means[left] - means[right])
+    problem = replace(problem, rows=torch.cat([problem.rows, rows.float()]))
+    classifier, centre = in_long_double(problem)
+    zeros, labels, decided = torch.zeros(classes, dtype=torch.float64), torch.arange(classes), []
+    for bias, vectors, expected in ((None, means, centre), (problem.bias, problem.weight, classifier)):
+        rule = module._Rule(vectors, bias, labels, zeros, 1024)
+        for shift in (torch.zeros(dim).double(), rule.centre):
+            local = (problem.rows.double() - shift).float()
+            given_rows = module._Rows(local, torch.linalg.vector_norm(local, dim=1))
+            screen = module._Screen([rule], shift, 1024)
+            if rounded:
+                half = local.bfloat16()
+                lost = torch.linalg.vector_norm(local - half.float(), dim=1)
+                screen, given_rows = (
+                    module._Screen([rule], shift, 1024, screen),
+                    module._Rows(half, given_rows.lengths, lost),
+                )
+            chosen = screen._decide(given_rows)[:, 0]
+            assert ((chosen == torch.tensor(expected)) | (chosen < 0)).all()
+            decided.append((chosen[:200] >= 0).double().mean())
+    assert dim < 20 or min(decided) > 0.5  # it is of use
+
+
+# ---------------------------------------------------------------------- scale, order of summation, batches
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.integers(-100, 100), st.sampled_from([torch.bfloat16, torch.float32]), st.booleans())
+def test_decisions_do_not_depend_on_the_unit(seed: int, power: int, dtype: torch.dtype, inversely: bool) -> None:
+    problem = plain(40, 9, 6, 1.0, seed)
+    problem = replace(problem, rows=problem.rows.to(dtype))
+    turn = -power if inversely else 0
+    scaled = replace(
+        problem,
+        means=problem.means * 2.0**power,
+        rows=problem.rows * 2.0**power,
+        weight=problem.weight * 2.0**turn,
+        bias=problem.bias * 2.0 ** (turn + power),
+    )
+    assert torch.equal(scaled.rows.double(), problem.rows.double() * 2.0**power)  # nothing left the range of the dtype
+    assert scaled.decide() == problem.decide()
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.sampled_from(list(DTYPES)), st.floats(0, 1e3), st.integers(1, 40))
+def test_classes_of_the_same_samples_are_one_centre_in_whatever_order_they_are_summed(
+    seed: int, dtype: torch.dtype, offset: float, dim: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    samples = [(offset + torch.randn(12, dim, generator=rng)).to(dtype) for _ in range(3)]
+    owner = torch.tensor([0, 1, 1, 0, 2, 1])  # whose samples each class has
+    parts = [samples[k][torch.randperm(12, generator=rng)] for k in owner.tolist()]
+    value = ClassStatistics.from_features(torch.cat(parts), torch.arange(6).repeat_interleave(12), 6)
+    decided = DecisionCounts(value).decide(torch.cat(parts))[1]
+    assert set(decided.tolist()) <= {0, 1, 4}
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 3), st.floats(-4, 0))
+def test_no_two_centres_coincide_and_every_class_left_out_coincides_with_a_lower_label(
+    seed: int, classes: int, dim: int, log_rounding: float
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, dim, generator=rng, dtype=torch.float64)
+    rounding = 10.0**log_rounding * torch.rand(classes, generator=rng, dtype=torch.float64)
+    value = ClassStatistics(torch.ones(classes).long(), means, torch.zeros(classes).double(), rounding=rounding)
+    kept = sorted(set(DecisionCounts(value).decide(means)[1].tolist()))
+    coincide = torch.cdist(means, means) <= torch.maximum(rounding[:, None], rounding)
+    assert not coincide[kept][:, kept].fill_diagonal_(False).any()
+    for k in set(range(classes)) - set(kept):
+        assert coincide[k, :k].any()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.lists(st.integers(1, 700), min_size=1, max_size=8), st.booleans())
+def test_counts_do_not_depend_on_batches(seed: int, sizes: list[int], double: bool) -> None:
+    problem = plain(sum(sizes), 5, 4, 1.0, seed)
+    rows = problem.rows.double() if double else problem.rows
+    labels = torch.arange(len(rows)) % 5
+    counts = DecisionCounts(problem.statistics, problem.weight, problem.bias)
+    start = 0
+    for size in sizes:
+        batch = rows[start : start + size].clone()
+        counts.update(batch, labels[start : start + size])
+        batch.fill_(torch.nan)  # callers reuse their memory
+        start += size
+    classifier, centre = in_long_double(problem)
+    expected: Callable[[Tensor], list[int]] = lambda hits: labels[hits].bincount(minlength=5).tolist()  # noqa: E731
+    assert counts.totals.counts.tolist() == labels.bincount(minlength=5).tolist()
+    assert counts.totals.classifier_correct.tolist() == expected(torch.tensor(classifier) == labels)
+    assert counts.totals.centre_correct.tolist() == expected(torch.tensor(centre) == labels)
+    assert counts.totals.agreement.tolist() == expected(torch.tensor(centre) == torch.tensor(classifier))
+
+
+# ---------------------------------------------------------------------- what went wrong before
+
+
+@pytest.mark.parametrize("size", [1e19, 1e20, 1e30, 3e37, 1e-19, 1e-30, 1e-38])
+def test_features_of_any_size(size: float) -> None:
+    problem = plain(50, 6, 4, 1.0, seed=3)
+    scaled = replace(
+        problem, means=problem.means * size, rows=(problem.rows.double() * size).float(), bias=problem.bias * size
+    )
+    assert_decides(scaled)
+    assert_decides(replace(scaled, weight=problem.weight / size, bias=problem.bias))
+
+
+@pytest.mark.parametrize("classes", [6, 100])
+def test_one_huge_value_leaves_the_other_rows_alone(classes: int) -> None:
+    problem = plain(50, classes, 4, 1.0, seed=3)
+    rows = problem.rows.clone()
+    rows[7, 2], rows[9] = 1e30, -1e30
+    assert_decides(replace(problem, rows=rows))
+
+
+@pytest.mark.parametrize("classes", [6, 100])
+def test_a_classifier_and_rows_of_zeros(classes: int) -> None:
+    problem = plain(50, classes, 4, 1.0, seed=3)
+    zero = replace(problem, weight=problem.weight * 0, bias=problem.bias * 0)
+    assert zero.decide()[0] == [0] * 50
+    assert replace(zero, rows=zero.rows * 0).decide()[0] == [0] * 50
+    assert_decides(replace(problem, rows=problem.rows * 0))
+    assert replace(problem, means=problem.means * 0).decide()[1] == [0] * 50
+
+
+def test_many_classes_coincide_in_little_time() -> None:
+    """Pairs of 50,000 classes aren't compared one by one."""
+    means = torch.randn(500, 16, dtype=torch.float64).repeat(100, 1)
+    means += 1e-12 * torch.randn(means.shape, dtype=torch.float64)
+    rounding = torch.full((50_000,), 1e-9, dtype=torch.float64)
+    distinct = module._distinct(means, rounding)
+    assert distinct.tolist() == list(range(500))
+    assert len(module._distinct(means, rounding * 0)) == 50_000
