@@ -12,7 +12,7 @@ import tightframe
 
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
-    1: ("numerics", "checks", "layout", "errors", "version"),
+    1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state"),
     2: ("bounds", "certificate"),
     3: ("statistics", "hooks", "hierarchy", "datasets", "features"),
     4: ("metrics", "theory", "prototypes"),

@@ -111,8 +111,8 @@ class GeometryWarning(UserWarning):
     """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
 
 
-class ResolutionWarning(UserWarning):
-    """A measure is near what the float32 products behind it resolve; the message says how near."""
+class ResolutionWarning(GeometryWarning):
+    """A measure is near, or below, what the products behind it resolve; the message says how near."""
 
 
 class BlipWarning(UserWarning):

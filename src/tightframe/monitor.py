@@ -24,8 +24,8 @@ from tightframe.measurement import Batch, measure, split_batch
 from tightframe.measurement.normalisation import GAP
 from tightframe.measurement.sampling import is_divided, number_of_samples, sampled
 from tightframe.metrics import CONVENTIONS, METRICS
+from tightframe.processes import every_process, rank
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
-from tightframe.statistics.distributed import every_process, rank
 
 Tracker = Callable[[Mapping[str, float], float], object]
 """Called with the values of a measurement by key, and its epoch."""

@@ -58,7 +58,7 @@ def train(folder: Path, digits: Dataset, epochs: int = EPOCHS) -> None:
     test = [(digits.test_images, digits.test_labels)]
 
     description = {"arguments": {"epochs": epochs}, "data": digits.source}
-    options = {"layers": "auto", "every": 1, "groups": 4, "description": description, "progress": False}
+    options = {"layers": "auto", "every": 1, "folds": 4, "description": description, "progress": False}
     monitor = Monitor(model, folder=folder, resume=True, **options)
     begun = resume(folder, model, optimiser, monitor)
     for epoch in range(begun + 1, epochs + 1):
@@ -237,7 +237,7 @@ def _half_checkpoint(is_time: Callable[[], bool], kill: Callable[[], None]) -> N
 
 
 def _while_measuring(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-    for accumulator in (tightframe.statistics.StatisticsAccumulator, tightframe.statistics.GroupedAccumulator):
+    for accumulator in (tightframe.statistics.StatisticsAccumulator,):
         _dies_after_update(accumulator, is_time, kill)
 
 

@@ -42,16 +42,12 @@ def test_a_patch_of_the_whole_height_is_a_crop_of_a_photograph() -> None:
 def test_a_patch_is_the_mean_of_a_crop_of_one_to_eight_times_its_size() -> None:
     from sklearn.datasets import load_sample_images
 
-    pixels = photograph_patches(12, (3, 1, 1)).double().view(12, 3, 1, 1)  # one pixel: one mean
+    pixels = photograph_patches(12, (3, 1, 1)).view(12, 3, 1, 1)  # one pixel: one mean
+    images = [torch.tensor(image).permute(2, 0, 1) / 255.0 for image in load_sample_images().images]
+    blocks = [[torch.nn.functional.avg_pool2d(image, side, stride=1) for image in images] for side in range(1, 9)]
     sides = []
     for pixel in pixels:
-        distances = []
-        for side in range(1, 9):
-            blocks = [
-                torch.nn.functional.avg_pool2d(torch.tensor(image).permute(2, 0, 1) / 255.0, side, stride=1)
-                for image in load_sample_images().images
-            ]
-            distances.append(min(float((block - pixel).abs().amax(0).min()) for block in blocks))
+        distances = [min(float((block - pixel).abs().amax(0).min()) for block in some) for some in blocks]
         assert min(distances) < 1e-6
         sides.append(distances.index(min(distances)) + 1)
     assert len(set(sides)) > 3  # at different scales

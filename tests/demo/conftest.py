@@ -11,5 +11,5 @@ from tightframe import measure
 @pytest.fixture
 def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without standard errors and detectors, which the reports in `test_run.py` have."""
-    quick = partial(measure, groups=None, detectors=False)
+    quick = partial(measure, folds=None, detectors=False)
     monkeypatch.setattr(sys.modules["tightframe.demo.run"], "measure", quick)

@@ -13,7 +13,7 @@ from tightframe import datasets
 
 SPLITS = {"train": 1397, "test": 397, "ood": 251}  # odd: parts of 2 and 4 processes are made equal by repeating samples
 CONVENTIONS = ("papyan-2020/nc1", "zhu-2021/nc2", "jiang-2023/nc1", "wu-papyan-2024/nc4", "jiang-2023/gnc2")
-OPTIONS: dict[str, Any] = {"layers": "auto", "conventions": CONVENTIONS, "groups": 4, "progress": False}
+OPTIONS: dict[str, Any] = {"layers": "auto", "conventions": CONVENTIONS, "folds": 4, "progress": False}
 NARROW_BYTES = 9000  # for scatter: none of the network's layers fits, the spans of ten class means in all three do
 ONE_HOLDER = 9  # a class that only the last process has, in plain parts
 
@@ -84,9 +84,9 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
             key = f"{where}: {entry['split']}/{entry['name']}"
             for field in ("value", "target", "floor", "null", "random", "standard_error"):
                 if entry[field] is not None:
-                    # each process deals its own samples to groups, so jackknife errors are others, as good
-                    by_groups = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
-                    found[f"{key} ({field})"] = 1.0 if by_groups else float(entry[field])
+                    # each process deals its own samples to folds, so jackknife errors are others, as good
+                    by_fold = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
+                    found[f"{key} ({field})"] = 1.0 if by_fold else float(entry[field])
     return found
 
 
@@ -106,7 +106,7 @@ def without_ranks(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 def facts(report: Mapping[str, Any]) -> list[Any]:
     """What a report says in counts and words, layer by layer; without when and by how many processes it was
-    measured, and without the gap of batch normalisation, which is estimated on some rows, and errors by groups."""
+    measured, and without the gap of batch normalisation, which is estimated on some rows, and errors by fold."""
     left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap", "class_errors")
     return [
         (

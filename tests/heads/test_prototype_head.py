@@ -372,6 +372,7 @@ def test_compiled_without_a_break(kind: str) -> None:
     compare_compiled(kind, 1e-12, backend="aot_eager")
 
 
+@pytest.mark.slow  # starts a compiler
 @traced
 @scripted
 @pytest.mark.parametrize("kind", ["cosine", "euclidean"])

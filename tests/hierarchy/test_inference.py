@@ -238,7 +238,7 @@ def _fresh_dynamo() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fresh_dynamo")
-@pytest.mark.parametrize("name", ["random", "comb of depth 20"])
+@pytest.mark.parametrize("name", ["random", pytest.param("comb of depth 20", marks=pytest.mark.slow)])
 @every_method
 def test_compiles_as_one_graph(name: str, method: str) -> None:
     tree = TREES[name]

@@ -19,7 +19,7 @@ def loader_of(seed: int = 0, size: int = 60) -> list[tuple[Tensor, Tensor]]:
 def monitored(tracker: Tracker) -> Monitor:
     """A monitor after its measurements, which the tracker was given."""
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, CLASSES))
-    monitor = Monitor(model, layers=["0"], trackers=[tracker], groups=None, progress=False)
+    monitor = Monitor(model, layers=["0"], trackers=[tracker], folds=None, progress=False)
     for epoch in EPOCHS:
         with torch.no_grad():
             for parameter in model.parameters():

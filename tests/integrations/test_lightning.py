@@ -35,7 +35,7 @@ pytestmark = [
 
 CLASSES, DIM, SIZE = 3, 5, 61
 
-quick = partial(CollapseCallback, groups=None)  # standard errors take most of a measurement's time
+quick = partial(CollapseCallback, folds=None)  # standard errors take most of a measurement's time
 
 
 def data_of(seed: int = 0, size: int = SIZE) -> TensorDataset:
@@ -136,7 +136,7 @@ def test_loaders_of_ones_own_come_first() -> None:
     module, _ = fit(callback, held_out=held_out_loader())
     assert epochs_of(callback) == [1, 3]
     expected = measure(
-        module, held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), groups=None, progress=False
+        module, held_out_loader(5), test=held_out_loader(6), ood=held_out_loader(7), folds=None, progress=False
     )
     assert_same_values([callback.monitor.series[-1].values], [expected.values])
 
@@ -296,7 +296,7 @@ def test_inputs_have_the_trainers_precision(precision: Any, dtype: torch.dtype) 
     module, _ = fit(callback, precision=precision, epochs=1)
     inputs, labels = data_of().tensors
     assert module.net[0].weight.dtype is dtype
-    expected = measure(module, [(inputs.to(dtype), labels)], groups=None, progress=False)
+    expected = measure(module, [(inputs.to(dtype), labels)], folds=None, progress=False)
     assert_same_values([{"nc1": values_of(callback)[0]["nc1"]}], [{"nc1": expected.values["nc1"]}])
 
 
@@ -304,8 +304,8 @@ def test_features_are_those_under_autocast() -> None:
     callback = quick()
     module, _ = fit(callback, precision="bf16-mixed", epochs=1)
     with torch.autocast("cpu", torch.bfloat16):
-        expected = measure(module, train_loader(), groups=None, progress=False)
-    plain = measure(module, train_loader(), groups=None, progress=False)
+        expected = measure(module, train_loader(), folds=None, progress=False)
+    plain = measure(module, train_loader(), folds=None, progress=False)
     found = values_of(callback)[0]["nc1"]
     assert found == pytest.approx(expected.values["nc1"], rel=1e-3)
     assert found != plain.values["nc1"]
@@ -321,7 +321,7 @@ def test_several_dataloaders() -> None:
         trainer_of([quick()]).fit(Several(), loaders)
     callback, module = quick(loader=loaders["a"]), Several()
     trainer_of([callback], 1).fit(module, loaders, [held_out_loader(8), held_out_loader(9)])
-    expected = measure(module, train_loader(), test=held_out_loader(8), groups=None, progress=False)
+    expected = measure(module, train_loader(), test=held_out_loader(8), folds=None, progress=False)
     assert_same_values(values_of(callback), [expected.values])
 
 
@@ -340,7 +340,7 @@ def test_batches_of_another_form_are_unpacked() -> None:
     callback = quick(unpack=lambda batch: Batch((batch[0],), labels=(batch[1] + 1) % CLASSES))
     module, _ = fit(callback, epochs=1)
     inputs, labels = data_of().tensors
-    expected = measure(module, [(inputs, (labels + 1) % CLASSES)], groups=None, progress=False)
+    expected = measure(module, [(inputs, (labels + 1) % CLASSES)], folds=None, progress=False)
     assert_same_values(values_of(callback), [expected.values])
 
 
@@ -359,7 +359,7 @@ def test_a_compiled_module_is_measured_uncompiled() -> None:
     trainer_of([callback], 2, inference_mode=False).fit(compiled, loader, loader)
     assert epochs_of(callback) == [1, 2]
     assert_same_values(
-        values_of(callback)[-1:], [measure(module, loader, test=loader, groups=None, progress=False).values]
+        values_of(callback)[-1:], [measure(module, loader, test=loader, folds=None, progress=False).values]
     )
 
 
@@ -387,6 +387,6 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     module = Module()
     module.load_state_dict(found[0]["model"])
-    expected = measure(module, train_loader(), layers=["net.0"], test=held_out_loader(), groups=None, progress=False)
+    expected = measure(module, train_loader(), layers=["net.0"], test=held_out_loader(), folds=None, progress=False)
     assert series[0][-1].context["samples"] == SIZE
     assert_same_values([series[0][-1].values], [expected.values])

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 CLASSES, SIZE = 3, 31
 VOCABULARY, LENGTH = 12, 7
 
-quick = partial(CollapseCallback, groups=None)  # standard errors take most of a measurement's time
+quick = partial(CollapseCallback, folds=None)  # standard errors take most of a measurement's time
 
 
 def without_datasets(patch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_loaders_and_options_of_ones_own(tmp_path: Path) -> None:
     )
     trainer_of(tmp_path, model, images_of(), [callback], images_of(1), num_train_epochs=4).train()
     assert epochs_of(callback) == [1, 3, 4]
-    expected = measure(model, data, test=batches(images_of(6)), ood=batches(images_of(5)), groups=None, progress=False)
+    expected = measure(model, data, test=batches(images_of(6)), ood=batches(images_of(5)), folds=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
@@ -220,7 +220,7 @@ def test_a_stream_is_measured_as_the_trainer_reads_it(tmp_path: Path) -> None:
     trainer_of(tmp_path, model, Stream(), [callback], max_steps=6).train()
     assert callback.monitor.series[-1].context["samples"] == SIZE
     assert_same_values(
-        callback.monitor.series[-1].values, measure(model, batches(images_of()), groups=None, progress=False).values
+        callback.monitor.series[-1].values, measure(model, batches(images_of()), folds=None, progress=False).values
     )
 
 
@@ -283,7 +283,7 @@ def test_of_several_evaluations_the_first_counts(tmp_path: Path, when: dict[str,
     held_out = {"a": images_of(1), "b": images_of(2)}
     trainer_of(tmp_path, model, images_of(), [callback], held_out, eval_on_start=start, **when).train()
     assert epochs_of(callback) == [1, 2, 3]
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), folds=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
@@ -308,7 +308,7 @@ def test_an_evaluation_of_the_users_changes_nothing(tmp_path: Path, event: str) 
     trainer.evaluate(images_of(3))
     trainer.train()
     assert epochs_of(callback) == [1, 2]
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), folds=None, progress=False)
     assert_same_values(callback.monitor.series[-1].values, expected.values)
 
 
@@ -402,6 +402,6 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     model = vit()
     model.load_state_dict(found[0]["model"])
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), groups=None, progress=False)
+    expected = measure(model, batches(images_of()), test=batches(images_of(1)), folds=None, progress=False)
     assert series[0][-1].context["samples"] == SIZE
     assert_same_values(series[0][-1].values, expected.values)

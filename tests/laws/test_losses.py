@@ -507,6 +507,7 @@ def test_compiles_with_a_head(name: str) -> None:
     compiles(BUILDERS[name](0, bound=True), "aot_eager")
 
 
+@pytest.mark.slow  # starts a compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own, as inductor is imported
 @pytest.mark.usefixtures("_fresh_dynamo")
 @pytest.mark.parametrize("name", ["prototype-cross-entropy", "hierarchical-cross-entropy"])

@@ -13,14 +13,14 @@ from torch.utils._pytree import tree_leaves
 from hooks.models import draw
 from oracle import ORACLE, Sample
 from tightframe import Report
-from tightframe import measure as measure_with_groups
+from tightframe import measure as measure_with_folds
 from tightframe.errors import EmptyBatchError, EvidenceError, TightframeError
 from tightframe.measurement import measuring
 
 CLASSES, DIM = 5, 40
 SPANNED = ("nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "within_in_mean_span")
 WHOLE = {"vci", "numerical_rank"}  # need the scatter in all directions
-measure = partial(measure_with_groups, folds=None)  # whose memory and rounding aren't the subject
+measure = partial(measure_with_folds, folds=None)  # whose memory and rounding aren't the subject
 SCATTER = 36  # bytes for each entry of a scatter while it is accumulated
 ROOM = 2000  # bytes: enough for four dimensions, not for forty
 NOTE = (

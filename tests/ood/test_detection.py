@@ -102,9 +102,10 @@ def require_coverage(sizes: tuple[int, int], shift: float, sets: int) -> None:
     assert bool(((shares - 0.95).abs() < 3 * math.sqrt(0.95 * 0.05 / sets)).all()), shares
 
 
+@pytest.mark.parametrize("sets", [200, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("sizes", "shift"), [((200, 200), 1.0), ((500, 200), 2.0)])
-def test_intervals_cover(sizes: tuple[int, int], shift: float) -> None:
-    require_coverage(sizes, shift, sets=600)
+def test_intervals_cover(sizes: tuple[int, int], shift: float, sets: int) -> None:
+    require_coverage(sizes, shift, sets)
 
 
 @pytest.mark.slow

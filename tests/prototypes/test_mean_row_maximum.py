@@ -91,7 +91,7 @@ def published(num_classes: int, dim: int, steps: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("num_classes", "dim", "reached"), [(20, 5, 0.29793), pytest.param(100, 16, 0.2069, marks=pytest.mark.slow)]
+    ("num_classes", "dim", "reached"), [(20, 5, 0.2995), pytest.param(100, 16, 0.2069, marks=pytest.mark.slow)]
 )
 def test_better_than_the_published_recipe(num_classes: int, dim: int, reached: float) -> None:
     ours = hyperspherical(num_classes, dim, rounds=1).provenance["mean_max_cosine"]

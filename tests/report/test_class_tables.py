@@ -18,7 +18,7 @@ from tightframe.statistics import FoldedStatistics
 from tightframe.theory import Training, cross_entropy_optimum
 
 
-def grouped(counts: tuple[int, ...], dim: int = 6) -> FoldedStatistics:
+def folded(counts: tuple[int, ...], dim: int = 6) -> FoldedStatistics:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     means = 3 * torch.randn(len(counts), dim, generator=generator).double()
@@ -28,9 +28,9 @@ def grouped(counts: tuple[int, ...], dim: int = 6) -> FoldedStatistics:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    groups = grouped((20, 20, 20, 5, 0, 5))
+    folds = folded((20, 20, 20, 5, 0, 5))
     weight = torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).double()
-    evidence = Evidence(groups.total, weight, folds=groups)
+    evidence = Evidence(folds.total, weight, folds=folds)
     names = ["ant", "bee", "cat", "dog", "eel"]  # one class has none
     return Report.from_evidence(evidence, training=Training(1e-3, 1e-3), context={"class_names": names})
 
@@ -86,7 +86,7 @@ def test_what_is_predicted_to_merge_and_has(report: Report) -> None:
     assert said["0 – 1"] == ("", "")
 
 
-def test_without_classifier_or_groups(report: Report) -> None:
+def test_without_classifier_or_folds(report: Report) -> None:
     assert report.evidence is not None
     bare = Report.from_evidence(Evidence(report.evidence.statistics))
     assert not {"‖w‖", "± variance"} & columns_of(class_cells(bare)).keys()

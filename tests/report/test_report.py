@@ -156,7 +156,7 @@ def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evi
             strata = float((shares * (1 - shares) / decisions.totals.counts).sum().sqrt()) / 4
             assert entry.standard_error == pytest.approx(strata, rel=1e-12), entry.key
         else:
-            assert entry.standard_error is None, entry.key  # no groups
+            assert entry.standard_error is None, entry.key  # no folds
     assert len(seen) == 7  # each on the training samples, three of them held out too
     assert sum(error > 0 for error in seen.values()) >= 4
 

@@ -31,7 +31,7 @@ from tightframe.errors import DistributedError, LabelError, MergeError, NonFinit
 from tightframe.metrics import evaluate
 from tightframe.numerics import EPS
 from tightframe.statistics import ConfusionCounts
-from tightframe.statistics import distributed as reduction
+from tightframe import processes as reduction
 from tightframe.statistics.decisions import DecisionTotals
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")

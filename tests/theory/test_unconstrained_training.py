@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from descent import minimum
 from torch import Tensor
 
 from tightframe import theory
@@ -19,8 +20,7 @@ def trained(
 ) -> tuple[Tensor, Tensor, Tensor, float]:
     """W W^T, the Gram matrix of the classes' features, the bias and the objective, trained from random W and H.
 
-    H has one row a class, weighted by its count, or one row a sample. L-BFGS comes near the optimum; Newton's method
-    then reaches it to rounding on any processor.
+    H has one row a class, weighted by its count, or one row a sample.
     """
     generator = torch.Generator().manual_seed(seed)
     K, N = len(counts), sum(counts)
@@ -29,20 +29,12 @@ def trained(
         labels, weights = labels.repeat_interleave(weights.long()), torch.ones(N, dtype=torch.float64)
     sizes = [(K, K + extra_dims), (len(labels), K + extra_dims)]
     start = [torch.randn(size, generator=generator, dtype=torch.float64) for size in sizes]
-    if decay_b is not None:
-        start.append(torch.zeros(K, dtype=torch.float64))
-    lengths = [part.numel() for part in start]
-    point = torch.cat([part.flatten() for part in start]).requires_grad_()
+    no_bias = torch.zeros(K, dtype=torch.float64)
     onehot = torch.eye(K, dtype=torch.float64)[labels]
     tau = (decays[0] * decays[1]) ** 0.5
 
-    def parts(point: Tensor) -> list[Tensor]:
-        split = [part.view(like.shape) for part, like in zip(point.split(lengths), start, strict=True)]
-        return split if decay_b is not None else [*split, torch.zeros(K, dtype=torch.float64)]
-
-    def objective(point: Tensor) -> Tensor:
+    def objective(W: Tensor, H: Tensor, b: Tensor = no_bias) -> Tensor:
         """Over tau, so that tolerances mean the same at every decay."""
-        W, H, b = parts(point)
         logits = H @ W.T + b
         if squared:
             losses = (logits - onehot).square().sum(1) / 2
@@ -52,26 +44,11 @@ def trained(
         value = losses @ weights / N + decays[0] / 2 * W.square().sum()
         return (value + decays[1] / 2 * (weights @ H.square().sum(1)) + (decay_b or 0) / 2 * b.square().sum()) / tau
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = objective(point)
-        loss.backward()
-        return loss
-
-    optimiser = torch.optim.LBFGS(
-        [point], max_iter=5000, history_size=60, tolerance_grad=1e-6, tolerance_change=0, line_search_fn="strong_wolfe"
-    )
-    optimiser.step(closure)
-    point, slope = point.detach(), torch.func.grad(objective)
-    for _ in range(4):
-        curvature = torch.func.jacrev(slope)(point)
-        point = point - torch.linalg.pinv(curvature, rtol=1e-6, hermitian=True) @ slope(point)  # none along rotations
-    assert slope(point).norm() < 1e-10
-    W, H, b = parts(point)
+    W, H, *biases = found = minimum(objective, start if decay_b is None else [*start, no_bias])
     means = torch.stack([H[labels == k].mean(0) for k in range(K)])
     spread = torch.stack([(H[labels == k] - means[k]).norm() for k in range(K)]).max()
     assert spread < 1e-6 * (1 + means.norm())  # features of a class become equal
-    return W @ W.T, means @ means.T, b, float(objective(point)) * tau
+    return W @ W.T, means @ means.T, biases[0] if biases else no_bias, float(objective(*found)) * tau
 
 
 def distance(gram: Tensor, other: Tensor) -> float:

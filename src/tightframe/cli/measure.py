@@ -15,8 +15,8 @@ from tightframe.cli.arrays import as_tensor, pick, read_arrays
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError
 from tightframe.hooks import Classifier
 from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, detected, free_memory, planned
+from tightframe.processes import every_process, rank, world_size
 from tightframe.report import Report
-from tightframe.statistics.distributed import every_process, rank, world_size
 from tightframe.statistics.folds import FOLDS
 from tightframe.theory import Training
 

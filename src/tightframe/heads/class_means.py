@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import EmptyBatchError, RangeError, ShapeError
 from tightframe.layout import labelled_rows
+from tightframe.processes import all_reduce, world_size
 from tightframe.statistics import ClassStatistics
-from tightframe.statistics.distributed import all_reduce, world_size
 
 
 class ClassMeans(nn.Module, ABC):

@@ -67,8 +67,8 @@ def list_layers(
     >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
     >>> for layer in list_layers(model, torch.ones(2, 1, 8, 8), layers="auto"):
     ...     print(layer.name, layer.shape, layer.features, layer.statistics_bytes(num_classes=10))
-    1 (2, 8, 6, 6) 8 20288
-    input of 3 (2, 288) 288 3633408
+    1 (2, 8, 6, 6) 8 200512
+    input of 3 (2, 288) 288 4106464
     """
     bare = bare_model(model)
     points = choose_layers(bare, layers)

@@ -14,7 +14,7 @@ from tightframe.hooks import bare_model
 from tightframe.integrations.scalars import headline
 from tightframe.measurement import Batch, split_batch
 from tightframe.monitor import Monitor
-from tightframe.statistics.distributed import rank, world_size
+from tightframe.processes import rank, world_size
 
 try:
     from transformers import TrainerCallback

@@ -27,7 +27,7 @@ class DotRegression(EmbeddingLoss):
 
     >>> from tightframe import prototypes
     >>> p = prototypes.simplex(3, 2)
-    >>> DotRegression(p)(-p.vectors, torch.arange(3))
+    >>> DotRegression(p)(-p.vectors, torch.arange(3)).round(decimals=12)
     tensor(2., dtype=torch.float64)
     """
 

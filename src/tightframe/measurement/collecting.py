@@ -14,12 +14,13 @@ from tightframe.errors import LayerError, LoaderError, MissingExtraError
 from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
 from tightframe.metrics import Evidence
+from tightframe.metrics.variability import is_resolved
 from tightframe.numerics import contrasts
 from tightframe.ood import DetectionTable, DetectorScores
+from tightframe.processes import all_reduce, every_process
 from tightframe.report import Report
 from tightframe.report.detection import with_detection
 from tightframe.statistics import ClassStatistics, DecisionCounts, FoldedStatistics, StatisticsAccumulator
-from tightframe.statistics.distributed import all_reduce, every_process
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
@@ -163,11 +164,13 @@ class LayerCollection:
         self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
 
     def project(self, budget: float) -> int:
-        """Prepare for NC1 of wide features in the span of the class means, where that is smaller and in the budget;
-        the bytes that it takes."""
+        """Prepare to take the scatter in the span of the class means in float64, if the whole scatter doesn't fit or its
+        products don't resolve this part, and if it is smaller and in the budget. Returns the bytes that it takes."""
+        if self.plan.covariance and is_resolved(self.statistics):
+            return 0
         centred = self.statistics.populated().centred_means()
         rank = len(centred) - 1
-        if self.plan.covariance or rank >= self.plan.num_features or scatter_bytes(rank) > budget:
+        if rank >= self.plan.num_features or scatter_bytes(rank) > budget:
             return 0
         basis = torch.linalg.qr(contrasts(centred).mT).Q
         accumulator = StatisticsAccumulator(self._num_classes, rank, **self._options)

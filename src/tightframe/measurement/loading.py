@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from tightframe.errors import ClassifierError, EmptyBatchError, LayerError, LoaderError
 from tightframe.hooks import CapturedFeatures, device_of
-from tightframe.statistics.distributed import broadcast, every_process, rank
+from tightframe.processes import broadcast, every_process, rank
 
 _LABELS = ("labels", "label", "targets", "target", "y")
 

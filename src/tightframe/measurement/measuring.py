@@ -40,8 +40,8 @@ from tightframe.measurement.loading import Batch, Source, first_process_buffers,
 from tightframe.measurement.normalisation import GAP, NormalisationCheck
 from tightframe.measurement.sampling import same_randomness
 from tightframe.metrics import CONVENTIONS, METRICS, Convention
+from tightframe.processes import every_process, world_size
 from tightframe.report import Report
-from tightframe.statistics.distributed import every_process, world_size
 from tightframe.statistics.folds import FOLDS
 from tightframe.theory import Training
 

@@ -26,7 +26,7 @@ class Evidence:
         outside: statistics, or the mean (D,), of out-of-distribution features.
         consumer: weight (M, D) of the layer that reads the features, where that isn't the classifier.
         projected: moments of the same features in an orthonormal basis of the span of the centred class means, with the
-            spread of the whole features: what NC1 needs where `statistics` holds no scatter.
+            spread of the whole features: what NC1 needs where `statistics` holds no scatter, or doesn't resolve it.
         folds: `statistics` by folds of the samples, for standard errors.
         outside_folds: `outside` by folds of the samples, likewise.
     """
@@ -43,8 +43,10 @@ class Evidence:
 
     @property
     def spanning(self) -> ClassStatistics | None:
-        """Moments with the scatter in the span of the centred class means: `statistics`, or else `projected`."""
-        return self.statistics if self.offers("scatter") else self.projected
+        """Moments with the scatter in the span of the centred class means: `projected`, or else `statistics`."""
+        if self.projected is not None:
+            return self.projected
+        return self.statistics if self.offers("scatter") else None
 
     @property
     def reader(self) -> Tensor | None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tightframe.device_state import DeviceState
 from tightframe.errors import MergeError
 from tightframe.numerics import full_precision
+from tightframe.processes import all_reduce, rank, withdraw, world_size
 from tightframe.statistics.class_statistics import ClassStatistics
-from tightframe.statistics.distributed import all_reduce, rank, withdraw, world_size
 from tightframe.statistics.folds import Dealer, FoldedStatistics, require_folds, require_samples
 from tightframe.statistics.intake import Intake, Step
 from tightframe.statistics.moments import CHUNK_ROWS, Moments
-from tightframe.statistics.state import DeviceState
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -177,8 +177,8 @@ class StatisticsAccumulator(nn.Module):
         dealt = torch.stack([moments.counts for moments in self._folds]).sum(0)
         for fold, where in self._dealer.split(labels, folds, dealt):
             for some in where.split(CHUNK_ROWS):  # one fold may have most of the rows
-                parts = (None if each is None else each.index_select(0, some) for each in (rows, labels, counted))
-                self._folds[fold].add(*parts)
+                part = None if counted is None else counted.index_select(0, some)
+                self._folds[fold].add(rows.index_select(0, some), labels.index_select(0, some), part)
 
     def _add_rest(self) -> None:
         self.intake.require_none_rejected()

@@ -26,7 +26,7 @@ from tightframe.errors import (
     WeightingError,
 )
 from tightframe.numerics import EPS, float64_device, norms, rounding_of
-from tightframe.statistics.distributed import all_reduce, require_same, withdraw, world_size
+from tightframe.processes import all_reduce, require_same, withdraw, world_size
 from tightframe.statistics.scatter import Scatter, common_means
 
 if TYPE_CHECKING:

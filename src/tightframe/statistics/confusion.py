@@ -12,7 +12,7 @@ from torch import Tensor
 from tightframe.checks import require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of
-from tightframe.statistics.distributed import reduce_counts
+from tightframe.processes import reduce_counts
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

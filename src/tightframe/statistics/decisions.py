@@ -13,8 +13,8 @@ from torch import Tensor
 from tightframe import checks
 from tightframe.errors import ClassifierError, MergeError
 from tightframe.numerics import EPS, full_precision, norms, widened
+from tightframe.processes import reduce_counts
 from tightframe.statistics.class_statistics import ClassStatistics
-from tightframe.statistics.distributed import reduce_counts
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -107,14 +107,16 @@ class _Rule:
             self._origin, self._offsets = self.centre, -lengths.square() / 2
         else:
             self._origin, self._offsets = torch.zeros_like(self.centre), _centred(self._bias)
-        # A float64 score's error is at most |x - o| times the first plus the second: D products, as many sums and the
-        # rounding of what enters take EPS / 2 each.
-        self._reach, self._floor = ((len(self.centre) + 8) * EPS * size for size in (lengths, self._offsets.abs()))
+        # A float64 score's error is at most half of |x - o| times the first plus the second: D products, as many sums
+        # and the rounding of what enters take EPS / 2 each. The whole of it spares ties, which are wider.
+        unit = 2 * (len(self.centre) + 8) * EPS
+        self._reach, self._floor = unit * lengths, unit * self._offsets.abs()
 
-    def about(self, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (K, D) and offsets (K,) of scores that are linear in x - shift."""
-        vectors = self._vectors - self.centre
-        return vectors, _centred(self._offsets + vectors @ (shift - self._origin))
+    def about(self, shift: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Vectors (K, D) and offsets (K,) of scores linear in x - shift, and what differences may be ties at 0."""
+        vectors, step = self._vectors - self.centre, shift - self._origin
+        size = self._offsets.abs().max() + norms(vectors).max() * norms(step)
+        return vectors, _centred(self._offsets + vectors @ step), 64 * EPS * float(size)
 
     def decide(self, rows: Tensor) -> Tensor:
         """Labels (N,) for finite float64 rows (N, D)."""
@@ -200,7 +202,7 @@ class _Screen:
         unit, least = (1.1 * dim + 16) * eps / 2, math.sqrt(dim * tiny)
         self._relative = 1.02 * torch.finfo(dtype).eps if self.rounds else 0.0
         bounds = []
-        for g, (rule, (exact, shifts)) in enumerate(zip(rules, linear, strict=True)):
+        for g, (rule, (exact, shifts, ties)) in enumerate(zip(rules, linear, strict=True)):
             stored = exact.to(dtype)
             vectors[g, : len(exact)], offsets[g, : len(exact)], self._labels[g, : len(exact)] = (
                 stored,
@@ -209,7 +211,7 @@ class _Screen:
             )
             longest, highest = 1.1 * float(norms(exact).max()), float(shifts.abs().max())
             reach = unit * longest + float(norms(exact - stored).max())
-            floor = (unit + self._relative) * highest + (reach + longest) * least + dim * tiny
+            floor = (unit + self._relative) * highest + (reach + longest) * least + dim * tiny + ties
             bounds.append([2 * floor, 2 * reach, 2 * longest])
         self._floor, self._reach, self._longest = shift.new_tensor(bounds).float().T
         self._tiles = [
@@ -387,7 +389,7 @@ class DecisionCounts:
             _ = self.totals
 
     def _screened(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (N, 2) by nearest centre and classifier, (N, 1) without one; -1 where float32 can't tell, and where."""
+        """Labels (N, rules) of N rows, -1 where float32 can't tell, and the indices of rows with such a label."""
         with full_precision(rows.device.type):
             decided = torch.cat([self._screened_chunk(chunk) for chunk in rows.split(len(self._waiting))])
         rest = _undecided(decided)

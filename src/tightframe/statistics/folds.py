@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tightframe import checks
 from tightframe.errors import DtypeError, MergeError, RangeError, ShapeError
+from tightframe.processes import require_same, world_size
 from tightframe.statistics.class_statistics import ClassStatistics
-from tightframe.statistics.distributed import require_same, world_size
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tightframe import checks
+from tightframe.device_state import DeviceState
 from tightframe.errors import LabelError, NonFiniteError, RangeError
 from tightframe.numerics import EPS, large_zeros
-from tightframe.statistics.state import DeviceState
 
 _LEFT_OUT = -1  # the label of rows that don't count
 _SIZES = (1e-12, 1e15)  # of float32 entries whose squares, and sums of these, float32 holds

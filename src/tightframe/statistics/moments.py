@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from tightframe.device_state import DeviceState
 from tightframe.numerics import EPS, large_zeros
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.scatter import Scatter, add_products, gaps_between
-from tightframe.statistics.state import DeviceState
 
 CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits, and memory stays O(rows * D)
 _FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
