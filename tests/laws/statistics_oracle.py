@@ -42,7 +42,7 @@ class Tally:
             self.worst, self.where = error, where
 
 
-RECORD: defaultdict[str, Tally] = defaultdict(Tally)  # `python tests/laws/test_statistics_laws.py` shows it
+RECORD: defaultdict[str, Tally] = defaultdict(Tally)  # from tests/, `python -m laws.test_statistics_laws` shows it
 
 
 # ---------------------------------------------------------------------- the oracle

@@ -255,7 +255,8 @@ def test_with_and_without_products_in_bfloat16(
 def test_what_a_screen_decides_is_right(data: st.DataObject) -> None:
     """Every class has a twin, so that the best two scores are close: a screen may leave a row, but not err."""
     rng = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32)))
-    classes, dim, rounded = 4 * data.draw(st.integers(17, 30)), data.draw(st.integers(1, 30)), data.draw(st.booleans())
+    classes, dim = 4 * data.draw(st.integers(17, 30) | st.just(64)), data.draw(st.integers(1, 30))
+    rounded = data.draw(st.booleans())
     gap = 2.0 ** -data.draw(st.integers(5, 11) if rounded else st.integers(20, 27))
 
     def twins(*shape: int) -> Tensor:
@@ -283,6 +284,43 @@ def test_what_a_screen_decides_is_right(data: st.DataObject) -> None:
     scores, sizes = long @ exact.T + shifts, abs(long) @ abs(exact).T + abs(shifts)
     behind = scores.max(1) - np.take_along_axis(scores, chosen[:, None], 1)[:, 0]
     assert ((chosen < 0) | (behind <= 1e-17 * sizes.max(1))).all()
+
+
+def half(dim: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Signs (2, dim) whose product with each other is 20, and what bfloat16 rounds off numbers near 1.5 at most."""
+    rng = torch.Generator().manual_seed(seed)
+    first = torch.where(torch.rand(dim, generator=rng) < 0.5, 1.0, -1.0).double()
+    flips = torch.randperm(dim, generator=rng)[: (dim - 20) // 2]
+    second = first.clone()
+    second[flips] *= -1
+    return torch.stack([first, second]), torch.tensor(0.98 * 2.0**-8)
+
+
+@pytest.mark.parametrize("rounded_row", [False, True])
+def test_rounding_to_bfloat16_that_adds_up_is_within_its_bound(rounded_row: bool) -> None:
+    """All that is rounded off favours one class, which exact arithmetic doesn't choose."""
+    dim = 1000
+    (x, v), most = half(dim, 0)
+    if rounded_row:  # x is 1.5 x + most * v, v and -v the classes
+        row, vectors = 1.5 * x + most * v, torch.stack([v, -v])
+        bias = torch.stack([-1.5 * (x @ v) - most * dim / 2, 1.5 * (x @ v) + most * dim / 2])
+        expected = 0
+    else:
+        row, vectors = x, torch.stack([1.5 * v + most * x, 1.5 * v - most * x])
+        vectors = torch.cat([vectors, -vectors])
+        bias = torch.stack([-most * dim / 2, most * dim / 2, most * 0, most * 0])
+        expected = 0
+    bias = bias.double()
+    exact = vectors @ row + bias
+    assert int(exact.argmax()) == expected
+    stored = vectors.bfloat16().double() @ row.bfloat16().double() + bias
+    assert int(stored.argmax()) != expected
+    rule = module._Rule(vectors, bias, torch.arange(len(bias)), torch.zeros(len(bias)).double(), 1024)
+    screen = module._Screen([rule], torch.zeros(dim).double(), 1024)
+    screen = module._Screen([rule], torch.zeros(dim).double(), 1024, screen)
+    rows = row.float()[None]
+    lost = torch.linalg.vector_norm(rows - rows.bfloat16().float(), dim=1)
+    assert screen._decide(module._Rows(rows.bfloat16(), torch.linalg.vector_norm(rows, dim=1), lost)).tolist() == [[-1]]
 
 
 @pytest.mark.parametrize("rounded", [False, True])
@@ -384,6 +422,14 @@ def test_features_of_any_size(size: float) -> None:
     assert_decides(replace(scaled, weight=problem.weight / size, bias=problem.bias))
 
 
+def test_rows_beyond_any_scale_of_the_means() -> None:
+    """A mean at the very centre has a score without any rounding, lengths of rows overflow when they are squared."""
+    means = torch.tensor([[-1e-100], [0.0], [1e-100]], dtype=torch.float64)
+    problem = replace(plain(1, 3, 1, 1.0, 0), means=means, rows=torch.tensor([[1e130], [-1e130]], dtype=torch.float64))
+    assert problem.decide()[1] == [2, 0]
+    assert_decides(problem)
+
+
 @pytest.mark.parametrize("classes", [6, 100])
 def test_one_huge_value_leaves_the_other_rows_alone(classes: int) -> None:
     problem = plain(50, classes, 4, 1.0, seed=3)
@@ -410,3 +456,9 @@ def test_many_classes_coincide_in_little_time() -> None:
     distinct = module._distinct(means, rounding)
     assert distinct.tolist() == list(range(500))
     assert len(module._distinct(means, rounding * 0)) == 50_000
+
+
+def test_equal_means_coincide_whatever_rounds_them_in_between() -> None:
+    means = 1e6 + torch.randn(50, 333, dtype=torch.float64)
+    distinct = module._distinct(means.repeat(21, 1), torch.zeros(1050, dtype=torch.float64))
+    assert distinct.tolist() == list(range(50))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -516,3 +518,100 @@ def test_float32_deviations_limit_the_resolution_too() -> None:
         value = metrics.nc1(_accumulated(features, labels, 6).compute()).item()
     resolved = not any(issubclass(each.category, ResolutionWarning) for each in warned)
     assert not resolved or value == pytest.approx(expected, rel=0.05)
+
+
+def _seen_often(classes: int, dim: int, **options: bool) -> StatisticsAccumulator:
+    """An accumulator of 33 rows of class 0, unvalidated, looked at after each."""
+    accumulator = StatisticsAccumulator(classes, dim, **options)
+    for row in _features(33, dim).split(1):
+        accumulator.update(row, torch.tensor([0]), validate=False)
+        accumulator.compute()
+    return accumulator
+
+
+def test_unvalidated_small_class_has_its_scatter_after_many_steps() -> None:
+    """Squares of 1e-23 aren't float32 numbers; the batch's largest value doesn't show them."""
+    accumulator = _seen_often(2, 9, per_class=True)
+    features, labels = 1e-23 * _features(4000, 9, seed=1), torch.ones(4000, dtype=torch.int64)
+    features[0], labels[0] = 1.0, 0
+    accumulator.update(features, labels, validate=False)
+    expected = ClassStatistics.from_features(features[1:], labels[1:], 2, per_class=True).class_within[1]
+    largest = expected.abs().max().item()
+    torch.testing.assert_close(accumulator.compute().class_within[1], expected, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_unvalidated_outlier_as_an_anchor_after_many_steps(per_class: bool) -> None:
+    accumulator = _seen_often(2, 9, per_class=per_class)
+    features, labels = _features(4000, 9, seed=1), torch.ones(4000, dtype=torch.int64)
+    features[0] = 1e4
+    accumulator.update(features, labels, validate=False)
+    expected = ClassStatistics.from_features(features, labels, 2).within
+    within = accumulator.compute().within
+    torch.testing.assert_close(within, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_coincident_classes_in_merged_parts_leave_no_noise_in_nc1() -> None:
+    """Merging rounds each mean, however many samples it has."""
+    for seed in range(60):
+        own = 0.1 * _features(100, 2, seed=seed, dtype=torch.float64)
+        features = torch.cat([own, own.flip(0), own + 2]) + 10
+        order = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
+        batches = zip(features[order].split(100), (torch.arange(300) // 100)[order].split(100), strict=True)
+        value = ClassStatistics.merge_all([ClassStatistics.from_features(*batch, 3) for batch in batches])
+        assert _silent(metrics.nc1, value).item() < 0.1
+
+
+def test_centred_means_of_two_classes_are_opposite() -> None:
+    for seed in range(200):
+        value = ClassStatistics.from_features(_features(2, 8, seed=seed, dtype=torch.float64), torch.arange(2), 2)
+        assert metrics.minimum_angle(value).item() == pytest.approx(180, abs=1e-5)
+
+
+def test_the_rounding_that_separates_two_means_is_that_of_their_distance() -> None:
+    """Of two classes each centred mean is half of it."""
+    features = torch.tensor([[1.0, 0], [1, 2], [1 + 2**-20, 0], [1 + 2**-20, 2]])
+    value = ClassStatistics.from_features(features, torch.arange(4) // 2, 2, per_class=True)
+    assert 1.5 < (value.means[0] - value.means[1]).norm() / value.rounding[0] < 2
+    assert _silent(metrics.cdnv, value).item() == pytest.approx(1 / 2**-40, rel=1e-3)
+
+
+def test_means_with_a_finite_distance_are_not_called_coincident() -> None:
+    features = torch.tensor([[1.0, 0], [1, 2], [1, 0], [1, 2], [20, 0], [20, 2]], dtype=torch.float64)
+    features[2:4, 0] += 2.0**-49
+    value = ClassStatistics.from_features(features, torch.arange(6) // 2, 3)
+    assert (value.means[0] - value.means[1]).norm() / value.rounding[0] > 1.5
+    with pytest.warns(GeometryWarning, match="their distances are inexact: 0, 1"):
+        assert metrics.cdnv(value).isfinite()
+
+
+def test_float32_deviations_limit_the_resolution_of_float64_products_too() -> None:
+    """Eight features are multiplied in float64; their deviations were rounded to float32."""
+    labels = torch.arange(80) % 2
+    for seed in range(20):
+        rows = _features(80, 8, seed=seed, dtype=torch.float64)
+        rows[0, 1:] *= 1000
+        for k in range(2):
+            rows[labels == k] -= rows[labels == k].mean(0)
+        rows[:, 0] = 2 * labels - 1 + 1e-5 * rows[:, 0]
+        features = (rows @ torch.linalg.qr(_features(8, 8, seed=seed + 1, dtype=torch.float64))[0]).float()
+        expected = metrics.nc1(ClassStatistics.from_features(features, labels, 2)).item()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            value = metrics.nc1(_accumulated(features, labels, 2).compute()).item()
+        resolved = not any(issubclass(each.category, ResolutionWarning) for each in warned)
+        assert not resolved or value == pytest.approx(expected, rel=0.05)
+
+
+# ---------------------------------------------------------------------- what the laws tried
+
+if __name__ == "__main__":  # from tests/: python -m laws.test_statistics_laws [--slow]
+    files = [
+        str(Path(__file__).parent / f"test_{law}_laws.py")
+        for law in ("statistics", "scale", "degenerate", "resolution")
+    ]
+    options = ["--tb=line", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    pytest.main([*files, *options, *(["-m", "slow"] if "--slow" in sys.argv else [])])
+    for law, tally in sorted(RECORD.items()):
+        print(f"{law}: {tally.cases} cases, worst {tally.worst:.3g} ({tally.where})")
+    print(f"{time.process_time():.0f} s of CPU")

@@ -104,9 +104,10 @@ def test_scatter_in_the_span_gives_what_nc1_sees_and_no_more() -> None:
     assert some - bare == seen
     assert full - some == {"vci", "numerical_rank"}
     assert not cases["scatter in the span of the means only"].offers("scatter")
-    for name in seen:  # the scatter of all dimensions comes first where it is there
-        both = replace(cases["pooled scatter"], projected=FULL.statistics)
-        assert torch.equal(METRICS[name](both), METRICS[name](cases["pooled scatter"]))
+    for name in seen:  # the scatter in the span, taken in float64, comes first where it is there
+        both = replace(cases["scatter in the span of the means only"], statistics=cases["pooled scatter"].statistics)
+        expected = METRICS[name](cases["scatter in the span of the means only"])
+        assert torch.equal(METRICS[name](both), expected)
 
 
 def test_the_reader_is_the_classifier_unless_another_layer_is_given() -> None:

@@ -253,9 +253,10 @@ def test_coincident_classes_are_a_note_and_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = Report.from_evidence(Evidence(statistics))
-    undefined, note = report.notes  # though several metrics meet it
+    pairs, undefined, rank = report.notes  # though several metrics meet them
+    assert "coincide" in pairs and pairs.endswith(": 1, 2.")
     assert "1 of 6 pairs" in undefined  # of the debiased CDNV
-    assert "1" in note and "2" in note and "coincide" in note
+    assert "span 2 dimensions" in rank and rank.endswith("coincide: 1, 2.")
     assert math.isfinite(report["nc1"].value)
 
 

@@ -194,15 +194,17 @@ class StatisticsAccumulator(nn.Module):
         Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was bad.
         """
         self._add_rest()
-        return self._rounded(self._total(self._values()) if self.whole is None else self.whole.value())
+        with torch.inference_mode(False):  # a value made in that mode can't become part of a graph
+            return self._rounded(self._total(self._values()) if self.whole is None else self.whole.value())
 
     def compute_folds(self) -> FoldedStatistics:
         """As `compute`, by fold. Raises: RangeError without folds, too."""
         require_folds(len(self.parts))
         self._add_rest()
-        values = self._values()
-        total = self._total(values) if self.whole is None else self.whole.value()
-        return FoldedStatistics(self._rounded(total), tuple(map(self._rounded, values)))
+        with torch.inference_mode(False):
+            values = self._values()
+            total = self._total(values) if self.whole is None else self.whole.value()
+            return FoldedStatistics(self._rounded(total), tuple(map(self._rounded, values)))
 
     def _values(self) -> list[ClassStatistics]:
         return [moments.value() for moments in self._folds]
