@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import torch
 
+from tightframe.decisions import DecisionCounts
 from tightframe.metrics import Evidence, evaluate, standard_errors
-from tightframe.statistics import DecisionCounts, FoldedAccumulator, StatisticsAccumulator
+from tightframe.statistics import FoldedAccumulator, StatisticsAccumulator
 
 SAMPLES, DIM, CLASSES, FOLDS = 60_000, 512, 10, 16
 BOUND = 1.15

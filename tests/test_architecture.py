@@ -14,7 +14,7 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state"),
     2: ("bounds", "certificate"),
-    3: ("statistics", "hooks", "hierarchy", "datasets", "features"),
+    3: ("statistics", "decisions", "hooks", "hierarchy", "datasets", "features"),
     4: ("metrics", "theory", "prototypes"),
     5: ("heads", "losses", "ood"),
     6: ("measurement", "monitor", "report", "demo"),

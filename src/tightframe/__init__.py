@@ -8,8 +8,8 @@ from tightframe.version import __version__
 _HOME = {
     "ClassStatistics": "tightframe.statistics",
     "StatisticsAccumulator": "tightframe.statistics",
-    "ConfusionCounts": "tightframe.statistics",
-    "DecisionCounts": "tightframe.statistics",
+    "ConfusionCounts": "tightframe.decisions",
+    "DecisionCounts": "tightframe.decisions",
     "Prototypes": "tightframe.prototypes",
     "PrototypeHead": "tightframe.heads",
     "PrototypeModel": "tightframe.heads",

@@ -27,12 +27,12 @@ from laws.scenarios import (
 )
 from oracle import Sample
 from tightframe import ClassStatistics, DecisionCounts, StatisticsAccumulator
+from tightframe import processes as reduction
+from tightframe.decisions import ConfusionCounts
+from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import DistributedError, LabelError, MergeError, NonFiniteError, TightframeError
 from tightframe.metrics import evaluate
 from tightframe.numerics import EPS
-from tightframe.statistics import ConfusionCounts
-from tightframe import processes as reduction
-from tightframe.statistics.decisions import DecisionTotals
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 

@@ -10,8 +10,9 @@ from scipy.special import digamma, hyp2f1, loggamma
 
 from tightframe import metrics, theory
 from tightframe.bounds import random_cosine
+from tightframe.decisions import DecisionCounts
 from tightframe.metrics import METRICS, Evidence, evaluate
-from tightframe.statistics import ClassStatistics, DecisionCounts
+from tightframe.statistics import ClassStatistics
 from tightframe.theory import REFERENCES, reference
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tightframe.decisions import ConfusionCounts
 from tightframe.hooks import evaluation
 from tightframe.metrics import Evidence
 from tightframe.numerics import gram_cosines
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry
-from tightframe.statistics import ConfusionCounts
 from tightframe.theory import seli
 
 _ROWS = 512  # of a batch

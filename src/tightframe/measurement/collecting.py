@@ -10,6 +10,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from tightframe.decisions import DecisionCounts
 from tightframe.errors import LayerError, LoaderError, MissingExtraError
 from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
@@ -20,7 +21,7 @@ from tightframe.ood import DetectionTable, DetectorScores
 from tightframe.processes import all_reduce, every_process
 from tightframe.report import Report
 from tightframe.report.detection import with_detection
-from tightframe.statistics import ClassStatistics, DecisionCounts, FoldedStatistics, StatisticsAccumulator
+from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
@@ -164,8 +165,8 @@ class LayerCollection:
         self._decisions = {bare: self._count(bare) for bare in ({False, True} if self._without_bias else {False})}
 
     def project(self, budget: float) -> int:
-        """Prepare to take the scatter in the span of the class means in float64, if the whole scatter doesn't fit or its
-        products don't resolve this part, and if it is smaller and in the budget. Returns the bytes that it takes."""
+        """Prepare to take the scatter in the span of the class means in float64, if the whole scatter doesn't fit, or
+        its products don't resolve this part, and if it is smaller and in the budget. Returns the bytes it takes."""
         if self.plan.covariance and is_resolved(self.statistics):
             return 0
         centred = self.statistics.populated().centred_means()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tightframe.decisions import DecisionCounts
+from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import ClassifierError, EmptyClassError
-from tightframe.statistics import DecisionCounts
-from tightframe.statistics.decisions import DecisionTotals
 
 Decisions = DecisionCounts | DecisionTotals
 

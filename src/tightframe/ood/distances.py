@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from tightframe.decisions import DecisionCounts
 from tightframe.errors import ScatterError
 from tightframe.numerics import norms
 from tightframe.ood.detector import in_blocks
 from tightframe.ood.spectrum import eigenvectors, require_scatter, rounding
-from tightframe.statistics import ClassStatistics, DecisionCounts
+from tightframe.statistics import ClassStatistics
 
 
 @dataclass(frozen=True, eq=False)

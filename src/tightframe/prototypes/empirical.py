@@ -29,7 +29,7 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Protot
     Raises: EmptyClassError naming the classes without samples, which have no mean.
     Source: Guerriero, Caputo & Mensink 2018 (DeepNCM).
     """
-    absent = statistics.class_ids[~statistics.present].tolist()  # type: ignore[index]
+    absent = statistics.class_ids[~statistics.present].tolist()
     if absent:
         raise EmptyClassError(
             f"every class needs samples for its mean; {len(absent)} of {statistics.num_classes} have none: "

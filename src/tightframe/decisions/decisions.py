@@ -1,0 +1,261 @@
+"""`DecisionCounts`: what the classifier and the nearest class centre decide, counted per class (NC4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tightframe import checks
+from tightframe.decisions.scoring import CLOSE_ROWS, MANY, Rows, Rule, Screen, exponent_of, undecided
+from tightframe.errors import ClassifierError, MergeError
+from tightframe.numerics import full_precision, norms, widened
+from tightframe.processes import reduce_counts
+from tightframe.statistics import ClassStatistics
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_CHUNK_ROWS = 4096
+_CHUNK_SCORES, _CHUNK_ENTRIES = 1 << 19, 1 << 22  # of a chunk's rows at most: scores stay in a processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionTotals:
+    """Per-class counts of decisions, the mergeable part of `DecisionCounts`. All (K,) int64.
+
+    Attributes:
+        counts: samples of each class.
+        classifier_correct: samples whose classifier decision is their label, or None without a classifier.
+        centre_correct: samples whose nearest class centre is their label's.
+        agreement: samples for which the two decisions are equal, or None without a classifier.
+    """
+
+    counts: Tensor
+    classifier_correct: Tensor | None
+    centre_correct: Tensor
+    agreement: Tensor | None
+
+    def _map(self, function: Callable[[str, Tensor], Tensor]) -> DecisionTotals:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: function(name, v) for name, v in values.items() if v is not None})
+
+    def merge(self, other: DecisionTotals) -> DecisionTotals:
+        """Both sets of samples together. Raises MergeError where classes or the presence of a classifier differ."""
+        if self.counts.shape != other.counts.shape or (self.agreement is None) != (other.agreement is None):
+            raise MergeError("the two decision counts describe different classes, or only one has a classifier.")
+        return self._map(lambda name, mine: mine + getattr(other, name))
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> DecisionTotals:
+        """The counts over all processes of the group (default: all), each of which must make this call.
+
+        Raises: MergeError, in every process, where classes or the presence of a classifier differ; DistributedError.
+        """
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        total = reduce_counts(torch.stack([getattr(self, name) for name in names]), "decision counts", group)
+        return replace(self, **dict(zip(names, total, strict=True)))
+
+    def select(
+        self,
+        classes: Tensor | Sequence[int] | None = None,
+        *,
+        min_count: int | None = None,
+        max_count: int | None = None,
+    ) -> DecisionTotals:
+        """The counts of some classes only, by label and by number of samples (bounds included)."""
+        rows = torch.arange(len(self.counts), device=self.counts.device)
+        if classes is not None:
+            rows = torch.as_tensor(classes, device=self.counts.device)
+            checks.require_labels(rows, len(self.counts))
+        if min_count is not None:
+            rows = rows[self.counts[rows] >= min_count]
+        if max_count is not None:
+            rows = rows[self.counts[rows] <= max_count]
+        return self._map(lambda name, mine: mine[rows])
+
+
+class DecisionCounts:
+    """Counts, per class, of (classifier = label), (nearest centre = label) and (classifier = nearest centre).
+
+    Streams batches after the class means are known. The classifier is argmax_k <w_k, x> + b_k over all K classes; the
+    nearest centre is argmin_k |x - mean_k| over the classes with samples. Both are decided as in exact arithmetic:
+    where float32 scores are too close to call the candidates are compared in float64, so neither the size of the values
+    nor class means far from the origin nor batch shapes change a decision. Ties (equal to float64 rounding) go to the
+    lowest class index. Class means no further apart than their rounding (`ClassStatistics.rounding`) are one centre.
+
+    Args:
+        statistics: class means, e.g. of the training set.
+        weight: (K, D) classifier rows, or None to count nearest centres only.
+        bias: (K,) or None for zero.
+        tile_size: classes scored at once; memory is rows x tile_size.
+        class_dim, ignore_index: as in `StatisticsAccumulator`.
+
+    Source: NC4, Papyan, Han & Donoho 2020.
+    """
+
+    def __init__(
+        self,
+        statistics: ClassStatistics,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        *,
+        tile_size: int = 1024,
+        class_dim: int = -1,
+        ignore_index: int | None = None,
+    ):
+        statistics = statistics.detach().populated()
+        labels, order = statistics.class_ids.sort()  # ties go to the lowest label, whatever was selected first
+        means, rounding, square = statistics.means[order], statistics.rounding[order], float(statistics.mean_square)
+        self._num_labels = statistics.num_labels
+        self._num_features = statistics.num_features
+        self._class_dim, self._ignore_index = class_dim, ignore_index
+        if weight is None and bias is not None:
+            raise ClassifierError("a bias without a weight is no classifier.")
+        # Factors of a power of two, which round nothing, bring products into the range of float32 and float64.
+        exponent = exponent_of(max(float(means.abs().max()), math.sqrt(square / self._num_features)))
+        power = max(-500, min(500, max(-30, min(30, exponent)) - exponent))  # 0 for features of any common size
+        self._factor = 2.0**power
+        rules = [Rule(means * self._factor, None, labels, rounding * self._factor, tile_size)]
+        if weight is not None:
+            checks.require_classifier(weight, bias, self._num_labels, self._num_features)
+            weight = weight.detach().to(means)
+            bias = means.new_zeros(self._num_labels) if bias is None else bias.detach().to(means)
+            down = min(500, -exponent_of(max(float(weight.abs().max()), float(bias.abs().max()) * self._factor)))
+            weight, bias = weight * 2.0**down, bias * 2.0 ** (power + down)
+            labels = torch.arange(self._num_labels, device=means.device)
+            rules.append(Rule(weight, bias, labels, torch.zeros_like(bias), tile_size))
+        most, centre = max(len(rule.labels) for rule in rules), rules[0].centre
+        distance = float(centre.square().sum())
+        # Rows are centred where they lie far from the origin, or where this pass over them is a small part of the work.
+        centred = most >= MANY or distance > 64 * (square * self._factor**2 - distance)
+        self._shift = centre if centred else torch.zeros_like(centre)
+        self._centred, self._rules, self._screens = centred, rules, list[Screen]()
+        for together in [[rule] for rule in rules] if most >= MANY else [rules]:
+            screen = Screen(together, self._shift, tile_size)
+            if most >= MANY and means.device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+                screen = Screen(together, self._shift, tile_size, finer=screen)
+            self._screens.append(screen)
+        size = min(_CHUNK_ROWS, _CHUNK_SCORES // min(most, tile_size), _CHUNK_ENTRIES // self._num_features)
+        with torch.inference_mode(False):
+            zeros = torch.zeros(self._num_labels, dtype=torch.int64, device=means.device)
+            # rows of small batches wait for others
+            self._waiting = torch.empty(max(64, size), self._num_features, device=means.device)
+            self._waiting_labels = zeros.new_empty(max(64, size))
+        self._used, self._close = 0, list[tuple[Tensor, Tensor, Tensor]]()
+        with_classifier = None if weight is None else zeros
+        self._totals = DecisionTotals(zeros, with_classifier, zeros, with_classifier)
+
+    @property
+    def totals(self) -> DecisionTotals:
+        """The counts of all rows so far."""
+        used, self._used = self._used, 0
+        if used:
+            self._add(self._waiting[:used], self._waiting_labels[:used])
+        if self._close:
+            rows, labels, decided = (torch.cat(parts) for parts in zip(*self._close, strict=True))
+            self._close = []
+            self._count(labels, self._exactly(rows, decided))
+        return self._totals
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`."""
+        rows, labels = checks.as_rows(
+            features.detach(),
+            labels,
+            num_features=self._num_features,
+            class_dim=self._class_dim,
+            ignore_index=self._ignore_index,
+        )
+        rows, labels = rows.to(self._waiting.device), labels.to(self._waiting.device)
+        checks.require_labels(labels, self._num_labels)
+        if rows.dtype is torch.float64:
+            checks.require_finite(rows)
+        if rows.dtype is torch.float64 or len(rows) >= len(self._waiting):
+            self._add(rows, labels)
+            return
+        if self._used + len(rows) > len(self._waiting):
+            used, self._used = self._used, 0
+            self._add(self._waiting[:used], self._waiting_labels[:used])
+        place = slice(self._used, self._used + len(rows))
+        self._waiting[place], self._waiting_labels[place] = rows, labels
+        checks.require_finite(self._waiting[place])
+        self._used = place.stop
+
+    def decide(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Labels (N,) chosen by the classifier (None without one) and by the nearest centre, for (N, D) rows.
+
+        Raises: NonFiniteError.
+        """
+        decided, rest = self._screened(rows)
+        decided[rest] = self._exactly(rows[rest], decided[rest])
+        nearest, *classifier = decided.unbind(1)
+        return classifier[0] if classifier else None, nearest
+
+    def merge(self, other: DecisionCounts) -> None:
+        """Add the counts of another instance, made from the same statistics and classifier."""
+        self._totals = self.totals.merge(other.totals)
+
+    def all_reduce(self, group: ProcessGroup | None = None) -> None:
+        """Add the counts of the other processes, once, after the last batch; errors as in `DecisionTotals.all_reduce`.
+
+        All must have made theirs from the same statistics (`ClassStatistics.all_reduce`) and classifier.
+        """
+        self._totals = self.totals.all_reduce(group)
+
+    def _add(self, rows: Tensor, labels: Tensor) -> None:
+        """Decide and count; rows too close to call wait for others."""
+        decided, rest = self._screened(rows)
+        if len(rest):
+            self._close.append((rows[rest], labels[rest], decided[rest]))
+            sure = (decided >= 0).all(1)
+            labels, decided = labels[sure], decided[sure]
+        self._count(labels, decided)
+        if sum(len(labels) for _, labels, _ in self._close) >= CLOSE_ROWS:
+            _ = self.totals
+
+    def _screened(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (N, rules) of N rows, -1 where float32 can't tell, and the indices of rows with such a label."""
+        with full_precision(rows.device.type):
+            decided = torch.cat([self._screened_chunk(chunk) for chunk in rows.split(len(self._waiting))])
+        rest = undecided(decided)
+        if len(rest) and not math.isfinite(rows[rest].sum(dtype=torch.float64)):  # no row that isn't finite was decided
+            checks.require_finite(rows)
+        return decided, rest
+
+    def _screened_chunk(self, rows: Tensor) -> Tensor:
+        local = widened(rows)
+        if self._factor != 1:
+            local = local * self._factor
+        if self._centred:
+            local = local - self._shift.to(local.dtype)
+        local = local.float()
+        exact = rounded = Rows(local, norms(local))
+        if any(screen.rounds for screen in self._screens):
+            half = local.bfloat16()
+            rounded = Rows(half, exact.lengths, norms(half.float().sub_(local)))
+        return torch.cat([screen.decide(exact, rounded) for screen in self._screens], 1)
+
+    def _exactly(self, rows: Tensor, decided: Tensor) -> Tensor:
+        """The labels (N, rules), with those that were -1."""
+        with full_precision(rows.device.type):
+            for column, rule in enumerate(self._rules):
+                rest = decided[:, column] < 0
+                decided[rest, column] = rule.decide(rows[rest].double() * self._factor)
+        return decided
+
+    def _count(self, labels: Tensor, decided: Tensor) -> None:
+        def count(hits: Tensor) -> Tensor:
+            return torch.bincount(labels[hits], minlength=self._num_labels)
+
+        nearest, *classifier = decided.unbind(1)
+        counts = DecisionTotals(
+            torch.bincount(labels, minlength=self._num_labels),
+            count(classifier[0] == labels) if classifier else None,
+            count(nearest == labels),
+            count(classifier[0] == nearest) if classifier else None,
+        )
+        self._totals = self._totals.merge(counts)
