@@ -93,11 +93,45 @@ def bench_statistics():
 
 
 def bench_decisions():
+    for samples, dim, classes, sizes, bound in (
+        (60_000, 512, 10, (4096, 128), 1.5),
+        (32_768, 768, 1000, (4096, 128), 0.9),
+    ):
+        torch.manual_seed(0)
+        means, labels = torch.randn(classes, dim), torch.randint(0, classes, (samples,))
+        features = means[labels] + torch.randn(samples, dim)
+        statistics = ClassStatistics.from_features(features, labels, classes, covariance=False)
+        fitted = means - means.mean(0)
+        classifiers = {
+            "near the means": (fitted, -fitted.square().sum(1) / 2),
+            "random": (torch.randn(classes, dim), torch.randn(classes)),
+        }
+
+        def products(features=features, means=means):
+            for x in features.split(4096):
+                x @ means.mT
+                x @ means.mT
+                x.sum()
+
+        title = f"decisions {samples:,} x {dim}, K={classes}"
+        compare(f"{title}, floor against floor", 1.05, products, products)
+        for name, (weight, bias) in classifiers.items():
+            for size in sizes:
+                data = list(zip(features.split(size), labels.split(size), strict=True))
+                decisions = DecisionCounts(statistics, weight, bias)
+
+                def decide(data=data, decisions=decisions):
+                    for x, y in data:
+                        decisions.update(x, y)
+                    return decisions.totals
+
+                why = "Every operation on so few rows costs as much again to start." if size == 128 else ""
+                compare(f"{title}, batch {size}, weight {name}", bound, products, decide, why=why)
     samples, dim, classes, size = 200_000, 768, 1000, 1024
     data = batches(samples, dim, classes, size)
     weight, bias, means = torch.randn(classes, dim), torch.randn(classes), torch.randn(classes, dim)
 
-    def products():
+    def all_products():
         for x, _ in data:
             x.mT @ x
             x @ weight.mT
@@ -111,7 +145,7 @@ def bench_decisions():
         for x, y in data:
             decisions.update(x, y)
 
-    compare(f"with NC4: {samples:,} x {dim}, K={classes}", 1.25, products, accumulate_and_decide, rounds=3)
+    compare(f"with NC4: {samples:,} x {dim}, K={classes}", 1.25, all_products, accumulate_and_decide, rounds=3)
 
 
 def bench_vocabulary():

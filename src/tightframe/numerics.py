@@ -254,4 +254,4 @@ def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
 
 def angle(squared_chord: Tensor) -> Tensor:
     """Angle in radians between unit vectors from the square of their distance; exact for tiny angles."""
-    return 2 * torch.atan2(squared_chord.sqrt(), (4 - squared_chord).sqrt())
+    return 2 * torch.atan2(squared_chord.sqrt(), (4 - squared_chord).clamp(min=0).sqrt())

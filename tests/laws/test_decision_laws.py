@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tightframe import ClassStatistics, DecisionCounts
-from tightframe.decisions import scoring as module
+from tightframe.decisions import scoring
 
 _SHIFT = 1300  # every finite float64 times 2 ** _SHIFT is an integer
 _CERTAIN, _POSSIBLE = 4, 40  # times EPS = 2 ** -52 times the size of the terms: surely a tie, perhaps a tie
@@ -250,7 +250,26 @@ def test_with_and_without_products_in_bfloat16(
         assert scaled.decide() == expected
 
 
-@settings(max_examples=300)
+def rule_of(vectors: Tensor, bias: Tensor | None) -> scoring.Rule:
+    classes = len(vectors)
+    return scoring.Rule(vectors, bias, torch.arange(classes), torch.zeros(classes, dtype=torch.float64), 1024)
+
+
+def screen_of(rule: scoring.Rule, shift: Tensor, rounded: bool) -> scoring.Screen:
+    screen = scoring.Screen([rule], shift, 1024)
+    return scoring.Screen([rule], shift, 1024, screen) if rounded else screen
+
+
+def screened(screen: scoring.Screen, rows: Tensor, rounded: bool) -> Tensor:
+    """The labels (N,) of one rule's screen alone, -1 where it leaves the row to the next."""
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    if not rounded:
+        return screen._decide(scoring.Rows(rows, lengths))[:, 0]
+    half = rows.bfloat16()
+    return screen._decide(scoring.Rows(half, lengths, torch.linalg.vector_norm(rows - half.float(), dim=1)))[:, 0]
+
+
+@settings(max_examples=200)
 @given(st.data())
 def test_what_a_screen_decides_is_right(data: st.DataObject) -> None:
     """Every class has a twin, so that the best two scores are close: a screen may leave a row, but not err."""
@@ -270,16 +289,9 @@ def test_what_a_screen_decides_is_right(data: st.DataObject) -> None:
     rows = torch.randn(100, dim, generator=rng).to(data.draw(st.sampled_from(kinds[:2]))).float()
     rows *= 2.0 ** data.draw(st.sampled_from([0, -9, -25, -76]))
     bias = data.draw(st.sampled_from([None, torch.zeros(classes).double(), twins()]))
-    rule = module.Rule(vectors, bias, torch.arange(classes), torch.zeros(classes).double(), 1024)
+    rule = rule_of(vectors, bias)
     shift = data.draw(st.sampled_from([torch.zeros(dim).double(), rule.centre]))
-    local = (rows.double() - shift).float()
-    stored = module.Rows(local, torch.linalg.vector_norm(local, dim=1))
-    screen = module.Screen([rule], shift, 1024)
-    if rounded:
-        half = local.bfloat16()
-        stored = module.Rows(half, stored.lengths, torch.linalg.vector_norm(local - half.float(), dim=1))
-        screen = module.Screen([rule], shift, 1024, screen)
-    chosen = screen._decide(stored)[:, 0].numpy()
+    chosen = screened(screen_of(rule, shift, rounded), (rows.double() - shift).float(), rounded).numpy()
     exact, long = vectors.numpy().astype(np.longdouble), rows.numpy().astype(np.longdouble)
     shifts = -(exact**2).sum(1) / 2 if bias is None else bias.numpy().astype(np.longdouble)
     scores, sizes = long @ exact.T + shifts, abs(long) @ abs(exact).T + abs(shifts)
@@ -287,55 +299,43 @@ def test_what_a_screen_decides_is_right(data: st.DataObject) -> None:
     assert ((chosen < 0) | (behind <= 1e-17 * sizes.max(1))).all()
 
 
-def half(dim: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Signs (2, dim) whose product with each other is 20, and what bfloat16 rounds off numbers near 1.5 at most."""
-    rng = torch.Generator().manual_seed(seed)
-    first = torch.where(torch.rand(dim, generator=rng) < 0.5, 1.0, -1.0).double()
-    flips = torch.randperm(dim, generator=rng)[: (dim - 20) // 2]
-    second = first.clone()
-    second[flips] *= -1
-    return torch.stack([first, second]), torch.tensor(0.98 * 2.0**-8)
-
-
-@pytest.mark.parametrize("rounded_row", [False, True])
-def test_rounding_to_bfloat16_that_adds_up_is_within_its_bound(rounded_row: bool) -> None:
-    """All that is rounded off favours one class, which exact arithmetic doesn't choose."""
-    dim = 1000
-    (x, v), most = half(dim, 0)
-    if rounded_row:  # x is 1.5 x + most * v, v and -v the classes
-        row, vectors = 1.5 * x + most * v, torch.stack([v, -v])
-        bias = torch.stack([-1.5 * (x @ v) - most * dim / 2, 1.5 * (x @ v) + most * dim / 2])
-        expected = 0
+@pytest.mark.parametrize("which", ["row", "vectors"])
+def test_what_bfloat16_rounds_off_may_add_up(which: str) -> None:
+    """All of it speaks against the class that exact arithmetic chooses; neither is it lost elsewhere."""
+    dim, most = 1000, 0.98 * 2.0**-8  # numbers nearer to 1.5 than this are rounded to it
+    one = torch.where(torch.rand(dim) < 0.5, 1.0, -1.0).double()
+    other = torch.where(torch.arange(dim) < dim // 2 + 10, one, -one)  # <one, other> is 20
+    if which == "row":
+        row, vectors, bias = 1.5 * one + most * other, torch.stack([other, -other]), torch.tensor([-30.0, 30.0])
     else:
-        row, vectors = x, torch.stack([1.5 * v + most * x, 1.5 * v - most * x])
-        vectors = torch.cat([vectors, -vectors])
-        bias = torch.stack([-most * dim / 2, most * dim / 2, most * 0, most * 0])
-        expected = 0
+        row, vectors, bias = one, 1.5 * other + most * torch.stack([one, -one]), torch.tensor([0.0, 0.0])
+        vectors, bias = torch.cat([vectors, -vectors]), torch.tensor([0.0, 0.0, 0.0, 0.0])
+    bias[:2] += most * dim * torch.tensor([-0.5, 0.5])
     bias = bias.double()
-    exact = vectors @ row + bias
-    assert int(exact.argmax()) == expected
-    stored = vectors.bfloat16().double() @ row.bfloat16().double() + bias
-    assert int(stored.argmax()) != expected
-    rule = module.Rule(vectors, bias, torch.arange(len(bias)), torch.zeros(len(bias)).double(), 1024)
-    screen = module.Screen([rule], torch.zeros(dim).double(), 1024)
-    screen = module.Screen([rule], torch.zeros(dim).double(), 1024, screen)
-    rows = row.float()[None]
-    lost = torch.linalg.vector_norm(rows - rows.bfloat16().float(), dim=1)
-    assert screen._decide(module.Rows(rows.bfloat16(), torch.linalg.vector_norm(rows, dim=1), lost)).tolist() == [[-1]]
+    assert int((vectors @ row + bias).argmax()) == 0
+    assert int((vectors.bfloat16().double() @ row.bfloat16().double() + bias).argmax()) == 1
+    screen = screen_of(rule_of(vectors, bias), torch.zeros(dim).double(), True)
+    assert screened(screen, row.float()[None], True).tolist() == [-1]
+
+
+def test_what_float32_rounds_off_offsets_or_lengths() -> None:
+    """Float32 puts 1 + 0.79 ulp below 1 + 0.51 ulp."""
+    ulp = 2.0**-23
+    bias = torch.tensor([1 + 0.49 * ulp, 1 + 0.51 * ulp, -1 - 0.51 * ulp], dtype=torch.float64)
+    vectors = torch.tensor([[1.0], [0.0], [-1.0]], dtype=torch.float64)
+    screen = screen_of(rule_of(vectors, bias), torch.zeros(1).double(), False)
+    assert screened(screen, torch.tensor([[0.3 * ulp]]), False).tolist() == [-1]
+    vectors = torch.tensor([[1 + 0.49 * ulp, 0.3 * ulp], [1 + 0.51 * ulp, 0.0]], dtype=torch.float64)
+    screen = screen_of(rule_of(torch.cat([vectors, -vectors]), torch.zeros(4).double()), torch.zeros(2).double(), False)
+    for size in (1.0, 2.0**-76):  # whose square is zero
+        assert screened(screen, torch.full((1, 2), size), False).tolist() == [-1]
 
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_a_screen_decides_most_rows(rounded: bool) -> None:
     problem = plain(200, 100, 64, 1.0, seed=0)
-    rule = module.Rule(problem.means, None, torch.arange(100), problem.rounding, 1024)
-    rows = (problem.rows.double() - rule.centre).float()
-    stored = module.Rows(rows, torch.linalg.vector_norm(rows, dim=1))
-    screen = module.Screen([rule], rule.centre, 1024)
-    if rounded:
-        half = rows.bfloat16()
-        stored = module.Rows(half, stored.lengths, torch.linalg.vector_norm(rows - half.float(), dim=1))
-        screen = module.Screen([rule], rule.centre, 1024, screen)
-    decided = screen._decide(stored)[:, 0]
+    rule = rule_of(problem.means, None)
+    decided = screened(screen_of(rule, rule.centre, rounded), (problem.rows.double() - rule.centre).float(), rounded)
     assert (decided >= 0).double().mean() > (0.9 if rounded else 0.99)
 
 
@@ -454,12 +454,13 @@ def test_many_classes_coincide_in_little_time() -> None:
     means = torch.randn(500, 16, dtype=torch.float64).repeat(100, 1)
     means += 1e-12 * torch.randn(means.shape, dtype=torch.float64)
     rounding = torch.full((50_000,), 1e-9, dtype=torch.float64)
-    distinct = module._distinct(means, rounding)
+    distinct = scoring._distinct(means, rounding)
     assert distinct.tolist() == list(range(500))
-    assert len(module._distinct(means, rounding * 0)) == 50_000
+    assert len(scoring._distinct(means, rounding * 0)) == 50_000
 
 
-def test_equal_means_coincide_whatever_rounds_them_in_between() -> None:
-    means = 1e6 + torch.randn(50, 333, dtype=torch.float64)
-    distinct = module._distinct(means.repeat(21, 1), torch.zeros(1050, dtype=torch.float64))
-    assert distinct.tolist() == list(range(50))
+def test_rounding_of_projections_separates_no_coinciding_means() -> None:
+    means = 1e6 * torch.randn(50, 333, dtype=torch.float64)
+    copies = means + 1e-10 * torch.randn(50, 333, dtype=torch.float64)
+    rounding = torch.full((100,), float(torch.linalg.vector_norm(means - copies, dim=1).max()), dtype=torch.float64)
+    assert scoring._distinct(torch.cat([means, copies]), rounding).tolist() == list(range(50))

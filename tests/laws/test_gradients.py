@@ -10,6 +10,8 @@ from torch import Tensor
 from tightframe import ClassStatistics, metrics
 from tightframe.metrics import METRICS, Evidence, pairwise
 
+pytestmark = pytest.mark.filterwarnings("ignore::tightframe.errors.ResolutionWarning")  # at collapse itself
+
 COUNTS = {"numerical_rank"}
 TABLE = {name: row for name, row in METRICS.items() if "decisions" not in row.arguments and name not in COUNTS}
 Evaluate = Callable[[Evidence], Tensor]

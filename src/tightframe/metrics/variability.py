@@ -26,7 +26,8 @@ from tightframe.metrics.pairs import (
 )
 from tightframe.statistics import ClassStatistics
 
-_POOR = 100  # times its resolution, below which a value is given with a warning: it may be a per cent off
+_POOR = 12  # times its resolution, below which a value is given with a warning: it may be some per cent off
+_ENTRIES = 8  # times the machine epsilon that the error of a scatter's entries may be
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
 
@@ -74,7 +75,7 @@ def nc1_discriminant(statistics: ClassStatistics) -> Tensor:
     within = statistics.require_within("nc1_discriminant") / statistics.num_samples
     root = statistics.class_weights("sample").sqrt()
     rows = numerics.contrasts(root[:, None] * statistics.centred_means("sample"), root)
-    return _in_between_metric(statistics, within, rows, root) / statistics.num_classes
+    return _in_between_metric(statistics, within / statistics.num_classes, rows, root)
 
 
 def nc1_class_balanced(statistics: ClassStatistics) -> Tensor:
@@ -122,15 +123,16 @@ def _in_between_metric(
     )
 
 
-def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str) -> Tensor:
+def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str, least: float = 0.0) -> Tensor:
     """A value made from the scatter: NaN, with a warning, where its products don't resolve it.
 
     Args:
         size: what the value would be, were the scatter diagonal: its entries' errors are this times `product_epsilon`.
+        least: the resolution of what is done with the scatter then.
     """
     if statistics.product_epsilon == 0:
         return value
-    resolution = statistics.product_epsilon * size.detach()
+    resolution = _ENTRIES * statistics.product_epsilon * size.detach() + least
     poor = value.detach() < _POOR * resolution
     if poor.any():
         largest = float(resolution[poor].max())
@@ -141,7 +143,9 @@ def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: st
             ResolutionWarning,
             stacklevel=4,
         )
-    return torch.where(value.detach() < resolution, math.nan, value)
+    if value.requires_grad:
+        return value  # in training, what can't be told from zero is as good as zero
+    return torch.where(value < resolution, math.nan, value)
 
 
 def is_resolved(statistics: ClassStatistics) -> bool:
@@ -152,7 +156,8 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics))
     within = statistics.require_within("the scatter in the span of the class means")
     size = within.diagonal() @ inverse.square().sum(1)
-    return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _POOR * statistics.product_epsilon * size)
+    resolution = _ENTRIES * statistics.product_epsilon * size
+    return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _POOR * resolution)
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:
@@ -374,10 +379,19 @@ def directional_cdnv(statistics: ClassStatistics) -> Tensor:
 def vci(statistics: ClassStatistics) -> Tensor:
     """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
 
-    Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features.
+    Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with a
+    GeometryWarning, for no more samples than dimensions: any such samples would have the value 0.
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
+    if statistics.num_samples <= statistics.num_features:
+        warnings.warn(
+            f"VCI is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
+            "dimensions: it would be 0 whatever the samples are.",
+            GeometryWarning,
+            stacklevel=2,
+        )
+        return statistics.spread.sum() * math.nan
     share = torch.full_like(statistics.spread, statistics.num_classes**-0.5)
     rows = spanning_rows(statistics) * share[0]
     inverse, rank = _pinv(statistics, rows.detach(), share)
@@ -393,8 +407,9 @@ def vci(statistics: ClassStatistics) -> Tensor:
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
     value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
     if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
-        value = torch.zeros_like(value)
-    return _resolved(statistics, value, within.diagonal() @ solution.square().sum(1) / rank, "VCI")
+        return value - value.detach()
+    size = within.diagonal() @ solution.square().sum(1) / rank
+    return _resolved(statistics, value, size, "VCI", least=16 * numerics.EPS)
 
 
 # ---------------------------------------------------------------------- degenerate geometry
@@ -417,7 +432,8 @@ def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -
     """The singular value that rounding of the features alone gives to class means, each multiplied by its weight."""
     rounding = statistics.rounding.square()
     varied = statistics.variances.detach() > statistics.num_features * rounding  # or else all samples are rounded alike
-    errors = torch.where(varied, rounding / statistics.counts, rounding)
+    stored = (4 * numerics.EPS * numerics.norms(statistics.means.detach())).square()  # as float64 means
+    errors = torch.where(varied, rounding / statistics.counts, rounding) + torch.where(rounding > 0, stored, 0.0)
     return float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
 
 

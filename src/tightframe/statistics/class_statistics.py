@@ -152,7 +152,8 @@ class ClassStatistics:
     def rounded(self, epsilon: float) -> ClassStatistics:
         """The same value, known to come from features stored with a machine epsilon."""
         squares = self._mean_squares / self.num_features
-        return replace(self, rounding=squares.sqrt() * rounding_of(epsilon, self.num_features))
+        computed = max(epsilon, 4 * EPS)  # sums over many samples round too
+        return replace(self, rounding=squares.sqrt() * rounding_of(computed, self.num_features))
 
     @classmethod
     def empty(
@@ -255,7 +256,8 @@ class ClassStatistics:
         means = self.means if self._number_present == self.num_classes else self.means[self.present]
         near = means - means[:1].detach()
         centred = near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
-        return torch.where((norms(centred.detach()) <= self.rounding[self.present])[:, None], 0.0, centred)
+        nothing = norms(centred.detach()) <= self.rounding[self.present] / 2  # as half of a distance between two
+        return torch.where(nothing[:, None], 0.0, centred)
 
     def coincident(self, times: float = 1.0) -> list[list[int]]:
         """Sets of labels whose class means lie no further apart than so many times their rounding; empty if none do.
@@ -266,7 +268,7 @@ class ClassStatistics:
         if len(rows) < 2:
             return []
         near = self.means.detach()[rows] - self.means.detach()[rows[0]]
-        reach = times * self.rounding[rows].clamp(min=4 * EPS * float(norms(near).max()))
+        reach = times * self.rounding[rows]
         probe = torch.linspace(1, 2, near.shape[1], dtype=near.dtype, device=near.device).sin()
         places, order = (near @ (probe / norms(probe))).sort()  # no further apart than the means themselves
         labels = self.class_ids[rows[order]].tolist()

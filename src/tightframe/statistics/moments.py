@@ -6,6 +6,7 @@ Rows are taken as they come: `Intake` checks them, `StatisticsAccumulator` puts 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,6 +86,7 @@ class Moments(DeviceState):
                 self.register_buffer(name, tensor)
         self._rows_pending = [0] * (products[0] if products else 0)
         self._all_seen = False
+        self._floor_changed()
         self._steps = 0  # that the host didn't look into
         self.product_epsilon = 0.0  # of the coarsest products
 
@@ -103,6 +105,8 @@ class Moments(DeviceState):
                 8, ..., when anchors are judged; the squares of rows must then be ones that float32 holds.
         """
         seen = counted is None  # by the host, which can then choose what is best for these rows
+        if self.num_features <= _NARROW:
+            rows = rows.to(torch.float64)
         if not seen:
             self._steps += 1
         if not self._all_seen:
@@ -112,34 +116,36 @@ class Moments(DeviceState):
             rows, labels = rows.index_select(0, order), labels.index_select(0, order)
             counted = None if counted is None else counted.index_select(0, order)
         deviations, squares = self._deviate(rows, labels, counted)
-        if seen and deviations.dtype is not torch.float64 and not _held(deviations, squares):
+        sizes = _Sizes.of(squares) if seen else None
+        if sizes is not None and rows.dtype is not torch.float64 and not sizes.held(deviations):
             rows = rows.to(torch.float64)
             deviations, squares = self._deviate(rows, labels, counted)
         judged = seen or self._steps & (self._steps - 1) == 0
-        young = self._young(labels, squares, counted) if judged else None
-        if young is not None:
-            if self._judge(labels, deviations, young):
-                deviations, squares = self._deviate(rows, labels, counted)
-            young &= (self.floor == 0).index_select(0, labels)
-        self.energy.index_add_(0, labels, squares)
-        self.counts.index_add_(0, labels, torch.ones_like(labels) if counted is None else counted.long())
+        young = self._young(labels, squares, counted) if judged and not self._all_judged else None
+        if young is not None and self._settle(labels, deviations, young):
+            deviations, squares = self._deviate(rows, labels, counted)
+            sizes = _Sizes.of(squares) if seen else None
+        self.energy += torch.bincount(labels, squares, self.num_classes)
+        self.counts += torch.bincount(labels, None if counted is None else counted.double(), self.num_classes).long()
         if seen and not self._all_seen:
             self._all_seen = bool(self.counts.all())
         self._add_sums(deviations, labels)
         if judged:
-            self._judge_again()
+            self._judge()
+            young = None if young is None else young & (self.floor == 0).index_select(0, labels)
         if self.product is None:
             return
-        if self.num_features <= _NARROW:
-            deviations = deviations.to(torch.float64)
-        elif not seen and self._steps > _EARLY_STEPS:
+        if not seen and self._steps > _EARLY_STEPS and not self.per_class:
             deviations = deviations.to(rows.dtype)
-        long = _far_longer(squares, young) if seen and deviations.dtype is not torch.float64 else None
+        long = None
+        if sizes is not None and deviations.dtype is not torch.float64:
+            long = sizes.far_longer(young)
         if self.per_class:
             self._multiply_by_class(deviations if long is None else deviations.to(torch.float64), labels)
             return
         if long is not None:
-            self._add_product(deviations.index_select(0, long).to(torch.float64))
+            exact = rows.index_select(0, long).to(torch.float64)
+            self._add_product(exact - self.anchors.index_select(0, labels.index_select(0, long)))
             if len(long) == len(deviations):
                 return
             deviations.index_fill_(0, long, 0.0)
@@ -238,41 +244,36 @@ class Moments(DeviceState):
         young &= self.energy.index_add(0, labels, squares).index_select(0, labels) > 0
         return young if young.any() else None
 
-    def _judge(self, labels: Tensor, deviations: Tensor, young: Tensor) -> bool:
+    def _settle(self, labels: Tensor, deviations: Tensor, young: Tensor) -> bool:
         """Move the anchors of young classes to the mean, before their rows are added; whether any moved.
 
         An anchor that is a sample is left out of that mean, so that it may be an outlier.
         """
         where = young.nonzero().flatten()
         classes, place = labels[where].unique(return_inverse=True)
-        wide = deviations[where].to(torch.float64)
-        old_counts, old_sums = self.counts[classes], self.sums[classes]
-        own = self.on_sample[classes].to(torch.float64)
-        others = old_counts + torch.bincount(place, minlength=len(classes)) - own
-        offset = (old_sums + torch.zeros_like(old_sums).index_add_(0, place, wide)) / others[:, None]
-        square = offset.square().sum(1)
-        squares = wide.sub_(offset[place]).square_().sum(1)  # exact even if the anchor is very far
-        spread = (
-            torch.zeros_like(square).index_add_(0, place, squares)
-            + (self.energy[classes] - 2 * (old_sums * offset).sum(1) + old_counts * square)
-            - own * square  # the anchor itself, at deviation zero
-        ).clamp_(min=0)
-        known = others >= _SETTLED_ROWS
-        self.floor[classes] = torch.where(known, spread + own * square * others / (others + 1), 0.0)
-        return self._move(classes, offset, known & (square > 0))
+        wide = deviations.index_select(0, where).to(torch.float64)
+        others = self.counts[classes] + torch.bincount(place, minlength=len(classes)) - self.on_sample[classes].long()
+        offset = self.sums[classes].index_add_(0, place, wide) / others[:, None]
+        return self._move(classes, offset, (others >= _SETTLED_ROWS) & (offset != 0).any(1))
 
-    def _judge_again(self) -> None:
+    def _judge(self) -> None:
         """Judge by their sums the anchors of classes whose energy has outgrown the floor, O(log N) times a class."""
-        grown = self.energy > _CANCELLATION / 2 * self.floor
-        if not (grown & (self.floor > 0) & (self.energy > _CANCELLATION * self.floor)).any():
+        if not (self.energy > self._limit).any():
             return
-        classes = (grown & (self.floor > 0)).nonzero().flatten()  # those that soon would be, too
-        counts = self.counts[classes]
-        gaps = self.sums[classes] / counts[:, None]
+        grown = (self.energy > self._limit / 2).nonzero().flatten()  # those that soon would be, too
+        counts = self.counts[grown]
+        known = counts - self.on_sample[grown].long() >= _SETTLED_ROWS
+        grown, counts = grown[known], counts[known]
+        gaps = self.sums[grown] / counts[:, None]
         offset = counts * gaps.square().sum(1)
-        spread = (self.energy[classes] - offset).clamp_(min=0)
-        self.floor[classes] = torch.maximum(self.floor[classes], spread)
-        self._move(classes, gaps, offset > _CANCELLATION / 2 * spread)
+        spread = (self.energy[grown] - offset).clamp_(min=0)
+        self.floor[grown] = torch.maximum(self.floor[grown], spread)
+        self._move(grown, gaps, offset > _CANCELLATION / 2 * spread)
+        self._floor_changed()
+
+    def _floor_changed(self) -> None:
+        self._limit = _CANCELLATION * self.floor
+        self._all_judged = bool((self.floor > 0).all())
 
     def _move(self, classes: Tensor, offset: Tensor, far: Tensor) -> bool:
         """Express the sums of those of the given classes that are far about anchors at an offset; whether any is."""
@@ -343,6 +344,7 @@ class Moments(DeviceState):
         self.on_sample.fill_(False)
         self._rows_pending = [0] * len(self._rows_pending)
         self._all_seen = False
+        self._floor_changed()
         self.product_epsilon = value.product_epsilon
 
     # ------------------------------------------------------------------ module behaviour
@@ -357,22 +359,33 @@ class Moments(DeviceState):
         self._steps, bits, *self._rows_pending = state.tolist()
         self.product_epsilon = 2.0**-bits if bits else 0.0
         self._all_seen = False
+        self._floor_changed()
 
 
-def _held(deviations: Tensor, squares: Tensor) -> bool:
-    """Whether float32 holds the squared lengths of rows, and sums of them, with all digits."""
-    least, largest = torch.aminmax(squares)
-    if largest.item() * len(squares) > SQUARES[1]:
-        return False
-    return least.item() >= SQUARES[0] or not bool(deviations[squares < SQUARES[0]].any())
+class _Sizes(NamedTuple):
+    """What the host knows of the squared lengths (N,) of rows."""
 
+    squares: Tensor
+    least: float
+    largest: float
+    total: float
 
-def _far_longer(squares: Tensor, young: Tensor | None) -> Tensor | None:
-    """Which of the rows may be far longer than the rest: those of classes whose anchor wasn't judged, and outliers."""
-    wide = young
-    if squares.max().item() * len(squares) > _OUTLIER / 4 * squares.sum().item():  # far above the mean: ask the median
-        long = squares > _OUTLIER * squares.median()
-        if int(long.sum()) <= len(squares) // 4:
-            wide = long if wide is None else wide | long
-    where = None if wide is None else wide.nonzero().flatten()
-    return where if where is not None and len(where) else None
+    @classmethod
+    def of(cls, squares: Tensor) -> _Sizes:
+        return cls(squares, *torch.stack([*torch.aminmax(squares), squares.sum()]).tolist())
+
+    def held(self, deviations: Tensor) -> bool:
+        """Whether float32 holds the squares, and sums of them, with all digits."""
+        if self.largest * len(self.squares) > SQUARES[1]:
+            return False
+        return self.least >= SQUARES[0] or not bool(deviations[self.squares < SQUARES[0]].any())
+
+    def far_longer(self, young: Tensor | None) -> Tensor | None:
+        """Which rows may be far longer than the rest: those of classes whose anchor wasn't judged, and outliers."""
+        wide = young
+        if self.largest * len(self.squares) > _OUTLIER / 4 * self.total:  # far above the mean: ask the median
+            long = self.squares > _OUTLIER * self.squares.median()
+            if int(long.sum()) <= len(self.squares) // 4:
+                wide = long if wide is None else wide | long
+        where = None if wide is None else wide.nonzero().flatten()
+        return where if where is not None and len(where) else None
