@@ -193,7 +193,7 @@ def time_statistics(device: torch.device) -> None:
         floor = seconds(products, device)
         ratios = [seconds(lambda folds=folds: accumulate(folds), device) / floor for folds in (None, 16)]
         what = f"statistics {len(batches) * size:,} x {dim}, K={classes:,}, batch {size}"
-        print(f"{what}: {ratios[0]:.2f} x the bare products ({floor:.3f} s), {ratios[1]:.2f} x with 16 folds", flush=True)
+        print(f"{what}: {ratios[0]:.2f} x the bare products ({floor:.3f} s), {ratios[1]:.2f} x with 16 folds")
 
 
 def time_decisions(device: torch.device) -> None:
