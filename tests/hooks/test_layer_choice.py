@@ -618,8 +618,8 @@ def test_the_list(positions: str, features: tuple[int, ...], samples: tuple[int,
     assert tuple(layer.features for layer in listed) == features
     assert tuple(layer.samples_per_row for layer in listed) == samples
     assert [str(layer).split() for layer in listed[2:]] == [
-        ["2.2", "Linear", "(3,", "8)", "D", "=", "8", "0.0", "MiB"],
-        ["2.3", "Tanh", "(3,", "8)", "D", "=", "8", "0.0", "MiB"],
+        ["2.2", "Linear", "(3,", "8)", "D", "=", "8", "0.2", "MiB"],
+        ["2.3", "Tanh", "(3,", "8)", "D", "=", "8", "0.2", "MiB"],
     ]
 
 

@@ -315,8 +315,11 @@ class Moments(DeviceState):
             scatter.recentre(self.counts[None], [gaps], sign=-1)
             if self.covariance and scatter.class_within is not None:
                 scatter.within = torch.where((self.counts > 0)[:, None, None], scatter.class_within, 0.0).sum(0)
+            # products about anchors far from the means lose digits that those about the means would have
+            stretch = float(self.energy.sum() / scatter.spread.sum().clamp(min=torch.finfo(torch.float64).tiny))
+            epsilon = min(1.0, 2.0 ** math.floor(math.log2(max(1.0, stretch))) * self.product_epsilon)
             return ClassStatistics.about_means(
-                self.counts.clone(), gaps.add_(self.anchors), scatter, product_epsilon=self.product_epsilon
+                self.counts.clone(), gaps.add_(self.anchors), scatter, product_epsilon=epsilon
             )
 
     def offsets(self, origin: Tensor) -> Tensor:
