@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tightframe.device_state import DeviceState
 from tightframe.errors import MergeError
-from tightframe.numerics import full_precision
+from tightframe.numerics import full_precision, large_zeros
 from tightframe.processes import all_reduce, rank, withdraw, world_size
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.folds import Dealer, FoldedStatistics, require_folds, require_samples
@@ -82,6 +82,7 @@ class StatisticsAccumulator(nn.Module):
         by_fold = folds is not None and fold_scatter
         self.whole = None if by_fold else moments(True)  # of all samples; the sum of the folds, if they have all of it
         self.parts = nn.ModuleList(moments(by_fold) for _ in range(folds or 0))
+        self._put_products_together()
         self.intake = Intake(
             num_classes,
             num_features,
@@ -117,6 +118,7 @@ class StatisticsAccumulator(nn.Module):
         """Forget every sample."""
         for moments in self._moments:
             moments.reset()
+        self._put_products_together()
         self.intake.reset()
         self._dealer = None if self.folds is None else Dealer(self.folds, _first_fold(self.folds))
 
@@ -165,6 +167,15 @@ class StatisticsAccumulator(nn.Module):
     def _moments(self) -> list[Moments]:
         """Those of all samples, if they are kept, and of each fold."""
         return self._folds if self.whole is None else [self.whole, *self._folds]
+
+    def _put_products_together(self) -> None:
+        """Hold the folds' products in one piece: touched first, it takes a quarter of the time that many pieces do."""
+        for name in ("product", "pending") if self._folds else ():
+            first = getattr(self._folds[0], name)
+            if first is not None:
+                whole = large_zeros(len(self._folds), *first.shape, dtype=first.dtype, device=first.device)
+                for moments, product in zip(self._folds, whole, strict=True):
+                    setattr(moments, name, product)
 
     def _add(self, step: Step) -> None:
         rows, labels, folds, counted = step
