@@ -86,7 +86,7 @@ class StatisticsAccumulator(nn.Module):
         self.intake = Intake(
             num_classes,
             num_features,
-            rows=_step_rows(num_features) * (folds or 1),
+            rows=_step_rows(num_features, per_class) * (folds or 1),
             class_dim=class_dim,
             ignore_index=ignore_index,
             device=device,
@@ -107,7 +107,7 @@ class StatisticsAccumulator(nn.Module):
         parts = folds or 1
         results = 1 if folds is None else folds + 1
         moments = num_classes * (parts * (8 + 4) + 8 * results)  # sums, anchors, the results' means
-        waiting = _step_rows(num_features) * parts * (4 * num_features + 16)  # rows, labels and folds
+        waiting = _step_rows(num_features, per_class) * parts * (4 * num_features + 16)  # rows, labels and folds
         products = (num_classes if per_class else 1) * covariance
         kept = parts if fold_scatter else 1
         # the products, pending ones, results made of them, and room to work on one
@@ -311,7 +311,9 @@ class StatisticsAccumulator(nn.Module):
         return f"num_classes={self.num_classes}, num_features={self.num_features}, folds={self.folds}"
 
 
-def _step_rows(num_features: int) -> int:
+def _step_rows(num_features: int, per_class: bool) -> int:
+    if per_class:  # each class's rows are a product of their own
+        return CHUNK_ROWS
     return max(_STEP_ROWS, min(CHUNK_ROWS, _STEP_ENTRIES // num_features))
 
 
