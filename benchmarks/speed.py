@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from tightframe import DecisionCounts, PrototypeHead, StatisticsAccumulator, metrics
+from tightframe.metrics import Evidence, standard_errors
 from tightframe.statistics import ClassStatistics
 
 torch.set_num_threads(1)
@@ -71,25 +72,100 @@ def batches(samples: int, dim: int, classes: int, size: int, distinct: int = 64)
     return [made[i % len(made)] for i in range(samples // size)]
 
 
+def accumulate(data, classes: int, dim: int, **options):
+    """All batches, and what `measure` makes of them."""
+    accumulator = StatisticsAccumulator(classes, dim, **options)
+    for x, y in data:
+        accumulator.update(x, y)
+    return accumulator.compute() if accumulator.folds is None else accumulator.compute_folds()
+
+
 def bench_statistics():
-    for samples, dim, classes, size in ((60_000, 512, 10, 128), (200_000, 768, 1000, 1024)):
+    for samples, dim, classes, size, bound in ((60_000, 512, 10, 128, 1.25), (200_000, 768, 1000, 1024, 1.25)):
         data = batches(samples, dim, classes, size)
 
         def products(data=data):
             for x, _ in data:
                 x.mT @ x
 
-        def accumulate(data=data, classes=classes, dim=dim):
-            accumulator = StatisticsAccumulator(classes, dim)
-            for x, y in data:
-                accumulator.update(x, y)
-            return accumulator.compute()
-
+        title = f"statistics {samples:,} x {dim}, K={classes}, batch {size}"
+        compare(f"{title}, floor against floor", 1.05, products, products)
         why = (
             f"A batch's product takes only {size * dim * dim * 2 / 1e9:.2f} GFLOP: checking and copying {size} rows, "
             "anchors and float64 sums cost up to half of that when caches are shared with other work."
         )
-        compare(f"statistics {samples:,} x {dim}, K={classes}, batch {size}", 1.3, products, accumulate, why=why)
+        compare(title, bound, products, lambda data=data, of=(classes, dim): accumulate(data, *of), why=why)
+    data = batches(60_000, 256, 100, 1024)
+    ordered = [(x[y.argsort()], y.bincount(minlength=100).tolist()) for x, y in data]
+
+    def by_class():
+        for x, sizes in ordered:
+            for part in x.split(sizes):
+                part.mT @ part
+
+    compare("statistics 60,000 x 256, K=100, per_class", 1.3, by_class,
+            lambda: accumulate(data, 100, 256, per_class=True), rounds=5)  # fmt: skip
+    data = batches(60_000, 512, 10, 1024)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = [(x.to(dtype), y) for x, y in data]
+        compare(f"statistics 60,000 x 512, K=10, {dtype} against float32", 1.0, lambda: accumulate(data, 10, 512),
+                lambda half=half: accumulate(half, 10, 512))  # fmt: skip
+
+
+def bench_folds():
+    for samples, bound, rounds in ((60_000, 1.25, 9), (500_000, 1.10, 3)):
+        for size in (128, 1024, 4096):
+            data = batches(samples, 512, 10, size)
+            title = f"16 folds against none, {samples:,} x 512, K=10, batch {size}"
+            whole = lambda data=data: accumulate(data, 10, 512)  # noqa: E731
+            if size == 128:
+                compare(f"{title}, none against none", 1.05, whole, whole, rounds)
+            compare(title, bound, whole, lambda data=data: accumulate(data, 10, 512, folds=16), rounds)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (60_000,), generator=generator)
+    features = torch.randn(10, 512, generator=generator)[labels] + torch.randn(60_000, 512, generator=generator)
+    folds = accumulate([(features, labels)], 10, 512, folds=16)
+    outside = [(torch.randn(5000, 512, generator=generator), torch.zeros(5000, dtype=torch.int64))]
+    away = accumulate(outside, 1, 512, folds=16, covariance=False)
+    weight, bias = torch.randn(10, 512, generator=generator), torch.randn(10, generator=generator)
+    decisions = DecisionCounts(folds.total, weight, bias)
+    decisions.update(features[:5000], labels[:5000])
+    evidence = Evidence(folds.total, weight, bias, decisions, away.total, folds=folds, outside_folds=away)
+    seconds = stats.median(cpu_seconds(lambda: standard_errors(evidence)) for _ in range(5))
+    print(f"standard errors of {len(standard_errors(evidence))} metrics from 16 folds: {seconds * 1e3:.0f} ms  "
+          f"bound 500 ms  {'met' if seconds <= 0.5 else 'MISSED'}")  # fmt: skip
+
+
+def bench_threads():
+    """How much two threads gain us, against what they gain the bare products; time on the clock."""
+    data = batches(60_000, 512, 10, 1024)
+
+    def products():
+        for x, _ in data:
+            x.mT @ x
+
+    subjects = {
+        "products": products,
+        "statistics": lambda: accumulate(data, 10, 512),
+        "16 folds": lambda: accumulate(data, 10, 512, folds=16),
+    }
+    gains: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(9):
+        for name, run in subjects.items():
+            seconds = []
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                run()
+                start = time.perf_counter()
+                run()
+                seconds.append(time.perf_counter() - start)
+            gains[name].append(seconds[0] / seconds[1])
+    torch.set_num_threads(1)
+    floor = stats.median(gains["products"])
+    for name, each in gains.items():
+        gain = stats.median(each)
+        print(f"two threads, 60,000 x 512, K=10, batch 1024: {name} {gain:.2f} times as fast, {gain / floor:.2f} of "
+              f"the products' gain  bound .90  {'met' if gain >= 0.9 * floor else 'MISSED'}")  # fmt: skip
 
 
 def bench_decisions():
@@ -239,6 +315,8 @@ BENCHMARKS = {
     "heads": bench_heads,
     "pairs": bench_pairs,
     "statistics": bench_statistics,
+    "folds": bench_folds,
+    "threads": bench_threads,
     "decisions": bench_decisions,
     "vocabulary": bench_vocabulary,
     "nc1": bench_nc1,

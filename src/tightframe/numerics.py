@@ -80,6 +80,39 @@ def norms(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=-1)
 
 
+def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
+    """(K,) index of the first of the points (K, D) that coincide with each; its own where none of a lower index does.
+
+    Points coincide that are no further apart than the larger of their roundings (K,), or are linked by such ones.
+    Their projections on any axis are no further apart either, so points are compared that are neighbours along one
+    axis and near along some others.
+    """
+    if len(points) < 2:
+        return torch.arange(len(points), device=points.device)
+    axes = torch.randn(points.shape[1], 8, dtype=points.dtype, generator=torch.Generator().manual_seed(0)).to(points)
+    local = points - points[:1]
+    places = local @ (axes / norms(axes.mT))
+    slack = 2 * (points.shape[1] + 8) * EPS * norms(local).max()  # for the rounding of the projections
+    order, lag = places[:, 0].argsort(), 1
+    first = torch.arange(len(points), device=points.device)
+    while lag < len(order):
+        left, right = order[:-lag], order[lag:]
+        limit = torch.maximum(rounding[left], rounding[right])
+        near = (places[left] - places[right]).abs() <= (limit + slack)[:, None]
+        if not near[:, 0].any():
+            break  # nor are points with more others between them
+        pairs = near.all(1).nonzero().flatten()
+        pairs = pairs[norms(points[left[pairs]] - points[right[pairs]]) <= limit[pairs]]
+        lag += 1
+        if len(pairs):
+            later = torch.maximum(left[pairs], right[pairs])
+            first[later] = torch.minimum(left[pairs], right[pairs])
+            order, lag = order[~torch.isin(order, later)], 1
+    while not torch.equal(first, following := first[first]):
+        first = following
+    return first
+
+
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows divided by their lengths; a zero row has no direction and becomes NaN."""
     return rows / norms(rows).unsqueeze(-1)

@@ -447,20 +447,3 @@ def test_a_classifier_and_rows_of_zeros(classes: int) -> None:
     assert replace(zero, rows=zero.rows * 0).decide()[0] == [0] * 50
     assert_decides(replace(problem, rows=problem.rows * 0))
     assert replace(problem, means=problem.means * 0).decide()[1] == [0] * 50
-
-
-def test_many_classes_coincide_in_little_time() -> None:
-    """Pairs of 50,000 classes aren't compared one by one."""
-    means = torch.randn(500, 16, dtype=torch.float64).repeat(100, 1)
-    means += 1e-12 * torch.randn(means.shape, dtype=torch.float64)
-    rounding = torch.full((50_000,), 1e-9, dtype=torch.float64)
-    distinct = scoring._distinct(means, rounding)
-    assert distinct.tolist() == list(range(500))
-    assert len(scoring._distinct(means, rounding * 0)) == 50_000
-
-
-def test_rounding_of_projections_separates_no_coinciding_means() -> None:
-    means = 1e6 * torch.randn(50, 333, dtype=torch.float64)
-    copies = means + 1e-10 * torch.randn(50, 333, dtype=torch.float64)
-    rounding = torch.full((100,), float(torch.linalg.vector_norm(means - copies, dim=1).max()), dtype=torch.float64)
-    assert scoring._distinct(torch.cat([means, copies]), rounding).tolist() == list(range(50))

@@ -174,7 +174,8 @@ def _permuted(rows: Rows, weight: torch.Tensor, rng: Draws) -> tuple[Rows, torch
 
 def _rotated(rows: Rows, weight: torch.Tensor, rng: Draws) -> tuple[Rows, torch.Tensor]:
     turn = torch.from_numpy(np.linalg.qr(rng.normal(size=(rows.features.shape[1],) * 2))[0])
-    return replace(rows, features=(rows.features.double() @ turn).to(rows.features.dtype)), weight @ turn
+    distinct, place = rows.features.double().unique(dim=0, return_inverse=True)  # products needn't round rows alike
+    return replace(rows, features=(distinct @ turn)[place].to(rows.features.dtype)), weight @ turn
 
 
 Views = Callable[[Rows, torch.Tensor, Draws], tuple[Rows, torch.Tensor]]

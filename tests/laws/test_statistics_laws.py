@@ -472,7 +472,7 @@ def test_shards_with_an_outlier_have_the_nc1_of_the_whole() -> None:
             warnings.simplefilter("always")
             nc1 = metrics.nc1(value).item()
         if not any(issubclass(each.category, ResolutionWarning) for each in warned):
-            assert nc1 == pytest.approx(ORACLE["nc1"](sample), rel=1e-3)  # 1e18 in a float64 scatter leaves no more
+            assert nc1 == pytest.approx(ORACLE["nc1"](sample), rel=0.05)  # what a value without a warning promises
 
 
 @pytest.mark.parametrize("per_class", [False, True])
@@ -548,15 +548,14 @@ def test_unvalidated_small_class_has_its_scatter_after_many_steps() -> None:
 
 @pytest.mark.parametrize("per_class", [False, True])
 def test_unvalidated_outlier_as_an_anchor_after_many_steps(per_class: bool) -> None:
-    """Nothing may be looked at, so a pooled float32 product about the outlier costs digits: known, and bounded here."""
+    """Nothing may be looked at, but a typical row of the step is its anchor."""
     accumulator = _seen_often(2, 9, per_class=per_class)
     features, labels = _features(4000, 9, seed=1), torch.ones(4000, dtype=torch.int64)
     features[0] = 1e4
     accumulator.update(features, labels, validate=False)
     expected = ClassStatistics.from_features(features, labels, 2).within
     within = accumulator.compute().within
-    bound = 1e-5 if per_class else 2e-3
-    torch.testing.assert_close(within, expected, rtol=0, atol=bound * expected.abs().max().item())
+    torch.testing.assert_close(within, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 def test_coincident_classes_in_merged_parts_leave_no_noise_in_nc1() -> None:
@@ -598,7 +597,7 @@ def test_float32_deviations_limit_the_resolution_of_float64_products_too() -> No
     labels = torch.arange(80) % 2
     for seed in range(20):
         rows = _features(80, 8, seed=seed, dtype=torch.float64)
-        rows[0, 1:] *= 1000
+        rows[0, 1:] *= 100
         for k in range(2):
             rows[labels == k] -= rows[labels == k].mean(0)
         rows[:, 0] = 2 * labels - 1 + 1e-5 * rows[:, 0]

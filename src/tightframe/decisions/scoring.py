@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tightframe.numerics import EPS, norms
+from tightframe.numerics import EPS, first_of_coincident, norms
 
 MANY = 64  # classes: with more, passes over the rows cost little beside products
 CLOSE_ROWS = 256  # rows compared in float64 at once
@@ -30,7 +30,8 @@ class Rule:
     """
 
     def __init__(self, vectors: Tensor, bias: Tensor | None, labels: Tensor, rounding: Tensor, tile_size: int):
-        distinct = _distinct(vectors if bias is None else torch.cat([vectors, bias[:, None]], 1), rounding)
+        points = vectors if bias is None else torch.cat([vectors, bias[:, None]], 1)
+        distinct = first_of_coincident(points, rounding).unique()
         self._vectors, self.labels, self._tile_size = vectors[distinct], labels[distinct], tile_size
         self._bias = None if bias is None else bias[distinct]
         distances = norms(self._vectors - self._vectors[norms(self._vectors).median(0).indices])
@@ -182,31 +183,6 @@ class Screen:
             best, second = best.float(), second.float()
             error += rows.lost[:, None] * self._longest + self._relative * (best.abs() + second.abs())
         return torch.where(best - second > error, self._labels[self._rules, chosen], -1)  # -1 also where one is NaN
-
-
-def _distinct(points: Tensor, rounding: Tensor) -> Tensor:
-    """Indices of (K, D) points, ascending, without those that coincide with one of a lower index.
-
-    Points coincide that are no further apart than the larger of their roundings. Their projections on any axis are no
-    further apart either, so points are compared that are neighbours along one axis and near along some others.
-    """
-    axes = torch.randn(points.shape[1], 8, dtype=points.dtype, generator=torch.Generator().manual_seed(0)).to(points)
-    local = points - points[:1]
-    places = local @ (axes / norms(axes.mT))
-    slack = 2 * (points.shape[1] + 8) * EPS * norms(local).max()  # for the rounding of the projections
-    order, lag = places[:, 0].argsort(), 1
-    while lag < len(order):
-        left, right = order[:-lag], order[lag:]
-        limit = torch.maximum(rounding[left], rounding[right])
-        near = (places[left] - places[right]).abs() <= (limit + slack)[:, None]
-        if not near[:, 0].any():
-            break  # nor are points with more others between them
-        pairs = near.all(1).nonzero().flatten()
-        pairs = pairs[norms(points[left[pairs]] - points[right[pairs]]) <= limit[pairs]]
-        lag += 1
-        if len(pairs):
-            order, lag = order[~torch.isin(order, torch.maximum(left[pairs], right[pairs]))], 1
-    return order.sort().values
 
 
 def _best_two(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

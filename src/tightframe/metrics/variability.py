@@ -26,8 +26,8 @@ from tightframe.metrics.pairs import (
 )
 from tightframe.statistics import ClassStatistics
 
-_POOR = 12  # times its resolution, below which a value is given with a warning: it may be some per cent off
-_ENTRIES = 8  # times the machine epsilon that the error of a scatter's entries may be
+_POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
+_ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries may be
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -218,7 +218,13 @@ class StatisticsAccumulator(nn.Module):
             return FoldedStatistics(self._rounded(total), tuple(map(self._rounded, values)))
 
     def _values(self) -> list[ClassStatistics]:
-        return [moments.value() for moments in self._folds]
+        """The statistics of each fold, with their scatter in one piece of memory, as the products are."""
+        products = [moments.product for moments in self._folds]
+        rooms: Iterable[Tensor | None] = products
+        if products[0] is not None:
+            shape = (len(products), *products[0].shape)
+            rooms = large_zeros(*shape, dtype=torch.float64, device=products[0].device)
+        return [moments.value(room) for moments, room in zip(self._folds, rooms, strict=True)]
 
     def _total(self, values: Sequence[ClassStatistics]) -> ClassStatistics:
         """The statistics of all samples, from those of each fold."""

@@ -25,7 +25,7 @@ from tightframe.errors import (
     StateError,
     WeightingError,
 )
-from tightframe.numerics import EPS, float64_device, norms, rounding_of
+from tightframe.numerics import EPS, first_of_coincident, float64_device, norms, rounding_of
 from tightframe.processes import all_reduce, require_same, withdraw, world_size
 from tightframe.statistics.scatter import Scatter, common_means
 
@@ -38,7 +38,6 @@ Weighting = Literal["class", "sample"]
 _FORMAT = "tightframe.ClassStatistics/2"
 _DENSE_FORMAT = "tightframe.ClassStatistics/1"  # with rows for classes without samples, and one rounding for all
 _PER_CLASS = frozenset({"counts", "means", "spread", "class_within", "rounding"})
-_NEIGHBOURS = 8  # classes that may lie between two coincident ones along a line, if these are to be found
 _RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
@@ -265,24 +264,11 @@ class ClassStatistics:
         Each of a set is that near to another one of it.
         """
         rows = self.present.nonzero().flatten()
-        if len(rows) < 2:
-            return []
-        near = self.means.detach()[rows] - self.means.detach()[rows[0]]
-        reach = times * self.rounding[rows]
-        probe = torch.linspace(1, 2, near.shape[1], dtype=near.dtype, device=near.device).sin()
-        places, order = (near @ (probe / norms(probe))).sort()  # no further apart than the means themselves
-        labels = self.class_ids[rows[order]].tolist()
-        near, reach = near[order], reach[order]
-        sets = {row: [row] for row in range(len(rows))}
-        for step in range(1, min(_NEIGHBOURS, len(rows) - 1) + 1):
-            bound = torch.maximum(reach[step:], reach[:-step])
-            for i in (places[step:] - places[:-step] <= bound).nonzero()[:, 0].tolist():
-                one, other = sets[i], sets[i + step]
-                if one is not other and norms(near[i] - near[i + step]) <= bound[i]:
-                    one += other
-                    sets |= dict.fromkeys(other, one)
-        distinct = {id(each): each for each in sets.values() if len(each) > 1}
-        return sorted(sorted(labels[row] for row in each) for each in distinct.values())
+        first = first_of_coincident(self.means.detach()[rows], times * self.rounding[rows])
+        sets: dict[int, list[int]] = {}
+        for label, one in zip(self.class_ids[rows].tolist(), first.tolist(), strict=True):
+            sets.setdefault(one, []).append(label)
+        return sorted(sorted(labels) for labels in sets.values() if len(labels) > 1)
 
     def require_within(self, what: str) -> Tensor:
         """The pooled scatter (D, D), or ScatterError saying how to keep it."""

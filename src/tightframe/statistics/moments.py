@@ -24,15 +24,16 @@ _SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well e
 _NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
 SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
+_LONGEST = 16  # rows of a step unseen by the host that may be outliers
 _EARLY_STEPS = 32  # steps unseen by the host that are multiplied in float64, as anchors may not have been judged yet
 
 
 class Moments(DeviceState):
     """Counts, sums, energy and products of rows z = x - anchor[label], by class.
 
-    The first row of a class is its first anchor; it is replaced by the mean of the others if they turn out to lie far
-    from it, so an outlier as anchor costs no digits. Products run in the rows' dtype, float32 at least, and are summed
-    in float64; those of a class's first rows, of outliers and of rows whose squares float32 can't hold run in float64.
+    One of a class's first rows is its first anchor; the mean of the others replaces it if they turn out to lie far from
+    it, so an outlier as anchor costs no digits. Products run in the rows' dtype, float32 at least, and are summed in
+    float64; those of a class's first rows, of outliers and of rows whose squares float32 can't hold run in float64.
 
     Args:
         num_classes: K.
@@ -135,10 +136,11 @@ class Moments(DeviceState):
             young = None if young is None else young & (self.floor == 0).index_select(0, labels)
         if self.product is None:
             return
-        if not seen and self._steps > _EARLY_STEPS and not self.per_class:
-            deviations = deviations.to(rows.dtype)
         long = None
-        if sizes is not None and deviations.dtype is not torch.float64:
+        if not seen and self._steps > _EARLY_STEPS and not self.per_class:
+            long = squares.topk(min(_LONGEST, len(squares))).indices  # whether they are outliers would be a look
+            deviations = deviations.to(rows.dtype)
+        elif sizes is not None and deviations.dtype is not torch.float64:
             long = sizes.far_longer(young)
         if self.per_class:
             self._multiply_by_class(deviations if long is None else deviations.to(torch.float64), labels)
@@ -219,7 +221,10 @@ class Moments(DeviceState):
         return (self.counts == 0) & (self.floor == 0)
 
     def _open(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> None:
-        """Anchor each class without samples at its first row, if it has one."""
+        """Anchor each class without samples at the row nearest to the mean of its rows, if it has any.
+
+        Of three rows or more an outlier is not the one.
+        """
         new = self._unanchored.index_select(0, labels)
         if counted is None:
             where = new.nonzero().flatten()
@@ -228,6 +233,14 @@ class Moments(DeviceState):
             rows, labels, new = rows.index_select(0, where), labels.index_select(0, where), new[where]
         else:
             new &= counted
+        wide = torch.where(new[:, None], rows.to(torch.float64), 0.0)
+        number = torch.bincount(labels, new.double(), self.num_classes).clamp(min=1)
+        means = torch.zeros_like(self.sums).index_add_(0, labels, wide) / number[:, None]
+        gaps = torch.linalg.vector_norm(wide - means.index_select(0, labels), math.inf, dim=1)
+        least = torch.full_like(self.energy, math.inf).scatter_reduce_(
+            0, labels, torch.where(new, gaps, math.inf), "amin"
+        )
+        new &= gaps == least.index_select(0, labels)
         place = torch.arange(len(labels), device=labels.device)
         first = torch.full_like(self.counts, len(labels))
         first.scatter_reduce_(0, labels, torch.where(new, place, len(labels)), "amin")
@@ -285,10 +298,11 @@ class Moments(DeviceState):
         counts = self.counts[classes]
         gaps = self.sums[classes] / counts.clamp(min=1)[:, None]
         scatter = Scatter(self.energy[classes])
-        if self.product is not None and self.per_class:
-            scatter.class_within = self.product[classes]
-        elif self.product is not None:
-            scatter.within = self.product[0]
+        if self.product is not None and self.product_epsilon > 0:  # there are products
+            if self.per_class:
+                scatter.class_within = self.product[classes]
+            else:
+                scatter.within = self.product[0]
         scatter.recentre(counts[None], [gaps], sign=-1)
         gaps -= step
         scatter.recentre(counts[None], [gaps])
@@ -301,20 +315,22 @@ class Moments(DeviceState):
 
     # ------------------------------------------------------------------ results
 
-    def value(self) -> ClassStatistics:
-        """The statistics of all rows."""
+    def value(self, room: Tensor | None = None) -> ClassStatistics:
+        """The statistics of all rows; `room` is memory for the products in them, of the shape of `product`."""
         with torch.no_grad(), torch.inference_mode(False):
             gaps = self.sums / self.counts[:, None]
             scatter = Scatter(self.energy.clone())
             if self.product is not None and self.pending is not None:
-                products = self.product + self.pending
+                products = torch.add(self.product, self.pending, out=room)
                 if self.per_class:
-                    scatter.class_within = products.triu_().add_(products.triu(1).mT)
+                    scatter.class_within = products
+                    for each in products:  # one by one, in cache
+                        each.triu_().add_(each.triu(1).mT)
                 else:
                     scatter.within = products[0]
             scatter.recentre(self.counts[None], [gaps], sign=-1)
             if self.covariance and scatter.class_within is not None:
-                scatter.within = torch.where((self.counts > 0)[:, None, None], scatter.class_within, 0.0).sum(0)
+                scatter.within = scatter.class_within.sum(0)
             # products about anchors far from the means lose digits that those about the means would have
             stretch = float(self.energy.sum() / scatter.spread.sum().clamp(min=torch.finfo(torch.float64).tiny))
             epsilon = min(1.0, 2.0 ** math.floor(math.log2(max(1.0, stretch))) * self.product_epsilon)

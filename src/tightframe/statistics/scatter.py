@@ -66,14 +66,15 @@ class Scatter:
             if self.within is not None:
                 add_products(self.within, gaps.flatten(0, 1), sign, complete=start + block >= counts.shape[1])
             if self.class_within is not None:
-                self.class_within[rows] += sign * torch.einsum("pki,pkj->kij", gaps, gaps)
+                for k, of_class in enumerate(gaps.unbind(1), start):
+                    self.class_within[k].addmm_(of_class.mT, of_class, alpha=sign)
 
     def settle(self, counts: Tensor) -> None:
         """Make sums about the means zero where there is nothing to sum: rounding left something there."""
         several = counts > 1
         self.spread = torch.where(several, self.spread.clamp(min=0), 0.0)
         if self.class_within is not None:
-            self.class_within = torch.where(several[:, None, None], self.class_within, 0.0)
+            self.class_within.masked_fill_(~several[:, None, None], 0.0)
         if self.within is not None and not bool((self.spread > 0).any()):
             self.within = torch.zeros_like(self.within)
 
