@@ -21,7 +21,7 @@ _FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join th
 _BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
 _CANCELLATION = 8.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
 _SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
-_NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
+_NARROW = 32  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
 SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
 _LONGEST = 16  # rows of a step unseen by the host that may be outliers
@@ -146,8 +146,10 @@ class Moments(DeviceState):
             self._multiply_by_class(deviations if long is None else deviations.to(torch.float64), labels)
             return
         if long is not None:
-            exact = rows.index_select(0, long).to(torch.float64)
-            self._add_product(exact - self.anchors.index_select(0, labels.index_select(0, long)))
+            of = labels.index_select(0, long)
+            exact = rows.index_select(0, long).to(torch.float64) - self.anchors.index_select(0, of)
+            self.sums.index_add_(0, of, exact - deviations.index_select(0, long))
+            self._add_product(exact)
             if len(long) == len(deviations):
                 return
             deviations.index_fill_(0, long, 0.0)
