@@ -232,13 +232,13 @@ def test_many_classes_have_random_triplets(make: Callable[..., nn.Module]) -> No
 # ---------------------------------------------------------------------- labels, metrics
 
 
-def test_a_larger_alpha_forgives_coarse_mistakes() -> None:
-    """Relative to fine ones: level weights fall with height."""
+def test_a_larger_alpha_forgives_fine_mistakes() -> None:
+    """Relative to coarse ones: level weights fall with depth."""
     tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "axe"]}})
     fine, coarse = torch.tensor([[0.0, 5, 0, 0]]), torch.tensor([[0.0, 0, 5, 5]])
     label = torch.tensor([0])
     ratios = [
-        (loss(coarse, label) / loss(fine, label)).item()
+        (loss(fine, label) / loss(coarse, label)).item()
         for loss in (HierarchicalCrossEntropy(tree, alpha) for alpha in (0.0, 0.5, 1.0, 2.0))
     ]
     assert ratios == sorted(ratios, reverse=True) and len(set(ratios)) == 4

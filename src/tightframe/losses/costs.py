@@ -93,18 +93,20 @@ class SoftLabelCrossEntropy(CostLoss):
 
 
 class HierarchicalCrossEntropy(LogitLoss):
-    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha height(v)).
+    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha depth(v)).
 
     P of a node is the sum over the classes below it of softmax(logits). With alpha = 0 it is cross-entropy; the larger
-    alpha, the less the coarse levels count.
+    alpha, the less the fine levels count beside the coarse ones, and the smaller the loss as a whole.
 
     Args:
         hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index: see `ClassLoss`.
-        alpha: >= 0. Heights are those of the tree: hops up from the lowest class, or the lengths of its edges.
+        alpha: >= 0. A depth is the distance from the root, in hops or the lengths of the tree's edges.
         level_weights: (M,) in place of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes); focal form of the released metric-guided code.
+    Source: Bertinetto et al. 2020 (Making better mistakes), as their code weighs nodes. That code also divides the
+    weights by their sum over all nodes, exp(0) of the root included: a constant factor. The released metric-guided code,
+    source of the focal form, weighs by height and so favours the fine levels: `level_weights`.
 
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
@@ -129,7 +131,7 @@ class HierarchicalCrossEntropy(LogitLoss):
         self.alpha, self.focal = require_non_negative(alpha, "alpha"), require_non_negative(focal, "focal")
         self.tree = TreeInference(hierarchy)
         if level_weights is None:
-            level_weights = (-alpha * hierarchy.heights).exp()
+            level_weights = (-alpha * hierarchy.distances("all")[hierarchy.root]).exp()
         if level_weights.shape != (len(hierarchy),):
             raise ShapeError(f"level weights must be ({len(hierarchy)},), one a node; got {level_weights.shape}.")
         require_finite(level_weights.reshape(-1, 1), "level weights")
