@@ -104,9 +104,9 @@ class HierarchicalCrossEntropy(LogitLoss):
         level_weights: (M,) in place of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes), as their code weighs nodes. That code also divides the
-    weights by their sum over all nodes, exp(0) of the root included: a constant factor. The released metric-guided code,
-    source of the focal form, weighs by height and so favours the fine levels: `level_weights`.
+    Source: Bertinetto et al. 2020 (Making better mistakes), with the weights of their code. That code also divides the
+    weights by their sum over all nodes, the root's 1 included: a constant factor. The focal form is that of the
+    released metric-guided code, which weighs by height and so favours fine levels; `level_weights` can do so.
 
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
