@@ -64,7 +64,9 @@ class SoftLabelCrossEntropy(CostLoss):
         beta: >= 0; the larger, the nearer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; focal form of the released metric-guided code.
+    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; their costs are `lca_height_cost(tree)`, and
+    their code has the Kullback-Leibler divergence, less by the soft labels' entropy, divided by K. Focal form of the
+    released metric-guided code.
 
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> SoftLabelCrossEntropy(cost, beta=2.0).soft_labels[0].round(decimals=3).tolist()
