@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import special, stats
 
 from tightframe import bounds
-from tightframe.errors import DimensionError
+from tightframe.errors import DimensionError, RangeError
+from tightframe.prototypes import code, orthoplex, polygon
 
 SHARP = {
     (240, 8): 1 / 2, (196560, 24): 1 / 2, (56, 7): 1 / 3, (27, 6): 1 / 4, (16, 5): 1 / 5, (12, 3): 5**-0.5,
@@ -212,7 +214,162 @@ def test_random_reference_on_a_line() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 3), (0, 3), (5, 0)])
-@pytest.mark.parametrize("bound", [bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        *(bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch),
+        *(bounds.log_kernel_bound, bounds.distance_bound),
+    ],
+)
 def test_impossible_sizes(bound, size: tuple[int, int]) -> None:
     with pytest.raises(DimensionError, match=rf"K={size[0]}, D={size[1]}"):
         bound(*size)
+
+
+# ---------------------------------------------------------------------- mean energies
+
+SHARP_CODES = ["icosahedron", "e8", "gosset", "schlafli", "hemicube", "higman-sims", "mclaughlin", "leech-552"]
+CURVE_K = [*range(2, 40), 50, 99, 100, 101, 240, 999, 1000, 4600, 10_000, 50_000]
+
+
+def pair_cosines(vectors: torch.Tensor) -> torch.Tensor:
+    units = vectors / vectors.norm(dim=1, keepdim=True)
+    i, j = torch.triu_indices(len(units), len(units), 1)
+    return (units @ units.mT)[i, j]
+
+
+def mean_log_kernel(vectors: torch.Tensor) -> torch.Tensor:
+    return (-(2 - 2 * pair_cosines(vectors)).log() / 2).mean()
+
+
+def mean_riesz(vectors: torch.Tensor, exponent: float = 1.0) -> torch.Tensor:
+    return (2 - 2 * pair_cosines(vectors)).pow(-exponent / 2).mean()
+
+
+def mean_distance(vectors: torch.Tensor) -> torch.Tensor:
+    return (2 - 2 * pair_cosines(vectors)).sqrt().mean()
+
+
+def minimise(loss, num_vectors: int, dim: int, seed: int = 0, rounds: int = 60) -> torch.Tensor:
+    """K vectors in R^D from a random start, after a short descent."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(num_vectors, dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    descent = torch.optim.LBFGS([vectors], max_iter=rounds, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+
+    def closure() -> torch.Tensor:
+        descent.zero_grad()
+        value = loss(vectors)
+        value.backward()
+        return value
+
+    descent.step(closure)
+    return vectors.detach()
+
+
+def energies(vectors: torch.Tensor) -> list[tuple[float, float]]:
+    """(value, lower bound) of every kernel; distances with their sign changed."""
+    size = tuple(vectors.shape)
+    return [
+        (float(mean_log_kernel(vectors)), bounds.log_kernel_bound(*size)),
+        (float(mean_riesz(vectors)), bounds.riesz_bound(*size)),
+        (float(mean_riesz(vectors, 4.0)), bounds.riesz_bound(*size, 4.0)),
+        (-float(mean_distance(vectors)), -bounds.distance_bound(*size)),
+        (float(pair_cosines(vectors).exp().mean()), bounds.energy_bound(*size, np.exp)),
+    ]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 8, 16, 24, 99, 512, 4096])
+def test_quadrature_is_exact_to_levenshteins_degree(dim: int) -> None:
+    """Every Gegenbauer polynomial of degree >= 1 has the mean 0 over the sphere."""
+    for size in CURVE_K:
+        nodes, weights = bounds.levenshtein_quadrature(size, dim)
+        assert (weights >= 0).all() and weights.sum() == pytest.approx(1, abs=1e-12)
+        assert (np.diff(nodes) > 0).all() and nodes[0] >= -1
+        if dim < 3:
+            continue
+        assert nodes[-1] == pytest.approx(bounds.levenshtein(size, dim).value, abs=1e-11)
+        degree = 2 * len(nodes) - (2 if nodes[0] == -1 and size > 2 else 1)
+        below, here = np.ones_like(nodes), nodes
+        for j in range(1, degree + 1):
+            assert 1 / size + (1 - 1 / size) * weights @ here == pytest.approx(0, abs=1e-12)
+            below, here = here, ((2 * j + dim - 2) * nodes * here - j * below) / (j + dim - 2)
+
+
+@pytest.mark.parametrize(("num_vectors", "degree"), [(12, 4), (13, 5), (16, 5), (17, 6), (20, 6), (21, 7)])
+def test_quadrature_changes_its_degree_at_the_sizes_of_tight_designs(num_vectors: int, degree: int) -> None:
+    """A tight m-design in space has (m+1)(m+3)/4 points for odd m and (m+2)^2/4 for even m."""
+    nodes, _ = bounds.levenshtein_quadrature(num_vectors, 3)
+    assert 2 * len(nodes) - (2 if nodes[0] == -1 else 1) == degree
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 11, 12, 40])
+def test_quadrature_of_the_circle_is_the_polygons(size: int) -> None:
+    nodes, weights = bounds.levenshtein_quadrature(size, 2)
+    for j in range(1, size):
+        assert 1 / size + (1 - 1 / size) * weights @ np.cos(j * np.arccos(nodes)) == pytest.approx(0, abs=1e-12)
+
+
+def test_quadrature_cannot_be_changed() -> None:
+    nodes, weights = bounds.levenshtein_quadrature(50, 5)
+    for values in (nodes, weights):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 0
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(2, 1), (2, 3), (3, 2), (4, 3), (10, 9), (10, 500), (1000, 4096)])
+def test_energy_of_the_simplex(num_vectors: int, dim: int) -> None:
+    edge = 2 * num_vectors / (num_vectors - 1)
+    assert bounds.log_kernel_bound(num_vectors, dim) == pytest.approx(-math.log(edge) / 2, abs=1e-15)
+    assert bounds.riesz_bound(num_vectors, dim, 3.0) == pytest.approx(edge**-1.5, abs=1e-15)
+    assert bounds.distance_bound(num_vectors, dim) == pytest.approx(math.sqrt(edge), abs=1e-15)
+
+
+@pytest.mark.parametrize("name", SHARP_CODES)
+def test_sharp_codes_attain_the_energy_bound(name: str) -> None:
+    for value, bound in energies(code(name).vectors):
+        assert value == pytest.approx(bound, abs=1e-11)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 7])
+def test_orthoplexes_and_polygons_attain_the_energy_bound(dim: int) -> None:
+    shapes = [orthoplex(2 * dim, dim)] if dim > 2 else [polygon(size, 2) for size in (4, 5, 8, 31)]
+    for shape in shapes:
+        for value, bound in energies(shape.vectors):
+            assert value == pytest.approx(bound, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["petersen", "24-cell", "600-cell", "gewirtz", "hoffman-singleton"])
+def test_other_codes_stay_above_the_energy_bound(name: str) -> None:
+    for value, bound in energies(code(name).vectors)[:4]:
+        assert value > bound + 1e-7
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(8, 2), (5, 3), (8, 3), (20, 3), (13, 4), (20, 16), (60, 16)])
+def test_no_descent_beats_the_energy_bound(num_vectors: int, dim: int) -> None:
+    for loss in (mean_log_kernel, mean_riesz, lambda v: -mean_distance(v)):
+        vectors = minimise(loss, num_vectors, dim)
+        for value, bound in energies(vectors):
+            assert value >= bound - 1e-10
+    log_value, log_bound = energies(minimise(mean_log_kernel, num_vectors, dim))[0]
+    assert log_value == pytest.approx(log_bound, abs=0.02)  # not a bound that anything meets
+
+
+def test_energy_bound_falls_with_the_dimension_and_rises_with_the_number() -> None:
+    sizes, dims = [2, 3, 4, 5, 9, 17, 50, 100, 1000, 10_000], [2, 3, 4, 8, 16, 100, 1000]
+    for bound in (bounds.log_kernel_bound, bounds.riesz_bound, lambda K, D: -bounds.distance_bound(K, D)):
+        values = np.array([[bound(size, dim) for size in sizes] for dim in dims])
+        assert (np.diff(values, axis=1) > 0).all()
+        assert (np.diff(values, axis=0) <= 1e-13).all()
+
+
+def test_energy_on_a_line() -> None:
+    """Of five vectors at ±1 two and three coincide at best: 6 of 10 pairs are 2 apart."""
+    assert bounds.distance_bound(5, 1) == pytest.approx(1.2, abs=1e-15)
+    assert bounds.log_kernel_bound(5, 1) == math.inf == bounds.riesz_bound(3, 1)
+    assert bounds.energy_bound(5, 1, np.exp) == pytest.approx(0.6 / math.e + 0.4 * math.e, abs=1e-14)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0, math.inf, math.nan])
+def test_riesz_exponents(exponent: float) -> None:
+    with pytest.raises(RangeError, match=r"finite and > 0; got"):
+        bounds.riesz_bound(10, 3, exponent)
