@@ -218,7 +218,7 @@ def test_random_reference_on_a_line() -> None:
     "bound",
     [
         *(bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch),
-        *(bounds.log_kernel_bound, bounds.distance_bound),
+        *(bounds.log_kernel_bound, bounds.distance_bound, bounds.equiangularity_floor, bounds.maximal_angle_floor),
     ],
 )
 def test_impossible_sizes(bound, size: tuple[int, int]) -> None:
@@ -248,6 +248,10 @@ def mean_riesz(vectors: torch.Tensor, exponent: float = 1.0) -> torch.Tensor:
 
 def mean_distance(vectors: torch.Tensor) -> torch.Tensor:
     return (2 - 2 * pair_cosines(vectors)).sqrt().mean()
+
+
+def mean_angle_deviation(vectors: torch.Tensor) -> torch.Tensor:
+    return (pair_cosines(vectors) + 1 / (len(vectors) - 1)).abs().mean()
 
 
 def minimise(loss, num_vectors: int, dim: int, seed: int = 0, rounds: int = 60) -> torch.Tensor:
@@ -373,3 +377,159 @@ def test_energy_on_a_line() -> None:
 def test_riesz_exponents(exponent: float) -> None:
     with pytest.raises(RangeError, match=r"finite and > 0; got"):
         bounds.riesz_bound(10, 3, exponent)
+
+
+# ---------------------------------------------------------------------- how equal angles can be
+
+
+def centred_spread(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standard deviation of the cosines of the centred vectors, and the coefficient of variation of their lengths."""
+    centred = vectors - vectors.mean(0)
+    lengths = centred.norm(dim=1)
+    return pair_cosines(centred).std(), lengths.std() / lengths.mean()
+
+
+@pytest.mark.parametrize("name", ["icosahedron", "24-cell", "600-cell", "petersen", "schlafli", "hoffman-singleton"])
+def test_spherical_designs_attain_the_equiangularity_floor(name: str) -> None:
+    vectors = code(name).vectors
+    cosines = pair_cosines(vectors)
+    assert bounds.equiangularity_floor(*vectors.shape) == pytest.approx(float(cosines.std()), abs=1e-11)
+    assert bounds.equiangularity_floor(*vectors.shape, ddof=0) == pytest.approx(
+        float(cosines.std(correction=0)), abs=1e-11
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("num_vectors", "dim"), [(3, 1), (6, 1), (5, 3), (8, 2), (12, 4), (20, 16), (100, 16)])
+def test_no_lengths_beat_the_equiangularity_floor(num_vectors: int, dim: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for skew in (0.0, 1.0, 10.0, 100.0):
+        vectors = torch.randn(num_vectors, dim, generator=generator, dtype=torch.float64)
+        vectors[0] *= 1 + skew
+        vectors[1:, 0] += skew
+        deviation, equinorm = centred_spread(vectors)
+        floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=float(equinorm))
+        assert float(deviation) >= floor - 1e-10
+
+
+def test_unequal_lengths_lower_the_equiangularity_floor() -> None:
+    """One long vector against many short ones of nearly one direction is below the floor of equal lengths."""
+    vectors = torch.eye(1, 4, dtype=torch.float64).repeat(50, 1)
+    vectors[0] *= -49
+    deviation, equinorm = (float(value) for value in centred_spread(vectors))
+    assert deviation == pytest.approx(math.sqrt(8 / 50 * 48 / 50 * 1225 / 1224), abs=1e-12)
+    own = bounds.equiangularity_floor(50, 4, equinorm=equinorm)
+    assert 0 < own < deviation < bounds.equiangularity_floor(50, 4) - 0.09
+
+
+def test_equiangularity_floor_of_unequal_lengths_is_nearly_attained() -> None:
+    size = 20, 4
+
+    def loss(vectors: torch.Tensor) -> torch.Tensor:
+        deviation, equinorm = centred_spread(vectors)
+        return deviation.square() + 1e3 * (equinorm - 1.5).clamp(min=0).square()
+
+    def skewed(vectors: torch.Tensor) -> torch.Tensor:
+        push = torch.zeros_like(vectors)
+        push[:, 0] = 3.0
+        push[0, 0] = -3.0 * size[0]
+        return vectors + push
+
+    vectors = skewed(minimise(lambda v: loss(skewed(v)), *size, rounds=300))
+    deviation, equinorm = (float(value) for value in centred_spread(vectors))
+    own = bounds.equiangularity_floor(*size, equinorm=equinorm)
+    assert own - 1e-10 <= deviation < own + 0.01
+    assert own < bounds.equiangularity_floor(*size) - 0.02
+
+
+def test_equiangularity_floor_of_small_differences_in_length_is_that_of_equal_lengths() -> None:
+    equal = bounds.equiangularity_floor(100, 16)
+    assert bounds.equiangularity_floor(100, 16, equinorm=0.67) == equal
+    assert bounds.equiangularity_floor(100, 16, equinorm=0.69) < equal
+    falling = [bounds.equiangularity_floor(100, 16, equinorm=value) for value in np.linspace(0, 10, 101)]
+    assert (np.diff(falling) <= 0).all() and falling[-1] >= 0
+
+
+def variance_floor_by_search(num_vectors: int, dim: int, squared: float) -> float:
+    """The least V(x) over a fine grid of x and of the largest eigenvalue l."""
+    K, D = num_vectors, dim
+    ratio = 1 + 1 / squared
+    x = np.linspace(0, K / ratio, 200_001)
+    largest = np.maximum(K / D, ratio * x)
+    return float(((largest**2 + (K - largest) ** 2 / (D - 1) - K) / (K * (K - 1)) - (x - 1) ** 2 / (K - 1) ** 2).min())
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (10, 5), (20, 16), (100, 16), (1000, 3)])
+@pytest.mark.parametrize("equinorm", [0.05, 0.7, 1.5, 4.0])
+def test_equiangularity_floor_against_a_grid(num_vectors: int, dim: int, equinorm: float) -> None:
+    floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=equinorm, ddof=0)
+    squared = equinorm**2 * (num_vectors - 1) / num_vectors
+    assert floor**2 == pytest.approx(variance_floor_by_search(num_vectors, dim, squared), abs=1e-8)
+
+
+def test_angle_floors_are_zero_where_a_simplex_fits() -> None:
+    for size in ((2, 1), (4, 3), (10, 500)):
+        assert bounds.equiangularity_floor(*size) == 0 == bounds.maximal_angle_floor(*size)
+        assert bounds.equiangularity_floor(*size, equinorm=3.0) == 0
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (12, 3), (20, 4), (20, 16)])
+def test_no_descent_beats_the_maximal_angle_floor(num_vectors: int, dim: int) -> None:
+    def smooth(vectors: torch.Tensor) -> torch.Tensor:
+        return ((pair_cosines(vectors) + 1 / (num_vectors - 1)).square() + 1e-6).sqrt().mean()
+
+    floor = bounds.maximal_angle_floor(num_vectors, dim)
+    for seed in range(3):
+        assert float(mean_angle_deviation(minimise(smooth, num_vectors, dim, seed))) >= floor - 1e-12
+
+
+def test_maximal_angle_floor_is_attained_on_a_line_and_approached_by_copies_of_the_orthoplex() -> None:
+    line = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(4)[:, None]
+    assert float(mean_angle_deviation(line)) == pytest.approx(bounds.maximal_angle_floor(8, 1), abs=1e-15)
+    dim, copies = 5, 6
+    size = 2 * dim * copies
+    value = float(mean_angle_deviation(orthoplex(2 * dim, dim).vectors.repeat(copies, 1)))
+    assert value / bounds.maximal_angle_floor(size, dim) == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
+
+
+def test_rank_floor_of_the_simplex() -> None:
+    """Check values of section A2."""
+    assert bounds.rank_floor(np.ones(99), 64) == pytest.approx(0.6261, abs=5e-5)
+    assert bounds.rank_floor(np.ones(29232), 1024) == pytest.approx(1.2750, abs=5e-5)
+    assert bounds.rank_floor(np.ones(9), 9) == 0 == bounds.rank_floor([1.0, 2.0], 500)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 9])
+def test_rank_floor_is_attained_by_the_truncated_target_and_by_nothing_less(dim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(10, 10, generator=generator, dtype=torch.float64)
+    target = root @ root.mT
+    values, basis = torch.linalg.eigh(target)
+
+    def distance(gram: torch.Tensor) -> float:
+        return float((gram / gram.norm() - target / target.norm()).norm())
+
+    floor = bounds.rank_floor(values.numpy(), dim)
+    top = basis[:, -dim:]
+    assert distance(top @ torch.diag(values[-dim:]) @ top.mT) == pytest.approx(floor, abs=1e-12)
+    for _ in range(20):
+        factor = top @ torch.diag(values[-dim:].sqrt()) + 0.1 * torch.randn(10, dim, generator=generator).double()
+        assert distance(factor @ factor.mT) > floor
+
+
+def test_rank_floor_keeps_what_is_small_and_passes_over_negative_eigenvalues() -> None:
+    assert bounds.rank_floor([1.0, 1e-9], 1) == pytest.approx(1e-9, rel=1e-12)
+    assert bounds.rank_floor([3.0, -4.0], 2) == pytest.approx(math.sqrt(2 - 2 * 0.6), abs=1e-15)
+    assert bounds.rank_floor([3e200, 4e200], 1) == pytest.approx(math.sqrt(2 - 2 * 0.8), abs=1e-15)
+
+
+def test_bad_arguments_of_floors() -> None:
+    with pytest.raises(RangeError, match=r"equinorm must be finite and >= 0; got -1"):
+        bounds.equiangularity_floor(10, 3, equinorm=-1.0)
+    with pytest.raises(RangeError, match=r"ddof must be 0 or 1; got 2"):
+        bounds.equiangularity_floor(10, 3, ddof=2)
+    with pytest.raises(DimensionError, match=r"dim=0"):
+        bounds.rank_floor([1.0], 0)
+    for values in ([], [0.0, -1.0], [1.0, math.nan]):
+        with pytest.raises(RangeError, match=r"finite, and one of them positive"):
+            bounds.rank_floor(values, 1)
