@@ -15,6 +15,13 @@ settings.load_profile("repeatable")
 Picture = dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A slow test counts as hanging later: on a busy machine it may take many times as long."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
