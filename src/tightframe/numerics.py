@@ -221,9 +221,9 @@ def contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:
     return _reflect(rows, weights)[1:]
 
 
-def from_contrasts(rows: Tensor) -> Tensor:
-    """The inverse of `contrasts` for equal weights, (K-1, D) -> (K, D)."""
-    return _reflect(torch.cat([rows.new_zeros(1, rows.shape[1]), rows]), None)
+def from_contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The inverse of `contrasts`, (K-1, D) -> (K, D)."""
+    return _reflect(torch.cat([rows.new_zeros(1, rows.shape[1]), rows]), weights)
 
 
 def _reflect(rows: Tensor, weights: Tensor | None) -> Tensor:
@@ -283,8 +283,3 @@ def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     kept = values > (tolerance * values[-1]).clamp(min=floor)
     return (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ right)
-
-
-def angle(squared_chord: Tensor) -> Tensor:
-    """Angle in radians between unit vectors from the square of their distance; exact for tiny angles."""
-    return 2 * torch.atan2(squared_chord.sqrt(), (4 - squared_chord).clamp(min=0).sqrt())

@@ -1,0 +1,422 @@
+"""Levels: what a metric gives where labels carry no information about the features, and how much nearer a value is.
+
+Evidence with shuffled labels is drawn from the moments that the pass kept, and the metric itself is evaluated on it. No
+formula of a metric's own is needed, and none assumes isotropic features.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from tightframe import numerics
+from tightframe.decisions import DecisionCounts
+from tightframe.errors import TightframeError
+from tightframe.evidence import Evidence
+from tightframe.metrics.metric import Metric, Setting
+from tightframe.metrics.table import available, chosen, evaluate
+from tightframe.statistics import ClassStatistics
+
+MANY = 2000
+"""Classes above which measures over pairs of them are drawn for a random thousand."""
+
+_SOME = 1000
+_ROWS = 4000  # drawn samples that are decided on
+_DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))  # by numbers in the class means
+_COSTLY = 16  # draws at most of metrics that are left out where there are many classes
+
+# ---------------------------------------------------------------------- drawing statistics
+
+
+class Draw(NamedTuple):
+    """Statistics with shuffled labels, and what their samples scatter like: F (r, D) with F^T F the pooled scatter."""
+
+    statistics: ClassStatistics
+    factor: _Factor
+
+    def samples(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """(n, D) samples of classes given by row, each about the mean of its class."""
+        around = self.factor.noise(len(labels), generator) / math.sqrt(float(self.statistics.num_samples))
+        return self.statistics.means[labels] + around
+
+
+class _Factor(NamedTuple):
+    """A square root of the drawn scatter within classes: g (I - B^T P B) L^T, or g R^T C^-1 L^T, for Gaussian g."""
+
+    left: Tensor
+    right: Tensor
+    inner: Tensor | None
+
+    def noise(self, number: int, generator: torch.Generator) -> Tensor:
+        rows = _normal((number, self.left.shape[0 if self.inner is None else 1]), self.left, generator)
+        if self.inner is None:
+            return rows @ self.left @ self.right
+        return (rows - rows @ self.left.mT @ self.inner @ self.left) @ self.right
+
+
+def shuffled(
+    statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False
+) -> Iterator[Draw]:
+    """Statistics of the same samples with their labels shuffled, from these moments alone; classes with samples only.
+
+    Exact for Gaussian features at any N, D, K and counts, where a random rotation of sample space is as good as a
+    permutation; for others within sampling error of true permutations. Without scatter the features are taken to be
+    isotropic about their mean. Statistics about given centres are drawn from the scatter about these.
+
+    Args:
+        class_scatter: whether the values have the scatter of each class, K x D x D.
+
+    Source: the distribution of means and scatter given the total scatter (Wishart; Bartlett 1933).
+
+    >>> features, labels = torch.randn(90, 4), torch.arange(90) % 3
+    >>> drawn = next(shuffled(ClassStatistics.from_features(features, labels, 3), 1)).statistics
+    >>> drawn.counts.tolist(), drawn.means.shape
+    ([30, 30, 30], torch.Size([3, 4]))
+    """
+    statistics = statistics.detach().populated()
+    generator = torch.Generator(statistics.means.device).manual_seed(seed)
+    counts, samples = statistics.counts.to(torch.float64), int(statistics.num_samples)
+    mean = statistics.global_mean("sample")
+    gaps = (statistics.means - mean) * counts.sqrt()[:, None]
+    total = None
+    if statistics.within is not None or statistics.class_within is not None:
+        total = statistics.require_within("shuffling") + gaps.mT @ gaps
+        root = _root(total, samples - 1)
+    else:
+        root = _isotropic_root(statistics, gaps, samples - 1, generator)
+    trace = float(root.square().sum())
+    for _ in range(draws):
+        between, factor = _between(counts, samples, root, generator)
+        left = max(trace - float(between.square().sum()), 0.0)
+        shares = (counts - 1) / max(samples - statistics.num_classes, 1)
+        within = class_within = None
+        if total is not None:
+            within = _within(total, between, factor, samples - statistics.num_classes)
+            class_within = shares[:, None, None] * within if class_scatter else None
+        yield Draw(
+            replace(
+                statistics,
+                means=mean + between / counts.sqrt()[:, None],
+                spread=left * shares,
+                within=within,
+                class_within=class_within,
+                product_epsilon=0.0,
+            ),
+            factor,
+        )
+
+
+def _root(total: Tensor, most: int) -> Tensor:
+    """(r, D) with R^T R the total scatter, r its rank, at most N - 1."""
+    dim = len(total)
+    if most >= dim:
+        lowered = total.clone()
+        lowered.diagonal().sub_(8 * float(torch.linalg.matrix_norm(total)) * numerics.rank_tolerance(total))
+        if int(torch.linalg.cholesky_ex(lowered).info) == 0:
+            return torch.linalg.cholesky(total).mT
+    values, vectors = torch.linalg.eigh(total)
+    kept = values > numerics.rank_tolerance(total) * values[-1]
+    kept[: max(dim - most, 0)] = False
+    return (vectors[:, kept] * values[kept].sqrt()).mT
+
+
+def _isotropic_root(statistics: ClassStatistics, gaps: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    dim = statistics.num_features
+    rank = min(dim, most)
+    size = math.sqrt(float(statistics.spread.sum() + gaps.square().sum()) / max(rank, 1))
+    if rank == dim:
+        return size * torch.eye(dim, dtype=gaps.dtype, device=gaps.device)
+    return size * torch.linalg.qr(_normal((dim, rank), gaps, generator))[0].mT
+
+
+def _between(
+    counts: Tensor, samples: int, root: Tensor, generator: torch.Generator
+) -> tuple[Tensor, _Factor]:
+    """(K, D) drawn class means about the samples' mean, times the roots of the counts; and the scatter's factor."""
+    classes, rank = len(counts), len(root)
+    axis = (counts / samples).sqrt()
+    if classes - 1 <= rank:
+        rows = _normal((classes - 1, rank), root, generator)
+        gram = rows @ rows.mT + _wishart(classes - 1, samples - 1 - rank, root, generator)
+        lower = torch.linalg.cholesky(gram)
+        rows = torch.linalg.solve_triangular(lower, rows, upper=False)
+        squares, vectors = torch.linalg.eigh(rows @ rows.mT)
+        inner = (vectors / (1 + (1 - squares).clamp(min=0).sqrt())) @ vectors.mT
+        means = numerics.from_contrasts(rows, axis) @ root
+        return means, _Factor(rows, root, inner)
+    rows = _normal((classes, rank), root, generator)
+    rows = rows - torch.outer(axis, axis @ rows)
+    inside = _wishart_root(rank, samples - classes, root, generator)
+    lower = torch.linalg.cholesky(rows.mT @ rows + inside @ inside.mT)
+    means = torch.linalg.solve_triangular(lower, rows.mT, upper=False).mT @ root
+    inside = torch.linalg.solve_triangular(lower, inside, upper=False)
+    return means, _Factor(inside.mT, root, None)
+
+
+def _within(total: Tensor, between: Tensor, factor: _Factor, degrees: int) -> Tensor:
+    """The drawn scatter within classes; as a product where the difference would have eigenvalues below 0."""
+    if factor.inner is None:
+        rows = factor.left @ factor.right
+    elif degrees >= len(factor.right):
+        return total - between.mT @ between
+    else:
+        rows = factor.right - factor.left.mT @ (factor.inner @ (factor.left @ factor.right))
+    return rows.mT @ rows
+
+
+def _wishart(size: int, degrees: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    root = _wishart_root(size, degrees, like, generator)
+    return root @ root.mT
+
+
+def _wishart_root(size: int, degrees: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """(size, m) with R R^T of the Wishart distribution: Bartlett's triangle, or Gaussian columns if these are fewer."""
+    if degrees < size:
+        return _normal((size, max(degrees, 0)), like, generator)
+    freedom = degrees - torch.arange(size, dtype=like.dtype, device=like.device)
+    triangle = _normal((size, size), like, generator).tril(-1)
+    chi = (2 * torch._standard_gamma(freedom / 2, generator=generator)).sqrt()
+    return triangle + torch.diag(chi)
+
+
+def _normal(shape: tuple[int, int], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+# ---------------------------------------------------------------------- levels
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a metric gives where labels carry no information about the features.
+
+    Attributes:
+        value: median over the draws.
+        spread: half of the range that holds 68 % of them.
+        kind: "shuffled" labels on these features; on "isotropic" ones, where no scatter was kept; "random" directions
+            for a classifier, which has no labels.
+    """
+
+    value: float
+    spread: float
+    kind: Literal["shuffled", "isotropic", "random"] = "shuffled"
+
+    @classmethod
+    def of(cls, values: Sequence[float], kind: Literal["shuffled", "isotropic", "random"]) -> Level | None:
+        """Of the values drawn; None where one is NaN."""
+        drawn = torch.tensor(values, dtype=torch.float64)
+        if drawn.isnan().any():
+            return None
+        low, middle, high = (float(drawn.quantile(share, interpolation="nearest")) for share in (0.16, 0.5, 0.84))
+        if len(values) % 2 == 0 and math.isfinite(middle):
+            middle = float(drawn.quantile(0.5))
+        return cls(middle, (high - low) / 2 if math.isfinite(high - low) else math.inf, kind)
+
+
+_CACHE: WeakKeyDictionary[ClassStatistics, dict[Any, Level | None]] = WeakKeyDictionary()
+_RANDOM: WeakKeyDictionary[Metric[Any], dict[Any, Level | None]] = WeakKeyDictionary()
+
+
+def levels(
+    evidence: Evidence,
+    metrics: Iterable[str | Metric[Any]] | None = None,
+    *,
+    trained: Evidence | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+) -> dict[str, Level]:
+    """The levels of metrics, or of all that the evidence allows, by name; those that have none are left out.
+
+    A metric of the statistics gets shuffled labels; the classifier's rows are kept as they are. One of decisions gets
+    samples of such classes, which sit in the mean of their own class, and one of outside samples others like those of
+    the training. A metric of the classifier alone gets random directions. Metrics that labels don't matter to have none.
+    They are kept as long as the statistics are: the next call draws nothing for them.
+
+    Args:
+        trained: the training evidence, where this is of held-out samples, which aren't in the centres' means.
+        draws: default: 64, 16 or 4, by the numbers in the class means.
+    """
+    wanted = available(evidence) if metrics is None else chosen(metrics)
+    statistics, setting = evidence.statistics, Setting.of(evidence if evidence.statistics is not None else trained)
+    if setting is None:
+        return {}
+    if draws is None:
+        draws = next(number for most, number in _DRAWS if setting.K * setting.D <= most)
+    found: dict[str, Level | None] = {}
+    key = (draws, seed, setting.classes)
+    if statistics is not None:
+        known = _CACHE.setdefault(statistics, {})
+    else:
+        known = {}
+    missing = []
+    for each in wanted:
+        if not each.labelled:
+            continue
+        if "statistics" not in each.reads and "decisions" not in each.reads:
+            found[each.name] = _random_level(each, evidence, setting, draws, seed)
+        elif (each, key) in known:
+            found[each.name] = known[each, key]
+        else:
+            missing.append(each)
+    if missing:
+        fresh = _drawn_levels(evidence, missing, trained, draws, seed)
+        known |= {(each, key): fresh.get(each.name) for each in missing}
+        found |= fresh
+    return {each.name: level for each in wanted if (level := found.get(each.name)) is not None}
+
+
+def _random_level(
+    metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int
+) -> Level | None:
+    """Of rows in random directions, for the same classes."""
+    if evidence.weight is None:
+        return None
+    key = (tuple(evidence.weight.shape), setting.counts.numpy().tobytes() if "counts" in metric.reads else setting.K)
+    known = _RANDOM.setdefault(metric, {})
+    key += (draws, seed)  # type: ignore[assignment]
+    if key not in known:
+        generator = torch.Generator().manual_seed(seed)
+        number = draws if metric.largest is None else min(draws, _COSTLY)
+        values = []
+        for _ in range(number):
+            weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
+            values.append(float(metric.of(replace(evidence, weight=weight.to(evidence.weight.device)))))
+        known[key] = Level.of(values, "random")
+    return known[key]
+
+
+def _drawn_levels(
+    evidence: Evidence, metrics: list[Metric[Any]], trained: Evidence | None, draws: int, seed: int
+) -> dict[str, Level]:
+    values: dict[str, list[float]] = {each.name: [] for each in metrics}
+    of_span = [each for each in metrics if each.needs == "span scatter" and evidence.projected is not None]
+    rest = [each for each in metrics if each not in of_span]
+    kind: Literal["shuffled", "isotropic"] = "shuffled"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of geometry that is degenerate by chance
+        if of_span and evidence.projected is not None:
+            of_span = [each for each in of_span if each.family == "NC1"]  # others compare with what lies outside the span
+            for draw in shuffled(evidence.projected, draws, seed=seed):
+                _enter(values, replace(evidence, projected=draw.statistics, folds=None), of_span)
+        source = evidence if trained is None else trained
+        if rest and source.statistics is not None:
+            statistics = source.statistics
+            if statistics.within is None and statistics.class_within is None:
+                kind = "isotropic"
+            own = any(each.needs == "class scatter" or each.options.get("within") == "class" for each in rest)
+            generator = torch.Generator(statistics.means.device).manual_seed(seed + 1)
+            for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):
+                _enter_drawn(values, evidence, source, draw, rest, generator, held_out=trained is not None)
+    kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys([each.name for each in rest], kind)
+    found = {name: Level.of(each, kinds[name]) for name, each in values.items() if len(each) == draws}  # type: ignore[arg-type]
+    return {name: level for name, level in found.items() if level is not None}
+
+
+def _enter_drawn(
+    values: dict[str, list[float]],
+    evidence: Evidence,
+    source: Evidence,
+    draw: Draw,
+    metrics: list[Metric[Any]],
+    generator: torch.Generator,
+    *,
+    held_out: bool,
+) -> None:
+    drawn = replace(evidence, folds=None, outside_folds=None, decisions=None, projected=None)
+    original = source.statistics
+    assert original is not None
+    if evidence.statistics is not None:
+        moments = draw.statistics
+        if held_out:  # the held-out samples have moments of their own, labels as little related to the features
+            moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
+        drawn = replace(drawn, statistics=moments, outside=None)
+    if evidence.decisions is not None and any("decisions" in each.reads for each in metrics):
+        drawn = replace(drawn, decisions=_decided(draw, evidence, generator, held_out=held_out))
+    if isinstance(evidence.outside, ClassStatistics) and any("outside" in each.reads for each in metrics):
+        around = torch.randn(1, len(draw.factor.right), dtype=torch.float64, generator=generator, device=generator.device)
+        number = int(evidence.outside.num_samples) * (int(original.num_samples) - 1)
+        outside = original.global_mean("sample") + (around @ draw.factor.right)[0] / math.sqrt(max(number, 1))
+        drawn = replace(drawn, outside=outside)
+    of_pairs: list[Metric[Any]] = []
+    if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
+        of_pairs = [each for each in metrics if each.pairs is not None]
+        some = torch.randperm(drawn.statistics.num_classes, generator=generator, device=generator.device)[:_SOME]
+        few = replace(drawn, statistics=drawn.statistics.select(drawn.statistics.class_ids[some.sort().values]))
+        _enter(values, few, of_pairs)
+    _enter(values, drawn, [each for each in metrics if each not in of_pairs])
+
+
+def _decided(draw: Draw, evidence: Evidence, generator: torch.Generator, *, held_out: bool) -> Any:
+    """Decisions on samples drawn with their labels, or without where those decided on weren't used for the means."""
+    statistics = draw.statistics
+    shares = statistics.counts.to(torch.float64)
+    rows = torch.multinomial(shares, _ROWS, replacement=True, generator=generator)
+    features = draw.samples(rows, generator)
+    if held_out:
+        rows = rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
+    counts = DecisionCounts(statistics, evidence.weight, evidence.bias)
+    counts.update(features, statistics.class_ids[rows])
+    return counts
+
+
+def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Metric[Any]]) -> None:
+    """Add a draw's values; a metric that can't be had of it, or of so many, has no level."""
+    usable = [each for each in metrics if each.available(evidence)]
+    usable = [each for each in usable if each.largest is None or len(values[each.name]) < _COSTLY]
+    try:
+        found = evaluate(evidence, usable)
+    except TightframeError:
+        return
+    for name, value in found.items():
+        values[name].append(float(value))
+
+
+# ---------------------------------------------------------------------- closeness
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How many times nearer a value is to the best one than with shuffled labels.
+
+    Attributes:
+        times: |shuffled - best| / |value - best| on the metric's scale; infinite at the best value, None where there is
+            no such number.
+        remark: in words: "650× nearer", "at target", "no better than shuffled labels", or why there is none.
+    """
+
+    times: float | None
+    remark: str
+
+
+def closeness(metric: Metric[Any], value: float, level: Level | None, setting: Setting) -> Closeness:
+    """Compare a value with the best possible one and its level."""
+    best = metric.best_in(setting)
+    if best is None or level is None or not math.isfinite(value) and not math.isinf(value):
+        return Closeness(None, "")
+    found, ideal, chance = (metric.scaled(each, setting) for each in (value, best, level.value))
+    edges = [metric.scaled(level.value + sign * level.spread, setting) for sign in (-1, 1)]
+    spread = abs(edges[1] - edges[0]) / 2
+    gap = abs(chance - ideal)
+    whose = "shuffled labels" if level.kind != "random" else "random directions"
+    if gap <= max(1e-9 * max(abs(chance), abs(ideal)), 2 * spread):
+        return Closeness(None, f"{whose} do as well")
+    off = abs(found - ideal)
+    if off <= 1e-12 * gap:
+        return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")
+    if (found - chance) * (ideal - chance) <= 0 or abs(found - chance) <= 2 * spread:
+        return Closeness(gap / off, f"no better than {whose}")
+    return Closeness(gap / off, f"{_rounded(gap / off)}× nearer")
+
+
+def _rounded(times: float) -> str:
+    if times < 10:
+        return f"{times:.1f}"
+    digits = 10 ** max(math.floor(math.log10(times)) - 1, 0)
+    return f"{int(round(times / digits) * digits):,}"
