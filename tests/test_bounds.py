@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import special, stats
 
 from tightframe import bounds
-from tightframe.errors import DimensionError
+from tightframe.errors import DimensionError, RangeError
+from tightframe.prototypes import code, orthoplex, polygon
 
 SHARP = {
     (240, 8): 1 / 2, (196560, 24): 1 / 2, (56, 7): 1 / 3, (27, 6): 1 / 4, (16, 5): 1 / 5, (12, 3): 5**-0.5,
@@ -212,7 +214,322 @@ def test_random_reference_on_a_line() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 3), (0, 3), (5, 0)])
-@pytest.mark.parametrize("bound", [bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        *(bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch),
+        *(bounds.log_kernel_bound, bounds.distance_bound, bounds.equiangularity_floor, bounds.maximal_angle_floor),
+    ],
+)
 def test_impossible_sizes(bound, size: tuple[int, int]) -> None:
     with pytest.raises(DimensionError, match=rf"K={size[0]}, D={size[1]}"):
         bound(*size)
+
+
+# ---------------------------------------------------------------------- mean energies
+
+SHARP_CODES = ["icosahedron", "e8", "gosset", "schlafli", "hemicube", "higman-sims", "mclaughlin", "leech-552"]
+CURVE_K = [*range(2, 40), 50, 99, 100, 101, 240, 999, 1000, 4600, 10_000, 50_000]
+
+
+def pair_cosines(vectors: torch.Tensor) -> torch.Tensor:
+    units = vectors / vectors.norm(dim=1, keepdim=True)
+    i, j = torch.triu_indices(len(units), len(units), 1)
+    return (units @ units.mT)[i, j]
+
+
+def mean_log_kernel(vectors: torch.Tensor) -> torch.Tensor:
+    return (-(2 - 2 * pair_cosines(vectors)).log() / 2).mean()
+
+
+def mean_riesz(vectors: torch.Tensor, exponent: float = 1.0) -> torch.Tensor:
+    return (2 - 2 * pair_cosines(vectors)).pow(-exponent / 2).mean()
+
+
+def mean_distance(vectors: torch.Tensor) -> torch.Tensor:
+    return (2 - 2 * pair_cosines(vectors)).sqrt().mean()
+
+
+def mean_angle_deviation(vectors: torch.Tensor) -> torch.Tensor:
+    return (pair_cosines(vectors) + 1 / (len(vectors) - 1)).abs().mean()
+
+
+def minimise(loss, num_vectors: int, dim: int, seed: int = 0, rounds: int = 60) -> torch.Tensor:
+    """K vectors in R^D from a random start, after a short descent."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(num_vectors, dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    descent = torch.optim.LBFGS([vectors], max_iter=rounds, line_search_fn="strong_wolfe", tolerance_change=1e-12)
+
+    def closure() -> torch.Tensor:
+        descent.zero_grad()
+        value = loss(vectors)
+        value.backward()
+        return value
+
+    descent.step(closure)
+    return vectors.detach()
+
+
+def energies(vectors: torch.Tensor) -> list[tuple[float, float]]:
+    """(value, lower bound) of every kernel; distances with their sign changed."""
+    size = tuple(vectors.shape)
+    return [
+        (float(mean_log_kernel(vectors)), bounds.log_kernel_bound(*size)),
+        (float(mean_riesz(vectors)), bounds.riesz_bound(*size)),
+        (float(mean_riesz(vectors, 4.0)), bounds.riesz_bound(*size, 4.0)),
+        (-float(mean_distance(vectors)), -bounds.distance_bound(*size)),
+        (float(pair_cosines(vectors).exp().mean()), bounds.energy_bound(*size, np.exp)),
+    ]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 8, 16, 24, 99, 512, 4096])
+def test_quadrature_is_exact_to_levenshteins_degree(dim: int) -> None:
+    """Every Gegenbauer polynomial of degree >= 1 has the mean 0 over the sphere."""
+    for size in CURVE_K:
+        nodes, weights = bounds.levenshtein_quadrature(size, dim)
+        assert (weights >= 0).all() and weights.sum() == pytest.approx(1, abs=1e-12)
+        assert (np.diff(nodes) > 0).all() and nodes[0] >= -1
+        if dim < 3:
+            continue
+        assert nodes[-1] == pytest.approx(bounds.levenshtein(size, dim).value, abs=1e-11)
+        degree = 2 * len(nodes) - (2 if nodes[0] == -1 and size > 2 else 1)
+        below, here = np.ones_like(nodes), nodes
+        for j in range(1, degree + 1):
+            assert 1 / size + (1 - 1 / size) * weights @ here == pytest.approx(0, abs=1e-12)
+            below, here = here, ((2 * j + dim - 2) * nodes * here - j * below) / (j + dim - 2)
+
+
+@pytest.mark.parametrize(("num_vectors", "degree"), [(12, 4), (13, 5), (16, 5), (17, 6), (20, 6), (21, 7)])
+def test_quadrature_changes_its_degree_at_the_sizes_of_tight_designs(num_vectors: int, degree: int) -> None:
+    """A tight m-design in space has (m+1)(m+3)/4 points for odd m and (m+2)^2/4 for even m."""
+    nodes, _ = bounds.levenshtein_quadrature(num_vectors, 3)
+    assert 2 * len(nodes) - (2 if nodes[0] == -1 else 1) == degree
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 11, 12, 40])
+def test_quadrature_of_the_circle_is_the_polygons(size: int) -> None:
+    nodes, weights = bounds.levenshtein_quadrature(size, 2)
+    for j in range(1, size):
+        assert 1 / size + (1 - 1 / size) * weights @ np.cos(j * np.arccos(nodes)) == pytest.approx(0, abs=1e-12)
+
+
+def test_quadrature_cannot_be_changed() -> None:
+    nodes, weights = bounds.levenshtein_quadrature(50, 5)
+    for values in (nodes, weights):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 0
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(2, 1), (2, 3), (3, 2), (4, 3), (10, 9), (10, 500), (1000, 4096)])
+def test_energy_of_the_simplex(num_vectors: int, dim: int) -> None:
+    edge = 2 * num_vectors / (num_vectors - 1)
+    assert bounds.log_kernel_bound(num_vectors, dim) == pytest.approx(-math.log(edge) / 2, abs=1e-15)
+    assert bounds.riesz_bound(num_vectors, dim, 3.0) == pytest.approx(edge**-1.5, abs=1e-15)
+    assert bounds.distance_bound(num_vectors, dim) == pytest.approx(math.sqrt(edge), abs=1e-15)
+
+
+@pytest.mark.parametrize("name", SHARP_CODES)
+def test_sharp_codes_attain_the_energy_bound(name: str) -> None:
+    for value, bound in energies(code(name).vectors):
+        assert value == pytest.approx(bound, abs=1e-11)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 7])
+def test_orthoplexes_and_polygons_attain_the_energy_bound(dim: int) -> None:
+    shapes = [orthoplex(2 * dim, dim)] if dim > 2 else [polygon(size, 2) for size in (4, 5, 8, 31)]
+    for shape in shapes:
+        for value, bound in energies(shape.vectors):
+            assert value == pytest.approx(bound, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["petersen", "24-cell", "600-cell", "gewirtz", "hoffman-singleton"])
+def test_other_codes_stay_above_the_energy_bound(name: str) -> None:
+    for value, bound in energies(code(name).vectors)[:4]:
+        assert value > bound + 1e-7
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(8, 2), (5, 3), (8, 3), (20, 3), (13, 4), (20, 16), (60, 16)])
+def test_no_descent_beats_the_energy_bound(num_vectors: int, dim: int) -> None:
+    for loss in (mean_log_kernel, mean_riesz, lambda v: -mean_distance(v)):
+        vectors = minimise(loss, num_vectors, dim)
+        for value, bound in energies(vectors):
+            assert value >= bound - 1e-10
+    log_value, log_bound = energies(minimise(mean_log_kernel, num_vectors, dim))[0]
+    assert log_value == pytest.approx(log_bound, abs=0.02)  # not a bound that anything meets
+
+
+def test_energy_bound_falls_with_the_dimension_and_rises_with_the_number() -> None:
+    sizes, dims = [2, 3, 4, 5, 9, 17, 50, 100, 1000, 10_000], [2, 3, 4, 8, 16, 100, 1000]
+    for bound in (bounds.log_kernel_bound, bounds.riesz_bound, lambda K, D: -bounds.distance_bound(K, D)):
+        values = np.array([[bound(size, dim) for size in sizes] for dim in dims])
+        assert (np.diff(values, axis=1) > 0).all()
+        assert (np.diff(values, axis=0) <= 1e-13).all()
+
+
+def test_energy_on_a_line() -> None:
+    """Of five vectors at ±1 two and three coincide at best: 6 of 10 pairs are 2 apart."""
+    assert bounds.distance_bound(5, 1) == pytest.approx(1.2, abs=1e-15)
+    assert bounds.log_kernel_bound(5, 1) == math.inf == bounds.riesz_bound(3, 1)
+    assert bounds.energy_bound(5, 1, np.exp) == pytest.approx(0.6 / math.e + 0.4 * math.e, abs=1e-14)
+
+
+@pytest.mark.parametrize("exponent", [0.0, -1.0, math.inf, math.nan])
+def test_riesz_exponents(exponent: float) -> None:
+    with pytest.raises(RangeError, match=r"finite and > 0; got"):
+        bounds.riesz_bound(10, 3, exponent)
+
+
+# ---------------------------------------------------------------------- how equal angles can be
+
+
+def centred_spread(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Standard deviation of the cosines of the centred vectors, and the coefficient of variation of their lengths."""
+    centred = vectors - vectors.mean(0)
+    lengths = centred.norm(dim=1)
+    return pair_cosines(centred).std(), lengths.std() / lengths.mean()
+
+
+@pytest.mark.parametrize("name", ["icosahedron", "24-cell", "600-cell", "petersen", "schlafli", "hoffman-singleton"])
+def test_spherical_designs_attain_the_equiangularity_floor(name: str) -> None:
+    vectors = code(name).vectors
+    cosines = pair_cosines(vectors)
+    assert bounds.equiangularity_floor(*vectors.shape) == pytest.approx(float(cosines.std()), abs=1e-11)
+    assert bounds.equiangularity_floor(*vectors.shape, ddof=0) == pytest.approx(
+        float(cosines.std(correction=0)), abs=1e-11
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("num_vectors", "dim"), [(3, 1), (6, 1), (5, 3), (8, 2), (12, 4), (20, 16), (100, 16)])
+def test_no_lengths_beat_the_equiangularity_floor(num_vectors: int, dim: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for skew in (0.0, 1.0, 10.0, 100.0):
+        vectors = torch.randn(num_vectors, dim, generator=generator, dtype=torch.float64)
+        vectors[0] *= 1 + skew
+        vectors[1:, 0] += skew
+        deviation, equinorm = centred_spread(vectors)
+        floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=float(equinorm))
+        assert float(deviation) >= floor - 1e-10
+
+
+def test_unequal_lengths_lower_the_equiangularity_floor() -> None:
+    """One long vector against many short ones of nearly one direction is below the floor of equal lengths."""
+    vectors = torch.eye(1, 4, dtype=torch.float64).repeat(50, 1)
+    vectors[0] *= -49
+    deviation, equinorm = (float(value) for value in centred_spread(vectors))
+    assert deviation == pytest.approx(math.sqrt(8 / 50 * 48 / 50 * 1225 / 1224), abs=1e-12)
+    own = bounds.equiangularity_floor(50, 4, equinorm=equinorm)
+    assert 0 < own < deviation < bounds.equiangularity_floor(50, 4) - 0.09
+
+
+def test_equiangularity_floor_of_unequal_lengths_is_nearly_attained() -> None:
+    size = 20, 4
+
+    def loss(vectors: torch.Tensor) -> torch.Tensor:
+        deviation, equinorm = centred_spread(vectors)
+        return deviation.square() + 1e3 * (equinorm - 1.5).clamp(min=0).square()
+
+    def skewed(vectors: torch.Tensor) -> torch.Tensor:
+        push = torch.zeros_like(vectors)
+        push[:, 0] = 3.0
+        push[0, 0] = -3.0 * size[0]
+        return vectors + push
+
+    vectors = skewed(minimise(lambda v: loss(skewed(v)), *size, rounds=300))
+    deviation, equinorm = (float(value) for value in centred_spread(vectors))
+    own = bounds.equiangularity_floor(*size, equinorm=equinorm)
+    assert own - 1e-10 <= deviation < own + 0.01
+    assert own < bounds.equiangularity_floor(*size) - 0.02
+
+
+def test_equiangularity_floor_of_small_differences_in_length_is_that_of_equal_lengths() -> None:
+    equal = bounds.equiangularity_floor(100, 16)
+    assert bounds.equiangularity_floor(100, 16, equinorm=0.67) == equal
+    assert bounds.equiangularity_floor(100, 16, equinorm=0.69) < equal
+    falling = [bounds.equiangularity_floor(100, 16, equinorm=value) for value in np.linspace(0, 10, 101)]
+    assert (np.diff(falling) <= 0).all() and falling[-1] >= 0
+
+
+def variance_floor_by_search(num_vectors: int, dim: int, squared: float) -> float:
+    """The least V(x) over a fine grid of x and of the largest eigenvalue l."""
+    K, D = num_vectors, dim
+    ratio = 1 + 1 / squared
+    x = np.linspace(0, K / ratio, 200_001)
+    largest = np.maximum(K / D, ratio * x)
+    return float(((largest**2 + (K - largest) ** 2 / (D - 1) - K) / (K * (K - 1)) - (x - 1) ** 2 / (K - 1) ** 2).min())
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (10, 5), (20, 16), (100, 16), (1000, 3)])
+@pytest.mark.parametrize("equinorm", [0.05, 0.7, 1.5, 4.0])
+def test_equiangularity_floor_against_a_grid(num_vectors: int, dim: int, equinorm: float) -> None:
+    floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=equinorm, ddof=0)
+    squared = equinorm**2 * (num_vectors - 1) / num_vectors
+    assert floor**2 == pytest.approx(variance_floor_by_search(num_vectors, dim, squared), abs=1e-8)
+
+
+def test_angle_floors_are_zero_where_a_simplex_fits() -> None:
+    for size in ((2, 1), (4, 3), (10, 500)):
+        assert bounds.equiangularity_floor(*size) == 0 == bounds.maximal_angle_floor(*size)
+        assert bounds.equiangularity_floor(*size, equinorm=3.0) == 0
+
+
+@pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (12, 3), (20, 4), (20, 16)])
+def test_no_descent_beats_the_maximal_angle_floor(num_vectors: int, dim: int) -> None:
+    def smooth(vectors: torch.Tensor) -> torch.Tensor:
+        return ((pair_cosines(vectors) + 1 / (num_vectors - 1)).square() + 1e-6).sqrt().mean()
+
+    floor = bounds.maximal_angle_floor(num_vectors, dim)
+    for seed in range(3):
+        assert float(mean_angle_deviation(minimise(smooth, num_vectors, dim, seed))) >= floor - 1e-12
+
+
+def test_maximal_angle_floor_is_attained_on_a_line_and_approached_by_copies_of_the_orthoplex() -> None:
+    line = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(4)[:, None]
+    assert float(mean_angle_deviation(line)) == pytest.approx(bounds.maximal_angle_floor(8, 1), abs=1e-15)
+    dim, copies = 5, 6
+    size = 2 * dim * copies
+    value = float(mean_angle_deviation(orthoplex(2 * dim, dim).vectors.repeat(copies, 1)))
+    assert value / bounds.maximal_angle_floor(size, dim) == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
+
+
+def test_rank_floor_of_the_simplex() -> None:
+    """Check values of section A2."""
+    assert bounds.rank_floor(np.ones(99), 64) == pytest.approx(0.6261, abs=5e-5)
+    assert bounds.rank_floor(np.ones(29232), 1024) == pytest.approx(1.2750, abs=5e-5)
+    assert bounds.rank_floor(np.ones(9), 9) == 0 == bounds.rank_floor([1.0, 2.0], 500)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 9])
+def test_rank_floor_is_attained_by_the_truncated_target_and_by_nothing_less(dim: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(10, 10, generator=generator, dtype=torch.float64)
+    target = root @ root.mT
+    values, basis = torch.linalg.eigh(target)
+
+    def distance(gram: torch.Tensor) -> float:
+        return float((gram / gram.norm() - target / target.norm()).norm())
+
+    floor = bounds.rank_floor(values.numpy(), dim)
+    top = basis[:, -dim:]
+    assert distance(top @ torch.diag(values[-dim:]) @ top.mT) == pytest.approx(floor, abs=1e-12)
+    for _ in range(20):
+        factor = top @ torch.diag(values[-dim:].sqrt()) + 0.1 * torch.randn(10, dim, generator=generator).double()
+        assert distance(factor @ factor.mT) > floor
+
+
+def test_rank_floor_keeps_what_is_small_and_passes_over_negative_eigenvalues() -> None:
+    assert bounds.rank_floor([1.0, 1e-9], 1) == pytest.approx(1e-9, rel=1e-12)
+    assert bounds.rank_floor([3.0, -4.0], 2) == pytest.approx(math.sqrt(2 - 2 * 0.6), abs=1e-15)
+    assert bounds.rank_floor([3e200, 4e200], 1) == pytest.approx(math.sqrt(2 - 2 * 0.8), abs=1e-15)
+
+
+def test_bad_arguments_of_floors() -> None:
+    with pytest.raises(RangeError, match=r"equinorm must be finite and >= 0; got -1"):
+        bounds.equiangularity_floor(10, 3, equinorm=-1.0)
+    with pytest.raises(RangeError, match=r"ddof must be 0 or 1; got 2"):
+        bounds.equiangularity_floor(10, 3, ddof=2)
+    with pytest.raises(DimensionError, match=r"dim=0"):
+        bounds.rank_floor([1.0], 0)
+    for values in ([], [0.0, -1.0], [1.0, math.nan]):
+        with pytest.raises(RangeError, match=r"finite, and one of them positive"):
+            bounds.rank_floor(values, 1)

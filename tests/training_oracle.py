@@ -137,12 +137,6 @@ def _leaves_below(node: int, parents: Sequence[int]) -> list[int]:
     return [leaf for child in children for leaf in _leaves_below(child, parents)]
 
 
-def _height(node: int, parents: Sequence[int]) -> int:
-    """Most hops down to a leaf; 0 for a leaf."""
-    children = _children(node, parents)
-    return 1 + max(_height(child, parents) for child in children) if children else 0
-
-
 # ---------------------------------------------------------------------------------------------- heads
 
 
@@ -372,7 +366,7 @@ def hierarchical_cross_entropy(
     """-sum_v w_v (1 - q_v)^focal ln q_v over v from leaf y to below the root.
 
     q_v = p(v) / p(parent of v), p(v) = sum of softmax over the leaves below v; w_v = level_weights[v] if given,
-    else exp(-alpha height(v)).
+    else exp(-alpha depth(v)), the root's children at depth 1.
     """
     losses = []
     for row, label in zip(_real(logits), _labels(y), strict=True):
@@ -384,7 +378,7 @@ def hierarchical_cross_entropy(
             log_q = _log_sum_exp([row[leaf] for leaf in inside]) - whole
             rest = _total([np.exp(row[leaf] - whole) for leaf in around if leaf not in inside])  # 1 - q
             if level_weights is None:
-                weight = np.exp(-REAL(alpha) * _height(node, parents))
+                weight = np.exp(-REAL(alpha) * len(_path(node, parents)))
             else:
                 weight = _real(level_weights)[node]
             terms.append(-weight * rest ** REAL(focal) * log_q)

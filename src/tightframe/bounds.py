@@ -1,16 +1,19 @@
-"""How good K unit vectors in R^D can be: lower bounds on the largest cosine, and on the largest |cosine| of K lines."""
+"""How good K vectors in R^D can be: bounds on the largest cosine, on mean energies, and on how equal angles can be.
+
+Every bound is proven; its docstring names the source or gives the proof, and says when it is attained.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from tightframe.errors import DimensionError
+from tightframe.errors import DimensionError, RangeError
 
 Array = npt.NDArray[np.float64]
 
@@ -48,10 +51,7 @@ def levenshtein(num_vectors: int, dim: int) -> Bound | None:
     if dim < 3:
         return None
     name, source = "Levenshtein", "Levenshtein 1979; 1998, Universal bounds for codes and designs"
-    degree = 1
-    while num_vectors > 2 * math.comb(dim + degree - 1, degree):
-        degree += 1
-    odd = num_vectors <= math.comb(dim + degree - 1, degree) + math.comb(dim + degree - 2, degree - 1)
+    degree, odd = _levenshtein_degree(num_vectors, dim)
     middle = _jacobi_zero(degree, 1, 0, dim)
     if odd:
         low, high = _jacobi_zero(degree - 1, 1, 1, dim), middle
@@ -154,6 +154,187 @@ def coherence_bound(num_vectors: int, dim: int) -> Bound:
     return best
 
 
+# ---------------------------------------------------------------------- mean energies
+
+
+@lru_cache(maxsize=256)
+def levenshtein_quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
+    """Inner products t and shares w of pairs, of the code of K unit vectors in R^D that Levenshtein's bound describes.
+
+    The w are >= 0 and sum to 1; 1/K at 1 and (1 - 1/K) w at t integrate every polynomial of Levenshtein's degree
+    over the sphere exactly. The largest t is `levenshtein`'s bound. A code that attains that bound has these inner
+    products, each in w of its pairs: for K <= D + 1 the simplex, for D = 2 the polygon. For D = 1, where pairs must
+    coincide once K > 2, they are those of the most even split between the two unit vectors.
+    Returns: two read-only vectors, t ascending.
+    Raises: DimensionError unless K >= 2 and D >= 1.
+    Source: Levenshtein 1998; Boyvalenkov, Dragnev, Hardin, Saff & Stoyanova 2016 (Universal lower bounds for potential
+    energy of spherical codes), section 2.
+
+    >>> nodes, weights = levenshtein_quadrature(12, 3)  # the icosahedron
+    >>> nodes.round(6), (11 * weights).round(6)
+    (array([-1.      , -0.447214,  0.447214]), array([1., 5., 5.]))
+    """
+    _require_sizes(num_vectors, dim)
+    nodes, weights = _quadrature(num_vectors, dim)
+    for values in (nodes, weights):
+        values.setflags(write=False)
+    return nodes, weights
+
+
+def energy_bound(num_vectors: int, dim: int, potential: Callable[[Array], Array]) -> float:
+    """Lower bound on the mean over ordered pairs i != j of potential(<u_i, u_j>), for any K unit vectors in R^D.
+
+    The potential, a function of arrays of inner products in [-1, 1), must be absolutely monotone up to a constant: its
+    derivatives of every order >= 1 are >= 0. (Orders 1 to m + 1 suffice, with m the degree of the quadrature.) It may
+    be infinite at 1.
+    Attained by the simplex (K <= D + 1), the orthoplex (K = 2D), polygons, and every sharp code: the icosahedron, E8's
+    roots, ... Elsewhere it lies below the optimum.
+    Raises: DimensionError unless K >= 2 and D >= 1.
+    Source: Boyvalenkov et al. 2016: the sum of w potential(t) over `levenshtein_quadrature`. The Hermite interpolant h
+    of the potential at t lies below it, and its Gegenbauer coefficients are >= 0, so the sum of h over all K^2 pairs is
+    at least K^2 times its mean over the sphere, which the quadrature gives. For D = 1 the most even split has the
+    fewest coincident pairs.
+
+    >>> round(energy_bound(100, 99, lambda t: -np.log(2 - 2 * t) / 2), 6)  # of the simplex
+    -0.351599
+    """
+    nodes, weights = levenshtein_quadrature(num_vectors, dim)
+    with np.errstate(divide="ignore"):  # infinite where vectors must coincide: D = 1
+        return float(weights @ potential(nodes))
+
+
+def log_kernel_bound(num_vectors: int, dim: int) -> float:
+    """Lower bound on the mean over pairs of -log |u_i - u_j|; infinite for D = 1 and K > 2. See `energy_bound`."""
+    return energy_bound(num_vectors, dim, lambda t: -np.log(2 - 2 * t) / 2)
+
+
+def riesz_bound(num_vectors: int, dim: int, exponent: float = 1.0) -> float:
+    """Lower bound on the mean over pairs of |u_i - u_j|^-exponent; infinite for D = 1 and K > 2. See `energy_bound`.
+
+    Raises: RangeError unless the exponent is finite and > 0.
+    """
+    if not 0 < exponent < math.inf:
+        raise RangeError(f"the exponent of a Riesz kernel must be finite and > 0; got {exponent}.")
+    return energy_bound(num_vectors, dim, lambda t: (2 - 2 * t) ** (-exponent / 2))
+
+
+def distance_bound(num_vectors: int, dim: int) -> float:
+    """Upper bound on the mean over pairs of |u_i - u_j|: minus the `energy_bound` of -sqrt(2 - 2t)."""
+    return -energy_bound(num_vectors, dim, lambda t: -np.sqrt(2 - 2 * t))
+
+
+# ---------------------------------------------------------------------- how equal angles can be
+
+
+def equiangularity_floor(num_vectors: int, dim: int, *, equinorm: float = 0.0, ddof: int = 1) -> float:
+    """Lower bound on the standard deviation over pairs of the cosine between K centred vectors in R^D.
+
+    For equal lengths it is sqrt(K (K-1-D) / D) / (K-1) for ddof 0, and 0 for K <= D + 1. `equinorm` is the coefficient
+    of variation of the lengths (ddof 1, as the metric `equinorm`): unequal lengths let the unit vectors u_k sum to a
+    vector other than zero, and the floor then falls. It is unchanged up to an equinorm of about sqrt(2D / (K - 2D)) for
+    K > 2D and, for any lengths, where the mean cosine is at most 1/(K-1). Vectors that are not centred have no floor,
+    since all may be equal.
+    Attained at equal lengths by spherical 2-designs: tight frames of unit vectors whose sum is zero. They exist for
+    every K > D + 1, except K = D + 2 with D odd (Mimura 1990), and for D = 1 only if K is even.
+
+    Proof. Let q be the length of the sum of the u_k, x = q^2 / K, and G their Gram matrix, of trace K and rank <= D.
+    The sum of its squared entries is at least that of one eigenvalue l and D - 1 equal ones, l^2 + (K-l)^2 / (D-1), for
+    l between K/D and the largest; at l = K/D it is Welch's K^2 / D. The mean of the cosines off the diagonal is
+    (x - 1) / (K-1), so that their variance is at least
+
+        V(x) = (l^2 + (K-l)^2 / (D-1) - K) / (K (K-1)) - (x-1)^2 / (K-1)^2.
+
+    Equal lengths: x = 0. Else, with lengths proportional to 1 + d_k, where the d_k sum to 0 and their squares to K e^2,
+    and c_k = <u_k, direction of the sum>: the weighted vectors sum to zero, so q = -sum d_k c_k, at most the root of
+    K e^2 (sum c_k^2 - x), as the c_k have mean q/K. Hence x <= e^2 (sum c_k^2 - x), and the largest eigenvalue is at
+    least sum c_k^2 >= r x with r = 1 + 1/e^2. With l = max(K/D, r x), V is concave up to x = K / (D r) and convex
+    beyond, with a continuous slope: its least value is at 0 or at the stationary point of the convex part.
+    Raises: DimensionError unless K >= 2 and D >= 1; RangeError unless equinorm is finite and >= 0 and ddof is 0 or 1.
+    Source: Welch 1974 for equal lengths.
+
+    >>> round(equiangularity_floor(100, 16), 6)
+    0.230085
+    """
+    _require_sizes(num_vectors, dim)
+    if not 0 <= equinorm < math.inf:
+        raise RangeError(f"equinorm must be finite and >= 0; got {equinorm}.")
+    if ddof not in (0, 1):
+        raise RangeError(f"ddof must be 0 or 1; got {ddof}.")
+    K, D = num_vectors, dim
+    if K <= D + 1:
+        return 0.0
+    variance = _least_variance(K, D)
+    squared = equinorm**2 * (K - 1) / K
+    if squared > 0:
+        ratio = 1 + 1 / squared
+        lowest, highest = K / (D * ratio), K / ratio
+        if D == 1:
+            x, rest = highest, 0.0
+            largest = float(K)
+        else:
+            slope = D * ratio**2 / ((D - 1) * K) - 1 / (K - 1)
+            x = (ratio / (D - 1) - 1 / (K - 1)) / slope
+            x = min(max(x, lowest), highest)
+            largest = ratio * x
+            rest = (K - largest) ** 2 / (D - 1)
+        moved = (largest**2 + rest - K) / (K * (K - 1)) - (x - 1) ** 2 / (K - 1) ** 2
+        variance = max(min(variance, moved), 0.0)  # rounding can pass 0 where nearly all vectors may coincide
+    pairs = K * (K - 1) / 2
+    return math.sqrt(variance * pairs / (pairs - ddof))
+
+
+def maximal_angle_floor(num_vectors: int, dim: int) -> float:
+    """Lower bound on the mean over pairs of |cos + 1/(K-1)|, for any K unit vectors in R^D: K (K-1-D) / (D (K-1)^2).
+
+    0 for K <= D + 1. No condition on lengths or on the sum of the vectors. It is about 1/D, far below the 0.8/sqrt(D)
+    of evenly spread vectors, but no floor can be much higher: K/(2D) copies of the orthoplex have (K-2) / (K-1-D)
+    times this value. The measure is small where some vectors coincide and the others are orthogonal.
+    Attained for D = 1 and K even.
+
+    Proof. a = cos + 1/(K-1) lies in [-(K-2)/(K-1), K/(K-1)], an interval of length 2 with 0 inside, where
+    |a| >= a^2 - a/(K-1), with equality at both ends and at 0. The mean of the right side is
+    S2 + S1/(K-1), with S2 the mean of cos^2, by Welch at least (K-D) / (D (K-1)), and S1 that of cos, at least
+    -1/(K-1) because the squared length of a sum is >= 0.
+    Raises: DimensionError unless K >= 2 and D >= 1.
+
+    >>> round(maximal_angle_floor(100, 16), 6)
+    0.052928
+    """
+    _require_sizes(num_vectors, dim)
+    return _least_variance(num_vectors, dim)
+
+
+def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
+    """The least Frobenius distance of G/|G| to T/|T|, over positive semidefinite G of rank at most D = `dim`.
+
+    T is symmetric with these eigenvalues. sqrt(2 - 2 sqrt(share)), with share the part of T's squared eigenvalues that
+    its D largest positive ones hold: sqrt(2 - 2 sqrt(D/(K-1))) for the simplex ETF, with K-1 equal eigenvalues.
+    Attained by T cut to these eigenvalues: <G, T> is at most the sum of the products of both's sorted eigenvalues
+    (von Neumann), hence at most |G| times the root of the D largest squares.
+    Range: [0, sqrt(2)).
+    Raises: DimensionError unless D >= 1; RangeError unless the eigenvalues are finite and one is positive.
+    Source: Eckart & Young 1936; von Neumann 1937.
+
+    >>> round(rank_floor([1.0] * 99, 64), 6)
+    0.626051
+    """
+    values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
+    if dim < 1:
+        raise DimensionError(f"a Gram matrix needs a rank of at least 1; got dim={dim}.")
+    if not np.isfinite(values).all() or values.size == 0 or values[0] <= 0:
+        raise RangeError("the eigenvalues of a Gram matrix must be finite, and one of them positive.")
+    values = values / values[0]
+    kept = values[:dim][values[:dim] > 0]
+    lost = float(np.square(values[len(kept) :]).sum())
+    if lost == 0:
+        return 0.0
+    lost /= lost + float(np.square(kept).sum())
+    return math.sqrt(2 * lost / (1 + math.sqrt(1 - lost)))  # 1 - sqrt(1 - lost) without cancellation
+
+
+# ---------------------------------------------------------------------- random vectors
+
+
 def random_cosine(num_vectors: int, dim: int) -> float:
     """The median of the largest cosine of K uniform random vectors in R^D, its pairs taken as independent.
 
@@ -184,6 +365,48 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     return middle
 
 
+def _least_variance(num_vectors: int, dim: int) -> float:
+    """Of the cosines between K unit vectors in R^D whose sum is zero; 0 for K <= D + 1."""
+    return num_vectors * max(num_vectors - 1 - dim, 0) / (dim * (num_vectors - 1) ** 2)
+
+
+def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
+    """`levenshtein_quadrature` of valid sizes."""
+    K, D = num_vectors, dim
+    if K <= D + 1:
+        return np.array([-1 / (K - 1)]), np.ones(1)
+    if D == 1:
+        opposite = 2 * (K // 2) * (K - K // 2) / (K * (K - 1))
+        return np.array([-1.0, 1.0]), np.array([opposite, 1 - opposite])
+    if D == 2:
+        steps = np.arange(K // 2, 0, -1)
+        return np.cos(steps * (2 * math.pi / K)), np.where(2 * steps == K, 1.0, 2.0) / (K - 1)
+    degree, odd = _levenshtein_degree(K, D)
+    # with (1 - t) or (1 - t^2) in the measure, the nodes besides 1, or 1 and -1, are eigenvalues of its Jacobi matrix J
+    # with another last diagonal entry, the one that gives 1 the weight 1/K: the first entry of mass / (I - J) is known
+    diagonal, squares = _jacobi_recurrence(degree, 1, 0 if odd else 1, D)
+    mass, known = (1.0, 1 - 1 / K) if odd else (1 - 1 / D, 1 - 2 / K)
+    rest = mass / known
+    for centre, square in zip(diagonal[:-1], squares[1:], strict=True):
+        rest = square / (1 - centre - rest)
+    off = np.sqrt(squares[1:])
+    nodes, vectors = np.linalg.eigh(np.diag([*diagonal[:-1], 1 - rest]) + np.diag(off, 1) + np.diag(off, -1))
+    weights = mass * vectors[0] ** 2 / (1 - nodes)
+    if not odd:
+        weights /= 1 + nodes
+        rest = max(1 - 1 / K - weights.sum(), 0.0)  # small, but for rounding not negative, where a degree begins
+        nodes, weights = np.array([-1, *nodes]), np.array([rest, *weights])
+    return nodes, weights / weights.sum()
+
+
+def _levenshtein_degree(num_vectors: int, dim: int) -> tuple[int, bool]:
+    """k, and whether Levenshtein's quadrature is exact to degree 2k - 1 (odd) or 2k, for so many vectors."""
+    degree = 1
+    while num_vectors > 2 * math.comb(dim + degree - 1, degree):
+        degree += 1
+    return degree, num_vectors <= math.comb(dim + degree - 1, degree) + math.comb(dim + degree - 2, degree - 1)
+
+
 def _levenshtein_size(dim: int, degree: int, odd: bool, s: float) -> float:
     """Levenshtein's L(D, s) on the interval of an odd (2k-1) or even (2k) degree."""
     k = degree
@@ -205,16 +428,7 @@ def _jacobi_zero(degree: int, a: int, b: int, dim: int) -> float:
     """
     if degree == 0:
         return -1.0
-    alpha, beta = a + (dim - 3) / 2, b + (dim - 3) / 2
-    total = alpha + beta
-    diagonal = [(beta - alpha) / (total + 2)]
-    squares = [0.0]
-    for j in range(1, degree):
-        step = 2 * j + total
-        diagonal.append((beta - alpha) * total / (step * (step + 2)))
-        # at j = 1 the factors j + total and step - 1 are the same, and zero for D = 3, a = b = 0
-        ratio = 1.0 if j == 1 else (j + total) / (step - 1)
-        squares.append(4 * j * (j + alpha) * (j + beta) * ratio / (step**2 * (step + 1)))
+    diagonal, squares = _jacobi_recurrence(degree, a, b, dim)
 
     def above(t: float) -> float:
         ratio = 1.0
@@ -225,6 +439,21 @@ def _jacobi_zero(degree: int, a: int, b: int, dim: int) -> float:
         return 1.0
 
     return _root(above, -1.0, 1.0)
+
+
+def _jacobi_recurrence(degree: int, a: int, b: int, dim: int) -> tuple[list[float], list[float]]:
+    """Diagonal and squared off-diagonal entries (the first one 0) of the Jacobi matrix of those polynomials."""
+    alpha, beta = a + (dim - 3) / 2, b + (dim - 3) / 2
+    total = alpha + beta
+    diagonal = [(beta - alpha) / (total + 2)]
+    squares = [0.0]
+    for j in range(1, degree):
+        step = 2 * j + total
+        diagonal.append((beta - alpha) * total / (step * (step + 2)))
+        # at j = 1 the factors j + total and step - 1 are the same, and zero for D = 3, a = b = 0
+        ratio = 1.0 if j == 1 else (j + total) / (step - 1)
+        squares.append(4 * j * (j + alpha) * (j + beta) * ratio / (step**2 * (step + 1)))
+    return diagonal, squares
 
 
 _SIMPLEX_DIMS = 48

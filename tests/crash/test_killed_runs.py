@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,8 +211,7 @@ def test_a_run_killed_at_random_moments(reference: Reference, tmp_path: Path, ki
         status = Process(path).kill(after=moments.uniform(0, patience))
         if status == 0:  # it came to its end between two deaths: another one
             assert_same_end(path, reference)
-            path = tmp_path / str(len(read)) / "run"
-            path.parent.mkdir()
+            path = Path(tempfile.mkdtemp(dir=tmp_path)) / "run"
         else:
             assert status == -signal.SIGKILL
             read.append(assert_readable(path, reference))

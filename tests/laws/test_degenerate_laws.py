@@ -340,8 +340,11 @@ def wrong_near(plan: NearPlan) -> list[str]:
     """A line for each path on which the distance isn't what it should be, or no warning says what it is."""
     rows = near_rows(plan)
     truth = truth_of(rows.features.double().numpy(), rows.labels.numpy(), rows.classes)
-    distance = float(np.sqrt(((truth.means[0] - truth.means[1]) ** 2).sum()))
-    apart = distance / float(rows.whole().rounding[:2].max())
+    distances = np.sqrt(((truth.means[:, None] - truth.means) ** 2).sum(-1))
+    apart = float(distances[0, 1]) / float(rows.whole().rounding[:2].max())
+    others = distances[np.triu_indices(plan.classes, 1)][1:]
+    if (others < 2 * float(rows.whole().rounding.max())).any():
+        return []  # others coincide by chance
     expected = _cdnv_of(truth.means, truth.spread / truth.counts)
     rng = np.random.default_rng(plan.seed + 1)
     wrong = []

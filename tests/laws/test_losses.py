@@ -175,9 +175,8 @@ def jointly(seed: int, bound: bool = False, **options: Any) -> Case:
     inputs, labels, values = normal(draw, N, D), some_labels(draw, N), torch.rand(N, T, generator=draw, dtype=F64)
 
     def truth(z: Any, y: Any, v: Any) -> Any:
-        return oracle.hyperspherical(z, y, vectors.numpy()) + balance * oracle.pole_regression(
-            z, v, ends.numpy(), 0.0, 1.0
-        )
+        classes = oracle.hyperspherical(z[:, T:], y, vectors[:, T:].numpy())  # poles are along the first T axes
+        return classes + balance * oracle.pole_regression(z, v, ends.numpy(), 0.0, 1.0)
 
     return Case(loss, inputs, (labels, values), truth, held_by(holder))
 

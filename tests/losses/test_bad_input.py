@@ -49,6 +49,7 @@ FRAME = prototypes.simplex(K, D)
 COST = absolute_difference_cost(K)
 TREE = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "axe"]}})
 POLES = prototypes.poles(1, D)
+BESIDE_POLES = torch.tensor([[0.0, 1, 0], [0, 0, 1], [0, -1, 0], [0, 0, -1]])
 NAN, INF = math.nan, math.inf
 
 # every loss of embeddings or logits and labels, as a function of its options
@@ -65,7 +66,7 @@ CLASS_LOSSES: dict[str, Callable[..., nn.Module]] = {
 }
 WITH_LABELS = CLASS_LOSSES | {
     "centre-collapse": lambda **o: CentreCollapse(FRAME, **o),
-    "joint-hyperspherical": lambda **o: JointHyperspherical(FRAME, POLES, 0.0, 1.0, **o),
+    "joint-hyperspherical": lambda **o: JointHyperspherical(BESIDE_POLES, POLES, 0.0, 1.0, **o),
 }
 WIDTH = {name: K if row.takes == "logits" else D for name, row in LOSSES.items()}
 GUIDED = {"distortion": Distortion, "scale-free": ScaleFreeDistortion, "squared": SquaredScaleFreeDistortion}
@@ -325,6 +326,22 @@ def test_poles_and_their_values() -> None:
     for lower, upper in [(1.0, 1.0), (2.0, 1.0), (NAN, 1.0), (0.0, NAN)]:
         with pytest.raises(RangeError, match=rf"lower must be less than upper, both finite; got {lower} and {upper}"):
             PoleRegression(POLES, lower, upper)
+
+
+def test_poles_and_classes_in_one_embedding() -> None:
+    """Classes have a direction beside the poles' axes."""
+    with pytest.raises(ShapeError, match="poles and prototypes must have the same dimension; got 4 and 3"):
+        JointHyperspherical(BESIDE_POLES, prototypes.poles(1, 4), 0.0, 1.0)
+    with pytest.raises(ShapeError, match="axes span all 3 dimensions, which leaves none for the classes"):
+        JointHyperspherical(BESIDE_POLES, prototypes.poles(3, 3), 0.0, 1.0)
+    turn = torch.linalg.qr(torch.randn(D, D, dtype=torch.float64)).Q
+    for axes in (torch.eye(D, dtype=torch.float64), turn):
+        poles, classes = POLES.vectors @ axes, BESIDE_POLES.double() @ axes
+        with pytest.raises(ZeroVectorError, match="prototypes beside the poles' axes must have a direction; row 1 is"):
+            JointHyperspherical(torch.stack([classes[0], 3 * poles[0]]), poles, 0.0, 1.0)
+        loss = JointHyperspherical(classes, poles, 0.0, 1.0)
+        with pytest.raises(ZeroVectorError, match="embeddings beside the poles' axes must have a direction; row 1 is"):
+            loss(torch.stack([classes[0], 3 * poles[0]]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]))
 
 
 @pytest.mark.parametrize(("lower", "upper"), [(-INF, 1.0), (0.0, INF), (-INF, INF)])

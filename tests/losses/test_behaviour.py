@@ -178,15 +178,58 @@ def test_a_centre_is_the_mean_of_its_pixels() -> None:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_the_joint_loss_is_the_sum_of_its_parts(reduction: str) -> None:
+    """Of which the classes' sees no coordinate that is a pole's."""
     vectors, poles, weight = torch.randn(K, D), prototypes.poles(2, D), torch.rand(K)
     inputs, labels = batch()
     values = 3 * torch.rand(N, 2)
     joint = JointHyperspherical(vectors, poles, 0.0, 3.0, balance=0.3, weight=weight, reduction=reduction)
-    classes = Hyperspherical(vectors, weight=weight, reduction=reduction)(inputs, labels)
+    classes = Hyperspherical(vectors[:, 2:], weight=weight, reduction=reduction)(inputs[:, 2:], labels)
     regression = PoleRegression(poles, 0.0, 3.0, reduction=reduction)(inputs, values)
     torch.testing.assert_close(joint(inputs, labels, values), classes + 0.3 * regression)
     alone = JointHyperspherical(vectors, poles, 0.0, 3.0, balance=0.0, weight=weight, reduction=reduction)
     torch.testing.assert_close(alone(inputs, labels, values), classes)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_the_joint_optimum_reads_the_targets_exactly(rotated: bool) -> None:
+    """Of every class, along any axis, and where descent ends; the classifier on the prototypes is right there too."""
+    targets = torch.tensor([0.0, 2.5, 5.0, 7.5, 10.0], dtype=F64)
+    turn = torch.linalg.qr(torch.randn(D, D, dtype=F64)).Q if rotated else torch.eye(D, dtype=F64)
+    vectors = torch.cat([torch.zeros(K, 1, dtype=F64), prototypes.simplex(K, D - 1).vectors], 1) @ turn
+    poles = prototypes.poles(1, D).vectors @ turn
+    labels, values = torch.arange(K).repeat(5), targets.repeat_interleave(K)
+    loss = JointHyperspherical(vectors, poles, 0.0, 10.0)
+    inside = (values > 0) & (values < 10)  # on its bounds a value leaves no length for the class: a limit
+    cosine = prototypes.pole_cosine(values, 0.0, 10.0)[inside, None]
+    optimum = cosine * poles[1] + (1 - cosine**2).sqrt() * vectors[labels[inside]]
+    assert loss(optimum, labels[inside], values[inside]) < 1e-28
+    embeddings = torch.randn(len(labels), D, dtype=F64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([embeddings], max_iter=500, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def step() -> Tensor:
+        optimiser.zero_grad()
+        value = loss(embeddings, labels, values)
+        value.backward()
+        return value
+
+    optimiser.step(step)
+    reached = embeddings.detach()
+    read = prototypes.pole_value(torch.cosine_similarity(reached, poles[1:]), 0.0, 10.0)
+    torch.testing.assert_close(read, values, rtol=0, atol=5e-3)  # fourth powers end flat
+    assert loss(reached, labels, values) < 1e-6
+    assert torch.equal(PrototypeHead(vectors, dtype=F64)(reached).argmax(1), labels)
+
+
+def test_targets_may_share_an_axis() -> None:
+    """Then one direction less is taken from the classes; ignored rows need no direction beside the axes."""
+    poles, both = prototypes.poles(1, D).vectors, prototypes.poles(1, D).vectors.repeat(2, 1)
+    vectors, (inputs, labels), values = torch.randn(K, D), batch(), torch.rand(N)
+    one = JointHyperspherical(vectors, poles, 0.0, 1.0, reduction="sum")(inputs, labels, values)
+    two = JointHyperspherical(vectors, both, 0.0, 1.0, reduction="sum", balance=0.5)
+    torch.testing.assert_close(two(inputs, labels, values[:, None].repeat(1, 2)), one)
+    inputs[0] = poles[1]
+    labels[0] = -100
+    assert two(inputs, labels, values[:, None].repeat(1, 2)).isfinite()
 
 
 def test_one_target_needs_no_dimension() -> None:
@@ -232,13 +275,13 @@ def test_many_classes_have_random_triplets(make: Callable[..., nn.Module]) -> No
 # ---------------------------------------------------------------------- labels, metrics
 
 
-def test_a_larger_alpha_forgives_coarse_mistakes() -> None:
-    """Relative to fine ones: level weights fall with height."""
+def test_a_larger_alpha_forgives_fine_mistakes() -> None:
+    """Relative to coarse ones: level weights fall with depth."""
     tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "axe"]}})
     fine, coarse = torch.tensor([[0.0, 5, 0, 0]]), torch.tensor([[0.0, 0, 5, 5]])
     label = torch.tensor([0])
     ratios = [
-        (loss(coarse, label) / loss(fine, label)).item()
+        (loss(fine, label) / loss(coarse, label)).item()
         for loss in (HierarchicalCrossEntropy(tree, alpha) for alpha in (0.0, 0.5, 1.0, 2.0))
     ]
     assert ratios == sorted(ratios, reverse=True) and len(set(ratios)) == 4

@@ -159,13 +159,13 @@ def test_hierarchical_cross_entropy_without_alpha(reduction: str, weighted: bool
 def test_hierarchical_cross_entropy_by_hand() -> None:
     """At equal logits: cat is 1/2 of pet and pet 1/2 of all; saw is all of edged and that of tool, 1/4 of all."""
     alpha, gamma = 0.7, 2.0
-    up = [math.exp(-alpha * height) for height in range(3)]
+    down = [math.exp(-alpha * depth) for depth in range(4)]
     values = HierarchicalCrossEntropy(TREE, alpha, reduction="none")(torch.zeros(4, 4), torch.arange(4))
-    pet = (up[0] + up[1]) * math.log(2)
-    assert values.tolist() == [close(pet), close(pet), close(up[2] * math.log(4)), close(math.log(4))]
+    pet = (down[1] + down[2]) * math.log(2)
+    assert values.tolist() == [close(pet), close(pet), close(down[1] * math.log(4)), close(down[1] * math.log(4))]
     focal = HierarchicalCrossEntropy(TREE, alpha, focal=gamma, reduction="none")(torch.zeros(4, 4), torch.arange(4))
     assert focal.tolist()[0] == close(pet / 4)
-    assert focal.tolist()[2] == close(up[2] * math.log(4) * 9 / 16)
+    assert focal.tolist()[2] == close(down[1] * math.log(4) * 9 / 16)
     levels = torch.arange(1.0, 1 + len(TREE))
     stated = HierarchicalCrossEntropy(TREE, level_weights=levels, reduction="none")(torch.zeros(4, 4), torch.arange(4))
     weight = dict(zip(TREE.names, levels.tolist(), strict=True))

@@ -111,7 +111,8 @@ class OnlineMeans(ClassMeans):
 class CondensedMeans(ClassMeans):
     """The online mean, but after every `every` batches all that a class had counts as one sample.
 
-    Source: Guerriero et al. 2018, mean condensation; the released code's period is 100.
+    Source: Guerriero et al. 2018, mean condensation; the released code's period is 100, and a class not seen by then
+    has a mean at zero that counts as one sample.
     """
 
     batches: Tensor
@@ -143,7 +144,7 @@ class CondensedMeans(ClassMeans):
 class DecayedMeans(ClassMeans):
     """mean <- decay mean + (1 - decay) batch mean, for the classes in the batch; the first batch sets it.
 
-    Source: Guerriero et al. 2018, mean decay (the released code starts from zero).
+    Source: Guerriero et al. 2018, mean decay (the released code starts from zero, also for classes not seen).
     """
 
     def __init__(

@@ -29,7 +29,8 @@ class DeepNCM(ComparisonHead):
 
     Raises: as `PrototypeHead`; ShapeError for means of other classes or dimensions; EmptyBatchError when called before
     any class has a mean.
-    Source: Guerriero, Caputo & Mensink 2018 (the released code has no 1/2; say scale=1).
+    Source: Guerriero, Caputo & Mensink 2018. The released code has no 1/2 (say scale=1), compares before the batch
+    enters the means, and puts the means of classes not seen at zero.
 
     >>> head = DeepNCM(3, 8)
     >>> head(torch.randn(30, 8), torch.arange(30) % 3).shape
@@ -108,7 +109,9 @@ class GuidedHead(ComparisonHead):
         proximal: >= 0, see `prototypes.guided`.
 
     Raises: as `PrototypeHead`, and as `prototypes.guided`.
-    Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
+    Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form. The released code takes means of
+    embeddings at length one, with weight 2 / (t + 1) for batch t, and subtracts the batch's mean from them and from
+    what it compares.
 
     >>> from tightframe import prototypes
     >>> head = GuidedHead(prototypes.simplex(3, 8))

@@ -23,7 +23,9 @@ class DotRegression(EmbeddingLoss):
         feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
 
     Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero; RangeError.
-    Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss.
+    Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code, which
+    normalises embeddings to length one after an `nn.BatchNorm1d`, has |p_y|^2 in place of |p_y| L: equal for unit
+    prototypes.
 
     >>> from tightframe import prototypes
     >>> p = prototypes.simplex(3, 2)
@@ -52,7 +54,8 @@ class BalancedDotRegression(DotRegression):
     """Dot regression in which the classes of a batch of B rows count alike: each loss times B / (C n_y).
 
     C is the number of classes in the batch and n_y the rows of class y. It is what the released code computes, which
-    rescales the prototypes by the root of that factor. Depends on how batches are cut, also over processes.
+    rescales unit prototypes by the root of that factor. Depends on how batches are cut, also over processes (the later
+    code for few-shot learning counts the labels of all processes).
     Source: Yang et al. 2022, released code.
 
     >>> loss = BalancedDotRegression(torch.eye(2))  # three rows of class 0 are right, the one of class 1 is wrong
@@ -72,7 +75,7 @@ class Hyperspherical(EmbeddingLoss):
 
     Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index: see `ClassLoss`.
     Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero.
-    Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
+    Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
     >>> Hyperspherical(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))  # orthogonal
     tensor(1.)

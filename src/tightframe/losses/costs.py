@@ -64,7 +64,9 @@ class SoftLabelCrossEntropy(CostLoss):
         beta: >= 0; the larger, the nearer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; focal form of the released metric-guided code.
+    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; their costs are `lca_height_cost(tree)`, and
+    their code has the Kullback-Leibler divergence, less by the soft labels' entropy, divided by K. Focal form of the
+    released metric-guided code.
 
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> SoftLabelCrossEntropy(cost, beta=2.0).soft_labels[0].round(decimals=3).tolist()
@@ -93,18 +95,20 @@ class SoftLabelCrossEntropy(CostLoss):
 
 
 class HierarchicalCrossEntropy(LogitLoss):
-    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha height(v)).
+    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha depth(v)).
 
     P of a node is the sum over the classes below it of softmax(logits). With alpha = 0 it is cross-entropy; the larger
-    alpha, the less the coarse levels count.
+    alpha, the less the fine levels count beside the coarse ones, and the smaller the loss as a whole.
 
     Args:
         hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index: see `ClassLoss`.
-        alpha: >= 0. Heights are those of the tree: hops up from the lowest class, or the lengths of its edges.
+        alpha: >= 0. A depth is the distance from the root, in hops or the lengths of the tree's edges.
         level_weights: (M,) in place of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes); focal form of the released metric-guided code.
+    Source: Bertinetto et al. 2020 (Making better mistakes), with the weights of their code. That code also divides the
+    weights by their sum over all nodes, the root's 1 included: a constant factor. The focal form is that of the
+    released metric-guided code, which weighs by height and so favours fine levels; `level_weights` can do so.
 
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
@@ -129,7 +133,7 @@ class HierarchicalCrossEntropy(LogitLoss):
         self.alpha, self.focal = require_non_negative(alpha, "alpha"), require_non_negative(focal, "focal")
         self.tree = TreeInference(hierarchy)
         if level_weights is None:
-            level_weights = (-alpha * hierarchy.heights).exp()
+            level_weights = (-alpha * hierarchy.distances("all")[hierarchy.root]).exp()
         if level_weights.shape != (len(hierarchy),):
             raise ShapeError(f"level weights must be ({len(hierarchy)},), one a node; got {level_weights.shape}.")
         require_finite(level_weights.reshape(-1, 1), "level weights")

@@ -50,7 +50,7 @@ class PrototypeLoss(nn.Module, ABC):
 class Separation(PrototypeLoss):
     """The mean over prototypes of the largest cosine to another; -1/(K-1) for the simplex, which nothing beats.
 
-    Memory: K^2. Source: Mettes, van der Pol & Snoek 2019.
+    Memory: K^2. Source: Mettes, van der Pol & Snoek 2019; their code adds 1 and leaves the normalisation to the step.
 
     >>> from tightframe import prototypes
     >>> round(Separation()(prototypes.simplex(4, 3).vectors).item(), 6)
@@ -68,7 +68,7 @@ class EquiangularHinge(PrototypeLoss):
     """The mean over pairs of max(0, |cosine| - alpha): 0 where no pair is nearer to parallel than alpha.
 
     Args: alpha: in [0, 1). Memory: K^2. Its classifier: `PrototypeHead(p, scale=1 / 0.07)`.
-    Source: Shen et al. 2023 (Equiangular basis vectors).
+    Source: Shen et al. 2023 (Equiangular basis vectors); their code sums over the ordered pairs.
 
     >>> EquiangularHinge(0.0)(torch.eye(4))
     tensor(0.)
@@ -120,7 +120,8 @@ class SemanticRanking(_TripletLoss):
         number: of random triplets a call; by default all, or 50,000 where K > 47.
 
     Raises: ShapeError, NonFiniteError, RangeError for what is no similarity.
-    Source: Mettes, van der Pol & Snoek 2019, privileged information; Burges et al. 2005 (RankNet).
+    Source: Mettes, van der Pol & Snoek 2019, privileged information, as in the paper; Burges et al. 2005 (RankNet). The
+    released script has another loss: the mean cosine to the far classes less that to the two most similar ones.
     """
 
     similarity: Tensor
@@ -162,7 +163,10 @@ class Distortion(_CostRegulariser):
 
 
 class ScaleFreeDistortion(_CostRegulariser):
-    """The `Distortion` at the best scale of the prototypes, which is known in closed form (a weighted median)."""
+    """The `Distortion` at the best scale of the prototypes, which is known in closed form (a weighted median).
+
+    The scale is part of the derivative; the released code holds it constant.
+    """
 
     def loss(self, vectors: Tensor) -> Tensor:
         return scale_free_distortion(vectors, self.cost)

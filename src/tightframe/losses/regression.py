@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tightframe.checks import can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
-from tightframe.losses.alignment import Hyperspherical
-from tightframe.losses.class_loss import require_reduction
-from tightframe.numerics import directions, widened, without_autocast
+from tightframe.losses.class_loss import EmbeddingLoss, require_reduction
+from tightframe.numerics import directions, norms, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
@@ -25,7 +26,10 @@ class PoleRegression(nn.Module):
 
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
     Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, ZeroVectorError, NonFiniteError.
-    Source: Mettes, van der Pol & Snoek 2019 (one target). `prototypes.pole_value` reads a value off a cosine.
+    Several targets share one embedding: with orthogonal axes the squares of its cosines to the poles add up to at most
+    1, so not all targets can be near their bounds at once.
+    Source: Mettes, van der Pol & Snoek 2019, one target; the released code sums over the batch.
+    `prototypes.pole_value` reads a value off a cosine.
 
     >>> import torch
     >>> from tightframe import prototypes
@@ -76,16 +80,23 @@ class PoleRegression(nn.Module):
 
 
 class JointHyperspherical(nn.Module):
-    """Classification and regression in one embedding: `Hyperspherical` plus `balance` times `PoleRegression`.
+    """Classification and regression in one embedding: (1 - cos)^2 to the class plus `balance` times `PoleRegression`.
+
+    Values are read off the whole embedding, classes off its part orthogonal to the poles' axes, so that each can be
+    right whatever the other is: the optimum, 0, has exactly the values of the targets.
 
     Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
-    Args: as for these; the poles' axes are best orthogonal to the prototypes.
-    Source: Mettes, van der Pol & Snoek 2019, joint regression and classification.
+    Args: as for `Hyperspherical` and `PoleRegression`; of the prototypes, too, only the part orthogonal to the poles'
+    axes counts, so they should have no other: `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.
+    Raises: as these; ZeroVectorError for an embedding or a prototype along the poles' axes, ShapeError for poles that
+    leave no other direction.
+    Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as their code has it: a weight w of
+    the classes there is balance = (1 - w) / w here.
 
     >>> import torch
     >>> classes, poles = torch.eye(3)[:2], torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     >>> loss = JointHyperspherical(classes, poles, lower=0.0, upper=1.0)
-    >>> loss(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0]), torch.tensor([0.5]))
+    >>> loss(torch.tensor([[0.6, 0.0, 0.8]]), torch.tensor([0]), torch.tensor([0.9])).round(decimals=6)
     tensor(0.)
     """
 
@@ -103,10 +114,43 @@ class JointHyperspherical(nn.Module):
     ):
         super().__init__()
         require_non_negative(balance, "balance")
-        self.classes = Hyperspherical(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
         self.values = PoleRegression(poles, lower, upper, reduction=reduction)
+        self.classes = _BesidePoles(
+            prototypes, self.values.upper_poles, weight=weight, reduction=reduction, ignore_index=ignore_index
+        )
         self.balance = balance
 
     def forward(self, embeddings: Tensor, labels: Tensor, values: Tensor) -> Tensor:
         total: Tensor = self.classes(embeddings, labels) + self.balance * self.values(embeddings, values)
         return total
+
+
+class _BesidePoles(EmbeddingLoss):
+    """(1 - cos(z, p_y))^2 of what is orthogonal to the poles' axes."""
+
+    axes: Tensor
+
+    def __init__(self, prototypes: Prototypes | Tensor | nn.Module, poles: Tensor, **options: Any):
+        super().__init__(prototypes, **options)
+        if poles.shape[1] != self.num_features:
+            raise ShapeError(
+                f"poles and prototypes must have the same dimension; got {poles.shape[1]} and {self.num_features}."
+            )
+        _, sizes, axes = torch.linalg.svd(poles.to(torch.float64), full_matrices=False)
+        axes = axes[sizes > 8 * torch.finfo(poles.dtype).eps * sizes[0]]  # poles of two targets may share an axis
+        if len(axes) == self.num_features:
+            raise ShapeError(f"the poles' axes span all {len(axes)} dimensions, which leaves none for the classes.")
+        self.register_buffer("axes", axes, persistent=False)
+        directions(self._beside(self.prototypes.detach().to(axes)), "prototypes beside the poles' axes")
+
+    def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
+        targets = directions(self._beside(self.own(rows, labels)), "prototypes beside the poles' axes")
+        beside = torch.where(kept[:, None], self._beside(rows), targets)
+        return ((directions(beside, "embeddings beside the poles' axes") - targets).square().sum(1) / 2).square()
+
+    def _beside(self, rows: Tensor) -> Tensor:
+        axes = self.axes.to(rows)
+        rest = rows - (rows @ axes.mT) @ axes
+        # what rounding leaves of a vector along the axes has no direction
+        nothing = norms(rest.detach()) <= 4 * torch.finfo(rows.dtype).eps * norms(rows.detach())
+        return torch.where(nothing[:, None], 0.0, rest)

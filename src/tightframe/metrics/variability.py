@@ -26,6 +26,7 @@ from tightframe.metrics.pairs import (
 from tightframe.statistics import ClassStatistics, Weighting
 
 _POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
+_CERTAIN = 1000  # times its resolution, below which a second look takes the value in float64 if there is one
 _ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries may be
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
@@ -159,7 +160,7 @@ def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: st
 
 
 def is_resolved(statistics: ClassStatistics) -> bool:
-    """Whether the pooled scatter in the span of the class means is more than what its products resolve."""
+    """Whether the pooled scatter in the span of the class means is far more than what its products resolve."""
     statistics = statistics.detach().populated()
     if statistics.product_epsilon == 0:
         return True
@@ -167,7 +168,7 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     within = statistics.require_within("the scatter in the span of the class means")
     size = within.diagonal() @ inverse.square().sum(1)
     resolution = _ENTRIES * statistics.product_epsilon * size
-    return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _POOR * resolution)
+    return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _CERTAIN * resolution)
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:

@@ -20,8 +20,8 @@ CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits
 _FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
 _BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
 _CANCELLATION = 8.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
-_SETTLED_ROWS = 3  # rows besides the anchor after which a class is known well enough to judge its anchor
-_NARROW = 8  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
+_SETTLED_ROWS = 3  # after which a class is known well enough to choose its anchor, or to judge one that isn't of them
+_NARROW = 32  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
 _OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
 SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
 _LONGEST = 16  # rows of a step unseen by the host that may be outliers
@@ -48,7 +48,7 @@ class Moments(DeviceState):
     sums: Tensor  # (K, D), sum of x - anchor
     energy: Tensor  # (K,), sum of |x - anchor|^2
     floor: Tensor  # (K,), the spread when the anchor was last judged, a lower bound from then on; 0 before
-    on_sample: Tensor  # (K,) whether the anchor is one of the samples
+    on_sample: Tensor  # (K,) whether the anchor is a sample that may be an outlier
     product: Tensor | None  # (1 or K, D, D), sums of (x - anchor)(x - anchor)^T; upper triangles
     pending: Tensor | None  # the same in float32, of rows not yet added to `product`
 
@@ -130,7 +130,7 @@ class Moments(DeviceState):
         self.counts += torch.bincount(labels, None if counted is None else counted.double(), self.num_classes).long()
         if seen and not self._all_seen:
             self._all_seen = bool(self.counts.all())
-        self._add_sums(deviations, labels)
+        self._add_sums(rows, deviations, labels)
         if judged:
             self._judge()
             young = None if young is None else young & (self.floor == 0).index_select(0, labels)
@@ -146,8 +146,9 @@ class Moments(DeviceState):
             self._multiply_by_class(deviations if long is None else deviations.to(torch.float64), labels)
             return
         if long is not None:
-            exact = rows.index_select(0, long).to(torch.float64)
-            self._add_product(exact - self.anchors.index_select(0, labels.index_select(0, long)))
+            of = labels.index_select(0, long)
+            exact = rows.index_select(0, long).to(torch.float64) - self.anchors.index_select(0, of)
+            self._add_product(exact)
             if len(long) == len(deviations):
                 return
             deviations.index_fill_(0, long, 0.0)
@@ -181,13 +182,14 @@ class Moments(DeviceState):
             self._scratch[dtype] = space
         return space[:rows]
 
-    def _add_sums(self, deviations: Tensor, labels: Tensor) -> None:
+    def _add_sums(self, rows: Tensor, deviations: Tensor, labels: Tensor) -> None:
         wide = self._workspace(_BLOCK_ROWS, torch.float64)
         for start in range(0, len(labels), _BLOCK_ROWS):
-            block = deviations[start : start + _BLOCK_ROWS]
-            if block.dtype is not torch.float64:
-                block = wide[: len(block)].copy_(block)
-            self.sums.index_add_(0, labels[start : start + _BLOCK_ROWS], block)
+            some = slice(start, start + _BLOCK_ROWS)
+            block = deviations[some]
+            if block.dtype is not torch.float64:  # those of float32 rows are rounded, the means would be too
+                block = wide[: len(block)].copy_(rows[some]).sub_(self.anchors.index_select(0, labels[some]))
+            self.sums.index_add_(0, labels[some], block)
 
     # ------------------------------------------------------------------ products
 
@@ -234,8 +236,9 @@ class Moments(DeviceState):
         else:
             new &= counted
         wide = torch.where(new[:, None], rows.to(torch.float64), 0.0)
-        number = torch.bincount(labels, new.double(), self.num_classes).clamp(min=1)
-        means = torch.zeros_like(self.sums).index_add_(0, labels, wide) / number[:, None]
+        number = torch.bincount(labels, new.double(), self.num_classes)
+        self.on_sample &= number < _SETTLED_ROWS
+        means = torch.zeros_like(self.sums).index_add_(0, labels, wide) / number.clamp(min=1)[:, None]
         gaps = torch.linalg.vector_norm(wide - means.index_select(0, labels), math.inf, dim=1)
         least = torch.full_like(self.energy, math.inf).scatter_reduce_(
             0, labels, torch.where(new, gaps, math.inf), "amin"
@@ -260,14 +263,15 @@ class Moments(DeviceState):
     def _settle(self, labels: Tensor, deviations: Tensor, young: Tensor) -> bool:
         """Move the anchors of young classes to the mean, before their rows are added; whether any moved.
 
-        An anchor that is a sample is left out of that mean, so that it may be an outlier.
+        Only of anchors that may be outliers; they are left out of that mean.
         """
         where = young.nonzero().flatten()
         classes, place = labels[where].unique(return_inverse=True)
         wide = deviations.index_select(0, where).to(torch.float64)
         others = self.counts[classes] + torch.bincount(place, minlength=len(classes)) - self.on_sample[classes].long()
         offset = self.sums[classes].index_add_(0, place, wide) / others[:, None]
-        return self._move(classes, offset, (others >= _SETTLED_ROWS) & (offset != 0).any(1))
+        far = self.on_sample[classes] & (others >= _SETTLED_ROWS) & (offset != 0).any(1)
+        return self._move(classes, offset, far)
 
     def _judge(self) -> None:
         """Judge by their sums the anchors of classes whose energy has outgrown the floor, O(log N) times a class."""

@@ -1,4 +1,4 @@
-"""Classes of one size are interchangeable: matrices over K classes that respect this have few free entries."""
+"""Classes that training treats alike are interchangeable: (K, K) matrices that respect this have few free entries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tightframe.errors import EmptyClassError
+from tightframe.errors import EmptyClassError, NonFiniteError, RangeError, ShapeError
 
 Array = npt.NDArray[np.float64]
+PerClass = Sequence[float] | Tensor
 
 
 def require_counts(counts: Sequence[int] | Tensor) -> Tensor:
@@ -23,31 +24,84 @@ def require_counts(counts: Sequence[int] | Tensor) -> Tensor:
     return sizes
 
 
+def require_class_weights(weights: PerClass, num_classes: int | None = None) -> Tensor:
+    """Class weights as (K,) float64 on the CPU; ShapeError, or RangeError unless all are finite and > 0."""
+    values = _per_class(weights, "class weights", num_classes)
+    if not ((values > 0) & values.isfinite()).all():
+        raise RangeError(f"class weights must be finite and > 0; got {values.tolist()}.")
+    return values
+
+
+def require_logit_adjustment(adjustment: float | PerClass, num_classes: int | None = None) -> Tensor:
+    """A strength, 0-d, or offsets of the logits, (K,), as float64 on the CPU; ShapeError or NonFiniteError."""
+    values = torch.as_tensor(adjustment, dtype=torch.float64).detach().cpu()
+    if values.ndim > 0:
+        values = _per_class(values, "offsets of the logits", num_classes)
+    if not values.isfinite().all():
+        raise NonFiniteError(f"the logit adjustment must be finite; got {values.tolist()}.")
+    return values
+
+
+def require_label_smoothing(smoothing: float) -> float:
+    """The smoothing, or RangeError unless it lies in [0, 1)."""
+    if not 0 <= smoothing < 1:
+        raise RangeError(f"label smoothing must lie in [0, 1); got {smoothing}.")
+    return smoothing
+
+
+def _per_class(values: PerClass, what: str, num_classes: int | None) -> Tensor:
+    vector = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    if vector.ndim != 1 or (num_classes is not None and len(vector) != num_classes):
+        raise ShapeError(
+            f"{what} must have shape ({num_classes or 'K'},), one for each class; got {tuple(vector.shape)}."
+        )
+    return vector
+
+
 @dataclass(frozen=True, eq=False)
 class ClassGroups:
-    """Classes grouped by size, G groups of m_g classes with n_g samples each, sizes ascending.
+    """Classes grouped by size, weight and offset: G groups of m_g classes with n_g samples each, sizes ascending.
 
-    A (K, K) matrix that no exchange of classes of one size changes is the sum of Q_gh u_g u_h^T, where u_g is the unit
-    vector constant on group g, and of s_g times the projector onto the contrasts within g. Its singular values are
-    those of Q and, m_g - 1 times each, |s_g|.
+    A (K, K) matrix that no exchange of classes within a group changes is the sum of Q_gh u_g u_h^T, where u_g is the
+    unit vector constant on group g, and of s_g times the projector onto the contrasts within g. Its singular values
+    are those of Q and, m_g - 1 times each, |s_g|.
 
     Attributes:
         sizes, many: n_g and m_g, (G,).
+        weights: w_g, (G,), of the loss of a sample; the largest is 1.
+        offsets: a_g, (G,), added to the logits inside the loss.
         group: the group of every class, (K,).
     """
 
     sizes: Array
     many: Array
+    weights: Array
+    offsets: Array
     group: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, counts: Tensor) -> ClassGroups:
-        sizes, group, many = np.unique(counts.numpy(), return_inverse=True, return_counts=True)
-        return cls(sizes, many.astype(np.float64), group)
+    def of(
+        cls,
+        counts: Tensor,
+        class_weights: PerClass | None = None,
+        logit_adjustment: float | PerClass | None = None,
+    ) -> ClassGroups:
+        """Groups of counts, (K,) float64. A logit adjustment of one number t means the offsets t ln(n_k / N).
+
+        Raises: ShapeError, RangeError or NonFiniteError for other weights and adjustments.
+        """
+        weights = require_class_weights(1 + 0 * counts if class_weights is None else class_weights, len(counts))
+        offsets = require_logit_adjustment(0 * counts if logit_adjustment is None else logit_adjustment, len(counts))
+        if offsets.ndim == 0:
+            offsets = offsets * (counts / counts.sum()).log()
+        facts = torch.stack([counts, weights / weights.max(), offsets]).numpy()
+        (sizes, weight, offset), group, many = np.unique(facts, axis=1, return_inverse=True, return_counts=True)
+        return cls(sizes, many.astype(np.float64), weight, offset, group.reshape(-1))
 
     @property
-    def num_samples(self) -> float:
-        return float(self.many @ self.sizes)
+    def total_weight(self) -> float:
+        """The weights of all samples together; N where classes have equal weights."""
+        return float(self.many @ (self.sizes * self.weights))
 
     def labels(self, group: int) -> list[int]:
         return np.flatnonzero(self.group == group).tolist()

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
 from tightframe.checks import require_positive
-from tightframe.errors import ChoiceError, RangeError
+from tightframe.errors import ChoiceError, OptionError, RangeError, ShapeError
 from tightframe.statistics import ClassStatistics
+from tightframe.theory.class_groups import (
+    PerClass,
+    require_class_weights,
+    require_label_smoothing,
+    require_logit_adjustment,
+)
 from tightframe.theory.minority_collapse import estimated_feature_decay
 from tightframe.theory.unconstrained_features import UnconstrainedOptimum, cross_entropy_optimum, squared_error_optimum
 
@@ -33,17 +40,25 @@ class Training:
         feature_decay: lambda_H. None where features aren't penalised themselves: then `estimated_feature_decay`.
         bias_decay: lambda_b, if the classifier has a bias; None: as `weight_decay`, which is torch's default.
         loss: a name in `OPTIMA`.
+        label_smoothing, class_weights, logit_adjustment: options of the loss, as in `cross_entropy_optimum`; what is
+            given for each class is kept as a tuple.
 
-    Raises: RangeError for decays that aren't positive (a bias's may be 0), ChoiceError for an unknown loss.
+    Raises: RangeError for decays that aren't positive (a bias's may be 0), ChoiceError for an unknown loss, OptionError
+    for an option that the loss doesn't have; for options out of range as the loss's function.
 
     >>> Training(5e-4).loss
     'cross-entropy'
+    >>> Training(5e-4, label_smoothing=0.1, class_weights=[1, 2]).class_weights
+    (1.0, 2.0)
     """
 
     weight_decay: float
     feature_decay: float | None = None
     bias_decay: float | None = None
     loss: str = "cross-entropy"
+    label_smoothing: float = 0.0
+    class_weights: PerClass | None = None
+    logit_adjustment: float | PerClass | None = None
 
     def __post_init__(self) -> None:
         require_positive(self.weight_decay, "weight_decay")
@@ -53,12 +68,31 @@ class Training:
             raise RangeError(f"bias_decay must be finite and at least 0; got {self.bias_decay}.")
         if self.loss not in OPTIMA:
             raise ChoiceError(f"the loss must be one of {', '.join(OPTIMA)}; got {self.loss!r}.")
+        require_label_smoothing(self.label_smoothing)
+        if self.class_weights is not None:
+            object.__setattr__(self, "class_weights", tuple(require_class_weights(self.class_weights).tolist()))
+        if self.logit_adjustment is not None:
+            values = require_logit_adjustment(self.logit_adjustment).tolist()
+            object.__setattr__(self, "logit_adjustment", tuple(values) if isinstance(values, list) else values)
+        foreign = [name for name in self._options() if name not in signature(OPTIMA[self.loss]).parameters]
+        if foreign:
+            raise OptionError(f"{self.loss} has no {foreign[0]}; leave it out.")
 
     def with_feature_decay(self, statistics: ClassStatistics, weight: Tensor) -> Training:
-        """The same with lambda_H estimated from the lengths of weight (K, D) and features, where it wasn't given."""
-        if self.feature_decay is not None:
-            return self
-        return replace(self, feature_decay=float(estimated_feature_decay(statistics, weight, self.weight_decay)))
+        """The same with lambda_H estimated from the lengths of weight (K, D) and features, where it wasn't given.
+
+        Weights and offsets of classes without samples are dropped: the optimum is that of the other classes.
+        Raises: ShapeError for weights or offsets of other classes than the statistics'.
+        """
+        present, changes = statistics.present.tolist(), dict[str, Any]()
+        for name, values in self._options().items():
+            if isinstance(values, tuple) and len(values) != len(present):
+                raise ShapeError(f"{name} must have shape ({len(present)},), one for each class; got ({len(values)},).")
+            if isinstance(values, tuple) and not all(present):
+                changes[name] = tuple(value for value, kept in zip(values, present, strict=True) if kept)
+        if self.feature_decay is None:
+            changes["feature_decay"] = float(estimated_feature_decay(statistics, weight, self.weight_decay))
+        return replace(self, **changes) if changes else self
 
     def optimum(self, counts: Sequence[int] | Tensor, *, with_bias: bool) -> UnconstrainedOptimum:
         """The optimum for classes of these sizes, all positive; `with_bias` tells whether the classifier has a bias.
@@ -68,7 +102,14 @@ class Training:
         if self.feature_decay is None:
             raise RangeError("the features' decay must be known for an optimum; see with_feature_decay().")
         decay = self.weight_decay if self.bias_decay is None else self.bias_decay
-        return OPTIMA[self.loss](counts, self.weight_decay, self.feature_decay, decay if with_bias else None)
+        decays = self.weight_decay, self.feature_decay, decay if with_bias else None
+        return OPTIMA[self.loss](counts, *decays, **self._options())
+
+    def _options(self) -> dict[str, Any]:
+        """Options of the loss that were given."""
+        options = {"class_weights": self.class_weights, "logit_adjustment": self.logit_adjustment}
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return given | ({"label_smoothing": self.label_smoothing} if self.label_smoothing else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `from_dict`."""

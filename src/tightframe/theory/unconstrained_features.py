@@ -3,8 +3,8 @@
 Both penalties together are a nuclear norm (Zhu et al. 2021): with X = Z D^(1/2), Z the logits of one sample a class
 and D = diag(n), the least of lambda_W/2 |W|^2 + lambda_H/2 sum_k n_k |h_k|^2 over W H = Z is tau |X|_*, where
 tau = sqrt(lambda_W lambda_H). What remains is convex in X and the bias, so a feasible point of the dual bounds how far
-any X is from the optimum; and an optimum exists that no exchange of classes of one size changes, so that only
-`ClassGroups` are solved for.
+any X is from the optimum; and an optimum exists that no exchange of classes of one size (weight and offset, if the loss
+has these) changes, so that only `ClassGroups` are solved for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from tightframe.checks import require_non_negative, require_positive
 from tightframe.errors import RangeError, SearchWarning
 from tightframe.numerics import gram_cosines
-from tightframe.theory.class_groups import ClassGroups, require_counts
+from tightframe.theory.class_groups import ClassGroups, PerClass, require_counts, require_label_smoothing
 from tightframe.theory.nuclear_norm import Curvature, minimise
 
 Array = npt.NDArray[np.float64]
@@ -72,7 +72,14 @@ class UnconstrainedOptimum:
 
 
 def cross_entropy_optimum(
-    counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float, weight_decay_b: float | None = None
+    counts: Sequence[int] | Tensor,
+    weight_decay_w: float,
+    weight_decay_h: float,
+    weight_decay_b: float | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: PerClass | None = None,
+    logit_adjustment: float | PerClass | None = None,
 ) -> UnconstrainedOptimum:
     """Where (1/N) sum of CE(W h_i + b, y_i) + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
 
@@ -80,29 +87,54 @@ def cross_entropy_optimum(
     ETF in closed form, with the logit gap ln(1/sqrt(n lambda_W lambda_H) - K + 1), or zero where that isn't positive.
     As both decays vanish the optimum approaches `seli`, slowly; at larger ones classes merge: see `merging_classes`.
 
+    The options are those of torch's `cross_entropy(logits + a, labels, weight=w, label_smoothing=e)`, a weighted mean.
+    A sample of class j then costs T_j CE(q_j, softmax(logits + a)) with q_jk = ((1 - e) w_j [k = j] + e w_k / K) / T_j
+    and T_j the sum that makes q_j a distribution. This is convex in the logits with the gradient T_j (p_j - q_j), so
+    that the nuclear norm and its certificate stay, with q_j in place of the one-hot label:
+
+    * Label smoothing of equal counts leaves the simplex ETF, with the logit gap ln(1/(sqrt(n lambda_W lambda_H) + e/K)
+      - K + 1), which is bounded as the decays vanish.
+    * Classes with the same n, w and a merge where sqrt(n) w (1 - e) / sum(n w) <= sqrt(lambda_W lambda_H), whatever the
+      offsets are.
+    * A free bias takes offsets up: W H is as without, and b + a is.
+
     Args:
         counts: samples of every class.
         weight_decay_w, weight_decay_h: lambda_W and lambda_H, > 0. Half squares are penalised, as weight decay does.
         weight_decay_b: lambda_b >= 0, where 0 leaves the bias free; None: no bias. A bias comes with mean zero.
-    Cost: grows with the number G of distinct counts, about as G^3: half a second for G = 100, ten for G = 300.
-    Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for other decays. A
-        SearchWarning tells if rounding kept the gap above 1e-10 of the loss.
+        label_smoothing: e in [0, 1).
+        class_weights: w, (K,), > 0; only their ratios matter, as the loss is divided by the sum of n_k w_k.
+        logit_adjustment: a, (K,); or one number t for t ln(n_k / N), as in Menon et al. 2021. Added in training only:
+            `logits` and `bias` are those of the classifier.
+    Cost: grows with the number G of distinct counts, about as G^3: half a second for G = 100, ten for G = 300. Classes
+        of one size with different weights or offsets count as distinct.
+    Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for other decays, smoothing
+        or weights, ShapeError for weights or offsets of other classes, NonFiniteError for offsets. A SearchWarning
+        tells if rounding kept the gap above 1e-10 of the loss.
     Source: Zhu et al. 2021 (balanced); Thrampoulidis et al. 2022 (the convex form and its limit); Hong & Ling 2024
-        (block structure). The reduction to groups and the certificate are a computation of this package.
+        (block structure). The reduction to groups, the certificate and the options are a computation of this package.
 
     >>> optimum = cross_entropy_optimum([25, 25, 25, 25], 5e-4, 5e-4)
     >>> [round(float(gram[0, 0]), 4) for gram in (optimum.classifiers, optimum.means)]
     [22.4398, 0.8976]
     >>> cross_entropy_optimum([20, 20, 20, 4, 4, 4], 0.0295, 0.0295).merged
     [[3, 4, 5]]
+    >>> cross_entropy_optimum([20, 20, 20, 4, 4, 4], 0.0295, 0.0295, class_weights=[1, 1, 1, 2, 2, 2]).merged
+    []
     """
     sizes, tau = _require(counts, weight_decay_w, weight_decay_h, weight_decay_b)
-    model = _CrossEntropy(ClassGroups.of(sizes), tau, weight_decay_b)
+    groups = ClassGroups.of(sizes, class_weights, logit_adjustment)
+    model = _CrossEntropy(groups, tau, weight_decay_b, require_label_smoothing(label_smoothing))
     return _optimum(model, sizes, weight_decay_w, weight_decay_h)
 
 
 def squared_error_optimum(
-    counts: Sequence[int] | Tensor, weight_decay_w: float, weight_decay_h: float, weight_decay_b: float | None = None
+    counts: Sequence[int] | Tensor,
+    weight_decay_w: float,
+    weight_decay_h: float,
+    weight_decay_b: float | None = None,
+    *,
+    class_weights: PerClass | None = None,
 ) -> UnconstrainedOptimum:
     """Where (1/2N) sum of |W h_i + b - e_y|^2 + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
 
@@ -110,6 +142,11 @@ def squared_error_optimum(
     z_k = max(0, 1 - N sqrt(lambda_W lambda_H / n_k)), so a class vanishes where n_k <= `minority_collapse_threshold`.
     A bias turns the orthogonal frame towards a simplex: see `frame_cosine`. With a bias, at or below the threshold,
     classes of one size merge as under cross-entropy.
+
+    With class weights w the loss is the weighted mean, sum of w_y |W h_i + b - e_y|^2 / (2 sum of w_y). The sign of a
+    class can be changed in its row and its features alike, so that W H stays diagonal without bias: z_k =
+    max(0, 1 - M sqrt(lambda_W lambda_H / n_k) / w_k), with M the sum of n_k w_k. With a bias, the columns of
+    the residual are scaled by sqrt(w_k) and everything else stays.
 
     Args, cost, raises: as `cross_entropy_optimum`; only unequal counts with a bias need a search. The bias isn't
         centred.
@@ -121,7 +158,7 @@ def squared_error_optimum(
     [3.8, 1.8]
     """
     sizes, tau = _require(counts, weight_decay_w, weight_decay_h, weight_decay_b)
-    model = _SquaredError(ClassGroups.of(sizes), tau, weight_decay_b)
+    model = _SquaredError(ClassGroups.of(sizes, class_weights), tau, weight_decay_b)
     return _optimum(model, sizes, weight_decay_w, weight_decay_h)
 
 
@@ -167,37 +204,46 @@ def frame_cosine(
 
 
 class _CrossEntropy:
-    """(1/N) sum of CE in terms of Q, s and b. Unknowns besides Q: the s_g that aren't zero, and b = sum_g beta_g u_g.
+    """(1/M) sum of weighted CE in terms of Q, s and b, where M is the sum of n_k w_k.
+
+    Unknowns besides Q: the s_g that aren't zero, and b = sum_g beta_g u_g.
 
     Entry (h, g) of E is the logit of a class of group h less that of the own class, for a sample of group g; (g, g)
-    means another class of group g. Probabilities of own classes near one are never formed, only what they lack.
+    means another class of group g. Probabilities of own classes near one are never formed, only what they lack; the
+    target distribution, which label smoothing spreads, comes in the same form.
 
-    A group's s_g: raising it from 0 lowers the loss by (m_g - 1) sqrt(n_g) / N whatever all else is, as classes of
-    the group have equal probabilities then, and costs tau (m_g - 1). By convexity s_g = 0, which is to say that the
-    group's classes merge, if and only if n_g <= (N tau)^2.
+    A group's s_g: raising it from 0 lowers the loss by (m_g - 1) sqrt(n_g) w_g (1 - e) / M whatever all else is, as
+    classes of the group have equal probabilities then, and costs tau (m_g - 1). By convexity s_g = 0, which is to say
+    that the group's classes merge, if and only if sqrt(n_g) w_g (1 - e) <= M tau.
     """
 
-    def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None):
+    def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None, smoothing: float = 0.0):
         self.groups, self.tau, self.decay_b = groups, tau, decay_b
-        n, m = groups.sizes, groups.many
+        n, m, w, total = groups.sizes, groups.many, groups.weights, groups.total_weight
         self.roots = np.sqrt(n)
-        self.weights = n * m / groups.num_samples
-        self.apart = (m > 1) & (n > (groups.num_samples * tau) ** 2)
+        self.spread = smoothing / m.sum()
+        others = m[:, None] - np.eye(len(n))  # of classes that an entry of E stands for
+        mass = (1 - smoothing) * w + self.spread * (m @ w)  # T: what a sample's targets sum to
+        self.targets = self.spread * w[:, None] * others / mass
+        self.weights = n * m * mass / total
+        self.lifts = groups.offsets[:, None] - groups.offsets
+        self.apart = (m > 1) & (n * ((1 - smoothing) * w) ** 2 > (total * tau) ** 2)
         self.units = np.sqrt(np.outer(m, m)) * self.roots  # logits = Q / units
         with np.errstate(divide="ignore"):
-            self.log_many = np.log(m[:, None] - np.eye(len(n)))  # of classes that an entry of E stands for
-        self.logit = math.log(max(1 / (groups.num_samples * tau / self.roots[-1]) - m.sum() + 1, math.e))
+            self.log_many = np.log(others)
+        self.logit = math.log(max(1 / (total * tau / self.roots[-1] + self.spread) - m.sum() + 1, math.e))
         # in these units s and beta have about the curvature of Q's factors
         self.contrast_unit = np.sqrt(self.logit * self.roots / np.maximum(m - 1, 1))[self.apart]
         self.ones = np.sqrt(m / m.sum())  # the direction in which nothing but the penalty sees the bias
-        stiffness = np.minimum(2 * tau * self.roots, n / groups.num_samples) + (decay_b or 0.0)
+        stiffness = np.minimum(2 * tau * self.roots, n * mass / total) + (decay_b or 0.0)
         self.bias_unit = np.zeros_like(n) if decay_b is None else np.sqrt(tau * self.logit / stiffness)
 
     def solve(self) -> tuple[Array, Array, Array | None]:
         """Q, s and beta (None for no bias)."""
         groups, G = self.groups, len(self.roots)
         if G == 1:
-            logit = math.log(1 / (self.roots[0] * self.tau) - groups.many[0] + 1) if self.apart[0] else 0.0
+            share = self.roots[0] * self.tau + self.spread  # the probability of every other class
+            logit = math.log(1 / share - groups.many[0] + 1) if self.apart[0] else 0.0
             return np.zeros((1, 1)), self.roots * logit, None if self.decay_b is None else np.zeros(1)
         start = self.logit * (np.eye(G) - np.outer(self.ones, self.ones)) * self.roots  # the simplex's logits
         rest = np.concatenate([(self.logit * self.roots)[self.apart] / self.contrast_unit, np.zeros(G)])
@@ -208,8 +254,9 @@ class _CrossEntropy:
     def at(self, Q: Array, t: Array) -> tuple[float, Array, Array, Curvature]:
         contrasts, beta = self._parts(t)
         losses, off = self._samples(Q, contrasts, beta)
+        losses = self._excess(losses, off) if self.spread > 0 else losses
         value = float(self.weights @ losses + self.tau * ((self.groups.many - 1) @ contrasts))
-        dQ, ds, db = self._adjoint(off * self.weights)
+        dQ, ds, db = self._adjoint((off - self.targets) * self.weights)
         ds = ds + self.tau * (self.groups.many - 1)
         decay = self.decay_b or 0.0
         value += decay / 2 * float(beta @ beta)
@@ -225,42 +272,63 @@ class _CrossEntropy:
     def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
         """The objective, and a bound from below on its optimum: the dual at a feasible point.
 
-        Any q_k in the simplices with |[sqrt(n_k)/N (q_k - e_k)]|_2 <= tau bounds the optimum from below by
-        (1/N) sum of n_k times q_k's entropy, less |r|^2 / (2 lambda_b) for r = sum of n_k/N (q_k - e_k); a free bias
-        needs r = 0. With the probabilities p, q_k = e_k + c t_k (p_k - e_k): c makes the norm fit, and t = 1 up to
-        rounding makes r vanish, which has a solution as the p_k - e_k are the rates of a Markov chain between classes.
+        With v_k = n_k T_k / M and the targets q_k, any r_k in the simplices with |[v_k/sqrt(n_k) (r_k - q_k)]|_2 <= tau
+        bounds the optimum from below by the sum of v_k times r_k's entropy plus <r_k - q_k, a>, less
+        |r|^2 / (2 lambda_b) for r = sum of v_k (r_k - q_k); a free bias needs r = 0. With the probabilities p,
+        r_k = q_k + c t_k (p_k - q_k): c makes the norm fit and r_k a distribution, and t = 1 up to rounding makes r
+        vanish, which has a solution as the columns v_k (p_k - q_k) sum to zero and so are linearly dependent.
         """
         groups, bias = self.groups, np.zeros(len(self.roots)) if beta is None else beta
         losses, off = self._samples(Q, contrasts, bias)
         norm = float(np.linalg.svd(Q, compute_uv=False).sum() + (groups.many - 1) @ contrasts)
         decay = self.decay_b or 0.0
         loss = float(self.weights @ losses + self.tau * norm + decay / 2 * float(bias @ bias))
+        excess = off - self.targets
         if self.decay_b == 0:
-            flows = off * self.weights * (1 - np.eye(len(off)))
+            flows = excess * self.weights * (1 - np.eye(len(off)))
             rates = flows - np.diag(flows.sum(0))
-            off = off * (1 - np.linalg.pinv(rates) @ rates.sum(1))
-        dQ, ds, db = self._adjoint(off * self.weights)
+            excess = excess * (1 - np.linalg.pinv(rates) @ rates.sum(1))
+        dQ, ds, db = self._adjoint(excess * self.weights)
         several = groups.many > 1
         largest = float(np.linalg.norm(dQ, 2))
         if several.any():
-            largest = max(largest, float((-ds[several] / (groups.many[several] - 1)).max()))
-        share = min(1.0, self.tau / largest, 1 / float(off.sum(0).max()))
-        off = share * off
+            largest = max(largest, float(np.abs(ds[several] / (groups.many[several] - 1)).max()))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where((excess < 0) & (self.targets > 0), self.targets / -excess, np.inf)
+            own_room = np.where(excess.sum(0) > 0, (1 - self.targets.sum(0)) / excess.sum(0), np.inf)
+        share = min(1.0, self.tau / largest, float(room.min()), float(own_room.min()))
+        off = self.targets + share * excess
         lacking = off.sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             entropy = np.where(lacking < 1, -(1 - lacking) * np.log1p(-lacking), 0.0)
             entropy -= np.where(off > 0, off * (np.log(off) - self.log_many), 0.0).sum(0)
-        bound = float(self.weights @ entropy)
+        bound = float(self.weights @ (entropy + share * (excess * self.lifts).sum(0)))
         if decay > 0:
             bound -= share**2 * float(db @ db) / (2 * decay)
         return loss, bound
 
     def _samples(self, Q: Array, contrasts: Array, beta: Array) -> tuple[Array, Array]:
         """Per group, the loss of a sample, and the probabilities (G, G) that classes other than its own share."""
-        E = self._differences(Q, contrasts, beta) + self.log_many
+        differences = self._differences(Q, contrasts, beta) + self.lifts
+        E = differences + self.log_many
         highest = E.max(0)
-        losses = np.logaddexp(0, highest + np.log(np.exp(E - highest).sum(0)))
-        return losses, np.exp(E - losses)
+        logs = np.logaddexp(0, highest + np.log(np.exp(E - highest).sum(0)))
+        return logs - (self.targets * differences).sum(0), np.exp(E - logs)
+
+    def _excess(self, losses: Array, off: Array) -> Array:
+        """How much the losses exceed the entropies of the targets q, a constant beside which small steps can't be seen.
+
+        Where x = p/q - 1 is small it is the sum of q (x - ln(1 + x)), which keeps its digits.
+        """
+        excess = off - self.targets
+        q = np.vstack([self.targets, 1 - self.targets.sum(0)])
+        present = np.where(q > 0, q, 1.0)
+        x = np.vstack([excess, -excess.sum(0)]) / present
+        logs = np.log(present)
+        logs[:-1] -= np.where(self.targets > 0, self.log_many, 0.0)
+        close = np.abs(x).max(0) < 0.5
+        small = np.where(close, x, 0.0)
+        return np.where(close, (q * (small - np.log1p(small))).sum(0), losses + (q * logs).sum(0))
 
     def _differences(self, Q: Array, contrasts: Array, beta: Array) -> Array:
         logits = Q / self.units + (beta / np.sqrt(self.groups.many))[:, None]
@@ -290,24 +358,26 @@ class _CrossEntropy:
 
 
 class _SquaredError:
-    """(1/2N) |R + b sqrt(n)^T|^2, R = X - D^(1/2), in terms of Q; for every Q, b = -R sqrt(n) / (N (1 + lambda_b)).
+    """(1/2N) |R + b c^T|^2, R = (X - D^(1/2)) C, in terms of Q; for every Q, b = -R c / (N (1 + lambda_b)).
 
-    Contrasts within a group don't see the bias: s_g = max(0, sqrt(n_g) - N tau), with the threshold of cross-entropy.
-    Inserting b leaves (1/2N) tr R (I - v v^T / (1 + lambda_b)) R^T, v the unit vector along sqrt(n).
+    Here C = diag(w)^(1/2), c_k = sqrt(n_k w_k) and N = |c|^2, the number of samples where all weights are 1.
+    Contrasts within a group don't see the bias: s_g = max(0, sqrt(n_g) - N tau / w_g), with the threshold of
+    cross-entropy. Inserting b leaves (1/2N) tr R (I - v v^T / (1 + lambda_b)) R^T, v the unit vector along c.
     """
 
     def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None):
         self.groups, self.tau, self.decay_b = groups, tau, decay_b
-        self.N = groups.num_samples
-        self.roots = np.sqrt(groups.sizes)
-        self.common = np.sqrt(groups.many * groups.sizes / self.N)
+        self.N = groups.total_weight
+        self.roots, self.scale = np.sqrt(groups.sizes), np.sqrt(groups.weights)
+        self.common = np.sqrt(groups.many * groups.sizes * groups.weights / self.N)
         self.taken = 0.0 if decay_b is None else 1 / (1 + decay_b)
 
     def solve(self) -> tuple[Array, Array, Array | None]:
         G = len(self.roots)
-        contrasts = np.where(self.groups.many > 1, np.maximum(0.0, self.roots - self.N * self.tau), 0.0)
+        shrunk = np.maximum(0.0, self.roots - self.N * self.tau / self.groups.weights)
+        contrasts = np.where(self.groups.many > 1, shrunk, 0.0)
         if self.decay_b is None:
-            return np.diag(np.maximum(0.0, self.roots - self.N * self.tau)), contrasts, None
+            return np.diag(shrunk), contrasts, None
         if G == 1:
             kept = 1 - self.taken
             Q = np.diag(np.maximum(0.0, self.roots - self.N * self.tau / kept)) if kept > 0 else np.zeros((1, 1))
@@ -316,50 +386,50 @@ class _SquaredError:
         return Q, contrasts, self._beta(Q)
 
     def at(self, Q: Array, t: Array) -> tuple[float, Array, Array, Curvature]:
-        residual = Q - np.diag(self.roots)
+        residual = (Q - np.diag(self.roots)) * self.scale
         half = residual - (1 - math.sqrt(1 - self.taken)) * np.outer(residual @ self.common, self.common)
         return (
             float((half**2).sum()) / (2 * self.N),  # as a square: what the bias takes would drown the rest in rounding
-            self._seen(residual) / self.N,
+            self._seen(residual) * self.scale / self.N,
             np.zeros(0),
-            lambda direction, _: (self._seen(direction) / self.N, np.zeros(0)),
+            lambda direction, _: (self._seen(direction * self.scale) * self.scale / self.N, np.zeros(0)),
         )
 
     def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
         """The objective at the best bias, and a bound from below on its optimum.
 
         Any G with |G|_2 <= tau bounds the optimum from below by
-        -<G, D^(1/2)> - N/2 |G|^2 - |G sqrt(n)|^2 / (2 lambda_b), where a free bias needs G sqrt(n) = 0. At an optimum G
-        is the residual over N, and on X's singular vectors -tau U V^T. The latter is used there: where decays are small
-        the residual is a difference of nearly equal numbers.
+        -<G, D^(1/2)> - N/2 |G C^(-1)|^2 - |G sqrt(n)|^2 / (2 lambda_b), where a free bias needs G sqrt(n) = 0. At an
+        optimum G is R C over N, and on X's singular vectors -tau U V^T. The latter is used there: where decays are
+        small the residual is a difference of nearly equal numbers.
         """
-        n, several = self.groups.sizes, self.groups.many - 1
-        residual = self._seen(Q - np.diag(self.roots))
-        inside = np.where(contrasts > 0, -self.N * self.tau, np.where(several > 0, -self.roots, 0.0)) / self.N
+        n, w, several = self.groups.sizes, self.groups.weights, self.groups.many - 1
+        residual = self._seen((Q - np.diag(self.roots)) * self.scale)
+        inside = np.where(contrasts > 0, -self.N * self.tau, np.where(several > 0, -w * self.roots, 0.0)) / self.N
         left, values, right = _singular(Q, math.sqrt(n[-1]))
         norm = float(values.sum() + several @ contrasts)
-        error = float((residual**2).sum() + several @ (contrasts - self.roots) ** 2) / (2 * self.N)
+        error = float((residual**2).sum() + several @ (w * (contrasts - self.roots) ** 2)) / (2 * self.N)
         penalty = (self.decay_b or 0.0) / 2 * (0.0 if beta is None else float(beta @ beta))
         loss = error + penalty + self.tau * norm
 
-        rest = residual / self.N
+        rest = residual * self.scale / self.N
         rest = rest - left @ (left.T @ rest)
         rest = rest - (rest @ right) @ right.T
         G = rest * min(1.0, self.tau / max(float(np.linalg.norm(rest, 2)), self.tau)) - self.tau * left @ right.T
         if self.decay_b == 0:
-            G = self._seen(G)
+            G = self._seen(G / self.scale) * self.scale
         share = min(1.0, self.tau / max(float(np.linalg.norm(G, 2)), float(-inside.min())))
         linear = -float(np.diag(G) @ self.roots + several @ (inside * self.roots))
-        square = self.N * float((G**2).sum() + several @ inside**2) / 2
+        square = self.N * float(((G / self.scale) ** 2).sum() + several @ (inside**2 / w)) / 2
         if self.decay_b:
-            square += self.N * float(((G @ self.common) ** 2).sum()) / (2 * self.decay_b)
+            square += self.N * float(((G / self.scale @ self.common) ** 2).sum()) / (2 * self.decay_b)
         return loss, share * linear - share**2 * square
 
     def _seen(self, residual: Array) -> Array:
         return residual - self.taken * np.outer(residual @ self.common, self.common)
 
     def _beta(self, Q: Array) -> Array:
-        return (np.diag(self.roots) - Q) @ self.common * (self.taken / math.sqrt(self.N))
+        return (np.diag(self.roots) - Q) * self.scale @ self.common * (self.taken / math.sqrt(self.N))
 
 
 def _optimum(
