@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.decisions import ConfusionCounts
+from tightframe.evidence import Evidence
 from tightframe.hooks import evaluation
-from tightframe.metrics import Evidence
 from tightframe.numerics import gram_cosines
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import LayerError, LoaderError, MissingExtraError
+from tightframe.evidence import Evidence
 from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
-from tightframe.metrics import Evidence
 from tightframe.metrics.variability import is_resolved
 from tightframe.numerics import contrasts
 from tightframe.ood import DetectionTable, DetectorScores

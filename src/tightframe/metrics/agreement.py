@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -79,7 +81,7 @@ balanced_accuracy = classifier_accuracy.having(
 )
 
 
-def binomial_error(metric: Metric, decisions: Decisions) -> Tensor:
+def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
     """Standard error of a share of samples, sqrt(p (1 - p) / N); for classes weighted equally,
     sqrt(sum_k p_k (1 - p_k) / n_k) / K, NaN if a class has a single sample, which doesn't tell its error."""
     totals = totals_of(decisions)
@@ -97,14 +99,14 @@ def totals_of(decisions: Decisions) -> DecisionTotals:
     return decisions.totals if isinstance(decisions, DecisionCounts) else decisions
 
 
-def _hits(totals: DecisionTotals, metric: Metric) -> Tensor:
+def _hits(totals: DecisionTotals, metric: Metric[Any]) -> Tensor:
     hits = None if metric.hits is None else metric.hits(totals)
     if hits is None:
         raise EvidenceError(f"{metric.label} needs decisions of a classifier on labelled samples; see DecisionCounts.")
     return hits
 
 
-def _share(decisions: Decisions, metric: Metric, weighting: Weighting) -> Tensor:
+def _share(decisions: Decisions, metric: Metric[Any], weighting: Weighting) -> Tensor:
     totals = totals_of(decisions)
     hits, counts = _hits(totals, metric), totals.counts
     present = counts > 0

@@ -12,8 +12,8 @@ from tightframe.evidence import Evidence
 from tightframe.metrics.agreement import ncc_agreement, ncc_mismatch
 from tightframe.metrics.duality import bias_collapse, nc3_cosine, self_duality_distance, self_duality_error, unc3
 from tightframe.metrics.geometry import (
-    classifier_etf_error,
     classifier_equinorm,
+    classifier_etf_error,
     distance_kernel,
     equiangularity,
     equinorm,

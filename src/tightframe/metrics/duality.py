@@ -11,7 +11,7 @@ from torch import Tensor
 from tightframe import numerics
 from tightframe.errors import ShapeError
 from tightframe.evidence import classifier_rows
-from tightframe.metrics.geometry import structure_error
+from tightframe.metrics.geometry import rank_floor, structure_error
 from tightframe.metrics.metric import Setting, metric
 from tightframe.statistics import ClassStatistics, Weighting
 
@@ -65,6 +65,7 @@ def self_duality_distance(statistics: ClassStatistics, weight: Tensor, *, square
     source=f"Zhu et al. 2021; {_WU}",
     convention=_CENTRED,
     target=0.0,
+    floor=rank_floor,
     headline=True,
 )
 def self_duality_error(
@@ -175,6 +176,7 @@ def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     convention=_CENTRED,
     target=lambda s: None if s.partial else 0.0,
     headline=True,
+    labelled=False,
 )
 def bias_collapse(
     statistics: ClassStatistics, weight: Tensor, bias: Tensor | None = None, *, centre: Weighting = "class"

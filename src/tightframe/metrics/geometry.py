@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from tightframe import numerics
-from tightframe.certificate import smallest_one_vs_rest
+from tightframe import bounds, numerics
+from tightframe.certificate import best_known, smallest_one_vs_rest
 from tightframe.errors import ChoiceError, DimensionError, ShapeError
 from tightframe.metrics.metric import Setting, metric
 from tightframe.metrics.pairs import (
@@ -30,6 +32,76 @@ from tightframe.statistics import ClassStatistics
 
 _PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
 _CENTRED = "about the mean of class means"
+
+Reading = Literal["mean", "variance", "cv"]
+"""What is told of a kernel's values over all pairs: their mean, population variance, or its root over the mean."""
+
+# ---------------------------------------------------------------------- what the dimension allows
+
+
+def _whole(bound: Callable[..., float | None]) -> Callable[..., float | None]:
+    """A bound for all of the model's classes; where the data hold some only, it says nothing of these."""
+
+    @wraps(bound)
+    def floor(setting: Setting, **options: Any) -> float | None:
+        return None if setting.partial else bound(setting, **options)
+
+    return floor
+
+
+@_whole
+def rank_floor(setting: Setting) -> float:
+    return math.sqrt(2 - 2 * math.sqrt(setting.D / (setting.K - 1)))
+
+
+@_whole
+def _angle_floor(setting: Setting) -> float:
+    """The largest angle that K vectors in R^D can keep: of a proven optimum, or else a bound on it."""
+    K, D = setting.K, setting.D
+    cosine = bounds.cosine_bound(K, D).value
+    code = best_known(K, D) if D > 1 else None
+    if code is not None and code.optimal and (code.num_vectors, code.dim) == (K, D):
+        cosine = max(cosine, code.cosine)
+    return math.degrees(math.acos(min(cosine, 1.0)))
+
+
+@_whole
+def _one_vs_rest_floor(setting: Setting) -> float | None:
+    """0 on a line, where two rows coincide; 1 - cos(2 pi/K) on the circle; 1 for D + 2 <= K <= 2D; else open."""
+    if setting.D <= 2:
+        return 0.0 if setting.D == 1 else 1 - math.cos(2 * math.pi / setting.K)
+    return 1.0 if setting.K <= 2 * setting.D else None
+
+
+@_whole
+def _log_floor(setting: Setting, of: Reading = "mean") -> float | None:
+    return bounds.log_kernel_bound(setting.K, setting.D) if of == "mean" else None
+
+
+@_whole
+def _distance_floor(setting: Setting, of: Reading = "mean") -> float | None:
+    return bounds.distance_bound(setting.K, setting.D) if of == "mean" else None
+
+
+@_whole
+def _riesz_floor(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float | None:
+    return bounds.riesz_bound(setting.K, setting.D, exponent) if of == "mean" else None
+
+
+@_whole
+def _spread_floor(setting: Setting, ddof: int = 1) -> float:
+    return bounds.equiangularity_floor(setting.K, setting.D, ddof=ddof)
+
+
+@_whole
+def _deviation_floor(setting: Setting) -> float:
+    return bounds.maximal_angle_floor(setting.K, setting.D)
+
+
+@_whole
+def _dimension(setting: Setting) -> float:
+    return setting.D
+
 
 # ---------------------------------------------------------------------- lengths
 
@@ -69,6 +141,7 @@ def _equiangularity(ddof: int = 1, exact: bool = False) -> OverPairs:
     source=_PAPYAN,
     convention="std of cosines, ddof 1",
     target=0.0,
+    floor=_spread_floor,
     pairs=_equiangularity,
     headline=True,
 )
@@ -147,12 +220,12 @@ def _deviation(exact: bool = False) -> OverPairs:
     source=_PAPYAN,
     convention="mean |cos + 1/(K−1)|",
     target=0.0,
+    floor=_deviation_floor,
+    attainable=False,
     pairs=_deviation,
     headline=True,
 )
-def maximal_angle_deviation(
-    statistics: ClassStatistics, *, exact: bool = False, tile_size: int = TILE_SIZE
-) -> Tensor:
+def maximal_angle_deviation(statistics: ClassStatistics, *, exact: bool = False, tile_size: int = TILE_SIZE) -> Tensor:
     """Mean over pairs of |cos + 1/(K-1)|, the distance from the maximal equal angle. Range: [0, 1 + 1/(K-1)].
 
     A class whose mean is the mean of class means has no direction: its pairs are left out, but with `exact`.
@@ -170,6 +243,7 @@ def _nearest() -> OverPairs:
     "NC2",
     convention=_CENTRED,
     target=lambda s: math.degrees(math.acos(-1 / (s.K - 1))),
+    floor=_angle_floor,
     pairs=_nearest,
 )
 def minimum_angle(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
@@ -220,6 +294,7 @@ def structure_error(a: Tensor, b: Tensor) -> Tensor:
     source="Kothapalli 2023",
     convention="Gram matrices, Frobenius",
     target=0.0,
+    floor=rank_floor,
     headline=True,
 )
 def etf_error(statistics: ClassStatistics) -> Tensor:
@@ -246,6 +321,7 @@ def _partial_error(setting: Setting, centred: bool = False) -> float:
     source="Zhu et al. 2021",
     convention="rows not centred",
     target=_partial_error,
+    floor=rank_floor,
     headline=True,
 )
 def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor:
@@ -262,6 +338,7 @@ def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor
     source="closed form",
     convention="Procrustes, Frobenius",
     target=0.0,
+    floor=rank_floor,
     headline=True,
 )
 def etf_distance(statistics: ClassStatistics) -> Tensor:
@@ -299,7 +376,7 @@ def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     return rows, left @ right
 
 
-@metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1)
+@metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1, floor=_dimension)
 def participation_ratio(statistics: ClassStatistics) -> Tensor:
     """(tr S)^2 / tr S^2 of the centred class means' second moment S: how many dimensions they use evenly.
 
@@ -311,9 +388,6 @@ def participation_ratio(statistics: ClassStatistics) -> Tensor:
 
 
 # ---------------------------------------------------------------------- hyperspherical uniformity
-
-Reading = Literal["mean", "variance", "cv"]
-"""What is told of a kernel's values over all pairs: their mean, population variance, or the root of it over the mean."""
 
 
 def _kernel(kernel: Kernel, of: Reading, exact: bool) -> OverPairs:
@@ -363,6 +437,7 @@ _UNIT = "unit centred means, over pairs"
     source=_LIU,
     convention=_UNIT,
     target=_log_target,
+    floor=_log_floor,
     pairs=_log,
     headline=True,
 )
@@ -377,7 +452,15 @@ def log_kernel(
     return over_pairs(statistics, _log(of, exact), tile_size=tile_size)[0]
 
 
-@metric("distance kernel", "GNC2", source=_LIU, convention=_UNIT, target=_distance_target, pairs=_distance)
+@metric(
+    "distance kernel",
+    "GNC2",
+    source=_LIU,
+    convention=_UNIT,
+    target=_distance_target,
+    floor=_distance_floor,
+    pairs=_distance,
+)
 def distance_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
@@ -388,7 +471,15 @@ def distance_kernel(
     return over_pairs(statistics, _distance(of, exact), tile_size=tile_size)[0]
 
 
-@metric("Riesz kernel, s = 1", "GNC2", source=_LIU, convention=_UNIT, target=_riesz_target, pairs=_riesz)
+@metric(
+    "Riesz kernel, s = 1",
+    "GNC2",
+    source=_LIU,
+    convention=_UNIT,
+    target=_riesz_target,
+    floor=_riesz_floor,
+    pairs=_riesz,
+)
 def riesz_kernel(
     statistics: ClassStatistics,
     *,
@@ -417,6 +508,7 @@ def _one_vs_rest_target(setting: Setting) -> float | None:
     source="Jiang et al. 2023",
     convention="unit classifier rows",
     target=_one_vs_rest_target,
+    floor=_one_vs_rest_floor,
     largest=100,
 )
 def one_vs_rest_distance(classifier: Tensor) -> Tensor:

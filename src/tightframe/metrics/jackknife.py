@@ -18,6 +18,7 @@ from tightframe.metrics.metric import Metric
 from tightframe.metrics.table import available, chosen, evaluate
 from tightframe.statistics import ClassStatistics, FoldedStatistics
 
+
 class Estimate(NamedTuple):
     """A value and its standard error, tensors of the same shape."""
 

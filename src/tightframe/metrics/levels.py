@@ -28,7 +28,7 @@ MANY = 2000
 """Classes above which measures over pairs of them are drawn for a random thousand."""
 
 _SOME = 1000
-_ROWS = 4000  # drawn samples that are decided on
+_ROWS = 2000  # drawn samples that are decided on
 _DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))  # by numbers in the class means
 _COSTLY = 16  # draws at most of metrics that are left out where there are many classes
 
@@ -36,34 +36,45 @@ _COSTLY = 16  # draws at most of metrics that are left out where there are many 
 
 
 class Draw(NamedTuple):
-    """Statistics with shuffled labels, and what their samples scatter like: F (r, D) with F^T F the pooled scatter."""
+    """Statistics with shuffled labels, and what their samples scatter like."""
 
     statistics: ClassStatistics
     factor: _Factor
 
-    def samples(self, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """(n, D) samples of classes given by row, each about the mean of its class."""
-        around = self.factor.noise(len(labels), generator) / math.sqrt(float(self.statistics.num_samples))
-        return self.statistics.means[labels] + around
+    def samples(self, labels: Tensor, noise: _Noise) -> Tensor:
+        """(n, D) float32 samples of classes given by row, each about the mean of its class."""
+        around = self.factor.scattered(noise) / math.sqrt(float(self.statistics.num_samples))
+        return self.statistics.means[labels].float() + around
+
+
+class _Noise(NamedTuple):
+    """(n, r) Gaussian numbers, and these times the root of the total scatter; float32, the same for all draws."""
+
+    plain: Tensor
+    coloured: Tensor
+
+    @classmethod
+    def of(cls, number: int, root: Tensor, generator: torch.Generator) -> _Noise:
+        root = root.float()
+        plain = _normal((number, len(root)), root, generator)
+        return cls(plain, plain @ root)
 
 
 class _Factor(NamedTuple):
-    """A square root of the drawn scatter within classes: g (I - B^T P B) L^T, or g R^T C^-1 L^T, for Gaussian g."""
+    """A square root of the drawn scatter within classes: (I - B^T P B) L^T, or R^T C^-1 L^T."""
 
     left: Tensor
     right: Tensor
     inner: Tensor | None
 
-    def noise(self, number: int, generator: torch.Generator) -> Tensor:
-        rows = _normal((number, self.left.shape[0 if self.inner is None else 1]), self.left, generator)
+    def scattered(self, noise: _Noise) -> Tensor:
         if self.inner is None:
-            return rows @ self.left @ self.right
-        return (rows - rows @ self.left.mT @ self.inner @ self.left) @ self.right
+            return noise.plain[:, : len(self.left)] @ (self.left @ self.right).float()
+        along = (self.left.mT @ self.inner).float()
+        return noise.coloured - noise.plain @ along @ (self.left @ self.right).float()
 
 
-def shuffled(
-    statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False
-) -> Iterator[Draw]:
+def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False) -> Iterator[Draw]:
     """Statistics of the same samples with their labels shuffled, from these moments alone; classes with samples only.
 
     Exact for Gaussian features at any N, D, K and counts, where a random rotation of sample space is as good as a
@@ -136,9 +147,7 @@ def _isotropic_root(statistics: ClassStatistics, gaps: Tensor, most: int, genera
     return size * torch.linalg.qr(_normal((dim, rank), gaps, generator))[0].mT
 
 
-def _between(
-    counts: Tensor, samples: int, root: Tensor, generator: torch.Generator
-) -> tuple[Tensor, _Factor]:
+def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Generator) -> tuple[Tensor, _Factor]:
     """(K, D) drawn class means about the samples' mean, times the roots of the counts; and the scatter's factor."""
     classes, rank = len(counts), len(root)
     axis = (counts / samples).sqrt()
@@ -236,8 +245,8 @@ def levels(
 
     A metric of the statistics gets shuffled labels; the classifier's rows are kept as they are. One of decisions gets
     samples of such classes, which sit in the mean of their own class, and one of outside samples others like those of
-    the training. A metric of the classifier alone gets random directions. Metrics that labels don't matter to have none.
-    They are kept as long as the statistics are: the next call draws nothing for them.
+    the training. A metric of the classifier alone gets random directions. Where labels don't matter there is none.
+    Levels are kept as long as the statistics are: the next call draws nothing for them.
 
     Args:
         trained: the training evidence, where this is of held-out samples, which aren't in the centres' means.
@@ -248,13 +257,10 @@ def levels(
     if setting is None:
         return {}
     if draws is None:
-        draws = next(number for most, number in _DRAWS if setting.K * setting.D <= most)
+        draws = next(number for most, number in _DRAWS if most >= setting.K * setting.D)
     found: dict[str, Level | None] = {}
     key = (draws, seed, setting.classes)
-    if statistics is not None:
-        known = _CACHE.setdefault(statistics, {})
-    else:
-        known = {}
+    known = {} if statistics is None else _CACHE.setdefault(statistics, {})
     missing = []
     for each in wanted:
         if not each.labelled:
@@ -272,9 +278,7 @@ def levels(
     return {each.name: level for each in wanted if (level := found.get(each.name)) is not None}
 
 
-def _random_level(
-    metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int
-) -> Level | None:
+def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int) -> Level | None:
     """Of rows in random directions, for the same classes."""
     if evidence.weight is None:
         return None
@@ -302,7 +306,9 @@ def _drawn_levels(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of geometry that is degenerate by chance
         if of_span and evidence.projected is not None:
-            of_span = [each for each in of_span if each.family == "NC1"]  # others compare with what lies outside the span
+            of_span = [
+                each for each in of_span if each.family == "NC1"
+            ]  # others compare with what lies outside the span
             for draw in shuffled(evidence.projected, draws, seed=seed):
                 _enter(values, replace(evidence, projected=draw.statistics, folds=None), of_span)
         source = evidence if trained is None else trained
@@ -312,11 +318,21 @@ def _drawn_levels(
                 kind = "isotropic"
             own = any(each.needs == "class scatter" or each.options.get("within") == "class" for each in rest)
             generator = torch.Generator(statistics.means.device).manual_seed(seed + 1)
+            noise = None
             for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):
-                _enter_drawn(values, evidence, source, draw, rest, generator, held_out=trained is not None)
-    kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys([each.name for each in rest], kind)
-    found = {name: Level.of(each, kinds[name]) for name, each in values.items() if len(each) == draws}  # type: ignore[arg-type]
-    return {name: level for name, level in found.items() if level is not None}
+                if noise is None and any("decisions" in each.reads for each in rest):
+                    noise = _Noise.of(_ROWS, draw.factor.right, generator)
+                _enter_drawn(values, evidence, source, draw, rest, noise, generator, held_out=trained is not None)
+    kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys(
+        [each.name for each in rest], kind
+    )
+    found = {}
+    for each in metrics:
+        drawn = values[each.name]
+        complete = len(drawn) == (draws if each.largest is None else min(draws, _COSTLY))
+        if complete and (level := Level.of(drawn, kinds[each.name])) is not None:  # type: ignore[arg-type]
+            found[each.name] = level
+    return found
 
 
 def _enter_drawn(
@@ -325,6 +341,7 @@ def _enter_drawn(
     source: Evidence,
     draw: Draw,
     metrics: list[Metric[Any]],
+    noise: _Noise | None,
     generator: torch.Generator,
     *,
     held_out: bool,
@@ -337,10 +354,12 @@ def _enter_drawn(
         if held_out:  # the held-out samples have moments of their own, labels as little related to the features
             moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
         drawn = replace(drawn, statistics=moments, outside=None)
-    if evidence.decisions is not None and any("decisions" in each.reads for each in metrics):
-        drawn = replace(drawn, decisions=_decided(draw, evidence, generator, held_out=held_out))
+    if evidence.decisions is not None and noise is not None:
+        drawn = replace(drawn, decisions=_decided(draw, evidence, noise, generator, held_out=held_out))
     if isinstance(evidence.outside, ClassStatistics) and any("outside" in each.reads for each in metrics):
-        around = torch.randn(1, len(draw.factor.right), dtype=torch.float64, generator=generator, device=generator.device)
+        around = torch.randn(
+            1, len(draw.factor.right), dtype=torch.float64, generator=generator, device=generator.device
+        )
         number = int(evidence.outside.num_samples) * (int(original.num_samples) - 1)
         outside = original.global_mean("sample") + (around @ draw.factor.right)[0] / math.sqrt(max(number, 1))
         drawn = replace(drawn, outside=outside)
@@ -353,12 +372,14 @@ def _enter_drawn(
     _enter(values, drawn, [each for each in metrics if each not in of_pairs])
 
 
-def _decided(draw: Draw, evidence: Evidence, generator: torch.Generator, *, held_out: bool) -> Any:
-    """Decisions on samples drawn with their labels, or without where those decided on weren't used for the means."""
+def _decided(
+    draw: Draw, evidence: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
+) -> DecisionCounts:
+    """Decisions on samples drawn with their labels; held-out ones aren't in the mean of the class they are labelled."""
     statistics = draw.statistics
     shares = statistics.counts.to(torch.float64)
-    rows = torch.multinomial(shares, _ROWS, replacement=True, generator=generator)
-    features = draw.samples(rows, generator)
+    rows = torch.multinomial(shares, len(noise.plain), replacement=True, generator=generator)
+    features = draw.samples(rows, noise)
     if held_out:
         rows = rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
     counts = DecisionCounts(statistics, evidence.weight, evidence.bias)
@@ -398,7 +419,7 @@ class Closeness:
 def closeness(metric: Metric[Any], value: float, level: Level | None, setting: Setting) -> Closeness:
     """Compare a value with the best possible one and its level."""
     best = metric.best_in(setting)
-    if best is None or level is None or not math.isfinite(value) and not math.isinf(value):
+    if best is None or level is None or (not math.isfinite(value) and not math.isinf(value)):
         return Closeness(None, "")
     found, ideal, chance = (metric.scaled(each, setting) for each in (value, best, level.value))
     edges = [metric.scaled(level.value + sign * level.spread, setting) for sign in (-1, 1)]

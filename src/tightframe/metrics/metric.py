@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, cast
+from typing import Any, Generic, Literal, ParamSpec
 
 from torch import Tensor
 
@@ -20,8 +20,8 @@ from tightframe.statistics import ClassStatistics
 P = ParamSpec("P")
 
 Needs = Literal["means", "span scatter", "scatter", "class scatter"]
-"""How much of the statistics a metric reads: means and spreads; beside them the scatter in the span of the centred class
-means; the whole pooled scatter; the scatter of each class."""
+"""How much of the statistics a metric reads: means and spreads; beside them the scatter in the span of the centred
+class means; the whole pooled scatter; the scatter of each class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,12 @@ class Setting:
     @property
     def crowded(self) -> bool:
         """Whether the model's classes are too many for a simplex in D dimensions."""
-        return self.D < self.classes - 1
+        return self.classes - 1 > self.D
 
     @property
     def partial(self) -> bool:
         """Whether the data lack samples of some of the model's classes."""
-        return self.K < self.classes
+        return self.classes > self.K
 
 
 Level = float | Callable[..., float | None] | None
@@ -99,6 +99,7 @@ class Metric(Generic[P]):
         convention: what distinguishes it from its variants, in a few words.
         target: value at perfect collapse onto a simplex ETF; None for numbers without an ideal.
         floor: best value that D dimensions allow the model's classes, where a simplex ETF doesn't fit.
+        attainable: whether means at the floor would be good ones, too; else values aren't compared with it.
         scale: of a value, what its closeness is taken on (`plain`, `share`).
         needs: how much of the statistics it reads.
         pairs: of the options, how it reduces values of all pairs of classes, if it does; `evaluate` then shares the
@@ -119,6 +120,7 @@ class Metric(Generic[P]):
     convention: str = ""
     target: Level = None
     floor: Level = None
+    attainable: bool = True
     scale: Callable[..., float] = plain
     needs: Needs = "means"
     pairs: Callable[..., OverPairs] | None = None
@@ -138,7 +140,7 @@ class Metric(Generic[P]):
         object.__setattr__(self, "__module__", self.function.__module__)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return cast(Tensor, self.function(*args, **{**self.options, **kwargs}))  # type: ignore[arg-type]
+        return self.function(*args, **{**self.options, **kwargs})
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
@@ -172,7 +174,7 @@ class Metric(Generic[P]):
         """
         if missing := self._missing(evidence):
             raise EvidenceError(f"{self.label} needs {missing}, which wasn't given.")
-        return self(*(self._read(evidence, name) for name in self.reads))  # type: ignore[call-arg, arg-type]
+        return self(*(self._read(evidence, name) for name in self.reads))  # type: ignore[call-arg]
 
     def available(self, evidence: Evidence) -> bool:
         """Whether the evidence has all that it needs, and few enough classes."""
@@ -211,10 +213,10 @@ class Metric(Generic[P]):
         return self._level(self.floor, setting) if setting.crowded else None
 
     def best_in(self, setting: Setting) -> float | None:
-        """The best possible value: the target, or the floor where the dimension forces one; None where it isn't known."""
+        """The best possible value: the target, or the floor where the dimension forces one; None if it isn't known."""
         if not setting.crowded or self.floor is None:
             return self.target_in(setting)
-        return self.floor_in(setting)
+        return self.floor_in(setting) if self.attainable else None
 
     def scaled(self, value: float, setting: Setting) -> float:
         """A value on the scale that its closeness is taken on."""

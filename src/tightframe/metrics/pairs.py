@@ -126,7 +126,7 @@ class Tile:
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations of the values of all pairs that have one; variance over the population.
+    """Number, mean and sum of squared deviations of the values of all pairs that have one; population variance.
 
     `left_out` counts the others, whose values aren't finite, and `rest` is what these add up to: infinity or NaN.
     """

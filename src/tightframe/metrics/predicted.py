@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tightframe.bounds import rank_floor
 from tightframe.errors import ShapeError
-from tightframe.frame_floors import rank_floor
 from tightframe.metrics.metric import Setting, metric
 from tightframe.numerics import centred_gram
 from tightframe.statistics import ClassStatistics

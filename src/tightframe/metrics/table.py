@@ -14,9 +14,13 @@ from tightframe.metrics.metric import Metric
 from tightframe.metrics.pairs import OverPairs, over_pairs
 from tightframe.statistics import ClassStatistics
 
-_FAMILIES = (variability, geometry, predicted, duality, layers, agreement, orthogonality)
+FAMILIES = ("NC1", "scale", "NC2", "GNC2", "NC3", "NC4", "accuracy", "NC5")
+"""The phenomena that metrics measure, in the order of tables; those of metrics of one's own come last."""
 
-METRICS: dict[str, Metric[Any]] = {each.name: each for family in _FAMILIES for each in family.METRICS}
+_FILES = (variability, geometry, predicted, duality, layers, agreement, orthogonality)
+_ALL: list[Metric[Any]] = [each for file in _FILES for each in file.METRICS]
+
+METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for each in _ALL if each.family == family}
 """Every quantity, with the options that are usual, by name."""
 
 

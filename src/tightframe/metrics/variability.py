@@ -345,17 +345,13 @@ def cdnv(
     return over_pairs(statistics, _cdnv(distance_exponent, debiased, exact), tile_size=tile_size)[0]
 
 
-def cdnv_grid(
-    statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False
-) -> Tensor:
+def cdnv_grid(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
     """The (K, K) values of `cdnv` of every pair of classes with samples; NaN where undefined and on the diagonal."""
     statistics = statistics.populated()
     return torch.stack([_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes)])
 
 
-def cdnv_per_class(
-    statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False
-) -> Tensor:
+def cdnv_per_class(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
     """(K present,) mean of a class's values of `cdnv` with the other classes, over the pairs that have one."""
     statistics = statistics.populated()
     rows = (_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes))
@@ -392,7 +388,8 @@ def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:
     """`cdnv` with each class's variance along the line between the two means only; needs per_class=True.
 
-    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs whose means coincide are left out. Source: Luthra & Galanti 2026.
+    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs whose means coincide are left out.
+    Source: Luthra & Galanti 2026.
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("directional_cdnv")
