@@ -357,7 +357,7 @@ def _left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None)
             "beyond the memory budget."
         )
     elif last.folds != folds:
-        found.append(f"standard errors are from {last.folds} folds: {folds} are beyond the memory budget.")
+        found.append(f"standard errors are from {last.folds} folds: {folds} would take too much time or memory.")
     return found
 
 

@@ -28,6 +28,7 @@ from tightframe.metrics.pairs import (
     reduce_vectors,
     riesz,
 )
+from tightframe.metrics.shared import spanning_factors, spanning_rows
 from tightframe.statistics import ClassStatistics
 
 _PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
@@ -371,9 +372,9 @@ def nearest_etf(statistics: ClassStatistics) -> Tensor:
 
 def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     """Contrasts of the centred means (K-1, D) and their polar factor, a constant: the distance is stationary in it."""
-    rows = numerics.contrasts(statistics.populated().centred_means())
-    left, _, right = torch.linalg.svd(rows.detach(), full_matrices=False)
-    return rows, left @ right
+    statistics = statistics.populated()
+    left, _, right = spanning_factors(statistics)
+    return spanning_rows(statistics), left @ right
 
 
 @metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1, floor=_dimension)

@@ -10,8 +10,11 @@ from torch import Tensor
 from tightframe import checks, numerics
 from tightframe.errors import EmptyClassError, ShapeError
 from tightframe.metrics.metric import Setting, metric
-from tightframe.metrics.variability import means_rounding, spanning_rows, warn_of_lost_rank
+from tightframe.metrics.shared import Factors, spanning_factors, spanning_rows, weight_factors
+from tightframe.metrics.variability import means_rounding, warn_of_lost_rank
 from tightframe.statistics import ClassStatistics
+
+_FAR = 1 - 1e-6  # cosine below which an angle is exact to nine digits
 
 # ---------------------------------------------------------------------- rank
 
@@ -82,12 +85,15 @@ def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
             f"got {tuple(reader.shape)}."
         )
     rows = spanning_rows(statistics)
-    span = _top_directions(rows, min(rows.shape), means_rounding(statistics))
+    span = _top_directions(rows, spanning_factors(statistics), min(rows.shape), means_rounding(statistics))
     rank = span.shape[1]
     warn_of_lost_rank(statistics, rank, min(rows.shape))
-    read = _top_directions(reader.to(rows), rank)
+    reader = reader.to(rows)
+    read = _top_directions(reader, weight_factors(reader), rank)
     overlap = read.mT @ span
     cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
+    if not overlap.requires_grad and (cosines < _FAR).all():
+        return torch.acos(cosines)  # as exact, and the sines take longest
     sines = torch.linalg.svdvals(span - read @ overlap).flip(0)
     return torch.atan2(sines, cosines)
 
@@ -111,13 +117,13 @@ def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: boo
     return torch.rad2deg(angles.mean())
 
 
-def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
+def _top_directions(matrix: Tensor, factors: Factors, most: int, floor: float = 0.0) -> Tensor:
     """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
 
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
-    left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
+    left, sizes, right = factors
     rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
     if not matrix.requires_grad:
         return right[:rank].mT

@@ -23,6 +23,8 @@ from tightframe.metrics.pairs import (
     warn_of_close_means,
     warn_of_single_samples,
 )
+from tightframe.metrics.shared import spanning_rows
+from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics, Weighting
 
 _POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
@@ -79,12 +81,18 @@ def nc1(
     else:
         scatter = statistics.within_covariance(within)
     by = centre or weighting
-    rows, roots = statistics.centred_means(by), None
-    mass = statistics.class_weights(by)
-    if weighting == "sample":
-        roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
-        rows, mass = roots[:, None] * rows, mass / roots
-    value = _in_between_metric(statistics, scatter, numerics.contrasts(rows, mass), roots)
+    if weighting == by == "class":
+        inverse, rank = _spanning_inverse(statistics)
+    else:
+        rows, roots, mass = statistics.centred_means(by), None, statistics.class_weights(by)
+        if weighting == "sample":
+            roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
+            rows, mass = roots[:, None] * rows, mass / roots
+        inverse, rank = _pinv(statistics, numerics.contrasts(rows, mass), roots)
+    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
+        return statistics.spread.sum() / torch.zeros_like(scatter.trace())
+    value, size = ((scatter @ inverse) * inverse).sum(), scatter.diagonal() @ inverse.square().sum(1)
+    value = _resolved(statistics, value, size, "NC1")
     return value if divided else value * statistics.num_classes
 
 
@@ -95,7 +103,7 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("nc1_per_class")
-    inverse, _ = _pinv(statistics, spanning_rows(statistics))
+    inverse, _ = _spanning_inverse(statistics)
     traces = torch.stack([((each @ inverse) * inverse).sum() for each in scatter])
     sizes = torch.stack([each.diagonal() @ inverse.square().sum(1) for each in scatter])
     return _resolved(statistics, traces, sizes, "NC1 of each class") / statistics.counts
@@ -116,22 +124,10 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     statistics = statistics.populated()
     within = statistics.require_within("within_in_mean_span")
     rows = spanning_rows(statistics)
-    inverse, _ = _pinv(statistics, rows)
+    inverse, _ = _spanning_inverse(statistics)
     inside = ((within @ inverse) * rows.mT).sum()
     size = within.diagonal() @ (inverse * rows.mT).sum(1).abs()
     return _resolved(statistics, inside, size, "the scatter in the span of the class means") / statistics.spread.sum()
-
-
-def _in_between_metric(
-    statistics: ClassStatistics, within: Tensor, rows: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
-    inverse, rank = _pinv(statistics, rows, weights)
-    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
-        return statistics.spread.sum() / torch.zeros_like(within.trace())
-    return _resolved(
-        statistics, ((within @ inverse) * inverse).sum(), within.diagonal() @ inverse.square().sum(1), "NC1"
-    )
 
 
 def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str, least: float = 0.0) -> Tensor:
@@ -169,11 +165,6 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     size = within.diagonal() @ inverse.square().sum(1)
     resolution = _ENTRIES * statistics.product_epsilon * size
     return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _CERTAIN * resolution)
-
-
-def spanning_rows(statistics: ClassStatistics) -> Tensor:
-    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
-    return numerics.contrasts(statistics.centred_means())
 
 
 # ---------------------------------------------------------------------- traces
@@ -263,7 +254,7 @@ def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
     """
     statistics.require_class_within("between_covariance_debiased")
     statistics = _with_variances(statistics).populated()
-    between = statistics.between_covariance()
+    between = statistics.between_covariance("class")
     if statistics.recentred:
         return between
     scatter, counts = statistics.require_class_within("between_covariance_debiased"), statistics.counts
@@ -434,11 +425,12 @@ def vci(statistics: ClassStatistics) -> Tensor:
             stacklevel=2,
         )
         return statistics.spread.sum() * math.nan
-    share = torch.full_like(statistics.spread, statistics.num_classes**-0.5)
-    rows = spanning_rows(statistics) * share[0]
-    inverse, rank = _pinv(statistics, rows.detach(), share)
+    root = statistics.num_classes**0.5
+    rows = spanning_rows(statistics)
+    inverse, rank = _spanning_inverse(statistics.detach() if rows.requires_grad else statistics)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
+    rows = rows / root
     within = statistics.require_within("vci") / statistics.num_samples
     total = within + rows.mT @ rows
     least = 0.0
@@ -477,6 +469,15 @@ def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -
     stored = (4 * numerics.EPS * numerics.norms(statistics.means.detach())).square()  # as float64 means
     errors = torch.where(varied, rounding / statistics.counts, rounding) + torch.where(rounding > 0, stored, 0.0)
     return float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
+
+
+def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
+    """Pseudo-inverse and rank of `spanning_rows`, with a warning where the rank is deficient."""
+    rows = spanning_rows(statistics)
+    floor = means_rounding(statistics)
+    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor), rows)
+    warn_of_lost_rank(statistics, rank, min(rows.shape))
+    return inverse, rank
 
 
 def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
