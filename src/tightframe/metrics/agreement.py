@@ -34,7 +34,9 @@ def _classifier_right(totals: DecisionTotals) -> Tensor | None:
     return totals.classifier_correct
 
 
-@metric("NCC mismatch", "NC4", source=_PAPYAN, convention=_POOLED, target=0.0, hits=_differing, headline=True)
+@metric(
+    "NCC mismatch", "NC4", source=_PAPYAN, convention=_POOLED, target=0.0, hits=_differing, headline=True, held_out=True
+)
 def ncc_mismatch(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
     """Share of samples for which the classifier and the nearest class centre differ: 1 - `ncc_agreement`.
 
@@ -64,13 +66,23 @@ def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
     return _hits(totals, ncc_agreement).to(torch.float64) / totals.counts
 
 
-@metric("nearest-centre accuracy", "NC4", convention="pooled", target=1.0, hits=_centre_right, headline=True)
+@metric(
+    "nearest-centre accuracy", "NC4", convention="pooled", target=1.0, hits=_centre_right, headline=True, held_out=True
+)
 def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
     """Share of samples whose nearest class centre is their label's. Range: [0, 1]. Options as of `ncc_mismatch`."""
     return _share(decisions, ncc_accuracy, weighting)
 
 
-@metric("classifier accuracy", "accuracy", convention="pooled", target=1.0, hits=_classifier_right, headline=True)
+@metric(
+    "classifier accuracy",
+    "accuracy",
+    convention="pooled",
+    target=1.0,
+    hits=_classifier_right,
+    headline=True,
+    held_out=True,
+)
 def classifier_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
     """Share of samples that the classifier gets right. Range: [0, 1]. Options as of `ncc_mismatch`."""
     return _share(decisions, classifier_accuracy, weighting)

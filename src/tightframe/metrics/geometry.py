@@ -112,7 +112,9 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
     return numerics.norms(statistics.populated().centred_means())
 
 
-@metric("equinorm, means", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True)
+@metric(
+    "equinorm, means", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True, held_out=True
+)
 def equinorm(statistics: ClassStatistics, *, ddof: int = 1) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
@@ -145,6 +147,7 @@ def _equiangularity(ddof: int = 1, exact: bool = False) -> OverPairs:
     floor=_spread_floor,
     pairs=_equiangularity,
     headline=True,
+    held_out=True,
 )
 def equiangularity(
     statistics: ClassStatistics, *, ddof: int = 1, exact: bool = False, tile_size: int = TILE_SIZE
@@ -297,6 +300,7 @@ def structure_error(a: Tensor, b: Tensor) -> Tensor:
     target=0.0,
     floor=rank_floor,
     headline=True,
+    held_out=True,
 )
 def etf_error(statistics: ClassStatistics) -> Tensor:
     """`structure_error` of the centred class means with themselves. Range: [0, sqrt(2 - 2/sqrt(K-1))].

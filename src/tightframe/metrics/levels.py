@@ -103,10 +103,11 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
     else:
         root = _isotropic_root(statistics, gaps, samples - 1, generator)
     trace = float(root.square().sum())
+    effective = trace**2 / float((root @ root.mT).square().sum() if total is None else total.square().sum())
     for _ in range(draws):
         between, factor = _between(counts, samples, root, generator)
         left = max(trace - float(between.square().sum()), 0.0)
-        shares = (counts - 1) / max(samples - statistics.num_classes, 1)
+        shares = _shares(counts - 1, effective, generator)
         within = class_within = None
         if total is not None:
             within = _within(total, between, factor, samples - statistics.num_classes)
@@ -122,6 +123,14 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
             ),
             factor,
         )
+
+
+def _shares(degrees: Tensor, dims: float, generator: torch.Generator) -> Tensor:
+    """(K,) of the scatter by class, for so many degrees of freedom each: Dirichlet, exact for features that scatter
+    alike in `dims` dimensions; 0 for single samples."""
+    parts = torch._standard_gamma((degrees * dims / 2).clamp(min=1e-9), generator=generator)
+    parts = torch.where(degrees > 0, parts, 0.0)
+    return parts / parts.sum().clamp(min=torch.finfo(parts.dtype).tiny)
 
 
 def _root(total: Tensor, most: int) -> Tensor:

@@ -105,7 +105,7 @@ class Metric(Generic[P]):
         pairs: of the options, how it reduces values of all pairs of classes, if it does; `evaluate` then shares the
             Gram matrix with other such metrics.
         hits: of decisions, the samples (K,) of each class that count, if it is a share of samples.
-        headline: whether short tables show it.
+        headline: whether short tables show it; held_out: whether it is reported of held-out samples, too.
         smooth: whether a small change of the moments changes it little, as the jackknife requires.
         labelled: whether it depends on the labels; if not, shuffling them changes nothing.
         largest: number of classes beyond which it is left out unless asked for by name, as it takes too long.
@@ -126,6 +126,7 @@ class Metric(Generic[P]):
     pairs: Callable[..., OverPairs] | None = None
     hits: Callable[[DecisionTotals], Tensor | None] | None = None
     headline: bool = False
+    held_out: bool = False
     smooth: bool = True
     labelled: bool = True
     largest: int | None = None

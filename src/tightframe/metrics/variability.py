@@ -48,6 +48,7 @@ def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
     scale=_mean_ratio,
     needs="span scatter",
     headline=True,
+    held_out=True,
 )
 def nc1(
     statistics: ClassStatistics,
@@ -200,6 +201,7 @@ def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
     target=0.0,
     scale=share,
     headline=True,
+    held_out=True,
 )
 def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
     """tr(S_W) / tr(S_B), classes weighted equally in S_B. Range: [0, inf); 0 = collapsed.
@@ -299,6 +301,7 @@ def _pair_ratio(value: float, setting: Setting, distance_exponent: float = 2.0) 
     scale=_pair_ratio,
     pairs=_cdnv,
     headline=True,
+    held_out=True,
 )
 def cdnv(
     statistics: ClassStatistics,

@@ -107,7 +107,8 @@ class Report:
             facts["class_errors"] = errors
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
-            entries = _entries(evidence, None if metrics is None else chosen(metrics))
+            wanted = None if metrics is None else chosen(metrics)
+            entries = _entries(evidence, wanted)
             if table := coverage_table(evidence, {entry.name: entry.value for entry in entries}):
                 facts["coverage_table"] = table
             for row in predicted:
@@ -119,7 +120,7 @@ class Report:
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
                 held = with_at_least(test, min_count)
-                for row in _entries(held, _held_out(held), evidence):
+                for row in _entries(held, _held_out(held, wanted), evidence):
                     insert_by_family(entries, replace(row, split="test"))
             if said := distances_to_predictions(evidence, facts.get("training")):
                 facts["distances_to_predictions"] = said
@@ -207,17 +208,12 @@ class Report:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)
 
 
-_HELD_OUT = (
-    *("nc1", "trace_ratio", "cdnv", "equinorm", "equiangularity", "etf_error"),
-    *("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"),
-)
-
-
-def _held_out(test: Evidence) -> list[Metric[Any]]:
+def _held_out(test: Evidence, metrics: Sequence[Metric[Any]] | None) -> list[Metric[Any]]:
     """What is reported of held-out samples: what they allow, which is nothing between classes if they have one."""
     classes = 0 if test.counts is None else len(test.counts)
-    metrics = [METRICS[name] for name in _HELD_OUT]
-    return [each for each in metrics if each.available(test) and (classes > 1 or each.reads == ("decisions",))]
+    wanted = METRICS.values() if metrics is None else metrics
+    able = [each for each in wanted if each.held_out and each.available(test)]
+    return [each for each in able if classes > 1 or each.reads == ("decisions",)]
 
 
 def _entries(evidence: Evidence, metrics: Sequence[Metric[Any]] | None, trained: Evidence | None = None) -> list[Entry]:
