@@ -435,12 +435,13 @@ def closeness(metric: Metric[Any], value: float, level: Level | None, setting: S
     spread = abs(edges[1] - edges[0]) / 2
     gap = abs(chance - ideal)
     whose = "shuffled labels" if level.kind != "random" else "random directions"
-    if gap <= max(1e-9 * max(abs(chance), abs(ideal)), 2 * spread):
+    off, beyond = abs(found - ideal), (found - chance) * (ideal - chance) <= 0
+    noise = 2 * spread
+    if gap <= max(1e-9 * max(abs(chance), abs(ideal)), noise) and not (beyond and abs(found - chance) > noise):
         return Closeness(None, f"{whose} do as well")
-    off = abs(found - ideal)
     if off <= 1e-12 * gap:
         return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")
-    if (found - chance) * (ideal - chance) <= 0 or abs(found - chance) <= 2 * spread:
+    if beyond or abs(found - chance) <= noise:
         return Closeness(gap / off, f"no better than {whose}")
     return Closeness(gap / off, f"{_rounded(gap / off)}× nearer")
 
