@@ -43,7 +43,8 @@ def ncc_mismatch(decisions: Decisions, *, weighting: Weighting = "sample") -> Te
     Ties of either go to the lowest class index. Shape: scalar. Range: [0, 1]; 0 = collapsed.
 
     Args:
-        weighting: "class" for the mean over classes with samples, each counting once.
+        weighting: "class" for the mean over classes with samples, each counting once. Samples without labels, of which
+            agreement can be told too, are in the pooled share only.
 
     Raises: EvidenceError without a classifier; EmptyClassError without samples.
     Source: Papyan, Han & Donoho 2020, NC4.
@@ -99,7 +100,8 @@ def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
     totals = totals_of(decisions)
     if metric.options.get("weighting") != "class" or metric.hits is None:
         value = metric(decisions)
-        return (value * (1 - value) / totals.counts.sum()).clamp(min=0).sqrt()
+        samples = totals.counts.sum() + totals.unlabelled[0] * (metric.hits in (_agreeing, _differing))
+        return (value * (1 - value) / samples).clamp(min=0).sqrt()
     counts = totals.counts
     shares = _hits(totals, metric).to(torch.float64) / counts
     variances = torch.where(counts > 1, shares * (1 - shares) / counts, torch.nan)[counts > 0]
@@ -122,10 +124,12 @@ def _share(decisions: Decisions, metric: Metric[Any], weighting: Weighting) -> T
     totals = totals_of(decisions)
     hits, counts = _hits(totals, metric), totals.counts
     present = counts > 0
-    if not present.any():
+    samples, agreeing = totals.unlabelled if metric in (ncc_agreement, ncc_mismatch) else totals.unlabelled * 0
+    if not present.any() and (weighting == "class" or samples == 0):
         raise EmptyClassError("no decisions were counted: the classes chosen have no samples.")
     if weighting == "sample":
-        return hits.sum().to(torch.float64) / counts.sum()
+        more = agreeing if metric is ncc_agreement else samples - agreeing
+        return (hits.sum() + more).to(torch.float64) / (counts.sum() + samples)
     return (hits[present].to(torch.float64) / counts[present]).mean()
 
 
