@@ -123,7 +123,8 @@ def _measured(
     if isinstance(head, ComparisonHead):
         entries.append(evaluation.distortion_row(head.weight, held.cost))
     if "minority" in held.groups and report.evidence is not None:
-        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"])
+        fixed = bool(report.context.get("classifier_fixed"))
+        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], fixed=fixed)
         entries += rows
         notes.append(note)
     facts["class_counts"] = torch.bincount(data.train_labels, minlength=len(held.cost)).tolist()

@@ -204,6 +204,8 @@ def measure(
             for each in collections:
                 each.add_outside(features[each.name])
     notes = [*outset.notes, *_left_out(plans, per_class=per_class, folds=folds)]
+    if training is not None and head.fixed:
+        notes.append("the classifier is fixed: what theory predicts of a trained one is left out.")
     gap = max(gaps, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
@@ -254,7 +256,7 @@ class _Collector:
         variants, notes = {}, []
         context = {"layer": layer.name, **facts}
         if layer.name == self.last.name:
-            context["classifier"] = self.head.name
+            context |= {"classifier": self.head.name} | ({"classifier_fixed": True} if self.head.fixed else {})
             for name, convention in self.conventions.items():
                 statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
                 decisions = layer.decisions(without_bias=convention.without_bias)
@@ -275,7 +277,7 @@ class _Collector:
             metrics=metrics,
             conventions=variants,
             min_count=self.min_count,
-            training=self.training if layer.name == self.last.name else None,
+            training=self.training if layer.name == self.last.name and not self.head.fixed else None,
             context=context,
         ).extended([], notes)
         return detected(report, layer)
