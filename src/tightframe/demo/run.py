@@ -127,6 +127,7 @@ def _measured(
         rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], fixed=fixed)
         entries += rows
         notes.append(note)
+    entries = [entry for entry in entries if entry.key not in report.values]  # a linear head's are measured already
     facts["class_counts"] = torch.bincount(data.train_labels, minlength=len(held.cost)).tolist()
     return report.extended(entries, notes, facts)
 

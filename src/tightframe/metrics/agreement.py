@@ -90,7 +90,7 @@ def classifier_accuracy(decisions: Decisions, *, weighting: Weighting = "sample"
 
 
 balanced_accuracy = classifier_accuracy.having(
-    "balanced_accuracy", weighting="class", label="classifier accuracy, classes equal", convention="mean over classes"
+    "balanced_accuracy", weighting="class", label="balanced accuracy", convention="mean over classes"
 )
 
 

@@ -445,7 +445,8 @@ def vci(statistics: ClassStatistics) -> Tensor:
     value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
     if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
         return value - value.detach()
-    size = within.diagonal() @ solution.square().sum(1) / rank
+    spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
+    size = torch.linalg.matrix_norm(spans.mT @ spans) / rank
     return _resolved(statistics, value, size, "VCI", least=16 * numerics.EPS)
 
 
