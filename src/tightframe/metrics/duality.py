@@ -151,13 +151,7 @@ def unc3(
     return (values - values.mean()).square().sum() / (len(values) - ddof)
 
 
-@metric(
-    "‖ŵ − μ̂‖, mean",
-    "NC3",
-    source=f"{_WU} (package)",
-    convention="unit vectors",
-    target=_partial_gap,
-)
+@metric("‖ŵ − μ̂‖, mean", "NC3", source=f"{_WU} (package)", convention="unit vectors", target=_partial_gap)
 def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """Mean over classes of the distance between the unit vectors along w_k and mu_k - mu_G. Range: [0, 2].
 

@@ -437,14 +437,7 @@ _UNIT = "unit centred means, over pairs"
 
 
 @metric(
-    "log kernel",
-    "GNC2",
-    source=_LIU,
-    convention=_UNIT,
-    target=_log_target,
-    floor=_log_floor,
-    pairs=_log,
-    headline=True,
+    "log kernel", "GNC2", source=_LIU, convention=_UNIT, target=_log_target, floor=_log_floor, pairs=_log, headline=True
 )
 def log_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
@@ -477,13 +470,7 @@ def distance_kernel(
 
 
 @metric(
-    "Riesz kernel, s = 1",
-    "GNC2",
-    source=_LIU,
-    convention=_UNIT,
-    target=_riesz_target,
-    floor=_riesz_floor,
-    pairs=_riesz,
+    "Riesz kernel, s = 1", "GNC2", source=_LIU, convention=_UNIT, target=_riesz_target, floor=_riesz_floor, pairs=_riesz
 )
 def riesz_kernel(
     statistics: ClassStatistics,

@@ -110,13 +110,7 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     return _resolved(statistics, traces, sizes, "NC1 of each class") / statistics.counts
 
 
-@metric(
-    "share of tr Σ_W in span of means",
-    "scale",
-    convention="what NC1 sees",
-    needs="span scatter",
-    headline=True,
-)
+@metric("share of tr Σ_W in span of means", "scale", convention="what NC1 sees", needs="span scatter", headline=True)
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     """Share of tr(S_W) that lies in the span of the centred class means, in [0, 1].
 
@@ -228,13 +222,7 @@ def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tenso
     return torch.where(positive, statistics.spread.sum() / free / torch.where(positive, between, 1.0), math.nan)
 
 
-@metric(
-    "tr Σ_W / tr Σ_T",
-    "NC1",
-    source="Beaglehole et al. 2024",
-    convention="Σ_T over all samples",
-    target=0.0,
-)
+@metric("tr Σ_W / tr Σ_T", "NC1", source="Beaglehole et al. 2024", convention="Σ_T over all samples", target=0.0)
 def trace_share(statistics: ClassStatistics) -> Tensor:
     """tr(S_W) / tr(S_T), with S_T the covariance of all samples. Range: [0, 1]; 0 = collapsed.
 
