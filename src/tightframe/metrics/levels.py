@@ -295,7 +295,7 @@ def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, dra
     key += (draws, seed)  # type: ignore[assignment]
     if key not in known:
         generator = torch.Generator().manual_seed(seed)
-        number = draws if metric.largest is None else min(draws, _COSTLY)
+        number = draws if metric.most_classes is None else min(draws, _COSTLY)
         values = []
         for _ in range(number):
             weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
@@ -337,7 +337,7 @@ def _drawn_levels(
     found = {}
     for each in metrics:
         drawn = values[each.name]
-        complete = len(drawn) == (draws if each.largest is None else min(draws, _COSTLY))
+        complete = len(drawn) == (draws if each.most_classes is None else min(draws, _COSTLY))
         if complete and (level := Level.of(drawn, kinds[each.name])) is not None:  # type: ignore[arg-type]
             found[each.name] = level
     return found
@@ -398,7 +398,7 @@ def _decided(
 def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Metric[Any]]) -> None:
     """Add a draw's values; a metric that can't be had of it, or of so many, has no level."""
     usable = [each for each in metrics if each.available(evidence)]
-    usable = [each for each in usable if each.largest is None or len(values[each.name]) < _COSTLY]
+    usable = [each for each in usable if each.most_classes is None or len(values[each.name]) < _COSTLY]
     try:
         found = evaluate(evidence, usable)
     except TightframeError:
