@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -85,11 +87,11 @@ def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
             f"got {tuple(reader.shape)}."
         )
     rows = spanning_rows(statistics)
-    span = _top_directions(rows, spanning_factors(statistics), min(rows.shape), means_rounding(statistics))
+    span = _top_directions(rows, partial(spanning_factors, statistics), min(rows.shape), means_rounding(statistics))
     rank = span.shape[1]
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     reader = reader.to(rows)
-    read = _top_directions(reader, weight_factors(reader), rank)
+    read = _top_directions(reader, partial(weight_factors, reader), rank)
     overlap = read.mT @ span
     cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
     if not overlap.requires_grad and (cosines < _FAR).all():
@@ -117,13 +119,17 @@ def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: boo
     return torch.rad2deg(angles.mean())
 
 
-def _top_directions(matrix: Tensor, factors: Factors, most: int, floor: float = 0.0) -> Tensor:
+def _top_directions(matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0) -> Tensor:
     """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
 
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
-    left, sizes, right = factors
+    if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # all rows: any basis of theirs does
+        basis = numerics.row_space(matrix, floor)
+        if basis is not None:
+            return basis
+    left, sizes, right = factors()
     rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
     if not matrix.requires_grad:
         return right[:rank].mT
