@@ -52,7 +52,7 @@ class Convention:
 
 
 _UNDIVIDED, _ABOUT_SAMPLES = nc1.having(divided=False), nc1.having(centre="sample")
-_EQUINORM_0 = equinorm.having(ddof=0)
+_LENGTHS, _DUALITY = equinorm.having(ddof=0, centre="sample"), self_duality_distance.having(centre="sample")
 
 _ROWS: list[tuple[str, str, Mapping[str, Metric[Any]]]] = [
     ("papyan-2020", "Papyan, Han & Donoho 2020", {
@@ -81,17 +81,17 @@ _ROWS: list[tuple[str, str, Mapping[str, Metric[Any]]]] = [
     ("galanti-2022", "Galanti, György & Hutter 2022", {"cdnv": cdnv}),
     ("xu-liu-2023", "Xu & Liu 2023", {"vci": vci}),
     ("masarczyk-2023", "Masarczyk et al. 2023", {"numerical-rank": numerical_rank}),
-    ("fang-2021", "Fang et al. 2021", {"nc2-equinorm": _EQUINORM_0, "nc3": self_duality_distance}),
-    ("haframe-2023", "Liang & Davis 2023", {"nc2-equinorm": _EQUINORM_0, "nc3": self_duality_distance}),
+    ("fang-2021", "Fang et al. 2021", {"nc2-equinorm": _LENGTHS, "nc3": _DUALITY}),
+    ("haframe-2023", "Liang & Davis 2023", {"nc2-equinorm": _LENGTHS, "nc3": _DUALITY}),
     ("kothapalli-2023", "Kothapalli 2023", {"nc2": etf_error, "nc3": self_duality_error}),
     ("liu-2023", "Liu et al. 2023", {
         "gnc2-distance": distance_kernel, "gnc2-distance-variance": distance_kernel.having(of="variance"),
         "gnc2-log": log_kernel, "gnc2-log-variance": log_kernel.having(of="variance"),
     }),
     ("wu-papyan-2024", "Wu & Papyan 2024", {
-        "cdnv": cdnv.having(distance_exponent=4.0), "nc2-equinorm": equinorm, "nc2-equiangularity": equiangularity,
-        "gnc2-distance-cv": distance_kernel.having(of="cv"), "gnc2-log-cv": log_kernel.having(of="cv"),
-        "nc3": nc3_cosine, "unc3": unc3,
+        "cdnv": cdnv.having(distance_exponent=4.0), "nc2-equinorm": equinorm.having(logarithmic=True),
+        "nc2-equiangularity": equiangularity, "gnc2-distance-cv": distance_kernel.having(of="cv"),
+        "gnc2-log-cv": log_kernel.having(of="cv"), "nc3": nc3_cosine, "unc3": unc3.having(ddof=1),
     }),
     ("neural-collapse-package", "package released with Wu & Papyan 2024", {
         "nc1": nc1, "cdnv": cdnv, "nc2": etf_error, "gnc2-distance": distance_kernel,

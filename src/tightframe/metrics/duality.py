@@ -48,13 +48,20 @@ def _partial_gap(setting: Setting) -> float:
     target=_partial_distance,
     headline=True,
 )
-def self_duality_distance(statistics: ClassStatistics, weight: Tensor, *, squared: bool = True) -> Tensor:
+def self_duality_distance(
+    statistics: ClassStatistics, weight: Tensor, *, squared: bool = True, centre: Weighting = "class"
+) -> Tensor:
     """|W/|W|_F - M/|M|_F|_F^2 with M the centred class means, classes with samples only.
 
     Shape: scalar. Range: [0, 4], or [0, 2] without the square, as NC3 is often quoted; 0 = self-dual.
+
+    Args:
+        squared: False for the distance itself.
+        centre: of the class means; "sample" in Fang et al. 2021 and Liang & Davis 2023.
+
     Source: Papyan, Han & Donoho 2020, NC3 (notebook).
     """
-    rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means()
+    rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means(centre)
     gap = rows / torch.linalg.matrix_norm(rows) - means / torch.linalg.matrix_norm(means)
     return gap.square().sum() if squared else torch.linalg.matrix_norm(gap)
 

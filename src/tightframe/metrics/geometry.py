@@ -29,7 +29,7 @@ from tightframe.metrics.pairs import (
     riesz,
 )
 from tightframe.metrics.shared import spanning_factors, spanning_rows
-from tightframe.statistics import ClassStatistics
+from tightframe.statistics import ClassStatistics, Weighting
 
 _PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
 _CENTRED = "about the mean of class means"
@@ -115,14 +115,24 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
 @metric(
     "equinorm, means", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True, held_out=True
 )
-def equinorm(statistics: ClassStatistics, *, ddof: int = 1) -> Tensor:
+def equinorm(
+    statistics: ClassStatistics, *, ddof: int = 1, centre: Weighting = "class", logarithmic: bool = False
+) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
-    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. For two classes it is 0 by construction. ddof 1 as in
-    the notebook of Papyan et al.; 0 in Fang et al. 2021 and Liang & Davis 2023.
+    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. For two classes it is 0 by construction.
+
+    Args:
+        ddof: 1 as in the notebook of Papyan et al.; 0 in Fang et al. 2021 and Liang & Davis 2023.
+        centre: mu_G; "sample", the mean of all samples, in Fang et al. 2021 and Liang & Davis 2023.
+        logarithmic: of the logarithms of the lengths instead, over the size of their mean, as Wu & Papyan 2024 do. It
+            depends on the features' scale.
+
     Source: Papyan, Han & Donoho 2020, NC2.
     """
-    return numerics.coefficient_of_variation(mean_norms(statistics), ddof)
+    lengths = numerics.norms(statistics.populated().centred_means(centre))
+    value = numerics.coefficient_of_variation(lengths.log() if logarithmic else lengths, ddof)
+    return value.abs() if logarithmic else value
 
 
 @metric("equinorm, classifier", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True)
