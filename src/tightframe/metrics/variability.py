@@ -409,34 +409,47 @@ def vci(statistics: ClassStatistics) -> Tensor:
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
-    if statistics.num_samples <= statistics.num_features + 1:
-        warnings.warn(
-            f"VCI is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
-            "dimensions: it would be 0 whatever the samples are.",
-            GeometryWarning,
-            stacklevel=2,
-        )
+    if _too_few(statistics, "VCI", "0"):
         return statistics.spread.sum() * math.nan
-    root = statistics.num_classes**0.5
     rows = spanning_rows(statistics)
     inverse, rank = _spanning_inverse(statistics.detach() if rows.requires_grad else statistics)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
-    rows = rows / root
-    within = statistics.require_within("vci") / statistics.num_samples
+    explained, size = _explained(statistics, rows / statistics.num_classes**0.5, lost=rank < min(rows.shape))
+    value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
+    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
+        return value - value.detach()
+    return _resolved(statistics, value, size / max(rank, 1), "VCI", least=16 * numerics.EPS)
+
+
+def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tuple[Tensor, Tensor]:
+    """tr(R T^+ R^T) for T = S_W + R^T R; and what it would be of the scatter's diagonal, for its resolution.
+
+    Args: lost, whether the rows span fewer dimensions than they could.
+    """
+    within = statistics.require_within("the total scatter") / statistics.num_samples
     total = within + rows.mT @ rows
     least = 0.0
-    if rank < min(rows.shape):  # rounding is no direction of the samples either
+    if lost:  # rounding is no direction of the samples either
         least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
     solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
-    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
-        return value - value.detach()
     spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
-    size = torch.linalg.matrix_norm(spans.mT @ spans) / rank
-    return _resolved(statistics, value, size, "VCI", least=16 * numerics.EPS)
+    return explained, torch.linalg.matrix_norm(spans.mT @ spans)
+
+
+def _too_few(statistics: ClassStatistics, what: str, value: str) -> bool:
+    """Whether there are so few samples that they lie in a subspace of their own, with a warning."""
+    few = bool(statistics.num_samples <= statistics.num_features + 1)
+    if few:
+        warnings.warn(
+            f"{what} is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
+            f"dimensions: it would be {value} whatever the samples are.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+    return few
 
 
 # ---------------------------------------------------------------------- degenerate geometry
