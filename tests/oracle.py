@@ -475,6 +475,20 @@ def _vci(sample: Sample) -> Any:
     return 1 - trace / REAL(_mean_rank(classes))
 
 
+@_metric("h_score")
+def _h_score(sample: Sample) -> Any:
+    """tr(Sigma_T^+ Sigma_B), both over samples; nan for N <= D + 1, where it is the largest whatever the samples are."""
+    classes = _classes(sample)
+    if classes.num_samples <= np.asarray(sample.features).shape[1] + 1:
+        return np.nan
+    shares = [len(d) / REAL(classes.num_samples) for d in classes.deviations]
+    between = [np.sqrt(p) * (m - classes.mean_of_samples) for p, m in zip(shares, classes.means, strict=True)]
+    within = np.concatenate(classes.deviations) / np.sqrt(REAL(classes.num_samples))
+    total = np.concatenate([within, _real(between)])
+    values, vectors = _singular(total)
+    return _total([(_dot(m, vectors[r]) / values[r]) ** 2 for r in range(_rank(values, total.shape)) for m in between])
+
+
 @_metric("numerical_rank")
 def _numerical_rank(sample: Sample) -> Any:
     """Singular values of the features, less their mean, whose square exceeds 1e-3 of the largest one's."""

@@ -422,6 +422,32 @@ def vci(statistics: ClassStatistics) -> Tensor:
     return _resolved(statistics, value, size / max(rank, 1), "VCI", least=16 * numerics.EPS)
 
 
+@metric(
+    "H-score",
+    "NC1",
+    source="Bao et al. 2019",
+    convention="tr(Σ_T⁺ Σ_B), classes weighted n_k/N",
+    target=lambda s: min(s.K - 1, s.D),
+    needs="scatter",
+)
+def h_score(statistics: ClassStatistics) -> Tensor:
+    """tr(S_T^+ S_B), with S_T the covariance of all samples and S_B weighted by class size, as S_T is.
+
+    Shape: scalar. Range: [0, min(K-1, D)], the upper end = collapsed. Invariant to invertible linear maps of the
+    features. NaN, with a GeometryWarning, for N <= D + 1 samples, any of which would have the largest value. Gradients
+    are first-order only. Source: Bao et al. 2019 (transferability estimation).
+    """
+    statistics = statistics.populated()
+    if _too_few(statistics, "the H-score", "as large as can be"):
+        return statistics.spread.sum() * math.nan
+    roots = statistics.class_weights("sample").sqrt()
+    rows = numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots)
+    inverse, rank = _pinv(statistics, rows.detach(), roots)
+    if rank < min(rows.shape):
+        rows = rows @ (inverse @ rows.detach())
+    return _explained(statistics, rows, lost=rank < min(rows.shape))[0]
+
+
 def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tuple[Tensor, Tensor]:
     """tr(R T^+ R^T) for T = S_W + R^T R; and what it would be of the scatter's diagonal, for its resolution.
 
@@ -497,6 +523,6 @@ def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = No
 
 
 METRICS = (
-    *(nc1, trace_ratio, trace_share, cdnv, directional_cdnv, vci),
+    *(nc1, trace_ratio, trace_share, cdnv, directional_cdnv, vci, h_score),
     *(within_trace, between_trace, within_in_mean_span),
 )
