@@ -477,7 +477,7 @@ def _vci(sample: Sample) -> Any:
 
 @_metric("h_score")
 def _h_score(sample: Sample) -> Any:
-    """tr(Sigma_T^+ Sigma_B), both over samples; nan for N <= D + 1, where it is the largest whatever the samples are."""
+    """tr(Sigma_T^+ Sigma_B), both over samples; nan for N <= D + 1, where it is as large as can be for any samples."""
     classes = _classes(sample)
     if classes.num_samples <= np.asarray(sample.features).shape[1] + 1:
         return np.nan

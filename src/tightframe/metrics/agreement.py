@@ -14,6 +14,16 @@ from tightframe.evidence import Decisions
 from tightframe.metrics.metric import Metric, metric
 from tightframe.statistics import Weighting
 
+__all__ = [
+    "balanced_accuracy",
+    "binomial_error",
+    "classifier_accuracy",
+    "ncc_accuracy",
+    "ncc_agreement",
+    "ncc_agreement_per_class",
+    "ncc_mismatch",
+]
+
 _PAPYAN = "Papyan, Han & Donoho 2020"
 _POOLED = "classifier with bias, pooled"
 

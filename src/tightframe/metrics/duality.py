@@ -15,6 +15,18 @@ from tightframe.metrics.geometry import rank_floor, structure_error
 from tightframe.metrics.metric import Setting, metric
 from tightframe.statistics import ClassStatistics, Weighting
 
+__all__ = [
+    "bias_collapse",
+    "classifier_mean_cosines",
+    "classifier_mean_distances",
+    "classifier_mean_products",
+    "duality_distance",
+    "nc3_cosine",
+    "self_duality_distance",
+    "self_duality_error",
+    "unc3",
+]
+
 _PAPYAN, _WU = "Papyan, Han & Donoho 2020", "Wu & Papyan 2024"
 _CENTRED = "about the mean of class means"
 

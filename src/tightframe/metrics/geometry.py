@@ -31,6 +31,30 @@ from tightframe.metrics.pairs import (
 from tightframe.metrics.shared import spanning_factors, spanning_rows
 from tightframe.statistics import ClassStatistics, Weighting
 
+__all__ = [
+    "classifier_equiangularity",
+    "classifier_equinorm",
+    "classifier_etf_error",
+    "classifier_mean_cosine",
+    "cosine_grid",
+    "distance_kernel",
+    "equiangularity",
+    "equinorm",
+    "etf_distance",
+    "etf_error",
+    "interference_grid",
+    "log_kernel",
+    "maximal_angle_deviation",
+    "mean_cosine",
+    "mean_norms",
+    "minimum_angle",
+    "nearest_etf",
+    "one_vs_rest_distance",
+    "participation_ratio",
+    "riesz_kernel",
+    "structure_error",
+]
+
 _PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
 _CENTRED = "about the mean of class means"
 

@@ -16,6 +16,8 @@ from tightframe.metrics.shared import Factors, spanning_factors, spanning_rows, 
 from tightframe.metrics.variability import means_rounding, warn_of_lost_rank
 from tightframe.statistics import ClassStatistics
 
+__all__ = ["numerical_rank", "principal_angle", "principal_angles"]
+
 _FAR = 1 - 1e-6  # cosine below which an angle is exact to nine digits
 
 # ---------------------------------------------------------------------- rank

@@ -9,6 +9,8 @@ from tightframe.errors import ShapeError
 from tightframe.metrics.metric import metric
 from tightframe.statistics import ClassStatistics
 
+__all__ = ["ood_cosines", "ood_orthogonality"]
+
 
 def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
     """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.

@@ -14,6 +14,8 @@ from tightframe.numerics import centred_gram
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import seli
 
+__all__ = ["classifier_seli_error", "gram_distance", "seli_error"]
+
 
 def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
     """|G / |G|_F - T / |T|_F|_F of the Gram matrix G of K centred rows (K, D) and a target T (K, K), centred alike.

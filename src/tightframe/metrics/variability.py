@@ -28,6 +28,23 @@ from tightframe.metrics.shared import spanning_rows
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics, Weighting
 
+__all__ = [
+    "between_covariance_debiased",
+    "between_trace",
+    "cdnv",
+    "cdnv_grid",
+    "cdnv_per_class",
+    "directional_cdnv",
+    "h_score",
+    "nc1",
+    "nc1_per_class",
+    "trace_ratio",
+    "trace_share",
+    "vci",
+    "within_in_mean_span",
+    "within_trace",
+]
+
 _POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
 _CERTAIN = 1000  # times its resolution, below which a second look takes the value in float64 if there is one
 _ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries may be
