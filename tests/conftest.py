@@ -1,5 +1,7 @@
 """One thread and the same draws in every run; a byte-for-byte picture of an accumulator."""
 
+import importlib
+import math
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +9,8 @@ import torch
 from hypothesis import settings
 
 from tightframe import StatisticsAccumulator
+
+levels = importlib.import_module("tightframe.metrics.levels")  # the function hides the module
 
 torch.set_num_threads(1)  # the workers share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -18,6 +22,13 @@ Picture = dict[str, tuple[torch.dtype, tuple[int, ...], bytes]]
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _few_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Levels in reports from few draws, which take a tenth of the time, but where they are what is tested."""
+    if not request.node.get_closest_marker("levels"):
+        monkeypatch.setattr(levels, "DRAWS", ((math.inf, 4),))
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,11 @@ from tightframe.statistics import ClassStatistics
 MANY = 2000
 """Classes above which measures over pairs of them are drawn for a random thousand."""
 
+DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))
+"""How many are drawn unless the caller says otherwise, up to so many numbers in the class means."""
+
 _SOME = 1000
 _ROWS = 2000  # drawn samples that are decided on
-_DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))  # by numbers in the class means
 _COSTLY = 16  # draws at most of metrics that are left out where there are many classes
 
 # ---------------------------------------------------------------------- drawing statistics
@@ -274,7 +276,7 @@ def levels(
     if setting is None:
         return {}
     if draws is None:
-        draws = next(number for most, number in _DRAWS if most >= setting.K * setting.D)
+        draws = next(number for most, number in DRAWS if most >= setting.K * setting.D)
     found: dict[str, Level | None] = {}
     key = (draws, seed, setting.classes)
     known = {} if statistics is None else _CACHE.setdefault(statistics, {})

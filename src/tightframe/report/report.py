@@ -30,6 +30,7 @@ from tightframe.metrics import (
     levels,
     standard_errors,
 )
+from tightframe.metrics.levels import MANY
 from tightframe.metrics.table import available, chosen
 from tightframe.report.coverage import coverage_table, with_at_least
 from tightframe.report.drilldown import class_errors
@@ -292,6 +293,8 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
             else "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where "
             "it is the same; VCI and the rank are left out."
         )
+    if int(statistics.present.sum()) > MANY:
+        notes.append("levels with shuffled labels of measures over pairs are from a random 1,000 of the classes.")
     if int(statistics.present.sum()) - 1 > statistics.num_features:
         notes.append(
             f"{int(statistics.present.sum())} classes don't fit a simplex ETF in {statistics.num_features} dimensions; "
