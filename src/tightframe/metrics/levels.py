@@ -365,7 +365,7 @@ def _enter_drawn(
     *,
     held_out: bool,
 ) -> None:
-    drawn = replace(evidence, folds=None, outside_folds=None, decisions=None, projected=None)
+    drawn = replace(evidence, folds=None, outside_folds=None, decisions=None, projected=None, consumer=evidence.reader)
     original = source.statistics
     assert original is not None
     if evidence.statistics is not None:

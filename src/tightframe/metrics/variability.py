@@ -479,7 +479,8 @@ def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tupl
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
     spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
-    return explained, torch.linalg.matrix_norm(spans.mT @ spans)
+    gram = spans.mT @ spans if spans.shape[0] > spans.shape[1] else spans @ spans.mT
+    return explained, torch.linalg.matrix_norm(gram)
 
 
 def _too_few(statistics: ClassStatistics, what: str, value: str) -> bool:
