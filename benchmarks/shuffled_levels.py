@@ -1,10 +1,15 @@
 """Levels with shuffled labels, drawn from the moments, against true permutations of the labels.
 
-    python benchmarks/shuffled_levels.py               # twelve settings, 200 permutations, 200 draws; minutes on one core
+    python benchmarks/shuffled_levels.py               # twelve settings, 200 permutations and draws, five minutes
     python benchmarks/shuffled_levels.py --only zipf   # the settings whose names have this in them
 
-Every metric that has a level with shuffled labels is evaluated on the permuted data themselves, and on the draws. They agree
-where the medians are within 5 % or three standard errors of their difference. The laws are in tests/metrics/test_levels.py.
+Every metric that has a level with shuffled labels is evaluated on the permuted data themselves, and on the draws. They
+agree where the medians are within 5 % or three standard errors of their difference. On Gaussian features all do. On
+features that are not, what depends on single samples is off where a class has few of them (a sample far from the origin
+moves its mean, and is still the farthest from it): the directional CDNV is up to 17 % low at 4 samples, nearest-centre
+accuracy up to 10 % high, and a third at 5 samples in each of 1000 classes.
+
+The laws are in tests/metrics/test_levels.py.
 """
 
 from __future__ import annotations
@@ -16,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
-from permuted import Data, compared, isotropic, power_law, rectified, zipf
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from metrics.permuted import Data, compared, isotropic, power_law, rectified, zipf
 
 SETTINGS = {
     "isotropic K=10 N=500 D=64": Data(isotropic, [50] * 10, 64),

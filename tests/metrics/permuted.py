@@ -91,7 +91,10 @@ class Comparison:
         order, number = torch.tensor(values, dtype=torch.float64).sort().values, len(values)
         step = math.sqrt(number) / 2
         low, high = max(math.floor(number / 2 - step), 0), min(math.ceil(number / 2 + step), number - 1)
-        return cls(permuted, drawn, float(order[high] - order[low]) / 2 * math.sqrt(1 + number / draws))
+        error = max(float(order[high] - order[low]) / 2, permuted.spread * math.sqrt(math.pi / 2 / number))
+        if 1 < len(distinct := order.unique()) < number / 4:  # shares of few samples: the median is one of few values
+            error = max(error, float(distinct.diff().amin()) / 2)
+        return cls(permuted, drawn, error * math.sqrt(1 + number / draws))
 
     @property
     def deviations(self) -> float:

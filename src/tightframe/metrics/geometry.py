@@ -65,11 +65,15 @@ Reading = Literal["mean", "variance", "cv"]
 
 
 def _whole(bound: Callable[..., float | None]) -> Callable[..., float | None]:
-    """A bound for all of the model's classes; where the data hold some only, it says nothing of these."""
+    """A bound for all of the model's classes; where the data hold some only, it says nothing of these.
+
+    Nor does it where vectors must coincide, on a line: the energy is infinite, but the metric leaves their pairs out.
+    """
 
     @wraps(bound)
     def floor(setting: Setting, **options: Any) -> float | None:
-        return None if setting.partial else bound(setting, **options)
+        value = None if setting.partial else bound(setting, **options)
+        return None if value is None or math.isinf(value) else value
 
     return floor
 

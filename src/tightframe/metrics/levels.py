@@ -20,6 +20,7 @@ from tightframe import numerics
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import TightframeError
 from tightframe.evidence import Evidence
+from tightframe.metrics.agreement import totals_of
 from tightframe.metrics.metric import Metric, Setting
 from tightframe.metrics.table import available, chosen, evaluate
 from tightframe.statistics import ClassStatistics
@@ -31,7 +32,7 @@ DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))
 """How many are drawn unless the caller says otherwise, up to so many numbers in the class means."""
 
 _SOME = 1000
-_ROWS = 2000  # drawn samples that are decided on
+_ROWS = 2000  # drawn samples that are decided on, at most
 _COSTLY = 16  # draws at most of metrics that are left out where there are many classes
 
 # ---------------------------------------------------------------------- drawing statistics
@@ -41,11 +42,21 @@ class Draw(NamedTuple):
     """Statistics with shuffled labels, and what their samples scatter like."""
 
     statistics: ClassStatistics
-    factor: _Factor
+    factor: _Factor | _Sphere
 
-    def samples(self, labels: Tensor, noise: _Noise) -> Tensor:
-        """(n, D) float32 samples of classes given by row, each about the mean of its class."""
-        around = self.factor.scattered(noise, float(self.statistics.num_samples) ** -0.5)
+    def samples(self, labels: Tensor, noise: _Noise, *, complete: bool = False) -> Tensor:
+        """(n, D) float32 samples of classes given by row, each about the mean of its class, which it is a part of.
+
+        Args:
+            complete: whether these are all samples of the statistics, so that those of a class have its mean.
+        """
+        counts, samples = self.statistics.counts, int(self.statistics.num_samples)
+        around = self.factor.scattered(noise, max(samples - len(counts), 1) ** -0.5)
+        if complete:
+            sums = around.new_zeros(len(counts), around.shape[1]).index_add_(0, labels, around)
+            around -= (sums / counts[:, None])[labels]
+        else:
+            around *= (1 - 1 / counts).sqrt().float()[labels, None]
         return around.add_(self.statistics.means.float()[labels])
 
 
@@ -55,11 +66,12 @@ class _Noise(NamedTuple):
     plain: Tensor
     coloured: Tensor
 
-    @classmethod
-    def of(cls, number: int, root: Tensor, generator: torch.Generator) -> _Noise:
-        root = root.float()
-        plain = _normal((number, len(root)), root, generator)
-        return cls(plain, plain @ root)
+    def some(self, number: int, generator: torch.Generator) -> _Noise:
+        """Random rows of it: the rest of the draws get others."""
+        if number == len(self.plain):
+            return self
+        chosen = torch.randperm(len(self.plain), generator=generator, device=self.plain.device)[:number]
+        return _Noise(self.plain[chosen], self.coloured[chosen])
 
 
 class _Factor(NamedTuple):
@@ -82,6 +94,37 @@ class _Factor(NamedTuple):
             return noise.plain[:, : len(self.left)] @ product
         along = (self.left.mT @ self.inner).float()
         return torch.addmm(noise.coloured, noise.plain @ along, product, beta=scale, alpha=-1)
+
+    def noise(self, number: int, generator: torch.Generator) -> _Noise:
+        root = self.right.float()
+        plain = _normal((number, len(root)), root, generator)
+        return _Noise(plain, plain @ root)
+
+    def around(self, generator: torch.Generator) -> Tensor:
+        """(D,) a row of the total scatter."""
+        return (_normal((1, len(self.right)), self.right, generator) @ self.right)[0]
+
+
+class _Sphere(NamedTuple):
+    """The drawn scatter within classes, and the total, the same along any direction.
+
+    Attributes:
+        within, total: scalars, along one direction; of the dtype and on the device of the statistics.
+    """
+
+    dim: int
+    within: Tensor
+    total: Tensor
+
+    def scattered(self, noise: _Noise, scale: float) -> Tensor:
+        return noise.plain * (scale * float(self.within) ** 0.5)
+
+    def noise(self, number: int, generator: torch.Generator) -> _Noise:
+        plain = _normal((number, self.dim), self.within.float(), generator)
+        return _Noise(plain, plain)
+
+    def around(self, generator: torch.Generator) -> Tensor:
+        return _normal((1, self.dim), self.within, generator)[0] * self.total.sqrt()
 
 
 def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False) -> Iterator[Draw]:
@@ -106,20 +149,24 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
     counts, samples = statistics.counts.to(torch.float64), int(statistics.num_samples)
     mean = statistics.global_mean("sample")
     gaps = (statistics.means - mean) * counts.sqrt()[:, None]
-    total = None
+    total = root = None
     if statistics.within is not None or statistics.class_within is not None:
         total = statistics.require_within("shuffling") + gaps.mT @ gaps
         root = _root(total, samples - 1)
+        trace = float(root.square().sum())
     else:
-        root = _isotropic_root(statistics, gaps, samples - 1, generator)
-    trace = float(root.square().sum())
-    effective = trace**2 / float((root @ root.mT).square().sum() if total is None else total.square().sum())
+        trace = float(statistics.spread.sum() + gaps.square().sum())
+    scattered = statistics.num_features if total is None else trace**2 / float(total.square().sum())
     for _ in range(draws):
-        between, factor = _between(counts, samples, root, generator)
+        factor: _Factor | _Sphere
+        if root is not None:
+            between, factor = _between(counts, samples, root, generator)
+        else:
+            between, factor = _isotropic(counts, samples, gaps, trace, generator)
         left = max(trace - float(between.square().sum()), 0.0)
-        shares = _shares(counts - 1, effective, generator)
+        shares = _shares(counts - 1, scattered, generator)
         within = class_within = None
-        if total is not None:
+        if total is not None and isinstance(factor, _Factor):
             within = _within(total, between, factor, samples - statistics.num_classes)
             class_within = shares[:, None, None] * within if class_scatter else None
         yield Draw(
@@ -157,13 +204,21 @@ def _root(total: Tensor, most: int) -> Tensor:
     return (vectors[:, kept] * values[kept].sqrt()).mT
 
 
-def _isotropic_root(statistics: ClassStatistics, gaps: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    dim = statistics.num_features
-    rank = min(dim, most)
-    size = math.sqrt(float(statistics.spread.sum() + gaps.square().sum()) / max(rank, 1))
-    if rank == dim:
-        return size * torch.eye(dim, dtype=gaps.dtype, device=gaps.device)
-    return size * torch.linalg.qr(_normal((dim, rank), gaps, generator))[0].mT
+def _isotropic(
+    counts: Tensor, samples: int, like: Tensor, trace: float, generator: torch.Generator
+) -> tuple[Tensor, _Sphere]:
+    """As `_between`, of features from an isotropic population, where only the trace of their scatter is given.
+
+    Their scatter itself isn't isotropic: N samples in D >= N dimensions span N - 1 only.
+    """
+    classes, dim = like.shape
+    axis = (counts / samples).sqrt()
+    rows = _normal((classes, dim), like, generator)
+    rows = rows - torch.outer(axis, axis @ rows)
+    between = rows.square().sum()
+    within = 2 * torch._standard_gamma(between.new_full((), (samples - classes) * dim / 2), generator=generator)
+    size = trace / (between + within)
+    return rows * size.sqrt(), _Sphere(dim, size * within / dim, size.new_tensor(trace / dim))
 
 
 def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Generator) -> tuple[Tensor, _Factor]:
@@ -190,6 +245,8 @@ def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Genera
 
 def _within(total: Tensor, between: Tensor, factor: _Factor, degrees: int) -> Tensor:
     """The drawn scatter within classes; as a product where the difference would have eigenvalues below 0."""
+    if degrees == 0:
+        return torch.zeros_like(total)
     if factor.inner is None:
         rows = factor.product
     elif degrees >= len(factor.right):
@@ -340,7 +397,7 @@ def _drawn_levels(
             noise = None
             for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):
                 if noise is None and any("decisions" in each.reads for each in rest):
-                    noise = _Noise.of(_ROWS, draw.factor.right, generator)
+                    noise = draw.factor.noise(_ROWS, generator)
                 _enter_drawn(values, evidence, source, draw, rest, noise, generator, held_out=trained is not None)
     kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys(
         [each.name for each in rest], kind
@@ -374,13 +431,10 @@ def _enter_drawn(
             moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
         drawn = replace(drawn, statistics=moments, outside=None)
     if evidence.decisions is not None and noise is not None:
-        drawn = replace(drawn, decisions=_decided(draw, source, noise, generator, held_out=held_out))
+        drawn = replace(drawn, decisions=_decided(draw, evidence, source, noise, generator, held_out=held_out))
     if isinstance(evidence.outside, ClassStatistics) and any("outside" in each.reads for each in metrics):
-        around = torch.randn(
-            1, len(draw.factor.right), dtype=torch.float64, generator=generator, device=generator.device
-        )
         number = int(evidence.outside.num_samples) * (int(original.num_samples) - 1)
-        outside = original.global_mean("sample") + (around @ draw.factor.right)[0] / math.sqrt(max(number, 1))
+        outside = original.global_mean("sample") + draw.factor.around(generator) / math.sqrt(max(number, 1))
         drawn = replace(drawn, outside=outside)
     of_pairs: list[Metric[Any]] = []
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
@@ -392,13 +446,21 @@ def _enter_drawn(
 
 
 def _decided(
-    draw: Draw, source: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
+    draw: Draw, evidence: Evidence, source: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
 ) -> DecisionCounts:
     """Decisions on samples drawn with their labels; held-out ones aren't in the mean of the class they are labelled."""
     statistics = draw.statistics
-    shares = statistics.counts.to(torch.float64)
-    rows = torch.multinomial(shares, len(noise.plain), replacement=True, generator=generator)
-    features = draw.samples(rows, noise)
+    assert evidence.decisions is not None
+    number = min(int(totals_of(evidence.decisions).counts.sum()), _ROWS)  # as many as measured: it's in the spread
+    noise = noise.some(number, generator)
+    complete = number == int(statistics.num_samples) and not held_out
+    if complete:
+        rows = torch.arange(statistics.num_classes, device=statistics.counts.device)
+        rows = rows.repeat_interleave(statistics.counts)
+    else:
+        shares = statistics.counts.to(torch.float64)
+        rows = torch.multinomial(shares, number, replacement=True, generator=generator)
+    features = draw.samples(rows, noise, complete=complete)
     if held_out:
         rows = rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
     counts = DecisionCounts(statistics, source.weight, source.bias)
