@@ -229,7 +229,8 @@ class LogMoments(NamedTuple):
     @property
     def result(self) -> LogMoments:
         """The moments, NaN where no pair has a value."""
-        return self._replace(moments=self.moments.result)
+        scale = torch.where(self.moments.number > 0, self.scale, 0.0)
+        return LogMoments(scale, self.moments.result)
 
     @property
     def exact(self) -> LogMoments:
