@@ -355,7 +355,8 @@ def _enter_drawn(
             moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
         drawn = replace(drawn, statistics=moments, outside=None)
     if evidence.decisions is not None and noise is not None:
-        drawn = replace(drawn, decisions=_decided(draw, evidence, noise, generator, held_out=held_out))
+        classifier = source if evidence.weight is None else evidence  # held-out evidence has none of its own
+        drawn = replace(drawn, decisions=_decided(draw, classifier, noise, generator, held_out=held_out))
     if isinstance(evidence.outside, ClassStatistics) and any("outside" in each.reads for each in metrics):
         around = torch.randn(
             1, len(draw.factor.right), dtype=torch.float64, generator=generator, device=generator.device
@@ -373,7 +374,7 @@ def _enter_drawn(
 
 
 def _decided(
-    draw: Draw, evidence: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
+    draw: Draw, classifier: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
 ) -> DecisionCounts:
     """Decisions on samples drawn with their labels; held-out ones aren't in the mean of the class they are labelled."""
     statistics = draw.statistics
@@ -382,7 +383,7 @@ def _decided(
     features = draw.samples(rows, noise)
     if held_out:
         rows = rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
-    counts = DecisionCounts(statistics, evidence.weight, evidence.bias)
+    counts = DecisionCounts(statistics, classifier.weight, classifier.bias)
     counts.update(features, statistics.class_ids[rows])
     return counts
 
