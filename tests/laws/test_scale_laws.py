@@ -20,7 +20,7 @@ SINGLE, DOUBLE = 1e-6, 1e-12  # relative
 
 # ---------------------------------------------------------------------- 2. scale
 
-POWERS = {"within_trace": 2, "between_trace": 2, "between_trace_debiased": 2, "cdnv_dist4": -2}
+POWERS = {"within_trace": 2, "between_trace": 2, "between_trace_debiased": 2, "cdnv_dist4": -2, "unc3_of_products": 2}
 POWERS |= {"bias_collapse": 1, "bias_collapse_sample_centred": 1}  # without a bias
 
 

@@ -215,8 +215,7 @@ def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tens
 
 def _mean_cosine(rows: Tensor) -> Tensor:
     """From |sum of unit rows|^2 = K + 2 sum of cosines: no pair is formed."""
-    units = numerics.unit_rows(rows)
-    units = units[~units.detach().isnan().any(1)]  # without direction, where the centre of all is one of them
+    units = numerics.unit_rows(rows[numerics.norms(rows.detach()) > 0])  # the centre of all has no direction
     return (units.sum(0).square().sum() - units.square().sum()) / (len(units) * (len(units) - 1))
 
 

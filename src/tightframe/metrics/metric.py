@@ -149,12 +149,15 @@ class Metric(Generic[P]):
     def having(self, name: str = "", **options: Any) -> Metric[P]:
         """The same with other options of the function, and facts that change with them, under another name.
 
+        Where an option has the name of a fact, as `largest` of `principal_angle`, the option is meant.
+
         >>> from tightframe import metrics
         >>> metrics.cdnv.having(distance_exponent=4)
         <metric cdnv, distance_exponent=4: CDNV>
         """
-        facts = {key: options.pop(key) for key in list(options) if key in self.__dataclass_fields__}
-        unknown = options.keys() - inspect.signature(self.function).parameters.keys()
+        own = inspect.signature(self.function).parameters.keys() - set(self.reads)
+        facts = {key: options.pop(key) for key in options.keys() - own if key in self.__dataclass_fields__}
+        unknown = options.keys() - own
         if unknown:
             raise TypeError(f"{self.name} has no option {sorted(unknown)[0]!r}.")
         return replace(self, options={**self.options, **options}, name=name or self.name, **facts)

@@ -76,15 +76,25 @@ class Tile:
 
     @cached_property
     def cosine(self) -> Tensor:
-        """Cosine between the centred means."""
-        left, right = self._squares
-        return self._gram * self._pairwise(left.rsqrt(), right.rsqrt(), torch.mul)
+        """Cosine between the centred means; NaN where one has no direction."""
+        left, right = self._lengths
+        cosines = self._gram * self._pairwise(1 / left, 1 / right, torch.mul)
+        directed = [square.detach() > 0 for square in self._squares]
+        if all(bool(each.all()) for each in directed):
+            return cosines
+        return torch.where(self._pairwise(*directed, torch.logical_and), cosines, math.nan)
+
+    @cached_property
+    def _lengths(self) -> tuple[Tensor, Tensor]:
+        """Of the centred means; one where there is no direction, so that no gradient becomes 0/0."""
+        left, right = (torch.where(square > 0, square, 1.0).sqrt() for square in self._squares)
+        return left, right
 
     @cached_property
     def squared_chord(self) -> Tensor:
         """|u_i - u_j|^2 of the unit vectors along the centred means; 0 where rounding could make as much."""
         two = self._left.new_full((1,), 2.0)
-        return self._mend(torch.sub(two, self.cosine, alpha=2), two, tuple(square.sqrt() for square in self._squares))
+        return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._lengths)
 
     @property
     def smallest_angle(self) -> Tensor:
@@ -92,10 +102,10 @@ class Tile:
         chords = self.squared_chord
         nearest = torch.where(chords.isnan(), math.inf, chords).argmin()[None]
         i, j = self._classes(nearest)
-        lengths = [square.sqrt() for square in self._squares]
-        one, other = self._left[i] / lengths[0][i, None], self._right[j] / lengths[1][j, None]
+        one, other = self._left[i] / self._lengths[0][i, None], self._right[j] / self._lengths[1][j, None]
         angles = 2 * torch.atan2(norms(one - other), norms(one + other))
-        return torch.where(chords[nearest] == 0, 0.0, angles)
+        angles = torch.where(chords[nearest] == 0, 0.0, angles)
+        return torch.where(chords[nearest].isnan(), math.nan, angles)
 
     def _classes(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the two blocks, for places among the flat values."""
@@ -146,7 +156,7 @@ class Moments(NamedTuple):
             finite = values.isfinite()
             left_out, rest = (~finite).sum().to(values), values.detach()[~finite].sum()
             values = values[finite]
-            mean = values.mean() if len(values) else none
+            mean = values.mean() if len(values) else values.sum()
         deviations = values - mean
         return cls(values.new_full((), values.numel()), mean, deviations @ deviations, left_out, rest)
 
@@ -170,7 +180,8 @@ class Moments(NamedTuple):
     def exact(self) -> Moments:
         """The moments of all pairs: infinite or NaN as soon as one value is."""
         several = torch.where(self.left_out > 0, math.nan, 0.0)
-        return self._replace(mean=self.mean + self.rest, deviations=self.deviations + several)
+        mean = torch.where(self.number > 0, self.mean, 0.0)
+        return self._replace(mean=mean + self.rest, deviations=self.deviations + several)
 
     def standard_deviation(self, ddof: int) -> Tensor:
         """Square root of deviations / (count - ddof); its gradient is zero, not NaN, where all values are equal."""
@@ -200,7 +211,9 @@ class LogMoments(NamedTuple):
         scale = values.detach().amax()
         if not scale.isfinite():
             finite = values.detach()[values.detach().isfinite()]
-            scale = finite.amax() if len(finite) else torch.zeros_like(scale)
+            if not len(finite):
+                return cls(torch.full_like(scale, -math.inf), Moments.of(values.exp()))
+            scale = finite.amax()
         return cls(scale, Moments.of((values - scale).exp()))
 
     def merge(self, other: LogMoments) -> LogMoments:
@@ -208,7 +221,7 @@ class LogMoments(NamedTuple):
         return LogMoments(scale, self._in(scale).merge(other._in(scale)))
 
     def _in(self, scale: Tensor) -> Moments:
-        factor = (self.scale - scale).exp()
+        factor = torch.where(self.moments.number > 0, (self.scale - scale).exp(), 1.0)
         return self.moments._replace(
             mean=self.moments.mean * factor, deviations=self.moments.deviations * factor.square()
         )
@@ -266,11 +279,12 @@ Reduction = Moments | LogMoments | Smallest
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a pair of classes and how its values are reduced over all pairs."""
+    """A function of a pair of classes and how its values are reduced over all pairs; `directed` if of directions."""
 
     value: Callable[[Tile], Tensor]
     reduction: type[Moments] | type[LogMoments] | type[Smallest] = Moments
     debiased: bool = False
+    directed: bool = False
 
 
 class OverPairs(NamedTuple):
@@ -283,8 +297,16 @@ class OverPairs(NamedTuple):
 def cdnv_kernel(distance_exponent: float) -> Kernel:
     """(v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent)."""
     if distance_exponent == 2:
-        return Kernel(lambda tile: tile.mean_variance / tile.squared_distance)
-    return Kernel(lambda tile: tile.mean_variance / tile.squared_distance ** (distance_exponent / 2))
+        return Kernel(lambda tile: quotient(tile.mean_variance, tile.squared_distance))
+    return Kernel(lambda tile: quotient(tile.mean_variance, tile.squared_distance ** (distance_exponent / 2)))
+
+
+def quotient(variance: Tensor, power: Tensor) -> Tensor:
+    """variance / power; infinity or NaN, without a gradient, where the power of a distance is zero."""
+    apart = power.detach() > 0
+    if bool(apart.all()):
+        return variance / power
+    return torch.where(apart, variance / torch.where(apart, power, 1.0), variance.detach() / 0)
 
 
 def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) -> Tensor:
@@ -300,15 +322,15 @@ def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) ->
 
 def riesz(exponent: float) -> Kernel:
     """Logarithm of |u_i - u_j|^-exponent."""
-    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments)
+    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments, directed=True)
 
 
 CDNV_DEBIASED = Kernel(lambda t: debiased_ratio(t.mean_variance, t.squared_distance, t.mean_error), debiased=True)
-COSINE = Kernel(lambda tile: tile.cosine)
-ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs())
-DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt())
-LOG = Kernel(lambda tile: tile.squared_chord.log() / -2)
-NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest)
+COSINE = Kernel(lambda tile: tile.cosine, directed=True)
+ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs(), directed=True)
+DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt(), directed=True)
+LOG = Kernel(lambda tile: tile.squared_chord.log() / -2, directed=True)
+NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest, directed=True)
 
 
 def over_pairs(statistics: ClassStatistics, *wanted: OverPairs, tile_size: int = TILE_SIZE) -> list[Tensor]:
@@ -329,6 +351,9 @@ def over_pairs(statistics: ClassStatistics, *wanted: OverPairs, tile_size: int =
     for name, kernel in kernels.items():
         if kernel.debiased:
             _warn_of_undefined(statistics, reduced[name])
+    directed = [reduced[name] for name, kernel in kernels.items() if kernel.directed]
+    if directed:
+        _warn_of_directions(statistics, directed)
     return [each.read(reduced[str(id(each.kernel))]) for each in wanted]
 
 
@@ -342,6 +367,34 @@ def _warn_of_undefined(statistics: ClassStatistics, reduced: Reduction) -> None:
             f"{undefined} of {undefined + int(reduced.number)} pairs of class means are no further apart than chance "
             "puts two samples of one class: the sample is too small to tell them apart, and the debiased CDNV leaves "
             "them out.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_directions(statistics: ClassStatistics, directed: list[Reduction]) -> None:
+    """Warn of classes whose means have no direction, and of pairs in one direction whose kernels are infinite."""
+    lost = norms(statistics.centred_means().detach()) == 0
+    nowhere, classes = statistics.class_ids[lost].tolist(), statistics.num_classes
+    if len(nowhere) == classes:
+        return  # all means coincide, which is told already
+    pairs = len(nowhere) * (2 * classes - len(nowhere) - 1) // 2
+    if nowhere:
+        warnings.warn(
+            f"the means of these classes have no direction, as they are the mean of class means, and measures of "
+            f"directions leave {pairs} pairs out: {listed(nowhere)}.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+    moments = [each.moments if isinstance(each, LogMoments) else each for each in directed]
+    infinite = max((int(each.left_out) for each in moments if isinstance(each, Moments)), default=0) - pairs
+    if infinite <= 0:
+        return
+    equal = [[label for label in each if label not in nowhere] for each in statistics.coincident()]
+    if (together := infinite - _pairs(equal)) > 0:
+        warnings.warn(
+            f"{together} pairs of distinct class means lie in one direction from the mean of class means: measures that "
+            "are infinite there leave them out.",
             GeometryWarning,
             stacklevel=4,
         )

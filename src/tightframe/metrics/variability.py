@@ -20,6 +20,7 @@ from tightframe.metrics.pairs import (
     gaps_to,
     mean_errors,
     over_pairs,
+    quotient,
     warn_of_close_means,
     warn_of_single_samples,
 )
@@ -364,7 +365,7 @@ def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float, d
     variances = statistics.variances
     own = torch.arange(len(variances), device=variances.device) == row
     gaps = torch.where(own[:, None], 1.0, gaps_to(statistics, row))  # no 0/0 in the gradient
-    values = (variances + variances[row]) / (2 * numerics.norms(gaps) ** distance_exponent)
+    values = quotient((variances + variances[row]) / 2, numerics.norms(gaps) ** distance_exponent)
     return torch.where(own, torch.nan, values)
 
 
