@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from tightframe import numerics
 from tightframe.decisions import DecisionCounts
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import ShapeError
@@ -60,13 +61,14 @@ class Evidence:
 
     @cached_property
     def reader(self) -> Tensor | None:
-        """`consumer`, or else the classifier's rows of the classes with samples, less their mean.
+        """`consumer`, or else K-1 orthonormal contrasts of the classifier's rows of the classes with samples.
 
-        The means are centred too, and softmax doesn't see a common row: it would only displace a singular vector.
+        They have the singular values and right vectors of these rows less their mean. The means are centred too, and
+        softmax doesn't see a common row: it would only displace a singular vector.
         """
         if self.consumer is not None or self.classifier is None:
             return self.consumer
-        return self.classifier - self.classifier.mean(0)
+        return numerics.contrasts(self.classifier - self.classifier.mean(0))
 
 
 def classifier_rows(statistics: ClassStatistics, weight: Tensor) -> Tensor:

@@ -518,7 +518,7 @@ def _one_vs_rest_target(setting: Setting) -> float | None:
     convention="unit classifier rows",
     target=_one_vs_rest_target,
     floor=_one_vs_rest_floor,
-    largest=100,
+    most_classes=100,
 )
 def one_vs_rest_distance(classifier: Tensor) -> Tensor:
     """Smallest distance of a unit classifier row to the convex hull of the others; largest for a softmax code.

@@ -117,6 +117,10 @@ def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
+    if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # all rows: any basis of theirs does
+        basis = numerics.row_space(matrix, floor)
+        if basis is not None:
+            return basis
     left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
     rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
     if not matrix.requires_grad:

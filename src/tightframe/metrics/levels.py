@@ -43,8 +43,8 @@ class Draw(NamedTuple):
 
     def samples(self, labels: Tensor, noise: _Noise) -> Tensor:
         """(n, D) float32 samples of classes given by row, each about the mean of its class."""
-        around = self.factor.scattered(noise) / math.sqrt(float(self.statistics.num_samples))
-        return self.statistics.means[labels].float() + around
+        around = self.factor.scattered(noise, float(self.statistics.num_samples) ** -0.5)
+        return around.add_(self.statistics.means.float()[labels])
 
 
 class _Noise(NamedTuple):
@@ -61,17 +61,25 @@ class _Noise(NamedTuple):
 
 
 class _Factor(NamedTuple):
-    """A square root of the drawn scatter within classes: (I - B^T P B) L^T, or R^T C^-1 L^T."""
+    """A square root of the drawn scatter within classes: (I - B^T P B) L^T, or R^T C^-1 L^T.
+
+    Attributes:
+        left, right: B and L^T, or R^T C^-1 and L^T; product: of both.
+        inner: P.
+    """
 
     left: Tensor
     right: Tensor
+    product: Tensor
     inner: Tensor | None
 
-    def scattered(self, noise: _Noise) -> Tensor:
+    def scattered(self, noise: _Noise, scale: float) -> Tensor:
+        """(n, D) float32 rows of this scatter times the square of `scale`."""
+        product = self.product.float() * scale
         if self.inner is None:
-            return noise.plain[:, : len(self.left)] @ (self.left @ self.right).float()
+            return noise.plain[:, : len(self.left)] @ product
         along = (self.left.mT @ self.inner).float()
-        return noise.coloured - noise.plain @ along @ (self.left @ self.right).float()
+        return torch.addmm(noise.coloured, noise.plain @ along, product, beta=scale, alpha=-1)
 
 
 def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False) -> Iterator[Draw]:
@@ -158,25 +166,25 @@ def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Genera
         rows = torch.linalg.solve_triangular(lower, rows, upper=False)
         squares, vectors = torch.linalg.eigh(rows @ rows.mT)
         inner = (vectors / (1 + (1 - squares).clamp(min=0).sqrt())) @ vectors.mT
-        means = numerics.from_contrasts(rows, axis) @ root
-        return means, _Factor(rows, root, inner)
+        product = rows @ root
+        return numerics.from_contrasts(product, axis), _Factor(rows, root, product, inner)
     rows = _normal((classes, rank), root, generator)
     rows = rows - torch.outer(axis, axis @ rows)
     inside = _wishart_root(rank, samples - classes, root, generator)
     lower = torch.linalg.cholesky(rows.mT @ rows + inside @ inside.mT)
     means = torch.linalg.solve_triangular(lower, rows.mT, upper=False).mT @ root
-    inside = torch.linalg.solve_triangular(lower, inside, upper=False)
-    return means, _Factor(inside.mT, root, None)
+    inside = torch.linalg.solve_triangular(lower, inside, upper=False).mT
+    return means, _Factor(inside, root, inside @ root, None)
 
 
 def _within(total: Tensor, between: Tensor, factor: _Factor, degrees: int) -> Tensor:
     """The drawn scatter within classes; as a product where the difference would have eigenvalues below 0."""
     if factor.inner is None:
-        rows = factor.left @ factor.right
+        rows = factor.product
     elif degrees >= len(factor.right):
         return total - between.mT @ between
     else:
-        rows = factor.right - factor.left.mT @ (factor.inner @ (factor.left @ factor.right))
+        rows = factor.right - factor.left.mT @ (factor.inner @ factor.product)
     return rows.mT @ rows
 
 
@@ -287,7 +295,7 @@ def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, dra
     key += (draws, seed)  # type: ignore[assignment]
     if key not in known:
         generator = torch.Generator().manual_seed(seed)
-        number = draws if metric.largest is None else min(draws, _COSTLY)
+        number = draws if metric.most_classes is None else min(draws, _COSTLY)
         values = []
         for _ in range(number):
             weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
@@ -329,7 +337,7 @@ def _drawn_levels(
     found = {}
     for each in metrics:
         drawn = values[each.name]
-        complete = len(drawn) == (draws if each.largest is None else min(draws, _COSTLY))
+        complete = len(drawn) == (draws if each.most_classes is None else min(draws, _COSTLY))
         if complete and (level := Level.of(drawn, kinds[each.name])) is not None:  # type: ignore[arg-type]
             found[each.name] = level
     return found
@@ -391,7 +399,7 @@ def _decided(
 def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Metric[Any]]) -> None:
     """Add a draw's values; a metric that can't be had of it, or of so many, has no level."""
     usable = [each for each in metrics if each.available(evidence)]
-    usable = [each for each in usable if each.largest is None or len(values[each.name]) < _COSTLY]
+    usable = [each for each in usable if each.most_classes is None or len(values[each.name]) < _COSTLY]
     try:
         found = evaluate(evidence, usable)
     except TightframeError:

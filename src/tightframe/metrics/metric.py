@@ -108,7 +108,7 @@ class Metric(Generic[P]):
         headline: whether short tables show it.
         smooth: whether a small change of the moments changes it little, as the jackknife requires.
         labelled: whether it depends on the labels; if not, shuffling them changes nothing.
-        largest: number of classes beyond which it is left out unless asked for by name, as it takes too long.
+        most_classes: number of classes beyond which it is left out unless asked for by name, as it takes too long.
         options: what is given for the function's keyword-only parameters.
         name: of the function, or of this variant of it.
     """
@@ -128,11 +128,13 @@ class Metric(Generic[P]):
     headline: bool = False
     smooth: bool = True
     labelled: bool = True
-    largest: int | None = None
+    most_classes: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
     def __post_init__(self) -> None:
+        if taken := inspect.signature(self.function).parameters.keys() & self.__dataclass_fields__.keys():
+            raise TypeError(f"{self.function.__name__} needs another name for its {min(taken)!r}: metrics have one.")
         object.__setattr__(self, "name", self.name or self.function.__name__)
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
@@ -181,7 +183,7 @@ class Metric(Generic[P]):
 
     def available(self, evidence: Evidence) -> bool:
         """Whether the evidence has all that it needs, and few enough classes."""
-        few = self.largest is None or evidence.counts is None or len(evidence.counts) <= self.largest
+        few = self.most_classes is None or evidence.counts is None or len(evidence.counts) <= self.most_classes
         return few and self._missing(evidence) is None
 
     def _read(self, evidence: Evidence, name: str) -> Any:

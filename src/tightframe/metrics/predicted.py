@@ -52,7 +52,7 @@ def _rank_floor(which: str) -> Callable[[Setting], float | None]:
     convention="Gram matrices, Frobenius, if these are the training counts",
     target=0.0,
     floor=_rank_floor("means"),
-    largest=500,
+    most_classes=500,
 )
 def seli_error(statistics: ClassStatistics) -> Tensor:
     """`gram_distance` of the class means to the SELI geometry for their counts; with equal counts `etf_error`.
@@ -71,7 +71,7 @@ def seli_error(statistics: ClassStatistics) -> Tensor:
     convention="rows centred, if these are the training counts",
     target=0.0,
     floor=_rank_floor("classifiers"),
-    largest=500,
+    most_classes=500,
 )
 def classifier_seli_error(classifier: Tensor, counts: Tensor) -> Tensor:
     """`gram_distance` of the classifier's rows (K, D), centred, to the SELI geometry for the classes' counts (K,).
