@@ -534,6 +534,19 @@ def _equinorm_ddof0(sample: Sample) -> Any:
     return _equinorm(_classes(sample).centred, 0)
 
 
+@_metric("equinorm_sample_centred")
+def _equinorm_sample_centred(sample: Sample) -> Any:
+    """std (ddof 0) / mean of the norms of the means less the mean of all samples."""
+    return _equinorm(_classes(sample).sample_centred, 0)
+
+
+@_metric("equinorm_logarithmic")
+def _equinorm_logarithmic(sample: Sample) -> Any:
+    """std (ddof 1) / |mean| of the logarithms of the norms of the centred means."""
+    logarithms = [np.log(_norm(row)) for row in _classes(sample).centred]
+    return _std(logarithms, 1) / abs(_mean(logarithms))
+
+
 @_metric("equiangularity")
 def _equiangularity(sample: Sample) -> Any:
     """std (ddof 1) over pairs of the cosine of centred means."""
@@ -796,6 +809,14 @@ def _self_duality_distance_root(sample: Sample) -> Any:
     return np.sqrt(_self_duality_distance_squared(sample))
 
 
+@_metric("self_duality_distance_sample_centred")
+def _self_duality_distance_sample_centred(sample: Sample) -> Any:
+    """Squared Frobenius distance of W and the means less the mean of all samples, both of norm one."""
+    classes = _classes(sample)
+    weight, centred = _weight(sample, classes), classes.sample_centred
+    return _norm(weight / _norm(weight) - centred / _norm(centred)) ** 2
+
+
 @_metric("self_duality_error")
 def _self_duality_error(sample: Sample) -> Any:
     """E(centred means, W)."""
@@ -846,6 +867,12 @@ def _unc3_variance(sample: Sample) -> Any:
 def _unc3_cv(sample: Sample) -> Any:
     """std (ddof 0) / mean of those cosines; has the sign of the mean."""
     return _std(_alignments(sample), 0) / _mean(_alignments(sample))
+
+
+@_metric("unc3_ddof1")
+def _unc3_ddof1(sample: Sample) -> Any:
+    """std (ddof 1) / mean of those cosines."""
+    return _std(_alignments(sample), 1) / _mean(_alignments(sample))
 
 
 @_metric("unc3_of_products")

@@ -265,7 +265,7 @@ def test_a_model_that_is_its_own_classifier() -> None:
 
 
 def test_chosen_names_in_their_order() -> None:
-    report = measure(network(), batches(data()), names=["cdnv", "nc1"], progress=False)
+    report = measure(network(), batches(data()), metrics=["cdnv", "nc1"], progress=False)
     assert list(report.values) == ["cdnv", "nc1"]
 
 
@@ -277,7 +277,7 @@ def test_per_class_adds_what_needs_each_classs_scatter() -> None:
     sample = sample_of(model, rows, features_by_hand(model, rows[0]))
     assert_values(own.values, truth(sample, own.values), rtol=1e-10)
     with pytest.raises(ScatterError, match="per_class=True"):
-        measure(model, batches(rows), names=["directional_cdnv"], progress=False)
+        measure(model, batches(rows), metrics=["directional_cdnv"], progress=False)
 
 
 def test_without_covariance_what_needs_it_is_left_out_and_noted() -> None:
@@ -452,7 +452,7 @@ class TwoInputs(nn.Module):
 def test_batches_of_several_inputs() -> None:
     inputs, labels = data()
     other = torch.randn_like(inputs)
-    report = measure(TwoInputs().double(), [(inputs, other, labels)], names=["nc1"], progress=False)
+    report = measure(TwoInputs().double(), [(inputs, other, labels)], metrics=["nc1"], progress=False)
     sample = Sample((inputs - 2 * other).numpy(), labels.numpy(), CLASSES)
     assert report["nc1"].value == pytest.approx(ORACLE["nc1"](sample), rel=1e-10)
 
@@ -650,7 +650,7 @@ def test_an_unknown_convention() -> None:
 def test_an_unknown_measure_is_refused_before_anything_is_run() -> None:
     loader = Repeating(batches(data()))
     with pytest.raises(ChoiceError, match="no measure or convention is called 'nc6'"):
-        measure(network(), loader, names=["nc1", "nc6"], progress=False)
+        measure(network(), loader, metrics=["nc1", "nc6"], progress=False)
     assert loader.number == 0
 
 

@@ -475,7 +475,7 @@ def test_what_is_asked_of_all_layers() -> None:
         model,
         batches(x, labels),
         layers="auto",
-        names=names,
+        metrics=names,
         per_class=True,
         conventions=["wu-papyan-2024/nc4"],
         context={"epoch": 3},
@@ -545,7 +545,7 @@ def test_an_unknown_layer() -> None:
 
 def test_reports_of_layers_go_through_json(tmp_path: Path) -> None:
     model, (x, labels) = settled(mlp()), labelled(60, 5)
-    report = everything(model, batches(x, labels), names=["nc1", "ncc_accuracy", "mean_principal_angle"])
+    report = everything(model, batches(x, labels), metrics=["nc1", "ncc_accuracy", "mean_principal_angle"])
     text = report.to_json(tmp_path / "report.json")
     assert (tmp_path / "report.json").read_text() == text
     back = Report.from_dict(json.loads(text))

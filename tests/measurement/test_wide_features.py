@@ -191,13 +191,13 @@ def test_nothing_is_projected_without_room_or_wish(options: dict[str, Any]) -> N
     assert not {*SPANNED, *WHOLE} & set(report.values)
     assert report.notes == (NONE_KEPT,)
     with pytest.raises(EvidenceError, match="covariance=True"):
-        measure(network(), data(), names=["nc1"], progress=False, **options)
+        measure(network(), data(), metrics=["nc1"], progress=False, **options)
 
 
 def test_what_needs_the_whole_scatter_says_so() -> None:
     for name in sorted(WHOLE):
         with pytest.raises(TightframeError, match="covariance=True"):
-            measure(network(), data(), names=[name], covariance_bytes=ROOM, progress=False)
+            measure(network(), data(), metrics=[name], covariance_bytes=ROOM, progress=False)
 
 
 # ---------------------------------------------------------------------------------------------- passes
