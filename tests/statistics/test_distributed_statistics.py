@@ -32,8 +32,8 @@ from tightframe.decisions import ConfusionCounts
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import DistributedError, LabelError, MergeError, NonFiniteError, TightframeError
 from tightframe.metrics import evaluate
-from variants import VARIANTS
 from tightframe.numerics import EPS
+from variants import VARIANTS
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 

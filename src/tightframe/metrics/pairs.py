@@ -394,8 +394,8 @@ def _warn_of_directions(statistics: ClassStatistics, directed: list[Reduction]) 
     equal = [[label for label in each if label not in nowhere] for each in statistics.coincident()]
     if (together := infinite - _pairs(equal)) > 0:
         warnings.warn(
-            f"{together} pairs of distinct class means lie in one direction from the mean of class means: measures that "
-            "are infinite there leave them out.",
+            f"{together} pairs of distinct class means lie in one direction from the mean of class means: measures "
+            "that are infinite there leave them out.",
             GeometryWarning,
             stacklevel=4,
         )
