@@ -79,10 +79,10 @@ class Tile:
         """Cosine between the centred means; NaN where one has no direction."""
         left, right = self._lengths
         cosines = self._gram * self._pairwise(1 / left, 1 / right, torch.mul)
-        directed = [square.detach() > 0 for square in self._squares]
-        if all(bool(each.all()) for each in directed):
+        one, other = (square.detach() > 0 for square in self._squares)
+        if bool(one.all()) and bool(other.all()):
             return cosines
-        return torch.where(self._pairwise(*directed, torch.logical_and), cosines, math.nan)
+        return torch.where(self._pairwise(one, other, torch.logical_and), cosines, math.nan)
 
     @cached_property
     def _lengths(self) -> tuple[Tensor, Tensor]:
