@@ -185,7 +185,7 @@ def _rotated(rows: Rows, weight: torch.Tensor, rng: Draws) -> tuple[Rows, torch.
     return replace(rows, features=(distinct @ turn)[place].to(rows.features.dtype)), weight @ turn
 
 
-COINCIDE = re.compile("coincide up to the features' rounding, and measures over pairs leave (\\d+) of them out: (.*)\\.$")
+COINCIDE = re.compile(r"coincide up to the features' rounding, .* over pairs leave (\d+) of them out: (.*)\.$")
 Views = Callable[[Rows, torch.Tensor, Draws], tuple[Rows, torch.Tensor]]
 VIEWS: tuple[Views, ...] = (_as_they_are, _permuted, _rotated)
 FREE = ("between_trace_debiased", "trace_ratio_debiased", "cdnv_debiased", "cdnv_debiased exact", "numerical_rank")

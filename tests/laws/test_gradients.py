@@ -1,7 +1,7 @@
 """Metrics are losses too: derivatives are right at generic points, and finite exactly at collapse."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -25,14 +25,37 @@ def evidence_of(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, 
     return Evidence(statistics, weight, bias, None, outside)
 
 
-def passes(evaluate: Evaluate, labels: Tensor, *inputs: Tensor) -> bool:
+SOURCES = (
+    {"statistics"},
+    {"weight", "classifier", "reader"},
+    {"bias"},
+    {"outside"},
+)
+"""Of features, weight, bias and outside mean, what a metric reads where it depends on them."""
+
+
+def passes(evaluate: Evaluate, labels: Tensor, *inputs: Tensor, reads: Collection[str] = ("statistics",)) -> bool:
     """`gradcheck` with respect to features, weight, bias and outside mean, as far as the metric depends on them."""
+    places = [place for place, sources in enumerate(SOURCES) if sources & set(reads)]
 
     def value(*tensors: Tensor) -> Tensor:
-        return evaluate(evidence_of(tensors[0], labels, *tensors[1:])) + 0 * sum(t.sum() for t in tensors)
+        given = list(inputs)
+        for place, tensor in zip(places, tensors, strict=True):
+            given[place] = tensor
+        return evaluate(evidence_of(given[0], labels, *given[1:]))
 
-    leaves = tuple(tensor.clone().requires_grad_() for tensor in inputs)
+    leaves = tuple(inputs[place].clone().requires_grad_() for place in places)
     return torch.autograd.gradcheck(value, leaves, check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_metric_has_gradients_of_what_it_reads_and_no_other(name: str) -> None:
+    labels, *inputs = generic(4, 3)
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    value = TABLE[name].of(evidence_of(leaves[0], labels, *leaves[1:]))
+    gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    reached = [gradient is not None and bool(gradient.any()) for gradient in gradients]
+    assert reached == [bool(sources & set(TABLE[name].reads)) for sources in SOURCES]
 
 
 # ---------------------------------------------------------------------- generic points
@@ -51,7 +74,7 @@ def generic(K: int, D: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("shape", GENERIC)
 @pytest.mark.parametrize("name", TABLE)
 def test_derivatives_at_generic_points(name: str, shape: str) -> None:
-    assert passes(TABLE[name].of, *generic(*GENERIC[shape]))
+    assert passes(TABLE[name].of, *generic(*GENERIC[shape]), reads=TABLE[name].reads)
 
 
 @pytest.mark.parametrize("tile_size", [2, 3])
@@ -203,7 +226,7 @@ def test_smooth_forms_have_their_derivative_at_the_simplex(name: str) -> None:
     centred = statistics.centred_means()
     exact = torch.full((4, 4), -1.0, dtype=torch.float64).fill_diagonal_(3)
     assert torch.equal(centred @ centred.mT, exact)  # a simplex to the last digit, with singular values all equal
-    assert passes(SMOOTH[name], labels, *inputs)
+    assert passes(SMOOTH[name], labels, *inputs, reads=TABLE[name.removesuffix(" squared")].reads)
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -76,7 +76,8 @@ def test_the_between_covariance_is_unbiased() -> None:
         noise = torch.randn(len(labels), 1, 3, dtype=torch.float64, generator=generator) @ shapes[labels]
         statistics = ClassStatistics.from_features(means[labels] + noise[:, 0], labels, 5, per_class=True)
         value = metrics.between_covariance_debiased(statistics)
-        torch.testing.assert_close(value.trace(), metrics.between_trace(statistics, debiased=True), rtol=1e-10, atol=1e-12)
+        trace = metrics.between_trace(statistics, debiased=True)
+        torch.testing.assert_close(value.trace(), trace, rtol=1e-10, atol=1e-12)
         values.append(value)
         plain.append(statistics.between_covariance())
     scores, uncorrected = (
@@ -248,7 +249,8 @@ def test_gradients_pass_single_samples_and_undefined_pairs() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeometryWarning)
         statistics = ClassStatistics.from_features(leaf, labels, 4)
-        values = metrics.cdnv_grid(statistics, debiased=True).nan_to_num().sum() + metrics.between_trace(statistics, debiased=True)
+        values = metrics.cdnv_grid(statistics, debiased=True).nan_to_num().sum()
+        values = values + metrics.between_trace(statistics, debiased=True)
         (gradient,) = torch.autograd.grad(values, leaf, retain_graph=True)
         assert gradient.isfinite().all()
         assert (gradient[3] == 0).all()

@@ -172,7 +172,7 @@ def test_available_means_computable(case: str) -> None:
             assert value.isfinite(), name
             torch.testing.assert_close(values.get(name, value), value, rtol=1e-12, atol=0)
         else:
-            with pytest.raises(EvidenceError, match="needs .* wasn't given"):
+            with pytest.raises(EvidenceError, match=r"needs .* wasn't given"):
                 metric.of(evidence)
 
 
@@ -184,7 +184,7 @@ def test_what_lacks_is_named() -> None:
         metrics.principal_angle.of(cases["no weight"])
     with pytest.raises(EvidenceError, match=r"^directional CDNV needs the scatter of each class \(per_class=True\)"):
         metrics.directional_cdnv.of(cases["pooled scatter"])
-    with pytest.raises(EvidenceError, match="^NCC mismatch needs the decisions of a classifier on labelled samples"):
+    with pytest.raises(EvidenceError, match=r"^NCC mismatch needs the decisions of a classifier on labelled samples"):
         metrics.ncc_mismatch.of(cases["decisions without classifier"])
     with pytest.raises(EvidenceError, match="needs class statistics, which"):
         evaluate(cases["no statistics"], ["cdnv"])

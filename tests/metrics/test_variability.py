@@ -79,8 +79,12 @@ def test_coincident_means_make_their_pair_infinite_and_no_other() -> None:
         value = metrics.directional_cdnv(statistics)
     means, covariances = statistics.means, statistics.class_within / statistics.counts[:, None, None]
     lines = [
-        ((means[i] - means[j]) @ (covariances[i] + covariances[j]) @ (means[i] - means[j])
-        / (2 * (means[i] - means[j]).square().sum() ** 2)).item()
+        (
+            (means[i] - means[j])
+            @ (covariances[i] + covariances[j])
+            @ (means[i] - means[j])
+            / (2 * (means[i] - means[j]).square().sum() ** 2)
+        ).item()
         for i in range(6)
         for j in range(i)
         if (j, i) != (1, 4)

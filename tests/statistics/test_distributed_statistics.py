@@ -32,8 +32,8 @@ from tightframe.decisions import ConfusionCounts
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import DistributedError, LabelError, MergeError, NonFiniteError, TightframeError
 from tightframe.metrics import evaluate
-from variants import VARIANTS
 from tightframe.numerics import EPS
+from variants import VARIANTS
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
@@ -294,9 +294,7 @@ def test_statistics_and_metrics_as_of_all_samples(place: str, met: tuple[int, Pa
             continue
         sample, value = sample_of(name, place), of_all(met, name, place, share)
         assert_as_alone(value, statistics_of(sample), place)
-        values = {
-            name: float(each) for name, each in evaluate(evidence_of(sample, value), VARIANTS.values()).items()
-        }
+        values = {name: float(each) for name, each in evaluate(evidence_of(sample, value), VARIANTS.values()).items()}
         assert len(values) > 60
         assert not wrong(values, metrics_alone(name, place), 1e-9, 1e-12), (name, share)
 
