@@ -190,7 +190,7 @@ def test_no_means_do_better_than_a_floor(vectors: str, dim: int) -> None:
     assert where is not None
     for each in available(evidence):
         floor, value = each.floor_in(where), float(each.of(evidence))
-        if floor is None or each.target_in(where) is None and each.name != "one_vs_rest_distance":
+        if floor is None or (each.target_in(where) is None and each.name != "one_vs_rest_distance"):
             continue
         largest = each.name in ("minimum_angle", "distance_kernel", "one_vs_rest_distance", "participation_ratio")
         assert (floor - value if largest else value - floor) >= -1e-9, each.name

@@ -84,7 +84,7 @@ def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | N
         rest = [each for each in wanted if "statistics" in each.reads and each.smooth]
         rest = [each for each in rest if each.available(replace(bare, statistics=folds.parts[0]))]
         if evidence.projected is not None:  # whose moments weren't kept by fold
-            rest = [each for each in rest if each.needs != "span scatter"]
+            rest = [each for each in rest if each.needed != "span scatter"]
         of_two = [each for each in rest if "outside" in each.reads]
         if outside is None:
             rest = [each for each in rest if each not in of_two]
@@ -104,7 +104,7 @@ def _variances(
         return {}
     if _fixed(folded):
         return {each.name: folded.total.means.new_full((), torch.nan) for each in metrics}
-    lean = all(each.needs == "means" for each in metrics)  # D x D matrices needn't be merged
+    lean = all(each.needed == "means" for each in metrics)  # D x D matrices needn't be merged
     folded = folded.without_scatter if lean else folded
     with _no_geometry_warnings():
         replicates = [evaluate(seen(folded.without(fold)), metrics) for fold in range(folded.folds)]

@@ -376,7 +376,7 @@ def _drawn_levels(
     evidence: Evidence, metrics: list[Metric[Any]], trained: Evidence | None, draws: int, seed: int
 ) -> dict[str, Level]:
     values: dict[str, list[float]] = {each.name: [] for each in metrics}
-    of_span = [each for each in metrics if each.needs == "span scatter" and evidence.projected is not None]
+    of_span = [each for each in metrics if each.needed == "span scatter" and evidence.projected is not None]
     rest = [each for each in metrics if each not in of_span]
     kind: Literal["shuffled", "isotropic"] = "shuffled"
     with warnings.catch_warnings(), torch.no_grad():
@@ -392,7 +392,7 @@ def _drawn_levels(
             statistics = source.statistics
             if statistics.within is None and statistics.class_within is None:
                 kind = "isotropic"
-            own = any(each.needs == "class scatter" or each.options.get("within") == "class" for each in rest)
+            own = any(each.needed == "class scatter" for each in rest)
             generator = torch.Generator(statistics.means.device).manual_seed(seed + 1)
             noise = None
             for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):

@@ -101,7 +101,7 @@ class Metric(Generic[P]):
         floor: best value that D dimensions allow the model's classes, where a simplex ETF doesn't fit.
         attainable: whether means at the floor would be good ones, too; else values aren't compared with it.
         scale: of a value, what its closeness is taken on (`plain`, `share`).
-        needs: how much of the statistics it reads.
+        needs: how much of the statistics it reads, or how that follows from the options.
         pairs: of the options, how it reduces values of all pairs of classes, if it does; `evaluate` then shares the
             Gram matrix with other such metrics.
         hits: of decisions, the samples (K,) of each class that count, if it is a share of samples.
@@ -122,7 +122,7 @@ class Metric(Generic[P]):
     floor: Level = None
     attainable: bool = True
     scale: Callable[..., float] = plain
-    needs: Needs = "means"
+    needs: Needs | Callable[..., Needs] = "means"
     pairs: Callable[..., OverPairs] | None = None
     hits: Callable[[DecisionTotals], Tensor | None] | None = None
     headline: bool = False
@@ -173,6 +173,11 @@ class Metric(Generic[P]):
         parameters = inspect.signature(self.function).parameters.values()
         return tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
 
+    @cached_property
+    def needed(self) -> Needs:
+        """How much of the statistics it reads, with these options."""
+        return self.needs(**self._options_of(self.needs)) if callable(self.needs) else self.needs
+
     def of(self, evidence: Evidence) -> Tensor:
         """Its value for some evidence; errors are the function's own.
 
@@ -188,7 +193,7 @@ class Metric(Generic[P]):
         return few and self._missing(evidence) is None
 
     def _read(self, evidence: Evidence, name: str) -> Any:
-        if name == "statistics" and self.needs == "span scatter":
+        if name == "statistics" and self.needed == "span scatter":
             name = "spanning"
         return getattr(evidence, name)
 
@@ -198,9 +203,9 @@ class Metric(Generic[P]):
                 return _COLLECTED[name]
         if "statistics" in self.reads:
             statistics: ClassStatistics = self._read(evidence, "statistics")
-            if self.needs == "class scatter" and statistics.class_within is None:
+            if self.needed == "class scatter" and statistics.class_within is None:
                 return "the scatter of each class (per_class=True)"
-            if self.needs != "means" and statistics.within is None and statistics.class_within is None:
+            if self.needed != "means" and statistics.within is None and statistics.class_within is None:
                 return "the within-class scatter (covariance=True; for a subset of the classes, per_class=True)"
         if self.hits is not None and evidence.decisions is not None:
             decisions = evidence.decisions

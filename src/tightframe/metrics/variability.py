@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import GeometryWarning, ResolutionWarning
-from tightframe.metrics.metric import Setting, metric, share
+from tightframe.metrics.metric import Needs, Setting, metric, share
 from tightframe.metrics.pairs import (
     CDNV_DEBIASED,
     TILE_SIZE,
@@ -57,6 +57,10 @@ def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
     return share(value * (setting.K if divided else 1) / (setting.K - 1), setting)
 
 
+def _nc1_needs(within: Weighting = "sample") -> Needs:
+    return "span scatter" if within == "sample" else "class scatter"
+
+
 @metric(
     "NC1  tr(Σ_W Σ_B⁺)/K",
     "NC1",
@@ -64,7 +68,7 @@ def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
     convention="÷K, Σ_B about the mean of class means",
     target=0.0,
     scale=_mean_ratio,
-    needs="span scatter",
+    needs=_nc1_needs,
     headline=True,
     held_out=True,
 )
