@@ -323,6 +323,23 @@ def test_held_out_samples_are_not_in_the_means_of_their_class() -> None:
         assert level["ncc_mismatch"].value == pytest.approx(0.9, abs=0.03)
 
 
+def test_of_many_classes_a_random_part_tells_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Centred by all: about their own mean the angles between so few are wider, and kernels 17 % nearer the target."""
+    statistics = statistics_of(Data(isotropic, [2] * 3000, 128))
+    names = ["log_kernel", "equiangularity", "maximal_angle_deviation", "cdnv", "distance_kernel", "minimum_angle"]
+    where = Setting.of(Evidence(statistics))
+    assert where is not None
+    some = levels(Evidence(statistics), names, draws=2)
+    assert some.keys() == {*names} - {"minimum_angle"}  # the smallest of a part isn't that of all
+    monkeypatch.setitem(levels.__globals__, "MANY", 3000)
+    every = levels(Evidence(statistics), names, draws=2, seed=1)
+    assert every.keys() == {*names}
+    for name, level in some.items():
+        target = METRICS[name].target_in(where)
+        assert target is not None
+        assert level.value - target == pytest.approx(every[name].value - target, rel=0.06), name
+
+
 def test_a_metric_of_ones_own_has_a_level(evidence: Evidence) -> None:
     @metrics.metric("largest variance", "scale", target=0.0)
     def largest_variance(statistics: ClassStatistics) -> torch.Tensor:
@@ -479,4 +496,4 @@ def test_closeness_does_not_depend_on_the_number_of_samples(steps: int | None) -
             continue
         compared += 1
         assert abs(many / times - 1) < 0.1, name
-    assert compared >= (16 if steps is None else 30)
+    assert compared >= (16 if steps is None else 28)

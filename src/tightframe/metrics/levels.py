@@ -22,11 +22,12 @@ from tightframe.errors import TightframeError
 from tightframe.evidence import Evidence
 from tightframe.metrics.agreement import totals_of
 from tightframe.metrics.metric import Metric, Setting
-from tightframe.metrics.table import available, chosen, evaluate
+from tightframe.metrics.pairs import Smallest
+from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
 from tightframe.statistics import ClassStatistics
 
 MANY = 2000
-"""Classes above which measures over pairs of them are drawn for a random thousand."""
+"""Classes above which measures over pairs are drawn for those of a random thousand, and the smallest has no level."""
 
 _SOME = 1000
 _ROWS = 2000  # drawn samples that are decided on, at most
@@ -429,8 +430,9 @@ def _enter_drawn(
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
         of_pairs = [each for each in metrics if each.pairs is not None]
         some = torch.randperm(drawn.statistics.num_classes, generator=generator, device=generator.device)[:_SOME]
-        few = replace(drawn, statistics=drawn.statistics.select(drawn.statistics.class_ids[some.sort().values]))
-        _enter(values, few, of_pairs)
+        of_some = [each for each in of_pairs if _over_pairs(each).kernel.reduction is not Smallest]  # not of a sample
+        for each, value in zip(of_some, pairwise(drawn.statistics, of_some, some.sort().values), strict=True):
+            values[each.name].append(float(value))
     _enter(values, drawn, [each for each in metrics if each not in of_pairs])
 
 
