@@ -340,6 +340,16 @@ def test_of_many_classes_a_random_part_tells_the_level(monkeypatch: pytest.Monke
         assert level.value - target == pytest.approx(every[name].value - target, rel=0.06), name
 
 
+def test_held_out_statistics_are_drawn_from_their_own_scatter() -> None:
+    training = Evidence(statistics_of(SHAPES["balanced"], per_class=True))
+    held_out = Evidence(statistics_of(Data(rectified, [9, 8, 7, 9, 3], 12), per_class=True))
+    names = ["nc1", "trace_ratio", "directional_cdnv", "etf_error"]
+    found, own = levels(held_out, names, trained=training, draws=200), levels(held_out, names, draws=200, seed=1)
+    assert found.keys() == own.keys() == {*names}
+    for name in names:
+        assert found[name].value == pytest.approx(own[name].value, rel=0.1), name
+
+
 def test_a_metric_of_ones_own_has_a_level(evidence: Evidence) -> None:
     @metrics.metric("largest variance", "scale", target=0.0)
     def largest_variance(statistics: ClassStatistics) -> torch.Tensor:

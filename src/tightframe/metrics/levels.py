@@ -418,7 +418,9 @@ def _enter_drawn(
     if evidence.statistics is not None:
         moments = draw.statistics
         if held_out:  # the held-out samples have moments of their own, labels as little related to the features
-            moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
+            one = int(torch.randint(2**31, (), generator=generator))
+            own = draw.statistics.class_within is not None and evidence.statistics.class_within is not None
+            moments = next(shuffled(evidence.statistics, 1, seed=one, class_scatter=own)).statistics
         drawn = replace(drawn, statistics=moments, outside=None)
     if evidence.decisions is not None and noise is not None:
         drawn = replace(drawn, decisions=_decided(draw, evidence, noise, generator, held_out=held_out))
