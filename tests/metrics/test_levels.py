@@ -1,6 +1,7 @@
 """Levels with shuffled labels: against true permutations, in their isotropic limits, and what the draws conserve."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,11 +9,24 @@ from typing import Any
 import pytest
 import torch
 from scipy.special import digamma, loggamma
+from sklearn.datasets import load_digits
 
 from metrics.isotropic import expected, ncc_accuracy, pair_angles, principal_angle
 from metrics.permuted import Data, compared, isotropic, only_means, power_law, rectified, zipf
 from tightframe import metrics
-from tightframe.metrics import METRICS, Evidence, Level, Metric, Setting, available, closeness, levels, shuffled
+from tightframe.decisions import DecisionCounts
+from tightframe.metrics import (
+    METRICS,
+    Evidence,
+    Level,
+    Metric,
+    Setting,
+    available,
+    closeness,
+    evaluate,
+    levels,
+    shuffled,
+)
 from tightframe.statistics import ClassStatistics
 
 # ---------------------------------------------------------------------- against permutations
@@ -309,6 +323,33 @@ def test_held_out_samples_are_not_in_the_means_of_their_class() -> None:
         assert level["ncc_mismatch"].value == pytest.approx(0.9, abs=0.03)
 
 
+def test_of_many_classes_a_random_part_tells_the_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Centred by all: about their own mean the angles between so few are wider, and kernels 17 % nearer the target."""
+    statistics = statistics_of(Data(isotropic, [2] * 3000, 128))
+    names = ["log_kernel", "equiangularity", "maximal_angle_deviation", "cdnv", "distance_kernel", "minimum_angle"]
+    where = Setting.of(Evidence(statistics))
+    assert where is not None
+    some = levels(Evidence(statistics), names, draws=2)
+    assert some.keys() == {*names} - {"minimum_angle"}  # the smallest of a part isn't that of all
+    monkeypatch.setitem(levels.__globals__, "MANY", 3000)
+    every = levels(Evidence(statistics), names, draws=2, seed=1)
+    assert every.keys() == {*names}
+    for name, level in some.items():
+        target = METRICS[name].target_in(where)
+        assert target is not None
+        assert level.value - target == pytest.approx(every[name].value - target, rel=0.06), name
+
+
+def test_held_out_statistics_are_drawn_from_their_own_scatter() -> None:
+    training = Evidence(statistics_of(SHAPES["balanced"], per_class=True))
+    held_out = Evidence(statistics_of(Data(rectified, [9, 8, 7, 9, 3], 12), per_class=True))
+    names = ["nc1", "trace_ratio", "directional_cdnv", "etf_error"]
+    found, own = levels(held_out, names, trained=training, draws=200), levels(held_out, names, draws=200, seed=1)
+    assert found.keys() == own.keys() == {*names}
+    for name in names:
+        assert found[name].value == pytest.approx(own[name].value, rel=0.1), name
+
+
 def test_a_metric_of_ones_own_has_a_level(evidence: Evidence) -> None:
     @metrics.metric("largest variance", "scale", target=0.0)
     def largest_variance(statistics: ClassStatistics) -> torch.Tensor:
@@ -338,6 +379,7 @@ BALANCED = Setting(torch.full((10,), 50), 64, 10)
     [
         (metrics.trace_ratio, 1.0),
         (metrics.cdnv, 1.0),
+        (metrics.directional_cdnv, 64.0),
         (metrics.nc1, 10 / 9),
         (metrics.nc1.having("n", divided=False), 1 / 9),
     ],
@@ -395,3 +437,73 @@ def test_without_best_value_or_level_there_is_no_closeness() -> None:
 
 def test_an_infinite_value_is_no_better_than_shuffled_labels() -> None:
     assert closeness(metrics.cdnv, math.inf, Level(50.0, 1.0), BALANCED).remark == "no better than shuffled labels"
+
+
+# ---------------------------------------------------------------------- closeness and the number of samples
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Fifty digits of every class, pixels in [0, 1]."""
+    pixels, labels = load_digits(return_X_y=True)
+    rows = torch.cat([torch.as_tensor(labels == k).nonzero().flatten()[:50] for k in range(10)])
+    return torch.as_tensor(pixels, dtype=torch.float32)[rows] / 16, torch.as_tensor(labels)[rows]
+
+
+def network(steps: int) -> torch.nn.Sequential:
+    """A small network, trained so long on these digits."""
+    torch.manual_seed(0)
+    layers = [
+        torch.nn.Linear(64, 64),
+        torch.nn.ReLU(),
+        torch.nn.Linear(64, 32),
+        torch.nn.ReLU(),
+        torch.nn.Linear(32, 10),
+    ]
+    model = torch.nn.Sequential(*layers)
+    optimiser = torch.optim.AdamW(model.parameters(), 5e-3)
+    pixels, labels = digits()
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(model(pixels), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return model
+
+
+@pytest.mark.parametrize("steps", [None, 0, 80], ids=["pixels", "untrained", "trained"])
+def test_closeness_does_not_depend_on_the_number_of_samples(steps: int | None) -> None:
+    """Every sample ten times over: the values are the same to the last digits, the levels of ratios ten times as large.
+
+    But for two: nearest-centre accuracy and VCI are nearer their targets on few samples, with any labels. There a value
+    on other samples grows with its level.
+    """
+    pixels, labels = digits()
+    model = network(steps or 0)
+    features = pixels if steps is None else model[:-1](pixels).detach()
+    head = None if steps is None else model[-1].weight.detach()
+    once, often = {}, {}
+    for found, times in ((once, 1), (often, 10)):
+        rows, classes = features.double().repeat(times, 1), labels.repeat(times)
+        statistics = ClassStatistics.from_features(rows, classes, 10, per_class=True)
+        evidence = Evidence(statistics, head, None, None, None)
+        if head is not None:
+            decisions = DecisionCounts(statistics, head, model[-1].bias.detach())
+            decisions.update(rows, classes)
+            evidence = replace(evidence, decisions=decisions)
+        where = Setting.of(evidence)
+        assert where is not None
+        drawn = levels(evidence, draws=200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = evaluate(evidence)
+        for name, value in values.items():
+            found[name] = float(value), closeness(METRICS[name], float(value), drawn.get(name), where).times
+    compared = 0
+    for name, (value, times) in once.items():
+        other, many = often[name]
+        assert other == pytest.approx(value, rel=1e-6, abs=1e-9)
+        if times is None or many is None or math.isinf(times) or name in ("ncc_accuracy", "vci"):
+            continue
+        compared += 1
+        assert abs(many / times - 1) < 0.1, name
+    assert compared >= (16 if steps is None else 28)

@@ -22,11 +22,12 @@ from tightframe.errors import TightframeError
 from tightframe.evidence import Evidence
 from tightframe.metrics.agreement import totals_of
 from tightframe.metrics.metric import Metric, Setting
-from tightframe.metrics.table import available, chosen, evaluate
+from tightframe.metrics.pairs import Smallest
+from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
 from tightframe.statistics import ClassStatistics
 
 MANY = 2000
-"""Classes above which measures over pairs of them are drawn for a random thousand."""
+"""Classes above which measures over pairs are drawn for those of a random thousand, and the smallest has no level."""
 
 DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))
 """How many are drawn unless the caller says otherwise, up to so many numbers in the class means."""
@@ -428,7 +429,9 @@ def _enter_drawn(
     if evidence.statistics is not None:
         moments = draw.statistics
         if held_out:  # the held-out samples have moments of their own, labels as little related to the features
-            moments = next(shuffled(evidence.statistics, 1, seed=int(torch.randint(2**31, (), generator=generator))))[0]
+            one = int(torch.randint(2**31, (), generator=generator))
+            own = draw.statistics.class_within is not None and evidence.statistics.class_within is not None
+            moments = next(shuffled(evidence.statistics, 1, seed=one, class_scatter=own)).statistics
         drawn = replace(drawn, statistics=moments, outside=None)
     if evidence.decisions is not None and noise is not None:
         drawn = replace(drawn, decisions=_decided(draw, evidence, source, noise, generator, held_out=held_out))
@@ -440,8 +443,9 @@ def _enter_drawn(
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
         of_pairs = [each for each in metrics if each.pairs is not None]
         some = torch.randperm(drawn.statistics.num_classes, generator=generator, device=generator.device)[:_SOME]
-        few = replace(drawn, statistics=drawn.statistics.select(drawn.statistics.class_ids[some.sort().values]))
-        _enter(values, few, of_pairs)
+        of_some = [each for each in of_pairs if _over_pairs(each).kernel.reduction is not Smallest]  # not of a sample
+        for each, value in zip(of_some, pairwise(drawn.statistics, of_some, some.sort().values), strict=True):
+            values[each.name].append(float(value))
     _enter(values, drawn, [each for each in metrics if each not in of_pairs])
 
 

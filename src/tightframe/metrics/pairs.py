@@ -334,10 +334,15 @@ LOG = Kernel(lambda tile: tile.squared_chord.log() / -2, directed=True)
 NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest, directed=True)
 
 
-def over_pairs(statistics: ClassStatistics, *wanted: OverPairs, tile_size: int = TILE_SIZE) -> list[Tensor]:
+def over_pairs(
+    statistics: ClassStatistics, *wanted: OverPairs, tile_size: int = TILE_SIZE, classes: Tensor | None = None
+) -> list[Tensor]:
     """Scalars of the values of all pairs i < j of classes with samples that have one, from one Gram matrix.
 
     GeometryWarnings name classes whose means coincide, and say how many pairs have no value.
+
+    Args:
+        classes: indices among the classes with samples; only pairs of these, centred by the mean of all.
 
     Raises: EmptyClassError if fewer than two classes have samples.
     """
@@ -348,9 +353,12 @@ def over_pairs(statistics: ClassStatistics, *wanted: OverPairs, tile_size: int =
     if debiased:
         warn_of_single_samples(statistics)
     moments = class_moments(statistics, debiased=debiased)
-    reduced = reduce_vectors(statistics.centred_means(), kernels, tile_size, moments)
+    vectors = statistics.centred_means()
+    if classes is not None:
+        vectors, moments = vectors[classes], moments[:, classes]
+    reduced = reduce_vectors(vectors, kernels, tile_size, moments)
     for name, kernel in kernels.items():
-        if kernel.debiased:
+        if kernel.debiased and classes is None:
             _warn_of_undefined(statistics, reduced[name])
     directed = [reduced[name] for name, kernel in kernels.items() if kernel.directed]
     if directed:

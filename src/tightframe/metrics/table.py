@@ -56,9 +56,11 @@ def evaluate(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | None = N
     return {each.name: shared[each.name] if each.name in shared else each.of(evidence) for each in wanted}
 
 
-def pairwise(statistics: ClassStatistics, metrics: Sequence[Metric[Any]]) -> list[Tensor]:
-    """Values of several pairwise metrics from one pass over one tiled Gram matrix."""
-    return over_pairs(statistics, *(_over_pairs(each) for each in metrics))
+def pairwise(
+    statistics: ClassStatistics, metrics: Sequence[Metric[Any]], classes: Tensor | None = None
+) -> list[Tensor]:
+    """Values of several pairwise metrics from one pass over one tiled Gram matrix; of some classes' pairs, by index."""
+    return over_pairs(statistics, *(_over_pairs(each) for each in metrics), classes=classes)
 
 
 def _over_pairs(metric: Metric[Any]) -> OverPairs:

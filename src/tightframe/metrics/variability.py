@@ -380,13 +380,18 @@ def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
     return torch.where(own, math.nan, values)
 
 
+def _line_ratio(value: float, setting: Setting) -> float:
+    """The share of the CDNV that scatter alike along all D directions would have: it tends to 1 by chance."""
+    return share(value * setting.D, setting)
+
+
 @metric(
     "directional CDNV",
     "NC1",
     source="Luthra & Galanti 2026",
     convention="variance along the pair's line",
     target=0.0,
-    scale=share,
+    scale=_line_ratio,
     needs="class scatter",
 )
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:
