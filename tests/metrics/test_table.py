@@ -286,12 +286,12 @@ def test_a_selection_without_the_scatter_of_each_class_says_what_to_keep(name: s
     selected = statistics_of(draw(SCENARIOS["zipf"]), per_class=False).select(min_count=10)
     evidence = replace(evidence_of(draw(SCENARIOS["zipf"])), statistics=selected)
     metric = VARIANTS[name]
-    if metric.needs == "means":
+    if metric.needed == "means":
         assert metric.of(evidence).isfinite()
         return
     told = {"class scatter": r"needs the scatter of each class \(per_class=True"}
     usual = r"needs the within-class scatter .*for a subset .* per_class=True"
-    with pytest.raises(EvidenceError, match=told.get(metric.needs, usual)):
+    with pytest.raises(EvidenceError, match=told.get(metric.needed, usual)):
         metric.of(evidence)
     with pytest.raises(ScatterError, match="per_class=True"):
         metric(selected)
