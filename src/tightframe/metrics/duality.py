@@ -12,7 +12,7 @@ from tightframe import numerics
 from tightframe.errors import ShapeError
 from tightframe.evidence import classifier_rows
 from tightframe.metrics.geometry import rank_floor, structure_error
-from tightframe.metrics.metric import Setting, metric
+from tightframe.metrics.metric import Setting, metric, share
 from tightframe.statistics import ClassStatistics, Weighting
 
 __all__ = [
@@ -144,7 +144,12 @@ def nc3_cosine(statistics: ClassStatistics, weight: Tensor, *, complement: bool 
     return classifier_mean_cosines(statistics, weight).mean()
 
 
-@metric("UNC3  CV of cos(w, μ)", "NC3", source=_WU, convention="ddof 0", target=0.0)
+def _bounded(value: float, setting: Setting) -> float:
+    """|v| / (1 + |v|): with shuffled labels the mean is near zero, and what is divided by it anywhere."""
+    return share(abs(value), setting)
+
+
+@metric("UNC3  CV of cos(w, μ)", "NC3", source=_WU, convention="ddof 0", target=0.0, scale=_bounded)
 def unc3(
     statistics: ClassStatistics,
     weight: Tensor,
