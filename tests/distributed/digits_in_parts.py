@@ -82,7 +82,7 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
         where = part["context"]["layer"]
         for entry in part["entries"]:
             key = f"{where}: {entry['split']}/{entry['name']}"
-            for field in ("value", "target", "floor", "null", "random", "standard_error"):
+            for field in ("value", "target", "floor", "shuffled", "shuffled_spread", "closeness", "standard_error"):
                 if entry[field] is not None:
                     # each process deals its own samples to folds, so jackknife errors are others, as good
                     by_fold = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
