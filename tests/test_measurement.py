@@ -213,7 +213,7 @@ def test_held_out_decisions_are_taken_with_the_training_means() -> None:
     moments = ClassStatistics.from_features(torch.from_numpy(features), test[1], CLASSES)
     assert held_out == {
         **{
-            f"test/{name}": pytest.approx(METRICS[name](Evidence(moments)).item(), rel=1e-10)
+            f"test/{name}": pytest.approx(METRICS[name].of(Evidence(moments)).item(), rel=1e-10)
             for name in ("nc1", "trace_ratio", "cdnv", "equinorm", "equiangularity", "etf_error")
         },
         "test/ncc_mismatch": pytest.approx(mismatches / 31, rel=1e-12),
