@@ -112,7 +112,7 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
         ({"loader": []}, TypeError, "unexpected keyword argument 'loader'"),
         ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
         ({"metrics": ["nc1", "nc9"]}, ChoiceError, "no measure is called 'nc9'; there are: nc1"),
-        ({"conventions": ["nc1"]}, ChoiceError, "no such name in conventions: 'nc1'; there are: "),
+        ({"conventions": ["nc1"]}, ChoiceError, "no convention is called 'nc1'; there are: "),
         ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),
         ({"samples": 2.5}, RangeError, "samples must be a whole number; got 2.5"),
     ],
