@@ -123,6 +123,7 @@ def test_empty_and_single_classes() -> None:
     assert len(full.notes) == 2  # the empty classes and the single sample
 
 
+@pytest.mark.filterwarnings("ignore:the centred class means span 3:tightframe.errors.GeometryWarning")
 def test_classes_whose_means_coincide() -> None:
     """The span has fewer dimensions than could be; what is projected may have one more."""
     model, inputs = network(), draw(60, 6)
