@@ -265,7 +265,7 @@ class _Collector:
                 variants[name] = replace(
                     evidence, statistics=statistics, decisions=decisions, projected=projected, folds=dealt
                 )
-                if not convention.metric.available(variants[name]):
+                if convention.unit_features and not convention.metric.available(variants[name]):
                     del variants[name]
                     notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
         else:

@@ -30,10 +30,12 @@ MANY = 2000
 """Classes above which measures over pairs are drawn for those of a random thousand, and the smallest has no level."""
 
 DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))
-"""How many are drawn unless the caller says otherwise, up to so many numbers in the class means."""
+"""How many are drawn unless the caller says otherwise, up to so many numbers in the class means and a quarter of the
+scatter."""
 
 _SOME = 1000
 _ROWS = 2000  # drawn samples that are decided on, at most
+_ENTRIES = 1 << 22  # numbers in these samples, at most, as long as there are some
 _COSTLY = 16  # draws at most of metrics that are left out where there are many classes
 
 # ---------------------------------------------------------------------- drawing statistics
@@ -334,7 +336,8 @@ def levels(
     if setting is None:
         return {}
     if draws is None:
-        draws = next(number for most, number in DRAWS if most >= setting.K * setting.D)
+        size = setting.K * setting.D + setting.D**2 / 4
+        draws = next(number for most, number in DRAWS if most >= size)
     found: dict[str, Level | None] = {}
     key = (draws, seed, setting.classes)
     known = {} if statistics is None else _CACHE.setdefault(statistics, {})
@@ -398,7 +401,7 @@ def _drawn_levels(
             noise = None
             for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):
                 if noise is None and any("decisions" in each.reads for each in rest):
-                    noise = draw.factor.noise(_ROWS, generator)
+                    noise = draw.factor.noise(_rows(statistics), generator)
                 _enter_drawn(values, evidence, source, draw, rest, noise, generator, held_out=trained is not None)
     kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys(
         [each.name for each in rest], kind
@@ -449,13 +452,19 @@ def _enter_drawn(
     _enter(values, drawn, [each for each in metrics if each not in of_pairs])
 
 
+def _rows(statistics: ClassStatistics) -> int:
+    return max(_ROWS // 10, min(_ROWS, _ENTRIES // statistics.num_features))
+
+
 def _decided(
     draw: Draw, evidence: Evidence, source: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
 ) -> DecisionCounts:
     """Decisions on samples drawn with their labels; held-out ones aren't in the mean of the class they are labelled."""
     statistics = draw.statistics
     assert evidence.decisions is not None
-    number = min(int(totals_of(evidence.decisions).counts.sum()), _ROWS)  # as many as measured: it's in the spread
+    number = min(
+        int(totals_of(evidence.decisions).counts.sum()), _rows(statistics)
+    )  # as many as measured: it's in the spread
     noise = noise.some(number, generator)
     complete = number == int(statistics.num_samples) and not held_out
     if complete:
