@@ -202,12 +202,16 @@ def test_held_out_decisions_are_taken_with_the_training_means() -> None:
     weight, bias = model.head.weight.detach().numpy(), model.head.bias.detach().numpy()
     means = [train_features[rows[1].numpy() == k].mean(0) for k in range(CLASSES)]
     mismatches = centre_hits = classifier_hits = 0
+    by_class = [0] * CLASSES
     for feature, label in zip(features, test[1].tolist(), strict=True):
         nearest = int(np.argmin([np.linalg.norm(feature - mean) for mean in means]))
         decided = int(np.argmax([row @ feature + offset for row, offset in zip(weight, bias, strict=True)]))
         mismatches += nearest != decided
         centre_hits += nearest == label
         classifier_hits += decided == label
+        by_class[label] += decided == label
+    sizes = torch.bincount(test[1], minlength=CLASSES).tolist()
+    balanced = float(np.mean([hits / size for hits, size in zip(by_class, sizes, strict=True) if size]))
     assert 0 < mismatches < 31  # otherwise the comparison below would say little
     held_out = {key: value for key, value in report.values.items() if key.startswith("test/")}
     moments = ClassStatistics.from_features(torch.from_numpy(features), test[1], CLASSES)
@@ -219,6 +223,7 @@ def test_held_out_decisions_are_taken_with_the_training_means() -> None:
         "test/ncc_mismatch": pytest.approx(mismatches / 31, rel=1e-12),
         "test/ncc_accuracy": pytest.approx(centre_hits / 31, rel=1e-12),
         "test/classifier_accuracy": pytest.approx(classifier_hits / 31, rel=1e-12),
+        "test/balanced_accuracy": pytest.approx(balanced, rel=1e-12),
     }
     without = measure(model, batches(rows), progress=False).values
     assert {key: value for key, value in report.values.items() if key not in held_out} == without
@@ -285,7 +290,7 @@ def test_without_covariance_what_needs_it_is_left_out_and_noted() -> None:
     full = measure(model, batches(rows), progress=False)
     lean = measure(model, batches(rows), covariance=False, progress=False)
     assert set(full.values) - set(lean.values) == {
-        "nc1", "vci", "within_in_mean_span", "numerical_rank",
+        "nc1", "vci", "h_score", "within_in_mean_span", "numerical_rank",
     }  # fmt: skip
     assert_values(lean.values, {name: full.values[name] for name in lean.values}, rtol=1e-12)
     assert not full.notes

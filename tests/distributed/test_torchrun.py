@@ -40,7 +40,10 @@ SINGLE = 1e-6  # of measures of float32 features, whose last digits depend on th
 AS_ALONE = ("padded", "plain", "one idle", "second pass", "one overflows")
 AS_ALONE_WITH_LITTLE_MEMORY = ("wide", "one lacks memory")
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+pytestmark = [
+    pytest.mark.levels,  # as in the other processes
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from variants import VARIANTS
 CLASSES, DIM = 5, 40
 SPANNED = ("nc1", "within_in_mean_span")
 IN_SPAN = (*SPANNED, "nc1_undivided", "nc1_sample_centred", "nc1_discriminant")
-WHOLE = {"vci", "numerical_rank"}  # need the scatter in all directions
+WHOLE = {"vci", "h_score", "numerical_rank"}  # need the scatter in all directions
 measure = partial(measure_with_folds, folds=None)  # whose memory and rounding aren't the subject
 SCATTER = 36  # bytes for each entry of a scatter while it is accumulated
 ROOM = 2000  # bytes: enough for four dimensions, not for forty

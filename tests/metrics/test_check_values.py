@@ -208,6 +208,7 @@ def test_a2_floor_of_a_vocabulary() -> None:
     check(metrics.etf_error.floor_in(setting(29233, 1024)), 1.2750, 5e-5)
 
 
+@pytest.mark.levels
 @pytest.mark.parametrize(
     ("K", "D", "expected", "tolerance"),
     [

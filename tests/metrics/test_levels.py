@@ -351,15 +351,15 @@ def test_held_out_statistics_are_drawn_from_their_own_scatter() -> None:
 
 
 def test_a_metric_of_ones_own_has_a_level(evidence: Evidence) -> None:
-    @metrics.metric("largest variance", "scale", target=0.0)
-    def largest_variance(statistics: ClassStatistics) -> torch.Tensor:
-        return statistics.populated().variances.amax()
+    @metrics.metric("mean variance", "scale", target=0.0)
+    def mean_variance(statistics: ClassStatistics) -> torch.Tensor:
+        return statistics.populated().variances.mean()
 
-    level = levels(evidence, [largest_variance])["largest_variance"]
+    level = levels(evidence, [mean_variance], draws=64)["mean_variance"]
     statistics = evidence.statistics
     assert statistics is not None
     assert level.kind == "shuffled"
-    assert level.value == pytest.approx(float(statistics.total_covariance().trace()) * 11 / 12, rel=0.1)
+    assert level.value == pytest.approx(float(statistics.total_covariance().trace()) * 11 / 12, rel=0.05)
 
 
 def test_a_level_is_the_median_and_half_the_middle_range() -> None:
@@ -502,7 +502,7 @@ def test_closeness_does_not_depend_on_the_number_of_samples(steps: int | None) -
     for name, (value, times) in once.items():
         other, many = often[name]
         assert other == pytest.approx(value, rel=1e-6, abs=1e-9)
-        if times is None or many is None or math.isinf(times) or name in ("ncc_accuracy", "vci"):
+        if times is None or many is None or math.isinf(times) or name in ("ncc_accuracy", "vci", "h_score", "unc3"):
             continue
         compared += 1
         assert abs(many / times - 1) < 0.1, name

@@ -101,7 +101,7 @@ def test_keys(full_report: Report) -> None:
     keys = [entry.key for entry in full_report]
     assert len(set(keys)) == len(keys)
     assert [key for key in keys if key.startswith("test/")] == [
-        "test/ncc_mismatch", "test/ncc_accuracy", "test/classifier_accuracy",
+        "test/ncc_mismatch", "test/ncc_accuracy", "test/classifier_accuracy", "test/balanced_accuracy",
     ]  # fmt: skip
     assert full_report["ood_orthogonality"].split == "ood"
     assert full_report["test/ncc_mismatch"].split == "test"
@@ -171,7 +171,9 @@ def test_no_floor_where_a_simplex_just_fits(make_evidence: Make) -> None:
     assert not report.notes
 
 
-def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evidence: Make) -> None:
+def test_the_standard_error_of_a_share_is_binomial(
+    full_report: Report, make_evidence: Make, held_out: Callable[[Evidence], Evidence]
+) -> None:
     seen = {}
     for entry in full_report:
         if entry.name in SHARES:
@@ -180,7 +182,7 @@ def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evi
             assert entry.standard_error == pytest.approx(expected, rel=1e-12, abs=0), entry.key
             seen[entry.key] = expected
         elif entry.name == "balanced_accuracy":
-            decisions = make_evidence().decisions
+            decisions = (held_out(make_evidence()) if entry.split == "test" else make_evidence()).decisions
             assert decisions is not None and decisions.totals.classifier_correct is not None
             shares = decisions.totals.classifier_correct / decisions.totals.counts
             strata = float((shares * (1 - shares) / decisions.totals.counts).sum().sqrt()) / 4

@@ -68,7 +68,7 @@ def test_no_number_is_cut(report: Report, width: int) -> None:
 def test_standard_errors_are_shown(full_report: Report, width: int) -> None:
     words = " ".join(printed(full_report, width)).split()
     errors = [number(entry.standard_error) for entry in full_report if entry.standard_error is not None]
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert [error for error in errors if error not in words] == []
 
 

@@ -94,8 +94,8 @@ def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     reader = reader.to(rows)
     read = _top_directions(reader, partial(weight_factors, reader), rank)
-    if rank == read.shape[1] == statistics.num_features:
-        return torch.zeros_like(rows[0]) * (rows.sum() * 0)  # both are the whole space
+    if rank == read.shape[1] == statistics.num_features and not (rows.requires_grad or reader.requires_grad):
+        return torch.zeros_like(rows[0])  # both are the whole space
     overlap = read.mT @ span
     cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
     if not overlap.requires_grad and (cosines < _FAR).all():

@@ -159,7 +159,9 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
         trace = float(root.square().sum())
     else:
         trace = float(statistics.spread.sum() + gaps.square().sum())
-    scattered = statistics.num_features if total is None else trace**2 / float(total.square().sum())
+    scattered = float(statistics.num_features)
+    if total is not None and trace > 0:
+        scattered = trace**2 / float(total.square().sum())
     for _ in range(draws):
         factor: _Factor | _Sphere
         if root is not None:
@@ -459,7 +461,7 @@ def _rows(statistics: ClassStatistics) -> int:
 def _decided(
     draw: Draw, evidence: Evidence, source: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
 ) -> DecisionCounts:
-    """Decisions on samples drawn with their labels; held-out ones aren't in the mean of the class they are labelled."""
+    """Decisions on samples drawn with their labels; held-out ones have labels of their own."""
     statistics = draw.statistics
     assert evidence.decisions is not None
     number = min(
@@ -467,17 +469,18 @@ def _decided(
     )  # as many as measured: it's in the spread
     noise = noise.some(number, generator)
     complete = number == int(statistics.num_samples) and not held_out
+    shares = statistics.counts.to(torch.float64)
     if complete:
-        rows = torch.arange(statistics.num_classes, device=statistics.counts.device)
-        rows = rows.repeat_interleave(statistics.counts)
+        rows = torch.arange(len(shares), device=shares.device).repeat_interleave(statistics.counts)
     else:
-        shares = statistics.counts.to(torch.float64)
         rows = torch.multinomial(shares, number, replacement=True, generator=generator)
     features = draw.samples(rows, noise, complete=complete)
+    labels = statistics.class_ids[rows]
     if held_out:
-        rows = rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
+        sizes = totals_of(evidence.decisions).counts.to(shares)
+        labels = torch.multinomial(sizes, number, replacement=True, generator=generator)
     counts = DecisionCounts(statistics, source.weight, source.bias)
-    counts.update(features, statistics.class_ids[rows])
+    counts.update(features, labels)
     return counts
 
 

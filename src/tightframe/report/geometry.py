@@ -228,7 +228,7 @@ def _statement(found: Mapping[str, Any]) -> str:
     level = number(found["level"])
     listed_ = ", ".join(f"{number(value)} to {name}" for name, value in distances.items())
     chance = "with shuffled labels" if what == "class means" else "in random directions"
-    if distances[nearest] >= found["level"] - 2 * found["spread"]:
+    if distances[nearest] >= found["level"]:
         return (
             f"The Gram matrix of the {what} is near none of what theory predicts: {listed_}; {chance} the least "
             f"distance is {level}."
