@@ -71,7 +71,7 @@ def test_flags_change_the_number() -> None:
     [
         ("nc1", {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "trace_ratio", "trace_share"}),
         ("cdnv", {"cdnv", "cdnv_dist4"}),
-        ("nc2-equinorm", {"equinorm", "equinorm_ddof0"}),
+        ("nc2-equinorm", {"equinorm", "equinorm_sample_centred", "equinorm_logarithmic"}),
     ],
 )
 def test_one_name_many_numbers(quantity: str, metrics: set[str]) -> None:
@@ -99,8 +99,8 @@ def test_the_table_of_the_sheet_is_covered() -> None:
         "galanti-2022/cdnv": "cdnv",
         "wu-papyan-2024/cdnv": "cdnv_dist4",
         "xu-liu-2023/vci": "vci",
-        "fang-2021/nc2-equinorm": "equinorm_ddof0",
-        "haframe-2023/nc2-equinorm": "equinorm_ddof0",
+        "fang-2021/nc2-equinorm": "equinorm_sample_centred",
+        "haframe-2023/nc2-equinorm": "equinorm_sample_centred",
         "papyan-2020/nc2-equinorm": "equinorm",
         "papyan-2020/nc2-maximal-angle": "maximal_angle_deviation",
         "papyan-2020/nc2-equiangularity": "equiangularity",
@@ -125,7 +125,7 @@ def test_the_table_of_the_sheet_is_covered() -> None:
         "jiang-2023/nc3-code": "nc3_misalignment",
         "wu-papyan-2024/nc3": "nc3_cosine",
         "neural-collapse-package/unc3": "unc3_of_products",
-        "wu-papyan-2024/unc3": "unc3",
+        "wu-papyan-2024/unc3": "unc3_ddof1",
         "papyan-2020/nc4": "ncc_mismatch",
         "wu-papyan-2024/nc4": "ncc_agreement",
         "zhu-2021/bias": "bias_collapse_sample_centred",

@@ -92,7 +92,7 @@ def test_an_option_with_the_name_of_a_fact_is_the_option() -> None:
     assert largest.label == "widest angle"
     assert largest.available(FULL)
     assert largest.of(FULL) > metrics.principal_angle.of(FULL)
-    assert metrics.one_vs_rest_distance.having(largest=7).largest == 7  # which has no such option
+    assert metrics.one_vs_rest_distance.having(most_classes=7).most_classes == 7  # no option of its
 
 
 def test_levels_follow_the_options() -> None:

@@ -35,5 +35,7 @@ def spanning_factors(statistics: ClassStatistics) -> Factors:
 
 
 def weight_factors(weight: Tensor) -> Factors:
-    """The singular value decomposition of a weight."""
-    return once(weight, "factors", lambda: Factors.of(weight), weight.detach())
+    """The singular value decomposition of a weight, made anew if the weight has changed, in whatever way."""
+    values = weight.detach()
+    known, factors = once(weight, "factors", lambda: (values.clone(), Factors.of(values)))
+    return factors if torch.equal(known, values) else Factors.of(values)
