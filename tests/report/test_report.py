@@ -145,7 +145,7 @@ def test_shares_with_shuffled_labels(full_report: Report) -> None:
     held_out = full_report["test/ncc_accuracy"]
     assert held_out.shuffled == pytest.approx(1 / 4, abs=0.12)  # 19 of 25 are of one class, which are 4
     assert 0 < full_report["test/classifier_accuracy"].shuffled < 0.5
-    assert full_report["ncc_mismatch"].shuffled == pytest.approx(3 / 4, abs=0.15)
+    assert 1 / 2 < full_report["ncc_mismatch"].shuffled < 1
     assert held_out.level == "shuffled"
 
 
