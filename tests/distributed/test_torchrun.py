@@ -36,7 +36,7 @@ from tightframe.report import RunFolder
 WORKER = Path(__file__).with_name("torchrun_worker.py")
 SECONDS = 240  # for a run that hangs
 EXACT = 1e-9
-SINGLE = 5e-6  # of float32 features, whose last digits depend on the batches; 4e-8 was seen, and 1e-6 of levels' spreads
+SINGLE = 5e-6  # of float32 features, whose last digits depend on the batches; 4e-8 was seen, 1e-6 of spreads
 AS_ALONE = ("padded", "plain", "one idle", "second pass", "one overflows")
 AS_ALONE_WITH_LITTLE_MEMORY = ("wide", "one lacks memory")
 
