@@ -11,6 +11,7 @@ from hypothesis import settings
 from tightframe import StatisticsAccumulator
 
 levels = importlib.import_module("tightframe.metrics.levels")  # the function hides the module
+DRAWS, levels.DRAWS = levels.DRAWS, ((math.inf, 4),)  # levels from few draws take a tenth of the time
 
 torch.set_num_threads(1)  # the workers share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -25,10 +26,10 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _few_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Levels in reports from few draws, which take a tenth of the time, but where they are what is tested."""
-    if not request.node.get_closest_marker("levels"):
-        monkeypatch.setattr(levels, "DRAWS", ((math.inf, 4),))
+def _all_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many draws as users get, where a test says that they are what it tests."""
+    if request.node.get_closest_marker("levels"):
+        monkeypatch.setattr(levels, "DRAWS", DRAWS)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,6 @@ def assert_same_entries(report: Report, expected: Report) -> None:
 # ---------------------------------------------------------------------------------------------- entries
 
 
-@pytest.mark.levels  # as the report has
 def test_an_entry_says_what_its_level_and_closeness_are(full_report: Report, make_evidence: Make) -> None:
     evidence = make_evidence()
     known, setting = levels(evidence), Setting.of(evidence)
