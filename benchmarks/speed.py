@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 
 from tightframe import DecisionCounts, PrototypeHead, StatisticsAccumulator, metrics
-from tightframe.metrics import Evidence, standard_errors
+from tightframe.evidence import Evidence
+from tightframe.metrics import available, evaluate, levels, standard_errors
+from tightframe.metrics.table import pairwise
 from tightframe.statistics import ClassStatistics
 
 torch.set_num_threads(1)
@@ -242,12 +244,14 @@ def bench_pairs():
     torch.manual_seed(0)
     means = torch.randn(classes, dim, dtype=torch.float64)
     statistics = ClassStatistics(torch.full((classes,), 5), means, torch.rand(classes, dtype=torch.float64))
-    names = ["cdnv", "distance_mean", "distance_variance", "log_kernel_mean", "log_kernel_variance"]
-    extra = peak_growth(lambda: metrics.pairwise(statistics, names))
+    chosen = [metrics.cdnv]
+    for kernel in (metrics.distance_kernel, metrics.log_kernel):
+        chosen += [kernel, kernel.having(of="variance")]
+    extra = peak_growth(lambda: pairwise(statistics, chosen))
     verdict = "met" if extra <= 300 else "MISSED"
     print(f"CDNV + distance + log kernels, K={classes:,}, D={dim}: {extra:.0f} MiB extra  bound 300 MiB  {verdict}")
     compare("  the same, against one Gram matrix of the same size", 2.0, lambda: means @ means.mT,
-            lambda: metrics.pairwise(statistics, names), rounds=3)  # fmt: skip
+            lambda: pairwise(statistics, chosen), rounds=3)  # fmt: skip
 
 
 def bench_nc1():
@@ -311,6 +315,23 @@ def bench_heads():
     )
 
 
+def bench_levels():
+    """Levels with shuffled labels, and standard errors, beside the evaluation of the metrics itself."""
+    for classes, dim, draws, bound in ((10, 512, 16, 0.3), (1000, 2048, 4, 10.0)):
+        data = batches(20 * classes + 6000, dim, classes, 1000)
+        folds = accumulate(data, classes, dim, folds=16 if classes == 10 else 4)
+        evidence = Evidence(folds.total, torch.randn(classes, dim), torch.zeros(classes), folds=folds)
+        headline = [each for each in available(evidence) if each.headline]
+        levels(evidence, headline, draws=1)  # warm-up
+        title = f"K={classes}, D={dim}"
+        once = cpu_seconds(lambda evidence=evidence: evaluate(evidence))
+        drawn = cpu_seconds(lambda: levels(evidence, headline, draws=draws, seed=1))  # noqa: B023
+        print(f"{draws} draws of {len(headline)} headline metrics, {title}: {drawn:.2f} s  bound {bound} s  "
+              f"{'met' if drawn <= bound else 'MISSED'}", flush=True)  # fmt: skip
+        errors = cpu_seconds(lambda evidence=evidence: standard_errors(evidence))
+        print(f"all metrics, {title}: {once:.2f} s; their standard errors from {folds.folds} folds {errors:.2f} s")
+
+
 BENCHMARKS = {
     "heads": bench_heads,
     "pairs": bench_pairs,
@@ -320,6 +341,7 @@ BENCHMARKS = {
     "decisions": bench_decisions,
     "vocabulary": bench_vocabulary,
     "nc1": bench_nc1,
+    "levels": bench_levels,
 }
 
 if __name__ == "__main__":

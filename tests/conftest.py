@@ -1,5 +1,7 @@
 """One thread and the same draws in every run; a byte-for-byte picture of an accumulator."""
 
+import importlib
+import math
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +9,9 @@ import torch
 from hypothesis import settings
 
 from tightframe import StatisticsAccumulator
+
+levels = importlib.import_module("tightframe.metrics.levels")  # the function hides the module
+DRAWS, levels.DRAWS = levels.DRAWS, ((math.inf, 4),)  # levels from few draws take a tenth of the time
 
 torch.set_num_threads(1)  # the workers share the cores
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -25,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _all_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many draws as users get, where a test says that they are what it tests."""
+    if request.node.get_closest_marker("levels"):
+        monkeypatch.setattr(levels, "DRAWS", DRAWS)
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,11 @@ def _mean(values: Sequence[Any]) -> Any:
     return _total(values) / REAL(len(values))
 
 
+def _defined(values: Sequence[Any]) -> list[Any]:
+    """Those that are numbers: of pairs whose means coincide, or have no direction, there is none."""
+    return [value for value in values if np.isfinite(value)]
+
+
 def _variance(values: Sequence[Any], ddof: int) -> Any:
     """Two-pass variance; nan when fewer than ddof + 1 values are given."""
     centre = _mean(values)
@@ -372,7 +377,7 @@ def _cdnv(sample: Sample, exponent: int) -> Any:
     for i, j in classes.pairs:
         distance = _norm(classes.means[i] - classes.means[j])
         ratios.append((v[i] + v[j]) / (2 * distance**exponent))
-    return _mean(ratios)
+    return _mean(_defined(ratios))
 
 
 @_metric("cdnv")
@@ -401,7 +406,7 @@ def _unbiased_variances(classes: _Classes) -> list[Any]:
 
 @_metric("cdnv_debiased")
 def _cdnv_debiased(sample: Sample) -> Any:
-    """Mean over pairs of (s_i^2 + s_j^2) / (2 (||mu_i - mu_j||^2 - s_i^2/n_i - s_j^2/n_j)); nan if one is not positive.
+    """Mean over pairs of (s_i^2 + s_j^2) / (2 (||mu_i - mu_j||^2 - s_i^2/n_i - s_j^2/n_j)) where that is positive.
 
     Classes with one sample are left out.
     """
@@ -412,7 +417,7 @@ def _cdnv_debiased(sample: Sample) -> Any:
         gap = classes.means[i] - classes.means[j]
         corrected = _dot(gap, gap) - s[i] / n[i] - s[j] / n[j]
         ratios.append((s[i] + s[j]) / (2 * corrected) if corrected > 0 else REAL("nan"))
-    return _mean(ratios)
+    return _mean(_defined(ratios))
 
 
 def _between_trace_corrected(classes: _Classes) -> Any:
@@ -446,16 +451,19 @@ def _directional_cdnv(sample: Sample) -> Any:
         along_i = _mean([_dot(u, d) ** 2 for d in classes.deviations[i]])
         along_j = _mean([_dot(u, d) ** 2 for d in classes.deviations[j]])
         ratios.append((along_i + along_j) / (2 * _dot(gap, gap)))
-    return _mean(ratios)
+    return _mean(_defined(ratios))
 
 
 @_metric("vci")
 def _vci(sample: Sample) -> Any:
     """1 - tr(Sigma_T^+ Sigma_B) / rank(Sigma_B), Sigma_T = Sigma_W + Sigma_B.
 
-    A difference from 1, good to a few 1e-19, so a value below 1e-6 has fewer than 13 digits.
+    A difference from 1, good to a few 1e-19, so a value below 1e-6 has fewer than 13 digits. nan for N <= D + 1, where
+    it is 0 whatever the samples are.
     """
     classes = _classes(sample)
+    if classes.num_samples <= np.asarray(sample.features).shape[1] + 1:
+        return np.nan
     between = classes.centred / np.sqrt(REAL(classes.num))
     within = np.concatenate(classes.deviations) / np.sqrt(REAL(classes.num_samples))
     total = np.concatenate([within, between])  # Sigma_T = total^T total
@@ -465,6 +473,20 @@ def _vci(sample: Sample) -> Any:
         for m in between:
             trace += (_dot(m, vectors[r]) / values[r]) ** 2
     return 1 - trace / REAL(_mean_rank(classes))
+
+
+@_metric("h_score")
+def _h_score(sample: Sample) -> Any:
+    """tr(Sigma_T^+ Sigma_B), both over samples; nan for N <= D + 1, where it is as large as can be for any samples."""
+    classes = _classes(sample)
+    if classes.num_samples <= np.asarray(sample.features).shape[1] + 1:
+        return np.nan
+    shares = [len(d) / REAL(classes.num_samples) for d in classes.deviations]
+    between = [np.sqrt(p) * (m - classes.mean_of_samples) for p, m in zip(shares, classes.means, strict=True)]
+    within = np.concatenate(classes.deviations) / np.sqrt(REAL(classes.num_samples))
+    total = np.concatenate([within, _real(between)])
+    values, vectors = _singular(total)
+    return _total([(_dot(m, vectors[r]) / values[r]) ** 2 for r in range(_rank(values, total.shape)) for m in between])
 
 
 @_metric("numerical_rank")
@@ -484,7 +506,7 @@ def _numerical_rank(sample: Sample) -> Any:
 
 
 def _cosines(rows: Array) -> list[Any]:
-    return [_cosine(rows[i], rows[j]) for i, j in combinations(range(len(rows)), 2)]
+    return _defined([_cosine(rows[i], rows[j]) for i, j in combinations(range(len(rows)), 2)])
 
 
 def _equinorm(rows: Array, ddof: int) -> Any:
@@ -510,6 +532,19 @@ def _equinorm_ddof1(sample: Sample) -> Any:
 def _equinorm_ddof0(sample: Sample) -> Any:
     """std (ddof 0) / mean of the norms of the centred means."""
     return _equinorm(_classes(sample).centred, 0)
+
+
+@_metric("equinorm_sample_centred")
+def _equinorm_sample_centred(sample: Sample) -> Any:
+    """std (ddof 0) / mean of the norms of the means less the mean of all samples."""
+    return _equinorm(_classes(sample).sample_centred, 0)
+
+
+@_metric("equinorm_logarithmic")
+def _equinorm_logarithmic(sample: Sample) -> Any:
+    """std (ddof 1) / |mean| of the logarithms of the norms of the centred means."""
+    logarithms = [np.log(_norm(row)) for row in _classes(sample).centred]
+    return _std(logarithms, 1) / abs(_mean(logarithms))
 
 
 @_metric("equiangularity")
@@ -621,15 +656,15 @@ def _pair_distances(sample: Sample) -> list[Any]:
     """Distances between the normalised centred means, over pairs."""
     classes = _classes(sample)
     units = [_unit(m) for m in classes.centred]
-    return [_norm(units[i] - units[j]) for i, j in classes.pairs]
+    return _defined([_norm(units[i] - units[j]) for i, j in classes.pairs])
 
 
 def _log_kernel(sample: Sample) -> list[Any]:
-    return [-np.log(distance) for distance in _pair_distances(sample)]
+    return _defined([-np.log(distance) for distance in _pair_distances(sample)])
 
 
 def _riesz_kernel(sample: Sample, s: int) -> list[Any]:
-    return [1 / distance**s for distance in _pair_distances(sample)]
+    return _defined([1 / distance**s for distance in _pair_distances(sample)])
 
 
 def _cv(values: Sequence[Any]) -> Any:
@@ -637,25 +672,25 @@ def _cv(values: Sequence[Any]) -> Any:
     return _std(values, 0) / abs(_mean(values))
 
 
-@_metric("distance_mean")
+@_metric("distance_kernel")
 def _distance_mean(sample: Sample) -> Any:
     """Mean pair distance of normalised centred means."""
     return _mean(_pair_distances(sample))
 
 
-@_metric("distance_variance")
+@_metric("distance_kernel_variance")
 def _distance_variance(sample: Sample) -> Any:
     """Population variance of the pair distances."""
     return _variance(_pair_distances(sample), 0)
 
 
-@_metric("distance_cv")
+@_metric("distance_kernel_cv")
 def _distance_cv(sample: Sample) -> Any:
     """std (ddof 0) / |mean| of the pair distances."""
     return _cv(_pair_distances(sample))
 
 
-@_metric("log_kernel_mean")
+@_metric("log_kernel")
 def _log_kernel_mean(sample: Sample) -> Any:
     """Mean of -log of the pair distances."""
     return _mean(_log_kernel(sample))
@@ -673,19 +708,25 @@ def _log_kernel_cv(sample: Sample) -> Any:
     return _cv(_log_kernel(sample))
 
 
-@_metric("riesz_mean")
+@_metric("riesz_kernel")
 def _riesz_mean(sample: Sample) -> Any:
     """Mean reciprocal pair distance."""
     return _mean(_riesz_kernel(sample, 1))
 
 
-@_metric("riesz_cv")
+@_metric("riesz_kernel_variance")
+def _riesz_variance(sample: Sample) -> Any:
+    """Population variance of the reciprocal pair distances."""
+    return _variance(_riesz_kernel(sample, 1), 0)
+
+
+@_metric("riesz_kernel_cv")
 def _riesz_cv(sample: Sample) -> Any:
     """std (ddof 0) / |mean| of the reciprocal pair distances."""
     return _cv(_riesz_kernel(sample, 1))
 
 
-@_metric("riesz2_mean")
+@_metric("riesz2_kernel")
 def _riesz2_mean(sample: Sample) -> Any:
     """Mean reciprocal squared pair distance."""
     return _mean(_riesz_kernel(sample, 2))
@@ -700,10 +741,22 @@ def _classifier_equinorm(sample: Sample) -> Any:
     return _equinorm(_weight(sample, _classes(sample)), 1)
 
 
+@_metric("classifier_equinorm_ddof0")
+def _classifier_equinorm_ddof0(sample: Sample) -> Any:
+    """std (ddof 0) / mean of the norms of the classifier rows."""
+    return _equinorm(_weight(sample, _classes(sample)), 0)
+
+
 @_metric("classifier_equiangularity")
 def _classifier_equiangularity(sample: Sample) -> Any:
     """std (ddof 1) over pairs of the cosine of classifier rows."""
     return _std(_cosines(_weight(sample, _classes(sample))), 1)
+
+
+@_metric("classifier_equiangularity_ddof0")
+def _classifier_equiangularity_ddof0(sample: Sample) -> Any:
+    """std (ddof 0) over pairs of the cosine of classifier rows."""
+    return _std(_cosines(_weight(sample, _classes(sample))), 0)
 
 
 @_metric("classifier_mean_cosine")
@@ -756,6 +809,14 @@ def _self_duality_distance_root(sample: Sample) -> Any:
     return np.sqrt(_self_duality_distance_squared(sample))
 
 
+@_metric("self_duality_distance_sample_centred")
+def _self_duality_distance_sample_centred(sample: Sample) -> Any:
+    """Squared Frobenius distance of W and the means less the mean of all samples, both of norm one."""
+    classes = _classes(sample)
+    weight, centred = _weight(sample, classes), classes.sample_centred
+    return _norm(weight / _norm(weight) - centred / _norm(centred)) ** 2
+
+
 @_metric("self_duality_error")
 def _self_duality_error(sample: Sample) -> Any:
     """E(centred means, W)."""
@@ -768,6 +829,14 @@ def _self_duality_error_sample_centred(sample: Sample) -> Any:
     """E(means less the mean of all samples, W)."""
     classes = _classes(sample)
     return _etf_error(classes.sample_centred, _weight(sample, classes))
+
+
+@_metric("self_duality_error_both_centred")
+def _self_duality_error_both_centred(sample: Sample) -> Any:
+    """E(means less the mean of all samples, W less its mean row)."""
+    classes = _classes(sample)
+    weight = _weight(sample, classes)
+    return _etf_error(classes.sample_centred, weight - _total(list(weight)) / REAL(len(weight)))
 
 
 def _alignments(sample: Sample) -> list[Any]:
@@ -794,10 +863,23 @@ def _unc3_variance(sample: Sample) -> Any:
     return _variance(_alignments(sample), 0)
 
 
-@_metric("unc3_cv")
+@_metric("unc3")
 def _unc3_cv(sample: Sample) -> Any:
     """std (ddof 0) / mean of those cosines; has the sign of the mean."""
     return _std(_alignments(sample), 0) / _mean(_alignments(sample))
+
+
+@_metric("unc3_ddof1")
+def _unc3_ddof1(sample: Sample) -> Any:
+    """std (ddof 1) / mean of those cosines."""
+    return _std(_alignments(sample), 1) / _mean(_alignments(sample))
+
+
+@_metric("unc3_of_products")
+def _unc3_of_products(sample: Sample) -> Any:
+    """Variance (ddof 1) over classes of the inner products <w_k, centred mean k>."""
+    classes = _classes(sample)
+    return _variance([_dot(w, m) for w, m in zip(_weight(sample, classes), classes.centred, strict=True)], 1)
 
 
 @_metric("duality_distance")
@@ -831,7 +913,7 @@ def _classifier_angles(sample: Sample) -> list[float]:
     return principal_angles(classes.centred, weight - _total(list(weight)) / REAL(len(weight)))
 
 
-@_metric("mean_principal_angle")
+@_metric("principal_angle")
 def _mean_principal_angle(sample: Sample) -> Any:
     """Mean angle between the span of the centred means and that of the classifier's rows, less their mean."""
     return _mean(_classifier_angles(sample))
@@ -905,15 +987,23 @@ def _ncc_agreement(sample: Sample) -> Any:
     return _mean([REAL(agrees) for agrees in _agreements(sample)])
 
 
+def _over_classes(sample: Sample, hits: Sequence[bool]) -> Any:
+    """Plain mean over the classes present of the share of hits among their samples."""
+    labels = np.asarray(sample.labels)
+    members = [np.flatnonzero(labels == k) for k in _classes(sample).present]
+    return _mean([_mean([REAL(hits[i]) for i in each]) for each in members])
+
+
 @_metric("ncc_agreement_class_weighted")
 def _ncc_agreement_class_weighted(sample: Sample) -> Any:
     """Plain mean over the classes present of the agreement among their samples."""
-    agreements, labels = _agreements(sample), np.asarray(sample.labels)
-    fractions = []
-    for k in _classes(sample).present:
-        members = np.flatnonzero(labels == k)
-        fractions.append(_mean([REAL(agreements[i]) for i in members]))
-    return _mean(fractions)
+    return _over_classes(sample, _agreements(sample))
+
+
+@_metric("ncc_mismatch_class_weighted")
+def _ncc_mismatch_class_weighted(sample: Sample) -> Any:
+    """Plain mean over the classes present of the disagreement among their samples."""
+    return _over_classes(sample, [not agrees for agrees in _agreements(sample)])
 
 
 @_metric("ncc_accuracy")
@@ -923,11 +1013,23 @@ def _ncc_accuracy(sample: Sample) -> Any:
     return _mean([REAL(k == label) for k, label in zip(_nearest(sample), labels, strict=True)])
 
 
+@_metric("ncc_accuracy_class_weighted")
+def _ncc_accuracy_class_weighted(sample: Sample) -> Any:
+    """The same within each class present, plainly averaged."""
+    return _over_classes(sample, [k == label for k, label in zip(_nearest(sample), sample.labels, strict=True)])
+
+
 @_metric("classifier_accuracy")
 def _classifier_accuracy(sample: Sample) -> Any:
     """Fraction of samples whose classifier decision is their label."""
     labels = np.asarray(sample.labels)
     return _mean([REAL(k == label) for k, label in zip(_predicted(sample), labels, strict=True)])
+
+
+@_metric("balanced_accuracy")
+def _balanced_accuracy(sample: Sample) -> Any:
+    """The same within each class present, plainly averaged."""
+    return _over_classes(sample, [k == label for k, label in zip(_predicted(sample), sample.labels, strict=True)])
 
 
 # ---------------------------------------------------------------------------------- out of distribution

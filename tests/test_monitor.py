@@ -111,8 +111,8 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
         ({"per_clas": True}, TypeError, "unexpected keyword argument 'per_clas'"),
         ({"loader": []}, TypeError, "unexpected keyword argument 'loader'"),
         ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
-        ({"names": ["nc1", "nc9"]}, ChoiceError, "no such name in names: 'nc9'; there are: nc1"),
-        ({"conventions": ["nc1"]}, ChoiceError, "no such name in conventions: 'nc1'; there are: "),
+        ({"metrics": ["nc1", "nc9"]}, ChoiceError, "no measure is called 'nc9'; there are: nc1"),
+        ({"conventions": ["nc1"]}, ChoiceError, "no convention is called 'nc1'; there are: "),
         ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),
         ({"samples": 2.5}, RangeError, "samples must be a whole number; got 2.5"),
     ],
@@ -139,9 +139,9 @@ def test_samples_may_be_written_as_a_float(model: nn.Module, loader: Loader) -> 
 
 
 def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module, loader: Loader) -> None:
-    monitor = Monitor(model, per_class=True, names=["directional_cdnv"], progress=False)
+    monitor = Monitor(model, per_class=True, metrics=["directional_cdnv"], progress=False)
     assert list(monitor.measure(loader).values) == ["directional_cdnv"]
-    assert list(monitor.measure(loader, names=["nc1", "cdnv"]).values) == ["nc1", "cdnv"]
+    assert list(monitor.measure(loader, metrics=["nc1", "cdnv"]).values) == ["nc1", "cdnv"]
     assert list(monitor.measure(loader).values) == ["directional_cdnv"]
 
 
@@ -243,7 +243,7 @@ def test_the_page_of_a_series(model: nn.Module, loader: Loader, tmp_path: Path) 
 
 
 def test_the_page_of_a_series_of_measures_without_a_curve(model: nn.Module, loader: Loader) -> None:
-    monitor = Monitor(model, names=["mean_cosine"], progress=False)
+    monitor = Monitor(model, metrics=["mean_cosine"], progress=False)
     for _ in range(2):
         report: Report = monitor.measure(loader)
     assert report["mean_cosine"].label in monitor.report().to_html()

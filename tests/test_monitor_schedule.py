@@ -23,7 +23,7 @@ from tightframe.report.series import course
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
-QUICK: dict[str, Any] = {"names": ["nc1"], "folds": None, "progress": False}  # where the numbers don't matter
+QUICK: dict[str, Any] = {"metrics": ["nc1"], "folds": None, "progress": False}  # where the numbers don't matter
 
 
 class Clock:

@@ -23,7 +23,8 @@ from tightframe.hooks.positions import require_positions
 from tightframe.measurement import Batch, measure, split_batch
 from tightframe.measurement.normalisation import GAP
 from tightframe.measurement.sampling import is_divided, number_of_samples, sampled
-from tightframe.metrics import CONVENTIONS, METRICS
+from tightframe.metrics import CONVENTIONS
+from tightframe.metrics.table import chosen
 from tightframe.processes import every_process, rank
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
 
@@ -48,10 +49,10 @@ def _require_options(options: Mapping[str, Any]) -> None:
     known = signature(measure).parameters.keys() - {"model", "loader"}
     for unknown in options.keys() - known:
         raise TypeError(f"Monitor() got an unexpected keyword argument {unknown!r}; measure() has none either.")
-    for option, table in (("names", METRICS), ("conventions", CONVENTIONS)):
-        for name in options.get(option) or ():
-            if name not in table:
-                raise ChoiceError(f"no such name in {option}: {name!r}; there are: {', '.join(table)}.")
+    chosen(options.get("metrics") or ())
+    for name in options.get("conventions") or ():
+        if name not in CONVENTIONS:
+            raise ChoiceError(f"no convention is called {name!r}; there are: {', '.join(CONVENTIONS)}.")
     require_positions(options.get("positions") or "each")
 
 

@@ -161,7 +161,7 @@ def test_more_rows_than_are_read_at_once(here: Path) -> None:
     ]
     assert report["test/ncc_accuracy"].value == pytest.approx(np.concatenate(nearest).mean(), rel=1e-12)
     for name in ("nc1", "cdnv", "ood_orthogonality"):
-        value = float(METRICS[name](Evidence(statistics, outside=outside)))
+        value = float(METRICS[name].of(Evidence(statistics, outside=outside)))
         assert report[name].value == pytest.approx(value, rel=1e-10)
 
 
@@ -225,7 +225,7 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
 def test_only_headlines_unless_full(tightframe: Command, here: Path, arrays: Any) -> None:
     npz("a.npz", features=arrays.features, labels=arrays.labels)
     short, full = tightframe("measure", "a.npz"), tightframe("measure", "a.npz", "--full")
-    label = METRICS["nc1_discriminant"].label
+    label = METRICS["riesz_kernel"].label
     assert METRICS["nc1"].label in short.out
     assert label not in short.out
     assert label in full.out

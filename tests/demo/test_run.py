@@ -197,4 +197,4 @@ def test_the_demonstration_reaches_collapse(settings: Settings, equiangularity: 
     assert report["nc1"].value <= first["nc1"].value / 20
     assert report["equiangularity"].value <= equiangularity
     assert report["ncc_mismatch"].value <= 0.002
-    assert report["nc1"].value < report["nc1"].null / 1000
+    assert report["nc1"].value < report["nc1"].shuffled / 1000

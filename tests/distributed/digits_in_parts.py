@@ -82,11 +82,13 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
         where = part["context"]["layer"]
         for entry in part["entries"]:
             key = f"{where}: {entry['split']}/{entry['name']}"
-            for field in ("value", "target", "floor", "null", "random", "standard_error"):
+            for field in ("value", "target", "floor", "shuffled", "shuffled_spread", "standard_error"):
                 if entry[field] is not None:
                     # each process deals its own samples to folds, so jackknife errors are others, as good
                     by_fold = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
                     found[f"{key} ({field})"] = 1.0 if by_fold else float(entry[field])
+        for each in part["context"].get("distances_to_predictions", ()):
+            found |= {f"{where}: {each['what']} to {name}": value for name, value in each["distances"].items()}
     return found
 
 
@@ -108,6 +110,7 @@ def facts(report: Mapping[str, Any]) -> list[Any]:
     """What a report says in counts and words, layer by layer; without when and by how many processes it was
     measured, and without the gap of batch normalisation, which is estimated on some rows, and errors by fold."""
     left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap", "class_errors")
+    left_out += ("distances_to_predictions",)  # among the numbers
     return [
         (
             {key: value for key, value in part["context"].items() if key not in left_out},

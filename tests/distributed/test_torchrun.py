@@ -36,11 +36,14 @@ from tightframe.report import RunFolder
 WORKER = Path(__file__).with_name("torchrun_worker.py")
 SECONDS = 240  # for a run that hangs
 EXACT = 1e-9
-SINGLE = 1e-6  # of measures of float32 features, whose last digits depend on the batches; 4e-8 was seen
+SINGLE = 5e-6  # of float32 features, whose last digits depend on the batches; 4e-8 was seen, 1e-6 of spreads
 AS_ALONE = ("padded", "plain", "one idle", "second pass", "one overflows")
 AS_ALONE_WITH_LITTLE_MEMORY = ("wide", "one lacks memory")
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+pytestmark = [
+    pytest.mark.levels,  # as in the other processes
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 
 @dataclass(frozen=True)

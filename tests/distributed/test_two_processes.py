@@ -25,7 +25,10 @@ K, D, ROWS = 4, 6, 240
 SECONDS = 240  # the group's timeout, and twice what processes may take: nothing is found out by waiting
 PATIENCE = 3  # the group's timeout where it is, as the second process never comes
 
-pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
+pytestmark = [
+    pytest.mark.levels,  # as in the other processes
+    pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed"),
+]
 
 Outcome = dict[str, Any]
 

@@ -151,7 +151,7 @@ def due(rank: int, first: str) -> list[bool]:
         yield from plain("test", rank, distributed.get_world_size(), SINGLE)
 
     try:
-        monitor = Monitor(network(), budget=0.1, names=["nc1"], folds=None, progress=False)
+        monitor = Monitor(network(), budget=0.1, metrics=["nc1"], folds=None, progress=False)
         verdicts = [monitor.due()]
         monitor.measure(batches())
         fast = (first == "fast") == (rank == 0)

@@ -99,7 +99,7 @@ def test_accuracy_is_the_heads_own(name: str) -> None:
         embeddings = head.embed(frozen[:4](x))
     evidence = Evidence(ClassStatistics.from_features(embeddings, LABELS, CLASSES), head.weight.detach(), head.bias)
     for row in ("nc1", "equinorm", "nc3_cosine", "classifier_equinorm"):
-        assert values[row] == pytest.approx(float(METRICS[row](evidence).detach()), rel=1e-9)
+        assert values[row] == pytest.approx(float(METRICS[row].of(evidence).detach()), rel=1e-9)
 
 
 def test_the_accuracies_differ() -> None:
@@ -172,7 +172,7 @@ def test_hierarchical_heads_have_no_linear_decisions(name: str) -> None:
         features = head.embed(copy.deepcopy(model).eval()[:4](x))
     evidence = Evidence(ClassStatistics.from_features(features, LABELS, CLASSES))
     for row in ("nc1", "equinorm", "etf_error"):
-        assert values[row] == pytest.approx(float(METRICS[row](evidence)), rel=1e-9)
+        assert values[row] == pytest.approx(float(METRICS[row].of(evidence)), rel=1e-9)
     assert 0 <= values["ncc_accuracy"] <= 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tightframe import ClassStatistics, StatisticsAccumulator
-from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.evidence import Evidence
+from tightframe.metrics import Metric, evaluate
+from variants import VARIANTS
 
 REAL = np.longdouble  # 64 bits of mantissa, exponents to 10^4932: squares of 1e100 and of 1e-140 are no trouble
 EPS = 2.0**-52  # of float64
@@ -449,24 +451,29 @@ def may_be_left_out(features: Tensor) -> bool:
 
 # ---------------------------------------------------------------------- measures of a value
 
-NAMES = [name for name in METRICS if not name.startswith("classifier_") and name != "one_vs_rest_distance"]
-RATIOS = {"unc3_cv", "log_kernel_cv"}  # over a mean that may be near zero: the error grows with the ratio
+NAMES = [name for name, each in VARIANTS.items() if "statistics" in each.reads and "outside" not in each.reads]
+RATIOS = {"unc3", "log_kernel_cv"}  # over a mean that may be near zero: the error grows with the ratio
 SMALLEST = 1e-8  # values that are rounding, as deviations of two equal angles are, aren't told from zero
 LEAST = {  # values that are differences of larger ones have errors relative to these
-    "mean_principal_angle": 1.0,  # degrees
+    "principal_angle": 1.0,  # degrees
     "largest_principal_angle": 1.0,
     "vci": 1.0,
-    "log_kernel_mean": 0.1,
+    "log_kernel": 0.1,
     "mean_cosine": 0.1,
     "mean_cosine_uncentred": 0.1,
     "nc3_cosine": 0.1,
+    "log_kernel_cv": 1e-6,  # deviations of values that may be equal
+    "riesz_kernel_cv": 1e-6,
+    "distance_kernel_cv": 1e-6,
 }
 
 
-def measures(value: ClassStatistics, weight: Tensor | None = None) -> dict[str, float]:
-    """Every measure of the class means and the scatter, by name; warnings go to the caller."""
+def measures(
+    value: ClassStatistics, weight: Tensor | None = None, more: Iterable[Metric[Any]] = ()
+) -> dict[str, float]:
+    """Every measure of the class means and the scatter, and more, by name; warnings go to the caller."""
     evidence = Evidence(value, weight)
-    values = evaluate(evidence, [name for name in NAMES if METRICS[name].available(evidence)])
+    values = evaluate(evidence, [each for each in (*map(VARIANTS.get, NAMES), *more) if each.available(evidence)])
     return {name: each.item() for name, each in values.items()}
 
 

@@ -5,6 +5,7 @@ Means closer than the statistics' rounding coincide; means further apart have fi
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from laws.statistics_oracle import NAMES, RECORD, ROUTES, Draws, Rows, measure_error, measures, truth_of
 from tightframe import ClassStatistics, metrics
 from tightframe.errors import EmptyClassError, GeometryWarning, ResolutionWarning
+from variants import VARIANTS
 
 SLOW = pytest.mark.slow
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases": [Phase.generate]}  # shrinking is slow
@@ -25,22 +27,15 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases":
 # ---------------------------------------------------------------------- 4. degenerate data
 
 NC1S = ("nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "nc1_class_balanced")
-LINES = ("mean_principal_angle", "largest_principal_angle")
+LINES = ("principal_angle", "largest_principal_angle")
 OF_MEANS = (
     *("equinorm", "equinorm_ddof0", "equiangularity", "equiangularity_ddof0", "maximal_angle_deviation", "mean_cosine"),
     *("minimum_angle", "etf_error", "etf_distance", "seli_error", "participation_ratio", *LINES),
-    *("log_kernel_mean", "log_kernel_variance", "log_kernel_cv", "riesz_mean", "riesz_cv"),
-    *(
-        "distance_mean",
-        "distance_variance",
-        "distance_cv",
-        "nc3_cosine",
-        "nc3_misalignment",
-        "unc3_variance",
-        "unc3_cv",
-    ),
+    *("log_kernel", "log_kernel_variance", "log_kernel_cv", "riesz_kernel", "riesz_kernel_variance", "riesz_kernel_cv"),
+    *("riesz2_kernel", "distance_kernel", "distance_kernel_variance", "distance_kernel_cv"),
+    *("nc3_cosine", "nc3_misalignment", "unc3_variance", "unc3", "duality_distance"),
     *("self_duality_distance", "self_duality_distance_root", "self_duality_error", "self_duality_error_sample_centred"),
-    "duality_distance",
+    "self_duality_error_both_centred",
 )
 """Measures of the centred class means, which don't exist where all means coincide."""
 
@@ -51,25 +46,37 @@ def _all(names: tuple[str, ...], value: float) -> dict[str, float]:
 
 NAN, INF = float("nan"), float("inf")
 COLLAPSED = _all((*NC1S, "trace_ratio", "trace_share", "cdnv", "cdnv_dist4", "directional_cdnv", "vci"), 0.0)
-COLLAPSED |= {"within_trace": 0.0, "within_in_mean_span": NAN}
+COLLAPSED |= {"within_trace": 0.0, "within_in_mean_span": NAN, "cdnv exact": 0.0, "cdnv_dist4 exact": 0.0}
 DEBIASED = ("trace_ratio_debiased", "cdnv_debiased")
-ON_A_RAY = {"minimum_angle": 0.0, "log_kernel_mean": INF, "log_kernel_variance": NAN, "log_kernel_cv": NAN}
-ON_A_RAY |= {"riesz_mean": INF, "riesz_cv": NAN}
-TOGETHER = {"cdnv": INF, "cdnv_dist4": INF, "cdnv_debiased": NAN, "directional_cdnv": NAN} | ON_A_RAY
-NOWHERE = _all(OF_MEANS, NAN) | {"between_trace": 0.0, "vci": NAN, "trace_ratio_debiased": NAN, "cdnv_debiased": NAN}
+CDNVS = ("cdnv", "cdnv_dist4", "cdnv_debiased", "directional_cdnv")
+EXACT = {
+    name: VARIANTS[name].having(f"{name} exact", exact=True)
+    for name in (
+        *("cdnv", "cdnv_dist4", "cdnv_debiased", "equiangularity", "equiangularity_ddof0", "maximal_angle_deviation"),
+        *("log_kernel", "log_kernel_variance", "log_kernel_cv"),
+        *("riesz_kernel", "riesz_kernel_variance", "riesz_kernel_cv", "riesz2_kernel"),
+        *("distance_kernel", "distance_kernel_variance", "distance_kernel_cv"),
+    )
+}
+"""Measures over pairs by their definition: infinite or NaN as soon as one pair is; without, such pairs are left out."""
+ON_A_RAY = {"minimum_angle": 0.0} | _all(("log_kernel exact", "riesz_kernel exact", "riesz2_kernel exact"), INF)
+ON_A_RAY |= {f"{name} exact": NAN for name in EXACT if name.endswith(("log_kernel_variance", "log_kernel_cv"))}
+ON_A_RAY |= {f"{name} exact": NAN for name in EXACT if name.startswith("riesz_kernel_")}
+TOGETHER = {"cdnv exact": INF, "cdnv_dist4 exact": INF, "cdnv_debiased exact": NAN} | ON_A_RAY
+NOWHERE = _all(OF_MEANS, NAN) | {f"{name} exact": NAN for name in EXACT}
+NOWHERE |= {"between_trace": 0.0, "vci": NAN, "trace_ratio_debiased": NAN} | _all(CDNVS, NAN)
 
 EXPECTED: dict[str, dict[str, float]] = {
     "two coincide": TOGETHER,
     "all coincide": {
-        **TOGETHER,
         **NOWHERE,
-        **_all((*NC1S, "trace_ratio"), INF),
+        **_all((*NC1S, "trace_ratio", "cdnv exact", "cdnv_dist4 exact"), INF),
         "trace_share": 1.0,
         "within_in_mean_span": 0.0,
     },
     "constant": {
         **NOWHERE,
-        **_all((*NC1S, "trace_ratio", "trace_share", "cdnv", "cdnv_dist4", "directional_cdnv"), NAN),
+        **_all((*NC1S, "trace_ratio", "trace_share"), NAN),
         **_all(("within_trace", "between_trace_debiased", "numerical_rank"), 0.0),
         "within_in_mean_span": NAN,
     },
@@ -77,11 +84,11 @@ EXPECTED: dict[str, dict[str, float]] = {
     "collapsed, two coincide": {
         **COLLAPSED,
         **ON_A_RAY,
-        **_all(("cdnv", "cdnv_dist4", "cdnv_debiased", "directional_cdnv"), NAN),
-        "trace_ratio_debiased": 0.0,
+        **_all(("cdnv exact", "cdnv_dist4 exact", "cdnv_debiased exact"), NAN),
+        **_all(DEBIASED, 0.0),
     },
     "single samples": {name: value for name, value in COLLAPSED.items() if name != "vci"}
-    | _all((*DEBIASED, "between_trace_debiased"), NAN),
+    | _all((*DEBIASED, "between_trace_debiased", "cdnv_debiased exact"), NAN),
     "few samples": {"vci": NAN},  # which any so few samples would have at 0
     "one dimension": ON_A_RAY | {"within_in_mean_span": 1.0, "participation_ratio": 1.0} | _all(LINES, 0.0),
     "on a line": ON_A_RAY | {"participation_ratio": 1.0},
@@ -178,9 +185,11 @@ def _rotated(rows: Rows, weight: torch.Tensor, rng: Draws) -> tuple[Rows, torch.
     return replace(rows, features=(distinct @ turn)[place].to(rows.features.dtype)), weight @ turn
 
 
+COINCIDE = re.compile(r"coincide up to the features' rounding, .* over pairs leave (\d+) of them out: (.*)\.$")
 Views = Callable[[Rows, torch.Tensor, Draws], tuple[Rows, torch.Tensor]]
 VIEWS: tuple[Views, ...] = (_as_they_are, _permuted, _rotated)
-FREE = ("between_trace_debiased", "trace_ratio_debiased", "cdnv_debiased", "numerical_rank")  # thresholds lie between
+FREE = ("between_trace_debiased", "trace_ratio_debiased", "cdnv_debiased", "cdnv_debiased exact", "numerical_rank")
+"""Thresholds lie between."""
 
 
 def wrong_degenerate(plan: DegeneratePlan) -> list[str]:
@@ -210,11 +219,14 @@ def _measured(value: ClassStatistics, weight: torch.Tensor) -> tuple[dict[str, f
     """The measures, and the labels that warnings call coincident."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        values = measures(value, weight)
+        values = measures(value, weight, EXACT.values())
     texts = [str(each.message) for each in told if each.category is GeometryWarning]
-    named = {text.split("features' rounding: ")[-1].rstrip(".") for text in texts if "classes coincide: their" in text}
-    assert len(named) <= 1
-    return values, next(iter(named), "")
+    found = {match.groups() for text in texts if (match := COINCIDE.search(text))}
+    assert len(found) <= 1
+    number, named = next(iter(found), ("0", ""))
+    sets = [len(each.split(", ")) for each in named.split("; ")]
+    assert int(number) == sum(size * (size - 1) // 2 for size in sets)  # of pairs
+    return values, named
 
 
 def _wrong_values(
@@ -222,7 +234,8 @@ def _wrong_values(
 ) -> tuple[list[str], float]:
     bound = (1e-3 if rotated else 1e-5) if plan.dtype is torch.float32 else 1e-8
     lines, worst = [], 0.0
-    assert values.keys() == reference.keys() == set(NAMES) & values.keys()
+    assert values.keys() == reference.keys()
+    assert set(NAMES) | {each.name for each in EXACT.values()} == values.keys()
     for name, it in values.items():
         want = EXPECTED[plan.kind].get(name, reference[name])
         if name in EXPECTED[plan.kind]:
@@ -234,7 +247,7 @@ def _wrong_values(
             if it != want and not (np.isnan(it) and np.isnan(want)) and name not in FREE:
                 lines.append(f"{route}: {name} is {it!r}, not {want!r}")
         elif name not in FREE or np.isfinite(want) == np.isfinite(it) != (name == "numerical_rank"):
-            error = measure_error(name, it, want, reference)
+            error = measure_error(name.removesuffix(" exact"), it, want, reference)
             worst = max(worst, error)
             if not np.isfinite(it) or not error <= bound:
                 lines.append(f"{route}: {name} is {it!r} for {want!r}, off by {error:.2g}")
@@ -345,42 +358,55 @@ def wrong_near(plan: NearPlan) -> list[str]:
     others = distances[np.triu_indices(plan.classes, 1)][1:]
     if (others < 2 * float(rows.whole().rounding.max())).any():
         return []  # others coincide by chance
-    expected = _cdnv_of(truth.means, truth.spread / truth.counts)
+    variances = truth.spread / truth.counts
+    expected = _cdnv_of(truth.means, variances), _cdnv_of(truth.means, variances, skipped=1)
+    nearest = float(others.min(initial=np.inf)) / float(rows.whole().rounding.max())
     rng = np.random.default_rng(plan.seed + 1)
     wrong = []
     for route, follow in ROUTES.items():
-        lines, error = _wrong_pair(follow(rows, rng), apart, expected)
+        lines, error = _wrong_pair(follow(rows, rng), apart, nearest, expected)
         lines = [f"{route}, {apart:.3g} roundings apart: {line}" for line in lines]
         RECORD["4. near means"].add(np.inf if lines else error, f"{route}, {plan}")
         wrong += lines
     return wrong
 
 
-def _cdnv_of(means: np.ndarray, variances: np.ndarray) -> float:
-    i, j = np.triu_indices(len(means), 1)
+def _cdnv_of(means: np.ndarray, variances: np.ndarray, skipped: int = 0) -> float:
+    """Of all pairs but the first so many; NaN of none."""
+    i, j = (index[skipped:] for index in np.triu_indices(len(means), 1))
+    if not len(i):
+        return float("nan")
     with np.errstate(all="ignore"):
         return float(((variances[i] + variances[j]) / 2 / ((means[i] - means[j]) ** 2).sum(1)).mean())
 
 
-def _wrong_pair(value: ClassStatistics, apart: float, expected: float) -> tuple[list[str], float]:
+def _wrong_pair(
+    value: ClassStatistics, apart: float, nearest: float, expected: tuple[float, float]
+) -> tuple[list[str], float]:
+    """Of the CDNV of all pairs and of all but the first, which are `nearest` roundings apart at least."""
+    whole, rest = expected
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         cdnv, directional = metrics.cdnv(value).item(), metrics.directional_cdnv(value).item()
+        exact = metrics.cdnv(value, exact=True).item()
     texts = [str(each.message) for each in told if each.category is not ResolutionWarning]
     coincide, inexact = (
         any(key in text and f" {names}" in text for text in texts for names in ("0, 1;", "0, 1.", "0, 1,"))
-        for key in ("classes coincide: their", "their distances are inexact")
+        for key in ("coincide up to the features' rounding, and measures over pairs leave 1 ", "distances are inexact")
     )
     lines, error = [], 0.0
     if apart < 0.6:
-        if np.isfinite(cdnv) or not np.isnan(directional):
-            lines.append(f"CDNV is {cdnv!r}, directional {directional!r}")
+        error = abs(cdnv - rest) / rest if rest else abs(cdnv)
+        defined = np.isnan(cdnv) if np.isnan(rest) else error <= max(4 / nearest, 1e-5)
+        if not defined or np.isnan(directional) != np.isnan(rest) or np.isfinite(exact):
+            lines.append(f"CDNV is {cdnv!r} for {rest!r}, directional {directional!r}, exact {exact!r}")
+        error = 0.0
         if not coincide:
             lines.append("no warning that the means coincide")
     elif apart > 1.6:
-        error = abs(cdnv - expected) / expected if expected else abs(cdnv)
-        if not error <= max(4 / apart, 1e-5) or not np.isfinite(directional):
-            lines.append(f"CDNV is {cdnv!r} for {expected!r}, directional {directional!r}")
+        error = abs(cdnv - whole) / whole if whole else abs(cdnv)
+        if not error <= max(4 / apart, 1e-5) or not np.isfinite(directional) or cdnv != exact:
+            lines.append(f"CDNV is {cdnv!r} for {whole!r}, directional {directional!r}, exact {exact!r}")
         if coincide or (not inexact and apart < 60) or (inexact and apart > 160):
             lines.append(f"the warning is {'coincide' if coincide else 'inexact' if inexact else 'none'}")
     return lines, error * min(1.0, apart / 100)

@@ -342,12 +342,19 @@ def _accumulated(features: torch.Tensor, labels: torch.Tensor, classes: int, **o
     return accumulator
 
 
-def test_coincident_means_have_no_finite_cdnv() -> None:
+def test_coincident_means_are_left_out_of_cdnv() -> None:
     labels, means = torch.arange(1000) % 4, _features(4, 8)
     means[1] = means[0]
-    assert np.isnan(_values_of(means[labels], labels, 4)["cdnv"])
+    assert _values_of(means[labels], labels, 4)["cdnv"] == 0
     same_noise_for_all = _features(250, 8, seed=1)[torch.arange(1000) // 4]
-    assert np.isinf(_values_of(means[labels] + same_noise_for_all, labels, 4)["cdnv"])
+    features = means[labels] + same_noise_for_all
+    squares = torch.nn.functional.pdist(means.double())[1:].square()  # of all pairs but the first
+    expected = (same_noise_for_all.double().var(0, correction=0).sum() / squares).mean().item()
+    assert _values_of(features, labels, 4)["cdnv"] == pytest.approx(expected, rel=1e-5)
+    value = ClassStatistics.from_features(features, labels, 4)
+    assert np.isinf(_silent(metrics.cdnv, value, exact=True).item())
+    means[2:] = means[0]
+    assert np.isnan(_values_of(means[labels] + same_noise_for_all, labels, 4)["cdnv"])
 
 
 def test_constant_features_are_undefined_not_zero() -> None:
@@ -502,10 +509,19 @@ def test_vci_of_collapsed_classes_is_zero_and_never_negative() -> None:
         assert metrics.vci(ClassStatistics.from_features(rows, torch.arange(5).repeat(2), 5)).item() == 0
 
 
-def test_vci_of_no_more_samples_than_dimensions_is_undefined() -> None:
-    value = ClassStatistics.from_features(_features(8, 8, dtype=torch.float64), torch.arange(8) % 4, 4)
-    with pytest.warns(GeometryWarning, match="undefined \\(NaN\\) for 8 samples in 8 dimensions"):
+@pytest.mark.parametrize("number", [7, 8, 9])
+def test_vci_of_too_few_samples_is_undefined(number: int) -> None:
+    """N points less their mean span N - 1 dimensions: up to N = D + 1 the means explain all of them."""
+    value = ClassStatistics.from_features(_features(number, 8, dtype=torch.float64), torch.arange(number) % 4, 4)
+    with pytest.warns(GeometryWarning, match=f"undefined \\(NaN\\) for {number} samples in 8 dimensions"):
         assert metrics.vci(value).isnan()
+
+
+def test_vci_of_two_samples_more_than_dimensions_is_defined() -> None:
+    features, labels = _features(10, 8, dtype=torch.float64), torch.arange(10) % 4
+    value = metrics.vci(ClassStatistics.from_features(features, labels, 4)).item()
+    assert 0 < value < 1
+    assert value == pytest.approx(ORACLE["vci"](Sample(features.numpy(), labels.numpy(), 4)), rel=1e-8)
 
 
 def test_float32_deviations_limit_the_resolution_too() -> None:
@@ -572,7 +588,7 @@ def test_coincident_classes_in_merged_parts_leave_no_noise_in_nc1() -> None:
 def test_centred_means_of_two_classes_are_opposite() -> None:
     for seed in range(200):
         value = ClassStatistics.from_features(_features(2, 8, seed=seed, dtype=torch.float64), torch.arange(2), 2)
-        assert metrics.minimum_angle(value).item() == pytest.approx(180, abs=1e-5)
+        assert metrics.minimum_angle(value).item() == pytest.approx(180, abs=1e-12)
 
 
 def test_the_rounding_that_separates_two_means_is_that_of_their_distance() -> None:

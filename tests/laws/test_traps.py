@@ -2,7 +2,7 @@
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from laws.scenarios import (
 from oracle import ORACLE, Sample
 from tightframe import ClassStatistics, DecisionCounts, StatisticsAccumulator, metrics
 from tightframe.errors import GeometryWarning, LabelError, NonFiniteError
-from tightframe.metrics import METRICS, Evidence, pairwise
+from tightframe.evidence import Evidence
+from tightframe.metrics import METRICS
+from tightframe.metrics.pairs import TILE_SIZE, OverPairs, over_pairs, riesz
+from variants import VARIANTS
 
 
 def accumulated(features: Tensor, labels: Tensor, classes: int, *, size: int = 700, **options: Any) -> ClassStatistics:
@@ -37,6 +40,15 @@ def accumulated(features: Tensor, labels: Tensor, classes: int, *, size: int = 7
     for rows, mine in zip(features.split(size), labels.split(size), strict=True):
         accumulator.update(rows, mine)
     return accumulator.compute()
+
+
+def over_all_pairs(
+    statistics: ClassStatistics, names: Iterable[str] | None = None, tile_size: int = TILE_SIZE
+) -> dict[str, Tensor]:
+    """Values of pairwise metrics, or of all there are, from one pass."""
+    chosen = [name for name, metric in VARIANTS.items() if metric.pairs is not None] if names is None else list(names)
+    wanted = [VARIANTS[name].pairs(**VARIANTS[name].options) for name in chosen]
+    return dict(zip(chosen, over_pairs(statistics, *wanted, tile_size=tile_size), strict=True))
 
 
 class Record(TorchDispatchMode):
@@ -70,7 +82,7 @@ def test_trap_01_means_far_from_the_origin_in_float32(offset: float, spread: flo
     names = ("nc1", "etf_error", "log_kernel_variance", "cdnv", "trace_ratio", "within_trace")
     expected = {name: ORACLE[name](sample) for name in names}
     value = Evidence(accumulated(*tensors(sample), 6))
-    assert not wrong({name: METRICS[name](value).item() for name in names}, expected, 1e-5)
+    assert not wrong({name: VARIANTS[name].of(value).item() for name in names}, expected, 1e-5)
     features, labels = tensors(sample)
     sums = torch.zeros(6, 8).index_add(0, labels, features)
     means = sums / labels.bincount()[:, None]
@@ -102,12 +114,13 @@ def test_trap_03_an_empty_class_is_absent(empty: tuple[int, ...]) -> None:
     weight[place], bias[place] = full.weight, full.bias
     padded = Sample(full.features, place[full.labels], 8, weight, bias, full.outside)
     evidence, expected = evidence_of(padded), truth(full)
-    values = {name: metric(evidence).item() for name, metric in METRICS.items()}
+    values = {name: metric.of(evidence).item() for name, metric in VARIANTS.items()}
     assert not wrong(values, expected, 1e-10)
-    assert all(math.isfinite(value) for value in pairwise(evidence.statistics).values())
+    assert all(math.isfinite(value) for value in over_all_pairs(evidence.statistics).values())
     stream = accumulated(*tensors(padded), 8, size=7, per_class=True)
     assert stream.means[list(empty)].isnan().all()
-    assert not wrong({name: METRICS[name](evidence_of(padded, stream)).item() for name in METRICS}, expected, 1e-10)
+    evidence = evidence_of(padded, stream)
+    assert not wrong({name: metric.of(evidence).item() for name, metric in VARIANTS.items()}, expected, 1e-10)
 
 
 @pytest.mark.parametrize("label", [-1, -100])
@@ -148,7 +161,7 @@ def test_trap_05_a_last_tile_of_one_class(tile_size: int) -> None:
     assert 16 % tile_size == 1
     sample = draw(Scenario((3,) * 16, 7), spread=1.0)
     value = statistics_of(sample)
-    values = {name: number.item() for name, number in pairwise(value, tile_size=tile_size).items()}
+    values = {name: number.item() for name, number in over_all_pairs(value, tile_size=tile_size).items()}
     assert not wrong(values, {name: ORACLE[name](sample) for name in values}, 1e-10)
     weight, bias = torch.from_numpy(sample.weight), torch.from_numpy(sample.bias)
     decisions = DecisionCounts(value, weight, bias, tile_size=tile_size)
@@ -268,10 +281,10 @@ def test_trap_10_no_grid_of_all_pairs() -> None:
     means = torch.randn(K, D, dtype=torch.float64)
     statistics = ClassStatistics(torch.full((K,), 5), means, torch.rand(K, dtype=torch.float64))
     with Record() as record:
-        pairwise(statistics)
+        over_all_pairs(statistics)
     assert record.largest <= 2 * max(512 * 512, K * D)
     with Record() as record:
-        pairwise(statistics, ["cdnv", "distance_mean", "log_kernel_mean"], tile_size=100)
+        over_all_pairs(statistics, ["cdnv", "distance_kernel", "log_kernel"], tile_size=100)
     assert record.largest <= 2 * max(100 * 100, K * D)
 
 
@@ -282,11 +295,11 @@ def test_trap_10_no_grid_for_the_whole_frame_either() -> None:
     statistics = ClassStatistics(torch.full((K,), 5), means, torch.rand(K, dtype=torch.float64), within)
     weight = torch.randn(K, D, dtype=torch.float64)
     evidence = Evidence(statistics, weight, None, None, torch.ones(D, dtype=torch.float64))
-    slow = {name for name, row in METRICS.items() if row.largest is not None}
-    for name in set(METRICS) - slow:
-        if METRICS[name].available(evidence):
+    slow = {name for name, metric in METRICS.items() if metric.most_classes is not None}
+    for name in set(VARIANTS) - slow:
+        if VARIANTS[name].available(evidence):
             with Record() as record:
-                METRICS[name](evidence)
+                VARIANTS[name].of(evidence)
             assert record.largest <= 2 * max(512 * 512, K * D), name
 
 
@@ -295,7 +308,7 @@ def test_trap_10_no_grid_in_the_backward_pass() -> None:
     means = torch.randn(K, D, dtype=torch.float64, requires_grad=True)
     statistics = ClassStatistics(torch.full((K,), 5), means, torch.rand(K, dtype=torch.float64))
     with Record() as record:
-        sum(pairwise(statistics, ["cdnv", "log_kernel_mean"], tile_size=200).values()).backward()
+        sum(over_all_pairs(statistics, ["cdnv", "log_kernel"], tile_size=200).values()).backward()
     assert record.largest <= 2 * max(200 * 200, K * D)
     assert means.grad.isfinite().all()
 
@@ -390,10 +403,12 @@ def test_trap_13_riesz_energies_of_high_exponent(exponent: float) -> None:
     logs = -exponent * np.log(np.asarray(torch.nn.functional.pdist(units), dtype=np.longdouble))
     expected = logs.max() + np.log(np.exp(logs - logs.max()).mean())
     for tile_size in (3, 5, 512):
-        kernel = metrics.riesz_kernel_moments(statistics, exponent, tile_size=tile_size)
-        assert kernel.log_mean.item() == pytest.approx(float(expected), rel=1e-11)
+        wanted = OverPairs(riesz(exponent), lambda kernel: kernel.log_mean)
+        (log_mean,) = over_pairs(statistics, wanted, tile_size=tile_size)
+        assert log_mean.item() == pytest.approx(float(expected), rel=1e-11)
         values = np.exp(logs - logs.max())
-        assert kernel.cv.item() == pytest.approx(float(values.std() / values.mean()), rel=1e-8)
+        cv = metrics.riesz_kernel(statistics, of="cv", exponent=exponent, tile_size=tile_size)
+        assert cv.item() == pytest.approx(float(values.std() / values.mean()), rel=1e-8)
 
 
 def test_trap_14_the_bias_decides() -> None:
@@ -428,7 +443,8 @@ def test_trap_15_nc1_has_its_gradient_exactly_at_a_simplex(K: int) -> None:
     labels = torch.arange(K).repeat(6)
     features = torch.cat([4 * torch.eye(K, dtype=torch.float64) + sign * step for step in steps for sign in (1, -1)])
     leaf = features.clone().requires_grad_()
-    for function in (metrics.nc1, metrics.nc1_sample_centred, metrics.nc1_discriminant, metrics.vci):
+    names = ("nc1", "nc1_sample_centred", "nc1_discriminant", "vci")
+    for function in (VARIANTS[name] for name in names):
         value = function(ClassStatistics.from_features(leaf, labels, K))
         (gradient,) = torch.autograd.grad(value, leaf)
         assert gradient.isfinite().all(), function.__name__

@@ -224,7 +224,7 @@ def test_nested_inputs_go_to_the_models_device() -> None:
 
 def test_nothing_is_found_by_depth_where_accuracy_was_not_measured() -> None:
     inputs, labels = rows()
-    report = measure(network(), [(inputs, labels)], layers="0", names=["nc1"], progress=False)
+    report = measure(network(), [(inputs, labels)], layers="0", metrics=["nc1"], progress=False)
     assert report.layers and findings(report) == []
     full = measure(network(), [(inputs, labels)], layers="0", progress=False)
     assert len(findings(full)) == 2

@@ -1,4 +1,4 @@
-"""Debiased CDNV and traces: right on average at few samples, NaN where samples can't tell means apart."""
+"""Debiased CDNV and traces: right on average at few samples, pairs left out where samples can't tell means apart."""
 
 import math
 import warnings
@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from laws.scenarios import SCENARIOS, Sample, draw, statistics_of
+from laws.scenarios import COUNTED, SCENARIOS, Sample, draw, statistics_of
 from oracle import ORACLE
 from tightframe import ClassStatistics, metrics
 from tightframe.errors import EmptyClassError, GeometryWarning, ScatterError
+from tightframe.metrics import METRICS
+from tightframe.metrics.table import pairwise
+from variants import VARIANTS
 
 SINGLE = "debiased measures leave out"
 SMALL = "too small to tell them apart"
@@ -38,7 +41,7 @@ def test_cdnv_at_five_samples_a_class() -> None:
     for _ in range(200):
         statistics = sampled(means, [5] * 20, generator)
         plugged.append(metrics.cdnv(statistics).item())
-        debiased.append(metrics.cdnv_debiased(statistics).item())
+        debiased.append(metrics.cdnv(statistics, debiased=True).item())
     assert mean(plugged) == pytest.approx(0.44 * truth, rel=0.02)
     assert mean(debiased) == pytest.approx(truth, rel=0.1)
 
@@ -52,7 +55,7 @@ def test_the_between_trace_is_unbiased(counts: list[int]) -> None:
     values, plain = [], []
     for _ in range(400):
         statistics = sampled(means, counts, generator)
-        values.append(metrics.between_trace_debiased(statistics).item())
+        values.append(metrics.between_trace(statistics, debiased=True).item())
         plain.append(metrics.between_trace(statistics).item())
     error = stdev(values) / math.sqrt(len(values))
     assert abs(mean(values) - truth) < 3 * error
@@ -73,7 +76,8 @@ def test_the_between_covariance_is_unbiased() -> None:
         noise = torch.randn(len(labels), 1, 3, dtype=torch.float64, generator=generator) @ shapes[labels]
         statistics = ClassStatistics.from_features(means[labels] + noise[:, 0], labels, 5, per_class=True)
         value = metrics.between_covariance_debiased(statistics)
-        torch.testing.assert_close(value.trace(), metrics.between_trace_debiased(statistics), rtol=1e-10, atol=1e-12)
+        trace = metrics.between_trace(statistics, debiased=True)
+        torch.testing.assert_close(value.trace(), trace, rtol=1e-10, atol=1e-12)
         values.append(value)
         plain.append(statistics.between_covariance())
     scores, uncorrected = (
@@ -89,7 +93,7 @@ def test_the_trace_ratio_at_few_samples() -> None:
     means = torch.randn(20, 100, dtype=torch.float64, generator=generator) / 2
     truth = (100 / (means - means.mean(0)).square().sum(1).mean()).item()
     sets = [sampled(means, [5] * 20, generator) for _ in range(100)]
-    assert mean(metrics.trace_ratio_debiased(each).item() for each in sets) == pytest.approx(truth, rel=0.01)
+    assert mean(metrics.trace_ratio(each, debiased=True).item() for each in sets) == pytest.approx(truth, rel=0.01)
     assert mean(metrics.trace_ratio(each).item() for each in sets) < 0.6 * truth
 
 
@@ -98,7 +102,7 @@ def test_many_samples_need_no_correction() -> None:
     means = torch.randn(4, 6, dtype=torch.float64, generator=generator)
     statistics = sampled(means, [20_000] * 4, generator)
     for name in ("cdnv", "trace_ratio", "between_trace"):
-        plain, debiased = getattr(metrics, name)(statistics), getattr(metrics, f"{name}_debiased")(statistics)
+        plain, debiased = METRICS[name](statistics), METRICS[name](statistics, debiased=True)
         assert debiased == pytest.approx(plain.item(), rel=1e-3)
         assert debiased != plain
 
@@ -112,32 +116,49 @@ def two_near_pairs() -> ClassStatistics:
     return ClassStatistics(torch.full((5,), 4), means, torch.full((5,), 12.0, dtype=torch.float64))
 
 
-def test_pairs_that_samples_cannot_tell_apart_are_undefined() -> None:
+def test_pairs_that_samples_cannot_tell_apart_are_left_out() -> None:
     statistics = two_near_pairs()
-    with pytest.warns(GeometryWarning, match=f"^2 of 10 pairs of class means .* {SMALL}"):
-        assert metrics.cdnv_debiased(statistics).isnan()
+    grid = metrics.cdnv_grid(statistics, debiased=True)
+    for tile_size in (2, 512):
+        with pytest.warns(GeometryWarning, match=f"^2 of 10 pairs of class means .* {SMALL}, .* leaves them out"):
+            value = metrics.cdnv(statistics, debiased=True, tile_size=tile_size)
+        torch.testing.assert_close(value, grid.nanmean(), rtol=1e-12, atol=0)
+        with pytest.warns(GeometryWarning, match="^2 of 10 pairs"):
+            assert metrics.cdnv(statistics, debiased=True, exact=True, tile_size=tile_size).isnan()
     with pytest.warns(GeometryWarning, match="^2 of 10 pairs"):
-        assert metrics.pairwise(statistics, ["cdnv_debiased", "cdnv"], tile_size=2)["cdnv_debiased"].isnan()
-    grid = metrics.cdnv_debiased_grid(statistics)
+        debiased, plain = pairwise(statistics, [VARIANTS["cdnv_debiased"], metrics.cdnv])
+    assert torch.equal(debiased, value)
+    torch.testing.assert_close(plain, metrics.cdnv_grid(statistics).nanmean(), rtol=1e-12, atol=0)
     undefined = grid.isnan() & ~torch.eye(5, dtype=torch.bool)
     assert undefined.nonzero().tolist() == [[0, 1], [1, 0], [3, 4], [4, 3]]
-    assert metrics.cdnv_debiased_per_class(statistics).isnan().tolist() == [True, True, False, True, True]
+    each = metrics.cdnv_per_class(statistics, debiased=True)
+    torch.testing.assert_close(each, grid.nanmean(1), rtol=1e-12, atol=0)
     assert grid[0, 2].item() == pytest.approx(4 / (81 - 2), rel=1e-12)  # s^2 = 12/3 and s^2/n = 1
 
 
-def test_a_corrected_distance_of_zero_is_undefined_too() -> None:
+def test_a_corrected_distance_of_zero_is_left_out_too() -> None:
     means = torch.tensor([[0.0], [1.0], [9.0]], dtype=torch.float64)
     statistics = ClassStatistics(torch.full((3,), 2), means, torch.ones(3, dtype=torch.float64))  # s^2 = 1, s^2/n = 1/2
     with pytest.warns(GeometryWarning, match="^1 of 3 pairs"):
-        assert metrics.cdnv_debiased(statistics).isnan()
+        value = metrics.cdnv(statistics, debiased=True).item()
+    assert value == pytest.approx((1 / (81 - 1) + 1 / (64 - 1)) / 2, rel=1e-12)
+
+
+def test_where_no_pair_can_be_told_apart_there_is_no_value() -> None:
+    means = torch.tensor([[0.0], [0.1], [0.2]], dtype=torch.float64)
+    statistics = ClassStatistics(torch.full((3,), 2), means, torch.ones(3, dtype=torch.float64))
+    for tile_size in (1, 2, 512):
+        with pytest.warns(GeometryWarning, match="^3 of 3 pairs"):
+            assert metrics.cdnv(statistics, debiased=True, tile_size=tile_size).isnan()
+    assert metrics.cdnv_per_class(statistics, debiased=True).isnan().all()
 
 
 def test_a_trace_that_is_not_positive_has_no_ratio() -> None:
     means = torch.tensor([[0.0, 0.1], [0.1, 0.0], [0.0, 0.0]], dtype=torch.float64)
     statistics = ClassStatistics(torch.full((3,), 3), means, torch.ones(3, dtype=torch.float64))
-    assert metrics.between_trace_debiased(statistics) < 0
+    assert metrics.between_trace(statistics, debiased=True) < 0
     with pytest.warns(GeometryWarning, match=SMALL):
-        assert metrics.trace_ratio_debiased(statistics).isnan()
+        assert metrics.trace_ratio(statistics, debiased=True).isnan()
 
 
 # ---------------------------------------------------------------------- classes with a single sample
@@ -147,22 +168,23 @@ def test_classes_with_one_sample_are_left_out_and_named() -> None:
     sample = draw(SCENARIOS["single samples"])
     statistics = statistics_of(sample)
     kept = statistics.select([1, 3, 4])
-    for name in ("cdnv_debiased", "between_trace_debiased", "trace_ratio_debiased", "between_covariance_debiased"):
+    functions = [*(VARIANTS[name] for name in COUNTED), metrics.between_covariance_debiased]
+    for function in functions:
         with pytest.warns(GeometryWarning, match=rf"{SINGLE} 2 of 5 classes, .*: 0, 2\.$"):
-            value = getattr(metrics, name)(statistics)
-        torch.testing.assert_close(value, getattr(metrics, name)(kept), rtol=1e-12, atol=0)
-    grid = metrics.cdnv_debiased_grid(statistics)
+            value = function(statistics)
+        torch.testing.assert_close(value, function(kept), rtol=1e-12, atol=0)
+    grid = metrics.cdnv_grid(statistics, debiased=True)
     assert grid.isnan().sum(1).tolist() == [5, 3, 5, 3, 3]
-    each = metrics.cdnv_debiased_per_class(statistics)
+    each = metrics.cdnv_per_class(statistics, debiased=True)
     assert each.isnan().tolist() == [True, False, True, False, False]
-    torch.testing.assert_close(each[[1, 3, 4]], metrics.cdnv_debiased_per_class(kept), rtol=1e-12, atol=0)
+    torch.testing.assert_close(each[[1, 3, 4]], metrics.cdnv_per_class(kept, debiased=True), rtol=1e-12, atol=0)
 
 
 def test_many_of_them_are_not_all_named() -> None:
     counts = torch.tensor([1] * 30 + [3] * 3)
     statistics = ClassStatistics(counts, torch.randn(33, 4).double() * 9, torch.ones(33).double() * (counts > 1))
     with pytest.warns(GeometryWarning, match=r"30 of 33 classes, .*: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.\.$"):
-        metrics.cdnv_debiased(statistics)
+        metrics.cdnv(statistics, debiased=True)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [1, 5, 1]])
@@ -172,8 +194,8 @@ def test_without_two_classes_of_several_samples_nothing_is_defined(counts: list[
     scatter = spread[:, None, None] * torch.eye(4, dtype=torch.float64) / 4
     means = torch.randn(3, 4, dtype=torch.float64)
     statistics = ClassStatistics(torch.tensor(counts), means, spread, class_within=scatter)
-    for name in ("cdnv_debiased", "between_trace_debiased", "trace_ratio_debiased"):
-        assert getattr(metrics, name)(statistics).isnan(), name
+    for name in COUNTED:
+        assert VARIANTS[name](statistics).isnan(), name
     with pytest.raises(EmptyClassError):
         metrics.between_covariance_debiased(statistics)
 
@@ -186,11 +208,11 @@ def test_without_two_classes_of_several_samples_nothing_is_defined(counts: list[
 def test_debiased_cdnv_of_each_pair(name: str, tile_size: int) -> None:
     sample = draw(SCENARIOS[name])
     statistics = statistics_of(sample)
-    grid = metrics.cdnv_debiased_grid(statistics)
+    grid = metrics.cdnv_grid(statistics, debiased=True)
     np.testing.assert_allclose(np.nanmean(grid), ORACLE["cdnv_debiased"](sample), rtol=1e-10)
-    each = metrics.cdnv_debiased_per_class(statistics)
+    each = metrics.cdnv_per_class(statistics, debiased=True)
     np.testing.assert_allclose(each, np.nanmean(grid, axis=1), rtol=1e-12)
-    value = metrics.cdnv_debiased(statistics, tile_size=tile_size)
+    value = metrics.cdnv(statistics, debiased=True, tile_size=tile_size)
     np.testing.assert_allclose(value, ORACLE["cdnv_debiased"](sample), rtol=1e-10)
 
 
@@ -198,7 +220,7 @@ def test_about_given_centres_nothing_is_subtracted() -> None:
     train, test = draw(SCENARIOS["balanced"]), draw(SCENARIOS["balanced"], spread=0.3)
     about = statistics_of(test).about(statistics_of(train).means)
     for name in ("cdnv", "between_trace", "trace_ratio"):
-        plain, debiased = getattr(metrics, name)(about), getattr(metrics, f"{name}_debiased")(about)
+        plain, debiased = METRICS[name](about), METRICS[name](about, debiased=True)
         torch.testing.assert_close(debiased, plain, rtol=1e-12, atol=0)
     between = metrics.between_covariance_debiased(about)
     torch.testing.assert_close(between, about.between_covariance(), rtol=1e-12, atol=0)
@@ -214,7 +236,7 @@ def test_ratios_ignore_translation_and_scale() -> None:
     sample = draw(SCENARIOS["zipf"])
     moved = Sample(7 * sample.features + 3e3, sample.labels, sample.num_classes)
     for name in ("cdnv_debiased", "trace_ratio_debiased"):
-        function = getattr(metrics, name)
+        function = VARIANTS[name]
         np.testing.assert_allclose(function(statistics_of(moved)), function(statistics_of(sample)), rtol=1e-9)
 
 
@@ -227,9 +249,10 @@ def test_gradients_pass_single_samples_and_undefined_pairs() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeometryWarning)
         statistics = ClassStatistics.from_features(leaf, labels, 4)
-        values = metrics.cdnv_debiased_grid(statistics).nan_to_num().sum() + metrics.between_trace_debiased(statistics)
+        values = metrics.cdnv_grid(statistics, debiased=True).nan_to_num().sum()
+        values = values + metrics.between_trace(statistics, debiased=True)
         (gradient,) = torch.autograd.grad(values, leaf, retain_graph=True)
         assert gradient.isfinite().all()
         assert (gradient[3] == 0).all()
-        (gradient,) = torch.autograd.grad(metrics.cdnv_debiased(statistics).nan_to_num(), leaf)
+        (gradient,) = torch.autograd.grad(metrics.cdnv(statistics, debiased=True), leaf)
         assert gradient.isfinite().all()

@@ -9,6 +9,7 @@ import torch
 from laws.scenarios import SCENARIOS, draw, statistics_of
 from tightframe import metrics
 from tightframe.errors import ShapeError
+from variants import VARIANTS
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -38,7 +39,7 @@ def test_misalignment_does_not_cancel(step: float) -> None:
     aside = aside / torch.linalg.vector_norm(aside, dim=1, keepdim=True)
     weight = units * math.cos(step) + aside * math.sin(step)
     expected = 2 * math.sin(step / 2) ** 2
-    assert abs(metrics.nc3_misalignment(statistics, weight) / expected - 1) < 1e-5
+    assert abs(metrics.nc3_cosine(statistics, weight, complement=True) / expected - 1) < 1e-5
     assert abs(metrics.duality_distance(statistics, weight) / (2 * math.sin(step / 2)) - 1) < 1e-5
 
 
@@ -50,25 +51,36 @@ def test_the_classifiers_length_does_not_matter(scale: float) -> None:
         metrics.self_duality_distance,
         metrics.self_duality_error,
         metrics.nc3_cosine,
-        metrics.unc3_variance,
+        metrics.unc3,
+        VARIANTS["unc3_variance"],
         metrics.duality_distance,
-        metrics.classifier_etf_error,
     ):
         torch.testing.assert_close(
             function(statistics, scale * weight), function(statistics, weight), rtol=1e-12, atol=0
         )
+    etf_error = metrics.classifier_etf_error
+    torch.testing.assert_close(etf_error(scale * weight), etf_error(weight), rtol=1e-12, atol=0)
+    products = VARIANTS["unc3_of_products"]
+    expected = scale**2 * products(statistics, weight)
+    torch.testing.assert_close(products(statistics, scale * weight), expected, rtol=1e-12, atol=0)
+
+
+def test_a_spread_needs_more_classes_than_it_takes_degrees_of_freedom() -> None:
+    statistics = statistics_of(draw(SCENARIOS["balanced"])).select([2, 4])
+    for relative in (True, False):
+        assert metrics.unc3(statistics, torch.eye(6, 10), relative=relative, ddof=1).isfinite()
+        assert metrics.unc3(statistics, torch.eye(6, 10), relative=relative, ddof=2).isnan()
 
 
 @pytest.mark.parametrize("by", ["class", "sample"])
 def test_a_bias_can_cancel_the_mean(by: str) -> None:
     sample = draw(SCENARIOS["empty classes"])
     statistics, weight = statistics_of(sample), torch.from_numpy(sample.weight)
-    function = {"class": metrics.bias_collapse, "sample": metrics.bias_collapse_sample_centred}[by]
     bias = -weight @ statistics.global_mean(by)
-    assert function(statistics, weight, bias) < 1e-14
-    assert function(statistics, weight, None) > 0.1
+    assert metrics.bias_collapse(statistics, weight, bias, centre=by) < 1e-14
+    assert metrics.bias_collapse(statistics, weight, None, centre=by) > 0.1
     bias[1] = 1e9  # class 1 has no samples
-    assert function(statistics, weight, bias) < 1e-14
+    assert metrics.bias_collapse(statistics, weight, bias, centre=by) < 1e-14
 
 
 def test_a_bias_of_another_length_is_refused() -> None:

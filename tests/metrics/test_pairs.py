@@ -1,13 +1,16 @@
-"""Pairs in tiles: near pairs, moments that merge, and names that aren't pairwise."""
+"""Pairs in tiles: near pairs, and moments that merge, with and without pairs that have no value."""
 
 import math
+from operator import attrgetter
 
 import pytest
 import torch
 
 from laws.scenarios import SCENARIOS, draw, statistics_of
 from tightframe import ClassStatistics, metrics
-from tightframe.metrics.pairs import LogMoments, Moments, Smallest
+from tightframe.metrics.pairs import Kernel, LogMoments, Moments, OverPairs, Smallest, Tile, over_pairs
+from tightframe.metrics.table import pairwise
+from variants import VARIANTS
 
 
 @pytest.mark.filterwarnings("ignore:1 of 21 pairs .* too small to tell them apart:tightframe.errors.GeometryWarning")
@@ -18,7 +21,10 @@ def test_near_pairs_keep_their_digits(gap: float, tile_size: int) -> None:
     means = torch.randn(7, 5, dtype=torch.float64)
     means[4] = means[1] + gap * torch.nn.functional.normalize(torch.randn(5, dtype=torch.float64), dim=0)
     statistics = ClassStatistics(torch.full((7,), 3), means, torch.ones(7, dtype=torch.float64))
-    values = metrics.pairwise(statistics, tile_size=tile_size)
+    chosen = [metric for metric in VARIANTS.values() if metric.pairs is not None]
+    wanted = [metric.pairs(**metric.options) for metric in chosen]
+    found = over_pairs(statistics, *wanted, tile_size=tile_size)
+    values = dict(zip([metric.name for metric in chosen], found, strict=True))
     i, j = torch.triu_indices(7, 7, 1)
     rtol = max(1e-10, 1e-15 / gap)  # centred means are rounded to their last digit
     squared = (means[i] - means[j]).square().sum(1)
@@ -26,18 +32,34 @@ def test_near_pairs_keep_their_digits(gap: float, tile_size: int) -> None:
     units = statistics.centred_means()
     units = units / torch.linalg.vector_norm(units, dim=1, keepdim=True)
     chords = torch.linalg.vector_norm(units[i] - units[j], dim=1)
-    torch.testing.assert_close(values["log_kernel_mean"], -chords.log().mean(), rtol=rtol, atol=0)
-    torch.testing.assert_close(values["riesz_mean"], (1 / chords).mean(), rtol=rtol, atol=0)
+    torch.testing.assert_close(values["log_kernel"], -chords.log().mean(), rtol=rtol, atol=0)
+    torch.testing.assert_close(values["riesz_kernel"], (1 / chords).mean(), rtol=rtol, atol=0)
     torch.testing.assert_close(values["minimum_angle"], torch.rad2deg(2 * (chords.min() / 2).asin()), rtol=rtol, atol=0)
 
 
-def test_pairwise_takes_names() -> None:
+def test_pairwise_gives_values_in_order() -> None:
     statistics = statistics_of(draw(SCENARIOS["balanced"]))
-    assert list(metrics.pairwise(statistics, ["distance_cv", "cdnv"])) == ["distance_cv", "cdnv"]
-    assert metrics.pairwise(statistics, []) == {}
-    for name in ("nc1", "nonsense"):
-        with pytest.raises(KeyError, match=name):
-            metrics.pairwise(statistics, [name])
+    wanted = [VARIANTS["distance_kernel_cv"], metrics.cdnv, metrics.distance_kernel, metrics.cdnv]
+    values = pairwise(statistics, wanted)
+    assert len(values) == 4
+    assert torch.equal(values[1], values[3])
+    for metric, value in zip(wanted, values, strict=True):
+        torch.testing.assert_close(value, metric(statistics), rtol=1e-12, atol=0)
+
+
+def test_measures_that_share_a_kernel_share_its_reduction() -> None:
+    """Three readings of one kernel, exact or not, are one pass: its value is computed once for each tile."""
+    calls = []
+
+    def value(tile: Tile) -> torch.Tensor:
+        calls.append(tile)
+        return tile.squared_chord.sqrt()
+
+    kernel = Kernel(value)
+    statistics = statistics_of(draw(SCENARIOS["balanced"]))
+    readings = [OverPairs(kernel, attrgetter(of)) for of in ("mean", "variance", "cv")]
+    over_pairs(statistics, *readings, tile_size=3)
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("cut", [1, 7, 19])
@@ -49,6 +71,51 @@ def test_moments_merge(cut: int) -> None:
     for ddof in (0, 1, 19):
         torch.testing.assert_close(merged.standard_deviation(ddof), values.std(correction=ddof), rtol=1e-9, atol=0)
     assert merged.standard_deviation(20).isnan()
+
+
+UNDEFINED = [math.inf, math.nan]
+
+
+@pytest.mark.parametrize("undefined", UNDEFINED)
+@pytest.mark.parametrize("where", [[0], [3, 17], list(range(5, 20)), list(range(19)), list(range(20))])
+@pytest.mark.parametrize("cut", [1, 7, 19])
+def test_moments_leave_out_pairs_without_a_value(cut: int, where: list[int], undefined: float) -> None:
+    values = torch.randn(20, dtype=torch.float64) + 10
+    values[where] = undefined
+    merged = Moments.of(values[:cut]).merge(Moments.of(values[cut:]))
+    for moments in (merged.result, Moments.of(values).result):
+        assert moments.number == 20 - len(where)
+        assert moments.left_out == len(where)
+        rest = values[values.isfinite()]
+        torch.testing.assert_close(moments.mean, rest.mean(), rtol=1e-14, atol=0, equal_nan=True)
+        variance = rest.var(correction=0) if len(rest) else rest.sum() * math.nan
+        torch.testing.assert_close(moments.variance, variance, rtol=1e-10, atol=1e-20, equal_nan=True)
+        torch.testing.assert_close(moments.exact.mean, values.sum(), equal_nan=True)  # infinite or NaN
+        assert moments.exact.variance.isnan()
+
+
+@pytest.mark.parametrize("undefined", UNDEFINED)
+@pytest.mark.parametrize("where", [[0], [3, 17], list(range(5, 20)), list(range(19)), list(range(20))])
+@pytest.mark.parametrize("cut", [1, 7, 19])
+@pytest.mark.parametrize("size", [1.0, -9000.0, 9000.0])
+def test_moments_of_logarithms_leave_out_pairs_without_a_value(
+    cut: int, where: list[int], undefined: float, size: float
+) -> None:
+    """A part without any value has no scale: it takes nothing off one whose numbers are tiny."""
+    logs = size + torch.randn(20, dtype=torch.float64)
+    logs[where] = undefined
+    merged = LogMoments.of(logs[:cut]).merge(LogMoments.of(logs[cut:]))
+    rest = logs[logs.isfinite()]
+    for kernel in (merged.result, LogMoments.of(logs).result):
+        if not len(rest):
+            assert kernel.mean.isnan() and kernel.cv.isnan() and kernel.variance.isnan()
+        else:
+            expected = rest.logsumexp(0) - math.log(len(rest))
+            torch.testing.assert_close(kernel.log_mean, expected, rtol=1e-12, atol=1e-12)
+            values = (rest - rest.max()).exp()
+            torch.testing.assert_close(kernel.cv, values.std(correction=0) / values.mean(), rtol=1e-10, atol=1e-14)
+        assert kernel.exact.mean.isinf() if math.isinf(undefined) else kernel.exact.mean.isnan()
+        assert kernel.exact.cv.isnan()
 
 
 @pytest.mark.parametrize("cut", [1, 7, 19])
@@ -65,3 +132,12 @@ def test_the_smallest_merges() -> None:
     values = torch.rand(20)
     merged = Smallest.of(values[:9]).merge(Smallest.of(values[9:]))
     assert merged.value == values.min()
+
+
+@pytest.mark.parametrize("where", [[0], list(range(12)), list(range(20))])
+def test_the_smallest_leaves_out_pairs_without_a_value(where: list[int]) -> None:
+    values = torch.rand(20)
+    values[where] = math.nan
+    merged = Smallest.of(values[:9]).merge(Smallest.of(values[9:])).result
+    rest = values[~values.isnan()]
+    assert merged.value == rest.min() if len(rest) else merged.value.isnan()

@@ -1,4 +1,4 @@
-"""`METRICS` and `evaluate`: each row says what it needs, and needs what it says."""
+"""`METRICS` and `evaluate`: each metric says what it needs, and needs what it says; options, metrics of one's own."""
 
 from dataclasses import replace
 
@@ -9,34 +9,121 @@ import torch
 from laws.scenarios import SCENARIOS, draw, evidence_of, projected, statistics_of
 from oracle import Sample
 from tightframe import ClassStatistics, DecisionCounts, metrics
-from tightframe.errors import EvidenceError, ScatterError, TightframeError
-from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.errors import ChoiceError, EvidenceError, ScatterError
+from tightframe.evidence import Evidence
+from tightframe.metrics import METRICS, Setting, evaluate
+from tightframe.metrics.table import FAMILIES
+from variants import VARIANTS
 
 FULL = evidence_of(draw(SCENARIOS["balanced"]))
+UNEQUAL = evidence_of(draw(SCENARIOS["zipf"], spread=1.0))  # where all options matter
+
+
+EVIDENCE = {"statistics", "weight", "bias", "classifier", "counts", "decisions", "outside", "reader"}
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_row_is_named_after_its_function(name: str) -> None:
-    row = METRICS[name]
-    assert row.function.__name__ == name
-    assert getattr(metrics, name) is row.function
+def test_a_metric_says_what_it_is(name: str) -> None:
+    metric = METRICS[name]
+    assert getattr(metrics, name) is metric
     assert name in metrics.__all__
-    assert row.function.__doc__
-    assert row.family in {"NC1", "NC2", "GNC2", "NC3", "NC4", "NC5", "scale", "accuracy"}
-    assert row.label
-    assert row.source or row.family in {"scale", "accuracy", "NC2", "NC4"}
+    assert metric.name == metric.__name__ == name
+    assert name in (metric.function.__name__, "balanced_accuracy")
+    assert metric.__doc__ and metric.__doc__ == metric.function.__doc__
+    assert metric.family in FAMILIES
+    assert metric.label
+    assert metric.source or metric.family in {"scale", "accuracy", "NC2", "NC4"}
+    assert metric.reads and set(metric.reads) <= EVIDENCE
+    assert metric.convention
+
+
+def test_metrics_come_by_family() -> None:
+    places = [FAMILIES.index(metric.family) for metric in METRICS.values()]
+    assert places == sorted(places)
 
 
 def test_labels_are_unique() -> None:
-    assert len({row.label for row in METRICS.values()}) == len(METRICS)
+    assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_values_are_scalars_in_float64(name: str) -> None:
-    value = METRICS[name](FULL)
+    value = VARIANTS[name].of(FULL)
     assert value.shape == ()
     assert value.dtype is torch.float64
-    assert METRICS[name].available(FULL)
+    assert VARIANTS[name].available(FULL)
+
+
+# ---------------------------------------------------------------------- options and metrics of one's own
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - set(METRICS)))
+def test_a_variant_is_the_function_with_its_options(name: str) -> None:
+    variant = VARIANTS[name]
+    original = METRICS[variant.function.__name__]
+    inputs = [getattr(UNEQUAL, each) for each in variant.reads]
+    assert variant.options and not original.options
+    assert torch.equal(variant.of(UNEQUAL), original(*inputs, **variant.options))
+    assert variant.of(UNEQUAL) != original.of(UNEQUAL)
+    assert repr(variant).startswith(f"<metric {original.name}, {next(iter(variant.options))}=")
+
+
+def test_options_are_keywords_of_the_function() -> None:
+    for name in ("divided", "needs"):
+        assert name not in metrics.nc1.reads
+    with pytest.raises(TypeError, match="positional argument"):
+        metrics.cdnv(FULL.statistics, 4.0)
+    with pytest.raises(TypeError, match="cdnv has no option 'exponent'"):
+        metrics.cdnv.having(exponent=4)
+    with pytest.raises(TypeError, match="cdnv has no option 'statistics'"):
+        metrics.cdnv.having(statistics=FULL.statistics)
+
+
+def test_what_is_given_at_the_call_comes_first() -> None:
+    fourth = metrics.cdnv.having("fourth", distance_exponent=4)
+    assert torch.equal(fourth(FULL.statistics, distance_exponent=2), metrics.cdnv(FULL.statistics))
+    again = fourth.having(exact=True)
+    assert (again.name, dict(again.options)) == ("fourth", {"distance_exponent": 4, "exact": True})
+
+
+def test_an_option_with_the_name_of_a_fact_is_the_option() -> None:
+    largest = metrics.principal_angle.having("widest", largest=True, label="widest angle")
+    assert dict(largest.options) == {"largest": True}
+    assert largest.label == "widest angle"
+    assert largest.available(FULL)
+    assert largest.of(FULL) > metrics.principal_angle.of(FULL)
+    assert metrics.one_vs_rest_distance.having(most_classes=7).most_classes == 7  # no option of its
+
+
+def test_levels_follow_the_options() -> None:
+    setting = Setting.of(FULL)
+    assert (setting.K, setting.D, setting.N, setting.crowded, setting.partial) == (6, 10, 60, False, False)
+    edge = (2 * 6 / 5) ** 0.5
+    assert metrics.distance_kernel.target_in(setting) == pytest.approx(edge, rel=1e-15)
+    assert VARIANTS["distance_kernel_cv"].target_in(setting) == 0
+    assert VARIANTS["riesz2_kernel"].target_in(setting) == pytest.approx(edge**-2, rel=1e-15)
+    assert metrics.mean_cosine.target_in(setting) == pytest.approx(-1 / 5)
+    assert VARIANTS["mean_cosine_uncentred"].target_in(setting) is None
+    assert VARIANTS["nc3_misalignment"].target_in(setting) == 0
+    assert metrics.nc3_cosine.target_in(setting) == 1
+    assert all(type(level) is float for metric in VARIANTS.values() if (level := metric.target_in(setting)) is not None)
+
+
+def test_a_metric_of_ones_own() -> None:
+    @metrics.metric("mean variance", "scale", target=0.0)
+    def mean_variance(statistics: ClassStatistics, *, root: bool = False) -> torch.Tensor:
+        """Of the classes."""
+        value = statistics.populated().variances.mean()
+        return value.sqrt() if root else value
+
+    rooted = mean_variance.having("rooted", root=True)
+    values = evaluate(FULL, ["cdnv", mean_variance, rooted])
+    assert list(values) == ["cdnv", "mean_variance", "rooted"]
+    assert values["mean_variance"] == FULL.statistics.variances.mean()
+    torch.testing.assert_close(values["rooted"].square(), values["mean_variance"])
+    assert mean_variance.__doc__ == "Of the classes."
+    assert mean_variance.target_in(Setting.of(FULL)) == 0
+    assert "mean_variance" not in METRICS
 
 
 def reduced() -> dict[str, Evidence]:
@@ -77,68 +164,89 @@ def test_available_means_computable(case: str) -> None:
     """What the evidence allows can be computed, and what it doesn't allow can't."""
     evidence = reduced()[case]
     values = evaluate(evidence)
-    for name, row in METRICS.items():
-        assert (name in values) == row.available(evidence), name
-        if name in values:
-            assert values[name].isfinite(), name
+    assert list(values) == [name for name, metric in METRICS.items() if metric.available(evidence)]
+    for name, metric in VARIANTS.items():
+        if metric.available(evidence):
+            value = metric.of(evidence)
+            assert value.isfinite(), name
+            torch.testing.assert_close(values.get(name, value), value, rtol=1e-12, atol=0)
         else:
-            with pytest.raises((TightframeError, AttributeError, TypeError)):
-                row(evidence)
+            with pytest.raises(EvidenceError, match=r"needs .* wasn't given"):
+                metric.of(evidence)
 
 
 def test_what_lacks_is_named() -> None:
     cases = reduced()
     with pytest.raises(EvidenceError, match=r"^NC1  .* needs the within-class scatter \(covariance=True"):
-        METRICS["nc1"](cases["no scatter"])
+        metrics.nc1.of(cases["no scatter"])
     with pytest.raises(EvidenceError, match="needs the weight of the layer that reads the features, which wasn't"):
-        METRICS["mean_principal_angle"](cases["no weight"])
+        metrics.principal_angle.of(cases["no weight"])
+    with pytest.raises(EvidenceError, match=r"^directional CDNV needs the scatter of each class \(per_class=True\)"):
+        metrics.directional_cdnv.of(cases["pooled scatter"])
+    with pytest.raises(EvidenceError, match=r"^NCC mismatch needs the decisions of a classifier on labelled samples"):
+        metrics.ncc_mismatch.of(cases["decisions without classifier"])
+    with pytest.raises(EvidenceError, match="needs class statistics, which"):
+        evaluate(cases["no statistics"], ["cdnv"])
+    with pytest.raises(EvidenceError, match=r"needs out-of-distribution data \(ood=\), which"):
+        evaluate(cases["no outside"], ["ood_orthogonality"])
 
 
 def test_scatter_in_the_span_gives_what_nc1_sees_and_no_more() -> None:
     cases = reduced()
     bare, some, full = (
-        {name for name, row in METRICS.items() if row.available(cases[case])}
+        {name for name, metric in VARIANTS.items() if metric.available(cases[case])}
         for case in ("no scatter", "scatter in the span of the means only", "pooled scatter")
     )
     seen = {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "within_in_mean_span"}
     assert some - bare == seen
-    assert full - some == {"vci", "numerical_rank"}
-    assert not cases["scatter in the span of the means only"].offers("scatter")
+    assert full - some == {"vci", "h_score", "numerical_rank"}
     for name in seen:  # the scatter in the span, taken in float64, comes first where it is there
         both = replace(cases["scatter in the span of the means only"], statistics=cases["pooled scatter"].statistics)
-        expected = METRICS[name](cases["scatter in the span of the means only"])
-        assert torch.equal(METRICS[name](both), expected)
+        expected = VARIANTS[name].of(cases["scatter in the span of the means only"])
+        assert torch.equal(VARIANTS[name].of(both), expected)
 
 
 def test_the_reader_is_the_classifier_unless_another_layer_is_given() -> None:
     consumer = torch.randn(20, 10, dtype=torch.float64)
     assert replace(FULL, consumer=consumer).reader is consumer
-    torch.testing.assert_close(FULL.reader, FULL.weight - FULL.weight.mean(0), rtol=0, atol=1e-15)
+    rows = FULL.weight - FULL.weight.mean(0)  # the reader may have others, of the same span and sizes
+    torch.testing.assert_close(FULL.reader.mT @ FULL.reader, rows.mT @ rows, rtol=1e-12, atol=1e-12)
     common = replace(FULL, weight=FULL.weight + 100 * torch.randn(10, dtype=torch.float64))
     sample = draw(SCENARIOS["empty classes"])
     absent = evidence_of(sample)
     spoilt = absent.weight.clone()
     spoilt[~absent.statistics.present] = 1e6
-    for name in ("mean_principal_angle", "largest_principal_angle"):
-        torch.testing.assert_close(METRICS[name](common), METRICS[name](FULL), rtol=1e-10, atol=0)
-        assert torch.equal(METRICS[name](replace(absent, weight=spoilt)), METRICS[name](absent))
+    for metric in (metrics.principal_angle, VARIANTS["largest_principal_angle"]):
+        torch.testing.assert_close(metric.of(common), metric.of(FULL), rtol=1e-10, atol=0)
+        assert torch.equal(metric.of(replace(absent, weight=spoilt)), metric.of(absent))
+
+
+def test_the_classifier_is_the_rows_of_the_classes_with_samples() -> None:
+    absent = evidence_of(draw(SCENARIOS["empty classes"]))
+    assert torch.equal(absent.classifier, absent.weight[[0, 2, 3, 5]])
+    assert absent.counts.tolist() == [9, 8, 12, 7]
+    assert replace(absent, statistics=None).classifier is None
+    assert replace(absent, statistics=None).counts is None
+    assert Evidence().classifier is None
 
 
 def test_evaluate_takes_names_in_order() -> None:
-    names = ["vci", "cdnv", "ncc_mismatch", "distance_mean", "nc1"]
+    names = ["vci", "cdnv", "ncc_mismatch", "distance_kernel", "nc1"]
     values = evaluate(FULL, names)
     assert list(values) == names
     for name in names:
-        torch.testing.assert_close(values[name], METRICS[name](FULL), rtol=1e-12, atol=0)
-    with pytest.raises(KeyError, match="nonsense"):
+        torch.testing.assert_close(values[name], METRICS[name].of(FULL), rtol=1e-12, atol=0)
+    with pytest.raises(ChoiceError, match=r"no measure is called 'nonsense'; there are: nc1, trace_ratio, "):
         evaluate(FULL, ["nc1", "nonsense"])
+    with pytest.raises(TypeError, match="names in METRICS, or made with @metric; got 3"):
+        evaluate(FULL, ["nc1", 3])
 
 
 def test_slow_metrics_are_left_out_of_large_evaluations_unless_asked_for() -> None:
     means = torch.randn(101, 3, dtype=torch.float64)
     statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(101).repeat(2), 101)
     evidence = Evidence(statistics, torch.randn(101, 3, dtype=torch.float64))
-    slow = {name for name, row in METRICS.items() if row.largest is not None and row.largest < 101}
+    slow = {name for name, metric in METRICS.items() if metric.most_classes is not None and metric.most_classes < 101}
     assert slow == {"one_vs_rest_distance"}
     assert not slow & set(evaluate(evidence))
     assert set(evaluate(evidence, slow)) == slow
@@ -159,7 +267,7 @@ def zipf_and_its_large_classes() -> tuple[Sample, Sample]:
     )
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_metrics_of_classes_with_enough_samples(name: str) -> None:
     """`select(min_count=10)` with each class's scatter is as good as never having seen the others."""
     sample, alone = zipf_and_its_large_classes()
@@ -168,21 +276,22 @@ def test_metrics_of_classes_with_enough_samples(name: str) -> None:
     decisions = evidence_of(alone).decisions  # samples of the other classes can't be taken out of decisions
     weight, bias = whole.weight, whole.bias
     assert len(weight) > selected.num_classes  # rows of all labels, of which a metric takes its own
-    value = METRICS[name](Evidence(selected, weight, bias, decisions, whole.outside))
-    expected = METRICS[name](evidence_of(alone))
+    value = VARIANTS[name].of(Evidence(selected, weight, bias, decisions, whole.outside))
+    expected = VARIANTS[name].of(evidence_of(alone))
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_selection_without_the_scatter_of_each_class_says_what_to_keep(name: str) -> None:
     selected = statistics_of(draw(SCENARIOS["zipf"]), per_class=False).select(min_count=10)
     evidence = replace(evidence_of(draw(SCENARIOS["zipf"])), statistics=selected)
-    row = METRICS[name]
-    if "spanning" in row.arguments:
-        with pytest.raises(EvidenceError, match=r"needs the within-class scatter .*for a subset .* per_class=True"):
-            row(evidence)
-    elif {"scatter", "class scatter"} & set(row.requires):
-        with pytest.raises(ScatterError, match="per_class=True"):
-            row(evidence)
-    else:
-        assert row(evidence).isfinite()
+    metric = VARIANTS[name]
+    if metric.needed == "means":
+        assert metric.of(evidence).isfinite()
+        return
+    told = {"class scatter": r"needs the scatter of each class \(per_class=True"}
+    usual = r"needs the within-class scatter .*for a subset .* per_class=True"
+    with pytest.raises(EvidenceError, match=told.get(metric.needed, usual)):
+        metric.of(evidence)
+    with pytest.raises(ScatterError, match="per_class=True"):
+        metric(selected)

@@ -10,17 +10,19 @@ from laws.scenarios import SCENARIOS, Scenario, draw, projected, statistics_of
 from oracle import Sample
 from tightframe import ClassStatistics, metrics
 from tightframe.errors import EmptyClassError, GeometryWarning, ScatterError
+from variants import VARIANTS
 
 POOLED = [
     metrics.nc1,
-    metrics.nc1_undivided,
-    metrics.nc1_sample_centred,
-    metrics.nc1_discriminant,
+    VARIANTS["nc1_undivided"],
+    VARIANTS["nc1_sample_centred"],
+    VARIANTS["nc1_discriminant"],
     metrics.vci,
     metrics.within_in_mean_span,
 ]
 IN_SPAN = [function for function in POOLED if function is not metrics.vci]
-OWN = [metrics.nc1_class_balanced, metrics.nc1_per_class, metrics.directional_cdnv]
+BALANCED = VARIANTS["nc1_class_balanced"]
+OWN = [BALANCED, metrics.nc1_per_class, metrics.directional_cdnv]
 
 
 def close(value: torch.Tensor, expected: object, tolerance: float = 1e-10) -> None:
@@ -35,7 +37,7 @@ def test_nc1_of_each_class_averages_to_both_forms(name: str) -> None:
     statistics = statistics_of(draw(SCENARIOS[name])).populated()
     each = metrics.nc1_per_class(statistics)
     assert each.shape == (statistics.num_classes,)
-    close(each.mean(), metrics.nc1_class_balanced(statistics))
+    close(each.mean(), metrics.nc1(statistics, within="class"))
     close((each * statistics.counts).sum() / statistics.num_samples, metrics.nc1(statistics))
     centred = statistics.centred_means().numpy()
     between = np.linalg.pinv(centred.T @ centred / len(centred), rtol=1e-9)
@@ -50,7 +52,7 @@ def test_cdnv_of_each_pair(name: str, exponent: float) -> None:
     statistics = statistics_of(draw(SCENARIOS[name]))
     means, variances = (part[statistics.present].numpy() for part in (statistics.means, statistics.variances))
     K = len(means)
-    grid = metrics.cdnv_grid(statistics, exponent)
+    grid = metrics.cdnv_grid(statistics, distance_exponent=exponent)
     expected = np.full((K, K), np.nan)
     for i in range(K):
         for j in range(K):
@@ -58,16 +60,46 @@ def test_cdnv_of_each_pair(name: str, exponent: float) -> None:
                 distance = np.linalg.norm(means[i] - means[j])
                 expected[i, j] = (variances[i] + variances[j]) / (2 * distance**exponent)
     close(grid, expected)
-    close(metrics.cdnv_per_class(statistics, exponent), np.nanmean(expected, axis=1))
-    close(metrics.cdnv(statistics, exponent), np.nanmean(expected))
-    close(metrics.cdnv_per_class(statistics, exponent).mean(), np.nanmean(expected))
+    close(metrics.cdnv_per_class(statistics, distance_exponent=exponent), np.nanmean(expected, axis=1))
+    close(metrics.cdnv(statistics, distance_exponent=exponent), np.nanmean(expected))
+    close(metrics.cdnv_per_class(statistics, distance_exponent=exponent).mean(), np.nanmean(expected))
 
 
 def test_coincident_means_make_their_pair_infinite_and_no_other() -> None:
     statistics = statistics_of(coincident((1, 4)))
     infinite = metrics.cdnv_grid(statistics).isinf()
     assert infinite.nonzero().tolist() == [[1, 4], [4, 1]]
-    assert metrics.cdnv_per_class(statistics).isinf().tolist() == [False, True, False, False, True, False]
+    rest = metrics.cdnv_grid(statistics).nan_to_num(posinf=0.0)
+    close(metrics.cdnv_per_class(statistics), rest.sum(1) / torch.tensor([5, 4, 5, 5, 4, 5]))
+    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+        close(metrics.cdnv(statistics), rest.sum() / 28)
+    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+        assert metrics.cdnv(statistics, exact=True).isinf()
+    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+        value = metrics.directional_cdnv(statistics)
+    means, covariances = statistics.means, statistics.class_within / statistics.counts[:, None, None]
+    lines = [
+        (
+            (means[i] - means[j])
+            @ (covariances[i] + covariances[j])
+            @ (means[i] - means[j])
+            / (2 * (means[i] - means[j]).square().sum() ** 2)
+        ).item()
+        for i in range(6)
+        for j in range(i)
+        if (j, i) != (1, 4)
+    ]
+    close(value, np.mean(lines))
+
+
+def test_without_distinct_means_there_is_no_pair() -> None:
+    statistics = statistics_of(coincident((0, 1, 2, 3, 4, 5)))
+    for function in (metrics.cdnv, VARIANTS["cdnv_dist4"], metrics.directional_cdnv):
+        with pytest.warns(GeometryWarning, match=r"leave 15 of them out: 0, 1, 2, 3, 4, 5\.$"):
+            assert function(statistics).isnan()
+    with pytest.warns(GeometryWarning, match="leave 15 of them out"):
+        assert metrics.cdnv(statistics, exact=True).isinf()
+    assert metrics.cdnv_per_class(statistics).isnan().all()
 
 
 # ---------------------------------------------------------------------- coincident means
@@ -85,7 +117,7 @@ def coincident(*groups: tuple[int, ...]) -> Sample:
 
 
 @pytest.mark.parametrize("groups", [((1, 4),), ((0, 3, 5),), ((0, 2), (4, 1)), ((0, 1, 2, 3, 4),)])
-@pytest.mark.parametrize("function", [*POOLED[:4], metrics.nc1_class_balanced])
+@pytest.mark.parametrize("function", [*POOLED[:4], BALANCED])
 def test_coincident_means_are_named_and_the_true_rank_is_used(function: Callable, groups: tuple) -> None:
     sample = coincident(*groups)
     statistics = statistics_of(sample)
@@ -101,7 +133,7 @@ def test_coincident_means_are_named_and_the_true_rank_is_used(function: Callable
     _, values, right = np.linalg.svd(means - means.mean(0), full_matrices=False)
     inverse = right[:rank].T @ np.diag(6 / values[:rank] ** 2) @ right[:rank]  # the rank is given, not guessed
     within = statistics.within.numpy() / 48
-    expected = np.trace(within @ inverse) / (1 if function is metrics.nc1_undivided else 6)
+    expected = np.trace(within @ inverse) / (1 if function.name == "nc1_undivided" else 6)
     np.testing.assert_allclose(value, expected, rtol=1e-9)
 
 
@@ -133,7 +165,7 @@ def test_a_lower_rank_without_coincidence_is_reported_without_names() -> None:
     assert statistics.coincident() == []
 
 
-@pytest.mark.parametrize("function", [*POOLED[:5], metrics.nc1_class_balanced])
+@pytest.mark.parametrize("function", [*POOLED[:5], BALANCED])
 def test_without_any_distance_between_classes_nothing_has_collapsed(function: Callable) -> None:
     """All means in one place: S_B is zero and the ratio undefined, or infinite, but never 0, which says collapsed."""
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]]).repeat(4, 1)
@@ -227,7 +259,7 @@ def test_ratios_ignore_rotation_translation_and_scale(name: str, rotation: Calla
     one, other = statistics_of(sample), statistics_of(moved)
     for function in (*POOLED, *OWN, metrics.cdnv, metrics.trace_ratio, metrics.trace_share):
         np.testing.assert_allclose(function(other), function(one), rtol=1e-9, atol=1e-15)
-    close(metrics.cdnv_dist4(other), metrics.cdnv_dist4(one) / 49, 1e-9)
+    close(metrics.cdnv(other, distance_exponent=4), metrics.cdnv(one, distance_exponent=4) / 49, 1e-9)
     close(metrics.within_trace(other), 49 * metrics.within_trace(one), 1e-9)
 
 

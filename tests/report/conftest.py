@@ -66,9 +66,9 @@ def full_report(make_evidence: Make, held_out: Callable[[Evidence], Evidence]) -
 @pytest.fixture(scope="session")
 def crowded_report(make_evidence: Make, held_out: Callable[[Evidence], Evidence]) -> Report:
     """Nine classes in four dimensions, so that there are floors; every measure, and two conventions."""
-    evidence = make_evidence((5,) * 8 + (0, 7), 4, per_class=True)
+    evidence = make_evidence((5,) * 8 + (7,), 4, per_class=True)
     conventions = {"wu-papyan-2024/nc2-equiangularity": evidence, "haframe-2023/nc3": evidence}
-    return Report.from_evidence(evidence, test=held_out(make_evidence((5,) * 10, 4)), conventions=conventions)
+    return Report.from_evidence(evidence, test=held_out(evidence), conventions=conventions)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def awkward_report(full_report: Report) -> Report:
     """
     awkward = [float("nan"), float("inf"), -float("inf"), -1.23456e-05, 9.87654e-16, 0.0, 1234567.0]
     entries = [
-        replace(entry, value=value, target=value, null=value, floor=value)
+        replace(entry, value=value, target=value, shuffled=value, shuffled_spread=value, floor=value)
         for entry, value in zip(full_report.entries, awkward, strict=False)
     ]
     return replace(full_report, entries=(*entries, *full_report.entries[len(awkward) :]))

@@ -100,7 +100,7 @@ def test_of_many_classes_those_that_scatter_most() -> None:
     spread = torch.rand(300, generator=generator).double()
     means = torch.randn(300, 8, generator=generator).double()
     statistics = ClassStatistics(torch.full((300,), 5), means, spread)
-    report = Report.from_evidence(Evidence(statistics), names=["trace_ratio"])
+    report = Report.from_evidence(Evidence(statistics), metrics=["trace_ratio"])
     said, _, lines = class_cells(report) or ("", [], [])
     assert [line[0] for line in lines] == [str(k) for k in spread.argsort(descending=True)[:20].tolist()]
     assert "Of 300 classes the 20 that scatter most." in said

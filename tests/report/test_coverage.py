@@ -8,7 +8,7 @@ import torch
 from tightframe import ClassStatistics, Report
 from tightframe.errors import EmptyClassError, RangeError
 from tightframe.metrics import Evidence, evaluate
-from tightframe.report.coverage import coverage_cells, coverage_table, with_at_least
+from tightframe.report.coverage import MEASURES, coverage_cells, coverage_table, with_at_least
 
 COUNTS = (60, 55, 12, 11, 3, 1, 0)
 
@@ -31,10 +31,10 @@ def test_a_row_for_every_threshold_that_tells_classes_apart() -> None:
     ]  # fmt: skip
     for row in rows:
         chosen = evidence().statistics.select(min_count=row["min_count"])  # type: ignore[union-attr]
-        expected = evaluate(Evidence(chosen, evidence().weight), list(row["values"]))
+        expected = evaluate(Evidence(chosen, evidence().weight), [MEASURES[name] for name in row["values"]])
         for name, value in row["values"].items():
             assert value == pytest.approx(float(expected[name]), rel=1e-12, nan_ok=True)
-        assert {"nc1", "cdnv", "etf_error", "self_duality_error"} <= row["values"].keys()
+        assert {"nc1", "cdnv", "cdnv_debiased", "etf_error", "self_duality_error"} <= row["values"].keys()
 
 
 @pytest.mark.parametrize("counts", [(50, 60, 70), (60, 60, 0)])

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from tightframe import ClassStatistics, Report
 from tightframe.metrics import Evidence
 from tightframe.report.html import curves, grams, page
-from tightframe.report.wording import caption, name, number, share
+from tightframe.report.wording import caption, name, number
 
 Make = Callable[..., Evidence]
 
@@ -98,9 +98,9 @@ def test_every_entry_is_in_the_table(kind: str, request: pytest.FixtureRequest) 
             number(entry.standard_error),
             number(entry.target),
             number(entry.floor),
-            number(entry.null),
-            number(entry.random),
-            share(entry.position),
+            number(entry.shuffled),
+            number(entry.shuffled_spread),
+            entry.remark,
             entry.convention,
             entry.source,
         ]
@@ -120,12 +120,13 @@ def test_cells_are_text_and_no_markup(full_report: Report) -> None:
 
 
 def test_title_caption_and_notes(crowded_report: Report) -> None:
-    report = replace(crowded_report, context={**crowded_report.context, "title": "A <b>title</b> & more"})
+    context = {**crowded_report.context, "title": "A <b>title</b> & more"}
+    report = replace(crowded_report, context=context, notes=(*crowded_report.notes, "classes <a> & b coincide"))
     text = own(page(report))
     assert "<title>A &lt;b&gt;title&lt;/b&gt; &amp; more</title>" in text
     assert "<b>title</b>" not in text
     assert html.escape(caption(report)) in text
-    assert len(report.notes) == 3
+    assert len(report.notes) == 2
     for note in report.notes:
         assert html.escape(note) in text
 
@@ -152,7 +153,7 @@ def test_curves_are_on_the_page_with_history(series: Report) -> None:
 
 
 def test_no_empty_section_where_nothing_has_a_curve(make_evidence: Make) -> None:
-    report = Report.from_evidence(make_evidence(), names=["mean_cosine"], context={"epoch": 2})
+    report = Report.from_evidence(make_evidence(), metrics=["mean_cosine"], context={"epoch": 2})
     text = own(page(replace(report, history=(report,))))
     assert "Collapse over training" not in text
 
@@ -208,7 +209,7 @@ def test_more_than_two_hundred_classes_have_no_picture(classes: int, pictures: i
     means = torch.eye(classes, dtype=torch.float64)
     spread = torch.ones(classes, dtype=torch.float64)
     statistics = ClassStatistics(torch.full((classes,), 2), means, spread)
-    report = Report.from_evidence(Evidence(statistics), names=["trace_ratio"])
+    report = Report.from_evidence(Evidence(statistics), metrics=["trace_ratio"])
     assert len(grams(report)) == pictures
     text = own(page(report))
     assert ("Gram matrices" in text) is bool(pictures)
@@ -220,7 +221,7 @@ def test_two_hundred_classes_with_samples_of_more_have_a_picture() -> None:
     counts[10:60] = 0
     means = torch.where(counts[:, None] > 0, torch.eye(250, dtype=torch.float64), torch.nan)
     statistics = ClassStatistics(counts, means, torch.ones(250, dtype=torch.float64))
-    ((_, _, figure),) = grams(Report.from_evidence(Evidence(statistics), names=["trace_ratio"]))
+    ((_, _, figure),) = grams(Report.from_evidence(Evidence(statistics), metrics=["trace_ratio"]))
     assert [len(trace.z) for trace in figure.data] == [200, 200]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tightframe import ClassStatistics, Report
+from tightframe import ClassStatistics, Report, metrics
 from tightframe.metrics import Evidence
 from tightframe.report import RunFolder
 from tightframe.report.geometry import LARGEST, measured, predicted, statements
@@ -53,16 +53,19 @@ def test_seli_is_told_from_the_simplex_unasked() -> None:
     report = report_of("SELI")
     assert report["seli_error"].value < 1e-6
     assert report["classifier_seli_error"].value < 1e-7
-    assert report["classifier_etf_error_centred"].value > 0.2
-    first, classifier, means = statements(report)
+    evidence = report.evidence
+    assert evidence is not None
+    assert metrics.classifier_etf_error.having(centred=True).of(evidence) > 0.2
+    first, means, classifier = statements(report)
     assert "4 to 20 samples" in first and "SELI" in first
     assert "classifier rows is nearest to SELI; distances: " in classifier
     assert "class means is nearest to SELI" in means
+    assert "in random directions" in classifier and "with shuffled labels" in means
     assert "the optimum" not in classifier
 
 
 def test_the_simplex_is_told_from_seli() -> None:
-    _, classifier, means = statements(report_of("simplex"))
+    _, means, classifier = statements(report_of("simplex"))
     assert "classifier rows is nearest to the simplex ETF" in classifier
     assert "class means is nearest to the simplex ETF" in means
 
@@ -78,17 +81,17 @@ def test_at_known_decays_the_optimum_is_nearest() -> None:
     assert report["classifier_optimum_error"].value < 1e-7
     assert report["classifier_seli_error"].value > 0.1
     assert report["optimum_error"].target == 0.0
-    _, classifier, means, merging = statements(report)
+    _, means, classifier, merging = statements(report)
     assert "nearest to the optimum at the weight decays" in classifier
     assert "nearest to the optimum at the weight decays" in means
-    assert "N²λ_Wλ_H = 4.51 samples a class: predicted to merge are 3, 4, 5." in merging
+    assert "merge up to 4.51 samples a class: 3 are predicted to merge: 3, 4, 5." in merging
     assert "3 pairs have a cosine of at least 0.99: 3–4, 3–5, 4–5." in merging
     assert "estimate" not in merging  # both decays were given
 
 
 def test_merging_that_is_predicted_and_has_not_happened() -> None:
     merging = statements(report_of("SELI", DECAYS))[-1]
-    assert "predicted to merge are 3, 4, 5." in merging
+    assert "3 are predicted to merge: 3, 4, 5." in merging
     assert "No pair has a cosine of 0.99 or more." in merging
     assert "none is predicted to merge" in statements(report_of("SELI", Training(1e-4, 1e-4)))[-1]
 
@@ -124,7 +127,7 @@ def test_a_bias_is_part_of_the_optimum() -> None:
 def test_decay_that_leaves_nothing_predicts_nothing() -> None:
     report = report_of("SELI", Training(1.0, 1.0))
     assert "optimum_error" not in report.values
-    assert [geometry.name for geometry in predicted(report)] == ["simplex ETF", "SELI"]
+    assert [geometry.name for geometry in predicted(report)] == ["the simplex ETF", "SELI"]
 
 
 def test_geometries_hold_gram_matrices_of_what_was_measured() -> None:

@@ -1,6 +1,7 @@
 """`Report`: entries with their references and errors, notes, and the way to JSON, CSV and back."""
 
 import csv
+import html
 import io
 import json
 import math
@@ -15,10 +16,9 @@ import pytest
 import torch
 
 from tightframe import ClassStatistics, DecisionCounts, Report
-from tightframe.errors import EmptyClassError
-from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.errors import ChoiceError, EmptyClassError
+from tightframe.metrics import METRICS, Evidence, Setting, closeness, evaluate, levels
 from tightframe.report import Entry
-from tightframe.theory import reference
 
 Make = Callable[..., Evidence]
 SHARES = {"ncc_mismatch", "ncc_agreement", "ncc_accuracy", "classifier_accuracy"}
@@ -47,25 +47,40 @@ def assert_same_entries(report: Report, expected: Report) -> None:
 # ---------------------------------------------------------------------------------------------- entries
 
 
-@pytest.mark.parametrize(
-    ("value", "target", "floor", "null", "position"),
-    [
-        (23.0, 0.0, None, 23.0, 0.0),
-        (0.0, 0.0, None, 23.0, 1.0),
-        (11.5, 0.0, None, 23.0, 0.5),
-        (0.75, 1.0, None, 0.1, 0.65 / 0.9),  # larger is better
-        (46.0, 0.0, None, 23.0, -1.0),
-        (0.6, 0.0, 0.5, 0.7, 0.5),  # the floor is as far as one can come
-        (0.6, None, None, 0.7, None),
-        (0.6, 0.0, None, None, None),
-        (0.6, 0.0, None, 0.0, None),
-    ],
-)
-def test_the_position_between_null_and_target(
-    value: float, target: float | None, floor: float | None, null: float | None, position: float | None
-) -> None:
-    entry = Entry("nc1", "train", "", "NC1", value, target, floor, null, None, "", "", True)
-    assert entry.position == (None if position is None else pytest.approx(position, abs=1e-15))
+def test_an_entry_says_what_its_level_and_closeness_are(full_report: Report, make_evidence: Make) -> None:
+    evidence = make_evidence()
+    known, setting = levels(evidence), Setting.of(evidence)
+    assert setting is not None
+    for entry in full_report:
+        if entry.split == "test":
+            continue
+        level = known.get(entry.name)
+        assert (entry.shuffled, entry.shuffled_spread, entry.level) == (
+            (None, None, "") if level is None else (level.value, level.spread, level.kind)
+        ), entry.key
+        found = closeness(METRICS[entry.name], entry.value, level, setting)
+        assert (entry.closeness, entry.remark) == (found.times, found.remark), entry.key
+    without = {entry.name for entry in full_report if entry.shuffled is None and entry.split != "test"}
+    assert without == {"numerical_rank", "bias_collapse"}  # which don't depend on labels
+    kinds = {entry.level for entry in full_report}
+    assert kinds == {"shuffled", "random", ""}
+    assert full_report["classifier_equinorm"].level == "random"
+
+
+def test_words_beside_a_value(make_evidence: Make) -> None:
+    """Real class means are nearer the target than shuffled ones; where labels have no part they aren't."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 4
+    noise = torch.randn(200, 6, generator=generator, dtype=torch.float64)
+    apart = 30 * torch.eye(4, 6, dtype=torch.float64)[labels] + noise
+    report = Report.from_evidence(Evidence(ClassStatistics.from_features(apart, labels, 4)))
+    nc1 = report["nc1"]
+    assert nc1.shuffled is not None and nc1.shuffled > 1000 * nc1.value
+    assert nc1.closeness is not None and nc1.closeness > 100
+    assert nc1.remark.endswith("× nearer")
+    mixed = Report.from_evidence(Evidence(ClassStatistics.from_features(noise, labels, 4)))["nc1"]
+    assert mixed.remark == "no better than shuffled labels"
+    assert mixed.closeness == pytest.approx(1, abs=0.8)
 
 
 def test_values_are_the_metrics(full_report: Report, make_evidence: Make) -> None:
@@ -86,7 +101,7 @@ def test_keys(full_report: Report) -> None:
     keys = [entry.key for entry in full_report]
     assert len(set(keys)) == len(keys)
     assert [key for key in keys if key.startswith("test/")] == [
-        "test/ncc_mismatch", "test/ncc_accuracy", "test/classifier_accuracy",
+        "test/ncc_mismatch", "test/ncc_accuracy", "test/classifier_accuracy", "test/balanced_accuracy",
     ]  # fmt: skip
     assert full_report["ood_orthogonality"].split == "ood"
     assert full_report["test/ncc_mismatch"].split == "test"
@@ -113,16 +128,25 @@ def test_an_unknown_key_is_answered_with_those_there_are(full_report: Report) ->
     assert all(entry.key in str(caught.value) for entry in full_report)
 
 
-def test_references_beside_every_value(full_report: Report) -> None:
+def test_targets_and_floors_beside_every_value(full_report: Report, make_evidence: Make) -> None:
+    setting = Setting.of(make_evidence())
+    assert setting is not None
     for entry in full_report:
-        level = reference(entry.name, [12, 9, 15, 10], 6)
-        null = None if entry.key == "test/ncc_accuracy" else level.null  # held-out samples are no part of the means
-        assert (entry.target, entry.floor, entry.null) == (level.target, level.floor, null), entry.key
-    assert full_report["ncc_accuracy"].null > 1 / 4
+        metric = METRICS[entry.name]
+        assert (entry.target, entry.floor) == (metric.target_in(setting), metric.floor_in(setting)), entry.key
+        assert entry.classes == 4
     assert (full_report["nc1"].target, full_report["nc3_cosine"].target) == (0, 1)
-    assert full_report["ncc_mismatch"].null == pytest.approx(3 / 4)
-    assert full_report["test/ncc_mismatch"].null == full_report["ncc_mismatch"].null
     assert all(entry.floor is None for entry in full_report)
+
+
+def test_shares_with_shuffled_labels(full_report: Report) -> None:
+    """A sample that sits in its class's mean is nearest to it more often than to one of four that it has no part in."""
+    assert full_report["ncc_accuracy"].shuffled > 1 / 4 + 0.05
+    held_out = full_report["test/ncc_accuracy"]
+    assert held_out.shuffled == pytest.approx(1 / 4, abs=0.12)  # 19 of 25 are of one class, which are 4
+    assert 0 < full_report["test/classifier_accuracy"].shuffled < 0.5
+    assert 1 / 2 < full_report["ncc_mismatch"].shuffled < 1
+    assert held_out.level == "shuffled"
 
 
 def test_floors_and_a_note_where_the_classes_do_not_fit(crowded_report: Report) -> None:
@@ -135,13 +159,21 @@ def test_floors_and_a_note_where_the_classes_do_not_fit(crowded_report: Report) 
     assert any("9 classes don't fit a simplex ETF in 4 dimensions" in note for note in crowded_report.notes)
 
 
+def test_no_floor_for_some_of_the_models_classes(make_evidence: Make) -> None:
+    """Of ten classes, nine have samples: a bound on all ten says nothing of these nine."""
+    report = Report.from_evidence(make_evidence((5,) * 8 + (0, 7), 4))
+    assert all(entry.floor is None for entry in report)
+
+
 def test_no_floor_where_a_simplex_just_fits(make_evidence: Make) -> None:
     report = Report.from_evidence(make_evidence((5,) * 5, 4))
     assert all(entry.floor is None for entry in report)
     assert not report.notes
 
 
-def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evidence: Make) -> None:
+def test_the_standard_error_of_a_share_is_binomial(
+    full_report: Report, make_evidence: Make, held_out: Callable[[Evidence], Evidence]
+) -> None:
     seen = {}
     for entry in full_report:
         if entry.name in SHARES:
@@ -149,10 +181,10 @@ def test_the_standard_error_of_a_share_is_binomial(full_report: Report, make_evi
             expected = math.sqrt(entry.value * (1 - entry.value) / samples)
             assert entry.standard_error == pytest.approx(expected, rel=1e-12, abs=0), entry.key
             seen[entry.key] = expected
-        elif entry.name in ("ncc_mismatch_class_weighted", "ncc_agreement_class_weighted"):
-            decisions = make_evidence().decisions
-            assert decisions is not None and decisions.totals.agreement is not None
-            shares = decisions.totals.agreement / decisions.totals.counts
+        elif entry.name == "balanced_accuracy":
+            decisions = (held_out(make_evidence()) if entry.split == "test" else make_evidence()).decisions
+            assert decisions is not None and decisions.totals.classifier_correct is not None
+            shares = decisions.totals.classifier_correct.double() / decisions.totals.counts
             strata = float((shares * (1 - shares) / decisions.totals.counts).sum().sqrt()) / 4
             assert entry.standard_error == pytest.approx(strata, rel=1e-12), entry.key
         else:
@@ -172,9 +204,9 @@ def test_without_classifier(make_evidence: Make) -> None:
 
 
 def test_chosen_names_in_their_order(make_evidence: Make) -> None:
-    assert list(Report.from_evidence(make_evidence(), names=["cdnv", "nc1"]).values) == ["cdnv", "nc1"]
-    with pytest.raises(KeyError, match="nc9"):
-        Report.from_evidence(make_evidence(), names=["nc9"])
+    assert list(Report.from_evidence(make_evidence(), metrics=["cdnv", METRICS["nc1"]]).values) == ["cdnv", "nc1"]
+    with pytest.raises(ChoiceError, match="no measure is called 'nc9'"):
+        Report.from_evidence(make_evidence(), metrics=["nc9"])
 
 
 def test_fewer_than_two_classes_are_no_report(make_evidence: Make) -> None:
@@ -201,6 +233,8 @@ def test_printed_as_text(full_report: Report) -> None:
 def test_the_context_has_the_sizes_and_the_coverage(make_evidence: Make) -> None:
     report = Report.from_evidence(make_evidence((60, 0, 10, 2), 5), context={"epoch": 2, "samples": "mine"})
     rows = report.context.pop("coverage_table")
+    kinds = [each["what"] for each in report.context.pop("distances_to_predictions")]
+    assert kinds == ["class means", "classifier rows"]
     assert [(row["min_count"], row["classes"], row["samples"]) for row in rows] == [(1, 3, 72), (10, 2, 70)]
     assert report.context == {
         "samples": "mine", "classes": 4, "dimension": 5, "coverage": {"1": 3, "2": 3, "10": 2, "50": 1},
@@ -253,9 +287,8 @@ def test_coincident_classes_are_a_note_and_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = Report.from_evidence(Evidence(statistics))
-    pairs, undefined, rank = report.notes  # though several metrics meet them
+    pairs, rank = report.notes  # though several metrics meet them
     assert "coincide" in pairs and pairs.endswith(": 1, 2.")
-    assert "1 of 6 pairs" in undefined  # of the debiased CDNV
     assert "span 2 dimensions" in rank and rank.endswith("coincide: 1, 2.")
     assert math.isfinite(report["nc1"].value)
 
@@ -268,7 +301,7 @@ def test_other_warnings_of_metrics_reach_the_caller(make_evidence: Make, monkeyp
     monkeypatch.setitem(METRICS, "nc1", replace(METRICS["nc1"], function=loud))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        report = Report.from_evidence(make_evidence(), names=["nc1"])
+        report = Report.from_evidence(make_evidence(), metrics=["nc1"])
     assert [(w.category, str(w.message)) for w in caught] == [(RuntimeWarning, "mine")]
     assert report.notes == ()
 
@@ -297,17 +330,35 @@ def test_undefined_values_in_the_context_are_still_json(full_report: Report) -> 
     assert strictly(report.to_json())["context"]["epoch"] == 3
 
 
+def test_a_report_that_an_earlier_version_saved_opens(full_report: Report) -> None:
+    """What it knew besides is left out; what it didn't know is unknown."""
+    data = json.loads(full_report.to_json())
+    new = ("shuffled", "shuffled_spread", "level", "closeness", "remark", "classes")
+    for entry in data["entries"]:
+        for name in new:
+            del entry[name]
+        entry |= {"null": 23.0, "random": None, "position": 0.99}
+    data["entries"].append({**data["entries"][0], "name": "nc1_undivided", "label": "NC1  tr(Σ_W Σ_B⁺)"})
+    back = Report.from_dict(data)
+    assert back.values == {**full_report.values, "nc1_undivided": full_report["nc1"].value}
+    for entry in back:
+        assert [getattr(entry, name) for name in new] == [None, None, "", None, "", None]
+    assert html.escape("NC1  tr(Σ_W Σ_B⁺)") in back.to_html()
+    back.to_terminal(full=True)
+    assert Report.from_dict(back.to_dict()).values == back.values
+
+
 @pytest.mark.parametrize("kind", ["full_report", "awkward_report"])
 def test_csv_has_every_field(kind: str, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(kind)
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert len(rows) == len(report.entries)
     for row, entry in zip(rows, report, strict=True):
-        assert list(row) == [*Entry.__dataclass_fields__, "position"]
-        for field in ("value", "target", "floor", "null", "standard_error", "random", "position"):
+        assert list(row) == [*Entry.__dataclass_fields__]
+        for field in ("value", "target", "floor", "shuffled", "shuffled_spread", "standard_error", "closeness"):
             expected = getattr(entry, field)
             assert row[field] == "" if expected is None else same(float(row[field]), expected), (entry.key, field)
-        for field in ("name", "split", "label", "family", "convention", "source"):
+        for field in ("name", "split", "label", "family", "convention", "source", "level", "remark"):
             assert row[field] == getattr(entry, field)
         assert row["headline"] == str(entry.headline)
 
@@ -327,8 +378,8 @@ def test_to_terminal_prints_the_table(full_report: Report, capsys: pytest.Captur
     full_report.to_terminal(full=True)
     full = capsys.readouterr().out
     assert "tr(Σ_W Σ_B⁺)/K" in short
-    assert METRICS["nc1_discriminant"].label not in short
-    assert METRICS["nc1_discriminant"].label in full
+    assert METRICS["riesz_kernel"].label not in short
+    assert METRICS["riesz_kernel"].label in full
 
 
 def test_numbers_of_numpy_and_torch_in_the_context_become_pythons(full_report: Report) -> None:

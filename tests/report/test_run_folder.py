@@ -75,6 +75,30 @@ def test_undefined_values_come_back(tmp_path: Path, awkward_report: Report) -> N
     assert [repr(entry.value) for entry in back] == [repr(entry.value) for entry in awkward_report]
 
 
+def test_a_folder_that_an_earlier_version_wrote_opens(run: RunFolder, reports: list[Report], tmp_path: Path) -> None:
+    """With null levels and positions, names that are gone, and nothing of what came since."""
+    path, new = run.path / "series.jsonl", ("shuffled", "shuffled_spread", "level", "closeness", "remark", "classes")
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        data = json.loads(line)
+        data["context"].pop("distances_to_predictions", None)
+        for entry in data["entries"]:
+            entry |= {"null": 1.5, "random": None}
+            for name in new:
+                del entry[name]
+        data["entries"].append(data["entries"][0] | {"name": "log_kernel_mean"})
+        lines.append(json.dumps(data))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    again = RunFolder(run.path).report()
+    assert again.values == {**reports[-1].values, "log_kernel_mean": reports[-1].entries[0].value}
+    assert len(again.history) == 2 and again.evidence is not None
+    assert again["nc1"].shuffled is None and again["nc1"].remark == ""
+    again.to_html(tmp_path / "page.html")
+    again.to_terminal(full=True)
+    RunFolder(run.path).append(reports[0])  # and goes on
+    assert RunFolder(run.path).series()[-1]["nc1"].shuffled == reports[0]["nc1"].shuffled
+
+
 def test_statistics_of_every_measurement_come_back(run: RunFolder, reports: list[Report]) -> None:
     files = sorted((run.path / "statistics").iterdir())
     assert [path.name for path in files] == ["000000.safetensors", "000001.safetensors", "000002.safetensors"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tightframe import Report
-from tightframe.report.wording import caption, name, number, share
+from tightframe.report.wording import caption, name, number
 
 
 @pytest.mark.parametrize(
@@ -39,25 +39,6 @@ def test_numbers_keep_four_digits(exponent: int) -> None:
         assert float(number(value)) == pytest.approx(value, rel=5e-4)
         assert float(number(-value)) == -float(number(value))
         assert len(number(-value)) <= 10  # what the narrow table has room for
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (math.nan, "–"),
-        (0.0, "0.0 %"),
-        (0.5, "50.0 %"),
-        (-0.3, "-30.0 %"),
-        (0.9994, "99.9 %"),
-        (0.9996, "99.96 %"),
-        (0.99995, "99.995 %"),
-        (1.0, "100.0 %"),
-        (1.2, "120.0 %"),
-    ],
-)
-def test_shares(value: float | None, text: str) -> None:
-    assert share(value) == text
 
 
 def test_the_caption_says_what_was_measured(full_report: Report) -> None:

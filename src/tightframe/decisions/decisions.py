@@ -26,19 +26,25 @@ _CHUNK_SCORES, _CHUNK_ENTRIES = 1 << 19, 1 << 22  # of a chunk's rows at most: s
 
 @dataclass(frozen=True, eq=False)
 class DecisionTotals:
-    """Per-class counts of decisions, the mergeable part of `DecisionCounts`. All (K,) int64.
+    """Per-class counts of decisions, the mergeable part of `DecisionCounts`. All but the last (K,) int64.
 
     Attributes:
         counts: samples of each class.
         classifier_correct: samples whose classifier decision is their label, or None without a classifier.
         centre_correct: samples whose nearest class centre is their label's.
         agreement: samples for which the two decisions are equal, or None without a classifier.
+        unlabelled: (2,), samples without a label, and how many of them have equal decisions.
     """
 
     counts: Tensor
     classifier_correct: Tensor | None
     centre_correct: Tensor
     agreement: Tensor | None
+    unlabelled: Tensor = None  # type: ignore[assignment]  # __post_init__ fills it
+
+    def __post_init__(self) -> None:
+        if self.unlabelled is None:
+            object.__setattr__(self, "unlabelled", self.counts.new_zeros(2))
 
     def _map(self, function: Callable[[str, Tensor], Tensor]) -> DecisionTotals:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -56,8 +62,10 @@ class DecisionTotals:
         Raises: MergeError, in every process, where classes or the presence of a classifier differ; DistributedError.
         """
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        names.remove("unlabelled")
         total = reduce_counts(torch.stack([getattr(self, name) for name in names]), "decision counts", group)
-        return replace(self, **dict(zip(names, total, strict=True)))
+        (unlabelled,) = reduce_counts(self.unlabelled[None], "decision counts", group)
+        return replace(self, unlabelled=unlabelled, **dict(zip(names, total, strict=True)))
 
     def select(
         self,
@@ -75,7 +83,7 @@ class DecisionTotals:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
             rows = rows[self.counts[rows] <= max_count]
-        return self._map(lambda name, mine: mine[rows])
+        return self._map(lambda name, mine: mine * 0 if name == "unlabelled" else mine[rows])
 
 
 class DecisionCounts:
@@ -161,17 +169,28 @@ class DecisionCounts:
             self._count(labels, self._exactly(rows, decided))
         return self._totals
 
-    def update(self, features: Tensor, labels: Tensor) -> None:
-        """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`."""
+    def update(self, features: Tensor, labels: Tensor | None = None) -> None:
+        """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`.
+
+        Without labels only whether the two decisions are equal is counted. Raises: ClassifierError where there is but
+        one decision, too.
+        """
+        if labels is None and len(self._rules) < 2:
+            raise ClassifierError("samples without labels can only tell whether a classifier agrees; pass its weight.")
+        unlabelled = labels is None
+        if labels is None:
+            labels = torch.zeros_like(features.select(self._class_dim, 0), dtype=torch.int64)
         rows, labels = checks.as_rows(
             features.detach(),
             labels,
             num_features=self._num_features,
             class_dim=self._class_dim,
-            ignore_index=self._ignore_index,
+            ignore_index=None if unlabelled else self._ignore_index,
         )
         rows, labels = rows.to(self._waiting.device), labels.to(self._waiting.device)
         checks.require_labels(labels, self._num_labels)
+        if unlabelled:
+            labels = labels - 1
         if rows.dtype is torch.float64:
             checks.require_finite(rows)
         if rows.dtype is torch.float64 or len(rows) >= len(self._waiting):
@@ -248,14 +267,18 @@ class DecisionCounts:
         return decided
 
     def _count(self, labels: Tensor, decided: Tensor) -> None:
+        labelled = labels >= 0
+
         def count(hits: Tensor) -> Tensor:
-            return torch.bincount(labels[hits], minlength=self._num_labels)
+            return torch.bincount(labels[hits & labelled], minlength=self._num_labels)
 
         nearest, *classifier = decided.unbind(1)
+        equal = classifier[0] == nearest if classifier else None
         counts = DecisionTotals(
-            torch.bincount(labels, minlength=self._num_labels),
+            count(labelled),
             count(classifier[0] == labels) if classifier else None,
             count(nearest == labels),
-            count(classifier[0] == nearest) if classifier else None,
+            None if equal is None else count(equal),
+            torch.stack([(~labelled).sum(), labelled.new_zeros(()) if equal is None else (equal & ~labelled).sum()]),
         )
         self._totals = self._totals.merge(counts)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.decisions import ConfusionCounts
+from tightframe.evidence import Evidence
 from tightframe.hooks import evaluation
-from tightframe.metrics import Evidence
 from tightframe.numerics import gram_cosines
 from tightframe.prototypes.metric_guided import scale_free_distortion
 from tightframe.report import Entry
@@ -67,10 +67,10 @@ def distortion_row(prototypes: Tensor, cost: Tensor) -> Entry:
     )
 
 
-def minority_rows(evidence: Evidence, minority: Sequence[int]) -> tuple[list[Entry], str]:
+def minority_rows(evidence: Evidence, minority: Sequence[int], *, fixed: bool) -> tuple[list[Entry], str]:
     """The mean cosine between the classifier rows of rare classes, and a sentence that says what it could be.
 
-    Evidence: statistics of the training features and the classifier.
+    Args: evidence, statistics of the training features and the classifier; fixed, whether that wasn't trained.
     """
     statistics, weight = evidence.statistics, evidence.weight
     assert statistics is not None and weight is not None
@@ -87,6 +87,8 @@ def minority_rows(evidence: Evidence, minority: Sequence[int]) -> tuple[list[Ent
         split="train",
         source="Fang et al. 2021",
     )
+    if fixed:
+        return [entry], f"The minority's classifiers have a mean cosine of {cosine:.3f}, as they were built."
     return [entry], (
         f"The minority's classifiers have a mean cosine of {cosine:.3f}: 1 is minority collapse, {ideal:.3f} the "
         f"simplex ETF, and {predicted:.3f} the SELI geometry, which cross-entropy on these counts tends to."

@@ -123,9 +123,11 @@ def _measured(
     if isinstance(head, ComparisonHead):
         entries.append(evaluation.distortion_row(head.weight, held.cost))
     if "minority" in held.groups and report.evidence is not None:
-        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"])
+        fixed = bool(report.context.get("classifier_fixed"))
+        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], fixed=fixed)
         entries += rows
         notes.append(note)
+    entries = [entry for entry in entries if entry.key not in report.values]  # a linear head's are measured already
     facts["class_counts"] = torch.bincount(data.train_labels, minlength=len(held.cost)).tolist()
     return report.extended(entries, notes, facts)
 

@@ -21,6 +21,7 @@ class Classifier:
         weight: (K, D). bias: (K,) or None. Both detached copies, float64.
         class_dim: the dimension of its input that holds the D features: -1, or 1 for a 1x1 convolution.
         decides_linearly: whether argmax of weight x + bias is its decision; a module may say otherwise.
+        fixed: whether the weight is given while other parts of the model are trained.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Classifier:
     bias: Tensor | None
     class_dim: int
     decides_linearly: bool = True
+    fixed: bool = False
 
     @property
     def embeds(self) -> bool:
@@ -66,7 +68,8 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
     names = [n for n, m in model.named_modules() if m is module]
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
-    weight, bias = weight_of(module), getattr(module, "bias", None)
+    with torch.enable_grad():  # a weight that is computed from trained ones takes their gradient
+        weight, bias = weight_of(module), getattr(module, "bias", None)
     assert weight is not None
     return Classifier(
         clean_name(names[0]),
@@ -75,6 +78,7 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
         bias.detach().to("cpu", torch.float64, copy=True) if isinstance(bias, Tensor) else None,
         -1 if weight.ndim == 2 else 1,
         getattr(module, "decides_linearly", True),
+        not weight.requires_grad and any(each.requires_grad for each in model.parameters()),
     )
 
 

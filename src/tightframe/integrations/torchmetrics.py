@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ChoiceError, EmptyClassError, MissingExtraError, StateError
-from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.evidence import Evidence
+from tightframe.metrics import available, evaluate
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
 try:
@@ -66,8 +67,8 @@ class NeuralCollapse(Metric):
         # not a submodule: torchmetrics' states are in state_dict only if they are persistent
         object.__setattr__(self, "accumulator", self._new())
         evidence = Evidence(self.accumulator.compute())
-        offered = [name for name, metric in METRICS.items() if metric.available(evidence)]
-        self.names = [name for name in offered if METRICS[name].headline] if names is None else list(names)
+        offered = {each.name: each for each in available(evidence)}
+        self.names = [name for name, each in offered.items() if each.headline] if names is None else list(names)
         for name in self.names:
             if name not in offered:
                 raise ChoiceError(f"names must be among {', '.join(offered)}; got {name!r}.")

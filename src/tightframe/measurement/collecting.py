@@ -12,9 +12,9 @@ from torch import Tensor
 
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import LayerError, LoaderError, MissingExtraError
+from tightframe.evidence import Evidence
 from tightframe.hooks import CapturedFeatures, Classifier
 from tightframe.hooks.layers import reading_weight
-from tightframe.metrics import Evidence
 from tightframe.metrics.variability import is_resolved
 from tightframe.numerics import contrasts
 from tightframe.ood import DetectionTable, DetectorScores
@@ -24,6 +24,7 @@ from tightframe.report.detection import with_detection
 from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
+_FOLD_WORK = 1.3e10  # numbers multiplied for the metrics of all folds: above that fewer folds do
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
 _SAME = 1e-3  # share of their length by which the mean of features may differ between passes: rounding is far below
 
@@ -69,7 +70,7 @@ def planned(
         own = per_class and num_classes * scatter_bytes(widths[name]) <= budget
         budget -= num_classes * scatter_bytes(widths[name]) if own else 0
         plan = LayerPlan(name, widths[name], pooled, own)
-        for choice in _folded(plan, folds) if name == last else ():
+        for choice in _folded(plan, folds, num_classes) if name == last else ():
             if (needed := _fold_bytes(num_classes, choice)) <= budget:
                 budget -= needed
                 plan = choice
@@ -84,9 +85,15 @@ def scatter_bytes(num_features: int) -> int:
     return memory(0, num_features) - memory(0, num_features, covariance=False)
 
 
-def _folded(plan: LayerPlan, folds: int | None) -> Iterator[LayerPlan]:
-    """The plan with folds, the best first: with their scatter, with fewer folds, with means and spreads alone."""
+def _folded(plan: LayerPlan, folds: int | None, num_classes: int) -> Iterator[LayerPlan]:
+    """The plan with folds, the best first: with their scatter, with fewer folds, with means and spreads alone.
+
+    Where the metrics of one value take seconds there are fewer from the start.
+    """
     halved = [folds >> halvings for halvings in range(3) if folds >> halvings >= 2] if folds else []
+    D, K = plan.num_features, num_classes
+    most = _FOLD_WORK / (K * D * min(K, D) + D**3 / 8)
+    halved = [number for number in halved if number <= most] or halved[-1:]
     for scatter in (True, False):
         for number in halved:
             yield replace(plan, folds=number, fold_scatter=scatter)

@@ -39,7 +39,8 @@ from tightframe.measurement.collecting import (
 from tightframe.measurement.loading import Batch, Source, first_process_buffers, repeats, split_batch
 from tightframe.measurement.normalisation import GAP, NormalisationCheck
 from tightframe.measurement.sampling import same_randomness
-from tightframe.metrics import CONVENTIONS, METRICS, Convention
+from tightframe.metrics import CONVENTIONS, Convention, Metric, available
+from tightframe.metrics.table import chosen as chosen_metrics
 from tightframe.processes import every_process, world_size
 from tightframe.report import Report
 from tightframe.statistics.folds import FOLDS
@@ -69,7 +70,7 @@ def measure(
     training: Training | None = None,
     detectors: bool = True,
     ignore_index: int | None = None,
-    names: Sequence[str] | None = None,
+    metrics: Sequence[str | Metric[Any]] | None = None,
     conventions: Sequence[str] = (),
     unpack: Callable[[Any], Batch] = split_batch,
     buffer_bytes: int = BUFFER_BYTES,
@@ -109,7 +110,8 @@ def measure(
         min_count: report on the classes with at least so many samples; NC1 then needs `per_class`.
         training: weight decays and loss, for what theory predicts of the geometry.
         detectors: whether detectors are judged on the held-out and the out-of-distribution samples, if there are both.
-        names: metrics to report; default: all in `METRICS` that the data allow, for other layers the headline ones.
+        metrics: what to report, names in `METRICS` or metrics of your own; default: all in `METRICS` that the data
+            allow, for other layers the headline ones.
         conventions: further rows, names in `CONVENTIONS`.
         unpack: makes a `Batch` of what the loaders give, where it isn't one of the usual forms.
         buffer_bytes: for features between the first and the second look at them.
@@ -126,8 +128,9 @@ def measure(
     """
     bare = bare_model(model)
     head = find_classifier(bare, classifier)
-    for unknown in (*(set(names or ()) - METRICS.keys()), *(set(conventions) - CONVENTIONS.keys())):
-        raise ChoiceError(f"no measure or convention is called {unknown!r}; METRICS and CONVENTIONS list them.")
+    wanted_metrics = None if metrics is None else chosen_metrics(metrics)
+    for unknown in set(conventions) - CONVENTIONS.keys():
+        raise ChoiceError(f"no convention is called {unknown!r}; CONVENTIONS lists them.")
     wanted = {name: CONVENTIONS[name] for name in conventions}
     last = replace(classifier_input(head), positions=require_positions(positions or "each"))
     chosen = [point for point in choose_layers(bare, layers, head) if point.name != last.name]
@@ -201,13 +204,16 @@ def measure(
             for each in collections:
                 each.add_outside(features[each.name])
     notes = [*outset.notes, *_left_out(plans, per_class=per_class, folds=folds)]
+    if training is not None and head.fixed:
+        notes.append("the classifier is fixed: what theory predicts of a trained one is left out.")
     gap = max(gaps, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
     facts = {"mode": "eval", **({"processes": world_size()} if shared else {}), **(context or {})}
     if gap is not None:
         facts["normalisation_gap"] = gap
         notes += [_blip(gap)] if gap > GAP else []
     *others, report = (
-        collector.report(each, names, facts, held_out=outset.held_out, outside=outset.outside) for each in collections
+        collector.report(each, wanted_metrics, facts, held_out=outset.held_out, outside=outset.outside)
+        for each in collections
     )
     return replace(report.extended([], notes), layers=tuple(others))
 
@@ -240,7 +246,7 @@ class _Collector:
     def report(
         self,
         layer: LayerCollection,
-        names: Sequence[str] | None,
+        metrics: Sequence[Metric[Any]] | None,
         facts: Mapping[str, Any],
         *,
         held_out: bool,
@@ -250,7 +256,7 @@ class _Collector:
         variants, notes = {}, []
         context = {"layer": layer.name, **facts}
         if layer.name == self.last.name:
-            context["classifier"] = self.head.name
+            context |= {"classifier": self.head.name} | ({"classifier_fixed": True} if self.head.fixed else {})
             for name, convention in self.conventions.items():
                 statistics = layer.unit_statistics if convention.unit_features else evidence.statistics
                 decisions = layer.decisions(without_bias=convention.without_bias)
@@ -259,19 +265,19 @@ class _Collector:
                 variants[name] = replace(
                     evidence, statistics=statistics, decisions=decisions, projected=projected, folds=dealt
                 )
-                if convention.unit_features and not variants[name].offers("scatter"):
+                if convention.unit_features and not convention.metric.available(variants[name]):
                     del variants[name]
                     notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
         else:
-            shown = [name for name, metric in METRICS.items() if metric.headline] if names is None else names
-            names = [name for name in shown if METRICS[name].available(evidence)]
+            shown = [each for each in available(evidence) if each.headline] if metrics is None else metrics
+            metrics = [each for each in shown if each.available(evidence)]
         report = Report.from_evidence(
             evidence,
             test=layer.held_out_evidence() if held_out else None,
-            names=names,
+            metrics=metrics,
             conventions=variants,
             min_count=self.min_count,
-            training=self.training if layer.name == self.last.name else None,
+            training=self.training if layer.name == self.last.name and not self.head.fixed else None,
             context=context,
         ).extended([], notes)
         return detected(report, layer)
@@ -353,7 +359,7 @@ def _left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None)
             "beyond the memory budget."
         )
     elif last.folds != folds:
-        found.append(f"standard errors are from {last.folds} folds: {folds} are beyond the memory budget.")
+        found.append(f"standard errors are from {last.folds} folds: {folds} would take too much time or memory.")
     return found
 
 

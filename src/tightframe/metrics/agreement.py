@@ -1,112 +1,146 @@
-"""NC4: how often the classifier decides like the nearest class centre."""
+"""NC4: how often the classifier decides like the nearest class centre; and how often either is right."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tightframe.decisions import DecisionCounts
 from tightframe.decisions.decisions import DecisionTotals
-from tightframe.errors import ClassifierError, EmptyClassError
+from tightframe.errors import EmptyClassError, EvidenceError
+from tightframe.evidence import Decisions
+from tightframe.metrics.metric import Metric, metric
+from tightframe.statistics import Weighting
 
-Decisions = DecisionCounts | DecisionTotals
+__all__ = [
+    "balanced_accuracy",
+    "binomial_error",
+    "classifier_accuracy",
+    "ncc_accuracy",
+    "ncc_agreement",
+    "ncc_agreement_per_class",
+    "ncc_mismatch",
+]
+
+_PAPYAN = "Papyan, Han & Donoho 2020"
+_POOLED = "classifier with bias, pooled"
 
 
-def ncc_agreement(decisions: Decisions) -> Tensor:
-    """Share of samples for which the classifier and the nearest class centre decide alike.
-
-    Ties of either go to the lowest class index. Shape: scalar. Range: [0, 1]; 1 = collapsed.
-    Raises: ClassifierError without a classifier; EmptyClassError without samples.
-    Source: Papyan, Han & Donoho 2020, NC4; as agreement, Wu & Papyan 2024.
-    """
-    return _pooled(decisions, _agreement(decisions))
+def _agreeing(totals: DecisionTotals) -> Tensor | None:
+    return totals.agreement
 
 
-def ncc_mismatch(decisions: Decisions) -> Tensor:
+def _differing(totals: DecisionTotals) -> Tensor | None:
+    return None if totals.agreement is None else totals.counts - totals.agreement
+
+
+def _centre_right(totals: DecisionTotals) -> Tensor | None:
+    return totals.centre_correct
+
+
+def _classifier_right(totals: DecisionTotals) -> Tensor | None:
+    return totals.classifier_correct
+
+
+@metric(
+    "NCC mismatch", "NC4", source=_PAPYAN, convention=_POOLED, target=0.0, hits=_differing, headline=True, held_out=True
+)
+def ncc_mismatch(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
     """Share of samples for which the classifier and the nearest class centre differ: 1 - `ncc_agreement`.
 
-    Range: [0, 1]; 0 = collapsed. Source: Papyan, Han & Donoho 2020, NC4.
+    Ties of either go to the lowest class index. Shape: scalar. Range: [0, 1]; 0 = collapsed.
+
+    Args:
+        weighting: "class" for the mean over classes with samples, each counting once. Samples without labels, of which
+            agreement can be told too, are in the pooled share only.
+
+    Raises: EvidenceError without a classifier; EmptyClassError without samples.
+    Source: Papyan, Han & Donoho 2020, NC4.
     """
-    totals = _totals(decisions)
-    return _pooled(totals, totals.counts - _agreement(totals))
+    return _share(decisions, ncc_mismatch, weighting)
+
+
+@metric("NCC agreement", "NC4", source="Wu & Papyan 2024", convention=_POOLED, target=1.0, hits=_agreeing)
+def ncc_agreement(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
+    """Share of samples for which the classifier and the nearest class centre decide alike.
+
+    Otherwise as `ncc_mismatch`. Range: [0, 1]; 1 = collapsed. Source: Wu & Papyan 2024, NC4.
+    """
+    return _share(decisions, ncc_agreement, weighting)
 
 
 def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
     """(K,) `ncc_agreement` within each class; NaN for classes without samples."""
-    return _agreement(decisions).to(torch.float64) / _totals(decisions).counts
+    totals = totals_of(decisions)
+    return _hits(totals, ncc_agreement).to(torch.float64) / totals.counts
 
 
-def ncc_agreement_class_weighted(decisions: Decisions) -> Tensor:
-    """Mean over classes with samples of their agreement, each class counting once."""
-    return _by_class(decisions, _agreement(decisions))
+@metric(
+    "nearest-centre accuracy", "NC4", convention="pooled", target=1.0, hits=_centre_right, headline=True, held_out=True
+)
+def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
+    """Share of samples whose nearest class centre is their label's. Range: [0, 1]. Options as of `ncc_mismatch`."""
+    return _share(decisions, ncc_accuracy, weighting)
 
 
-def ncc_mismatch_class_weighted(decisions: Decisions) -> Tensor:
-    """Mean over classes with samples of their mismatch, each class counting once."""
-    totals = _totals(decisions)
-    return _by_class(totals, totals.counts - _agreement(totals))
+@metric(
+    "classifier accuracy",
+    "accuracy",
+    convention="pooled",
+    target=1.0,
+    hits=_classifier_right,
+    headline=True,
+    held_out=True,
+)
+def classifier_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
+    """Share of samples that the classifier gets right. Range: [0, 1]. Options as of `ncc_mismatch`."""
+    return _share(decisions, classifier_accuracy, weighting)
 
 
-def ncc_accuracy(decisions: Decisions) -> Tensor:
-    """Share of samples whose nearest class centre is their label's. Range: [0, 1]."""
-    totals = _totals(decisions)
-    return _pooled(totals, totals.centre_correct)
+balanced_accuracy = classifier_accuracy.having(
+    "balanced_accuracy", weighting="class", label="balanced accuracy", convention="mean over classes"
+)
 
 
-def classifier_accuracy(decisions: Decisions) -> Tensor:
-    """Share of samples that the classifier gets right. Range: [0, 1]."""
-    totals = _totals(decisions)
-    if totals.classifier_correct is None:
-        raise _no_classifier()
-    return _pooled(totals, totals.classifier_correct)
-
-
-def binomial_error(share: Tensor, decisions: Decisions) -> Tensor:
-    """Standard error of a share of samples, sqrt(p (1 - p) / N)."""
-    return (share * (1 - share) / _totals(decisions).counts.sum()).sqrt()
-
-
-def binomial_error_class_weighted(decisions: Decisions) -> Tensor:
-    """Standard error of the class-weighted agreement or mismatch, sqrt(sum_k p_k (1 - p_k) / n_k) / K.
-
-    NaN if a class has a single sample, which doesn't tell its error.
-    """
-    shares = ncc_agreement_per_class(decisions)
-    counts = _totals(decisions).counts
+def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
+    """Standard error of a share of samples, sqrt(p (1 - p) / N); for classes weighted equally,
+    sqrt(sum_k p_k (1 - p_k) / n_k) / K, NaN if a class has a single sample, which doesn't tell its error."""
+    totals = totals_of(decisions)
+    if metric.options.get("weighting") != "class" or metric.hits is None:
+        value = metric(decisions)
+        samples = totals.counts.sum() + totals.unlabelled[0] * (metric.hits in (_agreeing, _differing))
+        return (value * (1 - value) / samples).clamp(min=0).sqrt()
+    counts = totals.counts
+    shares = _hits(totals, metric).to(torch.float64) / counts
     variances = torch.where(counts > 1, shares * (1 - shares) / counts, torch.nan)[counts > 0]
     return variances.sum().sqrt() / len(variances)
 
 
-def has_classifier(decisions: Decisions) -> bool:
-    """Whether a classifier's decisions were counted beside the nearest centre's."""
-    return _totals(decisions).agreement is not None
-
-
-def _totals(decisions: Decisions) -> DecisionTotals:
+def totals_of(decisions: Decisions) -> DecisionTotals:
+    """The counts of decisions."""
     return decisions.totals if isinstance(decisions, DecisionCounts) else decisions
 
 
-def _agreement(decisions: Decisions) -> Tensor:
-    agreement = _totals(decisions).agreement
-    if agreement is None:
-        raise _no_classifier()
-    return agreement
+def _hits(totals: DecisionTotals, metric: Metric[Any]) -> Tensor:
+    hits = None if metric.hits is None else metric.hits(totals)
+    if hits is None:
+        raise EvidenceError(f"{metric.label} needs decisions of a classifier on labelled samples; see DecisionCounts.")
+    return hits
 
 
-def _no_classifier() -> ClassifierError:
-    return ClassifierError("these decisions were counted without a classifier; pass weight to DecisionCounts.")
-
-
-def _pooled(decisions: Decisions, hits: Tensor) -> Tensor:
-    samples = _totals(decisions).counts.sum()
-    if samples == 0:
-        raise EmptyClassError("no decisions were counted: the classes chosen have no samples.")
-    return hits.sum().to(torch.float64) / samples
-
-
-def _by_class(decisions: Decisions, hits: Tensor) -> Tensor:
-    counts = _totals(decisions).counts
+def _share(decisions: Decisions, metric: Metric[Any], weighting: Weighting) -> Tensor:
+    totals = totals_of(decisions)
+    hits, counts = _hits(totals, metric), totals.counts
     present = counts > 0
-    if not present.any():
+    samples, agreeing = totals.unlabelled if metric in (ncc_agreement, ncc_mismatch) else totals.unlabelled * 0
+    if not present.any() and (weighting == "class" or samples == 0):
         raise EmptyClassError("no decisions were counted: the classes chosen have no samples.")
+    if weighting == "sample":
+        more = agreeing if metric is ncc_agreement else samples - agreeing
+        return (hits.sum() + more).to(torch.float64) / (counts.sum() + samples)
     return (hits[present].to(torch.float64) / counts[present]).mean()
+
+
+METRICS = (ncc_mismatch, ncc_agreement, ncc_accuracy, classifier_accuracy, balanced_accuracy)

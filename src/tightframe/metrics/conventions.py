@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from tightframe.metrics.table import METRICS, Evidence, Metric
+from tightframe.evidence import Evidence
+from tightframe.metrics.agreement import ncc_agreement, ncc_mismatch
+from tightframe.metrics.duality import bias_collapse, nc3_cosine, self_duality_distance, self_duality_error, unc3
+from tightframe.metrics.geometry import (
+    classifier_equinorm,
+    classifier_etf_error,
+    distance_kernel,
+    equiangularity,
+    equinorm,
+    etf_error,
+    log_kernel,
+    maximal_angle_deviation,
+    one_vs_rest_distance,
+)
+from tightframe.metrics.layers import numerical_rank
+from tightframe.metrics.metric import Metric
+from tightframe.metrics.orthogonality import ood_orthogonality
+from tightframe.metrics.variability import cdnv, nc1, trace_ratio, trace_share, vci
 
 
 @dataclass(frozen=True)
@@ -15,69 +34,72 @@ class Convention:
 
     Attributes:
         quantity: what the paper calls it.
-        metric: the name in `METRICS` that computes it.
+        metric: with the paper's options.
         source: paper or package.
         unit_features: the statistics must be taken of features scaled to unit length.
         without_bias: the decisions must be counted with bias None.
     """
 
     quantity: str
-    metric: str
+    metric: Metric[Any]
     source: str
     unit_features: bool = False
     without_bias: bool = False
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """The convention's value, a 0-d tensor, for evidence collected as the two flags say."""
-        return self.row(evidence)
-
-    @property
-    def row(self) -> Metric:
-        """The metric that computes it."""
-        return METRICS[self.metric]
+        return self.metric.of(evidence)
 
 
-_ROWS = [
+_UNDIVIDED, _ABOUT_SAMPLES = nc1.having(divided=False), nc1.having(centre="sample")
+_LENGTHS, _DUALITY = equinorm.having(ddof=0, centre="sample"), self_duality_distance.having(centre="sample")
+
+_ROWS: list[tuple[str, str, Mapping[str, Metric[Any]]]] = [
     ("papyan-2020", "Papyan, Han & Donoho 2020", {
-        "nc1": "nc1", "nc2-equinorm": "equinorm", "nc2-equiangularity": "equiangularity",
-        "nc2-maximal-angle": "maximal_angle_deviation", "nc3": "self_duality_distance", "nc4": "ncc_mismatch",
+        "nc1": nc1, "nc2-equinorm": equinorm, "nc2-equinorm-classifier": classifier_equinorm,
+        "nc2-equiangularity": equiangularity, "nc2-maximal-angle": maximal_angle_deviation,
+        "nc3": self_duality_distance, "nc4": ncc_mismatch,
     }),
     ("papyan-2020-notebook", "notebook of Papyan, Han & Donoho 2020", {
-        "nc1": "nc1_undivided", "nc2-equinorm": "equinorm", "nc2-maximal-angle": "maximal_angle_deviation",
-        "nc3": "self_duality_distance", "nc4": "ncc_mismatch",
+        "nc1": _UNDIVIDED, "nc2-equinorm": equinorm, "nc2-maximal-angle": maximal_angle_deviation,
+        "nc3": self_duality_distance, "nc4": ncc_mismatch,
     }),
-    ("han-2022", "Han, Papyan & Donoho 2022", {"nc1": "nc1_undivided"}),
+    ("han-2022", "Han, Papyan & Donoho 2022", {"nc1": _UNDIVIDED}),
     ("zhu-2021", "Zhu et al. 2021", {
-        "nc1": "nc1_sample_centred", "nc2": "classifier_etf_error", "nc3": "self_duality_error_sample_centred",
-        "bias": "bias_collapse_sample_centred",
+        "nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error, "nc3": self_duality_error.having(centre="sample"),
+        "bias": bias_collapse.having(centre="sample"),
     }),
-    ("zhou-2022", "Zhou et al. 2022", {"nc1": "nc1_sample_centred", "nc2": "classifier_etf_error_centred"}),
-    ("yaras-2022", "Yaras et al. 2022", {"nc1": "nc1_sample_centred", "nc2": "classifier_etf_error"}),
-    ("markou-2024", "Markou et al. 2024", {"nc1": "nc1_sample_centred", "nc2": "classifier_etf_error"}),
-    ("discriminant", "linear discriminant analysis", {"nc1": "nc1_discriminant"}),
-    ("tirer-2023", "Tirer, Huang & Niles-Weed 2023", {"nc1": "trace_ratio"}),
-    ("beaglehole-2024", "Beaglehole et al. 2024 (recursive feature machines)", {"nc1": "trace_share"}),
-    ("galanti-2022", "Galanti, György & Hutter 2022", {"cdnv": "cdnv"}),
-    ("xu-liu-2023", "Xu & Liu 2023", {"vci": "vci"}),
-    ("masarczyk-2023", "Masarczyk et al. 2023", {"numerical-rank": "numerical_rank"}),
-    ("fang-2021", "Fang et al. 2021", {"nc2-equinorm": "equinorm_ddof0", "nc3": "self_duality_distance"}),
-    ("haframe-2023", "Liang & Davis 2023", {"nc2-equinorm": "equinorm_ddof0", "nc3": "self_duality_distance"}),
-    ("kothapalli-2023", "Kothapalli 2023", {"nc2": "etf_error", "nc3": "self_duality_error"}),
+    ("zhou-2022", "Zhou et al. 2022", {
+        "nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error.having(centred=True),
+        "nc3": self_duality_error.having(centre="sample", classifier_centred=True),
+    }),
+    ("yaras-2022", "Yaras et al. 2022", {"nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error}),
+    ("markou-2024", "Markou et al. 2024", {"nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error}),
+    ("discriminant", "linear discriminant analysis", {"nc1": nc1.having(weighting="sample")}),
+    ("tirer-2023", "Tirer, Huang & Niles-Weed 2023", {"nc1": trace_ratio}),
+    ("beaglehole-2024", "Beaglehole et al. 2024 (recursive feature machines)", {"nc1": trace_share}),
+    ("galanti-2022", "Galanti, György & Hutter 2022", {"cdnv": cdnv}),
+    ("xu-liu-2023", "Xu & Liu 2023", {"vci": vci}),
+    ("masarczyk-2023", "Masarczyk et al. 2023", {"numerical-rank": numerical_rank}),
+    ("fang-2021", "Fang et al. 2021", {"nc2-equinorm": _LENGTHS, "nc3": _DUALITY}),
+    ("haframe-2023", "Liang & Davis 2023", {"nc2-equinorm": _LENGTHS, "nc3": _DUALITY}),
+    ("kothapalli-2023", "Kothapalli 2023", {"nc2": etf_error, "nc3": self_duality_error}),
     ("liu-2023", "Liu et al. 2023", {
-        "gnc2-distance": "distance_mean", "gnc2-distance-variance": "distance_variance",
-        "gnc2-log": "log_kernel_mean", "gnc2-log-variance": "log_kernel_variance",
+        "gnc2-distance": distance_kernel, "gnc2-distance-variance": distance_kernel.having(of="variance"),
+        "gnc2-log": log_kernel, "gnc2-log-variance": log_kernel.having(of="variance"),
     }),
     ("wu-papyan-2024", "Wu & Papyan 2024", {
-        "cdnv": "cdnv_dist4", "nc2-equinorm": "equinorm", "nc2-equiangularity": "equiangularity",
-        "gnc2-distance-cv": "distance_cv", "gnc2-log-cv": "log_kernel_cv", "nc3": "nc3_cosine", "unc3": "unc3_cv",
+        "cdnv": cdnv.having(distance_exponent=4.0), "nc2-equinorm": equinorm.having(logarithmic=True),
+        "nc2-equiangularity": equiangularity, "gnc2-distance-cv": distance_kernel.having(of="cv"),
+        "gnc2-log-cv": log_kernel.having(of="cv"), "nc3": nc3_cosine, "unc3": unc3.having(ddof=1),
     }),
     ("neural-collapse-package", "package released with Wu & Papyan 2024", {
-        "nc1": "nc1", "cdnv": "cdnv", "nc2": "etf_error", "gnc2-distance": "distance_mean",
-        "gnc2-distance-variance": "distance_variance", "gnc2-log": "log_kernel_mean",
-        "gnc2-log-variance": "log_kernel_variance", "nc3": "self_duality_error", "unc3": "unc3_variance",
-        "nc5": "ood_orthogonality",
+        "nc1": nc1, "cdnv": cdnv, "nc2": etf_error, "gnc2-distance": distance_kernel,
+        "gnc2-distance-variance": distance_kernel.having(of="variance"),
+        "gnc2-log": log_kernel, "gnc2-log-variance": log_kernel.having(of="variance"),
+        "nc3": self_duality_error, "unc3": unc3.having(of="product", relative=False, ddof=1), "nc5": ood_orthogonality,
     }),
-    ("ammar-2024", "Ammar et al. 2024", {"nc5": "ood_orthogonality"}),
+    ("ammar-2024", "Ammar et al. 2024", {"nc5": ood_orthogonality}),
 ]  # fmt: skip
 
 CONVENTIONS: dict[str, Convention] = {
@@ -88,12 +110,12 @@ CONVENTIONS: dict[str, Convention] = {
 """Conventions by "paper/quantity"."""
 
 CONVENTIONS |= {
-    "jiang-2023/nc1": Convention("nc1", "nc1_sample_centred", "Jiang et al. 2023", unit_features=True),
-    "jiang-2023/gnc2": Convention("gnc2", "one_vs_rest_distance", "Jiang et al. 2023"),
-    "jiang-2023/nc3": Convention("nc3", "nc3_cosine", "Jiang et al. 2023"),
-    "jiang-2023/nc3-code": Convention("nc3", "nc3_misalignment", "released code of Jiang et al. 2023"),
-    "wu-papyan-2024/nc4": Convention("nc4", "ncc_agreement", "Wu & Papyan 2024", without_bias=True),
+    "jiang-2023/nc1": Convention("nc1", _ABOUT_SAMPLES, "Jiang et al. 2023", unit_features=True),
+    "jiang-2023/gnc2": Convention("gnc2", one_vs_rest_distance, "Jiang et al. 2023"),
+    "jiang-2023/nc3": Convention("nc3", nc3_cosine, "Jiang et al. 2023"),
+    "jiang-2023/nc3-code": Convention("nc3", nc3_cosine.having(complement=True), "released code of Jiang et al. 2023"),
+    "wu-papyan-2024/nc4": Convention("nc4", ncc_agreement, "Wu & Papyan 2024", without_bias=True),
     "neural-collapse-package/nc4": Convention(
-        "nc4", "ncc_agreement", "package released with Wu & Papyan 2024", without_bias=True
+        "nc4", ncc_agreement, "package released with Wu & Papyan 2024", without_bias=True
     ),
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import RangeError, ShapeError
-from tightframe.metrics.geometry import classifier_rows
+from tightframe.evidence import classifier_rows
 from tightframe.metrics.pairs import TILE_SIZE, Tile, class_moments
 from tightframe.statistics import ClassStatistics
 

@@ -2,47 +2,111 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import ShapeError
-from tightframe.metrics.geometry import classifier_rows, structure_error
+from tightframe.evidence import classifier_rows
+from tightframe.metrics.geometry import rank_floor, structure_error
+from tightframe.metrics.metric import Setting, metric, share
 from tightframe.statistics import ClassStatistics, Weighting
+
+__all__ = [
+    "bias_collapse",
+    "classifier_mean_cosines",
+    "classifier_mean_distances",
+    "classifier_mean_products",
+    "duality_distance",
+    "nc3_cosine",
+    "self_duality_distance",
+    "self_duality_error",
+    "unc3",
+]
+
+_PAPYAN, _WU = "Papyan, Han & Donoho 2020", "Wu & Papyan 2024"
+_CENTRED = "about the mean of class means"
+
+# ---------------------------------------------------------------------- targets
+
+
+def _partial_cosine(setting: Setting, complement: bool = False) -> float:
+    """Of a row of a simplex of C classes with the mean of its class, centred by those of K classes."""
+    cosine = math.sqrt((1 - 1 / setting.K) / (1 - 1 / setting.classes))
+    return 1 - cosine if complement else cosine
+
+
+def _partial_distance(setting: Setting, squared: bool = True) -> float:
+    """|W/|W| - M/|M||^2 of K rows of a simplex of C classes and the means of these classes, centred by theirs."""
+    distance = 2 * _partial_cosine(setting, complement=True)
+    return distance if squared else math.sqrt(distance)
+
+
+def _partial_gap(setting: Setting) -> float:
+    return _partial_distance(setting, squared=False)
+
 
 # ---------------------------------------------------------------------- the two matrices
 
 
-def self_duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+@metric(
+    "self-duality ‖Ŵ − M̂‖²",
+    "NC3",
+    source=_PAPYAN,
+    convention="squared Frobenius",
+    target=_partial_distance,
+    headline=True,
+)
+def self_duality_distance(
+    statistics: ClassStatistics, weight: Tensor, *, squared: bool = True, centre: Weighting = "class"
+) -> Tensor:
     """|W/|W|_F - M/|M|_F|_F^2 with M the centred class means, classes with samples only.
 
-    Shape: scalar. Range: [0, 4]; 0 = self-dual, 2 = unrelated. Source: Papyan, Han & Donoho 2020, NC3 (notebook).
+    Shape: scalar. Range: [0, 4], or [0, 2] without the square, as NC3 is often quoted; 0 = self-dual.
+
+    Args:
+        squared: False for the distance itself.
+        centre: of the class means; "sample" in Fang et al. 2021 and Liang & Davis 2023.
+
+    Source: Papyan, Han & Donoho 2020, NC3 (notebook).
     """
-    return _frobenius_gap(statistics, weight).square().sum()
+    rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means(centre)
+    gap = rows / torch.linalg.matrix_norm(rows) - means / torch.linalg.matrix_norm(means)
+    return gap.square().sum() if squared else torch.linalg.matrix_norm(gap)
 
 
-def self_duality_distance_root(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Square root of `self_duality_distance`, the form in which NC3 is often quoted. Range: [0, 2]."""
-    return torch.linalg.matrix_norm(_frobenius_gap(statistics, weight))
-
-
-def self_duality_error(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+@metric(
+    "self-duality error E(M, W)",
+    "NC3",
+    source=f"Zhu et al. 2021; {_WU}",
+    convention=_CENTRED,
+    target=0.0,
+    floor=rank_floor,
+    headline=True,
+)
+def self_duality_error(
+    statistics: ClassStatistics,
+    weight: Tensor,
+    *,
+    centre: Weighting = "class",
+    classifier_centred: bool = False,
+) -> Tensor:
     """`structure_error` of the classifier's rows against the centred class means.
 
     Shape: scalar. Range: [0, 2]; 0 iff the product W M^T is a simplex ETF's Gram matrix up to scale.
-    Source: Wu & Papyan 2024; about the mean of all samples, Zhu et al. 2021.
+
+    Args:
+        centre: of the class means; that of all samples in Zhu et al. 2021.
+        classifier_centred: take the mean row off the classifier, as Zhou et al. 2022 do.
+
+    Source: Wu & Papyan 2024; Zhu et al. 2021.
     """
-    return structure_error(statistics.populated().centred_means(), classifier_rows(statistics, weight))
-
-
-def self_duality_error_sample_centred(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """`self_duality_error` with the means taken about the mean of all samples. Source: Zhu et al. 2021."""
-    return structure_error(statistics.populated().centred_means("sample"), classifier_rows(statistics, weight))
-
-
-def _frobenius_gap(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means()
-    return rows / torch.linalg.matrix_norm(rows) - means / torch.linalg.matrix_norm(means)
+    rows = classifier_rows(statistics, weight)
+    rows = rows - rows.mean(0) if classifier_centred else rows
+    return structure_error(statistics.populated().centred_means(centre), rows)
 
 
 # ---------------------------------------------------------------------- class by class
@@ -67,33 +131,51 @@ def classifier_mean_distances(statistics: ClassStatistics, weight: Tensor, *, un
     return numerics.norms(rows - means)
 
 
-def nc3_cosine(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Mean over classes of cos(w_k, mu_k - mu_G). Range: [-1, 1]; 1 = self-dual. Source: Wu & Papyan 2024, NC3."""
+@metric("cos(w, μ), mean", "NC3", source=_WU, convention=_CENTRED, target=_partial_cosine, headline=True)
+def nc3_cosine(statistics: ClassStatistics, weight: Tensor, *, complement: bool = False) -> Tensor:
+    """Mean over classes of cos(w_k, mu_k - mu_G). Range: [-1, 1]; 1 = self-dual. Source: Wu & Papyan 2024, NC3.
+
+    Args:
+        complement: 1 - cos instead, in [0, 2], formed from distances of unit vectors, so that it doesn't cancel near
+            collapse (Jiang et al. 2023, NC3).
+    """
+    if complement:
+        return classifier_mean_distances(statistics, weight).square().mean() / 2
     return classifier_mean_cosines(statistics, weight).mean()
 
 
-def nc3_misalignment(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Mean over classes of 1 - cos(w_k, mu_k - mu_G). Range: [0, 2]; 0 = self-dual. Source: Jiang et al. 2023, NC3.
+def _bounded(value: float, setting: Setting) -> float:
+    """|v| / (1 + |v|): with shuffled labels the mean is near zero, and what is divided by it anywhere."""
+    return share(abs(value), setting)
 
-    Formed from distances of unit vectors, so it doesn't cancel near collapse.
+
+@metric("UNC3  CV of cos(w, μ)", "NC3", source=_WU, convention="ddof 0", target=0.0, scale=_bounded)
+def unc3(
+    statistics: ClassStatistics,
+    weight: Tensor,
+    *,
+    of: Literal["cosine", "product"] = "cosine",
+    relative: bool = True,
+    ddof: int = 0,
+) -> Tensor:
+    """How unequal the duality of classes is, 0 = uniform: standard deviation over mean of cos(w_k, mu_k - mu_G).
+
+    Args:
+        of: the cosines, or the inner products.
+        relative: to the mean; otherwise the variance.
+        ddof: of that standard deviation, or variance.
+
+    Source: Wu & Papyan 2024, UNC3; their package takes the variance of products, ddof 1.
     """
-    return classifier_mean_distances(statistics, weight).square().mean() / 2
+    values = (classifier_mean_cosines if of == "cosine" else classifier_mean_products)(statistics, weight)
+    if relative:
+        return numerics.coefficient_of_variation(values, ddof)
+    if len(values) <= ddof:
+        return values.new_full((), math.nan)
+    return (values - values.mean()).square().sum() / (len(values) - ddof)
 
 
-def unc3_variance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Population variance over classes of cos(w_k, mu_k - mu_G); 0 = uniform duality.
-
-    Source: the package released with Wu & Papyan 2024, UNC3.
-    """
-    cosines = classifier_mean_cosines(statistics, weight)
-    return (cosines - cosines.mean()).square().mean()
-
-
-def unc3_cv(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Population standard deviation over mean of cos(w_k, mu_k - mu_G). Source: Wu & Papyan 2024, UNC3."""
-    return numerics.coefficient_of_variation(classifier_mean_cosines(statistics, weight), ddof=0)
-
-
+@metric("‖ŵ − μ̂‖, mean", "NC3", source=f"{_WU} (package)", convention="unit vectors", target=_partial_gap)
 def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """Mean over classes of the distance between the unit vectors along w_k and mu_k - mu_G. Range: [0, 2].
 
@@ -105,23 +187,29 @@ def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
 # ---------------------------------------------------------------------- bias
 
 
-def bias_collapse(statistics: ClassStatistics, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """|W mu_G + b|: the logits of the global mean (of class means), over classes with samples, in logit units.
+@metric(
+    "bias collapse ‖Wμ_G + b‖",
+    "NC3",
+    source="Zhu et al. 2021",
+    convention=_CENTRED,
+    target=lambda s: None if s.partial else 0.0,
+    headline=True,
+    labelled=False,
+)
+def bias_collapse(
+    statistics: ClassStatistics, weight: Tensor, bias: Tensor | None = None, *, centre: Weighting = "class"
+) -> Tensor:
+    """|W mu_G + b|: the logits of the global mean, over classes with samples, in logit units.
 
-    Range: [0, inf); 0 = the bias cancels the mean. Source: Zhu et al. 2021, who centre by the mean of all samples.
+    Range: [0, inf); 0 = the bias cancels the mean. The global mean is that of class means, or of all samples with
+    centre="sample", as in Zhu et al. 2021. Source: Zhu et al. 2021.
     """
-    return _central_logits(statistics, weight, bias, "class")
-
-
-def bias_collapse_sample_centred(statistics: ClassStatistics, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`bias_collapse` with the mean of all samples as global mean. Source: Zhu et al. 2021."""
-    return _central_logits(statistics, weight, bias, "sample")
-
-
-def _central_logits(statistics: ClassStatistics, weight: Tensor, bias: Tensor | None, by: Weighting) -> Tensor:
-    logits = classifier_rows(statistics, weight) @ statistics.global_mean(by)
+    logits = classifier_rows(statistics, weight) @ statistics.global_mean(centre)
     if bias is not None:
         if bias.shape != weight.shape[:1]:
             raise ShapeError(f"the bias must have shape ({weight.shape[0]},); got {tuple(bias.shape)}.")
         logits = logits + classifier_rows(statistics, bias[:, None].expand_as(weight))[:, 0]
     return torch.linalg.vector_norm(logits)
+
+
+METRICS = (self_duality_distance, self_duality_error, nc3_cosine, unc3, duality_distance, bias_collapse)

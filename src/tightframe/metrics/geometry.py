@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from tightframe import numerics
-from tightframe.certificate import smallest_one_vs_rest
-from tightframe.errors import DimensionError, ShapeError
+from tightframe import bounds, numerics
+from tightframe.certificate import best_known, smallest_one_vs_rest
+from tightframe.errors import ChoiceError, DimensionError, ShapeError
+from tightframe.metrics.metric import Setting, metric
 from tightframe.metrics.pairs import (
     ANGLE_DEVIATION,
     COSINE,
@@ -18,15 +21,116 @@ from tightframe.metrics.pairs import (
     LOG,
     NEAREST,
     TILE_SIZE,
-    LogMoments,
+    Kernel,
     Moments,
-    Smallest,
-    moments,
-    reduce_pairs,
+    OverPairs,
+    over_pairs,
     reduce_vectors,
-    riesz_kernel,
+    riesz,
 )
-from tightframe.statistics import ClassStatistics
+from tightframe.metrics.shared import spanning_factors, spanning_rows
+from tightframe.statistics import ClassStatistics, Weighting
+
+__all__ = [
+    "classifier_equiangularity",
+    "classifier_equinorm",
+    "classifier_etf_error",
+    "classifier_mean_cosine",
+    "cosine_grid",
+    "distance_kernel",
+    "equiangularity",
+    "equinorm",
+    "etf_distance",
+    "etf_error",
+    "interference_grid",
+    "log_kernel",
+    "maximal_angle_deviation",
+    "mean_cosine",
+    "mean_norms",
+    "minimum_angle",
+    "nearest_etf",
+    "one_vs_rest_distance",
+    "participation_ratio",
+    "riesz_kernel",
+    "structure_error",
+]
+
+_PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
+_CENTRED = "about the mean of class means"
+
+Reading = Literal["mean", "variance", "cv"]
+"""What is told of a kernel's values over all pairs: their mean, population variance, or its root over the mean."""
+
+# ---------------------------------------------------------------------- what the dimension allows
+
+
+def _whole(bound: Callable[..., float | None]) -> Callable[..., float | None]:
+    """A bound for all of the model's classes; where the data hold some only, it says nothing of these.
+
+    Nor does it where vectors must coincide, on a line: the energy is infinite, but the metric leaves their pairs out.
+    """
+
+    @wraps(bound)
+    def floor(setting: Setting, **options: Any) -> float | None:
+        value = None if setting.partial else bound(setting, **options)
+        return None if value is None or math.isinf(value) else value
+
+    return floor
+
+
+@_whole
+def rank_floor(setting: Setting) -> float:
+    return math.sqrt(2 - 2 * math.sqrt(setting.D / (setting.K - 1)))
+
+
+@_whole
+def _angle_floor(setting: Setting) -> float:
+    """The largest angle that K vectors in R^D can keep: of a proven optimum, or else a bound on it."""
+    K, D = setting.K, setting.D
+    cosine = bounds.cosine_bound(K, D).value
+    code = best_known(K, D) if D > 1 else None
+    if code is not None and code.optimal and (code.num_vectors, code.dim) == (K, D):
+        cosine = max(cosine, code.cosine)
+    return math.degrees(math.acos(min(cosine, 1.0)))
+
+
+@_whole
+def _one_vs_rest_floor(setting: Setting) -> float | None:
+    """0 on a line, where two rows coincide; 1 - cos(2 pi/K) on the circle; 1 for D + 2 <= K <= 2D; else open."""
+    if setting.D <= 2:
+        return 0.0 if setting.D == 1 else 1 - math.cos(2 * math.pi / setting.K)
+    return 1.0 if setting.K <= 2 * setting.D else None
+
+
+@_whole
+def _log_floor(setting: Setting, of: Reading = "mean") -> float | None:
+    return bounds.log_kernel_bound(setting.K, setting.D) if of == "mean" else None
+
+
+@_whole
+def _distance_floor(setting: Setting, of: Reading = "mean") -> float | None:
+    return bounds.distance_bound(setting.K, setting.D) if of == "mean" else None
+
+
+@_whole
+def _riesz_floor(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float | None:
+    return bounds.riesz_bound(setting.K, setting.D, exponent) if of == "mean" else None
+
+
+@_whole
+def _spread_floor(setting: Setting, ddof: int = 1) -> float:
+    return bounds.equiangularity_floor(setting.K, setting.D, ddof=ddof)
+
+
+@_whole
+def _deviation_floor(setting: Setting) -> float:
+    return bounds.maximal_angle_floor(setting.K, setting.D)
+
+
+@_whole
+def _dimension(setting: Setting) -> float:
+    return setting.D
+
 
 # ---------------------------------------------------------------------- lengths
 
@@ -36,96 +140,156 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
     return numerics.norms(statistics.populated().centred_means())
 
 
-def equinorm(statistics: ClassStatistics, ddof: int = 1) -> Tensor:
+@metric(
+    "equinorm, means", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True, held_out=True
+)
+def equinorm(
+    statistics: ClassStatistics, *, ddof: int = 1, centre: Weighting = "class", logarithmic: bool = False
+) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
-    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. ddof 1, as in the notebook of Papyan et al.
-    Source: Papyan, Han & Donoho 2020, NC2. ddof 0 in Fang et al. 2021 and Liang & Davis 2023.
+    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. For two classes it is 0 by construction.
+
+    Args:
+        ddof: 1 as in the notebook of Papyan et al.; 0 in Fang et al. 2021 and Liang & Davis 2023.
+        centre: mu_G; "sample", the mean of all samples, in Fang et al. 2021 and Liang & Davis 2023.
+        logarithmic: of the logarithms of the lengths instead, over the size of their mean, as Wu & Papyan 2024 do. It
+            depends on the features' scale.
+
+    Source: Papyan, Han & Donoho 2020, NC2.
     """
-    lengths = mean_norms(statistics)
-    return numerics.coefficient_of_variation(lengths, ddof)
+    lengths = numerics.norms(statistics.populated().centred_means(centre))
+    value = numerics.coefficient_of_variation(lengths.log() if logarithmic else lengths, ddof)
+    return value.abs() if logarithmic else value
 
 
-def equinorm_ddof0(statistics: ClassStatistics) -> Tensor:
-    """`equinorm` with the population standard deviation. Source: Fang et al. 2021; Liang & Davis 2023."""
-    return equinorm(statistics, ddof=0)
-
-
-def classifier_equinorm(statistics: ClassStatistics, weight: Tensor, ddof: int = 1) -> Tensor:
-    """`equinorm` of the classifier's rows w_k as they are. Source: Papyan, Han & Donoho 2020, NC2."""
-    lengths = numerics.norms(classifier_rows(statistics, weight))
-    return numerics.coefficient_of_variation(lengths, ddof)
+@metric("equinorm, classifier", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True)
+def classifier_equinorm(classifier: Tensor, *, ddof: int = 1) -> Tensor:
+    """`equinorm` of the classifier's rows w_k (K, D) as they are. Source: Papyan, Han & Donoho 2020, NC2."""
+    return numerics.coefficient_of_variation(numerics.norms(_rows(classifier)), ddof)
 
 
 # ---------------------------------------------------------------------- angles
 
 
-def equiangularity(statistics: ClassStatistics, ddof: int = 1, *, tile_size: int = TILE_SIZE) -> Tensor:
+def _equiangularity(ddof: int = 1, exact: bool = False) -> OverPairs:
+    return OverPairs(COSINE, lambda found: (found.exact if exact else found).standard_deviation(ddof))
+
+
+@metric(
+    "equiangularity, means",
+    "NC2",
+    source=_PAPYAN,
+    convention="std of cosines, ddof 1",
+    target=0.0,
+    floor=_spread_floor,
+    pairs=_equiangularity,
+    headline=True,
+    held_out=True,
+)
+def equiangularity(
+    statistics: ClassStatistics, *, ddof: int = 1, exact: bool = False, tile_size: int = TILE_SIZE
+) -> Tensor:
     """Standard deviation over pairs of the cosine between centred class means.
 
     Shape: scalar. Range: [0, 1), unitless; 0 = equal angles. ddof 1 over the K(K-1)/2 pairs; NaN for two classes.
+    A class whose mean is the mean of class means has no direction: its pairs are left out, but with `exact`.
     Source: Papyan, Han & Donoho 2020, NC2.
     """
-    return moments(statistics, COSINE, tile_size).standard_deviation(ddof)
+    return over_pairs(statistics, _equiangularity(ddof, exact), tile_size=tile_size)[0]
 
 
-def equiangularity_ddof0(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """`equiangularity` with the population standard deviation over pairs."""
-    return equiangularity(statistics, ddof=0, tile_size=tile_size)
-
-
-def classifier_equiangularity(
-    statistics: ClassStatistics, weight: Tensor, ddof: int = 1, *, tile_size: int = TILE_SIZE
-) -> Tensor:
+@metric(
+    "equiangularity, classifier", "NC2", source=_PAPYAN, convention="std of cosines, ddof 1", target=0.0, headline=True
+)
+def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: int = TILE_SIZE) -> Tensor:
     """`equiangularity` of the classifier's rows w_k, not centred. Source: Papyan, Han & Donoho 2020, NC2."""
-    rows = classifier_rows(statistics, weight)
-    reduced = reduce_vectors(rows, {"cosine": COSINE}, tile_size)["cosine"]
-    return cast(Moments, reduced).standard_deviation(ddof)
+    reduced = reduce_vectors(_rows(classifier), {"cosine": COSINE}, tile_size)["cosine"]
+    assert isinstance(reduced, Moments)
+    return reduced.standard_deviation(ddof)
 
 
-def mean_cosine(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """Mean over pairs of the cosine between centred class means; -1/(K-1) for a simplex ETF."""
-    return moments(statistics, COSINE, tile_size).mean
+def _mean_over_pairs(exact: bool = False) -> OverPairs:
+    return OverPairs(COSINE, lambda found: (found.exact if exact else found).mean)
 
 
-def mean_cosine_uncentred(statistics: ClassStatistics) -> Tensor:
-    """Mean over pairs of the cosine between class means as they are, seen from the origin. Range: [-1/(K-1), 1].
+def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:
+    return -1 / (setting.K - 1) if centred else None  # or 0, as the case may be
 
-    -1/(K-1) for a simplex ETF, 0 for an orthogonal frame, the optimum without a bias or with ReLU features. Centred, an
-    orthogonal frame is a simplex ETF, so no centred measure tells the two apart.
-    Source: Tirer & Bruna 2022.
+
+@metric("mean cosine of means", "NC2", convention=_CENTRED, target=_simplex_cosine)
+def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
+    """Mean over pairs of the cosine between class means; -1/(K-1) for a simplex ETF.
+
+    Shape: scalar. Range: [-1/(K-1), 1].
+
+    Args:
+        centred: by the mean of class means. Without, as seen from the origin: -1/(K-1) for a simplex ETF, 0 for an
+            orthogonal frame, the optimum without a bias or with ReLU features (Tirer & Bruna 2022). Centred, an
+            orthogonal frame is a simplex ETF, so no centred measure tells the two apart.
     """
-    return _mean_cosine(statistics.populated().means)
+    statistics = statistics.populated()
+    return _mean_cosine(statistics.centred_means() if centred else statistics.means)
 
 
-def classifier_mean_cosine(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """`mean_cosine_uncentred` of the classifier's rows as they are. Source: Tirer & Bruna 2022."""
-    return _mean_cosine(classifier_rows(statistics, weight))
-
-
-def classifier_mean_cosine_centred(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Mean over pairs of the cosine between the classifier's rows minus their mean; -1/(K-1) for a simplex ETF."""
-    rows = classifier_rows(statistics, weight)
-    return _mean_cosine(rows - rows.mean(0))
+@metric(
+    "mean cosine of classifier",
+    "NC2",
+    source="Tirer & Bruna 2022",
+    convention="rows not centred: −1/(K−1) simplex, 0 orthogonal",
+    target=lambda s, centred=False: _simplex_cosine(s, centred),
+)
+def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tensor:
+    """`mean_cosine` of the classifier's rows (K, D), as they are or less their mean. Source: Tirer & Bruna 2022."""
+    rows = _rows(classifier)
+    return _mean_cosine(rows - rows.mean(0) if centred else rows)
 
 
 def _mean_cosine(rows: Tensor) -> Tensor:
     """From |sum of unit rows|^2 = K + 2 sum of cosines: no pair is formed."""
-    units = numerics.unit_rows(rows)
-    return (units.sum(0).square().sum() - units.square().sum()) / (len(rows) * (len(rows) - 1))
+    units = numerics.unit_rows(rows[numerics.norms(rows.detach()) > 0])  # the centre of all has no direction
+    return (units.sum(0).square().sum() - units.square().sum()) / (len(units) * (len(units) - 1))
 
 
-def maximal_angle_deviation(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
+def _deviation(exact: bool = False) -> OverPairs:
+    return OverPairs(ANGLE_DEVIATION, lambda found: (found.exact if exact else found).mean)
+
+
+@metric(
+    "maximal-angle deviation",
+    "NC2",
+    source=_PAPYAN,
+    convention="mean |cos + 1/(K−1)|",
+    target=0.0,
+    floor=_deviation_floor,
+    attainable=False,
+    pairs=_deviation,
+    headline=True,
+)
+def maximal_angle_deviation(statistics: ClassStatistics, *, exact: bool = False, tile_size: int = TILE_SIZE) -> Tensor:
     """Mean over pairs of |cos + 1/(K-1)|, the distance from the maximal equal angle. Range: [0, 1 + 1/(K-1)].
 
+    A class whose mean is the mean of class means has no direction: its pairs are left out, but with `exact`.
     Source: Papyan, Han & Donoho 2020, NC2 ("closeness to maximal-angle equiangularity").
     """
-    return moments(statistics, ANGLE_DEVIATION, tile_size).mean
+    return over_pairs(statistics, _deviation(exact), tile_size=tile_size)[0]
 
 
+def _nearest() -> OverPairs:
+    return OverPairs(NEAREST, lambda found: torch.rad2deg(found.value))
+
+
+@metric(
+    "smallest angle of means (°)",
+    "NC2",
+    convention=_CENTRED,
+    target=lambda s: math.degrees(math.acos(-1 / (s.K - 1))),
+    floor=_angle_floor,
+    pairs=_nearest,
+)
 def minimum_angle(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """Smallest angle between two centred class means, in degrees; arccos(-1/(K-1)) for a simplex ETF."""
-    return cast(Smallest, reduce_pairs(statistics, {"nearest": NEAREST}, tile_size)["nearest"]).degrees
+    """Smallest angle between two centred class means, in degrees [0, 180]; arccos(-1/(K-1)) for a simplex ETF."""
+    return over_pairs(statistics, _nearest(), tile_size=tile_size)[0]
 
 
 def interference_grid(statistics: ClassStatistics) -> Tensor:
@@ -165,6 +329,16 @@ def structure_error(a: Tensor, b: Tensor) -> Tensor:
     return (2 - 2 * overlap / (root * length)).sqrt()
 
 
+@metric(
+    "ETF error, means",
+    "NC2",
+    source="Kothapalli 2023",
+    convention="Gram matrices, Frobenius",
+    target=0.0,
+    floor=rank_floor,
+    headline=True,
+    held_out=True,
+)
 def etf_error(statistics: ClassStatistics) -> Tensor:
     """`structure_error` of the centred class means with themselves. Range: [0, sqrt(2 - 2/sqrt(K-1))].
 
@@ -174,19 +348,41 @@ def etf_error(statistics: ClassStatistics) -> Tensor:
     return structure_error(centred, centred)
 
 
-def classifier_etf_error(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """`structure_error` of the classifier's rows, not centred. Source: Zhu et al. 2021; Yaras et al. 2022."""
-    rows = classifier_rows(statistics, weight)
+def _partial_error(setting: Setting, centred: bool = False) -> float:
+    """Of K rows of a simplex of C: their Gram matrix I - J/C, not centred."""
+    K, C = setting.K, setting.classes
+    if centred:
+        return 0.0
+    length = math.sqrt(K * (1 - 1 / C) ** 2 + K * (K - 1) / C**2)
+    return math.sqrt(max(2 - 2 * math.sqrt(K - 1) / length, 0.0)) if K < C else 0.0
+
+
+@metric(
+    "ETF error, classifier",
+    "NC2",
+    source="Zhu et al. 2021",
+    convention="rows not centred",
+    target=_partial_error,
+    floor=rank_floor,
+    headline=True,
+)
+def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor:
+    """`structure_error` of the classifier's rows (K, D), as they are (Zhu et al. 2021; Yaras et al. 2022) or less
+    their mean (Zhou et al. 2022)."""
+    rows = _rows(classifier)
+    rows = rows - rows.mean(0) if centred else rows
     return structure_error(rows, rows)
 
 
-def classifier_etf_error_centred(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """`structure_error` of the classifier's rows minus their mean. Source: Zhou et al. 2022."""
-    rows = classifier_rows(statistics, weight)
-    rows = rows - rows.mean(0)
-    return structure_error(rows, rows)
-
-
+@metric(
+    "distance to nearest ETF",
+    "NC2",
+    source="closed form",
+    convention="Procrustes, Frobenius",
+    target=0.0,
+    floor=rank_floor,
+    headline=True,
+)
 def etf_distance(statistics: ClassStatistics) -> Tensor:
     """Frobenius distance of the normalised centred class means to the nearest simplex ETF, in closed form.
 
@@ -217,11 +413,12 @@ def nearest_etf(statistics: ClassStatistics) -> Tensor:
 
 def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     """Contrasts of the centred means (K-1, D) and their polar factor, a constant: the distance is stationary in it."""
-    rows = numerics.contrasts(statistics.populated().centred_means())
-    left, _, right = torch.linalg.svd(rows.detach(), full_matrices=False)
-    return rows, left @ right
+    statistics = statistics.populated()
+    left, _, right = spanning_factors(statistics)
+    return spanning_rows(statistics), left @ right
 
 
+@metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1, floor=_dimension)
 def participation_ratio(statistics: ClassStatistics) -> Tensor:
     """(tr S)^2 / tr S^2 of the centred class means' second moment S: how many dimensions they use evenly.
 
@@ -235,98 +432,133 @@ def participation_ratio(statistics: ClassStatistics) -> Tensor:
 # ---------------------------------------------------------------------- hyperspherical uniformity
 
 
-def distance_kernel(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Moments:
-    """Mean, variance and CV over pairs of |u_i - u_j|, u the unit vectors along the centred class means.
+def _kernel(kernel: Kernel, of: Reading, exact: bool) -> OverPairs:
+    if of not in ("mean", "variance", "cv"):
+        raise ChoiceError(f'of a kernel\'s values "mean", "variance" or "cv" can be had; got {of!r}.')
+    return OverPairs(kernel, lambda found: getattr(found.exact if exact else found, of))
 
-    sqrt(2K/(K-1)) without variance for a simplex ETF. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+
+def _log(of: Reading = "mean", exact: bool = False) -> OverPairs:
+    return _kernel(LOG, of, exact)
+
+
+def _distance(of: Reading = "mean", exact: bool = False) -> OverPairs:
+    return _kernel(DISTANCE, of, exact)
+
+
+def _riesz(of: Reading = "mean", exponent: float = 1.0, exact: bool = False) -> OverPairs:
+    return _kernel(_UNIT_RIESZ if exponent == 1 else riesz(exponent), of, exact)
+
+
+_UNIT_RIESZ = riesz(1)
+
+
+def _edge(setting: Setting) -> float:
+    """Distance between two unit vectors of a simplex ETF."""
+    return math.sqrt(2 * setting.K / (setting.K - 1))
+
+
+def _log_target(setting: Setting, of: Reading = "mean") -> float:
+    return -math.log(_edge(setting)) if of == "mean" else 0.0
+
+
+def _distance_target(setting: Setting, of: Reading = "mean") -> float:
+    return _edge(setting) if of == "mean" else 0.0
+
+
+def _riesz_target(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float:
+    return _edge(setting) ** -exponent if of == "mean" else 0.0
+
+
+_UNIT = "unit centred means, over pairs"
+
+
+@metric(
+    "log kernel", "GNC2", source=_LIU, convention=_UNIT, target=_log_target, floor=_log_floor, pairs=_log, headline=True
+)
+def log_kernel(
+    statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
+) -> Tensor:
+    """-log |u_i - u_j| over pairs, u the unit vectors along the centred class means.
+
+    Its mean is at least -ln(2K/(K-1))/2, that of a simplex ETF, where variance and CV are 0. Pairs in one direction are
+    left out, but with `exact`, when one makes the mean infinite. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
     """
-    return moments(statistics, DISTANCE, tile_size)
+    return over_pairs(statistics, _log(of, exact), tile_size=tile_size)[0]
 
 
-def log_kernel(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Moments:
-    """Mean, variance and CV over pairs of -log |u_i - u_j|; -ln(2K/(K-1))/2 for a simplex ETF, a lower bound.
+@metric(
+    "distance kernel",
+    "GNC2",
+    source=_LIU,
+    convention=_UNIT,
+    target=_distance_target,
+    floor=_distance_floor,
+    pairs=_distance,
+)
+def distance_kernel(
+    statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
+) -> Tensor:
+    """|u_i - u_j| over pairs, u the unit vectors along the centred class means.
 
-    Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+    Its mean is at most sqrt(2K/(K-1)), that of a simplex ETF. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
     """
-    return moments(statistics, LOG, tile_size)
+    return over_pairs(statistics, _distance(of, exact), tile_size=tile_size)[0]
 
 
-def riesz_kernel_moments(
-    statistics: ClassStatistics, exponent: float = 1.0, *, tile_size: int = TILE_SIZE
-) -> LogMoments:
-    """Log of the mean, and CV, over pairs of |u_i - u_j|^-exponent, kept in logarithms for any exponent.
+@metric(
+    "Riesz kernel, s = 1", "GNC2", source=_LIU, convention=_UNIT, target=_riesz_target, floor=_riesz_floor, pairs=_riesz
+)
+def riesz_kernel(
+    statistics: ClassStatistics,
+    *,
+    of: Reading = "mean",
+    exponent: float = 1.0,
+    exact: bool = False,
+    tile_size: int = TILE_SIZE,
+) -> Tensor:
+    """|u_i - u_j|^-exponent over pairs, u the unit vectors along the centred class means.
 
-    Source: Liu et al. 2023 (GNC2).
+    Its mean is at least (2K/(K-1))^(-exponent/2), that of a simplex ETF. Reduced in logarithms, for any exponent. Pairs
+    in one direction are left out, but with `exact`. Source: Liu et al. 2023 (GNC2).
     """
-    return cast(LogMoments, reduce_pairs(statistics, {"riesz": riesz_kernel(exponent)}, tile_size)["riesz"])
+    return over_pairs(statistics, _riesz(of, exponent, exact), tile_size=tile_size)[0]
 
 
-def distance_mean(statistics: ClassStatistics) -> Tensor:
-    """Mean of `distance_kernel`; an upper bound is sqrt(2K/(K-1))."""
-    return distance_kernel(statistics).mean
+def _one_vs_rest_target(setting: Setting) -> float | None:
+    if setting.crowded:
+        return None
+    return math.sqrt(setting.classes / (setting.classes - 1) * setting.K / (setting.K - 1))
 
 
-def distance_variance(statistics: ClassStatistics) -> Tensor:
-    """Population variance of `distance_kernel`."""
-    return distance_kernel(statistics).variance
-
-
-def distance_cv(statistics: ClassStatistics) -> Tensor:
-    """Population standard deviation of `distance_kernel` over its mean."""
-    return distance_kernel(statistics).cv
-
-
-def log_kernel_mean(statistics: ClassStatistics) -> Tensor:
-    """Mean of `log_kernel`."""
-    return log_kernel(statistics).mean
-
-
-def log_kernel_variance(statistics: ClassStatistics) -> Tensor:
-    """Population variance of `log_kernel`."""
-    return log_kernel(statistics).variance
-
-
-def log_kernel_cv(statistics: ClassStatistics) -> Tensor:
-    """Population standard deviation of `log_kernel` over its absolute mean."""
-    return log_kernel(statistics).cv
-
-
-def riesz_mean(statistics: ClassStatistics, exponent: float = 1.0) -> Tensor:
-    """Mean over pairs of |u_i - u_j|^-exponent; (2K/(K-1))^(-exponent/2) for a simplex ETF."""
-    return riesz_kernel_moments(statistics, exponent).mean
-
-
-def riesz_cv(statistics: ClassStatistics, exponent: float = 1.0) -> Tensor:
-    """Population standard deviation over mean of |u_i - u_j|^-exponent."""
-    return riesz_kernel_moments(statistics, exponent).cv
-
-
-def one_vs_rest_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+@metric(
+    "one-vs-rest distance",
+    "GNC2",
+    source="Jiang et al. 2023",
+    convention="unit classifier rows",
+    target=_one_vs_rest_target,
+    floor=_one_vs_rest_floor,
+    most_classes=100,
+)
+def one_vs_rest_distance(classifier: Tensor) -> Tensor:
     """Smallest distance of a unit classifier row to the convex hull of the others; largest for a softmax code.
 
     Shape: scalar. Range: [0, K/(K-1)], the upper end for a simplex ETF; at most 1 where K > D + 1. Exact, by a
     quadratic program for every class: the cost grows like K^2 D.
     Source: Jiang et al. 2023, GNC2.
     """
-    return smallest_one_vs_rest(numerics.unit_rows(classifier_rows(statistics, weight)))
+    return smallest_one_vs_rest(numerics.unit_rows(_rows(classifier)))
 
 
-# ---------------------------------------------------------------------- classifiers
+def _rows(classifier: Tensor) -> Tensor:
+    """A classifier's rows in float64. Raises: ShapeError unless there are two rows at least."""
+    if classifier.ndim != 2 or len(classifier) < 2:
+        raise ShapeError(f"the classifier must be (K, D) with K >= 2 rows; got {tuple(classifier.shape)}.")
+    return classifier if classifier.dtype is torch.float64 else classifier.to(torch.float64)
 
 
-def classifier_rows(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """The classifier's rows of the classes with samples, (K present, D) in the statistics' dtype and device.
-
-    `weight` has a row for every class of the statistics or, after `select`, for every original label.
-    """
-    populated = statistics.populated()
-    allowed = {statistics.num_classes, statistics.num_labels}
-    if weight.ndim != 2 or weight.shape[0] not in allowed or weight.shape[1] != statistics.num_features:
-        raise ShapeError(
-            f"the classifier's weight must have shape (classes, features) = ({statistics.num_classes}, "
-            f"{statistics.num_features}); got {tuple(weight.shape)}."
-        )
-    weight = weight.to(statistics.means)
-    if weight.shape[0] == statistics.num_labels:
-        return weight[populated.class_ids]
-    return weight[statistics.present]
+METRICS = (
+    *(equinorm, classifier_equinorm, equiangularity, classifier_equiangularity, maximal_angle_deviation),
+    *(mean_cosine, classifier_mean_cosine, minimum_angle, etf_error, classifier_etf_error, etf_distance),
+    *(participation_ratio, one_vs_rest_distance, log_kernel, distance_kernel, riesz_kernel),
+)

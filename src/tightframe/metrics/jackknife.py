@@ -6,29 +6,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tightframe.errors import GeometryWarning
-from tightframe.metrics.agreement import Decisions, binomial_error, binomial_error_class_weighted
-from tightframe.metrics.table import METRICS, Evidence, evaluate
+from tightframe.evidence import Evidence
+from tightframe.metrics.agreement import binomial_error
+from tightframe.metrics.metric import Metric
+from tightframe.metrics.table import available, chosen, evaluate
 from tightframe.statistics import ClassStatistics, FoldedStatistics
-
-_TRAINED = "a function of the trained classifier's weight alone: no samples, no sampling error"
-WITHOUT_ERROR = {
-    "classifier_equinorm": _TRAINED,
-    "classifier_equiangularity": _TRAINED,
-    "classifier_mean_cosine": _TRAINED,
-    "classifier_mean_cosine_centred": _TRAINED,
-    "classifier_etf_error": _TRAINED,
-    "classifier_etf_error_centred": _TRAINED,
-    "classifier_seli_error": _TRAINED,
-    "one_vs_rest_distance": _TRAINED,
-    "numerical_rank": "a count, which jumps: the jackknife is for smooth functions of the moments",
-}
-"""Metrics that have no standard error, and why."""
 
 
 class Estimate(NamedTuple):
@@ -75,45 +63,52 @@ def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStati
     return Estimate(value, _error(torch.stack(replicates)))
 
 
-def standard_errors(evidence: Evidence, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Standard errors of the named metrics, or of all that the evidence allows, by the metrics' names.
+def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | None = None) -> dict[str, Tensor]:
+    """Standard errors of the metrics, or of all that the evidence allows, by name.
 
     Metrics of moments have jackknife errors (see `jackknife` for what they mean, and when they are NaN) where the
     evidence has `folds`, and those of two samples where it has `outside_folds` too: the samples are independent, so
-    their variances add. Metrics of decisions have binomial errors. Others are left out: those in `WITHOUT_ERROR`, and
-    those whose moments weren't kept by fold, such as NC1 from `projected` moments.
+    their variances add. Metrics of decisions have binomial errors. Others are left out: those of the trained classifier
+    alone, which has no sampling error, those that aren't smooth, and those whose moments weren't kept by fold, such as
+    NC1 from `projected` moments.
     """
-    chosen = [name for name in (METRICS if names is None else names) if name not in WITHOUT_ERROR]
+    wanted = available(evidence) if metrics is None else chosen(metrics)
     errors = {
-        name: _decision_error(name, evidence, evidence.decisions)
-        for name in chosen
-        if METRICS[name].arguments == ("decisions",) and evidence.decisions and METRICS[name].available(evidence)
+        each.name: binomial_error(each, evidence.decisions)
+        for each in wanted
+        if each.reads == ("decisions",) and evidence.decisions is not None and each.available(evidence)
     }
-    if evidence.folds is None:
-        return errors
-    bare = replace(evidence, statistics=evidence.folds.total, decisions=None, projected=None)
-    rest = [name for name in chosen if METRICS[name].available(replace(bare, statistics=evidence.folds.parts[0]))]
-    if evidence.projected is not None:  # whose moments weren't kept by fold
-        rest = [name for name in rest if "spanning" not in METRICS[name].arguments]
-    of_two = [name for name in rest if "outside" in METRICS[name].arguments]
-    if evidence.outside_folds is None:
-        rest = [name for name in rest if name not in of_two]
-    variances = _variances(evidence.folds, rest, lambda statistics: replace(bare, statistics=statistics))
-    if evidence.outside_folds is not None and of_two:
-        outside = _variances(evidence.outside_folds, of_two, lambda statistics: replace(bare, outside=statistics))
-        variances |= {name: variances[name] + outside[name] for name in of_two}
-    errors |= {name: variance.sqrt() for name, variance in variances.items()}
-    return {name: errors[name] for name in chosen if name in errors}
+    folds, outside = evidence.folds, evidence.outside_folds
+    if folds is not None:
+        bare = replace(evidence, statistics=folds.total, decisions=None, projected=None, consumer=evidence.reader)
+        rest = [each for each in wanted if "statistics" in each.reads and each.smooth]
+        rest = [each for each in rest if each.available(replace(bare, statistics=folds.parts[0]))]
+        if evidence.projected is not None:  # whose moments weren't kept by fold
+            rest = [each for each in rest if each.needed != "span scatter"]
+        of_two = [each for each in rest if "outside" in each.reads]
+        if outside is None:
+            rest = [each for each in rest if each not in of_two]
+        variances = _variances(folds, rest, lambda statistics: replace(bare, statistics=statistics))
+        if outside is not None and of_two:
+            more = _variances(outside, of_two, lambda statistics: replace(bare, outside=statistics))
+            variances |= {name: variances[name] + more[name] for name in more}
+        errors |= {name: variance.sqrt() for name, variance in variances.items()}
+    return {each.name: errors[each.name] for each in wanted if each.name in errors}
 
 
 def _variances(
-    folded: FoldedStatistics, names: list[str], seen: Callable[[ClassStatistics], Evidence]
+    folded: FoldedStatistics, metrics: list[Metric[Any]], seen: Callable[[ClassStatistics], Evidence]
 ) -> dict[str, Tensor]:
     """Squared jackknife errors of metrics; `seen` makes evidence of the statistics without a fold."""
+    if not metrics:
+        return {}
     if _fixed(folded):
-        return {name: folded.total.means.new_full((), torch.nan) for name in names}
+        return {each.name: folded.total.means.new_full((), torch.nan) for each in metrics}
+    lean = all(each.needed == "means" for each in metrics)  # D x D matrices needn't be merged
+    folded = folded.without_scatter if lean else folded
     with _no_geometry_warnings():
-        replicates = [evaluate(seen(folded.without(fold)), names) for fold in range(folded.folds)]
+        replicates = [evaluate(seen(folded.without(fold)), metrics) for fold in range(folded.folds)]
+    names = [each.name for each in metrics]
     return {name: _error(torch.stack([values[name] for values in replicates])).square() for name in names}
 
 
@@ -126,12 +121,6 @@ def _error(replicates: Tensor) -> Tensor:
     """Jackknife standard error from (F, ...) values, each without one fold."""
     deviations = replicates - replicates.mean(0)
     return (deviations.square().sum(0) * ((len(replicates) - 1) / len(replicates))).sqrt()
-
-
-def _decision_error(name: str, evidence: Evidence, decisions: Decisions) -> Tensor:
-    if name in ("ncc_agreement_class_weighted", "ncc_mismatch_class_weighted"):
-        return binomial_error_class_weighted(decisions)
-    return binomial_error(METRICS[name](evidence), decisions)
 
 
 @contextmanager

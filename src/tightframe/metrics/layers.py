@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tightframe import checks, numerics
 from tightframe.errors import EmptyClassError, ShapeError
-from tightframe.metrics.variability import means_rounding, spanning_rows, warn_of_lost_rank
+from tightframe.metrics.metric import Setting, metric
+from tightframe.metrics.shared import Factors, spanning_factors, spanning_rows, weight_factors
+from tightframe.metrics.variability import means_rounding, warn_of_lost_rank
 from tightframe.statistics import ClassStatistics
+
+__all__ = ["numerical_rank", "principal_angle", "principal_angles"]
+
+_FAR = 1 - 1e-6  # cosine below which an angle is exact to nine digits
 
 # ---------------------------------------------------------------------- rank
 
 
-def numerical_rank(statistics: ClassStatistics, threshold: float = 1e-3) -> Tensor:
+def _collapsed_rank(setting: Setting) -> float | None:
+    """K-1 eigenvalues of diag(p) - p p^T, p = n/N, interlace with p: all exceed 1e-3 of the largest if p does."""
+    if setting.crowded:
+        return min(setting.K - 1, setting.D)
+    return setting.K - 1 if setting.counts.min() > 1e-3 * setting.counts.max() else None
+
+
+@metric(
+    "numerical rank of Σ_T",
+    "scale",
+    source="Masarczyk et al. 2023",
+    convention="variances > 10⁻³ of the largest",
+    target=_collapsed_rank,
+    needs="scatter",
+    headline=True,
+    smooth=False,
+    labelled=False,
+)
+def numerical_rank(statistics: ClassStatistics, *, threshold: float = 1e-3) -> Tensor:
     """Number of singular values of the covariance of all samples that exceed `threshold` times the largest.
 
     The covariance weighs samples equally. Its singular values are variances: a direction counts unless it is narrower
@@ -37,11 +63,11 @@ def numerical_rank(statistics: ClassStatistics, threshold: float = 1e-3) -> Tens
 # ---------------------------------------------------------------------- angles
 
 
-def principal_angles(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
+def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
     """(r,) principal angles in radians, ascending, between the class means and what the next layer reads.
 
     One subspace is spanned by the centred class means, r its true rank; the other by the top r right singular vectors
-    of `consumer`. What the means span beyond the rank of `consumer` isn't read at all: these angles are pi/2. If the
+    of `reader`. What the means span beyond the rank of `reader` isn't read at all: these angles are pi/2. If the
     weight reads the common mean strongly, that direction takes the place of one of the r. Where r = D both subspaces
     are everything, and the angles of any weight of full rank are 0.
 
@@ -49,7 +75,7 @@ def principal_angles(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
     features and weight together, and to the scale of either. Gradients are first-order only.
 
     Args:
-        consumer: (M, D), the weight of the layer that reads these features, taken as it is. Softmax doesn't see a row
+        reader: (M, D), the weight of the layer that reads these features, taken as it is. Softmax doesn't see a row
             common to all classes: of a classifier subtract the mean row, as `Evidence.reader` does.
 
     Raises: EmptyClassError if fewer than two classes have samples; ShapeError.
@@ -57,43 +83,57 @@ def principal_angles(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
     directions and reports the mean cosine. Sines and cosines: Björck & Golub 1973; Knyazev & Argentati 2002.
     """
     statistics = statistics.populated()
-    if consumer.ndim != 2 or consumer.shape[1] != statistics.num_features:
+    if reader.ndim != 2 or reader.shape[1] != statistics.num_features:
         raise ShapeError(
             f"the weight of the layer that reads the features must have shape (outputs, {statistics.num_features}); "
-            f"got {tuple(consumer.shape)}."
+            f"got {tuple(reader.shape)}."
         )
     rows = spanning_rows(statistics)
-    span = _top_directions(rows, min(rows.shape), means_rounding(statistics))
+    span = _top_directions(rows, partial(spanning_factors, statistics), min(rows.shape), means_rounding(statistics))
     rank = span.shape[1]
     warn_of_lost_rank(statistics, rank, min(rows.shape))
-    read = _top_directions(consumer.to(rows), rank)
+    reader = reader.to(rows)
+    read = _top_directions(reader, partial(weight_factors, reader), rank)
+    if rank == read.shape[1] == statistics.num_features and not (rows.requires_grad or reader.requires_grad):
+        return torch.zeros_like(rows[0])  # both are the whole space
     overlap = read.mT @ span
     cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
+    if not overlap.requires_grad and (cosines < _FAR).all():
+        return torch.acos(cosines)  # as exact, and the sines take longest
     sines = torch.linalg.svdvals(span - read @ overlap).flip(0)
     return torch.atan2(sines, cosines)
 
 
-def mean_principal_angle(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
-    """Mean of `principal_angles`, in degrees. Range: [0, 90]; NaN where all class means coincide.
+@metric(
+    "angle to weights, mean (°)",
+    "NC3",
+    source="Rangamani et al. 2023",
+    convention="span of means, top singular vectors",
+    target=lambda s: 0.0 if s.K - 1 < s.D else None,  # where the means span everything any weight reads it
+    headline=True,
+)
+def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: bool = False) -> Tensor:
+    """Mean, or largest, of `principal_angles` in degrees. Range: [0, 90]; NaN where all class means coincide.
 
     Source: Rangamani et al. 2023, who average cosines.
     """
-    return torch.rad2deg(principal_angles(statistics, consumer).mean())
+    angles = principal_angles(statistics, reader)
+    if largest:
+        angles = angles[-1:]
+    return torch.rad2deg(angles.mean())
 
 
-def largest_principal_angle(statistics: ClassStatistics, consumer: Tensor) -> Tensor:
-    """Largest of `principal_angles`, in degrees. Range: [0, 90]; NaN where all class means coincide."""
-    angles = principal_angles(statistics, consumer)
-    return torch.rad2deg(angles[-1] if len(angles) else angles.new_full((), math.nan))
-
-
-def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
+def _top_directions(matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0) -> Tensor:
     """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
 
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
-    left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)
+    if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # all rows: any basis of theirs does
+        basis = numerics.row_space(matrix, floor)
+        if basis is not None:
+            return basis
+    left, sizes, right = factors()
     rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
     if not matrix.requires_grad:
         return right[:rank].mT
@@ -105,3 +145,6 @@ def _top_directions(matrix: Tensor, most: int, floor: float = 0.0) -> Tensor:
     gaps = torch.where(gaps > 0, gaps, math.inf)  # at a tie the directions jump: no derivative, but no NaN either
     outside = outwards / sizes[:rank]
     return top + rest @ (inside / gaps) + outside - right.mT @ (right @ outside)
+
+
+METRICS = (numerical_rank, principal_angle)

@@ -6,7 +6,10 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import ShapeError
+from tightframe.metrics.metric import metric
 from tightframe.statistics import ClassStatistics
+
+__all__ = ["ood_cosines", "ood_orthogonality"]
 
 
 def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
@@ -26,6 +29,14 @@ def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) 
     return numerics.unit_rows(means) @ numerics.unit_rows(mean.to(means))
 
 
+@metric(
+    "OOD orthogonality",
+    "NC5",
+    source="Ammar et al. 2024",
+    convention="mean |cos|, not centred",
+    target=0.0,
+    headline=True,
+)
 def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
     """Mean over classes of |cos(mu_k, mu_out)|, both as they are, not centred.
 
@@ -33,3 +44,6 @@ def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Te
     Source: Ammar et al. 2024 (NECO), NC5.
     """
     return ood_cosines(statistics, outside).abs().mean()
+
+
+METRICS = (ood_orthogonality,)

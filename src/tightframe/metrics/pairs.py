@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tightframe.checks import listed
 from tightframe.errors import GeometryWarning
-from tightframe.numerics import angle, norms
+from tightframe.numerics import norms
 from tightframe.statistics import ClassStatistics
 
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
@@ -76,15 +76,36 @@ class Tile:
 
     @cached_property
     def cosine(self) -> Tensor:
-        """Cosine between the centred means."""
-        left, right = self._squares
-        return self._gram * self._pairwise(left.rsqrt(), right.rsqrt(), torch.mul)
+        """Cosine between the centred means; NaN where one has no direction."""
+        left, right = self._lengths
+        cosines = self._gram * self._pairwise(1 / left, 1 / right, torch.mul)
+        one, other = (square.detach() > 0 for square in self._squares)
+        if bool(one.all()) and bool(other.all()):
+            return cosines
+        return torch.where(self._pairwise(one, other, torch.logical_and), cosines, math.nan)
+
+    @cached_property
+    def _lengths(self) -> tuple[Tensor, Tensor]:
+        """Of the centred means; one where there is no direction, so that no gradient becomes 0/0."""
+        left, right = (torch.where(square > 0, square, 1.0).sqrt() for square in self._squares)
+        return left, right
 
     @cached_property
     def squared_chord(self) -> Tensor:
         """|u_i - u_j|^2 of the unit vectors along the centred means; 0 where rounding could make as much."""
         two = self._left.new_full((1,), 2.0)
-        return self._mend(torch.sub(two, self.cosine, alpha=2), two, tuple(square.sqrt() for square in self._squares))
+        return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._lengths)
+
+    @property
+    def smallest_angle(self) -> Tensor:
+        """(1,) angle in radians of the pair with the smallest; exact everywhere in [0, pi]."""
+        chords = self.squared_chord
+        nearest = torch.where(chords.isnan(), math.inf, chords).argmin()[None]
+        i, j = self._classes(nearest)
+        one, other = self._left[i] / self._lengths[0][i, None], self._right[j] / self._lengths[1][j, None]
+        angles = 2 * torch.atan2(norms(one - other), norms(one + other))
+        angles = torch.where(chords[nearest] == 0, 0.0, angles)
+        return torch.where(chords[nearest].isnan(), math.nan, angles)
 
     def _classes(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the two blocks, for places among the flat values."""
@@ -115,26 +136,52 @@ class Tile:
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations of the values of all pairs; variance is over the population."""
+    """Number, mean and sum of squared deviations of the values of all pairs that have one; population variance.
+
+    `left_out` counts the others, whose values aren't finite, and `rest` is what these add up to: infinity or NaN.
+    """
 
     number: Tensor
     mean: Tensor
     deviations: Tensor
+    left_out: Tensor
+    rest: Tensor
 
     @classmethod
     def of(cls, values: Tensor) -> Moments:
+        none = values.new_zeros(())
         mean = values.mean()
+        left_out, rest = none, none
+        if not mean.isfinite():
+            finite = values.isfinite()
+            left_out, rest = (~finite).sum().to(values), values.detach()[~finite].sum()
+            values = values[finite]
+            mean = values.mean() if len(values) else values.sum()
         deviations = values - mean
-        return cls(values.new_full((), values.numel()), mean, deviations @ deviations)
+        return cls(values.new_full((), values.numel()), mean, deviations @ deviations, left_out, rest)
 
     def merge(self, other: Moments) -> Moments:
         number = self.number + other.number
-        gap = other.mean - self.mean
+        gap, share = other.mean - self.mean, other.number / number.clamp(min=1)
         return Moments(
             number,
-            self.mean + gap * (other.number / number),
-            self.deviations + other.deviations + gap.square() * (self.number * other.number / number),
+            self.mean + gap * share,
+            self.deviations + other.deviations + gap.square() * (self.number * share),
+            self.left_out + other.left_out,
+            self.rest + other.rest,
         )
+
+    @property
+    def result(self) -> Moments:
+        """The moments, NaN where no pair has a value."""
+        return self._replace(mean=torch.where(self.number > 0, self.mean, math.nan))
+
+    @property
+    def exact(self) -> Moments:
+        """The moments of all pairs: infinite or NaN as soon as one value is."""
+        several = torch.where(self.left_out > 0, math.nan, 0.0)
+        mean = torch.where(self.number > 0, self.mean, 0.0)
+        return self._replace(mean=mean + self.rest, deviations=self.deviations + several)
 
     def standard_deviation(self, ddof: int) -> Tensor:
         """Square root of deviations / (count - ddof); its gradient is zero, not NaN, where all values are equal."""
@@ -162,7 +209,11 @@ class LogMoments(NamedTuple):
     @classmethod
     def of(cls, values: Tensor) -> LogMoments:
         scale = values.detach().amax()
-        scale = torch.where(scale.isfinite(), scale, 0.0)  # an infinite value is infinite in any unit
+        if not scale.isfinite():
+            finite = values.detach()[values.detach().isfinite()]
+            if not len(finite):
+                return cls(torch.full_like(scale, -math.inf), Moments.of(values.exp()))
+            scale = finite.amax()
         return cls(scale, Moments.of((values - scale).exp()))
 
     def merge(self, other: LogMoments) -> LogMoments:
@@ -170,9 +221,21 @@ class LogMoments(NamedTuple):
         return LogMoments(scale, self._in(scale).merge(other._in(scale)))
 
     def _in(self, scale: Tensor) -> Moments:
-        factor = (self.scale - scale).exp()
-        number, mean, deviations = self.moments
-        return Moments(number, mean * factor, deviations * factor.square())
+        factor = torch.where(self.moments.number > 0, (self.scale - scale).exp(), 1.0)
+        return self.moments._replace(
+            mean=self.moments.mean * factor, deviations=self.moments.deviations * factor.square()
+        )
+
+    @property
+    def result(self) -> LogMoments:
+        """The moments, NaN where no pair has a value."""
+        scale = torch.where(self.moments.number > 0, self.scale, 0.0)
+        return LogMoments(scale, self.moments.result)
+
+    @property
+    def exact(self) -> LogMoments:
+        """The moments of all pairs: infinite or NaN as soon as one value is."""
+        return self._replace(moments=self.moments.exact)
 
     @property
     def log_mean(self) -> Tensor:
@@ -184,114 +247,166 @@ class LogMoments(NamedTuple):
         return self.log_mean.exp()
 
     @property
+    def variance(self) -> Tensor:
+        return self.moments.variance * (2 * self.scale).exp()
+
+    @property
     def cv(self) -> Tensor:
         """Population standard deviation over the mean."""
         return self.moments.cv
 
 
 class Smallest(NamedTuple):
-    """The smallest value of all pairs; for squared chords of unit vectors, also as an angle."""
+    """The smallest value of all pairs that have one."""
 
     value: Tensor
 
     @classmethod
     def of(cls, values: Tensor) -> Smallest:
-        return cls(values.amin())
+        least = values.amin()
+        return cls(torch.where(values.isnan(), math.inf, values).amin() if least.isnan() else least)
 
     def merge(self, other: Smallest) -> Smallest:
         return Smallest(torch.minimum(self.value, other.value))
 
     @property
-    def degrees(self) -> Tensor:
-        """The angle, in degrees, between unit vectors whose squared distance is the value."""
-        return torch.rad2deg(angle(self.value))
+    def result(self) -> Smallest:
+        """The smallest value, NaN where no pair has one."""
+        return Smallest(torch.where(self.value.isfinite(), self.value, math.nan))
 
 
-class Defined(NamedTuple):
-    """Sum and number of the values >= 0, and number of pairs without one: -inf. A pair with NaN is left out."""
-
-    total: Tensor
-    number: Tensor
-    undefined: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor) -> Defined:
-        defined = values >= 0
-        return cls(torch.where(defined, values, 0.0).sum(), defined.sum(), (values < 0).sum())
-
-    def merge(self, other: Defined) -> Defined:
-        return Defined(*(a + b for a, b in zip(self, other, strict=True)))
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean over the pairs; NaN, with a warning, where one of them has no value, and NaN where there is no pair."""
-        undefined = int(self.undefined)
-        if undefined:
-            warnings.warn(
-                f"{undefined} of {undefined + int(self.number)} pairs of class means are no further apart than chance "
-                "puts two samples of one class: the sample is too small to tell them apart, and their debiased CDNV "
-                "is undefined (NaN).",
-                GeometryWarning,
-                stacklevel=3,
-            )
-        return torch.where(self.undefined > 0, math.nan, self.total / self.number)
-
-
-Reduction = Moments | LogMoments | Smallest | Defined
+Reduction = Moments | LogMoments | Smallest
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a pair of classes and how its values are reduced over all pairs."""
+    """A function of a pair of classes and how its values are reduced over all pairs; `directed` if of directions."""
 
     value: Callable[[Tile], Tensor]
-    reduction: type[Moments] | type[LogMoments] | type[Smallest] | type[Defined] = Moments
+    reduction: type[Moments] | type[LogMoments] | type[Smallest] = Moments
+    debiased: bool = False
+    directed: bool = False
+
+
+class OverPairs(NamedTuple):
+    """A scalar of the values of all pairs: their kernel, and what is read off its reduction."""
+
+    kernel: Kernel
+    read: Callable[[Any], Tensor]
 
 
 def cdnv_kernel(distance_exponent: float) -> Kernel:
     """(v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent)."""
     if distance_exponent == 2:
-        return Kernel(lambda tile: tile.mean_variance / tile.squared_distance)
-    return Kernel(lambda tile: tile.mean_variance / tile.squared_distance ** (distance_exponent / 2))
+        return Kernel(lambda tile: quotient(tile.mean_variance, tile.squared_distance))
+    return Kernel(lambda tile: quotient(tile.mean_variance, tile.squared_distance ** (distance_exponent / 2)))
+
+
+def quotient(variance: Tensor, power: Tensor) -> Tensor:
+    """variance / power; infinity or NaN, without a gradient, where the power of a distance is zero."""
+    apart = power.detach() > 0
+    if bool(apart.all()):
+        return variance / power
+    return torch.where(apart, variance / torch.where(apart, power, 1.0), variance.detach() / 0)
 
 
 def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) -> Tensor:
     """s^2 / (squared distance - 2 error) of flat vectors, all means over the two classes of a pair; s^2 is unbiased.
 
-    -inf where the corrected distance isn't positive, NaN where a class has no variance of its own.
+    NaN where the corrected distance isn't positive, or a class has no variance of its own.
     """
     corrected = squared_distance - 2 * error
     defined = corrected > 0
     ratio = torch.where(defined, variance + error, 0.0) / torch.where(defined, corrected, 1.0)
-    return torch.where(defined, ratio, torch.where(corrected.isnan(), math.nan, -math.inf))
+    return torch.where(defined, ratio, math.nan)
 
 
-def riesz_kernel(exponent: float) -> Kernel:
+def riesz(exponent: float) -> Kernel:
     """Logarithm of |u_i - u_j|^-exponent."""
-    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments)
+    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments, directed=True)
 
 
-CDNV_DEBIASED = Kernel(lambda t: debiased_ratio(t.mean_variance, t.squared_distance, t.mean_error), Defined)
-COSINE = Kernel(lambda tile: tile.cosine)
-ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs())
-DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt())
-LOG = Kernel(lambda tile: tile.squared_chord.log() / -2)
-NEAREST = Kernel(lambda tile: tile.squared_chord, Smallest)
+CDNV_DEBIASED = Kernel(lambda t: debiased_ratio(t.mean_variance, t.squared_distance, t.mean_error), debiased=True)
+COSINE = Kernel(lambda tile: tile.cosine, directed=True)
+ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs(), directed=True)
+DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt(), directed=True)
+LOG = Kernel(lambda tile: tile.squared_chord.log() / -2, directed=True)
+NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest, directed=True)
 
 
-def reduce_pairs(
-    statistics: ClassStatistics, kernels: Mapping[str, Kernel], tile_size: int = TILE_SIZE
-) -> dict[str, Reduction]:
-    """Reduce each kernel over all pairs i < j of classes with samples, from one Gram matrix.
+def over_pairs(
+    statistics: ClassStatistics, *wanted: OverPairs, tile_size: int = TILE_SIZE, classes: Tensor | None = None
+) -> list[Tensor]:
+    """Scalars of the values of all pairs i < j of classes with samples that have one, from one Gram matrix.
+
+    GeometryWarnings name classes whose means coincide, and say how many pairs have no value.
+
+    Args:
+        classes: indices among the classes with samples; only pairs of these, centred by the mean of all.
 
     Raises: EmptyClassError if fewer than two classes have samples.
     """
     statistics = statistics.populated()
     warn_of_close_means(statistics)
-    debiased = any(kernel.reduction is Defined for kernel in kernels.values())
+    kernels = {str(id(each.kernel)): each.kernel for each in wanted}  # one reduction for measures that share it
+    debiased = any(kernel.debiased for kernel in kernels.values())
     if debiased:
         warn_of_single_samples(statistics)
-    return reduce_vectors(statistics.centred_means(), kernels, tile_size, class_moments(statistics, debiased=debiased))
+    moments = class_moments(statistics, debiased=debiased)
+    vectors = statistics.centred_means()
+    if classes is not None:
+        vectors, moments = vectors[classes], moments[:, classes]
+    reduced = reduce_vectors(vectors, kernels, tile_size, moments)
+    for name, kernel in kernels.items():
+        if kernel.debiased and classes is None:
+            _warn_of_undefined(statistics, reduced[name])
+    directed = [reduced[name] for name, kernel in kernels.items() if kernel.directed]
+    if directed:
+        _warn_of_directions(statistics, directed)
+    return [each.read(reduced[str(id(each.kernel))]) for each in wanted]
+
+
+def _warn_of_undefined(statistics: ClassStatistics, reduced: Reduction) -> None:
+    """Warn of pairs of classes whose debiased measures are undefined for another reason than single samples."""
+    assert isinstance(reduced, Moments)
+    several = int((statistics.counts > 1).sum()) if not statistics.recentred else statistics.num_classes
+    undefined = several * (several - 1) // 2 - int(reduced.number)
+    if undefined > 0:
+        warnings.warn(
+            f"{undefined} of {undefined + int(reduced.number)} pairs of class means are no further apart than chance "
+            "puts two samples of one class: the sample is too small to tell them apart, and the debiased CDNV leaves "
+            "them out.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_directions(statistics: ClassStatistics, directed: list[Reduction]) -> None:
+    """Warn of classes whose means have no direction, and of pairs in one direction whose kernels are infinite."""
+    lost = norms(statistics.centred_means().detach()) == 0
+    nowhere, classes = statistics.class_ids[lost].tolist(), statistics.num_classes
+    if len(nowhere) == classes:
+        return  # all means coincide, which is told already
+    pairs = len(nowhere) * (2 * classes - len(nowhere) - 1) // 2
+    if nowhere:
+        warnings.warn(
+            f"the means of these classes have no direction, as they are the mean of class means, and measures of "
+            f"directions leave {pairs} pairs out: {listed(nowhere)}.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+    moments = [each.moments if isinstance(each, LogMoments) else each for each in directed]
+    infinite = max((int(each.left_out) for each in moments if isinstance(each, Moments)), default=0) - pairs
+    if infinite <= 0:
+        return
+    equal = [[label for label in each if label not in nowhere] for each in statistics.coincident()]
+    if (together := infinite - _pairs(equal)) > 0:
+        warnings.warn(
+            f"{together} pairs of distinct class means lie in one direction from the mean of class means: measures "
+            "that are infinite there leave them out.",
+            GeometryWarning,
+            stacklevel=4,
+        )
 
 
 def class_moments(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
@@ -331,12 +446,16 @@ def warn_of_close_means(statistics: ClassStatistics) -> None:
     equal = statistics.coincident()
     near = [each for each in close if each not in equal]
     for classes, what in (
-        (equal, "coincide: their distance is zero up to the features' rounding"),
+        (equal, f"coincide up to the features' rounding, and measures over pairs leave {_pairs(equal)} of them out"),
         (near, f"lie within {_CLOSE} times the features' rounding of each other: their distances are inexact"),
     ):
         if classes:
             named = "; ".join(listed(each) for each in classes[:_NAMED]) + ("; ..." if len(classes) > _NAMED else "")
-            warnings.warn(f"the means of these classes {what}: {named}.", GeometryWarning, stacklevel=4)
+            warnings.warn(f"the means of these classes {what}: {named}.", GeometryWarning, stacklevel=5)
+
+
+def _pairs(sets: list[list[int]]) -> int:
+    return sum(len(each) * (len(each) - 1) // 2 for each in sets)
 
 
 def gaps_to(statistics: ClassStatistics, row: int) -> Tensor:
@@ -346,20 +465,13 @@ def gaps_to(statistics: ClassStatistics, row: int) -> Tensor:
     return torch.where((norms(gaps.detach()) <= rounding)[:, None], 0.0, gaps)
 
 
-def moments(statistics: ClassStatistics, kernel: Kernel, tile_size: int = TILE_SIZE) -> Moments:
-    """`reduce_pairs` for one kernel that is reduced to moments."""
-    result = reduce_pairs(statistics, {"only": kernel}, tile_size)["only"]
-    assert isinstance(result, Moments)
-    return result
-
-
 def reduce_vectors(
     vectors: Tensor,
     kernels: Mapping[str, Kernel],
     tile_size: int = TILE_SIZE,
     moments_of_classes: Tensor | None = None,
 ) -> dict[str, Reduction]:
-    """`reduce_pairs` for any (K, D) vectors, with their `class_moments` where a kernel reads them."""
+    """Reduce each kernel over all pairs of (K, D) vectors, with their `class_moments` where a kernel reads them."""
     spreads = vectors.new_zeros(3, len(vectors)) if moments_of_classes is None else moments_of_classes
     tracked = torch.is_grad_enabled() and (vectors.requires_grad or spreads.requires_grad)
     classes = len(vectors)
@@ -378,4 +490,4 @@ def reduce_vectors(
             part = checkpoint(tile, *arguments, use_reentrant=False) if tracked else tile(*arguments)
             total = part if total is None else [a.merge(b) for a, b in zip(total, part, strict=True)]
     assert total is not None
-    return dict(zip(kernels, total, strict=True))
+    return dict(zip(kernels, (each.result for each in total), strict=True))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from tightframe.bounds import rank_floor
 from tightframe.errors import ShapeError
-from tightframe.metrics.geometry import classifier_rows
+from tightframe.metrics.metric import Setting, metric
 from tightframe.numerics import centred_gram
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import seli
+
+__all__ = ["classifier_seli_error", "gram_distance", "seli_error"]
 
 
 def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
@@ -31,17 +36,51 @@ def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
     )
 
 
+def _rank_floor(which: str) -> Callable[[Setting], float | None]:
+    """Of a Gram matrix of rank D: what SELI's has beyond its D largest eigenvalues."""
+
+    def floor(setting: Setting) -> float | None:
+        if setting.partial:
+            return None
+        return rank_floor(torch.linalg.eigvalsh(getattr(seli(setting.counts), which)), setting.D)
+
+    return floor
+
+
+@metric(
+    "distance to SELI, means",
+    "NC2",
+    source="Thrampoulidis et al. 2022",
+    convention="Gram matrices, Frobenius, if these are the training counts",
+    target=0.0,
+    floor=_rank_floor("means"),
+    most_classes=500,
+)
 def seli_error(statistics: ClassStatistics) -> Tensor:
     """`gram_distance` of the class means to the SELI geometry for their counts; with equal counts `etf_error`.
 
-    Range: [0, sqrt(2)]; 0 = what unregularised cross-entropy on these counts tends to. Needs K x K memory.
-    Source: Thrampoulidis et al. 2022.
+    Range: [0, sqrt(2)]; 0 = what unregularised cross-entropy tends to on training data with these counts. Needs K x K
+    memory. Source: Thrampoulidis et al. 2022.
     """
     statistics = statistics.populated()
     return gram_distance(statistics.centred_means(), seli(statistics.counts).means)
 
 
-def classifier_seli_error(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """`gram_distance` of the classifier's rows, centred, to the SELI geometry. Source: Thrampoulidis et al. 2022."""
-    statistics = statistics.populated()
-    return gram_distance(classifier_rows(statistics, weight), seli(statistics.counts).classifiers)
+@metric(
+    "distance to SELI, classifier",
+    "NC2",
+    source="Thrampoulidis et al. 2022",
+    convention="rows centred, if these are the training counts",
+    target=0.0,
+    floor=_rank_floor("classifiers"),
+    most_classes=500,
+)
+def classifier_seli_error(classifier: Tensor, counts: Tensor) -> Tensor:
+    """`gram_distance` of the classifier's rows (K, D), centred, to the SELI geometry for the classes' counts (K,).
+
+    Source: Thrampoulidis et al. 2022.
+    """
+    return gram_distance(classifier.to(torch.float64), seli(counts).classifiers)
+
+
+METRICS = (seli_error, classifier_seli_error)

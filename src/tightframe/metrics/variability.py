@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from tightframe import numerics
 from tightframe.errors import GeometryWarning, ResolutionWarning
+from tightframe.metrics.metric import Needs, Setting, metric, share
 from tightframe.metrics.pairs import (
     CDNV_DEBIASED,
     TILE_SIZE,
-    Defined,
+    OverPairs,
     cdnv_kernel,
     debiased_ratio,
     gaps_to,
     mean_errors,
-    moments,
-    reduce_pairs,
+    over_pairs,
+    quotient,
     warn_of_close_means,
     warn_of_single_samples,
 )
-from tightframe.statistics import ClassStatistics
+from tightframe.metrics.shared import spanning_rows
+from tightframe.sharing import once
+from tightframe.statistics import ClassStatistics, Weighting
+
+__all__ = [
+    "between_covariance_debiased",
+    "between_trace",
+    "cdnv",
+    "cdnv_grid",
+    "cdnv_per_class",
+    "directional_cdnv",
+    "h_score",
+    "nc1",
+    "nc1_per_class",
+    "trace_ratio",
+    "trace_share",
+    "vci",
+    "within_in_mean_span",
+    "within_trace",
+]
 
 _POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
 _CERTAIN = 1000  # times its resolution, below which a second look takes the value in float64 if there is one
@@ -33,71 +52,87 @@ _ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries
 # ---------------------------------------------------------------------- scatter in the between-class metric
 
 
-def nc1(statistics: ClassStatistics) -> Tensor:
+def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
+    """The share of NC1 as the mean ratio of scatter along the K - 1 directions of the means."""
+    return share(value * (setting.K if divided else 1) / (setting.K - 1), setting)
+
+
+def _nc1_needs(within: Weighting = "sample") -> Needs:
+    return "span scatter" if within == "sample" else "class scatter"
+
+
+@metric(
+    "NC1  tr(Σ_W Σ_B⁺)/K",
+    "NC1",
+    source="Papyan, Han & Donoho 2020",
+    convention="÷K, Σ_B about the mean of class means",
+    target=0.0,
+    scale=_mean_ratio,
+    needs=_nc1_needs,
+    headline=True,
+    held_out=True,
+)
+def nc1(
+    statistics: ClassStatistics,
+    *,
+    weighting: Weighting = "class",
+    centre: Weighting | None = None,
+    within: Weighting = "sample",
+    divided: bool = True,
+) -> Tensor:
     """Within-class scatter seen in the between-class metric, tr(S_W S_B^+) / K.
 
     S_W pools samples (1/N); S_B weighs classes equally about the mean of class means; K counts classes with samples.
     Where class means coincide the true rank is used and a GeometryWarning names the classes.
 
     Shape: scalar. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common scale.
+
+    Args:
+        weighting: of the classes in S_B; "sample" is the convention of discriminant analysis, where S_W + S_B is the
+            covariance of all samples.
+        centre: of S_B; default: as `weighting`. "sample" in Zhu et al. 2021, Zhou et al. 2022, Yaras et al. 2022 and
+            Markou et al. 2024.
+        within: "class" averages S_W over classes instead of samples, which needs the scatter of each class.
+        divided: by K; not in the notebook of Papyan et al. and in Han, Papyan & Donoho 2022.
+
     Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
     Source: Papyan, Han & Donoho 2020, NC1.
     """
     statistics = statistics.populated()
-    within = statistics.require_within("nc1") / statistics.num_samples
-    return _in_between_metric(statistics, within, spanning_rows(statistics))
-
-
-def nc1_undivided(statistics: ClassStatistics) -> Tensor:
-    """tr(S_W S_B^+), not divided by K; otherwise as `nc1`.
-
-    Source: the notebook of Papyan et al. 2020; Han, Papyan & Donoho 2022.
-    """
-    return nc1(statistics) * statistics.present.sum()
-
-
-def nc1_sample_centred(statistics: ClassStatistics) -> Tensor:
-    """`nc1` with S_B taken about the mean of all samples; equal where classes are balanced.
-
-    Source: Zhu et al. 2021; Zhou et al. 2022; Yaras et al. 2022; Markou et al. 2024.
-    """
-    statistics = statistics.populated()
-    within = statistics.require_within("nc1_sample_centred") / statistics.num_samples
-    centred = statistics.centred_means("sample")
-    return _in_between_metric(statistics, within, numerics.contrasts(centred, statistics.counts))
-
-
-def nc1_discriminant(statistics: ClassStatistics) -> Tensor:
-    """`nc1` with S_B weighted by class size, so that S_W + S_B is the covariance of all samples.
-
-    Source: the convention of linear discriminant analysis.
-    """
-    statistics = statistics.populated()
-    within = statistics.require_within("nc1_discriminant") / statistics.num_samples
-    root = statistics.class_weights("sample").sqrt()
-    rows = numerics.contrasts(root[:, None] * statistics.centred_means("sample"), root)
-    return _in_between_metric(statistics, within / statistics.num_classes, rows, root)
-
-
-def nc1_class_balanced(statistics: ClassStatistics) -> Tensor:
-    """`nc1` with S_W averaged over classes instead of samples. Needs statistics with per_class=True."""
-    statistics = statistics.populated()
-    return _in_between_metric(statistics, statistics.within_covariance("class"), spanning_rows(statistics))
+    if within == "sample":
+        scatter = statistics.require_within("nc1") / statistics.num_samples
+    else:
+        scatter = statistics.within_covariance(within)
+    by = centre or weighting
+    if weighting == by == "class":
+        inverse, rank = _spanning_inverse(statistics)
+    else:
+        rows, roots, mass = statistics.centred_means(by), None, statistics.class_weights(by)
+        if weighting == "sample":
+            roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
+            rows, mass = roots[:, None] * rows, mass / roots
+        inverse, rank = _pinv(statistics, numerics.contrasts(rows, mass), roots)
+    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
+        return statistics.spread.sum() / torch.zeros_like(scatter.trace())
+    value, size = ((scatter @ inverse) * inverse).sum(), scatter.diagonal() @ inverse.square().sum(1)
+    value = _resolved(statistics, value, size, "NC1")
+    return value if divided else value * statistics.num_classes
 
 
 def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     """tr(S_k S_B^+) / K with each class's own covariance S_k, shape (K present,); needs per_class=True.
 
-    Its mean is `nc1_class_balanced`; its mean weighted by counts is `nc1`.
+    Its mean is `nc1` with within="class"; its mean weighted by counts is `nc1`.
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("nc1_per_class")
-    inverse, _ = _pinv(statistics, spanning_rows(statistics))
+    inverse, _ = _spanning_inverse(statistics)
     traces = torch.stack([((each @ inverse) * inverse).sum() for each in scatter])
     sizes = torch.stack([each.diagonal() @ inverse.square().sum(1) for each in scatter])
     return _resolved(statistics, traces, sizes, "NC1 of each class") / statistics.counts
 
 
+@metric("share of tr Σ_W in span of means", "scale", convention="what NC1 sees", needs="span scatter", headline=True)
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     """Share of tr(S_W) that lies in the span of the centred class means, in [0, 1].
 
@@ -106,22 +141,10 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     statistics = statistics.populated()
     within = statistics.require_within("within_in_mean_span")
     rows = spanning_rows(statistics)
-    inverse, _ = _pinv(statistics, rows)
+    inverse, _ = _spanning_inverse(statistics)
     inside = ((within @ inverse) * rows.mT).sum()
     size = within.diagonal() @ (inverse * rows.mT).sum(1).abs()
     return _resolved(statistics, inside, size, "the scatter in the span of the class means") / statistics.spread.sum()
-
-
-def _in_between_metric(
-    statistics: ClassStatistics, within: Tensor, rows: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """tr(within (R^T R)^+) for rows R; with S_B = R^T R / K that is tr(within S_B^+) / K."""
-    inverse, rank = _pinv(statistics, rows, weights)
-    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
-        return statistics.spread.sum() / torch.zeros_like(within.trace())
-    return _resolved(
-        statistics, ((within @ inverse) * inverse).sum(), within.diagonal() @ inverse.square().sum(1), "NC1"
-    )
 
 
 def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str, least: float = 0.0) -> Tensor:
@@ -161,33 +184,67 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     return rank == 0 or bool(((within @ inverse) * inverse).sum() >= _CERTAIN * resolution)
 
 
-def spanning_rows(statistics: ClassStatistics) -> Tensor:
-    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
-    return numerics.contrasts(statistics.centred_means())
-
-
 # ---------------------------------------------------------------------- traces
 
 
+@metric("tr Σ_W", "scale", convention="pooled over samples", target=0.0, headline=True)
 def within_trace(statistics: ClassStatistics) -> Tensor:
     """tr(S_W), the mean squared distance of a sample to its class mean, in squared feature units."""
     statistics = statistics.populated()
     return statistics.spread.sum() / statistics.num_samples
 
 
-def between_trace(statistics: ClassStatistics) -> Tensor:
-    """tr(S_B), the mean squared distance of a class mean to the mean of class means, in squared feature units."""
+@metric("tr Σ_B", "scale", convention="about the mean of class means", headline=True)
+def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
+    """tr(S_B), the mean squared distance of a class mean to the mean of class means, in squared feature units.
+
+    Args:
+        debiased: take off what sampling adds, (1/K) sum_k (1 - 1/K) s_k^2 / n_k with s_k^2 = spread_k / (n_k - 1). The
+            expectation is then tr(S_B) of the true means, so it may be negative where these can't be told apart.
+            Classes with one sample have no s_k^2: they are left out, with a GeometryWarning naming them, and where
+            fewer than two others are left the value is NaN. About given centres nothing is subtracted.
+    """
+    if debiased:
+        return _corrected_between(_with_variances(statistics))
     return statistics.populated().centred_means().square().sum(1).mean()
 
 
-def trace_ratio(statistics: ClassStatistics) -> Tensor:
+@metric(
+    "tr Σ_W / tr Σ_B",
+    "NC1",
+    source="Tirer, Huang & Niles-Weed 2023",
+    convention="Σ_B about the mean of class means",
+    target=0.0,
+    scale=share,
+    headline=True,
+    held_out=True,
+)
+def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
     """tr(S_W) / tr(S_B), classes weighted equally in S_B. Range: [0, inf); 0 = collapsed.
+
+    Args:
+        debiased: from unbiased traces, spread / (N - K) over the debiased `between_trace`; NaN, with a GeometryWarning,
+            where the latter isn't positive.
 
     Source: Tirer, Huang & Niles-Weed 2023; Rangamani et al. 2023.
     """
-    return within_trace(statistics) / between_trace(statistics)
+    if not debiased:
+        return within_trace(statistics) / between_trace(statistics)
+    statistics = _with_variances(statistics)
+    between = _corrected_between(statistics)
+    positive = between > 0
+    if between <= 0:
+        warnings.warn(
+            "the class means are no further apart than chance puts means of one class: the sample is too small to tell "
+            "them apart, and the debiased trace ratio is undefined (NaN).",
+            GeometryWarning,
+            stacklevel=3,
+        )
+    free = statistics.num_samples - (0 if statistics.recentred else statistics.num_classes)
+    return torch.where(positive, statistics.spread.sum() / free / torch.where(positive, between, 1.0), math.nan)
 
 
+@metric("tr Σ_W / tr Σ_T", "NC1", source="Beaglehole et al. 2024", convention="Σ_T over all samples", target=0.0)
 def trace_share(statistics: ClassStatistics) -> Tensor:
     """tr(S_W) / tr(S_T), with S_T the covariance of all samples. Range: [0, 1]; 0 = collapsed.
 
@@ -199,31 +256,17 @@ def trace_share(statistics: ClassStatistics) -> Tensor:
     return within / (within + statistics.class_weights("sample") @ squares)
 
 
-# ---------------------------------------------------------------------- traces at few samples
-
-
-def between_trace_debiased(statistics: ClassStatistics) -> Tensor:
-    """`between_trace` without what sampling adds to it: (1/K) sum_k [|mu_k - mu_G|^2 - (1 - 1/K) s_k^2 / n_k].
-
-    s_k^2 = spread_k / (n_k - 1). Its expectation is tr(S_B) of the true means, so it may be negative where these can't
-    be told apart. Classes with one sample have no s_k^2: they are left out, with a GeometryWarning naming them, and
-    where fewer than two others are left the value is NaN. About given centres nothing is subtracted.
-    Source: the expectation of a squared distance between sample means.
-    """
-    return _corrected_between(_with_variances(statistics))
-
-
 def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
     """(D, D) covariance of the class means without what sampling adds: minus (1/K) (1 - 1/K) sum_k S_k / n_k.
 
-    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is `between_trace_debiased`,
+    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is the debiased `between_trace`,
     which states what becomes of classes with one sample. Right on average only: eigenvalues can be negative, so it
     can't be inverted in an average, and there is no debiased NC1 for that reason.
     Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter of each class.
     """
     statistics.require_class_within("between_covariance_debiased")
     statistics = _with_variances(statistics).populated()
-    between = statistics.between_covariance()
+    between = statistics.between_covariance("class")
     if statistics.recentred:
         return between
     scatter, counts = statistics.require_class_within("between_covariance_debiased"), statistics.counts
@@ -231,27 +274,8 @@ def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
     return between - errors * ((1 - 1 / statistics.num_classes) / statistics.num_classes)
 
 
-def trace_ratio_debiased(statistics: ClassStatistics) -> Tensor:
-    """`trace_ratio` from unbiased traces: spread / (N - K) over `between_trace_debiased`. Range: [0, inf).
-
-    NaN, with a GeometryWarning, where the latter isn't positive. Classes with one sample are left out and named.
-    """
-    statistics = _with_variances(statistics)
-    between = _corrected_between(statistics)
-    positive = between > 0
-    if between <= 0:
-        warnings.warn(
-            "the class means are no further apart than chance puts means of one class: the sample is too small to tell "
-            "them apart, and the debiased trace ratio is undefined (NaN).",
-            GeometryWarning,
-            stacklevel=2,
-        )
-    free = statistics.num_samples - (0 if statistics.recentred else statistics.num_classes)
-    return torch.where(positive, statistics.spread.sum() / free / torch.where(positive, between, 1.0), math.nan)
-
-
 def _corrected_between(statistics: ClassStatistics) -> Tensor:
-    """`between_trace_debiased` of classes that all have a variance; NaN for fewer than two."""
+    """Debiased `between_trace` of classes that all have a variance; NaN for fewer than two."""
     if statistics.num_classes < 2:
         return statistics.means.new_full((), math.nan)
     return between_trace(statistics) - (1 - 1 / statistics.num_classes) * mean_errors(statistics).mean()
@@ -269,77 +293,83 @@ def _with_variances(statistics: ClassStatistics) -> ClassStatistics:
 # ---------------------------------------------------------------------- pairs of classes
 
 
-def cdnv(statistics: ClassStatistics, distance_exponent: float = 2.0, *, tile_size: int = TILE_SIZE) -> Tensor:
+def _cdnv(distance_exponent: float = 2.0, debiased: bool = False, exact: bool = False) -> OverPairs:
+    kernel = CDNV_DEBIASED if debiased else cdnv_kernel(distance_exponent)
+    return OverPairs(kernel, lambda found: (found.exact if exact else found).mean)
+
+
+def _pair_ratio(value: float, setting: Setting, distance_exponent: float = 2.0) -> float:
+    return share(value, setting) if distance_exponent == 2 else value
+
+
+@metric(
+    "CDNV",
+    "NC1",
+    source="Galanti et al. 2022",
+    convention="÷2, distance², ddof 0",
+    target=0.0,
+    scale=_pair_ratio,
+    pairs=_cdnv,
+    headline=True,
+    held_out=True,
+)
+def cdnv(
+    statistics: ClassStatistics,
+    *,
+    distance_exponent: float = 2.0,
+    debiased: bool = False,
+    exact: bool = False,
+    tile_size: int = TILE_SIZE,
+) -> Tensor:
     """Class-distance normalised variance, mean over pairs of (v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent).
 
     v_k is the mean squared distance to the class mean (ddof 0). Shape: scalar. Range: [0, inf); 0 = collapsed;
-    unitless for the exponent 2. Infinite where two means coincide.
-    Source: Galanti, György & Hutter 2022; exponent 4 in Wu & Papyan 2024.
-    """
-    return moments(statistics, cdnv_kernel(distance_exponent), tile_size).mean
+    unitless for the exponent 2. Pairs whose means coincide are left out, with a GeometryWarning.
 
+    Args:
+        distance_exponent: 4 in Wu & Papyan 2024.
+        debiased: without the bias of few samples, (s_i^2 + s_j^2) / (2 (|mu_i - mu_j|^2 - s_i^2/n_i - s_j^2/n_j)) with
+            s_k^2 = spread_k / (n_k - 1): means of n samples lie further apart than the true ones, and the corrected
+            squared distance is right on average. Pairs where it isn't positive, and those of classes with one sample,
+            which have no s_k^2, are left out; GeometryWarnings say how many, and which. From samples several times as
+            many as make the correction half of the distance on, it is good to a few per cent; where many pairs are
+            left out it is too small. About given centres it equals the plain one.
+        exact: of all pairs: infinite or NaN as soon as one pair is.
 
-def cdnv_dist4(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """`cdnv` with the distance to the fourth power: in inverse squared feature units. Source: Wu & Papyan 2024."""
-    return cdnv(statistics, 4.0, tile_size=tile_size)
-
-
-def cdnv_grid(statistics: ClassStatistics, distance_exponent: float = 2.0) -> Tensor:
-    """The (K, K) values of every pair of classes with samples, NaN on the diagonal."""
-    statistics = statistics.populated()
-    return torch.cat([_cdnv_row(statistics, k, distance_exponent) for k in range(statistics.num_classes)])
-
-
-def cdnv_per_class(statistics: ClassStatistics, distance_exponent: float = 2.0) -> Tensor:
-    """(K present,) mean of a class's values with every other class."""
-    statistics = statistics.populated()
-    rows = (_cdnv_row(statistics, k, distance_exponent) for k in range(statistics.num_classes))
-    return torch.cat([row.nansum(1) for row in rows]) / (statistics.num_classes - 1)
-
-
-def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float) -> Tensor:
-    variances = statistics.variances
-    own = torch.arange(len(variances), device=variances.device) == row
-    gaps = torch.where(own[:, None], 1.0, gaps_to(statistics, row))  # no 0/0 in the gradient
-    values = (variances + variances[row]) / (2 * numerics.norms(gaps) ** distance_exponent)
-    return torch.where(own, torch.nan, values)[None]
-
-
-def cdnv_debiased(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """`cdnv` without the bias of few samples: (s_i^2 + s_j^2) / (2 (|mu_i - mu_j|^2 - s_i^2/n_i - s_j^2/n_j)).
-
-    s_k^2 = spread_k / (n_k - 1), and the corrected distance is right on average: means of n samples lie further apart
-    than the true ones. The mean over pairs, with these exceptions. A pair whose corrected distance isn't positive has
-    no value: the mean is NaN, with a GeometryWarning saying for how many pairs. Classes with one sample have no s_k^2:
-    their pairs are left out, with a GeometryWarning naming them. About given centres it equals `cdnv`.
-
-    Shape: scalar. Range: [0, inf), unitless; 0 = collapsed.
-    Source: the expectation of a squared distance between sample means; Galanti, György & Hutter 2022 for CDNV.
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Galanti, György & Hutter 2022.
 
     >>> import torch
     >>> from tightframe import ClassStatistics
     >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
-    >>> [round(function(statistics).item(), 6) for function in (cdnv, cdnv_debiased)]  # 1 / 100 and 2 / (100 - 2)
+    >>> [round(cdnv(statistics, debiased=each).item(), 6) for each in (False, True)]  # 1 / 100 and 2 / (100 - 2)
     [0.01, 0.020408]
     """
-    return cast(Defined, reduce_pairs(statistics, {"only": CDNV_DEBIASED}, tile_size)["only"]).mean
+    return over_pairs(statistics, _cdnv(distance_exponent, debiased, exact), tile_size=tile_size)[0]
 
 
-def cdnv_debiased_grid(statistics: ClassStatistics) -> Tensor:
-    """The (K, K) values of every pair of classes with samples; NaN where undefined and on the diagonal."""
+def cdnv_grid(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
+    """The (K, K) values of `cdnv` of every pair of classes with samples; NaN where undefined and on the diagonal."""
     statistics = statistics.populated()
-    rows = [_debiased_row(statistics, k) for k in range(statistics.num_classes)]
-    return torch.stack([torch.where(row >= 0, row, math.nan) for row in rows])
+    return torch.stack([_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes)])
 
 
-def cdnv_debiased_per_class(statistics: ClassStatistics) -> Tensor:
-    """(K present,) mean of a class's values with every other class of at least two samples.
-
-    NaN for a class with one sample, and where one of the values is undefined.
-    """
+def cdnv_per_class(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
+    """(K present,) mean of a class's values of `cdnv` with the other classes, over the pairs that have one."""
     statistics = statistics.populated()
-    return torch.stack([_mean_defined(_debiased_row(statistics, k)) for k in range(statistics.num_classes)])
+    rows = (_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes))
+    return torch.stack([row[row.isfinite()].mean() for row in rows])
+
+
+def _cdnv_row(statistics: ClassStatistics, row: int, distance_exponent: float, debiased: bool) -> Tensor:
+    if debiased:
+        return _debiased_row(statistics, row)
+    variances = statistics.variances
+    own = torch.arange(len(variances), device=variances.device) == row
+    gaps = torch.where(own[:, None], 1.0, gaps_to(statistics, row))  # no 0/0 in the gradient
+    values = quotient((variances + variances[row]) / 2, numerics.norms(gaps) ** distance_exponent)
+    return torch.where(own, torch.nan, values)
 
 
 def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
@@ -350,67 +380,129 @@ def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
     return torch.where(own, math.nan, values)
 
 
-def _mean_defined(values: Tensor) -> Tensor:
-    total, number, undefined = Defined.of(values)
-    return torch.where(undefined > 0, math.nan, total / number)
+def _line_ratio(value: float, setting: Setting) -> float:
+    """The share of the CDNV that scatter alike along all D directions would have: it tends to 1 by chance."""
+    return share(value * setting.D, setting)
 
 
+@metric(
+    "directional CDNV",
+    "NC1",
+    source="Luthra & Galanti 2026",
+    convention="variance along the pair's line",
+    target=0.0,
+    scale=_line_ratio,
+    needs="class scatter",
+)
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:
     """`cdnv` with each class's variance along the line between the two means only; needs per_class=True.
 
-    Range: [0, inf); 0 = collapsed; at most `cdnv`. Source: Luthra & Galanti 2026.
+    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs whose means coincide are left out.
+    Source: Luthra & Galanti 2026.
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("directional_cdnv")
     warn_of_close_means(statistics)
     total = resolution = statistics.means.new_zeros(())
+    pairs = 0.0
     for row, covariance in enumerate(scatter / statistics.counts[:, None, None]):
-        others = torch.arange(statistics.num_classes, device=total.device) != row
-        gaps = gaps_to(statistics, row)[others]
+        gaps = gaps_to(statistics, row)
+        gaps = gaps[gaps.detach().any(1)]
+        pairs += len(gaps) / 2
         squares = gaps.square().sum(1).square()
         total = total + (((gaps @ covariance) * gaps).sum(1) / squares).sum() / 2
         resolution = resolution + ((gaps.square() @ covariance.diagonal()) / squares).sum() / 2
-    pairs = statistics.num_classes * (statistics.num_classes - 1) / 2
-    return _resolved(statistics, total / pairs, resolution / pairs, "directional CDNV")
+    return _resolved(statistics, total / pairs, resolution / pairs, "directional CDNV") if pairs else total * math.nan
 
 
 # ---------------------------------------------------------------------- variability collapse index
 
 
+@metric(
+    "VCI",
+    "NC1",
+    source="Xu & Liu 2023",
+    convention="true rank of Σ_B, about the mean of class means",
+    target=0.0,
+    needs="scatter",
+    headline=True,
+)
 def vci(statistics: ClassStatistics) -> Tensor:
     """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
 
     Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with a
-    GeometryWarning, for no more samples than dimensions: any such samples would have the value 0.
+    GeometryWarning, for N <= D + 1 samples: any so few would have the value 0.
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
-    if statistics.num_samples <= statistics.num_features:
-        warnings.warn(
-            f"VCI is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
-            "dimensions: it would be 0 whatever the samples are.",
-            GeometryWarning,
-            stacklevel=2,
-        )
+    if _too_few(statistics, "VCI", "0"):
         return statistics.spread.sum() * math.nan
-    share = torch.full_like(statistics.spread, statistics.num_classes**-0.5)
-    rows = spanning_rows(statistics) * share[0]
-    inverse, rank = _pinv(statistics, rows.detach(), share)
+    rows = spanning_rows(statistics)
+    inverse, rank = _spanning_inverse(statistics.detach() if rows.requires_grad else statistics)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
-    within = statistics.require_within("vci") / statistics.num_samples
+    explained, size = _explained(statistics, rows / statistics.num_classes**0.5, lost=rank < min(rows.shape))
+    value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
+    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
+        return value - value.detach()
+    return _resolved(statistics, value, size / max(rank, 1), "VCI", least=16 * numerics.EPS)
+
+
+@metric(
+    "H-score",
+    "NC1",
+    source="Bao et al. 2019",
+    convention="tr(Σ_T⁺ Σ_B), classes weighted n_k/N",
+    target=lambda s: min(s.K - 1, s.D),
+    needs="scatter",
+)
+def h_score(statistics: ClassStatistics) -> Tensor:
+    """tr(S_T^+ S_B), with S_T the covariance of all samples and S_B weighted by class size, as S_T is.
+
+    Shape: scalar. Range: [0, min(K-1, D)], the upper end = collapsed. Invariant to invertible linear maps of the
+    features. NaN, with a GeometryWarning, for N <= D + 1 samples, any of which would have the largest value. Gradients
+    are first-order only. Source: Bao et al. 2019 (transferability estimation).
+    """
+    statistics = statistics.populated()
+    if _too_few(statistics, "the H-score", "as large as can be"):
+        return statistics.spread.sum() * math.nan
+    roots = statistics.class_weights("sample").sqrt()
+    rows = numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots)
+    inverse, rank = _pinv(statistics, rows.detach(), roots)
+    if rank < min(rows.shape):
+        rows = rows @ (inverse @ rows.detach())
+    return _explained(statistics, rows, lost=rank < min(rows.shape))[0]
+
+
+def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tuple[Tensor, Tensor]:
+    """tr(R T^+ R^T) for T = S_W + R^T R; and what it would be of the scatter's diagonal, for its resolution.
+
+    Args: lost, whether the rows span fewer dimensions than they could.
+    """
+    within = statistics.require_within("the total scatter") / statistics.num_samples
     total = within + rows.mT @ rows
     least = 0.0
-    if rank < min(rows.shape):  # rounding is no direction of the samples either
+    if lost:  # rounding is no direction of the samples either
         least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
     solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
     explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
-    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
-        return value - value.detach()
-    size = within.diagonal() @ solution.square().sum(1) / rank
-    return _resolved(statistics, value, size, "VCI", least=16 * numerics.EPS)
+    spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
+    gram = spans.mT @ spans if spans.shape[0] > spans.shape[1] else spans @ spans.mT
+    return explained, torch.linalg.matrix_norm(gram)
+
+
+def _too_few(statistics: ClassStatistics, what: str, value: str) -> bool:
+    """Whether there are so few samples that they lie in a subspace of their own, with a warning."""
+    few = bool(statistics.num_samples <= statistics.num_features + 1)
+    if few:
+        warnings.warn(
+            f"{what} is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
+            f"dimensions: it would be {value} whatever the samples are.",
+            GeometryWarning,
+            stacklevel=4,
+        )
+    return few
 
 
 # ---------------------------------------------------------------------- degenerate geometry
@@ -438,6 +530,15 @@ def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -
     return float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
 
 
+def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
+    """Pseudo-inverse and rank of `spanning_rows`, with a warning where the rank is deficient."""
+    rows = spanning_rows(statistics)
+    floor = means_rounding(statistics)
+    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor), rows)
+    warn_of_lost_rank(statistics, rank, min(rows.shape))
+    return inverse, rank
+
+
 def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
     """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient.
 
@@ -446,3 +547,9 @@ def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = No
     inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights))
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
+
+
+METRICS = (
+    *(nc1, trace_ratio, trace_share, cdnv, directional_cdnv, vci, h_score),
+    *(within_trace, between_trace, within_in_mean_span),
+)

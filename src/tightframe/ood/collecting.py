@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError, StateError
-from tightframe.metrics import Evidence
+from tightframe.evidence import Evidence
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
 from tightframe.ood.detector import Detector
 from tightframe.ood.neco import Neco

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tightframe.errors import EvidenceError
-from tightframe.metrics import Evidence
+from tightframe.evidence import Evidence
 from tightframe.ood.detector import Detector
 from tightframe.ood.distances import Mahalanobis, NearestCentre
 from tightframe.ood.logits import Energy, Logits, MaxLogit, MaxSoftmax
@@ -49,7 +49,7 @@ class DetectorRow:
         convention: what distinguishes it from its variants, in a few words.
         source: the paper.
         make: fits it.
-        requires: what the evidence must offer, see `Evidence.offers`.
+        requires: fields of `Evidence`, and "scatter" or "class scatter" for that of its statistics.
     """
 
     label: str
@@ -60,7 +60,12 @@ class DetectorRow:
 
     def available(self, evidence: Evidence) -> bool:
         """Whether the evidence has all that the detector needs."""
-        return all(evidence.offers(need) for need in self.requires)
+        statistics = evidence.statistics
+        scatters = {
+            "scatter": None if statistics is None else statistics.within,
+            "class scatter": None if statistics is None else statistics.class_within,
+        }
+        return all(scatters.get(need, getattr(evidence, need, None)) is not None for need in self.requires)
 
     def __call__(self, training: Fitting | Evidence) -> Detector:
         """The detector fitted from what was collected, with the default number of components.

@@ -8,13 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from tightframe.errors import RangeError
-from tightframe.metrics import METRICS, Evidence, evaluate
+from tightframe.evidence import Evidence
+from tightframe.metrics import METRICS, Metric, cdnv, evaluate
 from tightframe.report.wording import number
 
 THRESHOLDS = (1, 2, 10, 50)
 """Samples a class must have, in the rows of the table."""
 
-MEASURES = ("nc1", "cdnv", "cdnv_debiased", "equinorm", "equiangularity", "etf_error", "self_duality_error")
+MEASURES: dict[str, Metric[Any]] = {
+    **{name: METRICS[name] for name in ("nc1", "cdnv")},
+    "cdnv_debiased": cdnv.having("cdnv_debiased", debiased=True, label="CDNV, debiased"),
+    **{name: METRICS[name] for name in ("equinorm", "equiangularity", "etf_error", "self_duality_error")},
+}
 """What is given for each row, where the evidence allows it."""
 
 
@@ -58,11 +63,11 @@ def coverage_table(evidence: Evidence, known: Mapping[str, float] | None = None)
     rows: list[dict[str, Any]] = []
     for threshold, classes in thresholds.items():
         part = replace(with_at_least(evidence, threshold), folds=None)
-        names = [name for name in MEASURES if METRICS[name].available(part)]
+        names = [name for name, metric in MEASURES.items() if metric.available(part)]
         values = {name: known[name] for name in names if known and name in known} if not rows else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said of all classes already
-            fresh = evaluate(part, [name for name in names if name not in values])
+            fresh = evaluate(part, [MEASURES[name] for name in names if name not in values])
         values |= {name: float(value) for name, value in fresh.items()}
         samples = int(counts[counts >= threshold].sum())
         rows.append({"min_count": threshold, "classes": classes, "samples": samples, "values": values})
@@ -76,5 +81,5 @@ def coverage_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     lines = [[key, *(f"{row[key]:,}" for row in rows)] for key in ("classes", "samples")]
     for name in names:
         values = (row["values"].get(name) for row in rows)
-        lines.append([METRICS[name].label, *(number(None if value is None else float(value)) for value in values)])
+        lines.append([MEASURES[name].label, *(number(None if value is None else float(value)) for value in values)])
     return ["samples a class", *(f"≥ {row['min_count']}" for row in rows)], lines

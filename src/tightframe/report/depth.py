@@ -20,7 +20,7 @@ _PANELS = {
     "numerical rank by depth": ("numerical_rank", False),
     "ETF error by depth": ("etf_error", True),
     "CDNV by depth": ("cdnv", True),
-    "angle of means to the next layer's weight (°)": ("mean_principal_angle", False),
+    "angle of means to the next layer's weight (°)": ("principal_angle", False),
 }
 """Panels: the measure and whether its axis is logarithmic; those that no layer has are left out."""
 

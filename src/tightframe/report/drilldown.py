@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tightframe.metrics import Evidence, class_table, jackknife, mean_norms, pair_table
+from tightframe.evidence import Evidence
+from tightframe.metrics import class_table, jackknife, mean_norms, pair_table
 from tightframe.report import geometry
 from tightframe.report.wording import number
 from tightframe.statistics import ClassStatistics

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,10 +15,15 @@ class Entry:
         name: the metric's name; label, family, convention and source are the metric's.
         split: the samples it was taken on: "train", "test", or "ood" where both are needed.
         value: NaN where it is undefined.
-        target: value at perfect collapse; floor: best possible in this dimension, if not the target;
-            null: expected without class structure; random: for class means, and classifier rows, in independent random
-            directions. None where unknown.
+        target: value at perfect collapse; floor: best possible in this dimension, if not the target. None if unknown.
+        shuffled: what it would be with shuffled labels, the median of draws, and
+        shuffled_spread: half of the range of 68 % of them; None where labels don't matter, or it can't be drawn.
         standard_error: of the samples drawn, for the trained network as it is. None where unknown.
+        level: what labels were shuffled on: "shuffled" for these features, "isotropic" where their scatter wasn't kept;
+            "random" for a classifier's rows in random directions, which has no labels.
+        closeness: how many times nearer the best possible value than with shuffled labels; infinite at it. None where
+            there is no such number.
+        remark: the closeness in words, or why there is none.
         classes: how many classes it was taken over.
     """
 
@@ -27,22 +34,22 @@ class Entry:
     value: float
     target: float | None
     floor: float | None
-    null: float | None
+    shuffled: float | None
     standard_error: float | None
     convention: str
     source: str
     headline: bool
-    random: float | None = None
+    shuffled_spread: float | None = None
+    level: str = ""
+    closeness: float | None = None
+    remark: str = ""
     classes: int | None = None
 
-    @property
-    def position(self) -> float | None:
-        """Where the value lies on the way from the null level, 0, to the best possible value, 1: the target, or the
-        floor where the dimension forces one. Below 0 or above 1 beyond them; None unless both are known and differ."""
-        best = self.target if self.floor is None else self.floor
-        if best is None or self.null is None or best == self.null:
-            return None
-        return (self.null - self.value) / (self.null - best)
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        """An entry from plain data; what earlier versions knew besides is left out."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{"shuffled": None, **{name: value for name, value in data.items() if name in known}})
 
     @property
     def key(self) -> str:

@@ -17,7 +17,7 @@ from tightframe.report.figure_style import COLOURS, FONT, GRID, MARK_COLOUR, pan
 from tightframe.report.profile import findings
 from tightframe.report.series import course, terminal_phase
 from tightframe.report.tables import html_table
-from tightframe.report.wording import caption, name, number, share
+from tightframe.report.wording import caption, name, number
 
 if TYPE_CHECKING:
     from tightframe.report.entry import Entry
@@ -50,7 +50,7 @@ def page(report: Report) -> str:
     title = str(report.context.get("title", "Neural collapse report"))
     sections = []
     if panels := _panels(curves(report)):
-        hint = "Logarithmic axes; open triangles are exact zeros; dotted lines are null levels, without class structure"
+        hint = "Logarithmic axes; open triangles are exact zeros; dotted lines are levels with shuffled labels"
         begun = "." if terminal_phase([*report.history, report]) is None else ", and the start of the terminal phase."
         sections.append(_section("Collapse over training", " ".join([hint + begun, *course(report)]), panels))
     if panels := _panels(depth_panels(report)):
@@ -108,8 +108,8 @@ def _div(figure: go.Figure) -> str:
 
 
 def curves(report: Report) -> list[go.Figure]:
-    """One figure per NC family: its measures over epochs, both axes logarithmic, or over sessions, with null levels;
-    none without a history."""
+    """One figure per NC family: its measures over epochs, both axes logarithmic, or over sessions, with the levels of
+    shuffled labels; none without a history."""
     if not report.history:
         return []
     series = [*report.history, report]
@@ -150,9 +150,9 @@ def _curve(
                 hovertemplate=f"{name(report[key])}<br>{unit} %{{x}}: %{{customdata:.4g}}<extra></extra>",
             )
         )
-        null = report[key].null
-        if logarithmic and null is not None and null > 0 and len(keys) <= 2:
-            figure.add_hline(y=null, line={"dash": "dot", "color": colour, "width": 1})
+        level = report[key].shuffled
+        if logarithmic and level is not None and level > 0 and len(keys) <= 2:
+            figure.add_hline(y=level, line={"dash": "dot", "color": colour, "width": 1})
     if begun is not None:
         figure.add_vline(x=begun, line={"dash": "dot", "color": MARK_COLOUR, "width": 1})
     span = "log" if unit == "epoch" and min(times) > 0 else "linear"
@@ -269,7 +269,7 @@ def _tiles(report: Report) -> str:
 
 
 def _table(entries: Sequence[Entry]) -> str:
-    head = ("", "measure", "value", "± s.e.", "target", "floor", "null", "random", "position", "convention", "source")
+    head = ("", "measure", "value", "± s.e.", "target", "floor", "shuffled", "±", "closeness", "convention", "source")
     rows, parts, family = [], [], None
     for place, entry in enumerate(entries):
         rows.append(
@@ -277,8 +277,9 @@ def _table(entries: Sequence[Entry]) -> str:
                 entry.family if entry.family != family else "",
                 name(entry),
                 number(entry.value),
-                *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.null, entry.random)),
-                share(entry.position),
+                *(number(v) for v in (entry.standard_error, entry.target, entry.floor, entry.shuffled)),
+                number(entry.shuffled_spread),
+                entry.remark,
                 entry.convention,
                 entry.source,
             ]
@@ -287,10 +288,10 @@ def _table(entries: Sequence[Entry]) -> str:
         family = entry.family
     hint = (
         "Target: value at perfect collapse. Floor: best that this dimension allows, where that is not the target. "
-        "Null: expected without class structure, at the same counts and dimension. Random: for class means in "
-        "independent random directions. Position: how far the value is on the way from the null level (0 %) to the "
-        "target, or to the floor (100 %). Standard errors are those of the samples drawn. A dash means that no value "
-        "is known."
+        "Shuffled: what the measure is if the labels are shuffled on these features (for a classifier alone: with rows "
+        "in random directions), the median of draws, and half of the range of 68 % of them. Closeness: how many times "
+        "nearer the target, or the floor, the value is than that. Standard errors are those of the samples drawn. A "
+        "dash means that no value is known."
     )
-    table = html_table(head, rows, numbers=range(2, 9), origin=(9, 10), bold=(2,), parts=parts)
+    table = html_table(head, rows, numbers=range(2, 8), origin=(9, 10), bold=(2,), parts=parts)
     return _section("All measures", hint, table)

@@ -1,4 +1,4 @@
-"""`Report`: the outcome of one measurement, every value beside its target, floor, null level and source."""
+"""`Report`: the outcome of one measurement, every value beside its target, level with shuffled labels and source."""
 
 from __future__ import annotations
 
@@ -18,16 +18,25 @@ from torch import Tensor
 
 from tightframe.checks import listed
 from tightframe.errors import EmptyClassError, GeometryWarning
-from tightframe.metrics import METRICS, Evidence, Metric, evaluate, standard_errors
-from tightframe.metrics.conventions import CONVENTIONS
+from tightframe.evidence import Evidence
+from tightframe.metrics import (
+    CONVENTIONS,
+    METRICS,
+    Level,
+    Metric,
+    Setting,
+    closeness,
+    evaluate,
+    levels,
+    standard_errors,
+)
+from tightframe.metrics.levels import MANY
+from tightframe.metrics.table import available, chosen
 from tightframe.report.coverage import coverage_table, with_at_least
 from tightframe.report.drilldown import class_errors
 from tightframe.report.entry import Entry, insert_by_family
-from tightframe.report.geometry import LARGEST, optimum_entries
-from tightframe.statistics import ClassStatistics
+from tightframe.report.geometry import LARGEST, distances_to_predictions, optimum_entries
 from tightframe.theory import Training
-from tightframe.theory.references import reference_in
-from tightframe.theory.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Report:
         evidence: Evidence,
         *,
         test: Evidence | None = None,
-        names: Sequence[str] | None = None,
+        metrics: Sequence[str | Metric[Any]] | None = None,
         conventions: Mapping[str, Evidence] | None = None,
         min_count: int = 1,
         training: Training | None = None,
@@ -66,12 +75,12 @@ class Report:
 
         Args:
             test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
-            names: metrics to evaluate; default: all that the evidence allows.
+            metrics: what to evaluate, names in `METRICS` or metrics; default: all that the evidence allows.
             conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
             min_count: leave out classes with fewer samples; decisions stay those among all classes.
             training: how the classifier was trained, for what theory predicts at these weight decays.
 
-        Raises: EmptyClassError where fewer than two classes have so many samples; KeyError for unknown names.
+        Raises: EmptyClassError where fewer than two classes have so many samples; ChoiceError for unknown names.
         """
         if evidence.statistics is None:
             raise EmptyClassError("a report needs statistics.")
@@ -99,7 +108,8 @@ class Report:
             facts["class_errors"] = errors
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
-            entries = _entries(evidence, names)
+            wanted = None if metrics is None else chosen(metrics)
+            entries = _entries(evidence, wanted)
             if table := coverage_table(evidence, {entry.name: entry.value for entry in entries}):
                 facts["coverage_table"] = table
             for row in predicted:
@@ -107,16 +117,14 @@ class Report:
             for key, collected in (conventions or {}).items():
                 convention = CONVENTIONS[key]
                 collected = with_at_least(collected, min_count)
-                value = float(convention(collected))
-                error = standard_errors(collected, [convention.metric]).get(convention.metric)
-                row = _entry(convention.metric, convention.row, value, error, _setting(statistics))
+                (row,) = _entries(collected, [convention.metric])
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
                 held = with_at_least(test, min_count)
-                for row in _entries(held, _held_out(held), statistics):
-                    # the null level of NCC accuracy is of samples that are part of their class's mean; these aren't
-                    null = None if row.name == "ncc_accuracy" else row.null
-                    insert_by_family(entries, replace(row, split="test", null=null))
+                for row in _entries(held, _held_out(held, wanted), evidence):
+                    insert_by_family(entries, replace(row, split="test"))
+            if said := distances_to_predictions(evidence, facts.get("training")):
+                facts["distances_to_predictions"] = said
         notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)] + notes
         for other in caught:
             if not issubclass(other.category, GeometryWarning):
@@ -164,7 +172,7 @@ class Report:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Report:
         """Inverse of `to_dict`, without evidence."""
-        entries = tuple(Entry(**{k: _from_json(k, v) for k, v in entry.items()}) for entry in data["entries"])
+        entries = tuple(Entry.from_dict({k: _from_json(k, v) for k, v in entry.items()}) for entry in data["entries"])
         layers = tuple(cls.from_dict(layer) for layer in data.get("layers", ()))
         return cls(entries, data["context"], tuple(data["notes"]), layers=layers)
 
@@ -179,9 +187,9 @@ class Report:
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """The entries as CSV text with a header, also written to `path` if given."""
         out = io.StringIO()
-        writer = csv.DictWriter(out, [*Entry.__dataclass_fields__, "position"], lineterminator="\n")
+        writer = csv.DictWriter(out, list(Entry.__dataclass_fields__), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(asdict(entry) | {"position": entry.position} for entry in self.entries)
+        writer.writerows(asdict(entry) for entry in self.entries)
         return _write(out.getvalue(), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -201,55 +209,54 @@ class Report:
         return "\n".join(f"{entry.key:32s} {entry.value:.6g}" for entry in self.entries)
 
 
-_HELD_OUT = (
-    *("nc1", "trace_ratio", "cdnv", "equinorm", "equiangularity", "etf_error"),
-    *("ncc_mismatch", "ncc_accuracy", "classifier_accuracy"),
-)
-
-
-def _held_out(test: Evidence) -> list[str]:
+def _held_out(test: Evidence, metrics: Sequence[Metric[Any]] | None) -> list[Metric[Any]]:
     """What is reported of held-out samples: what they allow, which is nothing between classes if they have one."""
-    classes = 0 if test.statistics is None else int(test.statistics.present.sum())
-    names = [name for name in _HELD_OUT if METRICS[name].available(test)]
-    return [name for name in names if classes > 1 or METRICS[name].arguments == ("decisions",)]
+    classes = 0 if test.counts is None else len(test.counts)
+    wanted = METRICS.values() if metrics is None else metrics
+    able = [each for each in wanted if each.held_out and each.available(test)]
+    return [each for each in able if classes > 1 or each.reads == ("decisions",)]
 
 
-def _entries(evidence: Evidence, names: Sequence[str] | None, sizes: ClassStatistics | None = None) -> list[Entry]:
-    """The metrics of some evidence with their standard errors; `sizes` are the classes' of what decisions go by, where
-    that isn't the evidence's own statistics."""
-    values = evaluate(evidence, names)
-    errors = standard_errors(evidence, list(values))
-    of_moments, of_decisions = _setting(evidence.statistics or sizes), _setting(sizes or evidence.statistics)
-    found = []
-    for name, value in values.items():
-        metric = METRICS[name]
-        setting = of_moments if "statistics" in metric.arguments else of_decisions
-        found.append(_entry(name, metric, float(value), errors.get(name), setting))
-    return found
+def _entries(evidence: Evidence, metrics: Sequence[Metric[Any]] | None, trained: Evidence | None = None) -> list[Entry]:
+    """The metrics of some evidence with their standard errors and levels; `trained` is the training evidence, where
+    this is of held-out samples."""
+    metrics = available(evidence) if metrics is None else metrics
+    values, errors = evaluate(evidence, metrics), standard_errors(evidence, metrics)
+    known = levels(evidence, metrics, trained=trained)
+    return [_entry(each, float(values[each.name]), errors.get(each.name), known.get(each.name), evidence, trained)
+            for each in metrics]  # fmt: skip
 
 
-def _setting(statistics: ClassStatistics | None) -> Setting:
-    assert statistics is not None
-    return Setting.of(statistics.counts, statistics.num_features)
-
-
-def _entry(name: str, metric: Metric, value: float, error: Tensor | None, setting: Setting) -> Entry:
-    level = reference_in(setting, name)
+def _entry(
+    metric: Metric[Any],
+    value: float,
+    error: Tensor | None,
+    level: Level | None,
+    evidence: Evidence,
+    trained: Evidence | None,
+) -> Entry:
+    setting = Setting.of(
+        trained if evidence.statistics is None or ("decisions" in metric.reads and trained) else evidence
+    )
+    found = None if setting is None else closeness(metric, value, level, setting)
     return Entry(
-        name,
-        "ood" if "outside" in metric.arguments else "train",
+        metric.name,
+        "ood" if "outside" in metric.reads else "train",
         metric.label,
         metric.family,
         value,
-        level.target,
-        level.floor,
-        level.null,
+        None if setting is None else metric.target_in(setting),
+        None if setting is None else metric.floor_in(setting),
+        None if level is None else level.value,
         None if error is None or error.isnan() else float(error),
         metric.convention,
         metric.source,
         metric.headline,
-        level.random,
-        setting.K,
+        shuffled_spread=None if level is None else level.spread,
+        level="" if level is None else level.kind,
+        closeness=None if found is None else found.times,
+        remark="" if found is None else found.remark,
+        classes=None if setting is None else setting.K,
     )
 
 
@@ -286,6 +293,8 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
             else "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where "
             "it is the same; VCI and the rank are left out."
         )
+    if int(statistics.present.sum()) > MANY:
+        notes.append("levels with shuffled labels of measures over pairs are from a random 1,000 of the classes.")
     if int(statistics.present.sum()) - 1 > statistics.num_features:
         notes.append(
             f"{int(statistics.present.sum())} classes don't fit a simplex ETF in {statistics.num_features} dimensions; "
@@ -306,7 +315,11 @@ def _jsonable(value: Any) -> Any:
 
 
 def _from_json(key: str, value: Any) -> Any:
-    return float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") and key != "name" else value
+    return (
+        float(value)
+        if isinstance(value, str) and value in ("nan", "inf", "-inf") and key not in ("name", "label")
+        else value
+    )
 
 
 def _write(text: str, path: str | os.PathLike[str] | None) -> str:

@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tightframe.errors import StateError
+from tightframe.evidence import Evidence
 from tightframe.hooks import bare_model, clean_name
-from tightframe.metrics import Evidence
 from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__

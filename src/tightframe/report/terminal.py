@@ -13,7 +13,7 @@ from tightframe.report.drilldown import class_cells, pair_cells
 from tightframe.report.geometry import statements
 from tightframe.report.profile import Profile, findings
 from tightframe.report.series import course
-from tightframe.report.wording import caption, name, number, share
+from tightframe.report.wording import caption, name, number
 
 if TYPE_CHECKING:
     from tightframe.report.entry import Entry
@@ -40,9 +40,9 @@ def print_report(report: Report, *, full: bool = False, classes: bool = False, c
     console = console or Console()
     entries = [entry for entry in report if full or entry.headline]
     columns = (
-        ["value", "target", "floor", "null"]
+        ["value", "target", "floor", "shuffled"]
         if any(e.floor is not None for e in entries)
-        else ["value", "target", "null"]
+        else ["value", "target", "shuffled"]
     )
     table = _wide_table(entries, columns)
     if Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum <= console.width:
@@ -80,7 +80,7 @@ _BY_DEPTH = {
     "ncc_accuracy": "NCC acc.",
     "test/ncc_accuracy": "held out",
     "numerical_rank": "rank",
-    "mean_principal_angle": "angle °",
+    "principal_angle": "angle °",
 }
 
 
@@ -127,8 +127,9 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("")
     table.add_column("measure", no_wrap=True)
-    for column in [*columns[:1], "± s.e.", *columns[1:], "random", "position"]:
+    for column in [*columns[:1], "± s.e.", *columns[1:], "±"]:
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("closeness", no_wrap=True)
     table.add_column("convention", style="dim", no_wrap=True)
     table.add_column("source", style="dim", no_wrap=True)
     for family, group in groupby(entries, lambda entry: entry.family):
@@ -141,8 +142,8 @@ def _wide_table(entries: list[Entry], columns: list[str]) -> Table:
                 Text(cells[0], "bold"),
                 number(entry.standard_error),
                 *cells[1:],
-                number(entry.random),
-                share(entry.position),
+                number(entry.shuffled_spread),
+                entry.remark,
                 Text(entry.convention),
                 Text(entry.source),
                 end_section=entry is members[-1],
@@ -167,8 +168,7 @@ def _narrow_lines(entries: list[Entry], columns: list[str], width: int) -> list[
             lines.append(line)
             facts = [
                 "" if entry.standard_error is None else f"± {number(entry.standard_error)}",
-                "" if entry.position is None else f"{share(entry.position)} from null to target",
-                "" if entry.random is None or entry.random == entry.null else f"random {number(entry.random)}",
+                entry.remark,
                 entry.convention,
                 entry.source,
             ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,15 +16,6 @@ def number(value: float | None) -> str:
     if value == 0:
         return "0"
     return f"{value:.3e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
-
-
-def share(value: float | None) -> str:
-    """A share in per cent, near to 100 with as many digits as tell it apart, or a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    percent = 100 * value
-    digits = 1 if abs(100 - percent) >= 0.05 or percent == 100 else min(6, -math.floor(math.log10(abs(100 - percent))))
-    return f"{percent:.{digits}f} %"
 
 
 def caption(report: Report) -> str:

@@ -27,6 +27,7 @@ from tightframe.errors import (
 )
 from tightframe.numerics import EPS, first_of_coincident, float64_device, norms, rounding_of
 from tightframe.processes import all_reduce, require_same, withdraw, world_size
+from tightframe.sharing import once
 from tightframe.statistics.scatter import Scatter, common_means
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class ClassStatistics:
         weights = self.class_weights("class") / self.counts
         return torch.einsum("k,kij->ij", weights[self.present], scatter[self.present])
 
-    def between_covariance(self, by: Weighting = "class", centre: Weighting | None = None) -> Tensor:
+    def between_covariance(self, by: Weighting = "sample", centre: Weighting | None = None) -> Tensor:
         """(D, D), covariance of the class means about the global mean; `centre` (default `by`) picks that mean."""
         centred = self.centred_means(centre or by)
         weights = self.class_weights(by)[self.present]
@@ -251,6 +252,9 @@ class ClassStatistics:
 
     def centred_means(self, by: Weighting = "class") -> Tensor:
         """(K present, D), means of the classes that have samples, minus the global mean; 0 where that is rounding."""
+        return once(self, f"centred by {by}", lambda: self._centred_means(by), self.means)
+
+    def _centred_means(self, by: Weighting) -> Tensor:
         # About one class mean first: with means far from the origin the global mean itself is inexact.
         means = self.means if self._number_present == self.num_classes else self.means[self.present]
         near = means - means[:1].detach()
@@ -299,7 +303,9 @@ class ClassStatistics:
                 f"at least two classes must have samples; {number} of {self.num_classes} "
                 f"{'has' if number == 1 else 'have'}."
             )
-        return self if number == self.num_classes else self.select(self.class_ids[self.present])
+        if number == self.num_classes:
+            return self
+        return once(self, "populated", lambda: self.select(self.class_ids[self.present]), *self._tensors().values())
 
     def select(
         self,

@@ -7,7 +7,6 @@ from tightframe.theory.minority_collapse import (
     merging_classes,
     minority_collapse_threshold,
 )
-from tightframe.theory.references import REFERENCES, Reference, reference
 from tightframe.theory.regression import RegressionOptimum, regression_optimum
 from tightframe.theory.seli import Seli, seli
 from tightframe.theory.training import OPTIMA, Training
@@ -20,9 +19,7 @@ from tightframe.theory.unconstrained_features import (
 
 __all__ = [
     "OPTIMA",
-    "REFERENCES",
     "CodeOptimum",
-    "Reference",
     "RegressionOptimum",
     "Seli",
     "Training",
@@ -33,7 +30,6 @@ __all__ = [
     "frame_cosine",
     "merging_classes",
     "minority_collapse_threshold",
-    "reference",
     "regression_optimum",
     "seli",
     "softmax_code_optimum",

@@ -1,0 +1,89 @@
+"""`Evidence`: what a measurement collected, and so what metrics may read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from tightframe import numerics
+from tightframe.decisions import DecisionCounts
+from tightframe.decisions.decisions import DecisionTotals
+from tightframe.errors import ShapeError
+from tightframe.statistics import ClassStatistics, FoldedStatistics
+
+Decisions = DecisionCounts | DecisionTotals
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a measurement collected; None where it wasn't collected.
+
+    Attributes:
+        statistics: moments of the training features.
+        weight, bias: the linear classifier on these features, (K, D) and (K,).
+        decisions: its decisions and the nearest centre's.
+        outside: statistics, or the mean (D,), of out-of-distribution features.
+        consumer: weight (M, D) of the layer that reads the features, where that isn't the classifier.
+        projected: moments of the same features in an orthonormal basis of the span of the centred class means, with the
+            spread of the whole features: what NC1 needs where `statistics` holds no scatter, or doesn't resolve it.
+        folds: `statistics` by folds of the samples, for standard errors.
+        outside_folds: `outside` by folds of the samples, likewise.
+    """
+
+    statistics: ClassStatistics | None = None
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    decisions: Decisions | None = None
+    outside: ClassStatistics | Tensor | None = None
+    consumer: Tensor | None = None
+    projected: ClassStatistics | None = None
+    folds: FoldedStatistics | None = None
+    outside_folds: FoldedStatistics | None = None
+
+    @property
+    def spanning(self) -> ClassStatistics | None:
+        """Moments with the scatter in the span of the centred class means: `projected`, or else `statistics`."""
+        return self.statistics if self.projected is None else self.projected
+
+    @cached_property
+    def classifier(self) -> Tensor | None:
+        """(K present, D) the classifier's rows of the classes with samples."""
+        if self.weight is None or self.statistics is None:
+            return None
+        return classifier_rows(self.statistics, self.weight)
+
+    @cached_property
+    def counts(self) -> Tensor | None:
+        """(K present,) samples of the classes that have any."""
+        return None if self.statistics is None else self.statistics.counts[self.statistics.present]
+
+    @cached_property
+    def reader(self) -> Tensor | None:
+        """`consumer`, or else K-1 orthonormal contrasts of the classifier's rows of the classes with samples.
+
+        They have the singular values and right vectors of these rows less their mean. The means are centred too, and
+        softmax doesn't see a common row: it would only displace a singular vector.
+        """
+        if self.consumer is not None or self.classifier is None:
+            return self.consumer
+        return numerics.contrasts(self.classifier - self.classifier.mean(0))
+
+
+def classifier_rows(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+    """The classifier's rows of the classes with samples, (K present, D) in the statistics' dtype and device.
+
+    `weight` has a row for every class of the statistics or, after `select`, for every original label.
+    """
+    populated = statistics.populated()
+    allowed = {statistics.num_classes, statistics.num_labels}
+    if weight.ndim != 2 or weight.shape[0] not in allowed or weight.shape[1] != statistics.num_features:
+        raise ShapeError(
+            f"the classifier's weight must have shape (classes, features) = ({statistics.num_classes}, "
+            f"{statistics.num_features}); got {tuple(weight.shape)}."
+        )
+    weight = weight.to(statistics.means)
+    if weight.shape[0] == statistics.num_labels:
+        return weight[populated.class_ids]
+    return weight[statistics.present]

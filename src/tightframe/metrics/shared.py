@@ -1,0 +1,41 @@
+"""What several metrics read of one value, computed once: factors of the centred means, a weight's singular vectors."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tightframe.numerics import contrasts
+from tightframe.sharing import once
+from tightframe.statistics import ClassStatistics
+
+
+class Factors(NamedTuple):
+    """Left singular vectors (M, r), singular values (r,), descending, and right ones (r, N); without a graph."""
+
+    left: Tensor
+    sizes: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Factors:
+        return cls(*torch.linalg.svd(matrix.detach(), full_matrices=False))
+
+
+def spanning_rows(statistics: ClassStatistics) -> Tensor:
+    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
+    return once(statistics, "rows", lambda: contrasts(statistics.centred_means()), statistics.means)
+
+
+def spanning_factors(statistics: ClassStatistics) -> Factors:
+    """The singular value decomposition of `spanning_rows`."""
+    return once(statistics, "factors", lambda: Factors.of(spanning_rows(statistics)), statistics.means)
+
+
+def weight_factors(weight: Tensor) -> Factors:
+    """The singular value decomposition of a weight, made anew if the weight has changed, in whatever way."""
+    values = weight.detach()
+    known, factors = once(weight, "factors", lambda: (values.clone(), Factors.of(values)))
+    return factors if torch.equal(known, values) else Factors.of(values)
