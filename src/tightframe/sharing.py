@@ -27,3 +27,9 @@ def once(owner: object, name: str, make: Callable[[], T], *reads: Tensor | None)
     if name not in known or known[name][0] != version:
         known[name] = version, make()
     return known[name][1]
+
+
+def forget(owner: object) -> None:
+    """Let go of what was kept for an object: it may take several times the object's own memory."""
+    if owner in _KEPT:
+        del _KEPT[owner]

@@ -36,6 +36,7 @@ from tightframe.report.coverage import coverage_table, with_at_least
 from tightframe.report.drilldown import class_errors
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.geometry import LARGEST, distances_to_predictions, optimum_entries
+from tightframe.sharing import forget
 from tightframe.theory import Training
 
 
@@ -125,6 +126,8 @@ class Report:
                     insert_by_family(entries, replace(row, split="test"))
             if said := distances_to_predictions(evidence, facts.get("training")):
                 facts["distances_to_predictions"] = said
+        for each in (evidence, test, *(conventions or {}).values()):
+            forget(None if each is None else each.statistics)
         notes = [str(w.message) for w in caught if issubclass(w.category, GeometryWarning)] + notes
         for other in caught:
             if not issubclass(other.category, GeometryWarning):
