@@ -1,7 +1,9 @@
 """Levels with shuffled labels: against true permutations, in their isotropic limits, and what the draws conserve."""
 
+import gc
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -513,3 +515,22 @@ def test_closeness_does_not_depend_on_the_number_of_samples(steps: int | None) -
         compared += 1
         assert abs(many / times - 1) < 0.1, name
     assert compared >= (16 if steps is None else 28)
+
+
+def test_levels_are_of_the_classifier_that_is_given() -> None:
+    statistics = statistics_of(SHAPES["fewer samples than dimensions"])
+    rows = torch.randn(2, *statistics.means.shape, dtype=torch.float64)
+    first, second, again = (levels(Evidence(statistics, rows[i]), ["nc3_cosine"], draws=4) for i in (0, 1, 0))
+    assert first != second
+    assert first == again
+
+
+def test_levels_do_not_keep_their_statistics_alive() -> None:
+    statistics = statistics_of(SHAPES["fewer samples than dimensions"])
+    alive = weakref.ref(statistics)
+    evidence = Evidence(statistics, torch.randn(statistics.means.shape, dtype=torch.float64))
+    levels(evidence, ["nc1", "nc3_cosine"], draws=2)
+    levels(evidence, ["nc1"], trained=evidence, draws=2)
+    del statistics, evidence
+    gc.collect()
+    assert alive() is None

@@ -295,3 +295,8 @@ def test_a_selection_without_the_scatter_of_each_class_says_what_to_keep(name: s
         metric.of(evidence)
     with pytest.raises(ScatterError, match="per_class=True"):
         metric(selected)
+
+
+def test_two_measures_of_one_name_are_refused() -> None:
+    with pytest.raises(ChoiceError, match="two measures are called 'nc1'"):
+        evaluate(FULL, ["nc1", metrics.nc1.having(centre="sample")])

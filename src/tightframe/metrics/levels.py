@@ -310,7 +310,7 @@ class Level:
         return cls(middle, (high - low) / 2 if math.isfinite(high - low) else math.inf, kind)
 
 
-_CACHE: WeakKeyDictionary[ClassStatistics, dict[Any, Level | None]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[ClassStatistics, dict[Any, tuple[Any, Level | None]]] = WeakKeyDictionary()
 _RANDOM: WeakKeyDictionary[Metric[Any], dict[Any, Level | None]] = WeakKeyDictionary()
 
 
@@ -341,7 +341,8 @@ def levels(
         size = setting.K * setting.D + setting.D**2 / 4
         draws = next(number for most, number in DRAWS if most >= size)
     found: dict[str, Level | None] = {}
-    key = (draws, seed, setting.classes)
+    beside, identity = _beside(evidence, trained)
+    key = (draws, seed, identity)
     known = {} if statistics is None else _CACHE.setdefault(statistics, {})
     missing = []
     for each in wanted:
@@ -350,14 +351,27 @@ def levels(
         if "statistics" not in each.reads and "decisions" not in each.reads:
             found[each.name] = _random_level(each, evidence, setting, draws, seed)
         elif (each, key) in known:
-            found[each.name] = known[each, key]
+            found[each.name] = known[each, key][1]
         else:
             missing.append(each)
     if missing:
         fresh = _drawn_levels(evidence, missing, trained, draws, seed)
-        known |= {(each, key): fresh.get(each.name) for each in missing}
+        known |= {(each, key): (beside, fresh.get(each.name)) for each in missing}
         found |= fresh
     return {each.name: level for each in wanted if (level := found.get(each.name)) is not None}
+
+
+def _beside(evidence: Evidence, trained: Evidence | None) -> tuple[tuple[object, ...], tuple[Any, ...]]:
+    """What levels depend on beside the statistics, and its identity, which holds as long as one has the former."""
+    parts: list[object] = []
+    for each in (evidence, trained):
+        if each is not None:
+            parts += [each.projected, each.weight, each.bias, each.consumer, each.outside]
+    if trained is not None and trained.statistics is not evidence.statistics:  # which would keep themselves alive
+        parts.append(trained.statistics)
+    rows = 0 if evidence.decisions is None else int(totals_of(evidence.decisions).counts.sum())
+    versions = tuple(each._version if isinstance(each, Tensor) and not each.is_inference() else 0 for each in parts)
+    return tuple(parts), (tuple(map(id, parts)), versions, rows)
 
 
 def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int) -> Level | None:

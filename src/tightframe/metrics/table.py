@@ -25,8 +25,11 @@ METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for ea
 
 
 def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
-    """The metrics, given by name or themselves. Raises: ChoiceError for other names, TypeError for other things."""
-    found = []
+    """The metrics, given by name or themselves.
+
+    Raises: ChoiceError for other names and for two of one name, TypeError for other things.
+    """
+    found: list[Metric[Any]] = []
     for each in metrics:
         if isinstance(each, str):
             if each not in METRICS:
@@ -34,6 +37,10 @@ def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
             each = METRICS[each]
         if not isinstance(each, Metric):
             raise TypeError(f"metrics are names in METRICS, or made with @metric; got {each!r}.")
+        if any(each.name == other.name for other in found):
+            raise ChoiceError(
+                f"two measures are called {each.name!r}; give one another name: {each.name}.having('...')."
+            )
         found.append(each)
     return found
 
