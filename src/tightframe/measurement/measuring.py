@@ -262,8 +262,9 @@ class _Collector:
                 decisions = layer.decisions(without_bias=convention.without_bias)
                 projected = None if convention.unit_features else evidence.projected
                 dealt = None if convention.unit_features else evidence.folds
+                bias = None if convention.without_bias else evidence.bias
                 variants[name] = replace(
-                    evidence, statistics=statistics, decisions=decisions, projected=projected, folds=dealt
+                    evidence, statistics=statistics, decisions=decisions, projected=projected, folds=dealt, bias=bias
                 )
                 if convention.unit_features and not convention.metric.available(variants[name]):
                     del variants[name]

@@ -33,19 +33,23 @@ _CENTRED = "about the mean of class means"
 # ---------------------------------------------------------------------- targets
 
 
-def _partial_cosine(setting: Setting, complement: bool = False) -> float:
+def _partial_cosine(setting: Setting, complement: bool = False) -> float | None:
     """Of a row of a simplex of C classes with the mean of its class, centred by those of K classes."""
+    if setting.crowded and setting.partial:
+        return None
     cosine = math.sqrt((1 - 1 / setting.K) / (1 - 1 / setting.classes))
     return 1 - cosine if complement else cosine
 
 
-def _partial_distance(setting: Setting, squared: bool = True) -> float:
+def _partial_distance(setting: Setting, squared: bool = True) -> float | None:
     """|W/|W| - M/|M||^2 of K rows of a simplex of C classes and the means of these classes, centred by theirs."""
-    distance = 2 * _partial_cosine(setting, complement=True)
-    return distance if squared else math.sqrt(distance)
+    gap = _partial_cosine(setting, complement=True)
+    if gap is None:
+        return None
+    return 2 * gap if squared else math.sqrt(2 * gap)
 
 
-def _partial_gap(setting: Setting) -> float:
+def _partial_gap(setting: Setting) -> float | None:
     return _partial_distance(setting, squared=False)
 
 
@@ -158,7 +162,8 @@ def unc3(
     relative: bool = True,
     ddof: int = 0,
 ) -> Tensor:
-    """How unequal the duality of classes is, 0 = uniform: standard deviation over mean of cos(w_k, mu_k - mu_G).
+    """How unequal the duality of classes is, 0 = uniform: standard deviation over the size of
+    the mean of cos(w_k, mu_k - mu_G).
 
     Args:
         of: the cosines, or the inner products.
@@ -169,7 +174,7 @@ def unc3(
     """
     values = (classifier_mean_cosines if of == "cosine" else classifier_mean_products)(statistics, weight)
     if relative:
-        return numerics.coefficient_of_variation(values, ddof)
+        return numerics.coefficient_of_variation(values, ddof).abs()
     if len(values) <= ddof:
         return values.new_full((), math.nan)
     return (values - values.mean()).square().sum() / (len(values) - ddof)

@@ -348,9 +348,11 @@ def etf_error(statistics: ClassStatistics) -> Tensor:
     return structure_error(centred, centred)
 
 
-def _partial_error(setting: Setting, centred: bool = False) -> float:
+def _partial_error(setting: Setting, centred: bool = False) -> float | None:
     """Of K rows of a simplex of C: their Gram matrix I - J/C, not centred."""
     K, C = setting.K, setting.classes
+    if setting.crowded and setting.partial:
+        return None
     if centred:
         return 0.0
     length = math.sqrt(K * (1 - 1 / C) ** 2 + K * (K - 1) / C**2)

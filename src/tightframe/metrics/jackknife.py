@@ -76,13 +76,15 @@ def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | N
     errors = {
         each.name: binomial_error(each, evidence.decisions)
         for each in wanted
-        if each.reads == ("decisions",) and evidence.decisions is not None and each.available(evidence)
+        if each.hits is not None and evidence.decisions is not None and each.available(evidence)
     }
     folds, outside = evidence.folds, evidence.outside_folds
     if folds is not None:
         bare = replace(evidence, statistics=folds.total, decisions=None, projected=None, consumer=evidence.reader)
         rest = [each for each in wanted if "statistics" in each.reads and each.smooth]
-        rest = [each for each in rest if each.available(replace(bare, statistics=folds.parts[0]))]
+        kept = replace(folds.total, within=None, class_within=None)
+        kept = kept if folds.parts[0].within is None and folds.parts[0].class_within is None else folds.total
+        rest = [each for each in rest if each.available(replace(bare, statistics=kept))]
         if evidence.projected is not None:  # whose moments weren't kept by fold
             rest = [each for each in rest if each.needed != "span scatter"]
         of_two = [each for each in rest if "outside" in each.reads]
@@ -108,8 +110,11 @@ def _variances(
     folded = folded.without_scatter if lean else folded
     with _no_geometry_warnings():
         replicates = [evaluate(seen(folded.without(fold)), metrics) for fold in range(folded.folds)]
-    names = [each.name for each in metrics]
-    return {name: _error(torch.stack([values[name] for values in replicates])).square() for name in names}
+    stacked = {
+        each.name: torch.stack([torch.as_tensor(values[each.name], dtype=torch.float64) for values in replicates])
+        for each in metrics
+    }
+    return {name: _error(values).square() for name, values in stacked.items()}
 
 
 def _fixed(folded: FoldedStatistics) -> bool:

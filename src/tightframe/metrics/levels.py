@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.decisions import DecisionCounts
-from tightframe.errors import TightframeError
 from tightframe.evidence import Evidence
 from tightframe.metrics.agreement import totals_of
 from tightframe.metrics.metric import Metric, Setting
@@ -292,11 +292,13 @@ class Level:
         spread: half of the range that holds 68 % of them.
         kind: "shuffled" labels on these features; on "isotropic" ones, where no scatter was kept; "random" directions
             for a classifier, which has no labels.
+        draws: the values drawn.
     """
 
     value: float
     spread: float
     kind: Literal["shuffled", "isotropic", "random"] = "shuffled"
+    draws: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, values: Sequence[float], kind: Literal["shuffled", "isotropic", "random"]) -> Level | None:
@@ -307,7 +309,7 @@ class Level:
         low, middle, high = (float(drawn.quantile(share, interpolation="nearest")) for share in (0.16, 0.5, 0.84))
         if len(values) % 2 == 0 and math.isfinite(middle):
             middle = float(drawn.quantile(0.5))
-        return cls(middle, (high - low) / 2 if math.isfinite(high - low) else math.inf, kind)
+        return cls(middle, (high - low) / 2 if math.isfinite(high - low) else math.inf, kind, tuple(values))
 
 
 _CACHE: WeakKeyDictionary[ClassStatistics, dict[Any, tuple[Any, Level | None]]] = WeakKeyDictionary()
@@ -376,7 +378,7 @@ def _beside(evidence: Evidence, trained: Evidence | None) -> tuple[tuple[object,
 
 def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int) -> Level | None:
     """Of rows in random directions, for the same classes."""
-    if evidence.weight is None:
+    if evidence.weight is None or not {"weight", "classifier", "reader"} & set(metric.reads):
         return None
     key = (tuple(evidence.weight.shape), setting.counts.numpy().tobytes() if "counts" in metric.reads else setting.K)
     known = _RANDOM.setdefault(metric, {})
@@ -387,8 +389,9 @@ def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, dra
         values = []
         for _ in range(number):
             weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
-            values.append(float(metric.of(replace(evidence, weight=weight.to(evidence.weight.device)))))
-        known[key] = Level.of(values, "random")
+            with suppress(Exception):  # of a metric of one's own
+                values.append(float(metric.of(replace(evidence, weight=weight.to(evidence.weight.device)))))
+        known[key] = Level.of(values, "random") if len(values) == number else None
     return known[key]
 
 
@@ -448,7 +451,7 @@ def _enter_drawn(
     if evidence.statistics is not None:
         moments = draw.statistics
         if held_out:  # the held-out samples have moments of their own, labels as little related to the features
-            one = int(torch.randint(2**31, (), generator=generator))
+            one = int(torch.randint(2**31, (), generator=generator, device=generator.device))
             own = draw.statistics.class_within is not None and evidence.statistics.class_within is not None
             moments = next(shuffled(evidence.statistics, 1, seed=one, class_scatter=own)).statistics
         drawn = replace(drawn, statistics=moments, outside=None)
@@ -456,8 +459,9 @@ def _enter_drawn(
         drawn = replace(drawn, decisions=_decided(draw, evidence, source, noise, generator, held_out=held_out))
     if isinstance(evidence.outside, ClassStatistics) and any("outside" in each.reads for each in metrics):
         number = int(evidence.outside.num_samples) * (int(original.num_samples) - 1)
-        outside = original.global_mean("sample") + draw.factor.around(generator) / math.sqrt(max(number, 1))
-        drawn = replace(drawn, outside=outside)
+        mean = original.global_mean("sample") + draw.factor.around(generator) / math.sqrt(max(number, 1))
+        together = evidence.outside.num_samples[None]
+        drawn = replace(drawn, outside=ClassStatistics(together, mean[None], torch.zeros_like(mean[:1])))
     of_pairs: list[Metric[Any]] = []
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
         of_pairs = [each for each in metrics if each.pairs is not None]
@@ -504,8 +508,11 @@ def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Met
     usable = [each for each in usable if each.most_classes is None or len(values[each.name]) < _COSTLY]
     try:
         found = evaluate(evidence, usable)
-    except TightframeError:
-        return
+    except Exception:  # of a metric of one's own, too: the others keep their levels
+        found = {}
+        for each in usable:
+            with suppress(Exception):
+                found |= evaluate(evidence, [each])
     for name, value in found.items():
         values[name].append(float(value))
 
@@ -532,14 +539,17 @@ def closeness(metric: Metric[Any], value: float, level: Level | None, setting: S
     best = metric.best_in(setting)
     if best is None or level is None or (not math.isfinite(value) and not math.isinf(value)):
         return Closeness(None, "")
-    found, ideal, chance = (metric.scaled(each, setting) for each in (value, best, level.value))
-    edges = [metric.scaled(level.value + sign * level.spread, setting) for sign in (-1, 1)]
-    spread = abs(edges[1] - edges[0]) / 2
-    gap = abs(chance - ideal)
+    found, ideal = metric.scaled(value, setting), metric.scaled(best, setting)
+    draws = level.draws or (level.value - level.spread, level.value, level.value + level.spread)
+    drawn = [metric.scaled(each, setting) for each in draws]
+    on_scale = Level.of(drawn, level.kind)
+    if on_scale is None:
+        return Closeness(None, "")
+    chance, gap = on_scale.value, abs(on_scale.value - ideal)
+    noise = max(2 * on_scale.spread, 1e-9 * max(abs(chance), abs(ideal), 1e-6))
     whose = "shuffled labels" if level.kind != "random" else "random directions"
     off, beyond = abs(found - ideal), (found - chance) * (ideal - chance) <= 0
-    noise = 2 * spread
-    if gap <= max(1e-9 * max(abs(chance), abs(ideal)), noise) and not (beyond and abs(found - chance) > noise):
+    if gap <= noise and not (beyond and abs(found - chance) > noise):
         return Closeness(None, f"{whose} do as well")
     if off <= 1e-12 * gap:
         return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")

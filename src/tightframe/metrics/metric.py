@@ -141,6 +141,10 @@ class Metric(Generic[P]):
         object.__setattr__(self, "__wrapped__", self.function)
         object.__setattr__(self, "__name__", self.name)
         object.__setattr__(self, "__module__", self.function.__module__)
+        if unknown := set(self.reads) - _COLLECTED.keys():
+            raise TypeError(
+                f"{self.name}: {min(unknown)!r} is no evidence; that is {', '.join(_COLLECTED)}. Options follow a *."
+            )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
         return self.function(*args, **{**self.options, **kwargs})
@@ -176,7 +180,7 @@ class Metric(Generic[P]):
     @cached_property
     def needed(self) -> Needs:
         """How much of the statistics it reads, with these options."""
-        return self.needs(**self._options_of(self.needs)) if callable(self.needs) else self.needs
+        return self.needs(**self.known_options(self.needs)) if callable(self.needs) else self.needs
 
     def of(self, evidence: Evidence) -> Tensor:
         """Its value for some evidence; errors are the function's own.
@@ -231,13 +235,14 @@ class Metric(Generic[P]):
 
     def scaled(self, value: float, setting: Setting) -> float:
         """A value on the scale that its closeness is taken on."""
-        return float(self.scale(value, setting, **self._options_of(self.scale)))
+        return float(self.scale(value, setting, **self.known_options(self.scale)))
 
     def _level(self, level: Level, setting: Setting) -> float | None:
-        value = level(setting, **self._options_of(level)) if callable(level) else level
+        value = level(setting, **self.known_options(level)) if callable(level) else level
         return None if value is None else float(value)  # no numpy scalar: they're saved
 
-    def _options_of(self, function: Callable[..., Any]) -> dict[str, Any]:
+    def known_options(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """The options that a function has parameters for."""
         if not self.options:
             return {}
         known = inspect.signature(function).parameters
@@ -247,6 +252,7 @@ class Metric(Generic[P]):
 _COLLECTED = {
     "statistics": "class statistics",
     "weight": "the classifier's weight",
+    "bias": "the classifier's bias",
     "classifier": "the classifier's weight",
     "counts": "class statistics",
     "decisions": "decisions (DecisionCounts)",

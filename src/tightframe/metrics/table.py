@@ -72,4 +72,4 @@ def pairwise(
 
 def _over_pairs(metric: Metric[Any]) -> OverPairs:
     assert metric.pairs is not None
-    return metric.pairs(**metric.options)
+    return metric.pairs(**metric.known_options(metric.pairs))

@@ -151,7 +151,7 @@ def distances_to_predictions(evidence: Evidence, training: Mapping[str, Any] | N
     distance and its `spread` with shuffled labels, or for rows in random directions.
     """
     found = predictions(evidence, training)
-    if len(found) < 2 or evidence.statistics is None:
+    if len(found) < 2 or evidence.statistics is None or len(found[0].means) < 3:  # two have but one geometry
         return []
     statistics, said = evidence.statistics.populated(), []
     kinds = [("class means", statistics.centred_means(), [each.means for each in found])]
@@ -160,15 +160,17 @@ def distances_to_predictions(evidence: Evidence, training: Mapping[str, Any] | N
         kinds.append(("classifier rows", evidence.classifier.detach(), grams))
     for what, rows, grams in kinds:
         distances = [float(gram_distance(rows, gram)) for gram in grams]
+        if any(map(math.isnan, distances)):
+            continue
         first, second = sorted(range(len(grams)), key=lambda place: distances[place])[:2]
 
         def least(rows: Tensor, grams: list[Tensor] = grams) -> Tensor:
             return torch.stack([gram_distance(rows, gram) for gram in grams]).amin()
 
-        if what == "class means":
-            level = levels(evidence, [_nearness(least)])["nearness"]
-        else:
-            level = levels(evidence, [_nearness_of_rows(least)])["nearness"]
+        nearness = _nearness(least) if what == "class means" else _nearness_of_rows(least)
+        level = levels(evidence, [nearness]).get("nearness")
+        if level is None:
+            continue
         error = None
         if what == "class means" and evidence.folds is not None:
 

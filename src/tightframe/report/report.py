@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tightframe.checks import listed
@@ -37,6 +38,7 @@ from tightframe.report.drilldown import class_errors
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.geometry import LARGEST, distances_to_predictions, optimum_entries
 from tightframe.sharing import forget
+from tightframe.statistics import ClassStatistics
 from tightframe.theory import Training
 
 
@@ -110,19 +112,20 @@ class Report:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
             wanted = None if metrics is None else chosen(metrics)
-            entries = _entries(evidence, wanted)
-            if table := coverage_table(evidence, {entry.name: entry.value for entry in entries}):
+            entries = _entries(evidence, wanted, whole)
+            usual = {each.name for each in wanted or METRICS.values() if METRICS.get(each.name) is each}
+            known_values = {entry.name: entry.value for entry in entries if entry.name in usual}
+            if table := coverage_table(evidence, known_values):
                 facts["coverage_table"] = table
             for row in predicted:
                 insert_by_family(entries, row)
             for key, collected in (conventions or {}).items():
                 convention = CONVENTIONS[key]
-                collected = with_at_least(collected, min_count)
-                (row,) = _entries(collected, [convention.metric])
+                (row,) = _entries(with_at_least(collected, min_count), [convention.metric], collected)
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
-                held = with_at_least(test, min_count)
-                for row in _entries(held, _held_out(held, wanted), evidence):
+                held = _of_classes(test, statistics) if left_out else test
+                for row in _entries(held, _held_out(held, wanted), test, trained=evidence, all_trained=whole):
                     insert_by_family(entries, replace(row, split="test"))
             if said := distances_to_predictions(evidence, facts.get("training")):
                 facts["distances_to_predictions"] = said
@@ -220,14 +223,39 @@ def _held_out(test: Evidence, metrics: Sequence[Metric[Any]] | None) -> list[Met
     return [each for each in able if classes > 1 or each.reads == ("decisions",)]
 
 
-def _entries(evidence: Evidence, metrics: Sequence[Metric[Any]] | None, trained: Evidence | None = None) -> list[Entry]:
-    """The metrics of some evidence with their standard errors and levels; `trained` is the training evidence, where
-    this is of held-out samples."""
+def _of_classes(test: Evidence, training: ClassStatistics) -> Evidence:
+    """Held-out evidence on the classes that are reported on; decisions stay those among all classes."""
+    if test.statistics is None:
+        return test
+    kept = training.class_ids[training.present]
+    there = torch.isin(kept.cpu(), test.statistics.class_ids.cpu())
+    return replace(test, statistics=test.statistics.select(kept.cpu()[there].to(test.statistics.counts.device)))
+
+
+def _entries(
+    evidence: Evidence,
+    metrics: Sequence[Metric[Any]] | None,
+    whole: Evidence,
+    *,
+    trained: Evidence | None = None,
+    all_trained: Evidence | None = None,
+) -> list[Entry]:
+    """The metrics of some evidence with their standard errors and levels.
+
+    Args:
+        whole: the evidence on all classes, among which decisions are.
+        trained, all_trained: the training evidence and that on all classes, where this is of held-out samples.
+    """
     metrics = available(evidence) if metrics is None else metrics
     values, errors = evaluate(evidence, metrics), standard_errors(evidence, metrics)
-    known = levels(evidence, metrics, trained=trained)
-    return [_entry(each, float(values[each.name]), errors.get(each.name), known.get(each.name), evidence, trained)
-            for each in metrics]  # fmt: skip
+    of_decisions = [each for each in metrics if each.reads == ("decisions",) and whole is not evidence]
+    known = levels(evidence, [each for each in metrics if each not in of_decisions], trained=trained)
+    known |= levels(whole, of_decisions, trained=all_trained)
+    found = []
+    for each in metrics:
+        value, error = float(torch.as_tensor(values[each.name]).detach()), errors.get(each.name)
+        found.append(_entry(each, value, error, known.get(each.name), evidence, trained))
+    return found
 
 
 def _entry(
@@ -241,6 +269,9 @@ def _entry(
     setting = Setting.of(
         trained if evidence.statistics is None or ("decisions" in metric.reads and trained) else evidence
     )
+    everything = Setting.of(trained)
+    if setting is not None and everything is not None:  # held-out samples may be of fewer of the model's classes
+        setting = replace(setting, classes=max(setting.classes, everything.classes))
     found = None if setting is None else closeness(metric, value, level, setting)
     return Entry(
         metric.name,
