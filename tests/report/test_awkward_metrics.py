@@ -29,11 +29,15 @@ def test_classes_left_out_change_no_level_of_decisions_among_all() -> None:
 
 def test_held_out_classes_are_those_reported_on() -> None:
     _, _, training = clusters([30, 30, 5, 30], 4)
-    _, _, test = clusters([6, 4, 6, 5], 4)
+    _, _, test = clusters([16, 14, 16, 15], 4)
     wanted = ["equinorm", "etf_error"]
     report = Report.from_evidence(Evidence(training), test=Evidence(test), min_count=10, metrics=wanted)
     kept = test.select([0, 1, 3])
     assert report["test/etf_error"].value == pytest.approx(metrics.etf_error(kept).item(), rel=1e-12)
+    _, _, small = clusters([6, 14, 16, 15], 4)
+    report = Report.from_evidence(Evidence(training), test=Evidence(small), min_count=10, metrics=wanted)
+    assert "1 classes with fewer than 10 held-out samples are left out of held-out rows." in report.notes
+    assert report["test/etf_error"].value == pytest.approx(metrics.etf_error(small.select([1, 3])).item(), rel=1e-12)
 
 
 def test_held_out_samples_of_some_of_the_models_classes() -> None:

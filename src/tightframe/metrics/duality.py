@@ -162,8 +162,7 @@ def unc3(
     relative: bool = True,
     ddof: int = 0,
 ) -> Tensor:
-    """How unequal the duality of classes is, 0 = uniform: standard deviation over the size of
-    the mean of cos(w_k, mu_k - mu_G).
+    """How unequal the duality of classes is, 0 = uniform: standard deviation over mean of cos(w_k, mu_k - mu_G).
 
     Args:
         of: the cosines, or the inner products.
@@ -174,7 +173,7 @@ def unc3(
     """
     values = (classifier_mean_cosines if of == "cosine" else classifier_mean_products)(statistics, weight)
     if relative:
-        return numerics.coefficient_of_variation(values, ddof).abs()
+        return numerics.coefficient_of_variation(values, ddof)
     if len(values) <= ddof:
         return values.new_full((), math.nan)
     return (values - values.mean()).square().sum() / (len(values) - ddof)

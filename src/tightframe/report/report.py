@@ -124,7 +124,12 @@ class Report:
                 (row,) = _entries(with_at_least(collected, min_count), [convention.metric], collected)
                 entries.append(replace(row, name=key, label=f"{row.label} [{key}]", source=convention.source))
             if test is not None:
-                held = _of_classes(test, statistics) if left_out else test
+                same = _of_classes(test, statistics) if left_out else test
+                held = with_at_least(same, min_count)
+                if held is not same and same.counts is not None and (few := int((same.counts < min_count).sum())):
+                    notes.append(
+                        f"{few} classes with fewer than {min_count} held-out samples are left out of held-out rows."
+                    )
                 for row in _entries(held, _held_out(held, wanted), test, trained=evidence, all_trained=whole):
                     insert_by_family(entries, replace(row, split="test"))
             if said := distances_to_predictions(evidence, facts.get("training")):
