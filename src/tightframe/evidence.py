@@ -16,6 +16,11 @@ from tightframe.statistics import ClassStatistics, FoldedStatistics
 Decisions = DecisionCounts | DecisionTotals
 
 
+def totals_of(decisions: Decisions) -> DecisionTotals:
+    """The counts of decisions."""
+    return decisions.totals if isinstance(decisions, DecisionCounts) else decisions
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a measurement collected; None where it wasn't collected.

@@ -286,6 +286,18 @@ def row_space(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
     return q if _full_rank(matrix, inverse, floor) else None
 
 
+def lowered_factor(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
+    """Cholesky factor of a symmetric matrix (N, N) with several times what counts as zero off its eigenvalues, or None.
+
+    Where there is one, no eigenvalue is at most `rank_tolerance` times the largest, or `floor`.
+    """
+    lowered = matrix.clone()
+    zero = max(float(torch.linalg.matrix_norm(matrix)) * rank_tolerance(matrix), floor)
+    lowered.diagonal().sub_(8 * zero)  # rounding takes < 1
+    factor, info = torch.linalg.cholesky_ex(lowered)
+    return factor if int(info) == 0 else None
+
+
 def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
     """matrix^+ right, for a symmetric positive semi-definite matrix (N, N) without a graph.
 
@@ -294,10 +306,8 @@ def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
     For a few columns that factor serves as it is, and a step of refinement, which squares its share of error.
     """
     tolerance = rank_tolerance(matrix)
-    lowered = matrix.clone()
-    lowered.diagonal().sub_(8 * max(float(torch.linalg.matrix_norm(matrix)) * tolerance, floor))  # rounding takes < 1
-    factor, info = torch.linalg.cholesky_ex(lowered)
-    if int(info) == 0:
+    factor = lowered_factor(matrix, floor)
+    if factor is not None:
         if right.shape[-1] * 16 <= len(matrix):
             solution = torch.cholesky_solve(right, factor)
             change = torch.cholesky_solve(right - matrix @ solution, factor)

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.decisions import DecisionCounts
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import EmptyClassError, EvidenceError
-from tightframe.evidence import Decisions
+from tightframe.evidence import Decisions, totals_of
 from tightframe.metrics.metric import Metric, metric
 from tightframe.statistics import Weighting
 
@@ -116,11 +115,6 @@ def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
     shares = _hits(totals, metric).to(torch.float64) / counts
     variances = torch.where(counts > 1, shares * (1 - shares) / counts, torch.nan)[counts > 0]
     return variances.sum().sqrt() / len(variances)
-
-
-def totals_of(decisions: Decisions) -> DecisionTotals:
-    """The counts of decisions."""
-    return decisions.totals if isinstance(decisions, DecisionCounts) else decisions
 
 
 def _hits(totals: DecisionTotals, metric: Metric[Any]) -> Tensor:

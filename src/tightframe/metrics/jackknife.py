@@ -82,8 +82,8 @@ def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | N
     if folds is not None:
         bare = replace(evidence, statistics=folds.total, decisions=None, projected=None, consumer=evidence.reader)
         rest = [each for each in wanted if "statistics" in each.reads and each.smooth]
-        kept = replace(folds.total, within=None, class_within=None)
-        kept = kept if folds.parts[0].within is None and folds.parts[0].class_within is None else folds.total
+        bare_folds = folds.parts[0].within is None and folds.parts[0].class_within is None
+        kept = folds.without_scatter.total if bare_folds else folds.total
         rest = [each for each in rest if each.available(replace(bare, statistics=kept))]
         if evidence.projected is not None:  # whose moments weren't kept by fold
             rest = [each for each in rest if each.needed != "span scatter"]

@@ -19,8 +19,7 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.decisions import DecisionCounts
-from tightframe.evidence import Evidence
-from tightframe.metrics.agreement import totals_of
+from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.metric import Metric, Setting
 from tightframe.metrics.pairs import Smallest
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
@@ -198,11 +197,8 @@ def _shares(degrees: Tensor, dims: float, generator: torch.Generator) -> Tensor:
 def _root(total: Tensor, most: int) -> Tensor:
     """(r, D) with R^T R the total scatter, r its rank, at most N - 1."""
     dim = len(total)
-    if most >= dim:
-        lowered = total.clone()
-        lowered.diagonal().sub_(8 * float(torch.linalg.matrix_norm(total)) * numerics.rank_tolerance(total))
-        if int(torch.linalg.cholesky_ex(lowered).info) == 0:
-            return torch.linalg.cholesky(total).mT
+    if most >= dim and numerics.lowered_factor(total) is not None:
+        return torch.linalg.cholesky(total).mT
     values, vectors = torch.linalg.eigh(total)
     kept = values > numerics.rank_tolerance(total) * values[-1]
     kept[: max(dim - most, 0)] = False
@@ -405,9 +401,7 @@ def _drawn_levels(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of geometry that is degenerate by chance
         if of_span and evidence.projected is not None:
-            of_span = [
-                each for each in of_span if each.family == "NC1"
-            ]  # others compare with what lies outside the span
+            of_span = [each for each in of_span if each.family == "NC1"]  # others compare with what lies outside
             for draw in shuffled(evidence.projected, draws, seed=seed):
                 _enter(values, replace(evidence, projected=draw.statistics, folds=None), of_span)
         source = evidence if trained is None else trained
@@ -473,6 +467,7 @@ def _enter_drawn(
 
 
 def _rows(statistics: ClassStatistics) -> int:
+    """How many samples are drawn at most: fewer of wide features."""
     return max(_ROWS // 10, min(_ROWS, _ENTRIES // statistics.num_features))
 
 
@@ -482,9 +477,8 @@ def _decided(
     """Decisions on samples drawn with their labels; held-out ones have labels of their own."""
     statistics = draw.statistics
     assert evidence.decisions is not None
-    number = min(
-        int(totals_of(evidence.decisions).counts.sum()), _rows(statistics)
-    )  # as many as measured: it's in the spread
+    measured = int(totals_of(evidence.decisions).counts.sum())
+    number = min(measured, _rows(statistics))  # as many as were decided on: it's in the spread
     noise = noise.some(number, generator)
     complete = number == int(statistics.num_samples) and not held_out
     shares = statistics.counts.to(torch.float64)
@@ -537,7 +531,7 @@ class Closeness:
 def closeness(metric: Metric[Any], value: float, level: Level | None, setting: Setting) -> Closeness:
     """Compare a value with the best possible one and its level."""
     best = metric.best_in(setting)
-    if best is None or level is None or (not math.isfinite(value) and not math.isinf(value)):
+    if best is None or level is None or math.isnan(value):
         return Closeness(None, "")
     found, ideal = metric.scaled(value, setting), metric.scaled(best, setting)
     draws = level.draws or (level.value - level.spread, level.value, level.value + level.spread)

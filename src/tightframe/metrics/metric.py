@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import EvidenceError
-from tightframe.evidence import Evidence
+from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.pairs import OverPairs
 from tightframe.statistics import ClassStatistics
 
@@ -212,9 +212,8 @@ class Metric(Generic[P]):
             if self.needed != "means" and statistics.within is None and statistics.class_within is None:
                 return "the within-class scatter (covariance=True; for a subset of the classes, per_class=True)"
         if self.hits is not None and evidence.decisions is not None:
-            decisions = evidence.decisions
-            totals = decisions if isinstance(decisions, DecisionTotals) else decisions.totals
-            return "the decisions of a classifier on labelled samples" if self.hits(totals) is None else None
+            hits = self.hits(totals_of(evidence.decisions))
+            return "the decisions of a classifier on labelled samples" if hits is None else None
         return None
 
     # ------------------------------------------------------------------ what it should be
