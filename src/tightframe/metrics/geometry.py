@@ -209,10 +209,6 @@ def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: i
     return reduced.standard_deviation(ddof)
 
 
-def _mean_over_pairs(exact: bool = False) -> OverPairs:
-    return OverPairs(COSINE, lambda found: (found.exact if exact else found).mean)
-
-
 def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:
     return -1 / (setting.K - 1) if centred else None  # or 0, as the case may be
 
