@@ -17,11 +17,11 @@ _HOME = {
     "Layer": "tightframe.hooks",
     "capture": "tightframe.hooks",
     "list_layers": "tightframe.hooks",
-    "measure": "tightframe.measurement",
+    "measure": "tightframe.measuring",
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }
-_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "ood", "prototypes", "theory")
+_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "ood", "prototypes", "sources", "theory")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -65,7 +65,8 @@ def as_rows(
         labels = labels.to(torch.int64)
     if ignore_index is not None:
         kept = labels != ignore_index
-        features, labels = features[kept], labels[kept]
+        if not kept.all():
+            features, labels = features[kept], labels[kept]
     if features.dtype is not torch.float32 and features.dtype is not torch.float64:
         features = features.to(torch.float32)
     return features, labels
@@ -113,7 +114,13 @@ def require_labels(labels: Tensor, num_classes: int, what: str = "labels") -> No
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     first = int(wrong[0])
     rows = int((wrong == first).sum())
-    advice = f" Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}." if what == "labels" else ""
+    advice = ""
+    if what == "labels":
+        advice = f" Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}."
+        if smallest.item() == 1 and largest.item() == num_classes:
+            advice = f" They run from 1 to {num_classes} and must start at 0: subtract 1."
+        elif rows < len(wrong):
+            advice = f" They run from {int(smallest)} to {int(largest)}: are there more than {num_classes} classes?"
     raise LabelError(
         f"{what} must lie in [0, {num_classes}); got {first} ({rows} {'row' if rows == 1 else 'rows'}).{advice}"
     )

@@ -119,5 +119,9 @@ class BlipWarning(UserWarning):
     """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
 
 
+class TrackerWarning(UserWarning):
+    """A tracker failed; the message says which, and why. What it should have logged is in the series."""
+
+
 class SearchWarning(UserWarning):
     """A search ended before it found what was asked for; the message says how near it came."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,23 @@ def rows_of(features: Tensor) -> Tensor:
 def like_features(values: Tensor) -> Tensor:
     """The inverse: (..., K) values back in the layout of the features."""
     return values.movedim(-1, 1) if values.ndim > 3 else values
+
+
+def labels_at(labels: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Labels (N, ...) at the positions of features of another resolution: (N, H, W) labels on an (N, h, w) grid, (N, T) on
+    (N, t) where t divides T. Of each cell it is the label nearest to its centre; None where shapes don't correspond.
+    """
+    if tuple(labels.shape) == tuple(shape):
+        return labels
+    if labels.ndim != len(shape) or labels.ndim < 2 or labels.shape[0] != shape[0]:
+        return None
+    if labels.ndim == 2 and labels.shape[1] % shape[1]:
+        return None  # two sequences of other lengths are a mistake more often than a stride
+    for dim, (size, wanted) in enumerate(zip(labels.shape[1:], shape[1:], strict=True), start=1):
+        if size != wanted:
+            cells = torch.arange(wanted, device=labels.device)
+            labels = labels.index_select(dim, ((2 * cells + 1) * size) // (2 * wanted))
+    return labels
 
 
 def labelled_rows(

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from inspect import signature
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,16 +16,16 @@ import numpy as np
 from torch import Tensor, nn
 
 from tightframe.checks import require_non_negative, require_positive
-from tightframe.errors import BlipWarning, ChoiceError, ClassifierError, RangeError, StateError
-from tightframe.hooks import Layer, bare_model, choose_layers, find_classifier
-from tightframe.hooks.positions import require_positions
-from tightframe.measurement import Batch, measure, split_batch
-from tightframe.measurement.normalisation import GAP
-from tightframe.measurement.sampling import is_divided, number_of_samples, sampled
-from tightframe.metrics import CONVENTIONS
-from tightframe.metrics.table import chosen
+from tightframe.errors import BlipWarning, RangeError, StateError, TrackerWarning
+from tightframe.hooks import Layer
+from tightframe.measuring import measure
+from tightframe.options import Measuring
 from tightframe.processes import every_process, rank
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
+from tightframe.sources import ModelSource
+from tightframe.sources.batches import as_loader
+from tightframe.sources.normalisation import GAP
+from tightframe.sources.sampling import is_divided, number_of_samples, sampled
 
 Tracker = Callable[[Mapping[str, float], float], object]
 """Called with the values of a measurement by key, and its epoch."""
@@ -42,18 +41,6 @@ class _Cut(NamedTuple):
 
     limit: int
     total: int | None
-
-
-def _require_options(options: Mapping[str, Any]) -> None:
-    """Raise, before training rather than after an epoch of it, for what `measure` doesn't know."""
-    known = signature(measure).parameters.keys() - {"model", "loader"}
-    for unknown in options.keys() - known:
-        raise TypeError(f"Monitor() got an unexpected keyword argument {unknown!r}; measure() has none either.")
-    chosen(options.get("metrics") or ())
-    for name in options.get("conventions") or ():
-        if name not in CONVENTIONS:
-            raise ChoiceError(f"no convention is called {name!r}; there are: {', '.join(CONVENTIONS)}.")
-    require_positions(options.get("positions") or "each")
 
 
 def _finite(value: Any, what: str) -> float:
@@ -78,6 +65,16 @@ def _placed(series: list[Report], what: str) -> list[Report]:
 def _slack(epoch: float, every: float) -> float:
     """How far a difference of epochs may fall short of a multiple of `every` by rounding."""
     return 1e-6 * every + 4 * sys.float_info.epsilon * abs(epoch)
+
+
+def _track(tracker: Tracker, values: Mapping[str, float], epoch: float) -> None:
+    """Call a tracker; what goes wrong there is a warning, as the measurement and the training are worth more."""
+    try:
+        tracker(values, epoch)
+    except Exception as error:
+        name = getattr(tracker, "__name__", type(tracker).__name__)
+        text = f"the tracker {name} failed at epoch {epoch:g}: {error!r}. The measurement is kept."
+        warnings.warn(text, TrackerWarning, stacklevel=4)
 
 
 class Monitor:
@@ -106,7 +103,7 @@ class Monitor:
         every: measure each so many epochs. With a budget, on as many samples as that allows, of each loader; without
             `every`, all samples are measured as often as the budget allows.
         samples: the most to measure on, of each loader; default: all.
-        options: passed to every call of `measure`, e.g. classifier="fc", per_class=True.
+        options: of every measurement, as in `Measuring`: classifier="fc", per_class=True, ...; and `test`, `ood`.
 
     Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
     layers; RangeError for a budget outside (0, 1), `every` that isn't positive, `samples` that isn't a whole number;
@@ -129,13 +126,12 @@ class Monitor:
         samples: int | None = None,
         **options: Any,
     ):
-        _require_options(options)
-        head = find_classifier(bare_model(model), options.get("classifier"))
-        found = head.weight.shape[0]
-        if num_classes is not None and num_classes != found:
-            raise ClassifierError(f"num_classes is {num_classes}, but the classifier has {found} rows.")
-        layers = [layers] if isinstance(layers, str | Layer) else list(layers)
-        choose_layers(bare_model(model), layers, head)  # raises for unknown ones
+        self._data = {name: options.pop(name, None) for name in ("test", "ood")}
+        self._options = Measuring.of({"layers": layers, "num_classes": num_classes, **options})
+        self._num_classes = 1
+        if self._options.task == "classification":
+            # raises for what doesn't fit the model, before training rather than after an epoch of it
+            self._num_classes = ModelSource(model, (), options=self._options).num_classes or 1
         if budget is not None and not 0 < budget < 1:
             raise RangeError(f"budget must be a share of the time, in (0, 1); got {budget}.")
         for value, name in ((every, "every"), (samples, "samples")):
@@ -148,9 +144,7 @@ class Monitor:
         self.trackers = list(trackers)
         self.budget, self.every, self.samples = budget, every, None if samples is None else int(samples)
         self.folder: RunFolder | None = None
-        self._options = {"layers": layers, **options}
-        self._num_classes = found
-        self._shared = bool(options.get("distributed", True))
+        self._shared = self._options.distributed
         self._writes = not self._shared or rank() == 0
         self._training = self._measuring = 0.0  # seconds
         self._last_training: float | None = None  # of them, at the last measurement
@@ -200,10 +194,9 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _chosen(
-        self, loaders: Mapping[str, Any], unpack: Callable[[Any], Batch], *, shared: bool
-    ) -> tuple[dict[str, Any], dict[str, _Cut]]:
+    def _chosen(self, loaders: Mapping[str, Any], options: Measuring) -> tuple[dict[str, Any], dict[str, _Cut]]:
         """Loaders of the samples to measure on, and how many all processes take where that isn't all they have."""
+        unpack, shared = options.unpack, options.distributed
         chosen, cut = dict(loaders), dict[str, _Cut]()
         most = self._affordable()
         if most is None:  # by the settings, so in every process; counting a list of batches may load them all
@@ -267,15 +260,12 @@ class Monitor:
 
     def _measured(self, loader: Iterable[Any], epoch: float, options: dict[str, Any]) -> tuple[Report, int]:
         """Measure and record; with how many notes there are on samples left out."""
-        settings = {**self._options, **options}
-        loaders, cut = self._chosen(
-            {"train": loader, "test": settings.pop("test", None), "ood": settings.pop("ood", None)},
-            settings.get("unpack", split_batch),
-            shared=settings.get("distributed", True),
-        )
-        contexts = (given.get("context") or {} for given in (self._options, options))
-        settings["context"] = {name: fact for each in contexts for name, fact in each.items()} | {"epoch": epoch}
-        report = measure(self.model, loaders.pop("train"), **{**settings, **loaders})
+        given = {"train": loader, **{name: options.pop(name, data) for name, data in self._data.items()}}
+        settings = self._options.having(**options)
+        given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
+        loaders, cut = self._chosen(given, settings)
+        settings = settings.having(context={**self._options.context, **settings.context, "epoch": epoch})
+        report = measure(self.model, loaders.pop("train"), **loaders, **settings.to_dict())
         seconds = time.perf_counter() - self._mark
         self._seconds_per_sample = seconds / max(report.context["samples"], 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
@@ -313,7 +303,7 @@ class Monitor:
             for layer in report.layers:
                 values |= {f"{layer.context['layer']}/{key}": value for key, value in layer.values.items()}
             for tracker in self.trackers:
-                tracker(values, epoch)
+                _track(tracker, values, epoch)
         return report
 
     def _rewind(self, kept: list[Report]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tightframe import checks
 from tightframe.decisions.scoring import CLOSE_ROWS, MANY, Rows, Rule, Screen, exponent_of, undecided
-from tightframe.errors import ClassifierError, MergeError
+from tightframe.errors import ClassifierError, MergeError, ShapeError
 from tightframe.numerics import full_precision, norms, widened
 from tightframe.processes import reduce_counts
 from tightframe.statistics import ClassStatistics
@@ -99,6 +99,7 @@ class DecisionCounts:
         statistics: class means, e.g. of the training set.
         weight: (K, D) classifier rows, or None to count nearest centres only.
         bias: (K,) or None for zero.
+        decided: whether `update` is given the classifier's decisions, as of one that isn't linear; without a weight.
         tile_size: classes scored at once; memory is rows x tile_size.
         class_dim, ignore_index: as in `StatisticsAccumulator`.
 
@@ -111,6 +112,7 @@ class DecisionCounts:
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         *,
+        decided: bool = False,
         tile_size: int = 1024,
         class_dim: int = -1,
         ignore_index: int | None = None,
@@ -123,6 +125,9 @@ class DecisionCounts:
         self._class_dim, self._ignore_index = class_dim, ignore_index
         if weight is None and bias is not None:
             raise ClassifierError("a bias without a weight is no classifier.")
+        if weight is not None and decided:
+            raise ClassifierError("decisions are given with each batch, or by a weight; not both.")
+        self._given = decided
         # Factors of a power of two, which round nothing, bring products into the range of float32 and float64.
         exponent = exponent_of(max(float(means.abs().max()), math.sqrt(square / self._num_features)))
         power = max(-500, min(500, max(-30, min(30, exponent)) - exponent))  # 0 for features of any common size
@@ -152,9 +157,10 @@ class DecisionCounts:
             zeros = torch.zeros(self._num_labels, dtype=torch.int64, device=means.device)
             # rows of small batches wait for others
             self._waiting = torch.empty(max(64, size), self._num_features, device=means.device)
-            self._waiting_labels = zeros.new_empty(max(64, size))
+            # labels, and beside them the decisions that were given
+            self._waiting_labels = zeros.new_empty(max(64, size), 2 if decided else 1)
         self._used, self._close = 0, list[tuple[Tensor, Tensor, Tensor]]()
-        with_classifier = None if weight is None else zeros
+        with_classifier = None if weight is None and not decided else zeros
         self._totals = DecisionTotals(zeros, with_classifier, zeros, with_classifier)
 
     @property
@@ -169,28 +175,36 @@ class DecisionCounts:
             self._count(labels, self._exactly(rows, decided))
         return self._totals
 
-    def update(self, features: Tensor, labels: Tensor | None = None) -> None:
+    def update(self, features: Tensor, labels: Tensor | None = None, *, decided: Tensor | None = None) -> None:
         """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`.
 
-        Without labels only whether the two decisions are equal is counted. Raises: ClassifierError where there is but
-        one decision, too.
+        Without labels only whether the two decisions are equal is counted. `decided` are the classifier's decisions, of
+        the labels' shape, for an instance made with `decided=True`.
+
+        Raises: ClassifierError where there is but one decision, or where `decided` is missing, too.
         """
-        if labels is None and len(self._rules) < 2:
+        if labels is None and len(self._rules) < 2 and not self._given:
             raise ClassifierError("samples without labels can only tell whether a classifier agrees; pass its weight.")
+        if (decided is not None) != self._given:
+            raise ClassifierError(f"decided must be {'given' if self._given else 'None'}, as decided={self._given} says.")
         unlabelled = labels is None
         if labels is None:
             labels = torch.zeros_like(features.select(self._class_dim, 0), dtype=torch.int64)
+        ignored = None if unlabelled else self._ignore_index
+        if decided is not None:
+            decided = self._decisions_for(decided, labels, ignored)
         rows, labels = checks.as_rows(
             features.detach(),
             labels,
             num_features=self._num_features,
             class_dim=self._class_dim,
-            ignore_index=None if unlabelled else self._ignore_index,
+            ignore_index=ignored,
         )
         rows, labels = rows.to(self._waiting.device), labels.to(self._waiting.device)
         checks.require_labels(labels, self._num_labels)
         if unlabelled:
             labels = labels - 1
+        labels = torch.stack([labels, *([] if decided is None else [decided])], 1)
         if rows.dtype is torch.float64:
             checks.require_finite(rows)
         if rows.dtype is torch.float64 or len(rows) >= len(self._waiting):
@@ -203,6 +217,17 @@ class DecisionCounts:
         self._waiting[place], self._waiting_labels[place] = rows, labels
         checks.require_finite(self._waiting[place])
         self._used = place.stop
+
+    def _decisions_for(self, decided: Tensor, labels: Tensor, ignored: int | None) -> Tensor:
+        """(N,) the decisions that were given, without those of ignored rows."""
+        checks.require_integers(decided)
+        if decided.shape != labels.shape:
+            raise ShapeError(f"decided must have the labels' shape, {tuple(labels.shape)}; got {tuple(decided.shape)}.")
+        decided = decided.reshape(-1).to(self._waiting.device, torch.int64)
+        if ignored is not None:
+            decided = decided[(labels.reshape(-1) != ignored).to(decided.device)]
+        checks.require_labels(decided, self._num_labels, "decided")
+        return decided
 
     def decide(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
         """Labels (N,) chosen by the classifier (None without one) and by the nearest centre, for (N, D) rows.
@@ -267,12 +292,13 @@ class DecisionCounts:
         return decided
 
     def _count(self, labels: Tensor, decided: Tensor) -> None:
+        labels, *given = labels.unbind(1)
         labelled = labels >= 0
 
         def count(hits: Tensor) -> Tensor:
             return torch.bincount(labels[hits & labelled], minlength=self._num_labels)
 
-        nearest, *classifier = decided.unbind(1)
+        nearest, *classifier = (*decided.unbind(1), *given)
         equal = classifier[0] == nearest if classifier else None
         counts = DecisionTotals(
             count(labelled),

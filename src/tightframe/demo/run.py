@@ -20,7 +20,7 @@ from tightframe.demo.settings import PROFILES, Progress, Settings
 from tightframe.demo.training import Trainer, batches
 from tightframe.errors import OptionError
 from tightframe.heads import ComparisonHead
-from tightframe.measurement import measure
+from tightframe.measuring import measure
 from tightframe.monitor import Monitor
 from tightframe.numerics import one_thread
 from tightframe.report import Report, RunFolder

@@ -32,12 +32,16 @@ class CapturedFeatures(Mapping[str, Tensor]):
         points: those captured, by name.
         default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
         ragged_positions: the same for samples that differ in length, where nothing else says; None refuses them.
+        mask: (N, T) which positions count in a mean, or as first and last; None for all. Set before the pass.
+        averaged: the names of points whose features were a mean over several positions by default.
     """
 
     def __init__(self, points: Sequence[Point], devices: Sequence[int] = ()):
         self.points = {point.name: point for point in points}
         self.default_positions: str | None = None
         self.ragged_positions: str | None = None
+        self.mask: Tensor | None = None
+        self.averaged: set[str] = set()
         self._records: list[tuple[str, Tensor]] = []
         self._depth = 0  # of the model's calls of itself
         self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
@@ -97,10 +101,13 @@ class CapturedFeatures(Mapping[str, Tensor]):
             if features.is_nested:
                 features = _pooled(features, point, positions or self.ragged_positions)
             elif positions == "mean" and features.ndim > 2:
-                features = POSITIONS[positions](features, point.feature_dim)  # new memory in any case
+                mean = POSITIONS[positions](features, point.feature_dim, self.mask)  # new memory in any case
+                if point.positions is None and features.numel() > mean.numel():
+                    self.averaged.add(point.name)
+                features = mean
             else:
-                chosen = features if positions is None else POSITIONS[positions](features, point.feature_dim)
-                features = chosen.clone()
+                take = None if positions is None else POSITIONS[positions]
+                features = (features if take is None else take(features, point.feature_dim, self.mask)).clone()
         place = point.name, features.device  # replicas of a part give it once each
         if self._depth == 0 and any((name, earlier.device) == place for name, earlier in self._records):
             self._records.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,27 +11,35 @@ from torch import Tensor, nn
 from tightframe.errors import ClassifierError
 from tightframe.hooks.wrappers import bare_model, clean_name, weight_of
 
+Choice = str | nn.Module | Tensor | Callable[[Tensor], Tensor]
+"""How callers choose a classifier: the name of a module or parameter, the module, a weight (K, D), or a function."""
+
 
 @dataclass(frozen=True)
 class Classifier:
-    """The last linear map of a model.
+    """The last map of a model, from features to logits.
 
     Attributes:
-        name: its name in the model.
-        module: the module, whose input is the feature.
-        weight: (K, D). bias: (K,) or None. Both detached copies, float64.
+        name: its name in the model; "" if it has none there.
+        module: the module, whose input is the feature; None if the classifier is a parameter, tensor or function.
+        weight: (K, D), or None for a function. bias: (K,) or None. Both detached copies, float64. A layer with one
+            output w x + b decides by its sign: its rows are -w/2 and w/2, of bias -b/2 and b/2.
         class_dim: the dimension of its input that holds the D features: -1, or 1 for a 1x1 convolution.
         decides_linearly: whether argmax of weight x + bias is its decision; a module may say otherwise.
         fixed: whether the weight is given while other parts of the model are trained.
+        function: of features (..., D) that returns logits (..., K), if the caller gave one.
+        outputs: numbers that it returns for a feature: K, or 1.
     """
 
     name: str
-    module: nn.Module
-    weight: Tensor
-    bias: Tensor | None
-    class_dim: int
+    module: nn.Module | None
+    weight: Tensor | None
+    bias: Tensor | None = None
+    class_dim: int = -1
     decides_linearly: bool = True
     fixed: bool = False
+    function: Callable[[Tensor], Tensor] | None = None
+    outputs: int = 0
 
     @property
     def embeds(self) -> bool:
@@ -38,20 +47,33 @@ class Classifier:
         return getattr(self.module, "projection", None) is not None
 
 
-def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
-    """The model's classifier: the module called `name`; else what the model's own `get_classifier()` (timm) or
+def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifier:
+    """The model's classifier: the one that is chosen; else what the model's own `get_classifier()` (timm) or
     `get_output_embeddings()` (transformers) says; else its last linear layer or 1x1 convolution.
 
     Raises: ClassifierError if there is none, or if it isn't linear.
     """
-    module: object = None
-    if name is not None:
+    if isinstance(choice, Tensor):
+        return _of_weight(model, "", choice)
+    if choice is not None and not isinstance(choice, str | nn.Module):
+        if not callable(choice):
+            raise ClassifierError(
+                f"classifier must be a name, a module, a tensor or a function of features; got {type(choice).__name__}."
+            )
+        return Classifier("", None, None, decides_linearly=False, function=choice)
+    module: object = choice
+    if isinstance(choice, str):
         try:
-            module = model.get_submodule(name)
+            module = model.get_submodule(choice)
         except AttributeError:
+            parameter = dict(model.named_parameters()).get(choice, dict(model.named_buffers()).get(choice))
+            if parameter is not None:
+                return _of_weight(model, choice, parameter)
             known = ", ".join(n for n, m in model.named_modules() if _is_linear(m)) or "none"
-            raise ClassifierError(f"the model has no module {name!r}; its linear layers: {known}.") from None
-    else:
+            raise ClassifierError(
+                f"the model has no module or parameter {choice!r}; its linear layers: {known}."
+            ) from None
+    elif module is None:
         for accessor in ("get_classifier", "get_output_embeddings"):
             if module is None and callable(getattr(model, accessor, None)):
                 module = getattr(model, accessor)()
@@ -60,6 +82,11 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
             if not linear:
                 raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
             module = linear[-1]
+    if isinstance(module, tuple | list):
+        names = [n for each in module for n, m in model.named_modules() if m is each]
+        raise ClassifierError(
+            f"the model has {len(module)} classifiers: {', '.join(names)}. Choose one, e.g. classifier={names[0]!r}."
+        )
     module = bare_model(module) if isinstance(module, nn.Module) else module
     if not isinstance(module, nn.Module) or not _is_linear(module):
         raise ClassifierError(
@@ -69,17 +96,54 @@ def find_classifier(model: nn.Module, name: str | None = None) -> Classifier:
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
     with torch.enable_grad():  # a weight that is computed from trained ones takes their gradient
-        weight, bias = weight_of(module), getattr(module, "bias", None)
-    assert weight is not None
-    return Classifier(
+        weight, bias = _effective_weight(module), getattr(module, "bias", None)
+    return _classifier(
+        model,
         clean_name(names[0]),
         module,
-        weight.detach().flatten(1).to("cpu", torch.float64, copy=True),
-        bias.detach().to("cpu", torch.float64, copy=True) if isinstance(bias, Tensor) else None,
+        weight,
+        bias if isinstance(bias, Tensor) else None,
         -1 if weight.ndim == 2 else 1,
         getattr(module, "decides_linearly", True),
-        not weight.requires_grad and any(each.requires_grad for each in model.parameters()),
     )
+
+
+def _of_weight(model: nn.Module, name: str, weight: Tensor) -> Classifier:
+    if weight.ndim != 2 or not weight.is_floating_point():
+        what = f"the parameter {name!r}" if name else "classifier"
+        raise ClassifierError(f"{what} must be a weight (K, D); got {weight.dtype} of shape {tuple(weight.shape)}.")
+    return _classifier(model, name, None, weight, None, -1, True)
+
+
+def _classifier(
+    model: nn.Module,
+    name: str,
+    module: nn.Module | None,
+    weight: Tensor,
+    bias: Tensor | None,
+    class_dim: int,
+    linear: bool,
+) -> Classifier:
+    fixed = not weight.requires_grad and any(each.requires_grad for each in model.parameters())
+    rows = weight.detach().flatten(1).to("cpu", torch.float64, copy=True)
+    offsets = None if bias is None else bias.detach().to("cpu", torch.float64, copy=True).reshape(-1)
+    outputs = len(rows)
+    if outputs == 1:
+        rows = torch.cat([-rows, rows]) / 2
+        offsets = None if offsets is None else torch.cat([-offsets, offsets]) / 2
+    return Classifier(name, module, rows, offsets, class_dim, linear, fixed, None, outputs)
+
+
+def _effective_weight(module: nn.Module) -> Tensor:
+    """The weight that the module multiplies with: with low-rank adapters (as PEFT's, recognised by what they offer),
+    the sum."""
+    weight = weight_of(module)
+    assert weight is not None
+    delta = getattr(module, "get_delta_weight", None)
+    if not callable(delta) or getattr(module, "merged", False) or getattr(module, "disable_adapters", False):
+        return weight
+    adapters = getattr(module, "active_adapters", ())
+    return sum((delta(name) for name in adapters), weight)
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Module]:

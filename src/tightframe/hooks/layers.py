@@ -99,7 +99,7 @@ def choose_layers(
         if layer.pattern == AUTO:
             classifier = classifier or classifier_of(model)
             points = list(_boundaries(model, None if classifier is None else classifier.module))
-            points += [] if classifier is None else [classifier_input(classifier)]
+            points += [] if classifier is None or classifier.module is None else [classifier_input(classifier)]
         else:
             points = _named(layer.pattern, model, modules)
         for point in points:
@@ -142,7 +142,12 @@ def classifier_of(model: nn.Module) -> Classifier | None:
 
 
 def classifier_input(classifier: Classifier) -> Point:
-    """The point in front of the classifier."""
+    """The point in front of the classifier. Raises: ClassifierError if it isn't a module."""
+    if classifier.module is None:
+        what = f"the parameter {classifier.name!r}" if classifier.name else "a tensor or function"
+        raise ClassifierError(
+            f'the classifier is {what}: name the layer whose output is its input, with features="...".'
+        )
     return Point(
         f"{'embedding in' if classifier.embeds else 'input of'} {classifier.name or 'the model itself'}",
         classifier.module,

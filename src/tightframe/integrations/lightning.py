@@ -7,7 +7,6 @@ from typing import Any
 
 from tightframe.errors import LoaderError, MissingExtraError
 from tightframe.integrations.scalars import EPOCH, headline
-from tightframe.measurement import split_batch
 from tightframe.monitor import Monitor
 
 try:
@@ -87,7 +86,7 @@ class CollapseCallback(Callback):
         train, held_out = ([loader for loader in some if loader not in (None, [])] for some in loaders)
         if self._loader is None and len(train) > 1:
             raise LoaderError(f"the trainer has {len(train)} train dataloaders; say which to measure with loader=...")
-        unpack = self._options.get("unpack", split_batch)
+        unpack = self._options.get("unpack") or (lambda batch: batch)
         with precision.forward_context():
             report = monitor.measure(
                 train[0] if self._loader is None else self._loader,

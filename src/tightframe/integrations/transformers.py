@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from torch.nn.functional import pad
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from tightframe.errors import MissingExtraError
-from tightframe.hooks import bare_model
 from tightframe.integrations.scalars import headline
-from tightframe.measurement import Batch, split_batch
 from tightframe.monitor import Monitor
 from tightframe.processes import rank, world_size
+from tightframe.sources.next_token import IGNORED
 
 try:
     from transformers import TrainerCallback
@@ -22,7 +19,6 @@ except ImportError:
     raise MissingExtraError("transformers", "transformers") from None
 
 Loader = Iterable[Any] | None
-IGNORED = -100  # what transformers labels positions with that don't count
 _KEY = "tightframe"  # in the trainer_state.json of a checkpoint
 
 
@@ -42,8 +38,6 @@ class CollapseCallback(TrainerCallback):
         loader: training batches, for each process its part; default: the Trainer's training data.
         test: held-out batches; default: the data that the Trainer evaluates on as it trains, the first if there are
             several, from the first evaluation on; what else is evaluated in between changes nothing.
-        shift_labels: match position t with label t + 1, as causal language models are trained; default: whether the
-            model's class has "ForCausalLM" or "LMHeadModel" in its name.
         options: of `Monitor` and of `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ....
 
     The run's `Monitor` is the attribute `monitor`, None before the start of training. Raises: as `Monitor`, `measure`.
@@ -54,16 +48,13 @@ class CollapseCallback(TrainerCallback):
     _begins_evaluation = False  # of all data sets, in turn
     _held_out: Any = None
 
-    def __init__(self, *, loader: Loader = None, test: Loader = None, shift_labels: bool | None = None, **options: Any):
-        self._loader, self._test, self._shift = loader, test, shift_labels
+    def __init__(self, *, loader: Loader = None, test: Loader = None, **options: Any):
+        self._loader, self._test = loader, test
         self._options = {"progress": False, "ignore_index": IGNORED, **options}  # the Trainer shows progress itself
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         saved, self._held_out = state.stateful_callbacks.get(_KEY), None
         options = self._options if saved is None else {**self._options, "resume": True}  # keeps the folder's past
-        unpack, name = options.get("unpack", split_batch), type(bare_model(given["model"])).__name__
-        if self._shift or (self._shift is None and ("ForCausalLM" in name or "LMHeadModel" in name)):
-            options = {**options, "unpack": lambda batch: with_next_labels(unpack(batch))}
         self.monitor = Monitor(given["model"], **options)
         if saved is not None:
             self.monitor.load_state_dict(saved)
@@ -99,11 +90,6 @@ class CollapseCallback(TrainerCallback):
             values = headline(monitor.measure(loader, epoch=state.epoch, test=test))
             state.log_history.append({**values, "epoch": state.epoch, "step": state.global_step})
             state.stateful_callbacks[_KEY] = monitor.state_dict()
-
-
-def with_next_labels(batch: Batch) -> Batch:
-    """The batch with every position's label replaced by the next one's; the last position's doesn't count."""
-    return batch if batch.labels is None else replace(batch, labels=pad(batch.labels[..., 1:], (0, 1), value=IGNORED))
 
 
 def _in_order(loader: Any, args: Any) -> Any:

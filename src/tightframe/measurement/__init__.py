@@ -1,6 +1,5 @@
-"""Model and loader in, report out: the main job as a function."""
+"""From a source of features to evidence: a first pass, a second look, held-out and out-of-distribution samples."""
 
-from tightframe.measurement.loading import Batch, split_batch
-from tightframe.measurement.measuring import measure
+from tightframe.measurement.collect import Collected, LayerEvidence, collect
 
-__all__ = ["Batch", "measure", "split_batch"]
+__all__ = ["Collected", "LayerEvidence", "collect"]

@@ -67,6 +67,7 @@ class Report:
         cls,
         evidence: Evidence,
         *,
+        selected: Evidence | None = None,
         test: Evidence | None = None,
         metrics: Sequence[str | Metric[Any]] | None = None,
         conventions: Mapping[str, Evidence] | None = None,
@@ -77,6 +78,8 @@ class Report:
         """Evaluate metrics on evidence.
 
         Args:
+            selected: the same on the classes with `min_count` samples alone, where that was collected; otherwise they are
+                selected here, without their pooled scatter.
             test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
             metrics: what to evaluate, names in `METRICS` or metrics; default: all that the evidence allows.
             conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
@@ -87,7 +90,7 @@ class Report:
         """
         if evidence.statistics is None:
             raise EmptyClassError("a report needs statistics.")
-        whole, evidence = evidence, with_at_least(evidence, min_count)
+        whole, evidence = evidence, with_at_least(evidence, min_count) if selected is None else selected
         statistics = evidence.statistics
         assert statistics is not None
         statistics.populated()  # raises if there is nothing to report

@@ -34,7 +34,7 @@ class NormalisationCheck:
         self._model, self._captured, self._name = model, captured, name
         self._norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and _has_averages(m)]
         self._parts: list[_Rows] = []
-        self._stride, self._kept, self.seen = 1, 0, 0
+        self._stride, self._kept, self.seen, self.done = 1, 0, 0, False
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], features: dict[str, Tensor]) -> None:
         """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,12 +21,13 @@ from torch.utils.data import (
     Subset,
 )
 
-from tightframe.measurement.loading import Batch, repeats
+from tightframe.sources.batches import Batch
+from tightframe.sources.loading import repeats
 
 _SEED = 0
 
 
-def number_of_samples(loader: Iterable[Any], unpack: Callable[[Any], Batch]) -> int | None:
+def number_of_samples(loader: Iterable[Any], unpack: Callable[[Any], Any] | None) -> int | None:
     """How many samples a loader has, where that can be told without running it; with a DistributedSampler, how many the
     loaders of all processes have."""
     if isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and _is_whole(loader):
@@ -39,7 +40,7 @@ def is_divided(loader: Iterable[Any]) -> bool:
     return isinstance(getattr(loader, "sampler", None), DistributedSampler)
 
 
-def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]) -> Iterable[Any]:
+def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | None) -> Iterable[Any]:
     """A loader of about so many samples of this process's: drawn once and for all from a DataLoader's data set, evenly
     spaced batches of a list, else the first batches.
 
@@ -74,7 +75,7 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch])
 class _FirstBatches:
     """The first batches of a loader, until they have so many samples."""
 
-    def __init__(self, loader: Iterable[Any], samples: int, unpack: Callable[[Any], Batch]):
+    def __init__(self, loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | None):
         self.loader, self._samples, self._unpack = loader, samples, unpack
 
     def __iter__(self) -> Iterator[Any]:
@@ -86,10 +87,13 @@ class _FirstBatches:
                 return
 
 
-def _size(batch: Any, unpack: Callable[[Any], Batch]) -> int:
-    rows = unpack(batch)
-    values = (rows.labels, *rows.args, *rows.kwargs.values())
-    return next((len(value) for value in values if isinstance(value, Tensor) and value.ndim), 1)
+def _size(batch: Any, unpack: Callable[[Any], Any] | None) -> int:
+    """The rows of a batch: of the first of its parts that has any."""
+    item = batch if unpack is None else unpack(batch)
+    if isinstance(item, Batch):
+        item = (item.labels, *item.args, *item.kwargs.values())
+    values = item.values() if isinstance(item, Mapping) else item if isinstance(item, list | tuple) else (item,)
+    return next((len(value) for value in values if isinstance(value, Tensor | np.ndarray) and value.ndim), 1)
 
 
 def _is_whole(loader: DataLoader[Any]) -> bool:

@@ -1,0 +1,442 @@
+"""`collect`: features of a source to evidence, by layer, in one pass and a second look where means must be known."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tightframe.errors import EmptyBatchError, LayerError, LoaderError, MissingExtraError, ShapeError, TightframeError
+from tightframe.evidence import Evidence
+from tightframe.layout import labels_at
+from tightframe.measurement.passes import FirstLook, LayerDecisions, LayerMoments, SecondLook, Selected, Sums, DecisionRule
+from tightframe.measurement.plan import FREE_SHARE, LayerPlan, free_memory, left_out, planned
+from tightframe.metrics import CONVENTIONS
+from tightframe.ood import DetectionTable, DetectorScores
+from tightframe.options import Measuring
+from tightframe.processes import every_process, world_size
+from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
+from tightframe.sources.source import OOD, TEST, TRAIN
+from tightframe.statistics import StatisticsAccumulator
+
+START = (
+    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
+    "distributed=False)"
+)
+_TOGETHER = 2048  # rows of small batches looked at together
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """What was collected of a layer.
+
+    Attributes:
+        name: of the layer.
+        evidence: of the training samples, all classes.
+        selected: the same on the classes with `min_count` samples, where the second look collected them.
+        held_out: of the held-out samples; None without any.
+        conventions: evidence for conventions that ask for other features or decisions, by name.
+        detection: what detectors made of the held-out and the out-of-distribution samples, or None.
+        notes: what a reader must know.
+    """
+
+    name: str
+    evidence: Evidence
+    selected: Evidence | None = None
+    held_out: Evidence | None = None
+    conventions: Mapping[str, Evidence] | None = None
+    detection: DetectionTable | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was collected of a source.
+
+    Attributes:
+        layers: in order of depth, the classifier's input last.
+        classifier: on the last layer's features, or None.
+        facts: for the report's context. notes: what a reader must know.
+    """
+
+    layers: tuple[LayerEvidence, ...]
+    classifier: LinearClassifier | None
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Outset:
+    """What a process knows after its first batch: layers and their widths, classes, notes, bytes for scatter, whether it
+    can read again for wide features, its splits, and whether batches bring the model's own decisions."""
+
+    widths: dict[str, int]
+    num_classes: int | None
+    notes: list[str]
+    budget: int
+    repeatable: bool
+    again: bool
+    splits: tuple[str, ...]
+    decided: bool
+
+
+def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
+    """Read a source once, and its features a second time for what needs the finished class means: decisions, classes with
+    `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is read
+    again.
+
+    Raises: what the source does; LayerError, LoaderError for layers or samples that change; the errors of
+    `StatisticsAccumulator.update`; DistributedError if a process is lost.
+    """
+    options = Measuring.of(options or {})
+    shared = options.distributed and world_size() > 1
+    with source.opened():
+        stream = map(FeatureBatch.of, source.batches(TRAIN))
+        first = next(stream, None)
+        outset = _agreed(every_process(_outset(first, source, options), START, shared=shared))
+        pipeline = _Pipeline(source, options, outset, shared)
+        moments = pipeline.first_pass(stream if first is None else chain([first], stream))
+        facts, remarks = source.remarks()
+        looks = pipeline.second_pass(moments)
+        layers = pipeline.layers(moments, looks)
+    notes = [*outset.notes, *left_out(pipeline.plans, per_class=options.per_class, folds=options.folds)]
+    notes += pipeline.notes + remarks
+    if source.class_names is not None:
+        facts["class_names"] = list(source.class_names)
+    if shared:
+        facts["processes"] = world_size()
+    return Collected(layers, source.classifier, facts, tuple(dict.fromkeys(notes)))
+
+
+class _Pipeline:
+    """The passes over one source, which all processes make alike."""
+
+    def __init__(self, source: FeatureSource, options: Measuring, outset: _Outset, shared: bool):
+        self._source, self._options, self._outset, self._shared = source, options, outset, shared
+        names = list(outset.widths)
+        self._last = names[-1]
+        self._selects = options.min_count > 1 and outset.repeatable
+        assert outset.num_classes is not None
+        self._num_classes = outset.num_classes
+        budget = outset.budget
+        self.plans = planned(
+            outset.widths,
+            self._num_classes,
+            budget,
+            self._last,
+            covariance=options.covariance,
+            per_class=options.per_class,
+            folds=options.folds,
+        )
+        self.notes: list[str] = []
+        conventions = [CONVENTIONS[name] for name in options.conventions]
+        self._unit = any(each.unit_features for each in conventions)
+        self._bare = any(each.without_bias for each in conventions)
+        self._buffer = _Buffer(options.buffer_bytes)
+        self._decisions = options.decisions if options.decides else None
+
+    def _sums(self, plan: LayerPlan) -> Sums:
+        return Sums(plan, self._num_classes, self._source.ignore_index, self._source.device, self._shared)
+
+    # ------------------------------------------------------------------ passes over the training samples
+
+    def first_pass(self, stream: Iterable[FeatureBatch]) -> dict[str, LayerMoments]:
+        """The moments of each layer; features wait for the second look."""
+        looks = {}
+        for plan in self.plans:
+            if self._selects:  # folds and the scatter of each class are collected of the selected classes alone
+                plan = replace(plan, folds=None, per_class=False)
+            looks[plan.name] = FirstLook(self._sums(plan), unit_features=self._unit and plan.name == self._last)
+        for batch in stream:
+            rows = _aligned(batch, looks)
+            for name, look in looks.items():
+                look.add(*rows[name])
+            self._buffer.add(rows, batch.decided)
+        return {name: look.finish() for name, look in looks.items()}
+
+    def second_pass(self, moments: Mapping[str, LayerMoments]) -> dict[str, LayerDecisions]:
+        """What needs the finished class means, by layer."""
+        options, outset = self._options, self._outset
+        overflowed = any(every_process(self._buffer.overflowed, "the first pass", shared=self._shared))
+        project = options.covariance and (outset.again or not overflowed)
+        room = outset.budget  # the first pass's accumulators are gone
+        looks: dict[str, SecondLook] = {}
+        for plan in (self.plans[-1], *self.plans[:-1]):
+            mine = plan.name == self._last
+            look = SecondLook(
+                self._sums(plan),
+                moments[plan.name],
+                classifier=_complete(self._source.classifier) if mine else None,
+                decided=mine and outset.decided,
+                decisions=self._decisions,
+                without_bias=mine and self._bare,
+                min_count=options.min_count if self._selects else 1,
+                room=room,
+                project=project,
+                folds=plan,
+            )
+            room -= look.bytes
+            looks[plan.name] = look
+        looks = {plan.name: looks[plan.name] for plan in self.plans}
+        if any(every_process(any(look.needed for look in looks.values()), "the second pass", shared=self._shared)):
+            again = self._read_again(looks) if overflowed else self._buffer.emptied()
+            for rows, decided in again:
+                for name, look in looks.items():
+                    look.add(*rows[name], decided if name == self._last else None)
+            found = {name: look.finish(name) for name, look in looks.items()}
+        else:
+            found = {name: LayerDecisions({}) for name in looks}
+        if isinstance(self._decisions, int):
+            total = int(moments[self._last].statistics.num_samples)
+            if total > self._decisions:
+                self.notes.append(f"decisions (NC4) are those on about {self._decisions} of {total} samples.")
+        return found
+
+    def _read_again(self, names: Iterable[str]) -> Iterator[tuple[Rows, Tensor | None]]:
+        for batch in map(FeatureBatch.of, self._source.batches(TRAIN)):
+            yield _aligned(batch, names), batch.decided
+
+    # ------------------------------------------------------------------ results
+
+    def layers(
+        self, moments: Mapping[str, LayerMoments], looks: Mapping[str, LayerDecisions]
+    ) -> tuple[LayerEvidence, ...]:
+        """The evidence of each layer, with that of held-out and out-of-distribution samples."""
+        layers = {name: self._layer(name, moments[name], looks[name]) for name in moments}
+        has_test, has_ood = TEST in self._outset.splits, OOD in self._outset.splits
+        last = layers[self._last]
+        scores = None
+        if self._options.detectors and has_test and has_ood:
+            scores = DetectorScores(last.evidence)
+        if has_test:
+            layers = self._with_held_out(layers, moments, scores)
+        if has_ood:
+            layers = self._with_outside(layers, scores)
+        if scores is not None:
+            layers[self._last] = self._with_detection(layers[self._last], scores)
+        layers[self._last] = self._with_conventions(layers[self._last], moments[self._last], looks[self._last])
+        return tuple(layers.values())
+
+    def _layer(self, name: str, moments: LayerMoments, look: LayerDecisions) -> LayerEvidence:
+        classifier = _complete(self._source.classifier) if name == self._last else None
+        evidence = Evidence(
+            moments.statistics,
+            None if classifier is None else classifier.weight,
+            None if classifier is None else classifier.bias,
+            look.decisions.get(False),
+            folds=moments.folds,
+            consumer=None if name == self._last else self._source.consumer(name),
+            projected=None if look.selected is not None else look.projected,
+        )
+        selected = None
+        if look.selected is not None:
+            statistics, folds = look.selected
+            selected = replace(evidence, statistics=statistics, folds=folds, projected=look.projected)
+        return LayerEvidence(name, evidence, selected)
+
+    def _with_conventions(self, layer: LayerEvidence, moments: LayerMoments, look: LayerDecisions) -> LayerEvidence:
+        variants, notes = {}, []
+        for name in self._options.conventions:
+            convention = CONVENTIONS[name]
+            whole = layer.selected is None or "decisions" in convention.metric.reads
+            evidence = layer.evidence if whole or layer.selected is None else layer.selected
+            variant = replace(evidence, decisions=look.decisions.get(convention.without_bias))
+            if convention.without_bias:
+                variant = replace(variant, bias=None)
+            if convention.unit_features:
+                variant = replace(variant, statistics=moments.unit, projected=None, folds=None)
+                if not convention.metric.available(variant):
+                    notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
+                    continue
+            if variant.decisions is None and "decisions" in convention.metric.reads:
+                notes.append(f"{name} is left out: no decisions were collected.")
+                continue
+            variants[name] = variant
+        return replace(layer, conventions=variants, notes=(*layer.notes, *notes))
+
+    # ------------------------------------------------------------------ other samples
+
+    def _with_held_out(
+        self,
+        layers: Mapping[str, LayerEvidence],
+        moments: Mapping[str, LayerMoments],
+        scores: DetectorScores | None,
+    ) -> dict[str, LayerEvidence]:
+        plans = {plan.name: plan for plan in self.plans}
+        sums = {name: self._sums(replace(plans[name], per_class=False)) for name in layers}
+        collected: dict[str, Selected | StatisticsAccumulator] = {}
+        for name, layer in layers.items():
+            chosen = None if layer.selected is None else layer.selected.statistics
+            collected[name] = sums[name].accumulator() if chosen is None else Selected(sums[name], chosen.class_ids)
+        rules = {}
+        for name in layers if self._decisions is not None else ():
+            mine = name == self._last
+            classifier, decided = _complete(self._source.classifier) if mine else None, mine and self._outset.decided
+            rules[name] = DecisionRule(
+                sums[name], moments[name].statistics, classifier, without_bias=False, decided=decided
+            )
+        for batch in map(FeatureBatch.of, self._source.batches(TEST)):
+            rows = _aligned(batch, layers)
+            for name, (features, labels) in rows.items():
+                add = collected[name]
+                add.add(features, labels) if isinstance(add, Selected) else add.update(features, labels, validate=True)
+                if name in rules:
+                    own = batch.decided.reshape(-1) if name == self._last and batch.decided is not None else None
+                    rules[name].add(features.reshape(-1, features.shape[-1]), labels.reshape(-1), own)
+                if scores is not None and name == self._last:
+                    scores.add_inside(sums[name].counted(features, labels))
+        found = {}
+        for name, layer in layers.items():
+            add = collected[name]
+            statistics, folds = add.finish() if isinstance(add, Selected) else sums[name].finished(add)
+            decisions = rules[name].finish() if name in rules else None
+            found[name] = replace(layer, held_out=Evidence(statistics, decisions=decisions, folds=folds))
+        return found
+
+    def _with_outside(
+        self, layers: Mapping[str, LayerEvidence], scores: DetectorScores | None
+    ) -> dict[str, LayerEvidence]:
+        plans = {plan.name: plan for plan in self.plans}
+        sums = {name: self._sums(plans[name]) for name in layers}
+        kind: dict[str, Any] = {"covariance": False, "per_class": False, "ignore_index": None}
+        collected = {name: sums[name].accumulator(1, **kind) for name in layers}
+        for batch in map(FeatureBatch.of, self._source.batches(OOD)):
+            for name, accumulator in collected.items():
+                features = batch.features[name]  # type: ignore[call-overload]
+                labels = torch.zeros(features.shape[:-1], dtype=torch.int64, device=features.device)
+                accumulator.update(features, labels, validate=True)
+                if scores is not None and name == self._last:
+                    scores.add_outside(features.reshape(-1, features.shape[-1]))
+        found = {}
+        for name, layer in layers.items():
+            outside, folds = sums[name].finished(collected[name])
+            both = {"outside": outside, "outside_folds": folds}
+            selected = None if layer.selected is None else replace(layer.selected, **both)
+            found[name] = replace(layer, evidence=replace(layer.evidence, **both), selected=selected)
+        return found
+
+    def _with_detection(self, layer: LayerEvidence, scores: DetectorScores) -> LayerEvidence:
+        """With what detectors made of the samples of all processes; what goes wrong there is a note."""
+        if self._shared:
+            said = every_process((scores.inside, scores.outside), "the detectors' scores")
+            for place, mine in enumerate((scores.inside, scores.outside)):
+                for name in mine:
+                    mine[name] = [some for theirs in said for some in theirs[place][name]]
+        try:
+            return replace(layer, detection=scores.table())
+        except EmptyBatchError:
+            raise
+        except (MissingExtraError, TightframeError) as error:
+            return replace(layer, notes=(*layer.notes, f"detectors are left out: {error}"))
+
+
+Rows = dict[str, tuple[Tensor, Tensor]]
+"""Features and labels by layer."""
+
+
+def _outset(first: FeatureBatch | None, source: FeatureSource, options: Measuring) -> _Outset:
+    budget = options.covariance_bytes
+    features = {} if first is None else first.features
+    return _Outset(
+        {name: rows.shape[-1] for name, rows in features.items()},  # type: ignore[union-attr]
+        source.num_classes,
+        list(source.notes),
+        free_memory(source.device) // FREE_SHARE if budget is None else budget,
+        source.repeatable,
+        options.covariance and options.second_pass and source.repeatable,
+        tuple(source.splits),
+        first is not None and first.decided is not None,
+    )
+
+
+def _agreed(said: Sequence[_Outset]) -> _Outset:
+    """What all processes go by. Raises: EmptyBatchError, LayerError."""
+    informed = next((outset for outset in said if outset.widths), None)
+    if informed is None:
+        raise EmptyBatchError("there was no batch of training samples.")
+    for other in said:
+        if other.widths and other.widths != informed.widths:
+            raise LayerError(f"the processes' models give other features: {informed.widths} and {other.widths}.")
+    if informed.num_classes is None:
+        raise LoaderError("the number of classes isn't known: pass num_classes=, or set it in the source.")
+    splits = {split for outset in said for split in outset.splits}
+    return replace(
+        informed,
+        budget=min(outset.budget for outset in said),
+        repeatable=all(outset.repeatable for outset in said),
+        again=all(outset.again for outset in said),
+        splits=tuple(splits),
+    )
+
+
+def _complete(classifier: LinearClassifier | None) -> LinearClassifier | None:
+    """The classifier, unless rows are missing, as those of a head on class means of classes without samples."""
+    if classifier is None or not bool(classifier.weight.isfinite().all()):
+        return None
+    return classifier
+
+
+def _aligned(batch: FeatureBatch, names: Iterable[str]) -> Rows:
+    """Features of each layer with labels at their positions."""
+    if batch.labels is None:
+        raise LoaderError("the source gave a batch without labels.")
+    rows: Rows = {}
+    for name in names:
+        features = batch.features[name]  # type: ignore[call-overload]
+        labels = labels_at(batch.labels, features.shape[:-1])
+        if labels is None:
+            raise ShapeError(
+                f"labels must have the features' shape without D, {tuple(features.shape[:-1])}; got "
+                f"{tuple(batch.labels.shape)}."
+            )
+        rows[name] = features, labels
+    return rows
+
+
+class _Buffer:
+    """Batches of features kept for the second look until they outgrow a budget; then none is kept."""
+
+    def __init__(self, room: int):
+        self.batches: deque[tuple[Rows, Tensor | None]] = deque()
+        self.overflowed = False
+        self._room = room
+
+    def add(self, rows: Rows, decided: Tensor | None) -> None:
+        labels = {id(each): each.nbytes for _, each in rows.values()}
+        self._room -= sum(features.nbytes for features, _ in rows.values()) + sum(labels.values())
+        self._room -= 0 if decided is None else decided.nbytes
+        if self._room < 0:
+            self.overflowed = True
+            self.batches.clear()
+            return
+        flat = {id(y): y.flatten() for _, y in rows.values()}
+        kept = {name: (features.flatten(0, -2), flat[id(y)]) for name, (features, y) in rows.items()}
+        self.batches.append((kept, None if decided is None else decided.flatten()))
+
+    def emptied(self) -> Iterator[tuple[Rows, Tensor | None]]:
+        """The batches, small ones put together: what is done with each costs more than its arithmetic."""
+        while self.batches:
+            group: list[tuple[Rows, Tensor | None]] = []
+            size = 0
+            while self.batches and (not group or size + _size(self.batches[0][0]) <= _TOGETHER):
+                group.append(self.batches.popleft())
+                size += _size(group[-1][0])
+            if len(group) == 1:
+                yield group[0]
+                continue
+            names = group[0][0]
+            rows = {
+                name: (torch.cat([r[name][0] for r, _ in group]), torch.cat([r[name][1] for r, _ in group]))
+                for name in names
+            }
+            decided = [each for _, each in group if each is not None]
+            yield rows, torch.cat(decided) if decided else None
+
+
+def _size(rows: Rows) -> int:
+    return len(next(reversed(rows.values()))[1])

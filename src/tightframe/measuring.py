@@ -1,0 +1,132 @@
+"""`measure`: the main job as a function, from whatever people have to a report."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from tightframe.errors import LoaderError
+from tightframe.measurement import Collected, LayerEvidence, collect
+from tightframe.metrics import available
+from tightframe.options import Measuring
+from tightframe.report import Report
+from tightframe.report.detection import with_detection
+from tightframe.sources import ArraySource, FeatureSource, ModelSource
+
+
+def measure(model: Any, loader: Any = None, *, test: Any = None, ood: Any = None, **options: Any) -> Report:
+    """Measure the neural collapse of a classifier's last layer, and of others, in one pass over the data.
+
+    The forms are `measure(model, loader)`, `measure(features, labels)` with arrays, and `measure(source)` with a
+    `FeatureSource`. Features of a model are what flows into its classifier. The model runs in eval mode without
+    gradients, out of any wrapper (`torch.compile`, DataParallel, DistributedDataParallel), and is left exactly as it
+    was. Features wait in a buffer for NC4, which needs the finished class means; beyond `buffer_bytes` the data are
+    read a second time and must be the same. Where the D x D scatter of wide features doesn't fit, the second look also
+    projects them on the span of the class means, in which NC1 is the same.
+
+    Under `torch.distributed`, every process calls this with its own part of the data (none at all is fine), and all
+    get the report of all samples; what torch's DistributedSampler repeats to make the parts equal is left out.
+
+    Args:
+        model: a model, called with a batch's inputs on the device of its first parameter; or features (N, D); or a
+            source.
+        loader: training batches, (inputs, labels) or mappings with labels; a data set; (inputs, labels) of all samples;
+            for features, their labels (N,).
+        test: held-out data of the same form, for NC4 and variability on held-out samples.
+        ood: out-of-distribution data, with or without labels, for NC5.
+        options: as in `tightframe.options.Measuring`: layers, classifier, metrics, ....
+
+    Raises: TypeError for unknown options, and the errors of `Measuring`, before anything is run; ClassifierError if no
+    classifier is found or it doesn't fit; LayerError for unknown layers; LoaderError for batches that can't be
+    recognised or a loader that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for data that
+    can't be measured; StateError if the model is being measured already; DistributedError if a process is lost.
+
+    >>> import torch
+    >>> features, labels = torch.randn(60, 5), torch.arange(60) % 3
+    >>> measure(features, labels)["nc1"].value > 0
+    True
+    """
+    chosen = Measuring.of(options)
+    source = source_of(model, loader, test=test, ood=ood, options=chosen)
+    if chosen.task != "classification":
+        from tightframe.measurement.tasks import TASKS  # rarely needed
+
+        return TASKS[chosen.task](source, chosen)
+    return reported(collect(source, chosen), chosen, title=source.title)
+
+
+measure.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        *(each for each in inspect.signature(measure).parameters.values() if each.name != "options"),
+        *(
+            inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+            for each in fields(Measuring)
+        ),
+    ],
+    return_annotation="Report",
+)
+
+
+def source_of(model: Any, loader: Any, *, test: Any, ood: Any, options: Measuring) -> FeatureSource:
+    """The source that `measure`'s arguments mean. Raises: LoaderError where they mean none."""
+    if isinstance(model, FeatureSource):
+        if loader is not None or test is not None or ood is not None:
+            raise LoaderError("a source has its own data: measure(source) takes no loader, test or ood.")
+        return model
+    if isinstance(model, nn.Module):
+        if loader is None:
+            raise LoaderError("measure(model, loader) needs a loader: batches, a data set, or (inputs, labels).")
+        return ModelSource(model, loader, test=test, ood=ood, options=options)
+    if isinstance(loader, nn.Module):
+        raise LoaderError("the arguments are swapped: measure(model, loader).")
+    if isinstance(model, Tensor | np.ndarray | list):
+        if loader is None:
+            raise LoaderError("measure(features, labels) needs labels.")
+        if isinstance(options.classifier, Tensor | np.ndarray):
+            return ArraySource(model, loader, test=test, ood=ood, weight=options.classifier, options=options)
+        return ArraySource(model, loader, test=test, ood=ood, options=options)
+    raise LoaderError(
+        "measure takes (model, loader), (features, labels) or a FeatureSource; its first argument is a "
+        f"{type(model).__name__}."
+    )
+
+
+def reported(collected: Collected, options: Measuring, *, title: str | None = None) -> Report:
+    """The report of what was collected, with those of the other layers as its `layers`."""
+    context: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {}), **options.context}
+    *others, last = collected.layers
+    notes = list(collected.notes)
+    if options.training is not None and collected.classifier is not None and collected.classifier.fixed:
+        notes.append("the classifier is fixed: what theory predicts of a trained one is left out.")
+    report = _report_of(last, collected, options, context, last=True).extended([], notes)
+    layers = tuple(_report_of(each, collected, options, context, last=False) for each in others)
+    return replace(report, layers=layers)
+
+
+def _report_of(
+    layer: LayerEvidence, collected: Collected, options: Measuring, context: Mapping[str, Any], *, last: bool
+) -> Report:
+    classifier, metrics = collected.classifier, options.metrics
+    facts = {"layer": layer.name, **context}
+    if last and classifier is not None:
+        facts |= {"classifier": classifier.name} | ({"classifier_fixed": True} if classifier.fixed else {})
+    if not last:
+        shown = [m for m in available(layer.evidence) if m.headline] if metrics is None else metrics
+        metrics = tuple(each for each in shown if each.available(layer.evidence))
+    trained = last and classifier is not None and not classifier.fixed
+    report = Report.from_evidence(
+        layer.evidence,
+        selected=layer.selected,
+        test=layer.held_out,
+        metrics=metrics,
+        conventions=layer.conventions,
+        min_count=options.min_count,
+        training=options.training if trained else None,
+        context=facts,
+    ).extended([], layer.notes)
+    return report if layer.detection is None else with_detection(report, layer.detection)

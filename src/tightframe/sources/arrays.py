@@ -1,0 +1,144 @@
+"""`ArraySource`: features that are in memory, or memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightframe.checks import require_classifier
+from tightframe.errors import ClassifierError, DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError
+from tightframe.options import Measuring
+from tightframe.processes import rank, world_size
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels
+from tightframe.sources.source import OOD, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
+
+_ROWS = 4096  # of a batch: memory-mapped arrays are read so many at a time
+
+
+class ArraySource(FeatureSource):
+    """Features and labels as arrays: tensors, NumPy, also memory-mapped.
+
+    Under `torch.distributed` every process reads its part of the rows, if all are given the same arrays.
+
+    Args:
+        features: (N, D). labels: (N,) integers or text, (N, 1), or one-hot (N, K).
+        test: (features, labels) held out. ood: features (N, D), or (features, labels), out of distribution.
+        weight, bias: (K, D) and (K,) of the linear classifier on these features.
+        options: num_classes, class_names, ignore_index, distributed and progress are used.
+        name: of the features, in the report.
+
+    Raises: ShapeError, DtypeError, LabelError, ClassifierError, EmptyBatchError for arrays that don't fit.
+    """
+
+    def __init__(
+        self,
+        features: Any,
+        labels: Any,
+        *,
+        test: Any = None,
+        ood: Any = None,
+        weight: Any = None,
+        bias: Any = None,
+        options: Measuring | Mapping[str, Any] | None = None,
+        name: str = "features",
+    ):
+        self._options = options = Measuring.of(options or {})
+        self._name = name
+        self.notes: list[str] = []
+        self.ignore_index = options.ignore_index
+        rows = None if weight is None else _floats(weight)
+        names = options.class_names if options.class_names is not None else _text_classes(labels)
+        self.class_names = names
+        known = options.num_classes or (None if rows is None else max(len(rows), 2)) or (None if names is None else len(names))
+        to_classes = ClassLabels(names, known)
+        self._splits = {TRAIN: _pair(features, labels, to_classes, "the features")}
+        if test is not None:
+            if not isinstance(test, tuple | list) or len(test) != 2:
+                raise LoaderError("test must be (features, labels) where the training features are an array.")
+            self._splits[TEST] = _pair(test[0], test[1], to_classes, "the held-out features")
+        if ood is not None:
+            outside = ood[0] if isinstance(ood, tuple | list) else ood
+            self._splits[OOD] = (_array(outside, "the out-of-distribution features"), None)
+        if to_classes.soft:
+            self.notes.append(SOFT_NOTE)
+        self.splits = tuple(self._splits)
+        self.num_classes = known or self._largest_label() + 1
+        array = self._splits[TRAIN][0]
+        self.device = array.device if isinstance(array, Tensor) else torch.device("cpu")
+        if bias is not None and weight is None:
+            raise ClassifierError("a bias needs the classifier's weight.")
+        self.classifier = None if rows is None else self._classifier(rows, bias, array.shape[-1])
+
+    def _largest_label(self) -> int:
+        labels = self._splits[TRAIN][1]
+        assert labels is not None
+        kept = labels if self.ignore_index is None else labels[labels != self.ignore_index]
+        if kept.numel() == 0:
+            raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
+        return max(int(kept.max()), 0)
+
+    def _classifier(self, weight: Tensor, bias: Any, width: int) -> LinearClassifier:
+        offsets = None if bias is None else _floats(bias).reshape(-1)
+        if weight.ndim == 1:
+            weight = weight[None]
+        if len(weight) == 1:  # a logit, whose sign decides
+            weight = torch.cat([-weight, weight]) / 2
+            offsets = None if offsets is None else torch.cat([-offsets, offsets]) / 2
+        if weight.shape != (self.num_classes, width) and weight.mT.shape == (self.num_classes, width):
+            raise ClassifierError(f"the weight is {tuple(weight.shape)}, (features, classes); transpose it.")
+        require_classifier(weight, offsets, self.num_classes or len(weight), width)
+        return LinearClassifier(weight, offsets)
+
+    def batches(self, split: str) -> Iterator[FeatureBatch]:
+        features, labels = self._splits[split]
+        parts = [slice(start, start + _ROWS) for start in range(0, len(features), _ROWS)]
+        if self._options.distributed:
+            parts = parts[rank() :: world_size()]
+        shown = self._options.progress and rank() == 0 and len(parts) > 64
+        for part in with_progress(parts, split, len(parts), show=shown):
+            rows = features[part]
+            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, rows.dtype.newbyteorder("=")))
+            yield FeatureBatch({self._name: rows}, None if labels is None else labels[part].to(rows.device))
+
+
+def _array(given: Any, what: str) -> Any:
+    """A tensor or array of rows."""
+    array = given if isinstance(given, Tensor | np.ndarray) else np.asarray(given)
+    if array.ndim < 2:
+        raise ShapeError(f"{what} must be (N, D); got shape {tuple(array.shape)}.")
+    floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+    if not floating:
+        raise DtypeError(f"{what} must be floating point; got {array.dtype}. Are features and labels swapped?")
+    if len(array) == 0:
+        raise EmptyBatchError(f"{what} have no rows.")
+    return array
+
+
+def _pair(features: Any, labels: Any, to_classes: ClassLabels, what: str) -> tuple[Any, Tensor]:
+    if isinstance(features, Tensor | np.ndarray) and features.ndim == 1 and getattr(labels, "ndim", 0) == 2:
+        raise ShapeError("features must be (N, D) and labels (N,); they are swapped: measure(features, labels).")
+    array = _array(features, what)
+    rows = to_classes(labels, tuple(array.shape[:-1]))
+    if rows.shape != array.shape[:-1]:
+        raise ShapeError(
+            f"{what} have {len(array)} rows of shape {tuple(array.shape[1:])}, but labels have shape {tuple(rows.shape)}."
+        )
+    return array, rows
+
+
+def _text_classes(labels: Any) -> list[str] | None:
+    """The classes of labels that are text, sorted."""
+    if isinstance(labels, Tensor):
+        return None
+    array = np.asarray(labels)
+    text = array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat))
+    return sorted(set(map(str, array.flat))) if text else None
+
+
+def _floats(given: Any) -> Tensor:
+    tensor = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+    return tensor.detach()

@@ -1,0 +1,501 @@
+"""`ModelSource`: a model run over loaders, its features captured on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from tightframe.checks import listed
+from tightframe.errors import ClassifierError, EmptyBatchError, LabelError, LayerError, LoaderError, StateError
+from tightframe.hooks import (
+    CapturedFeatures,
+    Classifier,
+    Point,
+    bare_model,
+    capture,
+    choose_layers,
+    classifier_input,
+    device_of,
+    evaluation,
+    find_classifier,
+)
+from tightframe.hooks.layers import reading_weight
+from tightframe.layout import labels_at
+from tightframe.options import Measuring
+from tightframe.processes import every_process, rank, world_size
+from tightframe.sources.batches import Batch, Unpacking, as_loader
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels
+from tightframe.sources.loading import first_process_buffers, moved, repeats, unpadded_rows, with_workers_of_its_own
+from tightframe.sources.next_token import IGNORED, next_labels, predicts_next_token
+from tightframe.sources.normalisation import GAP, NormalisationCheck
+from tightframe.sources.outputs import agreement, decisions_of, logits_in
+from tightframe.sources.sampling import same_randomness
+from tightframe.sources.source import OOD, SPLITS, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
+
+OUTPUT = "output"
+"""The name of the model's own output, as a layer."""
+
+_START = (
+    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
+    "distributed=False)"
+)
+_MEASURED: WeakSet[nn.Module] = WeakSet()  # models that a source has opened
+
+
+class ModelSource(FeatureSource):
+    """A model run over loaders in eval mode, without gradients, its features captured on the way.
+
+    Batches are `Batch`es, (inputs, labels), mappings with labels, or what `Unpacking` recognises beyond that. The model
+    is left exactly as it was.
+
+    Args:
+        model: any module; called with a batch's inputs on the device of its first parameter.
+        train, test, ood: batches, a data set, or (inputs, labels). Out-of-distribution batches need no labels.
+        options: layers, features, classifier, num_classes, class_names, positions, next_token, ignore_index, unpack,
+            distributed, progress and decisions are used.
+
+    Raises: ClassifierError if the classifier doesn't fit, LayerError for unknown layers; when batches are drawn,
+    LoaderError, LabelError, DtypeError for what can't be measured, StateError if the model is being measured already.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Any,
+        *,
+        test: Any = None,
+        ood: Any = None,
+        options: Measuring | Mapping[str, Any] | None = None,
+    ):
+        if not isinstance(model, nn.Module):
+            raise LoaderError(
+                f"the model must be a torch module; got {type(model).__name__}. The order is measure(model, loader)."
+            )
+        self._options = options = Measuring.of(options or {})
+        self._model = bare = bare_model(model)
+        given = {TRAIN: train, TEST: test, OOD: ood}
+        self._loaders = {name: as_loader(data, SPLITS[name]) for name, data in given.items() if data is not None}
+        self.splits = tuple(self._loaders)
+        self.repeatable = repeats(self._loaders.get(TRAIN, ()))
+        self.device = device_of(bare)
+        self._shared = options.distributed and world_size() > 1
+        self._next_token = predicts_next_token(bare) if options.next_token is None else options.next_token
+        self.ignore_index = IGNORED if options.ignore_index is None and self._next_token else options.ignore_index
+        self._head, self._last = _last_point(bare, options)
+        self._points = _points(bare, options, self._head, self._last)
+        self.class_names = options.class_names or _class_names(self._loaders.get(TRAIN))
+        self.num_classes = self._known_classes()
+        self._labels = ClassLabels(self.class_names, self.num_classes)
+        self._unpack = Unpacking(bare, self.num_classes, options.unpack)
+        self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
+        self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
+        self.notes: list[str] = []
+        self._captured: CapturedFeatures
+        self._normalisation: NormalisationCheck | None = None
+
+    # ------------------------------------------------------------------ before the first batch
+
+    def _known_classes(self) -> int | None:
+        given, names, head = self._options.num_classes, self.class_names, self._head
+        rows = None if head is None or head.weight is None else len(head.weight)
+        if rows is not None and given is not None and given != rows and not self._transposed(given):
+            raise ClassifierError(f"num_classes is {given}, but the classifier {head.name!r} has {rows} rows.")  # type: ignore[union-attr]
+        if given is not None:
+            return given
+        if self._options.class_names is not None and rows is not None and len(names or ()) != rows:
+            raise ClassifierError(f"class_names has {len(names or ())} names, but the classifier has {rows} rows.")
+        return rows if rows is not None else len(names) if names else None
+
+    def _transposed(self, classes: int) -> bool:
+        """Whether the weight was given as (D, K); it is turned round then."""
+        head = self._head
+        if head is None or head.module is not None or head.weight is None or head.weight.shape[1] != classes:
+            return False
+        self._head = replace(head, weight=head.weight.mT.contiguous())
+        return True
+
+    @property
+    def classifier(self) -> LinearClassifier | None:  # type: ignore[override]
+        """The linear classifier; one whose weight is computed from others is up to date after the first batch."""
+        head = self._head
+        if head is None or head.weight is None:
+            return None
+        decides = head.decides_linearly and not self._by_output
+        return LinearClassifier(head.weight, head.bias, head.name, head.fixed, decides)
+
+    def consumer(self, layer: str) -> Tensor | None:
+        point = self._captured.point_of(layer)
+        if layer == self._last.name or point.reader is None or self._widths is None:
+            return None
+        weight = reading_weight(point.reader, self._widths[layer])
+        return None if weight is None else weight.to("cpu", torch.float64)
+
+    # ------------------------------------------------------------------ running
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """The model in eval mode, without gradients, with hooks, random generators left as they were.
+
+        Raises: StateError if it is being measured already, as in another thread.
+        """
+        bare = self._model
+        if bare in _MEASURED:
+            raise StateError("this model is being measured already; wait until that measurement has ended.")
+        self._widths: dict[str, int] | None = None
+        _MEASURED.add(bare)
+        with ExitStack() as stack:
+            stack.callback(_MEASURED.discard, bare)
+            stack.enter_context(evaluation(bare))
+            stack.enter_context(first_process_buffers(bare, _START) if self._shared else nullcontext())
+            stack.enter_context(same_randomness(*self._loaders.values()))
+            self._captured = stack.enter_context(capture(bare, self._points))
+            self._normalisation = NormalisationCheck(bare, self._captured, self._last.name)
+            self._stack = stack
+            if self.num_classes is None:
+                self.num_classes = self._labels.num_classes = self._largest_label() + 1
+            yield
+
+    def _largest_label(self) -> int:
+        """Of a data set whose number of classes nothing tells: read once for its labels."""
+        loader = self._loaders[TRAIN]
+        if self._next_token and (size := getattr(getattr(self._model, "config", None), "vocab_size", None)):
+            return int(size) - 1
+        if self._head is not None and self._head.function is not None:
+            return 0  # the function's first logits tell
+        if not repeats(loader):
+            raise LoaderError("the number of classes isn't known, and the loader can be read only once: pass num_classes=.")
+        largest = -1
+        with same_randomness(loader):
+            for item in with_workers_of_its_own(loader):
+                labels = self._labels(self._labelled(item).labels)
+                labels = labels if self.ignore_index is None else labels[labels != self.ignore_index]
+                largest = max(largest, int(labels.max()) if labels.numel() else -1)
+        return max(each for each in every_process(largest, "the number of classes", shared=self._shared))
+
+    def _labelled(self, item: Any) -> Batch:
+        batch = self._unpack(item)
+        if batch.labels is None and self._next_token:
+            batch = replace(batch, labels=batch.kwargs.get("input_ids", batch.args[0] if batch.args else None))
+        if batch.labels is None:
+            raise LoaderError(
+                "batches must have labels: (inputs, labels), or a mapping with one of the entries labels, label, "
+                f"targets, target, y; got {_described(item)}. Pass unpack=... to say where they are."
+            )
+        return batch
+
+    def batches(self, split: str) -> Iterator[FeatureBatch]:
+        """Features, labels and decisions of each batch of a split.
+
+        Raises: LoaderError for batches without labels; EmptyBatchError if there is no batch.
+        """
+        loader = self._loaders.get(split)
+        if loader is None:
+            return
+        first_pass = split == TRAIN and self._normalisation is not None and not self._normalisation.done
+        room = unpadded_rows(loader) if self._shared else None
+        empty = True
+        total = len(loader) if isinstance(loader, Sized) else None
+        with same_randomness(loader) if split == TRAIN else nullcontext():  # a second pass then sees the same samples
+            shown = with_progress(
+                with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
+            )
+            for item in shown:
+                empty = False
+                batch = self._run(item, labelled=split != OOD, watched=first_pass)
+                if room is not None:
+                    size = len(batch.features[self._last.name])  # type: ignore[call-overload]
+                    if room <= 0:
+                        break  # all from here on is padding
+                    batch = _first_rows(batch, room)
+                    room -= size
+                yield batch
+        if first_pass and self._normalisation is not None:
+            self._normalisation.done = True
+        if empty and not self._shared:
+            raise EmptyBatchError(f"the loader of {SPLITS[split]} gave no batch; a generator can be run only once.")
+
+    def _run(self, item: Any, *, labelled: bool, watched: bool) -> FeatureBatch:
+        """Run the model on a batch."""
+        batch = self._labelled(item) if labelled else self._unpack(item, labelled=False)
+        args = tuple(moved(value, self.device) for value in batch.args)
+        kwargs = {name: moved(value, self.device) for name, value in batch.kwargs.items()}
+        mask = kwargs.get("attention_mask")
+        self._captured.mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        raw = self._labels._tensor(batch.labels) if labelled else None
+        if raw is not None:
+            positions = raw.ndim > 1 and not self._columns(raw)
+            self._captured.default_positions = "each" if positions else "mean"
+        output = self._model(*args, **kwargs)
+        features = self._captured.take()
+        if self._last.name not in features:
+            raise ClassifierError(
+                f"the classifier {self._head.name!r} wasn't called in the forward pass"  # type: ignore[union-attr]
+                '; name another with classifier="...", or, if the model uses its weight only, also the layer whose '
+                'output it is applied to: features="...".'
+            )
+        last = features[self._last.name]
+        home = last.device  # parts of a model may be on several
+        labels = None
+        if raw is not None:
+            labels = self._labels(raw, last.shape[:-1])
+            if self._next_token:
+                labels = next_labels(labels, self._captured.mask, self.ignore_index)  # type: ignore[arg-type]
+            elif self._captured.mask is not None and labels.shape == self._captured.mask.shape:
+                labels = self._without_padding(labels, self._captured.mask)
+            self._require_known(labels)
+            labels = labels.to(home, non_blocking=True)
+        if self._layers is None and labelled and labels is not None:
+            self._learn(features, labels, output)
+        wanted = self._layers or [self._last.name]
+        if missing := [name for name in wanted if name not in features]:
+            raise LayerError(
+                f"the forward pass of some batches, but not of all, calls {', '.join(map(repr, missing))}."
+            )
+        if watched and self._normalisation is not None:
+            self._normalisation.see(args, kwargs, features)
+        decided = self._decided(output, last) if self._by_output else None
+        return FeatureBatch({name: features[name].to(home) for name in wanted}, labels, decided)
+
+    def _columns(self, labels: Tensor) -> bool:
+        """Whether the last dimension of raw labels is no position: one column, or one for each class."""
+        if self._next_token or self._captured.mask is not None:
+            return False
+        return labels.ndim == 2 and (labels.shape[1] in (1, self.num_classes) or labels.is_floating_point())
+
+    def _without_padding(self, labels: Tensor, mask: Tensor) -> Tensor:
+        if self.ignore_index is None:
+            self.ignore_index = IGNORED
+        return labels.masked_fill(mask.to(labels.device) == 0, self.ignore_index)
+
+    def _require_known(self, labels: Tensor) -> None:
+        """Raise if a label is beyond the classifier's rows, where that costs nothing to see."""
+        head = self._head
+        if head is None or head.weight is None or labels.device.type != "cpu" or labels.numel() == 0:
+            return
+        largest, rows = int(labels.max()), self.num_classes
+        smallest = int(labels.min())
+        if rows is None or largest <= rows or largest == self.ignore_index or smallest < 0:
+            return
+        raise LabelError(
+            f"labels go up to {largest}, but the classifier {head.name!r} has {rows} rows, for labels 0 to {rows - 1}. "
+            f"Pass ignore_index={largest} if that label means nothing."
+        )
+
+    def _decided(self, output: Any, last: Tensor) -> Tensor | None:
+        """The model's own decisions at each feature."""
+        shape = last.shape[:-1]
+        if self._head is not None and self._head.function is not None:
+            logits: Tensor | None = self._head.function(last)
+        else:
+            logits = logits_in(output, shape, self._outputs)
+        return None if logits is None else decisions_of(logits, shape)
+
+    # ------------------------------------------------------------------ what the first batch shows
+
+    def _learn(self, features: Mapping[str, Tensor], labels: Tensor, output: Any) -> None:
+        """Take note of what the first batch shows: which layers fit, and whether the classifier decides."""
+        last = features[self._last.name]
+        self.notes += self._unpack.notes
+        self._layers, notes = _fitting(features, labels, self._captured, self._last.name)
+        self._widths = {name: features[name].shape[-1] for name in self._layers}
+        self.notes += notes
+        if self._labels.soft:
+            self.notes.append(SOFT_NOTE)
+        if self._next_token and self._options.next_token is None:
+            self.notes.append("the label of each position is the next token (next_token=False for labels as they are).")
+        if self._last.name in self._captured.averaged:
+            self.notes.append(
+                f"features of {self._last.name} are means over the positions of a sample, as labels are one a sample."
+            )
+        self._learn_classifier(last, output)
+
+    def _learn_classifier(self, last: Tensor, output: Any) -> None:
+        head, options = self._head, self._options
+        self._outputs: int | None = self.num_classes
+        if head is not None and head.module is not None:  # a weight computed from others is up to date only now
+            head = self._head = find_classifier(self._model, head.module)
+        if head is not None and head.function is not None:
+            logits = head.function(last)
+            if options.num_classes is None:
+                self.num_classes = self._labels.num_classes = logits.shape[-1]
+        elif head is not None and head.weight is not None:
+            if head.weight.shape[1] != last.shape[-1] and not self._transposed_to(last.shape[-1]):
+                raise ClassifierError(
+                    f"the classifier {head.name!r} has shape {tuple(head.weight.shape)}, but the features of "
+                    f"{self._last.name} have {last.shape[-1]} entries."
+                )
+            self._compare(last, output)
+        if self._by_output and self._decided(output, last) is None:
+            self._by_output = False
+        if self.num_classes == 1:
+            raise ClassifierError("there is a single class; collapse is measured between classes.")
+
+    def _transposed_to(self, width: int) -> bool:
+        head = self._head
+        assert head is not None and head.weight is not None
+        if not self._transposed(head.weight.shape[1]) or self._head.weight.shape[1] != width:  # type: ignore[union-attr]
+            return False
+        self.num_classes = self._labels.num_classes = len(self._head.weight)  # type: ignore[union-attr, arg-type]
+        return True
+
+    def _compare(self, last: Tensor, output: Any) -> None:
+        """Have the model's own output decide where the classifier's isn't it; raise where it is no classifier."""
+        head, options = self._head, self._options
+        assert head is not None and head.weight is not None
+        self._outputs = head.outputs if head.outputs > 1 else 1
+        if head.module is None or not head.decides_linearly:
+            self._by_output = True
+            return
+        found = agreement(head, last, output)
+        if self._next_token and options.decisions == "all" and options.decides and found.confirmed:
+            self._by_output = logits_in(output, last.shape[:-1], self._outputs) is not None
+            return
+        if not found.confirmed and options.classifier is None and self._last.name not in self._captured.averaged:
+            what = f"The layer {head.name!r} has {head.outputs} outputs"
+            if found.returned != head.outputs:
+                raise ClassifierError(f"{what}, but the model returns {found.returned} values. {self._advice(found.returned)}")
+            raise ClassifierError(
+                f"{what}, as the model, but their largest is the model's for {found.share:.0%} of the samples only. "
+                f"{self._advice(found.returned)}"
+            )
+        if not found.confirmed and found.returned == head.outputs:
+            self._by_output = True
+            self.notes.append(
+                f"decisions are the model's own: the largest output of {head.name!r} is the model's for "
+                f"{found.share:.0%} of the samples only."
+            )
+
+    def _advice(self, returned: int | None) -> str:
+        """Which arguments name the classifier, with a parameter that may be it."""
+        head = self._head
+        assert head is not None and head.weight is not None
+        width = head.outputs
+        likely = [
+            name for name, p in self._model.named_parameters() if p.ndim == 2 and set(p.shape) == {returned, width}
+        ]
+        if len(likely) == 1:
+            return f'If {likely[0]!r} is the classifier: features="{head.name}", classifier="{likely[0]}".'
+        return (
+            'Name the classifier with classifier="..."; for an encoder without one, the layer to measure with '
+            'features="..." ("output" for what the model returns).'
+        )
+
+    def remarks(self) -> tuple[dict[str, Any], list[str]]:
+        check = self._normalisation
+        assert check is not None
+        said = every_process((check.seen, check.gap()), "batch normalisation", shared=self._shared)
+        gap = max(said, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
+        facts: dict[str, Any] = {"mode": "eval"} | ({} if gap is None else {"normalisation_gap": gap})
+        return facts, [_blip(gap)] if gap is not None and gap > GAP else []
+
+
+def _last_point(model: nn.Module, options: Measuring) -> tuple[Classifier | None, Point]:
+    """The classifier, if there is one, and the point of the features that it reads."""
+    named = options.features
+    if named is not None:
+        points = [Point(OUTPUT, model)] if named == OUTPUT else choose_layers(model, named)
+        if len(points) != 1:
+            raise LayerError(f"features must name one layer; {named!r} matches {listed([p.name for p in points])}.")
+        head = None if options.classifier is None else find_classifier(model, options.classifier)
+        return head, replace(points[0], positions=options.positions, optional=False)
+    try:
+        head = None if _is_encoder(model) and options.classifier is None else find_classifier(model, options.classifier)
+    except ClassifierError:
+        if options.classifier is not None or any(True for _ in _linear(model)):
+            raise
+        head = None
+    last = Point(OUTPUT, model) if head is None else classifier_input(head)
+    return head, replace(last, positions=options.positions)
+
+
+def _linear(model: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in model.modules() if isinstance(module, nn.Linear))
+
+
+def _is_encoder(model: nn.Module) -> bool:
+    """Whether the model says itself that it ends in no classifier, as timm's do."""
+    accessor = getattr(model, "get_classifier", None)
+    return callable(accessor) and isinstance(accessor(), nn.Identity)
+
+
+def _points(model: nn.Module, options: Measuring, head: Classifier | None, last: Point) -> list[Point]:
+    chosen = [point for point in choose_layers(model, options.layers, head) if point.name != last.name]
+    return [*(replace(point, positions=point.positions or options.positions) for point in chosen), last]
+
+
+def _class_names(loader: Any) -> Sequence[str] | None:
+    """The names that a data set gives its classes, as torchvision's do."""
+    dataset = loader.dataset if isinstance(loader, DataLoader) else None
+    names = getattr(dataset, "classes", None)
+    return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) > 1 else None
+
+
+def _first_rows(batch: FeatureBatch, room: int) -> FeatureBatch:
+    def first(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value[:room]
+
+    features = {name: rows[:room] for name, rows in batch.features.items()}  # type: ignore[union-attr]
+    return FeatureBatch(features, first(batch.labels), first(batch.decided))
+
+
+def _fitting(
+    features: Mapping[str, Tensor], labels: Tensor, captured: CapturedFeatures, last: str
+) -> tuple[list[str], list[str]]:
+    """Names of the layers to measure, in the order of the calls and the classifier's input last, and notes on those left
+    out or measured at other positions.
+
+    Left out are layers found by "auto" or a pattern that aren't called or whose positions aren't the labels', those
+    found by "auto" that hold what flows into the classifier (`last`), and further calls of the classifier.
+
+    Raises: LayerError for such a layer that was asked for by name.
+    """
+    names: list[str] = []
+    notes = []
+    for name, point in captured.points.items():
+        if name not in features and not point.optional:
+            raise LayerError(f"the forward pass doesn't call {name!r}, or it gives no floating-point tensor.")
+    for name, rows in features.items():
+        point, shape = captured.point_of(name), tuple(rows.shape[:-1])
+        if name != last and point.name == last:
+            notes.append(f"{name} is left out: of the classifier, only the first call in a forward pass is measured.")
+            continue
+        there = labels_at(labels, shape)
+        if there is None and (name != last or labels.shape != shape):
+            what = f"layer {name} has positions {shape}, but the labels {tuple(labels.shape)}"
+            if not point.optional:
+                raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
+            notes.append(f"{what}; it is left out.")
+        elif name == last or not point.boundary or not _equal(rows, features[last]):
+            if there is not labels:
+                notes.append(
+                    f"labels of {name} are those nearest to its {'x'.join(map(str, shape[1:]))} positions; they have "
+                    f"{'x'.join(map(str, labels.shape[1:]))}."
+                )
+            names.append(name)
+    return sorted(names, key=lambda name: name == last), notes
+
+
+def _equal(rows: Tensor, others: Tensor) -> bool:
+    return rows.shape == others.shape and torch.allclose(rows, others.to(rows.dtype), rtol=1e-4, atol=1e-6)
+
+
+def _described(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return f"a mapping with {listed(list(item))}"
+    if isinstance(item, Sequence) and not isinstance(item, str):
+        return f"a {type(item).__name__} of {len(item)}"
+    return type(item).__name__
+
+
+def _blip(gap: float) -> str:
+    return (
+        f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f}, below {1 - GAP}, "
+        "with those under the data's own statistics, as batch normalisation's averages lag behind the weights."
+    )

@@ -1,0 +1,123 @@
+"""`FeatureSource`: where features and labels come from, batch by batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+TRAIN, TEST, OOD = "train", "test", "ood"
+SPLITS = {TRAIN: "training samples", TEST: "held-out samples", OOD: "out-of-distribution samples"}
+FEATURES = "features"
+"""The name of a layer where a source has but one and gives it no name."""
+
+
+class FeatureBatch(NamedTuple):
+    """Features of some samples.
+
+    Attributes:
+        features: (..., D) of each layer by name, in order of depth, the classifier's input last; or a tensor alone.
+        labels: (...) integers; None where there are none, as out of distribution.
+        decided: (...) the class that the model itself decides for; None where the classifier tells, or nothing does.
+    """
+
+    features: Mapping[str, Tensor] | Tensor
+    labels: Tensor | None = None
+    decided: Tensor | None = None
+
+    @classmethod
+    def of(cls, given: Any) -> FeatureBatch:
+        """A batch or a plain tuple, with features by name."""
+        batch = cls(*given)
+        return batch if isinstance(batch.features, Mapping) else batch._replace(features={FEATURES: batch.features})
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
+    """The linear classifier on the last layer's features.
+
+    Attributes:
+        weight: (K, D). bias: (K,) or None. Both without a graph.
+        name: its name in the model.
+        fixed: whether it is given, while other parts of the model are trained.
+        decides: whether argmax of weight x + bias is the model's decision.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    name: str = ""
+    fixed: bool = False
+    decides: bool = True
+
+
+class FeatureSource(ABC):
+    """What `measure` reads: define `batches`, and set what else is known.
+
+    Attributes:
+        num_classes: K; None if the first batch tells, or the largest label.
+        classifier: on the last layer's features; None without one, or with one that isn't linear.
+        splits: which of "train", "test" and "ood" there are.
+        repeatable: whether `batches` gives the same samples when it is called again.
+        class_names: a name for each class, or None.
+        ignore_index: a label whose rows are dropped, or None.
+        device: where features are summed up.
+        title: of the report; None for the usual one.
+        notes: sentences for the report; complete once the first batch was drawn.
+        optional: layers that may be left out where they don't fit the labels.
+
+    num_classes, classifier and notes are read after the first batch was drawn.
+
+    >>> class Halves(FeatureSource):
+    ...     num_classes = 2
+    ...     def batches(self, split):
+    ...         yield torch.randn(8, 3), torch.arange(8) % 2
+    >>> from tightframe import measure
+    >>> measure(Halves(), progress=False).context["samples"]
+    8
+    """
+
+    num_classes: int | None = None
+    classifier: LinearClassifier | None = None
+    splits: Collection[str] = (TRAIN,)
+    repeatable: bool = True
+    class_names: Sequence[str] | None = None
+    ignore_index: int | None = None
+    device: torch.device = torch.device("cpu")
+    title: str | None = None
+    notes: Sequence[str] = ()
+    optional: Collection[str] = ()
+
+    @abstractmethod
+    def batches(self, split: str) -> Iterable[Any]:
+        """`FeatureBatch`es, or (features, labels), of a split: "train", "test" or "ood" (features alone)."""
+
+    def opened(self) -> AbstractContextManager[object]:
+        """The context in which batches are drawn."""
+        return nullcontext()
+
+    def consumer(self, layer: str) -> Tensor | None:
+        """(M, D) weight of the layer that reads these features, where that isn't the classifier."""
+        return None
+
+    def remarks(self) -> tuple[dict[str, Any], list[str]]:
+        """Facts and notes that all training samples told, asked once after they were read. Under `torch.distributed`
+        every process calls it."""
+        return {}, []
+
+
+def with_progress(batches: Iterable[Any], split: str, total: int | None, *, show: bool) -> Iterator[Any]:
+    """Batches behind a progress bar that goes away, if wanted and if rich is installed."""
+    if show:
+        try:
+            from rich.progress import track
+        except ImportError:
+            pass
+        else:
+            yield from track(batches, f"measuring {SPLITS[split]}", total=total, transient=True)
+            return
+    yield from batches
