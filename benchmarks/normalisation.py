@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from tightframe import datasets, measure
 from tightframe.demo import network
-from tightframe.measurement.normalisation import GAP
+from tightframe.sources.normalisation import GAP
 
 torch.set_num_threads(1)
 data = datasets.load("digits")

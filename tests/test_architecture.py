@@ -14,12 +14,17 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing"),
     2: ("bounds", "certificate"),
-    3: ("statistics", "decisions", "hooks", "hierarchy", "datasets", "features"),
+    3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
     4: ("evidence",),
     5: ("metrics", "theory", "prototypes"),
-    6: ("heads", "losses", "ood"),
-    7: ("measurement", "monitor", "report", "demo"),
-    8: ("cli", "integrations"),
+    6: ("options", "heads", "losses", "ood"),
+    7: ("sources",),
+    8: ("measurement",),
+    9: ("report",),
+    10: ("measuring",),
+    11: ("monitor",),
+    12: ("demo",),
+    13: ("cli", "integrations"),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HOSTS = (

@@ -26,7 +26,7 @@ from tightframe.errors import (
     LoaderError,
     TightframeError,
 )
-from tightframe.measurement.measuring import _Buffer
+from tightframe.measurement.collect import _Buffer
 from tightframe.metrics import CONVENTIONS, METRICS, Evidence, Metric
 from variants import VARIANTS
 
@@ -413,9 +413,18 @@ def test_a_classifier_that_is_not_called() -> None:
 
 def test_a_single_output_for_two_classes() -> None:
     inputs, labels = data()
-    model = nn.Sequential(nn.Linear(inputs.shape[1], 4), nn.Linear(4, 1)).double()
-    with pytest.raises(ClassifierError, match=r"1 has a single output; .* an output for each class"):
-        measure(model, batches((inputs, labels % 2)), progress=False)
+    """A logit decides by its sign: the rows are those of softmax with the same probabilities."""
+    model = nn.Sequential(nn.Linear(inputs.shape[1], 4), nn.Linear(4, 1), nn.Sigmoid()).double()
+    both = nn.Linear(4, 2).double()
+    with torch.no_grad():
+        both.weight.copy_(torch.cat([-model[1].weight, model[1].weight]) / 2)
+        both.bias.copy_(torch.cat([-model[1].bias, model[1].bias]) / 2)
+        hits = (model(inputs)[:, 0] > 0.5) == (labels % 2 == 1)
+    twin = measure(nn.Sequential(model[0], both), batches((inputs, labels % 2)), progress=False)
+    for target in (labels % 2, (labels % 2).double(), (labels % 2).double()[:, None]):  # as binary cross-entropy's
+        report = measure(model, batches((inputs, target)), progress=False)
+        assert report.values == pytest.approx(twin.values, nan_ok=True)
+    assert report["classifier_accuracy"].value == pytest.approx(float(hits.double().mean()))
 
 
 # ---------------------------------------------------------------------------------------------- kinds of loaders
@@ -462,10 +471,16 @@ def test_batches_of_several_inputs() -> None:
 
 
 @pytest.mark.parametrize(
-    "batch", [torch.zeros(3, 5), (torch.zeros(3, 5),), (torch.zeros(3, 5), [0, 1, 2]), {"input": torch.zeros(3, 5)}, 7]
+    ("batch", "got"),
+    [
+        (torch.zeros(3, 5), "a Tensor"),
+        ((torch.zeros(3, 5),), "a tuple of 1"),
+        ({"input": torch.zeros(3, 5)}, "a mapping with input"),
+        (7, "a int"),
+    ],
 )
-def test_training_batches_without_a_tensor_of_labels(batch: Any) -> None:
-    with pytest.raises(LoaderError, match=rf"\(inputs, labels\).*labels.*got {type(batch).__name__}"):
+def test_training_batches_without_labels(batch: Any, got: str) -> None:
+    with pytest.raises(LoaderError, match=rf"\(inputs, labels\).*labels.*got {got}"):
         measure(network(torch.float32), [batch], progress=False)
 
 
@@ -495,7 +510,7 @@ def test_a_generator_is_enough_where_the_buffer_holds_all() -> None:
 
 
 def test_a_generator_that_the_buffer_does_not_hold() -> None:
-    with pytest.raises(EmptyBatchError, match=r"second pass.*generator"):
+    with pytest.raises(EmptyBatchError, match=r"second pass.*generator can be run only once.*buffer_bytes"):
         measure(network(), iter(batches(data())), buffer_bytes=0, progress=False)
 
 
@@ -520,11 +535,11 @@ def test_the_buffer_holds_exactly_its_budget() -> None:
 
 def test_a_buffer_that_overflows_lets_go_of_everything() -> None:
     buffer = _Buffer(100)
-    features, labels = {"head": torch.zeros(4, 2)}, torch.zeros(4, dtype=torch.int64)  # 32 bytes each
-    buffer.add(features, labels)
+    rows = {"head": (torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))}  # 32 bytes each
+    buffer.add(rows, None)
     assert (len(buffer.batches), buffer.overflowed) == (1, False)
     for _ in range(2):
-        buffer.add(features, labels)
+        buffer.add(rows, None)
         assert (len(buffer.batches), buffer.overflowed) == (0, True)
 
 
@@ -616,9 +631,7 @@ def test_every_convention_is_its_metric_on_the_evidence_it_asks_for() -> None:
     bare = Sample(sample.features, sample.labels, CLASSES, sample.weight, None, sample.outside)
     rows_added = {key: value for key, value in report.values.items() if key not in METRICS}
     expected = {
-        key: oracle(
-            ORACLES[key], unit if convention.unit_features else bare if convention.without_bias else sample
-        )
+        key: oracle(ORACLES[key], unit if convention.unit_features else bare if convention.without_bias else sample)
         for key, convention in CONVENTIONS.items()
     }
     assert_values(rows_added, expected, rtol=1e-10)

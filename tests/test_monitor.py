@@ -83,19 +83,19 @@ def test_no_report_before_the_first_measurement(model: nn.Module) -> None:
 
 def test_num_classes_is_checked(model: nn.Module, loader: Loader) -> None:
     Monitor(model, num_classes=CLASSES)
-    with pytest.raises(ClassifierError, match="num_classes is 10, but the classifier has 3 rows"):
+    with pytest.raises(ClassifierError, match="num_classes is 10, but the classifier '3' has 3 rows"):
         Monitor(model, num_classes=10)
 
 
 def test_num_classes_is_checked_against_the_classifier_by_name(model: nn.Module) -> None:
     Monitor(model, num_classes=5, classifier="0")
-    with pytest.raises(ClassifierError, match="3, but the classifier has 5"):
+    with pytest.raises(ClassifierError, match="3, but the classifier '0' has 5"):
         Monitor(model, num_classes=3, classifier="0")
 
 
-def test_a_model_without_classifier_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ClassifierError, match="no linear layer"):
-        Monitor(nn.ReLU(), folder=tmp_path / "run")
+def test_a_classifier_that_is_named_and_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ClassifierError, match="no module or parameter 'fc'"):
+        Monitor(nn.ReLU(), classifier="fc", folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -108,9 +108,9 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"per_clas": True}, TypeError, "unexpected keyword argument 'per_clas'"),
-        ({"loader": []}, TypeError, "unexpected keyword argument 'loader'"),
-        ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
+        ({"per_clas": True}, TypeError, "no option of a measurement is called 'per_clas'; there are: layers"),
+        ({"loader": []}, TypeError, "no option of a measurement is called 'loader'"),
+        ({"epoch": 3}, TypeError, "no option of a measurement is called 'epoch'"),
         ({"metrics": ["nc1", "nc9"]}, ChoiceError, "no measure is called 'nc9'; there are: nc1"),
         ({"conventions": ["nc1"]}, ChoiceError, "no convention is called 'nc1'; there are: "),
         ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tightframe import Monitor
-from tightframe.errors import LayerError, RangeError, StateError
+from tightframe.errors import LayerError, RangeError, StateError, TrackerWarning
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
 from tightframe.report.html import curves
 from tightframe.report.series import course
@@ -151,25 +151,35 @@ def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clo
     assert [monitor.due(epoch) for epoch in (0, 2, 3, 4, 5)] == [True, True, True, False, True]
 
 
-@pytest.mark.parametrize("failing", ["loader", "tracker"])
-def test_the_time_of_a_failed_measurement_is_measuring(
-    model: nn.Module, loader: Loader, clock: Clock, failing: str
-) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("failed")
-
+def test_the_time_of_a_failed_measurement_is_measuring(model: nn.Module, loader: Loader, clock: Clock) -> None:
     def broken() -> Iterator[tuple[Tensor, Tensor]]:
         yield from Slow(loader, clock, 0.1)
-        fail()
+        raise RuntimeError("failed")
 
-    monitor = Monitor(model, budget=0.1, trackers=[fail] if failing == "tracker" else [], progress=False)
+    monitor = Monitor(model, budget=0.1, progress=False)
     clock.now += 10
     with pytest.raises(RuntimeError, match="failed"):
-        monitor.measure(broken() if failing == "loader" else Slow(loader, clock, 0.1), epoch=1)
+        monitor.measure(broken(), epoch=1)
     clock.now += 1
     state = monitor.state_dict()
     assert (state["training_seconds"], state["measuring_seconds"]) == pytest.approx((11, 3))
-    assert len(state["series"]) == (failing == "tracker")
+    assert state["series"] == []
+
+
+def test_a_tracker_that_fails_costs_neither_the_report_nor_the_training(
+    model: nn.Module, loader: Loader, tmp_path: Path
+) -> None:
+    seen: list[float] = []
+
+    def fail(values: object, epoch: float) -> None:
+        raise RuntimeError("no connection")
+
+    trackers = [fail, lambda values, epoch: seen.append(epoch)]
+    monitor = Monitor(model, folder=tmp_path, trackers=trackers, progress=False)
+    with pytest.warns(TrackerWarning, match=r"fail failed at epoch 3: RuntimeError\('no connection'\)"):
+        report = monitor.measure(loader, epoch=3)
+    assert monitor.report().values == report.values and seen == [3]
+    assert RunFolder(tmp_path).series()[-1].values == pytest.approx(report.values, nan_ok=True)
 
 
 # ---------------------------------------------------------------------------------------------- on how much

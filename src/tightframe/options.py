@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from torch import Tensor, nn
-
-from tightframe.checks import require_positive
 from tightframe.errors import ChoiceError, RangeError
-from tightframe.hooks import Layer
-from tightframe.hooks.positions import require_positions
-from tightframe.metrics import CONVENTIONS, Metric
-from tightframe.metrics.table import chosen
-from tightframe.statistics.folds import FOLDS
-from tightframe.theory import Training
 
+if TYPE_CHECKING:  # the command line lists these options without importing torch
+    from torch import Tensor, nn
+
+    from tightframe.hooks import Layer
+    from tightframe.metrics import Metric
+    from tightframe.theory import Training
+
+FOLDS = 16
 TASKS = ("classification", "multilabel", "regression")
 BUFFER_BYTES = 1 << 30
 
@@ -113,15 +112,18 @@ class Measuring:
     ignore_index: int | None = option(None, "A label whose rows are dropped.", type=int)
     unpack: Callable[[Any], Any] | None = option(None, "", flag="")
     buffer_bytes: int = option(BUFFER_BYTES, "Bytes for features between the first and the second look.")
-    covariance_bytes: int | None = option(
-        None, "Bytes for scatter. Default: a quarter of the free memory.", type=int
-    )
+    covariance_bytes: int | None = option(None, "Bytes for scatter. Default: a quarter of the free memory.", type=int)
     second_pass: bool = option(True, "", flag="")
     distributed: bool = option(True, "", flag="")
     progress: bool = option(True, "Show a progress bar.")
-    context: Mapping[str, Any] = field(default_factory=dict, metadata={"help": "", "flag": "", "type": None})
+    context: Mapping[str, Any] | None = option(None, "", flag="")
 
     def __post_init__(self) -> None:
+        from tightframe.hooks import Layer
+        from tightframe.hooks.positions import require_positions
+        from tightframe.metrics import CONVENTIONS
+        from tightframe.metrics.table import chosen
+
         layers = [self.layers] if isinstance(self.layers, str | Layer) else list(self.layers)
         self._set(
             layers=tuple(layers),
@@ -174,7 +176,11 @@ class Measuring:
     @property
     def decides(self) -> bool:
         """Whether a requested measure needs the decisions of the classifier and of the nearest class mean."""
-        wanted = () if self.metrics is None else (*self.metrics, *(CONVENTIONS[name].metric for name in self.conventions))
+        from tightframe.metrics import CONVENTIONS
+
+        wanted = (
+            () if self.metrics is None else (*self.metrics, *(CONVENTIONS[name].metric for name in self.conventions))
+        )
         return self.decisions is not None and (self.metrics is None or any("decisions" in m.reads for m in wanted))
 
     @classmethod
@@ -191,4 +197,6 @@ def _number_of_decisions(wanted: Any) -> Any:
         number = int(wanted)
     except (TypeError, ValueError):
         raise ChoiceError(f'decisions must be "all", a number of samples, or None; got {wanted!r}.') from None
-    return None if number == 0 else int(require_positive(number, "decisions"))
+    if number < 0:
+        raise RangeError(f'decisions must be "all" or a number of samples; got {wanted!r}.')
+    return number or None

@@ -15,13 +15,19 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from tightframe import ClassStatistics, DecisionCounts, Report
-from tightframe.cli.arrays import as_tensor, pick, read_arrays
-from tightframe.cli.measure import measure_files
+from tightframe.sources.files import from_files, pick, read_arrays
+from tightframe.measuring import measure
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError, TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
 from tightframe.report.wording import number
 
 Command = Callable[..., Any]
+
+
+def measure_files(features: Path, **options: Any) -> Report:
+    """As `tightframe measure` does: files to a source, the source to a report."""
+    files = {name: options.pop(name, None) for name in ("labels", "weight", "bias", "test", "ood")}
+    return measure(from_files(features, **files, options=options), **options)
 
 
 def expected(arrays: Any, *, classifier: bool = True, per_class: bool = False, ood: bool = False) -> dict[str, float]:
@@ -334,12 +340,13 @@ def test_files_that_hold_no_arrays(tightframe: Command, here: Path, arrays: Any,
         ({"labels": np.arange(60) - 1}, r"error: labels must lie in \[0, 59\); got -1 (1 row)"),
         ({"labels": np.zeros(60, int)}, "at least two classes must have samples; 1 of 1 has."),
         ({"labels": np.zeros(60, np.float32)}, "labels must be integers; got torch.float32."),
-        ({"labels": np.zeros((60, 1), int)}, "labels must have the features' shape"),
+        ({"labels": np.zeros((60, 2), int)}, "labels have shape (60, 2), which are neither classes (...) nor one-hot"),
+        ({"labels": np.zeros(30, int)}, "have 60 rows of shape (6,), but labels have shape (30,)"),
         ({"labels": np.zeros(0, int)}, "labels"),
         ({"features": np.zeros((60, 6), int)}, "features must be floating point"),
-        ({"features": np.zeros(60)}, "features must have at least two dimensions"),
+        ({"features": np.zeros(60)}, "the features must be (N, D); got shape (60,)"),
         ({"features": np.full((60, 6), np.nan)}, "features must be finite"),
-        ({"features": np.zeros((0, 6)), "labels": np.zeros(0, int)}, "a.npz has no labels"),
+        ({"features": np.zeros((0, 6)), "labels": np.zeros(0, int)}, "the features have no rows"),
     ],
 )
 def test_arrays_that_do_not_fit(
@@ -393,7 +400,7 @@ def test_a_bias_without_weight(tightframe: Command, here: Path, arrays: Any) -> 
     npz("b.npz", bias=arrays.bias)
     outcome = tightframe("measure", "a.npz", "--bias", "b.npz")
     assert outcome.status == 2
-    assert "error: --bias needs --weight." in outcome.complaint
+    assert "error: a bias needs the classifier's weight: pass --weight" in outcome.complaint
 
 
 # ---------------------------------------------------------------------------------------------- the parts
@@ -404,14 +411,6 @@ def test_pick_prefers_names_in_their_order_over_a_lone_array() -> None:
     assert pick(arrays, ("labels", "y"), Path("a")) == 2
     assert pick({"": np.array(0)}, ("labels",), Path("a")) == 0
     assert pick({"z": np.array(0)}, ("labels",), Path("a"), required=False) is None
-
-
-def test_arrays_become_tensors_of_their_own() -> None:
-    array = np.arange(3)
-    tensor = as_tensor(array)
-    array[0] = 9
-    assert tensor.tolist() == [0, 1, 2]
-    assert as_tensor(tensor) is tensor
 
 
 def test_numpy_files_are_not_read_whole(here: Path, arrays: Any) -> None:

@@ -39,6 +39,7 @@ def test_processes_give_the_report_of_one(processes: int, tmp_path: Path, monkey
     one, every = (json.loads(Path(name).read_text()) for name in ("one.json", "all.json"))
     for report in (one, every):  # each process deals its own samples to groups
         assert len(report["context"].pop("class_errors")["variance"]) == 4
+    assert every["context"].pop("processes") == processes
     assert one["context"] == every["context"] and one["context"]["samples"] == 9000
     for mine, theirs in zip(one["entries"], every["entries"], strict=True):
         assert mine["name"] == theirs["name"]

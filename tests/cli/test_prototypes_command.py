@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from tightframe.certificate import certify
 from tightframe.cli import prototypes as command
-from tightframe.cli.arrays import read_cost, read_matrix
+from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.prototypes import transposition
 from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, ShapeError, StateError
 from tightframe.prototypes import Prototypes

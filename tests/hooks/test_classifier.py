@@ -65,12 +65,12 @@ def test_by_a_nested_name() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_linear_layers() -> None:
-    with pytest.raises(ClassifierError, match=r"no module 'fc'.*body, head\."):
+    with pytest.raises(ClassifierError, match=r"no module or parameter 'fc'.*body, head\."):
         find_classifier(mlp(), "fc")
 
 
 def test_an_unknown_name_in_a_model_without_linear_layers() -> None:
-    with pytest.raises(ClassifierError, match=r"no module 'fc'.*none\."):
+    with pytest.raises(ClassifierError, match=r"no module or parameter 'fc'.*none\."):
         find_classifier(nn.Sequential(nn.Conv2d(1, 2, 3)), "fc")
 
 

@@ -335,7 +335,7 @@ def test_without_validation_nothing_is_held_out(held_out: Any, options: dict[str
 
 
 def test_batches_of_another_form_are_unpacked() -> None:
-    from tightframe.measurement import Batch
+    from tightframe.sources import Batch
 
     callback = quick(unpack=lambda batch: Batch((batch[0],), labels=(batch[1] + 1) % CLASSES))
     module, _ = fit(callback, epochs=1)

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tightframe import StatisticsAccumulator, measure
-from tightframe.errors import LoaderError
-from tightframe.measurement.loading import _move
+from tightframe.errors import ClassifierError, LoaderError
+from tightframe.sources.loading import moved
 from tightframe.report import Report
 from tightframe.report.profile import findings
 
@@ -174,18 +174,19 @@ class TwoHeads(nn.Module):
         return self.wrap(self.fc(hidden))
 
 
-def test_a_classifier_that_is_not_what_the_model_returns_is_doubted() -> None:
+def test_a_classifier_that_is_not_what_the_model_returns_is_refused() -> None:
     batch = [rows()]
-    doubt = "The classifier was taken to be last, with 4 classes, but"
-    same = [note for note in measure(TwoHeads(4, 4), batch, progress=False).notes if doubt in note]
-    assert len(same) == 1 and "its largest output is the model's for" in same[0] and "classifier=..." in same[0]
-    other = measure(TwoHeads(7, 4), batch, progress=False).notes
-    assert any(f"{doubt} the model returns 7 values" in note for note in other)
-    for wrap in (lambda logits: (None, logits), lambda logits: {"loss": logits.sum(), "logits": logits}):
-        assert any(doubt in note for note in measure(TwoHeads(7, 4, wrap), batch, progress=False).notes)
-    for named in ("fc", "last"):
-        report = measure(TwoHeads(4, 4), batch, classifier=named, progress=False)
-        assert not any("taken to be" in note for note in report.notes)
+    with pytest.raises(ClassifierError, match="'last' has 4 outputs, as the model, but .* samples only.*classifier="):
+        measure(TwoHeads(4, 4), batch, progress=False)
+    for wrap in (None, lambda logits: (None, logits), lambda logits: {"loss": logits.sum(), "logits": logits}):
+        model = TwoHeads(7, 4) if wrap is None else TwoHeads(7, 4, wrap)
+        with pytest.raises(ClassifierError, match="'last' has 4 outputs, but the model returns 7 values.*classifier="):
+            measure(model, batch, progress=False)
+    own = measure(TwoHeads(4, 4), batch, classifier="fc", progress=False)
+    assert not any("model's own" in note for note in own.notes)
+    other = measure(TwoHeads(4, 4), batch, classifier="last", progress=False)
+    assert any("decisions are the model's own" in note and "'last'" in note for note in other.notes)
+    assert other["classifier_accuracy"].value == own["classifier_accuracy"].value
 
 
 @pytest.mark.parametrize(
@@ -210,13 +211,13 @@ def test_nested_inputs_go_to_the_models_device() -> None:
     """The meta device stands in for another one."""
     pair = namedtuple("pair", ["left", "right"])
     x = torch.zeros(2, 3)
-    moved = _move(
+    found = moved(
         {"x": x, "more": [x, (x, pair(x, "word"))], "n": 3, "packed": pack_sequence([x])}, torch.device("meta")
     )
-    left, right = moved["more"][1][1]
-    found = [moved["x"], moved["more"][0], moved["more"][1][0], left, moved["packed"].data]
-    assert {each.device.type for each in found} == {"meta"}
-    assert (right, moved["n"], type(moved["more"][1][1]), type(moved["packed"])) == ("word", 3, pair, PackedSequence)
+    left, right = found["more"][1][1]
+    tensors = [found["x"], found["more"][0], found["more"][1][0], left, found["packed"].data]
+    assert {each.device.type for each in tensors} == {"meta"}
+    assert (right, found["n"], type(found["more"][1][1]), type(found["packed"])) == ("word", 3, pair, PackedSequence)
 
 
 # ---------------------------------------------------------------------------------------------- results

@@ -355,24 +355,27 @@ def segmentation() -> tuple[Segmenter, Tensor, Tensor]:
     return Segmenter().double(), x, labels.where(labels < CLASSES, torch.tensor(255))
 
 
-def test_layers_of_another_resolution_than_the_labels_are_left_out_with_a_note() -> None:
+def test_labels_are_taken_at_the_positions_of_layers_of_another_resolution() -> None:
     model, x, labels = segmentation()
     report = measure(model, batches(x, labels, 2), layers="auto", ignore_index=255, progress=False)
-    assert Profile.of(report).names == ["down.1", "inner.3", "input of head"]
-    assert "layer low.2 has positions (2, 3, 3), but the labels (2, 6, 6); it is left out." in report.notes
-    assert not any("left out" in note for layer in report.layers for note in layer.notes)
+    assert Profile.of(report).names == ["down.1", "inner.3", "low.2", "input of head"]
+    assert "labels of low.2 are those nearest to its 3x3 positions; they have 6x6." in report.notes
+    low = model.low(model.up(model.inner(model.down(x))))
+    nearest = labels[:, 1::2, 1::2]  # of the four pixels around a centre, the lower right one
+    assert_report(report.layers[2], low.movedim(1, -1)[nearest < CLASSES], nearest[nearest < CLASSES])
     down = model.down(x)
     kept = labels.flatten() < CLASSES
-    for layer, grid in zip(report.layers, (down, model.inner(down)), strict=True):
+    for layer, grid in zip(report.layers[:2], (down, model.inner(down)), strict=True):
         pixels = torch.stack([grid[n, :, i, j] for n in range(5) for i in range(6) for j in range(6)])
         assert_report(layer, pixels[kept], labels.flatten()[kept])
 
 
-def test_by_pattern_they_are_left_out_with_a_note() -> None:
+def test_layers_whose_positions_do_not_correspond_are_left_out_with_a_note() -> None:
     model, x, labels = segmentation()
-    report = measure(model, batches(x, labels, 2), layers=["down", "low.*"], ignore_index=255, progress=False)
+    layers = ["down", Layer("low.*", "mean")]
+    report = measure(model, batches(x, labels, 2), layers=layers, ignore_index=255, progress=False)
     assert Profile.of(report).names == ["down", "input of head"]
-    assert "layer low.2 has positions (2, 3, 3), but the labels (2, 6, 6); it is left out." in report.notes
+    assert "layer low.2 has positions (2,), but the labels (2, 6, 6); it is left out." in report.notes
 
 
 def test_a_pattern_finds_the_layer_that_flows_into_the_classifier_too() -> None:
@@ -385,7 +388,7 @@ def test_a_pattern_finds_the_layer_that_flows_into_the_classifier_too() -> None:
     assert twin["cdnv"].value == pytest.approx(report["cdnv"].value)
 
 
-@pytest.mark.parametrize("choice", ["low", "low.2", ["auto", "low.2"], Layer("low", "mean"), Layer("up", "flatten")])
+@pytest.mark.parametrize("choice", [Layer("low", "mean"), ["auto", Layer("low.2", "first")], Layer("up", "flatten")])
 def test_by_name_they_are_refused(choice: Any) -> None:
     model, x, labels = segmentation()
     before = picture(model)

@@ -267,9 +267,7 @@ def test_one_fold_is_none(folds: int) -> None:
         ("nothing", EmptyBatchError),
     ],
 )
-def test_a_bad_batch_changes_nothing(
-    bad: str, error: type[Exception], before: int, picture: Picture
-) -> None:
+def test_a_bad_batch_changes_nothing(bad: str, error: type[Exception], before: int, picture: Picture) -> None:
     features, labels = rows(9000, torch.float32, seed=1)
     if bad == "label":
         labels[-1] = K

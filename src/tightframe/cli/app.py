@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from tightframe.cli.options import spread, takes_measuring
 from tightframe.errors import MissingExtraError, TightframeError
 from tightframe.version import __version__
 
@@ -31,7 +32,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
     try:
-        app(prog_name="tightframe")
+        app(spread(sys.argv[1:], "--labels"), prog_name="tightframe")
     except (TightframeError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
         sys.exit(2)
@@ -120,22 +121,17 @@ def demo(
     show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), full=full)
 
 
-@app.command()
 def measure(
-    features: Annotated[
-        Path, typer.Argument(help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FEATURES",
+            help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels; or shards.",
+        ),
     ],
-    labels: Annotated[Path | None, typer.Option(help="File of labels (N,), if they aren't in FEATURES.")] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="File of labels (N,), if they aren't in FEATURES.")] = None,
     weight: Annotated[Path | None, typer.Option(help="File of the classifier's weight (K, D) and bias (K,).")] = None,
     bias: Annotated[Path | None, typer.Option(help="File of the bias, if it isn't in the weight's file.")] = None,
-    num_classes: Annotated[int | None, typer.Option(min=1, help="Default: from the weight, or largest label + 1.")] = (
-        None
-    ),
-    ignore_index: Annotated[int | None, typer.Option(help="A label whose rows are dropped.")] = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="Keep a scatter for each class.")] = False,
-    covariance: Annotated[bool, typer.Option(help="Keep the pooled scatter, which NC1 needs.")] = True,
-    folds: Annotated[int, typer.Option(min=0, help="Folds of the samples for standard errors; 0 for none.")] = 16,
-    min_count: Annotated[int, typer.Option(min=1, help="Leave out classes with fewer samples.")] = 1,
     weight_decay: Annotated[
         float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
     ] = None,
@@ -147,28 +143,18 @@ def measure(
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
     json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
+    **options: Any,
 ) -> None:
     """Measure features that are already on disk; under torchrun, each process reads a part."""
     from tightframe.cli.measure import measure_files, torchrun_processes
+    from tightframe.cli.options import given
     from tightframe.theory import Training
 
-    training = None if weight_decay is None else Training(weight_decay, loss=loss)
+    settings = given(options)
+    if weight_decay is not None:
+        settings["training"] = Training(weight_decay, loss=loss)
     with torchrun_processes() as speaks:
-        report = measure_files(
-            features,
-            labels=labels,
-            weight=weight,
-            bias=bias,
-            num_classes=num_classes,
-            ignore_index=ignore_index,
-            per_class=per_class,
-            covariance=covariance,
-            folds=folds,
-            min_count=min_count,
-            training=training,
-            test=test,
-            ood=ood,
-        )
+        report = measure_files(files, labels, weight=weight, bias=bias, test=test, ood=ood, options=settings)
     if not speaks:
         return
     report.to_terminal(full=full, classes=classes)
@@ -176,6 +162,9 @@ def measure(
         if path is not None:
             write(path)
             print(f"wrote {path}")
+
+
+app.command()(takes_measuring(measure))
 
 
 @app.command()

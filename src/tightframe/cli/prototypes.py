@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tightframe.bounds import cosine_bound
 from tightframe.certificate import Certificate, certification_seconds, certify, largest_cosine
-from tightframe.cli.arrays import read_cost, read_matrix
+from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.errors import ChoiceError, OptionError, StateError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import norms

@@ -186,7 +186,9 @@ class DecisionCounts:
         if labels is None and len(self._rules) < 2 and not self._given:
             raise ClassifierError("samples without labels can only tell whether a classifier agrees; pass its weight.")
         if (decided is not None) != self._given:
-            raise ClassifierError(f"decided must be {'given' if self._given else 'None'}, as decided={self._given} says.")
+            raise ClassifierError(
+                f"decided must be {'given' if self._given else 'None'}, as decided={self._given} says."
+            )
         unlabelled = labels is None
         if labels is None:
             labels = torch.zeros_like(features.select(self._class_dim, 0), dtype=torch.int64)

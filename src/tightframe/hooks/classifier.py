@@ -82,8 +82,12 @@ def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifie
             if not linear:
                 raise ClassifierError("the model has no linear layer; name its classifier with classifier=...")
             module = linear[-1]
-    if isinstance(module, tuple | list):
-        names = [n for each in module for n, m in model.named_modules() if m is each]
+    names = (
+        [n for each in module for n, m in model.named_modules() if m is each]
+        if isinstance(module, tuple | list)
+        else []
+    )
+    if isinstance(module, tuple | list) and names:
         raise ClassifierError(
             f"the model has {len(module)} classifiers: {', '.join(names)}. Choose one, e.g. classifier={names[0]!r}."
         )

@@ -14,7 +14,15 @@ from torch import Tensor
 from tightframe.errors import EmptyBatchError, LayerError, LoaderError, MissingExtraError, ShapeError, TightframeError
 from tightframe.evidence import Evidence
 from tightframe.layout import labels_at
-from tightframe.measurement.passes import FirstLook, LayerDecisions, LayerMoments, SecondLook, Selected, Sums, DecisionRule
+from tightframe.measurement.passes import (
+    FirstLook,
+    LayerDecisions,
+    LayerMoments,
+    SecondLook,
+    Selected,
+    Sums,
+    DecisionRule,
+)
 from tightframe.measurement.plan import FREE_SHARE, LayerPlan, free_memory, left_out, planned
 from tightframe.metrics import CONVENTIONS
 from tightframe.ood import DetectionTable, DetectorScores
@@ -184,6 +192,11 @@ class _Pipeline:
             looks[plan.name] = look
         looks = {plan.name: looks[plan.name] for plan in self.plans}
         if any(every_process(any(look.needed for look in looks.values()), "the second pass", shared=self._shared)):
+            if overflowed and not outset.repeatable:
+                raise EmptyBatchError(
+                    "a second pass is needed for NC4, and a generator can be run only once: pass a loader that can be "
+                    "run again, or more buffer_bytes, or decisions=None."
+                )
             again = self._read_again(looks) if overflowed else self._buffer.emptied()
             for rows, decided in again:
                 for name, look in looks.items():

@@ -45,7 +45,9 @@ class Sums:
     def accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
         """A new accumulator, for K classes unless it says otherwise."""
         plan = self.plan
-        options: dict[str, Any] = {name: getattr(plan, name) for name in ("covariance", "per_class", "folds", "fold_scatter")}
+        options: dict[str, Any] = {
+            name: getattr(plan, name) for name in ("covariance", "per_class", "folds", "fold_scatter")
+        }
         options |= {"ignore_index": self.ignore_index, "device": self.device, **changes}
         size = options.pop("num_features", plan.num_features)
         return StatisticsAccumulator(self.num_classes if num_classes is None else num_classes, size, **options)

@@ -29,7 +29,7 @@ class ArraySource(FeatureSource):
         test: (features, labels) held out. ood: features (N, D), or (features, labels), out of distribution.
         weight, bias: (K, D) and (K,) of the linear classifier on these features.
         options: num_classes, class_names, ignore_index, distributed and progress are used.
-        name: of the features, in the report.
+        name: of the features, in the report. title: of the report.
 
     Raises: ShapeError, DtypeError, LabelError, ClassifierError, EmptyBatchError for arrays that don't fit.
     """
@@ -45,15 +45,20 @@ class ArraySource(FeatureSource):
         bias: Any = None,
         options: Measuring | Mapping[str, Any] | None = None,
         name: str = "features",
+        title: str | None = None,
     ):
         self._options = options = Measuring.of(options or {})
-        self._name = name
+        self._name, self.title = name, title
         self.notes: list[str] = []
         self.ignore_index = options.ignore_index
         rows = None if weight is None else _floats(weight)
         names = options.class_names if options.class_names is not None else _text_classes(labels)
         self.class_names = names
-        known = options.num_classes or (None if rows is None else max(len(rows), 2)) or (None if names is None else len(names))
+        known = (
+            options.num_classes
+            or (None if rows is None else max(len(rows), 2))
+            or (None if names is None else len(names))
+        )
         to_classes = ClassLabels(names, known)
         self._splits = {TRAIN: _pair(features, labels, to_classes, "the features")}
         if test is not None:

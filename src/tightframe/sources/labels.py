@@ -57,7 +57,9 @@ class ClassLabels:
         if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat)):
             return self._of_text(array)
         if array.dtype.kind not in "iufb":
-            raise DtypeError(f"labels must be integers or text; got {array.dtype} ({listed(array.ravel().tolist(), 3)}).")
+            raise DtypeError(
+                f"labels must be integers or text; got {array.dtype} ({listed(array.ravel().tolist(), 3)})."
+            )
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
 
     def _of_text(self, array: Any) -> Tensor:

@@ -33,11 +33,20 @@ from tightframe.processes import every_process, rank, world_size
 from tightframe.sources.batches import Batch, Unpacking, as_loader
 from tightframe.sources.labels import SOFT_NOTE, ClassLabels
 from tightframe.sources.loading import first_process_buffers, moved, repeats, unpadded_rows, with_workers_of_its_own
-from tightframe.sources.next_token import IGNORED, next_labels, predicts_next_token
+from tightframe.sources.next_token import IGNORED, are_shifted, next_labels, predicts_next_token
 from tightframe.sources.normalisation import GAP, NormalisationCheck
 from tightframe.sources.outputs import agreement, decisions_of, logits_in
 from tightframe.sources.sampling import same_randomness
-from tightframe.sources.source import OOD, SPLITS, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
+from tightframe.sources.source import (
+    OOD,
+    SPLITS,
+    TEST,
+    TRAIN,
+    FeatureBatch,
+    FeatureSource,
+    LinearClassifier,
+    with_progress,
+)
 
 OUTPUT = "output"
 """The name of the model's own output, as a layer."""
@@ -170,7 +179,9 @@ class ModelSource(FeatureSource):
         if self._head is not None and self._head.function is not None:
             return 0  # the function's first logits tell
         if not repeats(loader):
-            raise LoaderError("the number of classes isn't known, and the loader can be read only once: pass num_classes=.")
+            raise LoaderError(
+                "the number of classes isn't known, and the loader can be read only once: pass num_classes=."
+            )
         largest = -1
         with same_randomness(loader):
             for item in with_workers_of_its_own(loader):
@@ -182,7 +193,7 @@ class ModelSource(FeatureSource):
     def _labelled(self, item: Any) -> Batch:
         batch = self._unpack(item)
         if batch.labels is None and self._next_token:
-            batch = replace(batch, labels=batch.kwargs.get("input_ids", batch.args[0] if batch.args else None))
+            batch = replace(batch, labels=_ids(batch))
         if batch.labels is None:
             raise LoaderError(
                 "batches must have labels: (inputs, labels), or a mapping with one of the entries labels, label, "
@@ -245,6 +256,10 @@ class ModelSource(FeatureSource):
         labels = None
         if raw is not None:
             labels = self._labels(raw, last.shape[:-1])
+            if self._next_token and self._layers is None and self._options.next_token is None:
+                ids = _ids(batch)
+                if isinstance(ids, Tensor) and are_shifted(labels, ids.to(labels.device), self.ignore_index or IGNORED):
+                    self._next_token = False
             if self._next_token:
                 labels = next_labels(labels, self._captured.mask, self.ignore_index)  # type: ignore[arg-type]
             elif self._captured.mask is not None and labels.shape == self._captured.mask.shape:
@@ -360,7 +375,9 @@ class ModelSource(FeatureSource):
         if not found.confirmed and options.classifier is None and self._last.name not in self._captured.averaged:
             what = f"The layer {head.name!r} has {head.outputs} outputs"
             if found.returned != head.outputs:
-                raise ClassifierError(f"{what}, but the model returns {found.returned} values. {self._advice(found.returned)}")
+                raise ClassifierError(
+                    f"{what}, but the model returns {found.returned} values. {self._advice(found.returned)}"
+                )
             raise ClassifierError(
                 f"{what}, as the model, but their largest is the model's for {found.share:.0%} of the samples only. "
                 f"{self._advice(found.returned)}"
@@ -391,9 +408,16 @@ class ModelSource(FeatureSource):
         check = self._normalisation
         assert check is not None
         said = every_process((check.seen, check.gap()), "batch normalisation", shared=self._shared)
-        gap = max(said, key=lambda each: each[0])[1]  # of the process that saw most: few rows have averages of their own
+        gap = max(said, key=lambda each: each[0])[
+            1
+        ]  # of the process that saw most: few rows have averages of their own
         facts: dict[str, Any] = {"mode": "eval"} | ({} if gap is None else {"normalisation_gap": gap})
         return facts, [_blip(gap)] if gap is not None and gap > GAP else []
+
+
+def _ids(batch: Batch) -> Any:
+    """The tokens that a language model reads."""
+    return batch.kwargs.get("input_ids", batch.args[0] if batch.args else None)
 
 
 def _last_point(model: nn.Module, options: Measuring) -> tuple[Classifier | None, Point]:
@@ -491,7 +515,7 @@ def _described(item: Any) -> str:
         return f"a mapping with {listed(list(item))}"
     if isinstance(item, Sequence) and not isinstance(item, str):
         return f"a {type(item).__name__} of {len(item)}"
-    return type(item).__name__
+    return f"a {type(item).__name__}"
 
 
 def _blip(gap: float) -> str:

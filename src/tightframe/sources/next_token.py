@@ -18,6 +18,15 @@ def predicts_next_token(model: nn.Module) -> bool:
     return False
 
 
+def are_shifted(labels: Tensor, ids: Tensor, ignored: int) -> bool:
+    """Whether labels (N, T) are the next tokens already: those of ids (N, T) one position on, wherever they count."""
+    if labels.shape != ids.shape:
+        return False
+    counted = labels[:, :-1] != ignored
+    following, same = labels[:, :-1] == ids[:, 1:].to(labels), labels[:, :-1] == ids[:, :-1].to(labels)
+    return bool(counted.any()) and bool(following[counted].all()) and not bool(same[counted].all())
+
+
 def next_labels(labels: Tensor, mask: Tensor | None, ignored: int) -> Tensor:
     """(N, T) the label of the next position at each, and `ignored` at the last one and where either is padding.
 

@@ -11,8 +11,8 @@ from hooks.models import CLASSES, draw, picture
 from tightframe import Monitor, Report, measure
 from tightframe.errors import BlipWarning
 from tightframe.hooks import capture, classifier_input, evaluation, find_classifier
-from tightframe.measurement import normalisation
-from tightframe.measurement.normalisation import GAP, NormalisationCheck
+from tightframe.sources import normalisation
+from tightframe.sources.normalisation import GAP, NormalisationCheck
 
 Batches = list[tuple[Tensor, Tensor]]
 NAME = "input of fc"

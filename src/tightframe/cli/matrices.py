@@ -1,75 +1,18 @@
-"""Arrays from the files that users have, without running anything that is in them."""
+"""Matrices from files: vectors, similarities, costs between classes."""
 
 from __future__ import annotations
 
 import csv
-import pickle
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tightframe.errors import CostMatrixError, DtypeError, ShapeError, StateError
-
-
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The named arrays of a .npz, .npy, .safetensors or .pt/.pth file; a lone array is called "".
-
-    Nothing in the file is executed: .pt files are read as weights only, .npy and .npz without pickled objects.
-    Raises: StateError for files of another kind, damaged or missing.
-    """
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        if path.suffix == ".npy":
-            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        if path.suffix in (".pt", ".pth"):
-            return _read_checkpoint(path)
-    except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:
-        raise StateError(f"can't read {path}: {str(error) or type(error).__name__}") from None
-    raise StateError(f"{path} must be a .npz, .npy, .safetensors or .pt file.")
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """The tensors of a torch file. Raises ValueError for anything that isn't plain tensors."""
-    with path.open("rb") as file:
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            raise ValueError("it holds more than plain tensors, which could run code when loaded") from None
-        except Exception as error:  # a damaged file makes the unpickler fail in any way
-            raise ValueError(f"it is no torch file ({type(error).__name__})") from None
-    return dict(content) if isinstance(content, dict) else {"": content}
-
-
-def pick(arrays: dict[str, Any], names: tuple[str, ...], path: Path, *, required: bool = True) -> Any:
-    """The array under one of the names (or a lone array); StateError lists what the file has."""
-    for name in (*names, ""):
-        if name in arrays:
-            if not isinstance(arrays[name], Tensor | np.ndarray):
-                raise StateError(f"{path} holds a {type(arrays[name]).__name__} where an array is needed.")
-            return arrays[name]
-    if required:
-        raise StateError(
-            f"{path} has no array called {' or '.join(names)}; it has: {', '.join(map(str, arrays)) or 'a lone array'}."
-        )
-    return None
-
-
-def as_tensor(array: Any) -> Tensor:
-    """An array as a tensor; numpy arrays are copied, so a memory-mapped slice is read here."""
-    if isinstance(array, Tensor):
-        return array
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
+from tightframe.sources.files import read_arrays
 
 
 def read_matrix(path: Path, key: str | None = None) -> Tensor:

@@ -22,8 +22,8 @@ from torch.utils.data import (
 
 from tightframe import Monitor
 from tightframe.errors import EmptyBatchError
-from tightframe.measurement import Batch, split_batch
-from tightframe.measurement.sampling import number_of_samples, same_randomness, sampled
+from tightframe.sources import Batch
+from tightframe.sources.sampling import number_of_samples, same_randomness, sampled
 
 
 def numbered(rows: int = 50) -> TensorDataset:
@@ -57,26 +57,26 @@ class Stream(IterableDataset[tuple[Tensor, int]]):
 def test_a_data_loader_gives_the_same_samples_each_time_and_whatever_its_order(samples: int) -> None:
     data = numbered()
     loaders = [DataLoader(data, 8), DataLoader(data, 8, shuffle=True), DataLoader(data, 3, sampler=RandomSampler(data))]
-    drawn = [numbers(sampled(loader, samples, split_batch)) for loader in loaders for _ in range(2)]
+    drawn = [numbers(sampled(loader, samples, None)) for loader in loaders for _ in range(2)]
     assert all(each == drawn[0] for each in drawn)
     assert len(drawn[0]) == len(set(drawn[0])) == min(samples, 50)
     assert drawn[0] == sorted(drawn[0])  # read in the order of the data set
-    smaller = sampled(loaders[0], samples, split_batch)
+    smaller = sampled(loaders[0], samples, None)
     assert numbers(smaller) == numbers(smaller)
 
 
 def test_samples_are_drawn_from_all_over_the_data() -> None:
-    drawn = numbers(sampled(DataLoader(numbered(1000), 10), 100, split_batch))
+    drawn = numbers(sampled(DataLoader(numbered(1000), 10), 100, None))
     assert min(drawn) < 50 and max(drawn) > 950
     tenths = np.bincount(np.array(drawn) // 100, minlength=10)
     assert tenths.min() >= 3  # with probability 0.99 for a fair draw; the draw is always the same
-    labels = torch.cat([labels for _, labels in sampled(DataLoader(numbered(1000), 10), 100, split_batch)])
+    labels = torch.cat([labels for _, labels in sampled(DataLoader(numbered(1000), 10), 100, None)])
     assert torch.bincount(labels).tolist() == [sum(n % 3 == k for n in drawn) for k in range(3)]
 
 
 def test_fewer_samples_are_among_more() -> None:
     loader = DataLoader(numbered(), 8)
-    few, more = (set(numbers(sampled(loader, samples, split_batch))) for samples in (10, 30))
+    few, more = (set(numbers(sampled(loader, samples, None))) for samples in (10, 30))
     assert few < more
 
 
@@ -85,20 +85,20 @@ def test_the_other_settings_of_a_data_loader_are_kept() -> None:
         return torch.stack([x for x, _ in rows]) + 1000, torch.stack([y for _, y in rows])
 
     loader = DataLoader(numbered(), 8, shuffle=True, collate_fn=collate)
-    smaller = sampled(loader, 20, split_batch)
+    smaller = sampled(loader, 20, None)
     assert isinstance(smaller, DataLoader)
     assert sizes(smaller) == [8, 8, 4]
     assert min(numbers(smaller)) >= 1000
     assert len(smaller) == 3
-    dropping = sampled(DataLoader(numbered(), 8, drop_last=True), 20, split_batch)
+    dropping = sampled(DataLoader(numbered(), 8, drop_last=True), 20, None)
     assert sizes(dropping) == [8, 8, 4]  # so few samples are all kept
-    working = sampled(DataLoader(numbered(), 8, num_workers=1), 20, split_batch)
+    working = sampled(DataLoader(numbered(), 8, num_workers=1), 20, None)
     assert working.num_workers == 1
-    assert numbers(working) == numbers(sampled(DataLoader(numbered(), 8), 20, split_batch))
+    assert numbers(working) == numbers(sampled(DataLoader(numbered(), 8), 20, None))
 
 
 def test_of_a_data_loader_of_single_samples() -> None:
-    assert sizes(sampled(DataLoader(numbered(), batch_size=1), 5, split_batch)) == [1] * 5
+    assert sizes(sampled(DataLoader(numbered(), batch_size=1), 5, None)) == [1] * 5
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4])
@@ -110,9 +110,9 @@ def test_processes_share_the_samples_without_repeats(replicas: int, drop_last: b
     for rank in range(replicas):
         sampler = DistributedSampler(data, replicas, rank, shuffle=rank % 2 == 0, drop_last=drop_last)
         sampler.set_epoch(rank)  # whatever order each would have run through
-        parts.append(numbers(sampled(DataLoader(data, 8, sampler=sampler), samples, split_batch)))
+        parts.append(numbers(sampled(DataLoader(data, 8, sampler=sampler), samples, None)))
     together = sorted(number for part in parts for number in part)
-    assert together == numbers(sampled(DataLoader(data, 8), samples, split_batch))
+    assert together == numbers(sampled(DataLoader(data, 8), samples, None))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -141,15 +141,15 @@ def lists(*sizes: int) -> list[tuple[Tensor, Tensor]]:
 )
 def test_batches_of_a_list_evenly_spaced(samples: int, places: list[int]) -> None:
     loader = lists(*[10] * 10)
-    chosen = sampled(loader, samples, split_batch)
+    chosen = sampled(loader, samples, None)
     assert isinstance(chosen, list)
     assert [int(inputs[0, 0]) // 10 for inputs, _ in chosen] == places
     assert all(any(batch is mine for mine in loader) for batch in chosen)
-    assert sampled(tuple(loader), samples, split_batch) == chosen
+    assert sampled(tuple(loader), samples, None) == chosen
 
 
 def test_batches_of_a_list_of_several_sizes() -> None:
-    chosen = sampled(lists(4, 6, 4, 6, 4, 6), 15, split_batch)
+    chosen = sampled(lists(4, 6, 4, 6, 4, 6), 15, None)
     assert [len(labels) for _, labels in chosen] == [4, 4, 4]
 
 
@@ -160,11 +160,11 @@ def test_a_list_whose_batches_must_be_unpacked() -> None:
         return Batch((batch["x"][0],), labels=batch["mine"][0])
 
     assert len(sampled(loader, 10, unpack)) == 2
-    assert len(sampled(loader, 4, split_batch)) == 4  # as they come, each has one row
+    assert len(sampled(loader, 4, None)) == 4  # as they come, each has one row
 
 
 def test_an_empty_list() -> None:
-    assert list(sampled([], 10, split_batch)) == []
+    assert list(sampled([], 10, None)) == []
     with pytest.raises(EmptyBatchError, match="gave no batch"):
         Monitor(nn.Linear(1, 3), samples=10, progress=False).measure([])
 
@@ -199,14 +199,14 @@ OTHERS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize(("samples", "batches"), [(1, 1), (10, 1), (11, 2), (20, 2), (25, 3), (50, 5), (500, 5)])
 @pytest.mark.parametrize("kind", ["iterable", "stream", "batch sampler", "other sampler"])
 def test_the_first_batches_of_anything_else(kind: str, samples: int, batches: int) -> None:
-    chosen = sampled(OTHERS[kind](), samples, split_batch)
+    chosen = sampled(OTHERS[kind](), samples, None)
     for _ in range(2):
         assert numbers(chosen) == list(range(10 * batches))
 
 
 def test_no_more_is_read_than_needed() -> None:
     loader = Repeating(lists(*[10] * 5))
-    list(sampled(loader, 20, split_batch))
+    list(sampled(loader, 20, None))
     assert loader.given == 2
 
 
@@ -217,7 +217,7 @@ def test_a_loader_of_single_samples_without_batches() -> None:
 
 def test_an_iterator_stays_one_that_runs_once() -> None:
     whole = iter(lists(*[10] * 5))
-    chosen = sampled(whole, 20, split_batch)
+    chosen = sampled(whole, 20, None)
     assert isinstance(chosen, Iterator)
     assert numbers(chosen) == list(range(20))
     assert numbers(chosen) == []
@@ -227,9 +227,9 @@ def test_an_iterator_stays_one_that_runs_once() -> None:
 def test_batches_without_labels_count_by_their_inputs() -> None:
     images = torch.zeros(4, 2)
     for batch in (images, (images,), {"pixels": images}):
-        assert len(list(sampled(Repeating([batch] * 9), 9, split_batch))) == 3  # type: ignore[list-item]
-        assert number_of_samples([batch] * 9, split_batch) == 36
-    assert number_of_samples([["no tensor"]], split_batch) == 1
+        assert len(list(sampled(Repeating([batch] * 9), 9, None))) == 3  # type: ignore[list-item]
+        assert number_of_samples([batch] * 9, None) == 36
+    assert number_of_samples([["no tensor"]], None) == 1
 
 
 # ---------------------------------------------------------------------------------------------- how many
@@ -237,15 +237,15 @@ def test_batches_without_labels_count_by_their_inputs() -> None:
 
 def test_the_number_of_samples_where_it_can_be_told() -> None:
     data = numbered()
-    assert number_of_samples(DataLoader(data, 8), split_batch) == 50
-    assert number_of_samples(DataLoader(data, 8, shuffle=True), split_batch) == 50
-    assert number_of_samples(DataLoader(data, 8, drop_last=True), split_batch) == 50
+    assert number_of_samples(DataLoader(data, 8), None) == 50
+    assert number_of_samples(DataLoader(data, 8, shuffle=True), None) == 50
+    assert number_of_samples(DataLoader(data, 8, drop_last=True), None) == 50
     sampler = DistributedSampler(data, 4, 1)
     assert len(sampler) == 13
-    assert number_of_samples(lists(10, 10, 3), split_batch) == 23
-    assert number_of_samples(tuple(lists(4)), split_batch) == 4
-    assert number_of_samples([], split_batch) == 0
-    assert number_of_samples(DataLoader(data, 8, sampler=sampler), split_batch) == 50  # of all processes
+    assert number_of_samples(lists(10, 10, 3), None) == 23
+    assert number_of_samples(tuple(lists(4)), None) == 4
+    assert number_of_samples([], None) == 0
+    assert number_of_samples(DataLoader(data, 8, sampler=sampler), None) == 50  # of all processes
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_the_number_of_samples_where_it_can_be_told() -> None:
     ids=["iterator", "iterable", "without batches", "stream", "weighted", "with replacement", "batch sampler"],
 )
 def test_the_number_of_samples_where_it_cannot_be_told(loader: Any) -> None:
-    assert number_of_samples(loader, split_batch) is None
+    assert number_of_samples(loader, None) is None
 
 
 def test_a_monitor_measures_on_so_many_samples_and_says_so() -> None:
@@ -277,7 +277,7 @@ def test_a_monitor_measures_on_so_many_samples_and_says_so() -> None:
         assert report.context["samples_in_all"] == (50 if rows else None)
         assert f"measured on 20 of {told} samples." in report.notes
         means = report.evidence.statistics.means[:, 0]
-        drawn = torch.tensor(numbers(sampled(loader, 20, split_batch)))
+        drawn = torch.tensor(numbers(sampled(loader, 20, None)))
         for k in range(3):
             assert float(means[k]) == pytest.approx(float(drawn[drawn % 3 == k].double().mean()), rel=1e-12)
 
@@ -316,7 +316,7 @@ def loader_with(generator: torch.Generator, kind: str) -> Any:
         "sampler": lambda: DataLoader(numbered(), 10, sampler=sampler),
         "batch sampler": lambda: DataLoader(numbered(), batch_sampler=BatchSampler(sampler, 10, False)),
         "weighted": lambda: DataLoader(numbered(), 10, sampler=weighted),
-        "first batches": lambda: sampled(DataLoader(numbered(), 10, sampler=weighted), 20, split_batch),
+        "first batches": lambda: sampled(DataLoader(numbered(), 10, sampler=weighted), 20, None),
     }
     return kinds[kind]()
 
@@ -378,5 +378,5 @@ def test_shuffling_goes_on_as_if_nobody_had_looked() -> None:
 def test_sampling_draws_nothing() -> None:
     before = state()
     for loader in (DataLoader(numbered(), 8, shuffle=True), lists(10, 10), Repeating(lists(10, 10))):
-        sampled(loader, 10, split_batch)
+        sampled(loader, 10, None)
     assert state() == before

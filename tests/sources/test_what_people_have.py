@@ -1,0 +1,581 @@
+"""What people have: their arrays, loaders, labels and models, each with the right numbers or a sentence that helps."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, linear, normalize, relu
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from tightframe import ClassStatistics, DecisionCounts, Report, measure
+from tightframe.errors import ClassifierError, DtypeError, LabelError, LoaderError, ShapeError, StateError
+from tightframe.metrics import Evidence, evaluate
+from tightframe.metrics.multilabel import single_label_statistics, tagwise_average_error
+from tightframe.metrics.regression import nrc1, nrc2, nrc3
+from tightframe.sources import Batch
+
+CLASSES, DIM, ROWS = 4, 6, 60
+QUICK = {"progress": False}
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def data(rows: int = ROWS, width: int = 5) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(rows) % CLASSES
+    return 2 * draw(CLASSES, width, seed=7)[labels] + draw(rows, width), labels
+
+
+class Plain(nn.Module):
+    """One hidden layer; `forward` takes one argument."""
+
+    def __init__(self, classes: int = CLASSES):
+        super().__init__()
+        torch.manual_seed(3)
+        self.body, self.fc = nn.Linear(5, DIM).double(), nn.Linear(DIM, classes).double()
+
+    def features(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.body(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x))
+
+
+def expected(
+    features: Tensor, labels: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, classes: int = CLASSES
+) -> dict[str, float]:
+    """The values of features in memory."""
+    features = features.detach()
+    statistics = ClassStatistics.from_features(features, labels, classes)
+    weight, bias = (None if each is None else each.detach() for each in (weight, bias))
+    decisions = DecisionCounts(statistics, weight, bias)
+    decisions.update(features, labels)
+    return {name: float(v) for name, v in evaluate(Evidence(statistics, weight, bias, decisions)).items()}
+
+
+def assert_values(report: Report, values: dict[str, float]) -> None:
+    assert {k: v for k, v in report.values.items()} == pytest.approx(values, rel=1e-6, abs=1e-10, nan_ok=True)
+
+
+def of_plain(model: Plain, x: Tensor, labels: Tensor) -> dict[str, float]:
+    return expected(model.features(x), labels, model.fc.weight, model.fc.bias)
+
+
+# ---------------------------------------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize("kind", [lambda t: t, lambda t: t.numpy(), lambda t: t.float().numpy()])
+def test_arrays(kind: Callable[[Tensor], Any]) -> None:
+    features, labels = data()
+    report = measure(kind(features), labels.numpy(), **QUICK)
+    rounded = torch.as_tensor(kind(features))
+    assert report.values == pytest.approx(expected(rounded, labels), rel=1e-5, abs=1e-9, nan_ok=True)
+    assert report["nc1"].standard_error is not None and report["nc1"].shuffled is not None
+
+
+def test_arrays_with_a_classifier_held_out_and_foreign_samples() -> None:
+    features, labels = data()
+    weight = draw(CLASSES, 5, seed=1)
+    report = measure(
+        features, labels, classifier=weight, test=(features + 0.1, labels), ood=3 * draw(40, 5, seed=4), **QUICK
+    )
+    own = expected(features, labels, weight)
+    assert {key: report.values[key] for key in own} == pytest.approx(own, rel=1e-9, abs=1e-12, nan_ok=True)
+    assert {"test/nc1", "nc5" if "nc5" in report.values else "ood_orthogonality"} <= report.values.keys() | {"test/nc1"}
+    assert "detection" in report.context
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((torch.arange(4), torch.zeros(4, 2)), ShapeError, r"are swapped: measure\(features, labels\)"),
+        ((torch.zeros(4, 2),), LoaderError, "needs labels"),
+        ((torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)), DtypeError, "floating point"),
+        ((torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64)), ShapeError, "4 rows .* labels have shape"),
+        ((torch.zeros(4, 2), torch.rand(4)), DtypeError, 'labels must be integers.*task="regression"'),
+        (([(torch.zeros(4, 5), torch.zeros(4))], Plain()), LoaderError, r"swapped: measure\(model, loader\)"),
+        ((Plain(),), LoaderError, r"measure\(model, loader\) needs a loader"),
+        (("features.npy", "labels.npy"), LoaderError, "first argument is a str"),
+    ],
+)
+def test_arguments_that_mean_nothing(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        measure(*arguments, **QUICK)
+
+
+# ---------------------------------------------------------------------------------------------- loaders
+
+
+class Samples(Dataset[Any]):
+    """One sample at a time; a data set that names its classes."""
+
+    classes = tuple("abcd")
+
+    def __init__(self, x: Tensor, labels: Tensor):
+        self._x, self._labels = x, labels
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self._x[place], int(self._labels[place])
+
+
+LOADERS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "pair": lambda x, y: (x, y),
+    "numpy pair": lambda x, y: (x.numpy(), y.numpy()),
+    "tensor data set": TensorDataset,
+    "data set": Samples,
+    "list of samples": lambda x, y: [(a, int(b)) for a, b in zip(x, y, strict=True)],
+    "lists": lambda x, y: [[x[:30], y[:30]], [x[30:], y[30:]]],
+    "list of labels": lambda x, y: [(x, y.tolist())],
+    "one column": lambda x, y: [(x, y[:, None])],
+    "one-hot": lambda x, y: [(x, nn.functional.one_hot(y, CLASSES))],
+    "one-hot floats": lambda x, y: [(x, nn.functional.one_hot(y, CLASSES).float())],
+    "numpy labels": lambda x, y: [(x, y.numpy().astype(np.uint8))],
+    "labels first": lambda x, y: [(y, x)],
+    "index last": lambda x, y: [(x, y, 1000 + torch.arange(len(y)))],
+    "index first": lambda x, y: [(1000 + torch.arange(len(y)), x, y)],
+    "own keys": lambda x, y: [{"picture": x, "kind": y, "file": ["name"] * len(y)}],
+    "usual keys": lambda x, y: [{"image": x, "label": y, "idx": torch.arange(len(y))}],
+    "text": lambda x, y: [(x, ["abcd"[k] for k in y.tolist()])],
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_loaders(kind: str) -> None:
+    model, (x, labels) = Plain(), data()
+    names = {"class_names": tuple("abcd")} if kind == "text" else {}
+    report = measure(model, LOADERS[kind](x, labels), **names, **QUICK)
+    assert_values(report, of_plain(model, x, labels))
+
+
+class Two(Plain):
+    """A second argument that isn't required."""
+
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        return super().forward(x if more is None else x + more.double()[:, None])
+
+
+@pytest.mark.parametrize("model", [Plain(), Two()], ids=["one", "two"])
+@pytest.mark.parametrize("order", [lambda x, y, i: (x, y, i), lambda x, y, i: (i, x, y)], ids=["last", "first"])
+def test_an_index_that_may_be_the_labels_is_refused(model: nn.Module, order: Callable[..., Any]) -> None:
+    x, labels = data(CLASSES)  # a batch whose indices all are classes too
+    with pytest.raises(LoaderError, match=r"3 parts: \[0\].*\[2\].*unpack=lambda"):
+        measure(model, [order(x, labels, torch.arange(CLASSES))], **QUICK)
+    whole, every = data()
+    loader = [order(whole, every, torch.arange(ROWS).flip(0) % 8)]  # in range for some, and not all different
+    with pytest.raises(LoaderError, match="unpack="):
+        measure(Plain(classes=8), loader, **QUICK)
+
+
+def test_unpack_says_what_a_batch_is() -> None:
+    model, (x, labels) = Two(), data()
+    loader = [(torch.arange(ROWS), x, labels)]
+    report = measure(model, loader, unpack=lambda b: Batch((b[1],), labels=b[2]), **QUICK)
+    assert_values(report, of_plain(model, x, labels))
+
+
+def test_labels_from_one() -> None:
+    x, labels = data()
+    with pytest.raises(LabelError, match=r"run from 1 to 4 and must start at 0: subtract 1"):
+        measure(Plain(), [(x, labels + 1)], **QUICK)
+
+
+def test_a_classifier_with_fewer_rows_than_classes() -> None:
+    x, labels = data()
+    with pytest.raises(LabelError, match=r"labels go up to 9, but the classifier 'fc' has 7 rows"):
+        measure(Plain(classes=7), [(x, torch.arange(ROWS) % 10)], **QUICK)
+
+
+def test_text_without_names_of_the_classes() -> None:
+    x, labels = data()
+    with pytest.raises(LabelError, match=r"labels are text \(a, b, c, d\): pass class_names"):
+        measure(Plain(), [(x, ["abcd"[k] for k in labels.tolist()])], **QUICK)
+    report = measure(x, ["abcd"[k] for k in labels.tolist()], **QUICK)  # all of them are there
+    assert_values(report, expected(x, labels))
+    assert report.context["class_names"] == list("abcd")
+
+
+# ---------------------------------------------------------------------------------------------- shares, tags, targets
+
+
+def test_shares_count_in_the_class_of_the_largest() -> None:
+    model, (x, labels) = Plain(), data()
+    hot = nn.functional.one_hot(labels, CLASSES).double()
+    report = measure(model, [(x, 0.7 * hot + 0.3 * hot.roll(1, 1))], **QUICK)
+    assert_values(report, of_plain(model, x, labels))
+    assert any("largest share" in note for note in report.notes)
+
+
+def tags() -> tuple[Tensor, Tensor]:
+    x, labels = data()
+    hot = nn.functional.one_hot(labels, CLASSES)
+    hot[::5] |= hot[::5].roll(1, 1)
+    return x, hot
+
+
+def test_tags_are_named_and_measured_as_a_task() -> None:
+    model, (x, hot) = Plain(), tags()
+    with pytest.raises(LabelError, match=r'task="multilabel"'):
+        measure(model, [(x, hot)], **QUICK)
+    report = measure(model, [(x[:32], hot[:32]), (x[32:], hot[32:])], task="multilabel", **QUICK)
+    features = model.features(x).detach()
+    assert report["tagwise_average_error"].value == pytest.approx(float(tagwise_average_error(features, hot)))
+    single = single_label_statistics(features, hot)
+    assert report.context["samples"] == int(single.num_samples) < ROWS
+    assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(single), ["nc1"])["nc1"]))
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_targets_are_named_and_measured_as_a_task(targets: int) -> None:
+    model, (x, _) = Plain(classes=targets), data()
+    goal = draw(ROWS, targets, seed=5)
+    if targets == 1:
+        goal = goal[:, 0]
+    with pytest.raises((DtypeError, LabelError), match=r'task="regression"'):
+        measure(model, [(x, goal)], **QUICK)
+    report = measure(model, [(x[:40], goal[:40]), (x[40:], goal[40:])], task="regression", **QUICK)
+    features, weight = model.features(x).detach(), model.fc.weight.detach()
+    covariance = torch.cov(goal.reshape(ROWS, -1).mT).reshape(targets, targets)
+    values = [nrc1(features, targets), nrc2(features, weight), nrc3(weight, covariance)]
+    assert [report[name].value for name in ("nrc1", "nrc2", "nrc3")] == pytest.approx([float(v) for v in values])
+    assert report["nrc1"].target == 0 and report["nrc1"].shuffled == pytest.approx(1 - targets / DIM)
+
+
+# ---------------------------------------------------------------------------------------------- classifiers
+
+
+class Arc(nn.Module):
+    """A cosine head written by hand: the last linear layer is no classifier."""
+
+    def __init__(self, transposed: bool = False):
+        super().__init__()
+        torch.manual_seed(5)
+        self.f = nn.Linear(5, 20).double()
+        self.W = nn.Parameter(draw(*((20, CLASSES) if transposed else (CLASSES, 20)), seed=11))
+        self.transposed = transposed
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.W.mT if self.transposed else self.W
+        return 16 * linear(normalize(self.f(x)), normalize(weight))
+
+
+def decided_by_output(model: nn.Module, features: Tensor, x: Tensor, labels: Tensor, weight: Tensor) -> dict[str, float]:
+    features, weight = features.detach(), weight.detach()
+    statistics = ClassStatistics.from_features(features, labels, CLASSES)
+    decisions = DecisionCounts(statistics, decided=True)
+    decisions.update(features, labels, decided=model(x).argmax(1))
+    return {k: float(v) for k, v in evaluate(Evidence(statistics, weight, None, decisions)).items()}
+
+
+def test_a_cosine_head_by_hand_is_asked_for_by_name() -> None:
+    x, labels = data()
+    with pytest.raises(
+        ClassifierError,
+        match=r"'f' has 20 outputs, but the model returns 4 values. If 'W' is .*: features=\"f\", classifier=\"W\"",
+    ):
+        measure(Arc(), [(x, labels)], **QUICK)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("named", ["name", "tensor"])
+def test_a_cosine_head_by_hand(named: str, transposed: bool) -> None:
+    model, (x, labels) = Arc(transposed), data()
+    classifier = "W" if named == "name" else model.W
+    report = measure(model, [(x, labels)], features="f", classifier=classifier, num_classes=CLASSES, **QUICK)
+    weight = model.W.mT if transposed else model.W
+    assert_values(report, decided_by_output(model, model.f(x), x, labels, weight))
+    hits = (model(x).argmax(1) == labels).double().mean()
+    assert report["classifier_accuracy"].value == pytest.approx(float(hits))
+
+
+def test_a_function_as_the_classifier() -> None:
+    model, (x, labels) = Arc(), data()
+
+    def scores(features: Tensor) -> Tensor:
+        return linear(normalize(features), normalize(model.W))
+
+    report = measure(model, [(x, labels)], features="f", classifier=scores, **QUICK)
+    hits = (model(x).argmax(1) == labels).double().mean()
+    assert report["classifier_accuracy"].value == pytest.approx(float(hits))
+    assert "self_duality_error" not in report.values
+
+
+def test_a_parameter_without_the_layer_it_reads() -> None:
+    with pytest.raises(ClassifierError, match=r"the parameter 'W': name the layer .* features="):
+        measure(Arc(), [data()], classifier="W", **QUICK)
+
+
+class Adapter(nn.Module):
+    """A linear layer with low-rank factors beside it, as PEFT writes them."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base_layer, self.merged, self.active_adapters = base, False, ["default"]
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(DIM, 2, bias=False).double()})
+        self.lora_B = nn.ModuleDict({"default": nn.Linear(2, CLASSES, bias=False).double()})
+        self.in_features = DIM
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base_layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base_layer.bias
+
+    def get_delta_weight(self, name: str) -> Tensor:
+        return 2 * self.lora_B[name].weight @ self.lora_A[name].weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + 2 * self.lora_B["default"](self.lora_A["default"](x))
+
+
+def test_a_low_rank_adapter_counts_in_the_weight() -> None:
+    model, (x, labels) = Plain(), data()
+    model.fc = Adapter(model.fc)  # type: ignore[assignment]
+    report = measure(model, [(x, labels)], **QUICK)
+    weight = model.fc.base_layer.weight + model.fc.get_delta_weight("default")
+    assert_values(report, expected(model.features(x), labels, weight, model.fc.base_layer.bias))
+
+
+class ByHand(Plain):
+    """The same with the factors as layers of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(DIM, 2).double(), nn.Linear(2, CLASSES).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.features(x)
+        return self.fc(hidden) - 3 * self.b(self.a(hidden))
+
+
+def test_a_factor_is_not_taken_for_the_classifier() -> None:
+    with pytest.raises(ClassifierError, match="'b' has 4 outputs, as the model, but their largest is the model's for"):
+        measure(ByHand(), [data()], **QUICK)
+
+
+class Squeeze(nn.Module):
+    """A 1x1 convolution, an activation, and only then pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.body, self.last = nn.Conv2d(2, DIM, 3).double(), nn.Conv2d(DIM, CLASSES, 1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return adaptive_avg_pool2d(relu(self.last(torch.tanh(self.body(x)))), 1).flatten(1)
+
+
+def test_a_convolution_before_the_pooling() -> None:
+    model, labels = Squeeze(), torch.arange(40) % CLASSES
+    x = draw(CLASSES, 2, 6, 6, seed=2)[labels] + draw(40, 2, 6, 6)
+    report = measure(model, [(x[:24], labels[:24]), (x[24:], labels[24:])], **QUICK)
+    features = torch.tanh(model.body(x)).mean((2, 3))
+    weight, bias = model.last.weight.flatten(1), model.last.bias
+    own = expected(features, labels, weight, bias)
+    other = ("NC4", "accuracy")
+    assert {e.key: e.value for e in report if e.family not in other} == pytest.approx(
+        {key: own[key] for key in own if report[key].family not in other}, rel=1e-6, abs=1e-9, nan_ok=True
+    )
+    assert any("means over the positions" in note for note in report.notes)
+    hits = float((model(x).argmax(1) == labels).double().mean())
+    linear_hits = float(((features @ weight.mT + bias).argmax(1) == labels).double().mean())
+    assert report["classifier_accuracy"].value in (pytest.approx(hits), pytest.approx(linear_hits))
+
+
+class Pooled(nn.Module):
+    """Features (N, D, 1, 1) into a 1x1 convolution, as timm's dla34; a bias (1, K), as converted from ONNX."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Linear(5, DIM).double(), nn.Conv2d(DIM, CLASSES, 1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x)[:, :, None, None]).flatten(1)
+
+
+def test_features_with_positions_of_size_one() -> None:
+    model, (x, labels) = Pooled(), data()
+    report = measure(model, [(x, labels)], **QUICK)
+    assert_values(report, expected(model.body(x), labels, model.fc.weight.flatten(1), model.fc.bias))
+    assert not any("positions" in note for note in report.notes)
+
+
+class RowBias(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features = 5
+        self.weight, self.bias = nn.Parameter(draw(CLASSES, 5, seed=1)), nn.Parameter(draw(1, CLASSES, seed=2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.mT + self.bias
+
+
+def test_a_bias_of_one_row() -> None:
+    model, (x, labels) = nn.Sequential(nn.Identity(), RowBias()), data()
+    report = measure(model, [(x, labels)], **QUICK)
+    assert_values(report, expected(x, labels, model[1].weight, model[1].bias[0]))
+
+
+class Distilled(Plain):
+    """Two classifiers that the model names together, as timm's distilled DeiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head_dist = nn.Linear(DIM, CLASSES).double()
+
+    def get_classifier(self) -> tuple[nn.Module, nn.Module]:
+        return self.fc, self.head_dist
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.fc(self.features(x)) + self.head_dist(self.features(x))) / 2
+
+
+def test_two_classifiers() -> None:
+    x, labels = data()
+    with pytest.raises(ClassifierError, match="has 2 classifiers: fc, head_dist. Choose one, e.g. classifier='fc'"):
+        measure(Distilled(), [(x, labels)], **QUICK)
+    model = Distilled()
+    report = measure(model, [(x, labels)], classifier="fc", **QUICK)
+    assert report["etf_error"].value == pytest.approx(of_plain(model, x, labels)["etf_error"])
+
+
+# ---------------------------------------------------------------------------------------------- encoders, positions
+
+
+class Encoder(nn.Module):
+    def __init__(self, says: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.says = nn.Conv2d(1, DIM, 3).double(), says
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.conv(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("layers", [(), "conv"])
+def test_an_encoder_without_classifier(layers: Any) -> None:
+    model, labels = Encoder(), torch.arange(40) % CLASSES
+    x = draw(CLASSES, 1, 6, 6, seed=2)[labels] + draw(40, 1, 6, 6)
+    report = measure(model, [(x[:24], labels[:24]), (x[24:], labels[24:])], layers=layers, **QUICK)
+    assert_values(report, expected(model(x), labels))
+    assert report.context["layer"] == "output" and len(report.layers) == (layers == "conv")
+    assert measure(model, [(x, labels)], num_classes=9, **QUICK).context["classes"] == 9
+
+
+def test_an_encoder_that_ends_in_linear_layers_is_measured_where_it_is_said() -> None:
+    model, (x, labels) = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, DIM), nn.LayerNorm(DIM)).double(), data()
+    with pytest.raises((ClassifierError, LabelError)):
+        measure(nn.Sequential(*model, nn.Linear(DIM, 3).double(), nn.Tanh(), nn.Flatten(0)), [(x, labels)], **QUICK)
+    report = measure(model, [(x, labels)], features="output", **QUICK)
+    assert_values(report, expected(model(x), labels))
+    assert "classifier_etf_error" not in report.values
+
+
+class Coarse(nn.Module):
+    """A segmentation net whose logits are resized to the labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.body, self.head = nn.Conv2d(2, DIM, 4, stride=4).double(), nn.Conv2d(DIM, CLASSES, 1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return interpolate(self.head(torch.tanh(self.body(x))), scale_factor=4, mode="nearest")
+
+
+def test_logits_that_are_resized_to_the_labels() -> None:
+    model, x = Coarse(), draw(3, 2, 16, 16)
+    labels = torch.randint(0, CLASSES, (3, 16, 16), generator=torch.Generator().manual_seed(0))
+    report = measure(model, [(x, labels)], **QUICK)
+    features = torch.tanh(model.body(x)).movedim(1, -1).reshape(-1, DIM)
+    nearest = labels[:, 2::4, 2::4].reshape(-1)
+    assert_values(report, expected(features, nearest, model.head.weight.flatten(1), model.head.bias))
+    assert "labels of input of head are those nearest to its 4x4 positions; they have 16x16." in report.notes
+
+
+def test_padding_does_not_count_in_a_mean() -> None:
+    class Text(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed = nn.Embedding(30, DIM).double()
+            self.block = nn.ModuleList([nn.Linear(DIM, DIM).double(), nn.Linear(DIM, DIM).double()])
+            self.score = nn.Linear(DIM, CLASSES).double()
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            hidden = self.embed(input_ids)
+            for layer in self.block:
+                hidden = torch.tanh(layer(hidden))
+            weights = attention_mask[..., None].double()
+            return self.score((hidden * weights).sum(1) / weights.sum(1))
+
+    model, labels = Text(), torch.arange(40) % CLASSES
+    lengths = 3 + torch.arange(40) % 5
+    ids = torch.randint(1, 30, (40, 7), generator=torch.Generator().manual_seed(3))
+    mask = (torch.arange(7) < lengths[:, None]).long()
+    report, other = (
+        measure(
+            model,
+            [{"input_ids": ids.where(mask > 0, pad), "attention_mask": mask, "labels": labels}],
+            layers=["block.*"],
+            **QUICK,
+        )
+        for pad in (0, 17)
+    )
+    for mine, theirs in zip((*report.layers, report), (*other.layers, other), strict=True):
+        assert mine.values == pytest.approx(theirs.values, nan_ok=True)
+    hidden = torch.tanh(model.block[0](model.embed(ids)))
+    means = torch.stack([row[:n].mean(0) for row, n in zip(hidden, lengths.tolist(), strict=True)])
+    assert report.layers[0]["nc1"].value == pytest.approx(expected(means, labels)["nc1"])
+
+
+# ---------------------------------------------------------------------------------------------- the model, the report
+
+
+def test_two_measurements_of_one_model_at_a_time_are_refused() -> None:
+    model, (x, labels) = Plain(), data()
+    model.train()
+    started, go_on = threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def slow() -> Iterator[tuple[Tensor, Tensor]]:
+        started.set()
+        go_on.wait(20)
+        yield x, labels
+
+    thread = threading.Thread(target=lambda: found.append(measure(model, slow(), **QUICK)))
+    thread.start()
+    assert started.wait(20)
+    with pytest.raises(StateError, match="being measured already"):
+        measure(model, [(x, labels)], **QUICK)
+    go_on.set()
+    thread.join()
+    assert_values(found[0], of_plain(model, x, labels))
+    assert model.training
+    measure(model, [(x, labels)], **QUICK)
+
+
+def test_a_context_of_any_values_is_written(tmp_path: Path) -> None:
+    context = {"path": tmp_path, "when": datetime(2026, 1, 2), "dtype": torch.float16, "lr": np.float32(0.5), "s": {3, 1}}
+    report = measure(Plain(), [data()], context=context, **QUICK)
+    written = json.loads(report.to_json())["context"]
+    assert written["path"] == str(tmp_path) and written["dtype"] == "torch.float16" and written["lr"] == 0.5
+    assert written["when"].startswith("2026-01-02") and sorted(written["s"]) == [1, 3]
+
+
+def test_a_data_set_names_its_classes() -> None:
+    x, labels = data()
+    report = measure(Plain(), DataLoader(Samples(x, labels), 16), **QUICK)
+    assert report.context["class_names"] == list("abcd")
