@@ -736,7 +736,11 @@ class Recorded(nn.Module):
 
 
 class Following(Recorded):
-    follows_labels = True
+    follows_labels, decides_linearly = True, False
+    prototypes, weight, bias, out_features = None, None, None, 3
+
+    def embed(self, features: Tensor) -> Tensor:
+        return features
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         return super().forward(features, labels)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tightframe.checks import require_directions, require_finite
 from tightframe.errors import ShapeError
+from tightframe.head import follows_labels, is_head
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.prototypes import Prototypes
 
@@ -137,15 +138,15 @@ class PrototypeModel(nn.Module):
 
     def forward(self, *inputs: Any, labels: Tensor | None = None, **options: Any) -> Tensor:
         features = self.backbone(*inputs, **options)
-        if labels is not None and getattr(self.head, "follows_labels", False):
+        if labels is not None and follows_labels(self.head):
             return self.head(features, labels)
         return self.head(features)
 
     def embed(self, *inputs: Any, **options: Any) -> Tensor:
         """Embeddings (..., D), which losses on embeddings take."""
         features = self.backbone(*inputs, **options)
-        embed = getattr(self.head, "embed", None)
-        return embed(features) if callable(embed) else features
+        head = self.head
+        return head.embed(features) if is_head(head) else features
 
     @property
     def prototypes(self) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tightframe.checks import require_positive
+from tightframe.heads import ComparisonHead
 from tightframe.losses.class_loss import EmbeddingLoss
 from tightframe.numerics import directions, norms
 from tightframe.prototypes import Prototypes
@@ -133,8 +134,8 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         """What cosines are multiplied by: as given, or the head's, which may be learnt."""
         if self._scale is not None:
             return self._scale
-        (head,) = self._head
-        return head.scale if getattr(head, "logits", None) == "cosine" else 16.0  # type: ignore[union-attr, return-value]
+        head = None if self._head is None else self._head[0]
+        return head.scale if isinstance(head, ComparisonHead) and head.logits == "cosine" else 16.0
 
     @property
     def floor(self) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
+from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
 from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes import Prototypes
@@ -78,7 +79,7 @@ class ClassLoss(nn.Module, ABC):
 
 
 class EmbeddingLoss(ClassLoss):
-    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a head that holds them.
+    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a `Head` that holds them.
 
     Of a head the prototypes of the moment are used, of its open classes; they get gradients if they are learnt. The
     head isn't part of the loss: copy both together, or make the loss anew.
@@ -94,20 +95,29 @@ class EmbeddingLoss(ClassLoss):
         reduction: str = "mean",
         ignore_index: int = -100,
     ):
-        head, fixed = None, None
-        if isinstance(prototypes, nn.Module):
-            head = prototypes
+        head: Head | None = None
+        fixed: Tensor | None = None
+        if is_head(prototypes):
+            head, vectors = prototypes, _vectors_of(prototypes)
+        elif isinstance(prototypes, nn.Module):
+            raise ShapeError(
+                f"a head has its prototypes (K, D) at .prototypes; {type(prototypes).__name__} has none, or is no "
+                f"{Head.__name__}: pass the head of a model, or vectors."
+            )
         else:
-            fixed = Prototypes.of(prototypes).vectors.detach().clone()
+            fixed = vectors = Prototypes.of(prototypes).vectors.detach().clone()
             directions(fixed, "prototypes")
-        super().__init__(len(_vectors_of(head) if fixed is None else fixed), weight, reduction, ignore_index)
-        self._head = (head,)  # in a tuple, so that the head's parameters don't become the loss's
+        super().__init__(len(vectors), weight, reduction, ignore_index)
+        self._head: tuple[Head] | None = None if head is None else (head,)  # so its parameters don't become the loss's
         self.register_buffer("fixed", fixed, persistent=False)
 
     @property
     def prototypes(self) -> Tensor:
         """(K, D)."""
-        return _vectors_of(self._head[0]) if self.fixed is None else self.fixed
+        if self._head is not None:
+            return _vectors_of(self._head[0])
+        assert self.fixed is not None
+        return self.fixed
 
     @property
     def num_classes(self) -> int:
@@ -144,8 +154,9 @@ def require_reduction(reduction: str) -> None:
         raise ChoiceError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
 
 
-def _vectors_of(head: nn.Module | None) -> Tensor:
-    vectors = getattr(head, "prototypes", None)
+def _vectors_of(head: Head) -> Tensor:
+    """(K, D), the prototypes of a head's open classes."""
+    vectors = head.prototypes
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")
-    return vectors[: getattr(head, "out_features", None)]
+    return vectors[: head.out_features]
