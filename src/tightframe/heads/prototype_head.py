@@ -17,8 +17,8 @@ from tightframe.prototypes import Prototypes
 class PrototypeHead(ComparisonHead):
     """A classifier head on one prototype a class, fixed (a buffer) or learnt (a parameter).
 
-    Features after a ReLU can't point every way, and a row of them may be zero, which has no cosine: give the head the
-    features before the ReLU, or a projection.
+    Features after a ReLU can't point every way, and a row of them may be zero, whose cosines count as 0: give the head
+    the features before the ReLU, or a projection.
 
     Args:
         prototypes: `Prototypes` or vectors (K, D).
@@ -34,6 +34,7 @@ class PrototypeHead(ComparisonHead):
 
     Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout.
     Raises: as `Prototypes`; ChoiceError, RangeError; ZeroVectorError naming a prototype of length zero under "cosine".
+    Warns: ZeroVectorWarning naming an embedding of length zero under "cosine", once (on the CPU).
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
     Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
 

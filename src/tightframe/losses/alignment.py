@@ -23,7 +23,7 @@ class DotRegression(EmbeddingLoss):
         prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index: see `ClassLoss`.
         feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
 
-    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero; RangeError.
+    Raises: as `ClassLoss`; RangeError.
     Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code, which
     normalises embeddings to length one after an `nn.BatchNorm1d`, has |p_y|^2 in place of |p_y| L: equal for unit
     prototypes.
@@ -75,7 +75,7 @@ class Hyperspherical(EmbeddingLoss):
     """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
 
     Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index: see `ClassLoss`.
-    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero.
+    Raises: as `ClassLoss`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
     >>> Hyperspherical(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))  # orthogonal
@@ -100,7 +100,7 @@ class CosineMatching(EmbeddingLoss):
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         frame = directions(self.prototypes.to(rows), "prototypes")
         # cos(z, p_c) - cos(p_y, p_c) = <z - p_y, p_c>, which loses no digits near 0
-        return ((directions(rows, "embeddings") - frame[labels]) @ frame.mT).square().sum(1)
+        return ((self.unit(rows)[0] - frame[labels]) @ frame.mT).square().sum(1)
 
 
 class PrototypeCrossEntropy(EmbeddingLoss):
@@ -146,6 +146,6 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         return cross_entropy(self.logits(rows), labels, reduction="none")
 
     def logits(self, rows: Tensor, what: str = "embeddings") -> Tensor:
-        """(N, K), scaled cosines of float rows (N, D) to the prototypes. Raises: ZeroVectorError naming the row."""
+        """(N, K), scaled cosines of float rows (N, D) to the prototypes."""
         frame = directions(self.prototypes.to(rows), "prototypes")
-        return directions(rows, what) @ (self.scale * frame).mT
+        return self.unit(rows, what)[0] @ (self.scale * frame).mT

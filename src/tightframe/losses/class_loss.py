@@ -11,7 +11,7 @@ from tightframe.checks import can_look, require_finite
 from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
 from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
-from tightframe.numerics import directions, widened, without_autocast
+from tightframe.numerics import directions, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -83,6 +83,9 @@ class EmbeddingLoss(ClassLoss):
 
     Of a head the prototypes of the moment are used, of its open classes; they get gradients if they are learnt. The
     head isn't part of the loss: copy both together, or make the loss anew.
+
+    The cosines of an embedding of length zero count as 0, and it gets no gradient.
+    Warns: ZeroVectorWarning naming the first such embedding, once (on the CPU).
     """
 
     fixed: Tensor | None
@@ -130,9 +133,18 @@ class EmbeddingLoss(ClassLoss):
         return self.prototypes.shape[1]
 
     def gaps(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """1 - cos(z, p_y), (N,), as half the square of unit vectors' distance: no digits are lost near 0."""
-        targets = directions(self.own(rows, labels), "prototypes of the labels")
-        return (directions(rows, "embeddings") - targets).square().sum(1) / 2
+        """1 - cos(z, p_y), (N,); 1 for an embedding of length zero."""
+        return self.gaps_to(directions(self.own(rows, labels), "prototypes of the labels"), rows)
+
+    def gaps_to(self, targets: Tensor, rows: Tensor, what: str = "embeddings") -> Tensor:
+        """The same for unit vectors (N, D): half the square of unit vectors' distance, which loses no digits near 0."""
+        unit, zero = self.unit(rows, what)
+        gaps = (unit - targets).square().sum(1) / 2
+        return gaps if zero is None else torch.where(zero, 1.0, gaps)
+
+    def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
+        """`unit_embeddings` of the rows; the loss and the head that it is of warn once together."""
+        return unit_embeddings(rows, self if self._head is None else self._head[0], what)
 
     def own(self, rows: Tensor, labels: Tensor) -> Tensor:
         """The prototype of each row's class, (N, D), in the rows' dtype; taken first, as K may be far above N."""

@@ -12,7 +12,7 @@ from tightframe.checks import can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
 from tightframe.losses.class_loss import EmbeddingLoss, require_reduction
-from tightframe.numerics import directions, norms, widened, without_autocast
+from tightframe.numerics import directions, norms, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
@@ -25,7 +25,9 @@ class PoleRegression(nn.Module):
         reduction: "mean" over rows, "sum", or "none".
 
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
-    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, ZeroVectorError, NonFiniteError.
+    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, NonFiniteError; ZeroVectorError
+    naming a pole of length zero.
+    Warns: ZeroVectorWarning naming an embedding of length zero, once (on the CPU); its cosines count as 0.
     Several targets share one embedding: with orthogonal axes the squares of its cosines to the poles add up to at most
     1, so not all targets can be near their bounds at once.
     Source: Mettes, van der Pol & Snoek 2019, one target; the released code sums over the batch.
@@ -69,7 +71,7 @@ class PoleRegression(nn.Module):
             if can_look(wanted) and not wanted.isfinite().all():
                 raise NonFiniteError("values must be finite.")
             wanted = pole_cosine(wanted, self.lower, self.upper)
-            cosines = directions(rows, "embeddings") @ self.upper_poles.to(rows).mT
+            cosines = unit_embeddings(rows, self)[0] @ self.upper_poles.to(rows).mT
             losses = (wanted - cosines).square().sum(-1)
             if self.reduction == "none":
                 return losses
@@ -88,8 +90,8 @@ class JointHyperspherical(nn.Module):
     Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
     Args: as for `Hyperspherical` and `PoleRegression`; of the prototypes, too, only the part orthogonal to the poles'
     axes counts, so they should have no other: `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.
-    Raises: as these; ZeroVectorError for an embedding or a prototype along the poles' axes, ShapeError for poles that
-    leave no other direction.
+    Raises: as these; ZeroVectorError for a prototype along the poles' axes, ShapeError for poles that leave no other
+    direction. An embedding along these axes counts as one orthogonal to its class.
     Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as their code has it: a weight w of
     the classes there is balance = (1 - w) / w here.
 
@@ -116,7 +118,7 @@ class JointHyperspherical(nn.Module):
         require_non_negative(balance, "balance")
         self.values = PoleRegression(poles, lower, upper, reduction=reduction)
         self.classes = _BesidePoles(
-            prototypes, self.values.upper_poles, weight=weight, reduction=reduction, ignore_index=ignore_index
+            prototypes, self.values, weight=weight, reduction=reduction, ignore_index=ignore_index
         )
         self.balance = balance
 
@@ -130,8 +132,9 @@ class _BesidePoles(EmbeddingLoss):
 
     axes: Tensor
 
-    def __init__(self, prototypes: Prototypes | Tensor | nn.Module, poles: Tensor, **options: Any):
+    def __init__(self, prototypes: Prototypes | Tensor | nn.Module, values: PoleRegression, **options: Any):
         super().__init__(prototypes, **options)
+        self._values, poles = (values,), values.upper_poles  # in a tuple, so that it isn't a part of this loss too
         if poles.shape[1] != self.num_features:
             raise ShapeError(
                 f"poles and prototypes must have the same dimension; got {poles.shape[1]} and {self.num_features}."
@@ -146,7 +149,10 @@ class _BesidePoles(EmbeddingLoss):
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         targets = directions(self._beside(self.own(rows, labels)), "prototypes beside the poles' axes")
         beside = torch.where(kept[:, None], self._beside(rows), targets)
-        return ((directions(beside, "embeddings beside the poles' axes") - targets).square().sum(1) / 2).square()
+        return self.gaps_to(targets, beside, "embeddings beside the poles' axes").square()
+
+    def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
+        return unit_embeddings(rows, self._values[0], what)  # which warns of the same embeddings
 
     def _beside(self, rows: Tensor) -> Tensor:
         axes = self.axes.to(rows)
