@@ -116,14 +116,20 @@ def test_labels_of_another_shape(name: str) -> None:
 @pytest.mark.parametrize("ignore_index", [-100, 2])
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_a_mean_over_nothing(name: str, ignore_index: int) -> None:
-    with pytest.raises(EmptyBatchError, match=rf"all 6 labels are ignore_index={ignore_index}\. .*reduction=\"sum\""):
-        call(name, tokens(name), torch.full((2, 3), ignore_index), ignore_index=ignore_index)
+    with pytest.raises(EmptyBatchError, match=rf"all 6 labels are ignore_index={ignore_index}\. .*on_empty=\"zero\""):
+        call(name, tokens(name), torch.full((2, 3), ignore_index), ignore_index=ignore_index, on_empty="error")
 
 
 @pytest.mark.parametrize("name", WITH_LABELS)
 def test_a_mean_over_an_empty_batch(name: str) -> None:
     with pytest.raises(EmptyBatchError, match="all 0 labels"):
-        call(name, tokens(name)[:0], torch.zeros(0, 3, dtype=torch.int64))
+        call(name, tokens(name)[:0], torch.zeros(0, 3, dtype=torch.int64), on_empty="error")
+
+
+@pytest.mark.parametrize("name", WITH_LABELS)
+def test_what_to_do_with_an_empty_batch(name: str) -> None:
+    with pytest.raises(ChoiceError, match="on_empty must be one of zero, error; got 'nan'"):
+        WITH_LABELS[name](on_empty="nan")
 
 
 @pytest.mark.parametrize("name", WITH_LABELS)
@@ -358,8 +364,14 @@ def test_values_to_regress() -> None:
 
 def test_a_mean_over_no_values() -> None:
     """As over no labels."""
-    with pytest.raises(EmptyBatchError):
-        PoleRegression(POLES, 0.0, 1.0)(torch.randn(0, D), torch.zeros(0))
+    with pytest.raises(EmptyBatchError, match=r"the batch has none\. .*on_empty=\"zero\""):
+        PoleRegression(POLES, 0.0, 1.0, on_empty="error")(torch.randn(0, D), torch.zeros(0))
+    embeddings = torch.randn(0, D, requires_grad=True)
+    loss = PoleRegression(POLES, 0.0, 1.0)(embeddings, torch.zeros(0))
+    loss.backward()
+    assert loss == 0 and embeddings.grad.shape == (0, D)
+    with pytest.raises(ChoiceError, match="on_empty must be one of zero, error; got 'nan'"):
+        PoleRegression(POLES, 0.0, 1.0, on_empty="nan")
 
 
 def test_balance() -> None:

@@ -20,7 +20,7 @@ class DotRegression(EmbeddingLoss):
     With unit prototypes and L = 1: 0 aligned, 1/2 orthogonal, 2 opposite. It only pulls: other prototypes don't enter.
 
     Args:
-        prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index: see `ClassLoss`.
+        prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
         feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
 
     Raises: as `ClassLoss`; RangeError.
@@ -42,8 +42,9 @@ class DotRegression(EmbeddingLoss):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self.feature_length = require_positive(feature_length, "feature_length")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ class BalancedDotRegression(DotRegression):
 class Hyperspherical(EmbeddingLoss):
     """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
 
-    Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index: see `ClassLoss`.
+    Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index, on_empty: see `ClassLoss`.
     Raises: as `ClassLoss`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
@@ -125,8 +126,9 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self._scale = None if scale is None else require_positive(scale, "scale")
 
     @property

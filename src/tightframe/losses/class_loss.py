@@ -15,6 +15,7 @@ from tightframe.numerics import directions, unit_embeddings, widened, without_au
 from tightframe.prototypes import Prototypes
 
 REDUCTIONS = ("mean", "sum", "none")
+ON_EMPTY = ("zero", "error")
 
 
 class ClassLoss(nn.Module, ABC):
@@ -27,21 +28,26 @@ class ClassLoss(nn.Module, ABC):
         num_classes: K.
         weight: (K,) of the classes; "mean" divides by the sum of the rows' weights, as torch's losses do.
         reduction: "mean", "sum", or "none" (labels' shape, 0 where ignored).
+        on_empty: what "mean" gives where no row counts, as all labels are ignored: "zero", with a gradient of 0, or
+            "error".
 
-    Raises: LabelError, ShapeError, DtypeError; EmptyBatchError for "mean" where all labels are ignored. Values are
-    looked at on the CPU only; elsewhere such a mean is NaN, as torch's is.
+    Raises: LabelError, ShapeError, DtypeError; with on_empty="error" EmptyBatchError. Values are looked at on the CPU
+    only; elsewhere such a mean is then NaN, as torch's is.
     """
 
     weight: Tensor | None
 
-    def __init__(self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int):
+    def __init__(
+        self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int, on_empty: str = "zero"
+    ):
         super().__init__()
         require_reduction(reduction)
+        require_on_empty(on_empty)
         if weight is not None:
             if weight.shape != (num_classes,):
                 raise ShapeError(f"class weights must have shape ({num_classes},); got {tuple(weight.shape)}.")
             require_finite(weight.reshape(-1, 1), "class weights")
-        self.reduction, self.ignore_index = reduction, ignore_index
+        self.reduction, self.ignore_index, self.on_empty = reduction, ignore_index, on_empty
         self.register_buffer("weight", weight, persistent=False)
 
     @abstractmethod
@@ -61,7 +67,7 @@ class ClassLoss(nn.Module, ABC):
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         with without_autocast(inputs.device):
             rows, flat, kept = labelled_rows(inputs, labels, self.num_features, self.num_classes, self.ignore_index)
-            if self.reduction == "mean":
+            if self.reduction == "mean" and self.on_empty == "error":
                 require_some(kept, self.ignore_index)
             rows = torch.where(kept[:, None], widened(rows), 1.0)
             values = self.losses(rows, flat, kept)
@@ -71,7 +77,9 @@ class ClassLoss(nn.Module, ABC):
             values = values * shares
             if self.reduction == "none":
                 return values.view(labels.shape)
-            return values.sum() if self.reduction == "sum" else values.sum() / shares.sum()
+            if self.reduction == "sum":
+                return values.sum()
+            return values.sum() / (shares.sum() if self.on_empty == "error" else number_or_one(shares.sum(), kept))
 
     def extra_repr(self) -> str:
         weighted = "" if self.weight is None else ", weighted"
@@ -97,6 +105,7 @@ class EmbeddingLoss(ClassLoss):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
         head: Head | None = None
         fixed: Tensor | None = None
@@ -110,7 +119,7 @@ class EmbeddingLoss(ClassLoss):
         else:
             fixed = vectors = Prototypes.of(prototypes).vectors.detach().clone()
             directions(fixed, "prototypes")
-        super().__init__(len(vectors), weight, reduction, ignore_index)
+        super().__init__(len(vectors), weight, reduction, ignore_index, on_empty)
         self._head: tuple[Head] | None = None if head is None else (head,)  # so its parameters don't become the loss's
         self.register_buffer("fixed", fixed, persistent=False)
 
@@ -156,8 +165,19 @@ def require_some(kept: Tensor, ignore_index: int) -> None:
     if can_look(kept) and not kept.any():
         raise EmptyBatchError(
             f"a mean needs rows: all {len(kept)} labels are ignore_index={ignore_index}. "
-            'Skip such batches, or pass reduction="sum".'
+            'Skip such batches, or pass on_empty="zero".'
         )
+
+
+def number_or_one(number: Tensor, kept: Tensor) -> Tensor:
+    """What a mean divides by: the number or the weight (0-d) of the rows that count, or 1 where there are none."""
+    return torch.where(kept.any(), number, 1)
+
+
+def require_on_empty(on_empty: str) -> None:
+    """Raise ChoiceError unless it is one of `ON_EMPTY`."""
+    if on_empty not in ON_EMPTY:
+        raise ChoiceError(f"on_empty must be one of {', '.join(ON_EMPTY)}; got {on_empty!r}.")
 
 
 def require_reduction(reduction: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tightframe.checks import can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
-from tightframe.losses.class_loss import EmbeddingLoss, require_reduction
+from tightframe.losses.class_loss import EmbeddingLoss, require_on_empty, require_reduction
 from tightframe.numerics import directions, norms, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
@@ -23,6 +23,7 @@ class PoleRegression(nn.Module):
         poles: `prototypes.poles(T, D)`: rows 2t and 2t + 1 are the lower and upper pole of target t.
         lower, upper: the values that the poles stand for, the same for all targets.
         reduction: "mean" over rows, "sum", or "none".
+        on_empty: what "mean" gives for a batch without rows: "zero" or "error".
 
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
     Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, NonFiniteError; ZeroVectorError
@@ -42,15 +43,18 @@ class PoleRegression(nn.Module):
 
     upper_poles: Tensor
 
-    def __init__(self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean"):
+    def __init__(
+        self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean", on_empty: str = "zero"
+    ):
         super().__init__()
         require_reduction(reduction)
+        require_on_empty(on_empty)
         vectors = Prototypes.of(poles).vectors
         if len(vectors) % 2:
             raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
         if not -math.inf < lower < upper < math.inf:
             raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
-        self.lower, self.upper, self.reduction = lower, upper, reduction
+        self.lower, self.upper, self.reduction, self.on_empty = lower, upper, reduction, on_empty
         self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
 
     def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
@@ -61,8 +65,9 @@ class PoleRegression(nn.Module):
             raise ShapeError(
                 f"values must be {(*last.shape[:-1], targets)}, one a row and target; got {tuple(values.shape)}."
             )
-        if self.reduction == "mean" and not wanted.numel():
-            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass reduction="sum".')
+        empty = self.reduction == "mean" and not wanted.numel()
+        if empty and self.on_empty == "error":
+            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass on_empty="zero".')
         if not values.dtype.is_floating_point:
             raise DtypeError(f"values must be floating point; got {values.dtype}.")
         with without_autocast(embeddings.device):
@@ -75,7 +80,7 @@ class PoleRegression(nn.Module):
             losses = (wanted - cosines).square().sum(-1)
             if self.reduction == "none":
                 return losses
-            return losses.sum() if self.reduction == "sum" else losses.mean()
+            return losses.sum() if self.reduction == "sum" or empty else losses.mean()
 
     def extra_repr(self) -> str:
         return f"{len(self.upper_poles)} targets in [{self.lower}, {self.upper}], reduction={self.reduction!r}"
@@ -113,12 +118,13 @@ class JointHyperspherical(nn.Module):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
         super().__init__()
         require_non_negative(balance, "balance")
-        self.values = PoleRegression(poles, lower, upper, reduction=reduction)
+        self.values = PoleRegression(poles, lower, upper, reduction=reduction, on_empty=on_empty)
         self.classes = _BesidePoles(
-            prototypes, self.values, weight=weight, reduction=reduction, ignore_index=ignore_index
+            prototypes, self.values, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty
         )
         self.balance = balance
 
