@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from tightframe import ClassStatistics, DecisionCounts, Report
-from tightframe.cli.arrays import as_tensor, pick, read_arrays
+from tightframe.cli.arrays import pick, read_arrays
 from tightframe.cli.measure import measure_files
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError, TightframeError
 from tightframe.metrics import METRICS, Evidence, evaluate
@@ -404,14 +404,6 @@ def test_pick_prefers_names_in_their_order_over_a_lone_array() -> None:
     assert pick(arrays, ("labels", "y"), Path("a")) == 2
     assert pick({"": np.array(0)}, ("labels",), Path("a")) == 0
     assert pick({"z": np.array(0)}, ("labels",), Path("a"), required=False) is None
-
-
-def test_arrays_become_tensors_of_their_own() -> None:
-    array = np.arange(3)
-    tensor = as_tensor(array)
-    array[0] = 9
-    assert tensor.tolist() == [0, 1, 2]
-    assert as_tensor(tensor) is tensor
 
 
 def test_numpy_files_are_not_read_whole(here: Path, arrays: Any) -> None:

@@ -65,13 +65,6 @@ def pick(arrays: dict[str, Any], names: tuple[str, ...], path: Path, *, required
     return None
 
 
-def as_tensor(array: Any) -> Tensor:
-    """An array as a tensor; numpy arrays are copied, so a memory-mapped slice is read here."""
-    if isinstance(array, Tensor):
-        return array
-    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
-
-
 def read_matrix(path: Path, key: str | None = None) -> Tensor:
     """A real matrix from a file of arrays, as float64: the array called `key`, or else the only one that has two
     dimensions.

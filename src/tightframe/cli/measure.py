@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.cli.arrays import as_tensor, pick, read_arrays
+from tightframe.checks import as_tensor
+from tightframe.cli.arrays import pick, read_arrays
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError
 from tightframe.hooks import Classifier
 from tightframe.measurement.collecting import FREE_SHARE, LayerCollection, detected, free_memory, planned

@@ -108,8 +108,8 @@ class DecisionCounts:
     def __init__(
         self,
         statistics: ClassStatistics,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
+        weight: checks.Array | None = None,
+        bias: checks.Array | None = None,
         *,
         tile_size: int = 1024,
         class_dim: int = -1,
@@ -129,6 +129,8 @@ class DecisionCounts:
         self._factor = 2.0**power
         rules = [Rule(means * self._factor, None, labels, rounding * self._factor, tile_size)]
         if weight is not None:
+            weight = checks.as_tensor(weight, "the classifier's weight")
+            bias = None if bias is None else checks.as_tensor(bias, "the classifier's bias")
             checks.require_classifier(weight, bias, self._num_labels, self._num_features)
             weight = weight.detach().to(means)
             bias = means.new_zeros(self._num_labels) if bias is None else bias.detach().to(means)
@@ -169,7 +171,7 @@ class DecisionCounts:
             self._count(labels, self._exactly(rows, decided))
         return self._totals
 
-    def update(self, features: Tensor, labels: Tensor | None = None) -> None:
+    def update(self, features: checks.Array, labels: checks.Array | None = None) -> None:
         """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`.
 
         Without labels only whether the two decisions are equal is counted. Raises: ClassifierError where there is but
@@ -177,12 +179,12 @@ class DecisionCounts:
         """
         if labels is None and len(self._rules) < 2:
             raise ClassifierError("samples without labels can only tell whether a classifier agrees; pass its weight.")
-        unlabelled = labels is None
+        features, unlabelled = checks.as_tensor(features, "features"), labels is None
         if labels is None:
             labels = torch.zeros_like(features.select(self._class_dim, 0), dtype=torch.int64)
         rows, labels = checks.as_rows(
             features.detach(),
-            labels,
+            checks.as_tensor(labels, "labels"),
             num_features=self._num_features,
             class_dim=self._class_dim,
             ignore_index=None if unlabelled else self._ignore_index,
@@ -204,11 +206,12 @@ class DecisionCounts:
         checks.require_finite(self._waiting[place])
         self._used = place.stop
 
-    def decide(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+    def decide(self, rows: checks.Array) -> tuple[Tensor | None, Tensor]:
         """Labels (N,) chosen by the classifier (None without one) and by the nearest centre, for (N, D) rows.
 
         Raises: NonFiniteError.
         """
+        rows = checks.as_tensor(rows, "rows")
         decided, rest = self._screened(rows)
         decided[rest] = self._exactly(rows[rest], decided[rest])
         nearest, *classifier = decided.unbind(1)

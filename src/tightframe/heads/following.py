@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look
+from tightframe.checks import Array, can_look
 from tightframe.errors import RangeError, ShapeError, UntrainedWarning
 from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans
 from tightframe.heads.comparison import ComparisonHead
@@ -137,7 +137,7 @@ class GuidedHead(ComparisonHead):
 
     def __init__(
         self,
-        start: Prototypes | Tensor,
+        start: Prototypes | Array,
         in_features: int | None = None,
         *,
         means: ClassMeans | None = None,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import require_directions, require_finite
+from tightframe.checks import Array, require_directions, require_finite
 from tightframe.errors import ShapeError
 from tightframe.head import follows_labels, is_head
 from tightframe.heads.comparison import ComparisonHead
@@ -48,7 +48,7 @@ class PrototypeHead(ComparisonHead):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor,
+        prototypes: Prototypes | Array,
         in_features: int | None = None,
         *,
         logits: str = "cosine",
@@ -81,7 +81,7 @@ class PrototypeHead(ComparisonHead):
         return "vectors" in self._parameters
 
     @torch.no_grad()
-    def append(self, prototypes: Prototypes | Tensor) -> None:
+    def append(self, prototypes: Prototypes | Array) -> None:
         """Add classes (K', D) after the others and open all; the vectors before them stay as they are, bit for bit.
 
         Learnt prototypes become a new parameter: tell the optimiser. Raises: ShapeError for another dimension.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tightframe.checks import require_positive
+from tightframe.checks import Array, require_positive
 from tightframe.heads import ComparisonHead
 from tightframe.losses.class_loss import EmbeddingLoss
 from tightframe.numerics import directions, norms
@@ -36,7 +36,7 @@ class DotRegression(EmbeddingLoss):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         feature_length: float = 1.0,
         weight: Tensor | None = None,
@@ -120,7 +120,7 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         scale: float | None = None,
         weight: Tensor | None = None,

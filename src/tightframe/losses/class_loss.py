@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_finite
+from tightframe.checks import Array, can_look, require_finite
 from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
 from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
@@ -100,7 +100,7 @@ class EmbeddingLoss(ClassLoss):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         weight: Tensor | None = None,
         reduction: str = "mean",

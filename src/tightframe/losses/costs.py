@@ -8,7 +8,7 @@ from abc import ABC
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_finite, require_non_negative
+from tightframe.checks import Array, require_finite, require_non_negative
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference, cost_of, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
@@ -44,7 +44,7 @@ class CostLoss(LogitLoss, ABC):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         *,
         weight: Tensor | None = None,
         reduction: str = "mean",
@@ -80,7 +80,7 @@ class SoftLabelCrossEntropy(CostLoss):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         beta: float = 4.0,
         *,
         focal: float = 0.0,
@@ -183,7 +183,7 @@ class SquaredEarthMover(CostLoss):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         offset: float = 0.0,
         *,
         weight: Tensor | None = None,

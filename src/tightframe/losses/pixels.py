@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tightframe.checks import Array
 from tightframe.errors import ChoiceError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.losses.alignment import PrototypeCrossEntropy
@@ -37,7 +38,7 @@ class CentreCollapse(nn.Module):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         scale: float | None = None,
         reduction: str = "mean",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_non_negative
+from tightframe.checks import Array, can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
 from tightframe.losses.class_loss import EmbeddingLoss, require_on_empty, require_reduction
@@ -44,7 +44,7 @@ class PoleRegression(nn.Module):
     upper_poles: Tensor
 
     def __init__(
-        self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean", on_empty: str = "zero"
+        self, poles: Prototypes | Array, lower: float, upper: float, *, reduction: str = "mean", on_empty: str = "zero"
     ):
         super().__init__()
         require_reduction(reduction)
@@ -109,8 +109,8 @@ class JointHyperspherical(nn.Module):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
-        poles: Prototypes | Tensor,
+        prototypes: Prototypes | Array | nn.Module,
+        poles: Prototypes | Array,
         lower: float,
         upper: float,
         *,
@@ -138,7 +138,7 @@ class _BesidePoles(EmbeddingLoss):
 
     axes: Tensor
 
-    def __init__(self, prototypes: Prototypes | Tensor | nn.Module, values: PoleRegression, **options: Any):
+    def __init__(self, prototypes: Prototypes | Array | nn.Module, values: PoleRegression, **options: Any):
         super().__init__(prototypes, **options)
         self._values, poles = (values,), values.upper_poles  # in a tuple, so that it isn't a part of this loss too
         if poles.shape[1] != self.num_features:
