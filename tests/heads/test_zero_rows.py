@@ -213,6 +213,17 @@ def test_a_guided_head_turns_on_with_some_dead_rows() -> None:
     assert logits.isfinite().all() and gradients((logits * WEIGHTS).sum(), z)[0].isfinite().all()
 
 
+def test_a_guided_head_stays_where_it_is_while_all_rows_are_dead() -> None:
+    head = GuidedHead(FRAME, scale=SCALE, dtype=torch.float64)
+    z = torch.zeros(N, D, dtype=torch.float64, requires_grad=True)
+    with pytest.warns(ZeroVectorWarning, match="6 of 6 rows"):
+        logits = head(z, Y)
+    assert not logits.any() and not gradients((logits * WEIGHTS).sum(), z)[0].any()
+    assert torch.equal(head.prototypes, FRAME)
+    head(draw(N, D), Y)
+    assert not torch.equal(head.prototypes, FRAME)
+
+
 # ---------------------------------------------------------------------------------------------- losses
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import Array, can_look
-from tightframe.errors import RangeError, ShapeError, UntrainedWarning
+from tightframe.errors import RangeError, ShapeError, UntrainedWarning, ZeroVectorError
 from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.layout import like_features, rows_of
@@ -111,7 +111,8 @@ class GuidedHead(ComparisonHead):
 
     Called with labels in training, `head(features, labels)`, it takes the batch into the means and, every `every`-th
     time once each class was seen, replaces its ETF by the one nearest to the means and, with weight `proximal`, to the
-    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays.
+    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays, as it
+    does where all means are equal.
 
     Args:
         start: `Prototypes` that form a simplex ETF, K <= D + 1; lengths are kept.
@@ -179,10 +180,17 @@ class GuidedHead(ComparisonHead):
             self._calls += 1
             self._all_seen = self._all_seen or bool(self.means.seen.all())
             if self._all_seen and self._calls % self.every == 0:
-                etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
-                turned = etf.vectors.to(self.vectors)
-                self.vectors = turned.detach()
+                turned = self._turned(means)
+                self.vectors = self.vectors if turned is None else turned.detach()
         return self.compare(embeddings, None if turned is None else turned[: self.out_features])
+
+    def _turned(self, means: Tensor) -> Tensor | None:
+        """The ETF nearest to the means; None where all are equal, as those of a dead layer, and no ETF is nearest."""
+        try:
+            etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
+        except ZeroVectorError:
+            return None
+        return etf.vectors.to(self.vectors)
 
     def reset_parameters(self) -> None:
         """Scale, projection and ETF as they were made, no samples seen."""
