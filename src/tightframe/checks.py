@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +24,32 @@ _INTEGERS = frozenset(
     {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64}
 )
 LARGEST = 1e140  # sums of squares of larger values could overflow float64
+
+Array = Tensor | npt.NDArray[Any]
+"""What public functions take for a tensor: see `as_tensor`."""
+
+_SIGNED = {2: np.int32, 4: np.int64, 8: np.int64}  # of unsigned integers by bytes, for which torch lacks most functions
+
+
+def as_tensor(values: Array, what: str = "values") -> Tensor:
+    """A tensor as it is, a numpy array as a tensor: in the same memory, unless torch can't use that.
+
+    Copied are arrays that are read-only (as memory maps of files are), in another byte order or with strides that torch
+    doesn't know, and unsigned integers of more than a byte.
+    Raises: DtypeError for anything else, and for arrays of anything but numbers and bools.
+    """
+    if isinstance(values, Tensor):
+        return values
+    if not isinstance(values, np.ndarray):
+        raise DtypeError(f"{what} must be a tensor or a numpy array; got {type(values).__name__}.")
+    if isinstance(values, np.ma.MaskedArray):
+        raise DtypeError(f"{what} must have no mask, which tensors lack; drop what is masked, or fill it.")
+    kind, width = values.dtype.kind, values.dtype.itemsize
+    if kind not in "biufc" or width > (16 if kind == "c" else 8):
+        raise DtypeError(f"{what} must hold numbers that torch has; got an array of {values.dtype}.")
+    dtype = np.dtype(_SIGNED[width]) if kind == "u" and width > 1 else values.dtype.newbyteorder("=")
+    usable = values.flags.writeable and all(stride >= 0 and stride % width == 0 for stride in values.strides)
+    return torch.from_numpy(values if usable and dtype == values.dtype else np.array(values, dtype, order="C"))
 
 
 def as_rows(

@@ -115,6 +115,14 @@ class ResolutionWarning(GeometryWarning):
     """A measure is near, or below, what the products behind it resolve; the message says how near."""
 
 
+class ZeroVectorWarning(UserWarning):
+    """Embeddings of length zero, which have no direction: their cosines count as 0, and they get no gradient."""
+
+
+class UntrainedWarning(UserWarning):
+    """A head that follows class means was asked for logits before it saw a sample; they are all 0."""
+
+
 class BlipWarning(UserWarning):
     """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from torch import Tensor
 
 from tightframe import numerics
+from tightframe.checks import Array, as_tensor
 from tightframe.decisions import DecisionCounts
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import ShapeError
@@ -47,6 +49,11 @@ class Evidence:
     folds: FoldedStatistics | None = None
     outside_folds: FoldedStatistics | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("weight", "bias", "outside", "consumer"):
+            if isinstance(given := getattr(self, name), np.ndarray):
+                object.__setattr__(self, name, as_tensor(given, name))
+
     @property
     def spanning(self) -> ClassStatistics | None:
         """Moments with the scatter in the span of the centred class means: `projected`, or else `statistics`."""
@@ -76,11 +83,12 @@ class Evidence:
         return numerics.contrasts(self.classifier - self.classifier.mean(0))
 
 
-def classifier_rows(statistics: ClassStatistics, weight: Tensor) -> Tensor:
+def classifier_rows(statistics: ClassStatistics, weight: Array) -> Tensor:
     """The classifier's rows of the classes with samples, (K present, D) in the statistics' dtype and device.
 
     `weight` has a row for every class of the statistics or, after `select`, for every original label.
     """
+    weight = as_tensor(weight, "the classifier's weight")
     populated = statistics.populated()
     allowed = {statistics.num_classes, statistics.num_labels}
     if weight.ndim != 2 or weight.shape[0] not in allowed or weight.shape[1] != statistics.num_features:

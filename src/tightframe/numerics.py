@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from tightframe.checks import can_look
-from tightframe.errors import ZeroVectorError
+from tightframe.errors import ZeroVectorError, ZeroVectorWarning
+from tightframe.sharing import warn_once
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -133,23 +134,53 @@ def directions(rows: Tensor, what: str = "vectors") -> Tensor:
     """Rows (..., D) at length one, for training: lengths in float32 at least, the rows' dtype kept.
 
     Raises: ZeroVectorError naming a row of length zero, where values can be looked at (`checks.can_look`); elsewhere
-    such a row stays zero, with a finite gradient.
+    such a row is as in `directions_or_zero`.
+    """
+    unit, zero = directions_or_zero(rows)
+    if zero is not None and can_look(rows):
+        raise ZeroVectorError(f"{_without_direction(rows, zero, what)}.")
+    return unit
+
+
+def unit_embeddings(rows: Tensor, owner: object, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
+    """The same as `directions_or_zero` for rows that a network makes, which may be zero after a ReLU.
+
+    Warns: ZeroVectorWarning naming the first such row, once in the life of the owner, the head or loss that asks; only
+    where values can be looked at.
+    """
+    unit, zero = directions_or_zero(rows)
+    if zero is not None and can_look(rows):
+        message = (
+            f"{_without_direction(rows, zero, what)}. The cosines of such a row count as 0 and it gets no gradient. "
+            "Features after a ReLU may be zero: take those before it, or a projection. Further ones are not reported."
+        )
+        warn_once(owner, message, ZeroVectorWarning)
+    return unit, zero
+
+
+def directions_or_zero(rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Rows (..., D) at length one as in `directions`, and which of them (...) have none, or None if all have.
+
+    A row of length zero, or too short to be squared, becomes zero, and so is its gradient.
     """
     if _suits_fused(rows):
         unit, lengths = _FusedDirections.apply(rows)
         shortest, longest = (float(bound) for bound in lengths.aminmax())
         if shortest > 1e-9 and longest < 1e9:  # products with other rows could leave the range of float32
-            return unit
+            return unit, None
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
     zero = lengths == 0
-    if can_look(rows) and zero.any():
-        row = int(zero.flatten().nonzero()[0])
-        short = bool(rows.reshape(-1, rows.shape[-1])[row].any())
-        raise ZeroVectorError(
-            f"{what} must have a direction; row {row} is {'too short to be squared' if short else 'zero'} "
-            f"({int(zero.sum())} of {zero.numel()} rows)."
-        )
-    return (rows / torch.where(zero, 1.0, lengths)).to(rows.dtype)
+    unit = (rows / torch.where(zero, math.inf, lengths)).to(rows.dtype)  # what is divided by infinity has no gradient
+    return unit, None if can_look(rows) and not zero.any() else zero.squeeze(-1)
+
+
+def _without_direction(rows: Tensor, zero: Tensor, what: str) -> str:
+    row = int(zero.flatten().nonzero()[0])
+    short = bool(rows.reshape(-1, rows.shape[-1])[row].any())
+    return (
+        f"{what} must have a direction; row {row} is {'too short to be squared' if short else 'zero'} "
+        f"({int(zero.sum())} of {zero.numel()} rows)"
+    )
 
 
 class _FusedDirections(torch.autograd.Function):

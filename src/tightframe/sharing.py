@@ -1,7 +1,8 @@
-"""`once`: what several functions derive of one object, made once and kept as long as the object lives."""
+"""`once`: what several functions derive of one object, made once and kept as long as the object lives; `warn_once`."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -27,6 +28,18 @@ def once(owner: object, name: str, make: Callable[[], T], *reads: Tensor | None)
     if name not in known or known[name][0] != version:
         known[name] = version, make()
     return known[name][1]
+
+
+def warn_once(owner: object, message: str, category: type[Warning]) -> None:
+    """Warn if this owner hasn't yet warned of this category; without an owner, always."""
+
+    def warn() -> None:
+        warnings.warn(message, category, stacklevel=2)
+
+    if owner is None:
+        warn()
+    else:
+        once(owner, category.__name__, warn)
 
 
 def forget(owner: object) -> None:

@@ -1,9 +1,12 @@
 """On a GPU: heads and losses give what they give on the CPU, and nothing waits for the host."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from tightframe import PrototypeHead, prototypes
+from tightframe.head import follows_labels
 from tightframe.heads import SIMILARITIES, DeepNCM, GuidedHead, HierarchicalHead
 from tightframe.hierarchy import Hierarchy
 from tightframe.losses import (
@@ -11,6 +14,7 @@ from tightframe.losses import (
     CentreCollapse,
     CosineMatching,
     DotRegression,
+    Hyperspherical,
     PrototypeCrossEntropy,
 )
 
@@ -31,6 +35,21 @@ def test_heads_as_on_the_cpu_without_waiting(logits: str) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(logits_there.cpu(), here(X), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [PrototypeHead, lambda v: DeepNCM(6, 16, logits="cosine"), Hyperspherical])
+def test_rows_of_length_zero_without_waiting(make: Callable[[torch.Tensor], torch.nn.Module]) -> None:
+    """Also class means of length zero, and none at all."""
+    there, x, y = make(torch.randn(6, 16)).cuda(), (X * (Y > 0)[:, None]).cuda().requires_grad_(), Y.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        first = there(x, y) if isinstance(there, Hyperspherical) else there(x)
+        value = there(x, y) if follows_labels(there) else first
+        value.clamp_min(-1e9).logsumexp(-1).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert value.isfinite().all() and first.isfinite().all()
+    assert torch.equal(x.grad.any(1).cpu(), Y > 0)
 
 
 def test_heads_that_follow_and_trees() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heads.cases import KINDS, as_layouts, assert_close, draw, expected, labels_like, same_tensors, state
 from tightframe import ClassStatistics, Prototypes
 from tightframe import prototypes as constructions
-from tightframe.errors import DimensionError, EmptyBatchError, LabelError, RangeError, ShapeError
+from tightframe.errors import DimensionError, LabelError, RangeError, ShapeError, UntrainedWarning
 from tightframe.heads import CondensedMeans, DecayedMeans, DeepNCM, GuidedHead, OnlineMeans
 from training_oracle import condensed_means, decayed_means, online_means
 
@@ -195,21 +195,39 @@ def test_deep_ncms_reset_parameters() -> None:
 
 
 def test_comparing_before_any_sample() -> None:
-    """Also after a reset, in eval mode, and where a first batch held only ignored rows."""
+    """Logits of 0, uniform, with a gradient of 0 and one warning; also after a reset, in eval mode, and where a first
+    batch held only ignored rows."""
     z, y = batch()
-    for call in (
-        lambda head: head(z),
-        lambda head: head.eval()(z, y),
-        lambda head: head.compare(z),
-        lambda head: head(z, torch.full_like(y, -100)),
-    ):
-        with pytest.raises(EmptyBatchError, match="no class has a mean yet"):
-            call(ncm())
+    z = z.detach().requires_grad_()
+    for logits in KINDS:
+        for call in (
+            lambda head: head(z),
+            lambda head: head.eval()(z, y),
+            lambda head: head.compare(z),
+            lambda head: head(z, torch.full_like(y, -100)),
+        ):
+            head = ncm(logits=logits)
+            with pytest.warns(UntrainedWarning, match="no class has a mean yet, so all logits are 0"):
+                values = call(head)
+            assert values.shape == (len(z), K) and not values.any()
+            assert not torch.autograd.grad(values.exp().sum(), z)[0].any()
+            assert not call(head).any()  # where a second warning would be an error
     head = ncm()
-    head(z, y)
+    assert head(z, y).any()
     head.means.reset()
-    with pytest.raises(EmptyBatchError, match="no class has a mean yet"):
-        head(z)
+    with pytest.warns(UntrainedWarning, match="no class has a mean yet"):
+        assert not head(z).any()
+    assert head(z, y).any()
+
+
+def test_open_classes_before_any_sample_of_them() -> None:
+    """Whatever closed classes have."""
+    z, y = batch()
+    head = ncm()
+    head.means.update(z[y == K - 1], y[y == K - 1])
+    head.open(K - 1)
+    with pytest.warns(UntrainedWarning):
+        assert not head(z).any()
 
 
 def test_deep_ncm_refuses_means_of_another_shape() -> None:

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from heads.cases import assert_close, draw, expected
-from tightframe.errors import ZeroVectorError
 from tightframe.heads import PrototypeHead
 from tightframe.numerics import directions
 
@@ -223,20 +222,12 @@ def test_a_traced_head_can_be_saved(tmp_path: Any) -> None:
 # ---------------------------------------------------------------------------------------------- rows without direction
 
 
-def test_where_values_are_not_looked_at_a_zero_row_has_finite_gradients() -> None:
+def test_where_values_are_not_looked_at_a_zero_row_has_no_gradient() -> None:
     head, z = head_of(), draw(3, 4)
     z[1] = 0
     grad = torch.func.grad(lambda rows: loss(head, rows))(z)
-    assert grad.isfinite().all()
+    assert grad.isfinite().all() and grad.any(1).tolist() == [True, False, True]
     assert not torch.func.vmap(lambda row: head(row[None])[0])(z)[1].any()
-
-
-@pytest.mark.parametrize(("dtype", "tiny"), [(torch.float32, 1e-30), (torch.float64, 1e-200)])
-def test_a_row_too_short_to_be_squared(dtype: torch.dtype, tiny: float) -> None:
-    z = draw(3, 4, dtype=dtype)
-    z[2] *= tiny
-    with pytest.raises(ZeroVectorError, match=r"embeddings .* row 2 is too short to be squared \(1 of 3 rows\)"):
-        head_of(dtype=dtype)(z)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -841,7 +841,7 @@ def test_a_head_embeds_with_the_replica_that_was_called() -> None:
     """The weights of the original lie on the first device only."""
 
     class Head(nn.Linear):
-        decides_linearly = True
+        decides_linearly, follows_labels, prototypes = True, False, None
 
         def embed(self, x: Tensor) -> Tensor:
             used.append(self)

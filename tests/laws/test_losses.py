@@ -391,11 +391,46 @@ def test_ignored_pixels_enter_no_centre(reduction: str, junk: str) -> None:
     assert gradient.isfinite().all() and gradient.any()
 
 
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", [*CLASS_LOSSES, "centre-collapse"])
-def test_a_sum_over_nothing_is_zero(name: str) -> None:
-    case = BUILDERS[name](0, reduction="sum")
-    value, gradient = with_gradient(case.loss, case.inputs, torch.full_like(case.others[0], IGNORED))
+def test_nothing_to_learn_from_is_zero_and_keeps_the_graph(name: str, reduction: str, junk: str) -> None:
+    case = BUILDERS[name](0, reduction=reduction)
+    labels = torch.full_like(case.others[0], IGNORED)
+    value, gradient = with_gradient(case.loss, torch.full_like(case.inputs, JUNK[junk]), labels)
     assert value == 0 and (gradient == 0).all()
+    value, gradient = with_gradient(case.loss, case.inputs[:0], labels[:0])
+    assert value == 0 and gradient.shape == case.inputs[:0].shape
+
+
+@pytest.mark.parametrize("name", WITH_HEAD[:-1])
+def test_nothing_to_learn_from_moves_no_learnt_prototype(name: str) -> None:
+    case = BUILDERS[name](0, bound=True)
+    assert case.learnt is not None
+    case.loss(case.inputs, torch.full_like(case.others[0], IGNORED)).backward()
+    assert case.learnt.grad is not None and not case.learnt.grad.any()
+
+
+@pytest.mark.parametrize("name", CLASS_LOSSES)
+def test_a_mean_by_weights_of_zero_stays_undefined(name: str) -> None:
+    """Only a batch that is ignored as a whole is no batch: 0/0 isn't the perfect loss."""
+    case = BUILDERS[name](0, weight=torch.zeros(K, dtype=F64))
+    assert case.loss(case.inputs, case.others[0]).isnan()
+
+
+@pytest.mark.parametrize("name", [*CLASS_LOSSES, "centre-collapse"])
+def test_a_strict_mean_is_the_same_where_there_are_rows(name: str) -> None:
+    case, strict = BUILDERS[name](0), BUILDERS[name](0, on_empty="error")
+    assert torch.equal(strict.loss(case.inputs, *case.others), case.loss(case.inputs, *case.others))
+
+
+def test_values_count_where_all_labels_are_ignored() -> None:
+    case = BUILDERS["joint-hyperspherical"](0)
+    labels, values = case.others
+    ignored, gradient = with_gradient(case.loss, case.inputs, torch.full_like(labels, IGNORED), values)
+    wanted, wanted_gradient = with_gradient(case.loss.values, case.inputs, values)
+    torch.testing.assert_close(ignored, case.loss.balance * wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, case.loss.balance * wanted_gradient, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tightframe.bounds import Bound, coherence_bound, cosine_bound
 from tightframe.certificate.cosines import Directions, Progress, extremes, gram_residual, smallest_angle
@@ -18,6 +17,7 @@ from tightframe.certificate.one_vs_rest import (
     one_vs_rest_seconds,
     smallest_one_vs_rest,
 )
+from tightframe.checks import Array, as_tensor
 
 TOLERANCE = 1e-9  # in cosine, within which a bound is met or a known code equalled
 _RECOGNISED = 1e-6  # in cosine, within which vectors are held against a known code's inner products
@@ -64,8 +64,8 @@ class Certificate:
     """A sentence for each thing that wasn't computed."""
 
 
-def certify(vectors: Tensor, *, one_vs_rest: bool | None = None, progress: Progress | None = None) -> Certificate:
-    """The certificate of (K, D) vectors of any lengths; float64, in tiles, O(K D) memory.
+def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progress | None = None) -> Certificate:
+    """The certificate of (K, D) vectors of any lengths, a tensor or a numpy array; float64, in tiles, O(K D) memory.
 
     The one-vs-rest distance takes K quadratic programs: `one_vs_rest` forces (True) or omits (False) it, by default it
     is computed where it takes seconds. `progress` is called between tiles with the fraction done, from which an
@@ -76,6 +76,7 @@ def certify(vectors: Tensor, *, one_vs_rest: bool | None = None, progress: Progr
     >>> certify(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])).optimal
     True
     """
+    vectors = as_tensor(vectors, "vectors")
     directions = Directions.of(vectors)
     K, D = vectors.shape
     code = best_known(K, D)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_integers, require_labels
+from tightframe.checks import Array, as_tensor, require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of
 from tightframe.processes import reduce_counts
@@ -38,12 +38,13 @@ class ConfusionCounts:
 
     @classmethod
     def from_predictions(
-        cls, predictions: Tensor, labels: Tensor, num_classes: int, *, ignore_index: int | None = None
+        cls, predictions: Array, labels: Array, num_classes: int, *, ignore_index: int | None = None
     ) -> ConfusionCounts:
         """Count decided and true labels of the same shape, rows labelled `ignore_index` left out.
 
         Raises: DtypeError, ShapeError, LabelError naming the label.
         """
+        predictions, labels = as_tensor(predictions, "predictions"), as_tensor(labels, "labels")
         require_integers(labels)
         require_integers(predictions)
         if predictions.shape != labels.shape:
@@ -97,12 +98,12 @@ class ConfusionCounts:
         hits = self.counts.diagonal().to(torch.float64)
         return hits / (self.counts.sum(0) + self.counts.sum(1) - hits)
 
-    def average_cost(self, cost: Tensor | Hierarchy) -> Tensor:
+    def average_cost(self, cost: Array | Hierarchy) -> Tensor:
         """0-d, the mean of cost[true, decided] over samples, for costs (K, K) or the distances in a tree.
 
         Raises: CostMatrixError for another shape.
         """
-        cost = cost_of(cost)
-        if cost.shape != self.counts.shape:
-            raise CostMatrixError(f"costs must be {tuple(self.counts.shape)}; got {tuple(cost.shape)}.")
-        return (self.counts * cost.to(self.counts.device, torch.float64)).sum() / self.counts.sum()
+        matrix = cost_of(cost)
+        if matrix.shape != self.counts.shape:
+            raise CostMatrixError(f"costs must be {tuple(self.counts.shape)}; got {tuple(matrix.shape)}.")
+        return (self.counts * matrix.to(self.counts.device, torch.float64)).sum() / self.counts.sum()

@@ -109,8 +109,8 @@ class DecisionCounts:
     def __init__(
         self,
         statistics: ClassStatistics,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
+        weight: checks.Array | None = None,
+        bias: checks.Array | None = None,
         *,
         decided: bool = False,
         tile_size: int = 1024,
@@ -134,6 +134,8 @@ class DecisionCounts:
         self._factor = 2.0**power
         rules = [Rule(means * self._factor, None, labels, rounding * self._factor, tile_size)]
         if weight is not None:
+            weight = checks.as_tensor(weight, "the classifier's weight")
+            bias = None if bias is None else checks.as_tensor(bias, "the classifier's bias")
             checks.require_classifier(weight, bias, self._num_labels, self._num_features)
             weight = weight.detach().to(means)
             bias = means.new_zeros(self._num_labels) if bias is None else bias.detach().to(means)
@@ -175,7 +177,13 @@ class DecisionCounts:
             self._count(labels, self._exactly(rows, decided))
         return self._totals
 
-    def update(self, features: Tensor, labels: Tensor | None = None, *, decided: Tensor | None = None) -> None:
+    def update(
+        self,
+        features: checks.Array,
+        labels: checks.Array | None = None,
+        *,
+        decided: checks.Array | None = None,
+    ) -> None:
         """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`.
 
         Without labels only whether the two decisions are equal is counted. `decided` are the classifier's decisions, of
@@ -189,12 +197,13 @@ class DecisionCounts:
             raise ClassifierError(
                 f"decided must be {'given' if self._given else 'None'}, as decided={self._given} says."
             )
-        unlabelled = labels is None
+        features, unlabelled = checks.as_tensor(features, "features"), labels is None
         if labels is None:
             labels = torch.zeros_like(features.select(self._class_dim, 0), dtype=torch.int64)
+        labels = checks.as_tensor(labels, "labels")
         ignored = None if unlabelled else self._ignore_index
         if decided is not None:
-            decided = self._decisions_for(decided, labels, ignored)
+            decided = self._decisions_for(checks.as_tensor(decided, "decided"), labels, ignored)
         rows, labels = checks.as_rows(
             features.detach(),
             labels,
@@ -231,11 +240,12 @@ class DecisionCounts:
         checks.require_labels(decided, self._num_labels, "decided")
         return decided
 
-    def decide(self, rows: Tensor) -> tuple[Tensor | None, Tensor]:
+    def decide(self, rows: checks.Array) -> tuple[Tensor | None, Tensor]:
         """Labels (N,) chosen by the classifier (None without one) and by the nearest centre, for (N, D) rows.
 
         Raises: NonFiniteError.
         """
+        rows = checks.as_tensor(rows, "rows")
         decided, rest = self._screened(rows)
         decided[rest] = self._exactly(rows[rest], decided[rest])
         nearest, *classifier = decided.unbind(1)

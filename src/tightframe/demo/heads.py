@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tightframe import prototypes
 from tightframe.demo.network import FEATURES
 from tightframe.errors import OptionError
+from tightframe.head import follows_labels
 from tightframe.heads import DeepNCM, GuidedHead, HierarchicalHead, PrototypeHead
 from tightframe.hierarchy import Hierarchy
 from tightframe.losses import (
@@ -184,7 +185,7 @@ def objective(head: nn.Module, choice: HeadChoice, loss: str | None, hierarchy: 
         if of_embeddings is not None and isinstance(head, PrototypeHead):
             embeddings = head.embed(features)
             return of_embeddings(embeddings, labels) + guidance(), head.compare(embeddings)
-        logits = head(features, labels) if getattr(head, "follows_labels", False) else head(features)
+        logits = head(features, labels) if follows_labels(head) else head(features)
         if name == "squared-earth-mover":
             total = cross_entropy(logits, labels) + of_logits(logits, labels)  # type: ignore[misc]
         else:

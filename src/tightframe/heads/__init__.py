@@ -1,5 +1,6 @@
 """Classifier heads on prototypes: modules that stand in for a model's last linear layer."""
 
+from tightframe.head import Head, is_head
 from tightframe.heads.class_means import ClassMeans, CondensedMeans, DecayedMeans, OnlineMeans
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.heads.exchange import UnitLength, decision_layer, fold, replace_classifier
@@ -16,6 +17,7 @@ __all__ = [
     "DecayedMeans",
     "DeepNCM",
     "GuidedHead",
+    "Head",
     "HierarchicalHead",
     "OnlineMeans",
     "PrototypeHead",
@@ -24,5 +26,6 @@ __all__ = [
     "UnitLength",
     "decision_layer",
     "fold",
+    "is_head",
     "replace_classifier",
 ]

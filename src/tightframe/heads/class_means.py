@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import can_look, require_finite
-from tightframe.errors import EmptyBatchError, RangeError, ShapeError
+from tightframe.errors import RangeError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.processes import all_reduce, world_size
 from tightframe.statistics import ClassStatistics
@@ -186,9 +186,3 @@ class _SumOverProcesses(torch.autograd.Function):
         total = grad.clone(memory_format=torch.contiguous_format)
         all_reduce(total, "gradients of sums of embeddings")
         return total
-
-
-def require_samples(means: ClassMeans) -> None:
-    """Raise EmptyBatchError before any sample was seen, where that can be looked at."""
-    if can_look(means.counts) and not bool(means.seen.any()):
-        raise EmptyBatchError("no class has a mean yet; train with labels, or call means.update or means.set first.")

@@ -136,12 +136,13 @@ class ComparisonHead(nn.Module, ABC):
         """Logits of embeddings in their layout, by default with the head's own prototypes (K, D) of the open classes.
 
         In the embeddings' dtype (autocast's for "dot" and "cosine"), but distances in float32 at least.
-        Raises: ZeroVectorError under "cosine" for an embedding of length zero (on the CPU; elsewhere its logits are 0).
+        Under "cosine" an embedding of length zero has logits 0 and no gradient.
+        Warns: ZeroVectorWarning naming the first such embedding, once for each head (on the CPU).
         """
         vectors = self.prototypes[: self.out_features] if prototypes is None else prototypes
         last = rows_of(embeddings)
         rows = last.reshape(-1, last.shape[-1]) if last.ndim > 2 else last
-        logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta)
+        logits = SIMILARITIES[self.logits].scores(rows, vectors, self.scale, self.delta, self)
         return like_features(logits.unflatten(0, last.shape[:-1])) if last.ndim > 2 else logits
 
     def forward(self, features: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tightframe.errors import ClassifierError, ShapeError
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.hooks import find_classifier
-from tightframe.numerics import directions
+from tightframe.numerics import unit_embeddings
 
 
 def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = None) -> nn.Module:
@@ -47,10 +47,13 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
 
 
 class UnitLength(nn.Module):
-    """Features (..., D) at length one."""
+    """Features (..., D) at length one. One of length zero stays zero and gets no gradient.
+
+    Warns: ZeroVectorWarning naming the first such feature, once for each module (on the CPU).
+    """
 
     def forward(self, features: Tensor) -> Tensor:
-        return directions(features, "features")
+        return unit_embeddings(features, self, "features")[0]
 
 
 @torch.no_grad()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import RangeError, ShapeError
-from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans, require_samples
+from tightframe.checks import Array, can_look
+from tightframe.errors import RangeError, ShapeError, UntrainedWarning, ZeroVectorError
+from tightframe.heads.class_means import ClassMeans, DecayedMeans, OnlineMeans
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.layout import like_features, rows_of
-from tightframe.numerics import unit_rows
+from tightframe.numerics import norms, unit_rows, widened
 from tightframe.prototypes import Prototypes, guided
+from tightframe.sharing import warn_once
 
 _ETF = 1e-3  # how far cosines of a start may be off: of an ETF in half precision
 
@@ -19,7 +21,8 @@ class DeepNCM(ComparisonHead):
     """Nearest class mean as a trainable head: logits -|z - mean_k|^2 / 2, means running along and no gradient in them.
 
     Call it with labels in training, `head(features, labels)`: the batch enters the means before the comparison.
-    Without labels, or in eval mode, the means stay. A class that was never seen has logit -inf.
+    Without labels, or in eval mode, the means stay. A class that was never seen has logit -inf; before any class was
+    seen, all logits are 0. Under "cosine" a mean of length zero has cosine 0 with any embedding.
 
     Args:
         num_classes, dim: K and D.
@@ -27,8 +30,8 @@ class DeepNCM(ComparisonHead):
         means: `OnlineMeans` (the default), `DecayedMeans` or `CondensedMeans` (K, D). For exact means of the whole
             training set, at any time: `head.means.set(statistics)`.
 
-    Raises: as `PrototypeHead`; ShapeError for means of other classes or dimensions; EmptyBatchError when called before
-    any class has a mean.
+    Raises: as `PrototypeHead`; ShapeError for means of other classes or dimensions.
+    Warns: as `PrototypeHead`; UntrainedWarning when called before any class has a mean, once (on the CPU).
     Source: Guerriero, Caputo & Mensink 2018. The released code has no 1/2 (say scale=1), compares before the batch
     enters the means, and puts the means of classes not seen at zero.
 
@@ -76,12 +79,20 @@ class DeepNCM(ComparisonHead):
 
     def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
         vectors = self.prototypes if prototypes is None else prototypes
-        require_samples(self.means)
-        seen = self.means.seen
-        any_seen = vectors.index_select(0, seen.to(torch.uint8).argmax(0, keepdim=True))  # where logits are masked
-        filled = torch.where(seen[:, None], vectors, any_seen)[: self.out_features]
+        vectors, seen = vectors[: self.out_features], self.means.seen[: self.out_features]
+        some = seen.any()
+        if can_look(some) and not some:
+            message = (
+                "no class has a mean yet, so all logits are 0; train with labels, or call means.update or means.set."
+            )
+            warn_once(self, message, UntrainedWarning)
+        compared = seen & (norms(widened(vectors)) > 0) if self.logits == "cosine" else seen
+        # where logits are masked, a vector near the others
+        other = vectors.index_select(0, compared.to(torch.uint8).argmax(0, keepdim=True))
+        filled = torch.where(compared[:, None], vectors, torch.where(compared.any(), other, 1.0))
         logits = rows_of(super().compare(embeddings, filled))
-        return like_features(logits.masked_fill(~seen[: self.out_features], -torch.inf))
+        masked = torch.where(some & ~seen, -torch.inf, 0.0).to(logits.dtype)
+        return like_features(torch.where(compared, logits, masked))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         embeddings = self.embed(features)
@@ -100,7 +111,8 @@ class GuidedHead(ComparisonHead):
 
     Called with labels in training, `head(features, labels)`, it takes the batch into the means and, every `every`-th
     time once each class was seen, replaces its ETF by the one nearest to the means and, with weight `proximal`, to the
-    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays.
+    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays, as it
+    does where all means are equal.
 
     Args:
         start: `Prototypes` that form a simplex ETF, K <= D + 1; lengths are kept.
@@ -126,7 +138,7 @@ class GuidedHead(ComparisonHead):
 
     def __init__(
         self,
-        start: Prototypes | Tensor,
+        start: Prototypes | Array,
         in_features: int | None = None,
         *,
         means: ClassMeans | None = None,
@@ -168,10 +180,17 @@ class GuidedHead(ComparisonHead):
             self._calls += 1
             self._all_seen = self._all_seen or bool(self.means.seen.all())
             if self._all_seen and self._calls % self.every == 0:
-                etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
-                turned = etf.vectors.to(self.vectors)
-                self.vectors = turned.detach()
+                turned = self._turned(means)
+                self.vectors = self.vectors if turned is None else turned.detach()
         return self.compare(embeddings, None if turned is None else turned[: self.out_features])
+
+    def _turned(self, means: Tensor) -> Tensor | None:
+        """The ETF nearest to the means; None where all are equal, as those of a dead layer, and no ETF is nearest."""
+        try:
+            etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
+        except ZeroVectorError:
+            return None
+        return etf.vectors.to(self.vectors)
 
     def reset_parameters(self) -> None:
         """Scale, projection and ETF as they were made, no samples seen."""

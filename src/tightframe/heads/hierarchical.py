@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ShapeError
+from tightframe.head import is_head
 from tightframe.heads.comparison import reset_all
 from tightframe.hierarchy import Hierarchy, TreeInference
 from tightframe.layout import features_last, like_features
@@ -34,6 +35,8 @@ class HierarchicalHead(nn.Module):
     """
 
     decides_linearly = False  # its decisions are no argmax of weight z + bias
+    follows_labels = False
+    prototypes = None
 
     def __init__(
         self,
@@ -68,8 +71,8 @@ class HierarchicalHead(nn.Module):
 
     def embed(self, features: Tensor) -> Tensor:
         """What the scores are linear in: the features themselves, or their embedding by a head that scores."""
-        embed = getattr(self.scores, "embed", None)
-        return embed(features) if callable(embed) else features
+        scores = self.scores
+        return scores.embed(features) if is_head(scores) else features
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """log P(node) of all M nodes, (N, M) and so on: marginal, the root's is 0."""

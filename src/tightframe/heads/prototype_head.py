@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import require_directions, require_finite
+from tightframe.checks import Array, require_directions, require_finite
 from tightframe.errors import ShapeError
+from tightframe.head import follows_labels, is_head
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.prototypes import Prototypes
 
@@ -16,8 +17,8 @@ from tightframe.prototypes import Prototypes
 class PrototypeHead(ComparisonHead):
     """A classifier head on one prototype a class, fixed (a buffer) or learnt (a parameter).
 
-    Features after a ReLU can't point every way, and a row of them may be zero, which has no cosine: give the head the
-    features before the ReLU, or a projection.
+    Features after a ReLU can't point every way, and a row of them may be zero, whose cosines count as 0: give the head
+    the features before the ReLU, or a projection.
 
     Args:
         prototypes: `Prototypes` or vectors (K, D).
@@ -33,6 +34,7 @@ class PrototypeHead(ComparisonHead):
 
     Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout.
     Raises: as `Prototypes`; ChoiceError, RangeError; ZeroVectorError naming a prototype of length zero under "cosine".
+    Warns: ZeroVectorWarning naming an embedding of length zero under "cosine", once (on the CPU).
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
     Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
 
@@ -46,7 +48,7 @@ class PrototypeHead(ComparisonHead):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor,
+        prototypes: Prototypes | Array,
         in_features: int | None = None,
         *,
         logits: str = "cosine",
@@ -79,7 +81,7 @@ class PrototypeHead(ComparisonHead):
         return "vectors" in self._parameters
 
     @torch.no_grad()
-    def append(self, prototypes: Prototypes | Tensor) -> None:
+    def append(self, prototypes: Prototypes | Array) -> None:
         """Add classes (K', D) after the others and open all; the vectors before them stay as they are, bit for bit.
 
         Learnt prototypes become a new parameter: tell the optimiser. Raises: ShapeError for another dimension.
@@ -137,15 +139,15 @@ class PrototypeModel(nn.Module):
 
     def forward(self, *inputs: Any, labels: Tensor | None = None, **options: Any) -> Tensor:
         features = self.backbone(*inputs, **options)
-        if labels is not None and getattr(self.head, "follows_labels", False):
+        if labels is not None and follows_labels(self.head):
             return self.head(features, labels)
         return self.head(features)
 
     def embed(self, *inputs: Any, **options: Any) -> Tensor:
         """Embeddings (..., D), which losses on embeddings take."""
         features = self.backbone(*inputs, **options)
-        embed = getattr(self.head, "embed", None)
-        return embed(features) if callable(embed) else features
+        head = self.head
+        return head.embed(features) if is_head(head) else features
 
     @property
     def prototypes(self) -> Tensor:

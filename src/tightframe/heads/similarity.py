@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from tightframe.numerics import directions, without_autocast
+from tightframe.numerics import directions, directions_or_zero, unit_embeddings, without_autocast
 
-Scores = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+class Scores(Protocol):
+    """(embeddings, prototypes, scale, delta) -> (N, K). `owner`: the head, which warns once of what has no score."""
+
+    def __call__(
+        self, embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -18,8 +25,7 @@ class Similarity:
     """One way to compare embeddings (N, D) with prototypes (K, D).
 
     Attributes:
-        scores: (embeddings, prototypes, scale, delta) -> (N, K), larger for nearer, times the scale (0-d); memory
-            O(N K + N D + K D).
+        scores: see `Scores`; larger for nearer, times the scale (0-d); memory O(N K + N D + K D).
         rule: prototypes -> weight (K, D) and bias (K,) or None, with argmax of weight z + bias = argmax of the scores.
         scale: what the scores are multiplied by unless asked for otherwise.
         summary: what it is, in a line. source: the paper that trains with it.
@@ -90,24 +96,26 @@ class _PseudoHuber(torch.autograd.Function):
         return grad / (2 * (squares + delta**2).sqrt()), None
 
 
-def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
     return embeddings @ (prototypes * scale).mT  # (N, K) is the largest of the three to scale
 
 
-def _cosine(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
-    return directions(embeddings, "embeddings") @ (directions(prototypes, "prototypes") * scale).mT
+def _cosine(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
+    return unit_embeddings(embeddings, owner)[0] @ (directions(prototypes, "prototypes") * scale).mT
 
 
-def _euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+def _euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
     root: Tensor = _Root.apply(squared_distances(embeddings, prototypes))
     return root * -scale
 
 
-def _squared_euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+def _squared_euclidean(
+    embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None
+) -> Tensor:
     return squared_distances(embeddings, prototypes) * -scale
 
 
-def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float) -> Tensor:
+def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
     bent: Tensor = _PseudoHuber.apply(squared_distances(embeddings, prototypes), delta)
     return bent * -scale
 
@@ -122,7 +130,7 @@ SIMILARITIES: dict[str, Similarity] = {
     "dot": Similarity(_dot, lambda p: (p, None), 1.0, "<z, p>", "Zhu et al. 2021"),
     "cosine": Similarity(
         _cosine,
-        lambda p: (directions(p, "prototypes"), None),
+        lambda p: (directions_or_zero(p)[0], None),
         16.0,
         "cosine of the angle between z and p",
         "Mettes et al. 2019",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pdist
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import CostMatrixError
 from tightframe.hierarchy.tree import Hierarchy
 
@@ -15,9 +16,9 @@ def tree_cost(hierarchy: Hierarchy) -> Tensor:
     return hierarchy.distances()
 
 
-def cost_of(given: Tensor | Hierarchy) -> Tensor:
-    """Costs (K, K) as they are, or a tree's `tree_cost`."""
-    return tree_cost(given) if isinstance(given, Hierarchy) else given
+def cost_of(given: Array | Hierarchy) -> Tensor:
+    """Costs (K, K) as they are, a tensor or a numpy array, or a tree's `tree_cost`."""
+    return tree_cost(given) if isinstance(given, Hierarchy) else as_tensor(given, "costs")
 
 
 def lca_height_cost(hierarchy: Hierarchy) -> Tensor:
@@ -35,12 +36,13 @@ def absolute_difference_cost(num_classes: int) -> Tensor:
     return (order[:, None] - order).abs()
 
 
-def require_decision_cost(matrix: Tensor, *, tolerance: float = 1e-9) -> Tensor:
+def require_decision_cost(matrix: Array, *, tolerance: float = 1e-9) -> Tensor:
     """A detached float64 copy of costs (K, K) of deciding column k where row y is true, once they are known to be that.
 
     Finite, zero on the diagonal (to `tolerance` of the largest cost) and positive off it; not necessarily symmetric.
     Raises: CostMatrixError naming the entry.
     """
+    matrix = as_tensor(matrix, "costs")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
         raise CostMatrixError(f"costs must be a square matrix, (K, K); got shape {tuple(matrix.shape)}.")
     cost = matrix.detach().to(torch.float64, copy=True)
@@ -53,7 +55,7 @@ def require_decision_cost(matrix: Tensor, *, tolerance: float = 1e-9) -> Tensor:
     return cost
 
 
-def require_cost(matrix: Tensor, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
+def require_cost(matrix: Array, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
     """A detached float64 copy of a (K, K) cost matrix, once it is known to be one.
 
     Costs are as `require_decision_cost` has them, and symmetric; with `metric` they also satisfy the triangle

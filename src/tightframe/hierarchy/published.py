@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tightframe.checks import is_integer
+from tightframe.checks import Array, as_tensor, is_integer
 from tightframe.errors import HierarchyError
 from tightframe.hierarchy.tree import Hierarchy
 
@@ -35,13 +35,13 @@ def sibling_mask(hierarchy: Hierarchy) -> Tensor:
     return torch.tensor([number[parent] for parent in parents], dtype=torch.int64)
 
 
-def from_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hierarchy:
+def from_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hierarchy:
     """The tree of a `path_matrix`; nodes are called "0", "1", ... unless named, and the root "root".
 
     Raises: HierarchyError naming the column where the rows contradict each other, or an entry that is no node; and as
     for any tree.
     """
-    _require_matrix(matrix)
+    matrix = _require_matrix(matrix)
     nodes = matrix.shape[1]
     labels = _labels(names, nodes)
     if matrix.numel() and int(matrix.max()) >= nodes:
@@ -78,12 +78,12 @@ def class_path_matrix(hierarchy: Hierarchy) -> Tensor:
     return matrix
 
 
-def from_class_path_matrix(matrix: Tensor, names: Sequence[str] | None = None) -> Hierarchy:
+def from_class_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hierarchy:
     """The tree of a `class_path_matrix`; classes are called "0", "1", ... unless named, inner nodes "inner 1", ...
 
     Raises: HierarchyError naming an inner node with two parents; and as for any tree.
     """
-    _require_matrix(matrix)
+    matrix = _require_matrix(matrix)
     labels = _labels(names, matrix.shape[1])
     inner = {0: "root"} | {int(node): f"inner {int(node)}" for node in matrix.unique() if node}
     edges: dict[tuple[str, str], None] = {}
@@ -110,7 +110,8 @@ def _without_root(hierarchy: Hierarchy) -> list[int]:
     return [node for node in range(len(hierarchy)) if node != hierarchy.root]
 
 
-def _require_matrix(matrix: Tensor) -> None:
+def _require_matrix(given: Array) -> Tensor:
+    matrix = as_tensor(given, "a path matrix")
     if matrix.ndim != 2 or not matrix.shape[1] or not is_integer(matrix):
         raise HierarchyError(
             f"a path matrix holds integers, one row a level and one column a node; got {matrix.dtype} of shape "
@@ -118,3 +119,4 @@ def _require_matrix(matrix: Tensor) -> None:
         )
     if matrix.numel() and int(matrix.min()) < 0:
         raise HierarchyError(f"a path matrix holds nodes, or 0 for the root; got {int(matrix.min())}.")
+    return matrix

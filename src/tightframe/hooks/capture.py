@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tightframe.errors import LayerError
-from tightframe.hooks.layers import Layer, Point, choose_layers, compares_embeddings
+from tightframe.head import is_head
+from tightframe.hooks.layers import Layer, Point, choose_layers
 from tightframe.hooks.positions import POSITIONS
 from tightframe.hooks.wrappers import bare_model, running_eagerly
 from tightframe.layout import rows_of
@@ -95,8 +96,8 @@ class CapturedFeatures(Mapping[str, Tensor]):
             return
         positions = point.positions or self.default_positions
         with torch.no_grad():
-            if point.is_input and compares_embeddings(module):
-                features = rows_of(cast(Callable[[Tensor], Tensor], module.embed)(features))
+            if point.is_input and is_head(module):
+                features = rows_of(module.embed(features))
             features = features.detach()
             if features.is_nested:
                 features = _pooled(features, point, positions or self.ragged_positions)

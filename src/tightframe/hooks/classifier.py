@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.errors import ClassifierError
+from tightframe.head import is_head
 from tightframe.hooks.wrappers import bare_model, clean_name, weight_of
 
 Choice = str | nn.Module | Tensor | Callable[[Tensor], Tensor]
@@ -43,8 +44,8 @@ class Classifier:
 
     @property
     def embeds(self) -> bool:
-        """Whether the module makes features of its input itself before it classifies: a head with a projection."""
-        return getattr(self.module, "projection", None) is not None
+        """Whether the module is a `Head`, which makes features of its input before it classifies."""
+        return is_head(self.module)
 
 
 def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifier:
@@ -108,7 +109,7 @@ def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifie
         weight,
         bias if isinstance(bias, Tensor) else None,
         -1 if weight.ndim == 2 else 1,
-        getattr(module, "decides_linearly", True),
+        module.decides_linearly if is_head(module) else True,
     )
 
 
@@ -157,8 +158,8 @@ def _linear_layers(model: nn.Module) -> list[nn.Module]:
     for module in model.modules():
         if bare_model(module) is not module:
             continue
-        is_head = hasattr(module, "decides_linearly")  # even without a weight, it isn't one of its inner layers
-        if (_is_linear(module) or is_head) and module not in inside:
+        # a head, even without a weight, isn't one of its inner layers
+        if (_is_linear(module) or is_head(module)) and module not in inside:
             found.append(module)
             inside.update(module.modules())
     return found
@@ -170,5 +171,5 @@ def _is_linear(module: nn.Module) -> bool:
     if weight is None or isinstance(module, nn.Embedding) or weight.ndim < 2:
         return False
     if weight.ndim == 2:
-        return isinstance(module, nn.Linear) or hasattr(module, "in_features")
+        return isinstance(module, nn.Linear) or is_head(module) or hasattr(module, "in_features")
     return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and set(weight.shape[2:]) == {1}

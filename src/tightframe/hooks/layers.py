@@ -152,14 +152,9 @@ def classifier_input(classifier: Classifier) -> Point:
         f"{'embedding in' if classifier.embeds else 'input of'} {classifier.name or 'the model itself'}",
         classifier.module,
         is_input=True,
-        feature_dim=-1 if compares_embeddings(classifier.module) else classifier.class_dim,
+        feature_dim=-1 if classifier.embeds else classifier.class_dim,
         reader=classifier.module,
     )
-
-
-def compares_embeddings(module: nn.Module) -> bool:
-    """Whether the module is a head of ours, whose features are what it makes of its input."""
-    return hasattr(module, "decides_linearly") and hasattr(module, "embed")
 
 
 def feature_dim_of(module: nn.Module) -> int | None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tightframe.checks import require_positive
+from tightframe.checks import Array, require_positive
+from tightframe.heads import ComparisonHead
 from tightframe.losses.class_loss import EmbeddingLoss
 from tightframe.numerics import directions, norms
 from tightframe.prototypes import Prototypes
@@ -19,10 +20,10 @@ class DotRegression(EmbeddingLoss):
     With unit prototypes and L = 1: 0 aligned, 1/2 orthogonal, 2 opposite. It only pulls: other prototypes don't enter.
 
     Args:
-        prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index: see `ClassLoss`.
+        prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
         feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
 
-    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero; RangeError.
+    Raises: as `ClassLoss`; RangeError.
     Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code, which
     normalises embeddings to length one after an `nn.BatchNorm1d`, has |p_y|^2 in place of |p_y| L: equal for unit
     prototypes.
@@ -35,14 +36,15 @@ class DotRegression(EmbeddingLoss):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         feature_length: float = 1.0,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self.feature_length = require_positive(feature_length, "feature_length")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -73,8 +75,8 @@ class BalancedDotRegression(DotRegression):
 class Hyperspherical(EmbeddingLoss):
     """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
 
-    Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index: see `ClassLoss`.
-    Raises: as `ClassLoss`; ZeroVectorError for an embedding of length zero.
+    Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index, on_empty: see `ClassLoss`.
+    Raises: as `ClassLoss`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
     >>> Hyperspherical(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))  # orthogonal
@@ -99,7 +101,7 @@ class CosineMatching(EmbeddingLoss):
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         frame = directions(self.prototypes.to(rows), "prototypes")
         # cos(z, p_c) - cos(p_y, p_c) = <z - p_y, p_c>, which loses no digits near 0
-        return ((directions(rows, "embeddings") - frame[labels]) @ frame.mT).square().sum(1)
+        return ((self.unit(rows)[0] - frame[labels]) @ frame.mT).square().sum(1)
 
 
 class PrototypeCrossEntropy(EmbeddingLoss):
@@ -118,14 +120,15 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         scale: float | None = None,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(prototypes, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self._scale = None if scale is None else require_positive(scale, "scale")
 
     @property
@@ -133,8 +136,8 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         """What cosines are multiplied by: as given, or the head's, which may be learnt."""
         if self._scale is not None:
             return self._scale
-        (head,) = self._head
-        return head.scale if getattr(head, "logits", None) == "cosine" else 16.0  # type: ignore[union-attr, return-value]
+        head = None if self._head is None else self._head[0]
+        return head.scale if isinstance(head, ComparisonHead) and head.logits == "cosine" else 16.0
 
     @property
     def floor(self) -> float:
@@ -145,6 +148,6 @@ class PrototypeCrossEntropy(EmbeddingLoss):
         return cross_entropy(self.logits(rows), labels, reduction="none")
 
     def logits(self, rows: Tensor, what: str = "embeddings") -> Tensor:
-        """(N, K), scaled cosines of float rows (N, D) to the prototypes. Raises: ZeroVectorError naming the row."""
+        """(N, K), scaled cosines of float rows (N, D) to the prototypes."""
         frame = directions(self.prototypes.to(rows), "prototypes")
-        return directions(rows, what) @ (self.scale * frame).mT
+        return self.unit(rows, what)[0] @ (self.scale * frame).mT

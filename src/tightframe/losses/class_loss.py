@@ -7,13 +7,15 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_finite
+from tightframe.checks import Array, can_look, require_finite
 from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
+from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
-from tightframe.numerics import directions, widened, without_autocast
+from tightframe.numerics import directions, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes
 
 REDUCTIONS = ("mean", "sum", "none")
+ON_EMPTY = ("zero", "error")
 
 
 class ClassLoss(nn.Module, ABC):
@@ -26,21 +28,26 @@ class ClassLoss(nn.Module, ABC):
         num_classes: K.
         weight: (K,) of the classes; "mean" divides by the sum of the rows' weights, as torch's losses do.
         reduction: "mean", "sum", or "none" (labels' shape, 0 where ignored).
+        on_empty: what "mean" gives where no row counts, as all labels are ignored: "zero", with a gradient of 0, or
+            "error".
 
-    Raises: LabelError, ShapeError, DtypeError; EmptyBatchError for "mean" where all labels are ignored. Values are
-    looked at on the CPU only; elsewhere such a mean is NaN, as torch's is.
+    Raises: LabelError, ShapeError, DtypeError; with on_empty="error" EmptyBatchError. Values are looked at on the CPU
+    only; elsewhere such a mean is then NaN, as torch's is.
     """
 
     weight: Tensor | None
 
-    def __init__(self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int):
+    def __init__(
+        self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int, on_empty: str = "zero"
+    ):
         super().__init__()
         require_reduction(reduction)
+        require_on_empty(on_empty)
         if weight is not None:
             if weight.shape != (num_classes,):
                 raise ShapeError(f"class weights must have shape ({num_classes},); got {tuple(weight.shape)}.")
             require_finite(weight.reshape(-1, 1), "class weights")
-        self.reduction, self.ignore_index = reduction, ignore_index
+        self.reduction, self.ignore_index, self.on_empty = reduction, ignore_index, on_empty
         self.register_buffer("weight", weight, persistent=False)
 
     @abstractmethod
@@ -60,7 +67,7 @@ class ClassLoss(nn.Module, ABC):
     def forward(self, inputs: Tensor, labels: Tensor) -> Tensor:
         with without_autocast(inputs.device):
             rows, flat, kept = labelled_rows(inputs, labels, self.num_features, self.num_classes, self.ignore_index)
-            if self.reduction == "mean":
+            if self.reduction == "mean" and self.on_empty == "error":
                 require_some(kept, self.ignore_index)
             rows = torch.where(kept[:, None], widened(rows), 1.0)
             values = self.losses(rows, flat, kept)
@@ -70,7 +77,9 @@ class ClassLoss(nn.Module, ABC):
             values = values * shares
             if self.reduction == "none":
                 return values.view(labels.shape)
-            return values.sum() if self.reduction == "sum" else values.sum() / shares.sum()
+            if self.reduction == "sum":
+                return values.sum()
+            return values.sum() / (shares.sum() if self.on_empty == "error" else number_or_one(shares.sum(), kept))
 
     def extra_repr(self) -> str:
         weighted = "" if self.weight is None else ", weighted"
@@ -78,36 +87,49 @@ class ClassLoss(nn.Module, ABC):
 
 
 class EmbeddingLoss(ClassLoss):
-    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a head that holds them.
+    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a `Head` that holds them.
 
     Of a head the prototypes of the moment are used, of its open classes; they get gradients if they are learnt. The
     head isn't part of the loss: copy both together, or make the loss anew.
+
+    The cosines of an embedding of length zero count as 0, and it gets no gradient.
+    Warns: ZeroVectorWarning naming the first such embedding, once (on the CPU).
     """
 
     fixed: Tensor | None
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        head, fixed = None, None
-        if isinstance(prototypes, nn.Module):
-            head = prototypes
+        head: Head | None = None
+        fixed: Tensor | None = None
+        if is_head(prototypes):
+            head, vectors = prototypes, _vectors_of(prototypes)
+        elif isinstance(prototypes, nn.Module):
+            raise ShapeError(
+                f"a head has its prototypes (K, D) at .prototypes; {type(prototypes).__name__} has none, or is no "
+                f"{Head.__name__}: pass the head of a model, or vectors."
+            )
         else:
-            fixed = Prototypes.of(prototypes).vectors.detach().clone()
+            fixed = vectors = Prototypes.of(prototypes).vectors.detach().clone()
             directions(fixed, "prototypes")
-        super().__init__(len(_vectors_of(head) if fixed is None else fixed), weight, reduction, ignore_index)
-        self._head = (head,)  # in a tuple, so that the head's parameters don't become the loss's
+        super().__init__(len(vectors), weight, reduction, ignore_index, on_empty)
+        self._head: tuple[Head] | None = None if head is None else (head,)  # so its parameters don't become the loss's
         self.register_buffer("fixed", fixed, persistent=False)
 
     @property
     def prototypes(self) -> Tensor:
         """(K, D)."""
-        return _vectors_of(self._head[0]) if self.fixed is None else self.fixed
+        if self._head is not None:
+            return _vectors_of(self._head[0])
+        assert self.fixed is not None
+        return self.fixed
 
     @property
     def num_classes(self) -> int:
@@ -120,9 +142,18 @@ class EmbeddingLoss(ClassLoss):
         return self.prototypes.shape[1]
 
     def gaps(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """1 - cos(z, p_y), (N,), as half the square of unit vectors' distance: no digits are lost near 0."""
-        targets = directions(self.own(rows, labels), "prototypes of the labels")
-        return (directions(rows, "embeddings") - targets).square().sum(1) / 2
+        """1 - cos(z, p_y), (N,); 1 for an embedding of length zero."""
+        return self.gaps_to(directions(self.own(rows, labels), "prototypes of the labels"), rows)
+
+    def gaps_to(self, targets: Tensor, rows: Tensor, what: str = "embeddings") -> Tensor:
+        """The same for unit vectors (N, D): half the square of unit vectors' distance, which loses no digits near 0."""
+        unit, zero = self.unit(rows, what)
+        gaps = (unit - targets).square().sum(1) / 2
+        return gaps if zero is None else torch.where(zero, 1.0, gaps)
+
+    def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
+        """`unit_embeddings` of the rows; the loss and the head that it is of warn once together."""
+        return unit_embeddings(rows, self if self._head is None else self._head[0], what)
 
     def own(self, rows: Tensor, labels: Tensor) -> Tensor:
         """The prototype of each row's class, (N, D), in the rows' dtype; taken first, as K may be far above N."""
@@ -134,8 +165,19 @@ def require_some(kept: Tensor, ignore_index: int) -> None:
     if can_look(kept) and not kept.any():
         raise EmptyBatchError(
             f"a mean needs rows: all {len(kept)} labels are ignore_index={ignore_index}. "
-            'Skip such batches, or pass reduction="sum".'
+            'Skip such batches, or pass on_empty="zero".'
         )
+
+
+def number_or_one(number: Tensor, kept: Tensor) -> Tensor:
+    """What a mean divides by: the number or the weight (0-d) of the rows that count, or 1 where there are none."""
+    return torch.where(kept.any(), number, 1)
+
+
+def require_on_empty(on_empty: str) -> None:
+    """Raise ChoiceError unless it is one of `ON_EMPTY`."""
+    if on_empty not in ON_EMPTY:
+        raise ChoiceError(f"on_empty must be one of {', '.join(ON_EMPTY)}; got {on_empty!r}.")
 
 
 def require_reduction(reduction: str) -> None:
@@ -144,8 +186,9 @@ def require_reduction(reduction: str) -> None:
         raise ChoiceError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
 
 
-def _vectors_of(head: nn.Module | None) -> Tensor:
-    vectors = getattr(head, "prototypes", None)
+def _vectors_of(head: Head) -> Tensor:
+    """(K, D), the prototypes of a head's open classes."""
+    vectors = head.prototypes
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
         raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")
-    return vectors[: getattr(head, "out_features", None)]
+    return vectors[: head.out_features]

@@ -8,7 +8,7 @@ from abc import ABC
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_finite, require_non_negative
+from tightframe.checks import Array, require_finite, require_non_negative
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference, cost_of, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
@@ -17,8 +17,10 @@ from tightframe.losses.class_loss import ClassLoss
 class LogitLoss(ClassLoss, ABC):
     """A `ClassLoss` of logits (N, K)."""
 
-    def __init__(self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int):
-        super().__init__(num_classes, weight, reduction, ignore_index)
+    def __init__(
+        self, num_classes: int, weight: Tensor | None, reduction: str, ignore_index: int, on_empty: str = "zero"
+    ):
+        super().__init__(num_classes, weight, reduction, ignore_index, on_empty)
         self._num_classes = num_classes
 
     @property
@@ -42,16 +44,17 @@ class CostLoss(LogitLoss, ABC):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         *,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
         matrix = require_decision_cost(cost_of(cost))
         if len(matrix) < 2:
             raise CostMatrixError(f"costs are between at least two classes; got {len(matrix)}.")
-        super().__init__(len(matrix), weight, reduction, ignore_index)
+        super().__init__(len(matrix), weight, reduction, ignore_index, on_empty)
         self.register_buffer("cost", matrix, persistent=False)
 
 
@@ -60,7 +63,7 @@ class SoftLabelCrossEntropy(CostLoss):
 
     Args:
         cost: (K, K) or a tree, whose distances between classes it then is.
-        weight, reduction, ignore_index: see `ClassLoss`.
+        weight, reduction, ignore_index, on_empty: see `ClassLoss`.
         beta: >= 0; the larger, the nearer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
@@ -77,15 +80,16 @@ class SoftLabelCrossEntropy(CostLoss):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         beta: float = 4.0,
         *,
         focal: float = 0.0,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self.beta, self.focal = require_non_negative(beta, "beta"), require_non_negative(focal, "focal")
         self.register_buffer("soft_labels", (-beta * self.cost / self.cost.max()).softmax(1), persistent=False)
 
@@ -101,7 +105,7 @@ class HierarchicalCrossEntropy(LogitLoss):
     alpha, the less the fine levels count beside the coarse ones, and the smaller the loss as a whole.
 
     Args:
-        hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index: see `ClassLoss`.
+        hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
         alpha: >= 0. A depth is the distance from the root, in hops or the lengths of the tree's edges.
         level_weights: (M,) in place of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
@@ -128,8 +132,9 @@ class HierarchicalCrossEntropy(LogitLoss):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(hierarchy.num_classes, weight, reduction, ignore_index)
+        super().__init__(hierarchy.num_classes, weight, reduction, ignore_index, on_empty)
         self.alpha, self.focal = require_non_negative(alpha, "alpha"), require_non_negative(focal, "focal")
         self.tree = TreeInference(hierarchy)
         if level_weights is None:
@@ -152,8 +157,9 @@ class HierarchicalCrossEntropy(LogitLoss):
 class ExpectedCost(CostLoss):
     """sum_k softmax(logits)_k cost[y, k]: what a decision drawn from the probabilities costs; in [0, max cost].
 
-    Args: cost, weight, reduction, ignore_index: as for `SoftLabelCrossEntropy`. What the most probable class costs:
-    `ConfusionCounts.average_cost`. Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
+    Args: cost, weight, reduction, ignore_index, on_empty: as for `SoftLabelCrossEntropy`. What the most
+    probable class costs: `ConfusionCounts.average_cost`.
+    Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
 
     >>> ExpectedCost(1 - torch.eye(4))(torch.zeros(1, 4), torch.tensor([2]))  # wrong three times in four
     tensor(0.7500)
@@ -177,14 +183,15 @@ class SquaredEarthMover(CostLoss):
 
     def __init__(
         self,
-        cost: Tensor | Hierarchy,
+        cost: Array | Hierarchy,
         offset: float = 0.0,
         *,
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
-        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index)
+        super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         if not math.isfinite(offset):
             raise RangeError(f"offset must be finite; got {offset}.")
         self.offset = offset

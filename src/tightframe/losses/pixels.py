@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tightframe.checks import Array
 from tightframe.errors import ChoiceError, ShapeError
 from tightframe.layout import labelled_rows
 from tightframe.losses.alignment import PrototypeCrossEntropy
-from tightframe.losses.class_loss import require_some
+from tightframe.losses.class_loss import number_or_one, require_on_empty, require_some
 from tightframe.numerics import widened, without_autocast
 from tightframe.prototypes import Prototypes
 
@@ -24,6 +25,7 @@ class CentreCollapse(nn.Module):
         prototypes: fixed ones as a rule, a simplex ETF; or a head. scale: as for `PrototypeCrossEntropy`.
         reduction: "mean" over the pairs of an image and a class in it, or "sum".
         ignore_index: pixels with this label belong to no class.
+        on_empty: see `ClassLoss`.
 
     Call: embeddings (N, D, H, W) or (N, T, D) and labels (N, H, W) or (N, T). Memory: N K D.
     Raises: as `ClassLoss`. Source: Zhong et al. 2023 (Understanding imbalanced semantic segmentation through neural
@@ -36,17 +38,19 @@ class CentreCollapse(nn.Module):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
+        prototypes: Prototypes | Array | nn.Module,
         *,
         scale: float | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
         super().__init__()
         if reduction not in ("mean", "sum"):
             raise ChoiceError(f'reduction must be "mean" or "sum", as images have several centres; got {reduction!r}.')
         self.centres = PrototypeCrossEntropy(prototypes, scale=scale, reduction="none")
-        self.reduction, self.ignore_index = reduction, ignore_index
+        require_on_empty(on_empty)
+        self.reduction, self.ignore_index, self.on_empty = reduction, ignore_index, on_empty
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if embeddings.ndim < 3:
@@ -55,7 +59,7 @@ class CentreCollapse(nn.Module):
             )
         images, classes = len(labels), self.centres.num_classes
         rows, flat, kept = labelled_rows(embeddings, labels, self.centres.num_features, classes, self.ignore_index)
-        if self.reduction == "mean":
+        if self.reduction == "mean" and self.on_empty == "error":
             require_some(kept, self.ignore_index)
         with without_autocast(embeddings.device):
             rows = torch.where(kept[:, None], widened(rows), 0.0)
@@ -70,7 +74,9 @@ class CentreCollapse(nn.Module):
             target = torch.arange(classes, device=flat.device).repeat(images)
             logits = self.centres.logits(centres, "centres")
             losses = torch.where(there, cross_entropy(logits, target, reduction="none"), 0.0)
-            return losses.sum() if self.reduction == "sum" else losses.sum() / there.sum()
+            if self.reduction == "sum":
+                return losses.sum()
+            return losses.sum() / (there.sum() if self.on_empty == "error" else number_or_one(there.sum(), kept))
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"

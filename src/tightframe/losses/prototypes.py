@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_finite
+from tightframe.checks import Array, can_look, require_finite
 from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import directions, widened, without_autocast
@@ -126,7 +126,7 @@ class SemanticRanking(_TripletLoss):
 
     similarity: Tensor
 
-    def __init__(self, similarity: Tensor, number: int | None = None):
+    def __init__(self, similarity: Array, number: int | None = None):
         checked = require_symmetric(similarity, "similarity")
         super().__init__(len(checked), number)
         self.register_buffer("similarity", checked, persistent=False)
@@ -139,7 +139,7 @@ class SemanticRanking(_TripletLoss):
 class _CostRegulariser(PrototypeLoss, ABC):
     cost: Tensor
 
-    def __init__(self, cost: Tensor | Hierarchy, *, metric: bool = True):
+    def __init__(self, cost: Array | Hierarchy, *, metric: bool = True):
         super().__init__()
         self.register_buffer("cost", _checked(cost, metric), persistent=False)
 
@@ -188,7 +188,7 @@ class PrototypeRank(_TripletLoss):
 
     cost: Tensor
 
-    def __init__(self, cost: Tensor | Hierarchy, number: int | None = None, *, metric: bool = True):
+    def __init__(self, cost: Array | Hierarchy, number: int | None = None, *, metric: bool = True):
         checked = _checked(cost, metric)
         super().__init__(len(checked), number)
         self.register_buffer("cost", checked, persistent=False)
@@ -197,7 +197,7 @@ class PrototypeRank(_TripletLoss):
         return rank_loss(vectors, self.cost, self.drawn(vectors))
 
 
-def _checked(cost: Tensor | Hierarchy, metric: bool) -> Tensor:
+def _checked(cost: Array | Hierarchy, metric: bool) -> Tensor:
     checked = require_cost(cost_of(cost), metric=metric)
     if len(checked) < 2 or not math.isfinite(float(checked.max())):
         raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {len(checked)}.")

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import can_look, require_non_negative
+from tightframe.checks import Array, can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
 from tightframe.layout import features_last
-from tightframe.losses.class_loss import EmbeddingLoss, require_reduction
-from tightframe.numerics import directions, norms, widened, without_autocast
+from tightframe.losses.class_loss import EmbeddingLoss, require_on_empty, require_reduction
+from tightframe.numerics import directions, norms, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
@@ -23,9 +23,12 @@ class PoleRegression(nn.Module):
         poles: `prototypes.poles(T, D)`: rows 2t and 2t + 1 are the lower and upper pole of target t.
         lower, upper: the values that the poles stand for, the same for all targets.
         reduction: "mean" over rows, "sum", or "none".
+        on_empty: what "mean" gives for a batch without rows: "zero" or "error".
 
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
-    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, ZeroVectorError, NonFiniteError.
+    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, NonFiniteError; ZeroVectorError
+    naming a pole of length zero.
+    Warns: ZeroVectorWarning naming an embedding of length zero, once (on the CPU); its cosines count as 0.
     Several targets share one embedding: with orthogonal axes the squares of its cosines to the poles add up to at most
     1, so not all targets can be near their bounds at once.
     Source: Mettes, van der Pol & Snoek 2019, one target; the released code sums over the batch.
@@ -40,15 +43,18 @@ class PoleRegression(nn.Module):
 
     upper_poles: Tensor
 
-    def __init__(self, poles: Prototypes | Tensor, lower: float, upper: float, *, reduction: str = "mean"):
+    def __init__(
+        self, poles: Prototypes | Array, lower: float, upper: float, *, reduction: str = "mean", on_empty: str = "zero"
+    ):
         super().__init__()
         require_reduction(reduction)
+        require_on_empty(on_empty)
         vectors = Prototypes.of(poles).vectors
         if len(vectors) % 2:
             raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
         if not -math.inf < lower < upper < math.inf:
             raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
-        self.lower, self.upper, self.reduction = lower, upper, reduction
+        self.lower, self.upper, self.reduction, self.on_empty = lower, upper, reduction, on_empty
         self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
 
     def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
@@ -59,8 +65,9 @@ class PoleRegression(nn.Module):
             raise ShapeError(
                 f"values must be {(*last.shape[:-1], targets)}, one a row and target; got {tuple(values.shape)}."
             )
-        if self.reduction == "mean" and not wanted.numel():
-            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass reduction="sum".')
+        empty = self.reduction == "mean" and not wanted.numel()
+        if empty and self.on_empty == "error":
+            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass on_empty="zero".')
         if not values.dtype.is_floating_point:
             raise DtypeError(f"values must be floating point; got {values.dtype}.")
         with without_autocast(embeddings.device):
@@ -69,11 +76,11 @@ class PoleRegression(nn.Module):
             if can_look(wanted) and not wanted.isfinite().all():
                 raise NonFiniteError("values must be finite.")
             wanted = pole_cosine(wanted, self.lower, self.upper)
-            cosines = directions(rows, "embeddings") @ self.upper_poles.to(rows).mT
+            cosines = unit_embeddings(rows, self)[0] @ self.upper_poles.to(rows).mT
             losses = (wanted - cosines).square().sum(-1)
             if self.reduction == "none":
                 return losses
-            return losses.sum() if self.reduction == "sum" else losses.mean()
+            return losses.sum() if self.reduction == "sum" or empty else losses.mean()
 
     def extra_repr(self) -> str:
         return f"{len(self.upper_poles)} targets in [{self.lower}, {self.upper}], reduction={self.reduction!r}"
@@ -88,8 +95,8 @@ class JointHyperspherical(nn.Module):
     Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
     Args: as for `Hyperspherical` and `PoleRegression`; of the prototypes, too, only the part orthogonal to the poles'
     axes counts, so they should have no other: `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.
-    Raises: as these; ZeroVectorError for an embedding or a prototype along the poles' axes, ShapeError for poles that
-    leave no other direction.
+    Raises: as these; ZeroVectorError for a prototype along the poles' axes, ShapeError for poles that leave no other
+    direction. An embedding along these axes counts as one orthogonal to its class.
     Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as their code has it: a weight w of
     the classes there is balance = (1 - w) / w here.
 
@@ -102,8 +109,8 @@ class JointHyperspherical(nn.Module):
 
     def __init__(
         self,
-        prototypes: Prototypes | Tensor | nn.Module,
-        poles: Prototypes | Tensor,
+        prototypes: Prototypes | Array | nn.Module,
+        poles: Prototypes | Array,
         lower: float,
         upper: float,
         *,
@@ -111,12 +118,13 @@ class JointHyperspherical(nn.Module):
         weight: Tensor | None = None,
         reduction: str = "mean",
         ignore_index: int = -100,
+        on_empty: str = "zero",
     ):
         super().__init__()
         require_non_negative(balance, "balance")
-        self.values = PoleRegression(poles, lower, upper, reduction=reduction)
+        self.values = PoleRegression(poles, lower, upper, reduction=reduction, on_empty=on_empty)
         self.classes = _BesidePoles(
-            prototypes, self.values.upper_poles, weight=weight, reduction=reduction, ignore_index=ignore_index
+            prototypes, self.values, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty
         )
         self.balance = balance
 
@@ -130,8 +138,9 @@ class _BesidePoles(EmbeddingLoss):
 
     axes: Tensor
 
-    def __init__(self, prototypes: Prototypes | Tensor | nn.Module, poles: Tensor, **options: Any):
+    def __init__(self, prototypes: Prototypes | Array | nn.Module, values: PoleRegression, **options: Any):
         super().__init__(prototypes, **options)
+        self._values, poles = (values,), values.upper_poles  # in a tuple, so that it isn't a part of this loss too
         if poles.shape[1] != self.num_features:
             raise ShapeError(
                 f"poles and prototypes must have the same dimension; got {poles.shape[1]} and {self.num_features}."
@@ -146,7 +155,10 @@ class _BesidePoles(EmbeddingLoss):
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         targets = directions(self._beside(self.own(rows, labels)), "prototypes beside the poles' axes")
         beside = torch.where(kept[:, None], self._beside(rows), targets)
-        return ((directions(beside, "embeddings beside the poles' axes") - targets).square().sum(1) / 2).square()
+        return self.gaps_to(targets, beside, "embeddings beside the poles' axes").square()
+
+    def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
+        return unit_embeddings(rows, self._values[0], what)  # which warns of the same embeddings
 
     def _beside(self, rows: Tensor) -> Tensor:
         axes = self.axes.to(rows)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tightframe import numerics
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError
 from tightframe.evidence import classifier_rows
 from tightframe.metrics.pairs import TILE_SIZE, Tile, class_moments
@@ -70,7 +71,7 @@ class PairTable:
     predicted_cosines: Tensor | None
 
 
-def class_table(statistics: ClassStatistics, weight: Tensor | None = None, *, tile_size: int = TILE_SIZE) -> ClassTable:
+def class_table(statistics: ClassStatistics, weight: Array | None = None, *, tile_size: int = TILE_SIZE) -> ClassTable:
     """Size, spread, classifier and nearest other class of every class with samples.
 
     Args: weight (K, D), the classifier. Memory is O(K + tile^2); no graph is kept. A class whose mean is the mean of
@@ -100,7 +101,7 @@ def class_table(statistics: ClassStatistics, weight: Tensor | None = None, *, ti
     units = numerics.unit_rows(centred)
     cosines = torch.where(known, (units * units[by_angle]).sum(1), math.nan)
     angles = torch.where(known, _degrees(units, units[by_angle]), math.nan)
-    own = None if weight is None else classifier_rows(statistics, weight.detach())
+    own = None if weight is None else classifier_rows(statistics, as_tensor(weight).detach())
     return ClassTable(
         ids,
         statistics.counts,
@@ -118,7 +119,7 @@ def class_table(statistics: ClassStatistics, weight: Tensor | None = None, *, ti
 
 def pair_table(
     statistics: ClassStatistics,
-    weight: Tensor | None = None,
+    weight: Array | None = None,
     limit: int = 20,
     predicted: Tensor | None = None,
     *,
@@ -156,7 +157,7 @@ def pair_table(
             best, pairs = _merged(best, pairs, values, rows, columns, limit)
     i, j = pairs.unbind(1)
     units, gaps = numerics.unit_rows(chosen.centred_means()), numerics.norms(chosen.means[i] - chosen.means[j])
-    own = None if weight is None else numerics.unit_rows(classifier_rows(statistics, weight.detach()))
+    own = None if weight is None else numerics.unit_rows(classifier_rows(statistics, as_tensor(weight).detach()))
     gram = None if predicted is None else _predicted_gram(statistics, predicted)
     return PairTable(
         chosen.class_ids[pairs],

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tightframe import bounds, numerics
 from tightframe.certificate import best_known, smallest_one_vs_rest
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import ChoiceError, DimensionError, ShapeError
 from tightframe.metrics.metric import Setting, metric
 from tightframe.metrics.pairs import (
@@ -303,13 +304,14 @@ def cosine_grid(statistics: ClassStatistics) -> Tensor:
 # ---------------------------------------------------------------------- the whole frame
 
 
-def structure_error(a: Tensor, b: Tensor) -> Tensor:
+def structure_error(a: Array, b: Array) -> Tensor:
     """|B A^T / |B A^T|_F - (I - J/K) / sqrt(K-1)|_F for two sets of K vectors, (K, D) each.
 
     Zero iff the two are dual simplex ETFs up to scale. Shape: scalar. Range: [0, 2]. For K > D + 1 no K x K matrix is
     built. Raises: ShapeError unless both are (K, D) with K >= 2.
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
+    a, b = as_tensor(a), as_tensor(b)
     if a.ndim != 2 or a.shape != b.shape or len(a) < 2:
         raise ShapeError(f"two equal (K, D) shapes with K >= 2 expected; got {tuple(a.shape)}, {tuple(b.shape)}.")
     b = b.to(a)

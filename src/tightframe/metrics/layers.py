@@ -63,7 +63,7 @@ def numerical_rank(statistics: ClassStatistics, *, threshold: float = 1e-3) -> T
 # ---------------------------------------------------------------------- angles
 
 
-def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
+def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tensor:
     """(r,) principal angles in radians, ascending, between the class means and what the next layer reads.
 
     One subspace is spanned by the centred class means, r its true rank; the other by the top r right singular vectors
@@ -82,7 +82,7 @@ def principal_angles(statistics: ClassStatistics, reader: Tensor) -> Tensor:
     Source: Rangamani, Lindegaard, Galanti & Poggio 2023; their code leaves means and classifier uncentred, compares K
     directions and reports the mean cosine. Sines and cosines: Björck & Golub 1973; Knyazev & Argentati 2002.
     """
-    statistics = statistics.populated()
+    statistics, reader = statistics.populated(), checks.as_tensor(reader, "the weight")
     if reader.ndim != 2 or reader.shape[1] != statistics.num_features:
         raise ShapeError(
             f"the weight of the layer that reads the features must have shape (outputs, {statistics.num_features}); "

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec
 
+import numpy as np
 from torch import Tensor
 
+from tightframe.checks import as_tensor
 from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import EvidenceError
 from tightframe.evidence import Evidence, totals_of
@@ -147,7 +149,9 @@ class Metric(Generic[P]):
             )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return self.function(*args, **{**self.options, **kwargs})
+        given = (as_tensor(each) if isinstance(each, np.ndarray) else each for each in args)
+        named = {name: as_tensor(each) if isinstance(each, np.ndarray) else each for name, each in kwargs.items()}
+        return self.function(*given, **{**self.options, **named})  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from tightframe import checks, numerics
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import DtypeError, EmptyClassError, LabelError, ShapeError
 from tightframe.statistics import ClassStatistics
 
 
-def single_label_statistics(features: Tensor, tags: Tensor, *, per_class: bool = False) -> ClassStatistics:
+def single_label_statistics(features: Array, tags: Array, *, per_class: bool = False) -> ClassStatistics:
     """The `ClassStatistics` of the samples with exactly one tag, that tag as their class; NC1 and NC2 of those.
 
     Args: features (N, D), any float dtype; tags (N, K), multi-hot: bool, or numbers that are 0 or 1.
@@ -29,6 +30,7 @@ def single_label_statistics(features: Tensor, tags: Tensor, *, per_class: bool =
     >>> single_label_statistics(torch.eye(3), tags).counts
     tensor([1, 1])
     """
+    features = as_tensor(features, "features")
     hot = _multi_hot(features, tags)
     single = hot.sum(1) == 1
     if not single.any():
@@ -52,11 +54,12 @@ class TagSets:
     errors: Tensor
 
 
-def tag_sets(features: Tensor, tags: Tensor) -> TagSets:
+def tag_sets(features: Array, tags: Array) -> TagSets:
     """Every set of at least two tags that occurs, with its error; arguments and graph as in `tagwise_average_error`.
 
     Raises: as `tagwise_average_error`, but the result may hold no set.
     """
+    features = as_tensor(features, "features")
     hot = _multi_hot(features, tags)
     statistics = single_label_statistics(features, tags)
     occurring = _occurring(statistics, hot)
@@ -74,7 +77,7 @@ def tag_sets(features: Tensor, tags: Tensor) -> TagSets:
     return TagSets(sets, counts, gaps.square().sum(1) / 2)
 
 
-def tagwise_average_error(features: Tensor, tags: Tensor) -> Tensor:
+def tagwise_average_error(features: Array, tags: Array) -> Tensor:
     """Mean over sets S of at least two tags of 1 - cos(mu_S - mu_G, sum over k in S of (mu_k - mu_G)).
 
     mu_S is the mean of the samples with exactly the tags S, mu_k that of the samples with tag k alone, and mu_G the
@@ -100,8 +103,9 @@ def tagwise_average_error(features: Tensor, tags: Tensor) -> Tensor:
     return sets.errors.mean()
 
 
-def _multi_hot(features: Tensor, tags: Tensor) -> Tensor:
+def _multi_hot(features: Tensor, given: Array) -> Tensor:
     """The tags as (N, K) bool."""
+    tags = as_tensor(given, "tags")
     checks.require_matrix(features, "features", "(samples, dimensions)")
     if tags.dtype.is_complex:
         raise DtypeError(f"tags must be bool, integer or floating point; got {tags.dtype}.")

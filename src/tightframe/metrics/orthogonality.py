@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tightframe import numerics
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import ShapeError
 from tightframe.metrics.metric import metric
 from tightframe.statistics import ClassStatistics
@@ -12,14 +13,14 @@ from tightframe.statistics import ClassStatistics
 __all__ = ["ood_cosines", "ood_orthogonality"]
 
 
-def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
+def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -> Tensor:
     """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.
 
     Args:
         outside: statistics of the out-of-distribution samples (all are averaged, whatever their labels), or their
             mean (D,).
     """
-    mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else outside
+    mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else as_tensor(outside)
     if mean.shape != (statistics.num_features,):
         raise ShapeError(
             f"the mean of the out-of-distribution features must have shape ({statistics.num_features},); "

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from tightframe import checks, numerics
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError
 
 
-def nrc1(features: Tensor, num_targets: int) -> Tensor:
+def nrc1(features: Array, num_targets: int) -> Tensor:
     """Mean share of a centred feature's square that lies outside the top n principal components of the features.
 
     Args: features (N, D), any float dtype; num_targets n in [1, D]. Gradients take the components as given.
@@ -39,7 +40,7 @@ def nrc1(features: Tensor, num_targets: int) -> Tensor:
     return _outside(rows, vectors[:, dim - num_targets :])
 
 
-def nrc2(features: Tensor, weight: Tensor) -> Tensor:
+def nrc2(features: Array, weight: Array) -> Tensor:
     """Mean share of a centred feature's square that lies outside the row space of the last layer's weight.
 
     Args: features (N, D); weight (n, D). The row space is taken at the weight's numerical rank.
@@ -47,7 +48,7 @@ def nrc2(features: Tensor, weight: Tensor) -> Tensor:
     Raises: DtypeError, ShapeError, NonFiniteError.
     Source: Andriopoulos et al. 2024 (NRC2).
     """
-    rows = _centred(features)
+    rows, weight = _centred(features), as_tensor(weight, "the weight")
     checks.require_matrix(weight, "the weight", "(targets, features)")
     if weight.shape[1] != rows.shape[1]:
         raise ShapeError(
@@ -59,7 +60,7 @@ def nrc2(features: Tensor, weight: Tensor) -> Tensor:
     return (units - (units @ inverse) @ rows_of_weight).square().sum(1).mean()
 
 
-def nrc3(weight: Tensor, target_covariance: Tensor) -> Tensor:
+def nrc3(weight: Array, target_covariance: Array) -> Tensor:
     """Squared distance of W W^T to S^(1/2) - g^(1/2) I, both of Frobenius norm one, at the best g in [0, least of S).
 
     S is the targets' covariance, whose least eigenvalue bounds g; S^(1/2) its positive root. The best g is exact: the
@@ -71,6 +72,8 @@ def nrc3(weight: Tensor, target_covariance: Tensor) -> Tensor:
     Raises: DtypeError, ShapeError, NonFiniteError; RangeError for a covariance that isn't symmetric positive definite.
     Source: Andriopoulos et al. 2024 (NRC3).
     """
+    weight = as_tensor(weight, "the weight")
+    target_covariance = as_tensor(target_covariance, "the targets' covariance")
     checks.require_matrix(weight, "the weight", "(targets, features)")
     checks.require_matrix(target_covariance, "the targets' covariance", "(targets, targets)")
     if target_covariance.shape != (len(weight), len(weight)):
@@ -132,8 +135,9 @@ def _best_shift(gram: Tensor, root: Tensor, limit: Tensor) -> Tensor:
     return candidates[torch.where(defined, cosines, -math.inf).argmax()]
 
 
-def _centred(features: Tensor) -> Tensor:
+def _centred(given: Array) -> Tensor:
     """Features less their mean, float64."""
+    features = as_tensor(given, "features")
     checks.require_matrix(features, "features", "(samples, dimensions)")
     rows = features.to(numerics.float64_device(features.device), torch.float64)
     rows = rows - rows[:1].detach()  # far from the origin the mean itself would be inexact

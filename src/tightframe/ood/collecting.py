@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError, StateError
 from tightframe.evidence import Evidence
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
@@ -153,11 +154,11 @@ class DetectorScores:
         self.inside: dict[str, list[Tensor]] = {name: [] for name in kept}
         self.outside: dict[str, list[Tensor]] = {name: [] for name in kept}
 
-    def add_inside(self, features: Tensor) -> None:
+    def add_inside(self, features: Array) -> None:
         """Score held-out in-distribution features (N, D). Raises: DtypeError, ShapeError or NonFiniteError."""
         self._add(features, self.inside)
 
-    def add_outside(self, features: Tensor) -> None:
+    def add_outside(self, features: Array) -> None:
         """Score out-of-distribution features (N, D). Raises: DtypeError, ShapeError or NonFiniteError."""
         self._add(features, self.outside)
 
@@ -179,7 +180,8 @@ class DetectorScores:
         known, foreign = (len(next(iter(scores.values()), ())) for scores in (inside, outside))
         return DetectionTable(tuple(rows), curve, known, foreign, tuple(notes))
 
-    def _add(self, features: Tensor, scores: dict[str, list[Tensor]]) -> None:
+    def _add(self, features: Array, scores: dict[str, list[Tensor]]) -> None:
+        features = as_tensor(features, "features")
         fresh = {name: detector.scores(features) for name, detector in self.detectors.items()}
         if self._varied is not None:
             fresh[CURVE] = self._varied.curve(features, self.components)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError, StateError
 from tightframe.ood.evaluation import Detection, evaluate
 
@@ -83,12 +84,13 @@ class ComponentCurve:
             raise StateError(f"this is no curve of components: {error!r}.") from None
 
 
-def component_curve(inside: Tensor, outside: Tensor, components: Sequence[int], default: int) -> ComponentCurve:
+def component_curve(inside: Array, outside: Array, components: Sequence[int], default: int) -> ComponentCurve:
     """The curve from the scores of `Neco.curve` (N, P) on in-distribution and (M, P) on out-of-distribution samples.
 
     The number of components is a hyper-parameter. This shows what it does; it chooses nothing.
     Raises: ShapeError where columns and components don't match; the errors of `evaluate`.
     """
+    inside, outside = as_tensor(inside, "scores"), as_tensor(outside, "scores")
     for scores in (inside, outside):
         if scores.ndim != 2 or scores.shape[1] != len(components):
             raise ShapeError(f"scores must have shape (N, {len(components)}); got {tuple(scores.shape)}.")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_features
+from tightframe.checks import Array, as_tensor, require_features
 
 _ENTRIES = 1 << 22  # float64 numbers in one block of rows
 
@@ -16,8 +16,8 @@ _ENTRIES = 1 << 22  # float64 numbers in one block of rows
 class Detector(Protocol):
     """A frozen value that scores features. Higher is always more in-distribution."""
 
-    def scores(self, features: Tensor) -> Tensor:
-        """(N, D) features -> (N,) float64 scores."""
+    def scores(self, features: Array) -> Tensor:
+        """(N, D) features, a tensor or a numpy array, -> (N,) float64 scores."""
         ...
 
     @property
@@ -27,11 +27,12 @@ class Detector(Protocol):
 
 
 @torch.no_grad()
-def in_blocks(score: Callable[[Tensor], Tensor], features: Tensor, like: Tensor, width: int) -> Tensor:
+def in_blocks(score: Callable[[Tensor], Tensor], features: Array, like: Tensor, width: int) -> Tensor:
     """`score` of (N, D) features, in blocks of rows that have `like`'s dtype and device and `width` numbers each.
 
     Raises: DtypeError, ShapeError or NonFiniteError for features that aren't finite floats (N, D), D = like.shape[-1].
     """
+    features = as_tensor(features, "features")
     require_features(features, like.shape[-1])
     height = max(1, _ENTRIES // max(width, like.shape[-1]))
     return torch.cat([score(block.to(like)) for block in features.detach().split(height)])

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import ScatterError
 from tightframe.numerics import norms
@@ -48,7 +49,7 @@ class NearestCentre:
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
 
         def score(rows: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class Mahalanobis:
         """The number of directions in which training features vary within classes."""
         return self.whitening.shape[1]
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
 
         def score(rows: Tensor) -> Tensor:

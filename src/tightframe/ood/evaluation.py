@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import DtypeError, EmptyBatchError, MissingExtraError, NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Detection:
     outside: int
 
 
-def evaluate(inside: Tensor, outside: Tensor) -> Detection:
+def evaluate(inside: Array, outside: Array) -> Detection:
     """AUROC and FPR95 of scores (N,) of in-distribution and (M,) of out-of-distribution samples, higher = inside.
 
     scikit-learn ranks the scores; ties count half in the AUROC, and none is broken in FPR95. Both standard errors are
@@ -74,7 +75,8 @@ def evaluate(inside: Tensor, outside: Tensor) -> Detection:
     )
 
 
-def _sorted(scores: Tensor, kind: str) -> Tensor:
+def _sorted(given: Array, kind: str) -> Tensor:
+    scores = as_tensor(given, f"{kind} scores")
     if not scores.dtype.is_floating_point:
         raise DtypeError(f"{kind} scores must be floating point; got {scores.dtype}.")
     if scores.ndim != 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tightframe import checks
+from tightframe.checks import Array
 from tightframe.errors import ClassifierError
 from tightframe.numerics import float64_device
 from tightframe.ood.detector import in_blocks
@@ -26,13 +27,15 @@ class Logits:
     bias: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+    def of(cls, weight: Array | None, bias: Array | None = None) -> Self:
         """The same from tensors of any float dtype; a bias of None is zero.
 
         Raises: ClassifierError without a weight.
         """
         if weight is None:
             raise ClassifierError("this detector reads logits; pass the classifier's weight (K, D) and its bias.")
+        weight = checks.as_tensor(weight, "the classifier's weight")
+        bias = None if bias is None else checks.as_tensor(bias, "the classifier's bias")
         if weight.ndim != 2:
             raise ClassifierError(f"the classifier's weight must have shape (K, D); got {tuple(weight.shape)}.")
         checks.require_classifier(weight, bias, *weight.shape)
@@ -51,7 +54,7 @@ class OfLogits(ABC):
     logits: Logits
 
     @classmethod
-    def fit(cls, weight: Tensor | None, bias: Tensor | None = None) -> Self:
+    def fit(cls, weight: Array | None, bias: Array | None = None) -> Self:
         """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
         return cls(Logits.of(weight, bias))
 
@@ -64,7 +67,7 @@ class OfLogits(ABC):
     def score(self, logits: Tensor) -> Tensor:
         """(N, K) logits, which may be overwritten, -> (N,)."""
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
         weight = self.logits.weight
         return in_blocks(lambda rows: self.score(self.logits(rows)), features, weight, len(weight))

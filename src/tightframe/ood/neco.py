@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array
 from tightframe.errors import ClassifierError, RangeError
 from tightframe.ood.detector import in_blocks
 from tightframe.ood.logits import Logits
@@ -69,8 +70,8 @@ class Neco:
         centred: bool = True,
         scaled: bool = True,
         max_logit: bool = False,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
+        weight: Array | None = None,
+        bias: Array | None = None,
     ) -> Self:
         """From the statistics of the training features and, for `max_logit`, the classifier's weight and bias.
 
@@ -113,11 +114,11 @@ class Neco:
         """The number of directions in which training features vary."""
         return self.spectrum.directions.shape[1]
 
-    def scores(self, features: Tensor) -> Tensor:
+    def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
         return self.curve(features, [self.components])[:, 0]
 
-    def curve(self, features: Tensor, components: Sequence[int]) -> Tensor:
+    def curve(self, features: Array, components: Sequence[int]) -> Tensor:
         """Scores with each of P numbers of components, (N, D) -> (N, P), from one projection.
 
         Raises: RangeError for components outside [1, D].

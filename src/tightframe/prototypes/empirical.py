@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from tightframe.checks import listed, require_finite, require_non_negative
+from tightframe.checks import Array, as_tensor, listed, require_finite, require_non_negative
 from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, ShapeError, ZeroVectorError
 from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
 from tightframe.prototypes.value import Prototypes
@@ -40,7 +40,7 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Protot
     return Prototypes(vectors, {"constructor": "class_means", "centred": centred, "source": source})
 
 
-def nearest_etf(means: Tensor, *, scale: float = 1.0) -> Prototypes:
+def nearest_etf(means: Array, *, scale: float = 1.0) -> Prototypes:
     """The simplex ETF nearest to the class means in Frobenius norm, in any pose and at any size.
 
     With V the ETFs' rows and M the centred means, |M - c V|_F is least where <M, V> is largest: V is the polar factor
@@ -56,13 +56,13 @@ def nearest_etf(means: Tensor, *, scale: float = 1.0) -> Prototypes:
     no gradient.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
     """
-    cross = contrasts(_require_means(means))
+    cross = contrasts(_require_means(as_tensor(means, "means")))
     vectors = scale * _etf_rows(cross)
     source = "Markou, Ajanthan & Gould 2024"
     return Prototypes(vectors, {"constructor": "nearest_etf", "scale": scale, "source": source})
 
 
-def guided(previous: Prototypes, means: Tensor, *, proximal: float = 1e-3) -> Prototypes:
+def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Prototypes:
     """The ETF near to the class means and to the previous ETF: one update of nearest-ETF guiding.
 
     Minimises |M - V / |V|_F|_F^2 + proximal / 2 |W - W'|_F^2 over ETFs V with orthonormal contrasts W, for the means M
@@ -77,6 +77,7 @@ def guided(previous: Prototypes, means: Tensor, *, proximal: float = 1e-3) -> Pr
     Source: Markou, Ajanthan & Gould 2024, in closed form.
     """
     require_non_negative(proximal, "the proximal weight")
+    means = as_tensor(means, "means")
     cross = contrasts(_require_means(means))
     if previous.vectors.shape != means.shape:
         raise ShapeError(

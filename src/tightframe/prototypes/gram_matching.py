@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
 from tightframe.numerics import float64_device
 from tightframe.prototypes.solver.search import Budget, Progress, Search
@@ -27,7 +28,7 @@ def gram_matching(
     num_classes: int,
     dim: int,
     *,
-    target: Tensor | None = None,
+    target: Array | None = None,
     fixed_norms: bool = True,
     time: float | None = None,
     rounds: int | None = None,
@@ -139,11 +140,12 @@ class GramDistance:
         return errors.square().sum((1, 2)) / self.size, self.lengths * (errors @ rows) * (4 / self.size)
 
 
-def require_symmetric(matrix: Tensor, what: str) -> Tensor:
+def require_symmetric(matrix: Array, what: str) -> Tensor:
     """A float64 copy (K, K) of a finite matrix that is symmetric to 1e-9 of its largest entry, made exactly so.
 
     Raises: ShapeError, NonFiniteError or RangeError naming the entry.
     """
+    matrix = as_tensor(matrix, what)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ShapeError(f"{what} must be square, (K, K); got shape {tuple(matrix.shape)}.")
     matrix = matrix.detach().to(float64_device(matrix.device), torch.float64)
@@ -159,7 +161,7 @@ def require_symmetric(matrix: Tensor, what: str) -> Tensor:
     return (matrix + matrix.mT) / 2
 
 
-def _require_gram(target: Tensor, K: int) -> Tensor:
+def _require_gram(target: Array, K: int) -> Tensor:
     gram = require_symmetric(target, "the target")
     if len(gram) != K:
         raise ShapeError(f"the target must be (num_classes, num_classes) = ({K}, {K}); got {tuple(gram.shape)}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_positive
+from tightframe.checks import Array, require_positive
 from tightframe.errors import CostMatrixError, DimensionError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, rank_tolerance, unit_rows
@@ -15,7 +15,7 @@ from tightframe.prototypes.value import Prototypes
 
 
 def hierarchical(
-    cost: Tensor | Hierarchy,
+    cost: Array | Hierarchy,
     dim: int | None = None,
     *,
     gamma: float = 2.0,

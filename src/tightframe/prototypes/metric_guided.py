@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, pdist
 
+from tightframe.checks import Array
 from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, unit_rows
@@ -183,7 +184,7 @@ def _absolute_scale(ratios: Tensor) -> Tensor:
 
 
 def metric_guided(
-    cost: Tensor | Hierarchy,
+    cost: Array | Hierarchy,
     dim: int,
     *,
     objective: Objective = "squared",

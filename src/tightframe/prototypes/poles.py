@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tightframe.checks import can_look
+from tightframe.checks import Array, as_tensor, can_look
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.value import Prototypes
@@ -43,7 +43,7 @@ def poles(
     return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
 
 
-def pole_cosine(values: Tensor, lower: float, upper: float) -> Tensor:
+def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:
     """The cosine to the upper pole that stands for a value: -1 at `lower`, 1 at `upper`, linear between.
 
     Any shape; differentiable. Raises: RangeError unless lower < upper and, looked at on the CPU only, all values lie in
@@ -51,6 +51,7 @@ def pole_cosine(values: Tensor, lower: float, upper: float) -> Tensor:
     Source: Mettes, van der Pol & Snoek 2019, r = 2 (y - v_l) / (v_u - v_l) - 1.
     """
     _require_bounds(lower, upper)
+    values = as_tensor(values)
     outside = ~((values >= lower) & (values <= upper))
     if can_look(values) and outside.any():
         raise RangeError(
@@ -60,14 +61,14 @@ def pole_cosine(values: Tensor, lower: float, upper: float) -> Tensor:
     return 2 * (values - lower) / (upper - lower) - 1
 
 
-def pole_value(cosines: Tensor, lower: float, upper: float) -> Tensor:
+def pole_value(cosines: Array, lower: float, upper: float) -> Tensor:
     """The value for which a cosine to the upper pole stands: the inverse of `pole_cosine`.
 
     Any shape and any number, so that rounding past a pole is no error; differentiable.
     Raises: RangeError unless lower < upper.
     """
     _require_bounds(lower, upper)
-    return lower + (cosines + 1) * (upper - lower) / 2
+    return lower + (as_tensor(cosines, "cosines") + 1) * (upper - lower) / 2
 
 
 def _require_bounds(lower: float, upper: float) -> None:

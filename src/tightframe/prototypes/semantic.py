@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from tightframe.bounds import cosine_bound
-from tightframe.checks import require_finite, require_non_negative
+from tightframe.checks import Array, as_tensor, require_finite, require_non_negative
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.gram_matching import require_symmetric
@@ -29,7 +29,7 @@ _STARTS = 2  # of a round's batch: triplets cost more than cosines
 
 
 def semantic(
-    similarity: Tensor,
+    similarity: Array,
     dim: int,
     *,
     weight: float = 1.0,
@@ -106,11 +106,12 @@ def semantic(
     )
 
 
-def similarity_of(word_vectors: Tensor) -> Tensor:
+def similarity_of(word_vectors: Array) -> Tensor:
     """Cosines of the classes' word vectors, (K, E) -> (K, K), float64.
 
     Raises: ShapeError unless (K, E) with K, E >= 1, NonFiniteError, ZeroVectorError naming the row.
     """
+    word_vectors = as_tensor(word_vectors, "word vectors")
     if word_vectors.ndim != 2 or 0 in word_vectors.shape:
         raise ShapeError(f"word vectors must be (K, E) with K, E >= 1; got {tuple(word_vectors.shape)}.")
     words = word_vectors.detach().to(float64_device(word_vectors.device), torch.float64)

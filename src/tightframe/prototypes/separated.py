@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tightframe.bounds import cosine_bound
-from tightframe.checks import require_directions
+from tightframe.checks import Array, as_tensor, require_directions
 from tightframe.errors import ShapeError
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.prototypes.solver import starts
@@ -48,7 +48,7 @@ def separated(
     rounds: int | None = None,
     target: float | None = None,
     caps: bool = True,
-    warm_start: Tensor | None = None,
+    warm_start: Array | None = None,
     seed: int = 0,
     scale: float = 1.0,
     device: torch.device | str | None = None,
@@ -82,6 +82,7 @@ def separated(
     """
     K, D = num_classes, dim
     require_sizes(K, D, scale)
+    warm_start = None if warm_start is None else as_tensor(warm_start, "warm_start")
     if warm_start is not None and warm_start.shape != (K, D):
         raise ShapeError(f"warm_start must be ({K}, {D}); got {tuple(warm_start.shape)}.")
     if warm_start is not None:

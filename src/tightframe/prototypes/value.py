@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe.certificate import Certificate, certify
-from tightframe.checks import require_finite
+from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.errors import DtypeError, ShapeError, StateError
 from tightframe.version import __version__
 
@@ -28,7 +28,7 @@ class Prototypes:
     """One vector a class, fixed before training or taken from it.
 
     Attributes:
-        vectors: (K, D) floating point, row k for class k.
+        vectors: (K, D) floating point, row k for class k; may be given as a numpy array.
         provenance: JSON values: `constructor`, its arguments, `seed` where there is chance, `source` (the paper).
 
     Equal when vectors (shape, dtype and values) and provenance are. Indexing selects classes: `p[3]` is the
@@ -45,6 +45,7 @@ class Prototypes:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", as_tensor(self.vectors, "vectors"))
         if self.vectors.ndim != 2 or 0 in self.vectors.shape:
             raise ShapeError(f"vectors must be (K, D) with K, D >= 1; got {tuple(self.vectors.shape)}.")
         if not self.vectors.dtype.is_floating_point:
@@ -57,9 +58,9 @@ class Prototypes:
         object.__setattr__(self, "provenance", MappingProxyType(plain))
 
     @classmethod
-    def of(cls, given: Prototypes | Tensor) -> Prototypes:
-        """Prototypes as they are, or vectors (K, D) as prototypes."""
-        return given if isinstance(given, Prototypes) else cls(given)
+    def of(cls, given: Prototypes | Array) -> Prototypes:
+        """Prototypes as they are, or vectors (K, D), a tensor or a numpy array, as prototypes."""
+        return given if isinstance(given, Prototypes) else cls(as_tensor(given, "vectors"))
 
     @property
     def num_classes(self) -> int:

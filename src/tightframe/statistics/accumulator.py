@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tightframe.checks import Array, as_tensor
 from tightframe.device_state import DeviceState
 from tightframe.errors import MergeError
 from tightframe.numerics import full_precision, large_zeros
@@ -123,12 +124,12 @@ class StatisticsAccumulator(nn.Module):
         self._dealer = None if self.folds is None else Dealer(self.folds, _first_fold(self.folds))
 
     def update(
-        self, features: Tensor, labels: Tensor, *, samples: Tensor | None = None, validate: bool | None = None
+        self, features: Array, labels: Array, *, samples: Array | None = None, validate: bool | None = None
     ) -> None:
         """Add a batch; the features are detached.
 
         Args:
-            features: (..., D) of any float dtype, or D at `class_dim`.
+            features: (..., D) of any float dtype, or D at `class_dim`; a tensor or a numpy array, as all three.
             labels: the features' shape without that dimension, any integer dtype, in [0, K).
             samples: integers of the labels' shape, or of their first dimension: rows with the same number are one
                 sample, and stay in one fold wherever they come. Default: the index along the first dimension, so that
@@ -143,6 +144,8 @@ class StatisticsAccumulator(nn.Module):
         """
         if validate is None:
             validate = self.intake.device.type == "cpu"
+        features, labels = as_tensor(features, "features"), as_tensor(labels, "labels")
+        samples = None if samples is None else as_tensor(samples, "samples")
         if self._dealer is not None:
             require_samples(samples, labels)
         rows, flat = self.intake.admit(features, labels, validate)

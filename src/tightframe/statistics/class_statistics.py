@@ -103,8 +103,8 @@ class ClassStatistics:
     @classmethod
     def from_features(
         cls,
-        features: Tensor,
-        labels: Tensor,
+        features: checks.Array,
+        labels: checks.Array,
         num_classes: int,
         *,
         covariance: bool = True,
@@ -115,7 +115,8 @@ class ClassStatistics:
         """Statistics of features held in memory, in two float64 passes that keep the autograd graph.
 
         Args:
-            features: (..., D), any float dtype; with `class_dim` naming another dimension, e.g. 1 for (N, D, H, W).
+            features: (..., D), any float dtype, a tensor or a numpy array, as labels; with `class_dim` naming another
+                dimension, e.g. 1 for (N, D, H, W).
             labels: the features' shape without `class_dim`, any integer dtype, values in [0, num_classes).
             covariance: keep the pooled (D, D) scatter; without it memory is O(K D).
             per_class: keep a (D, D) scatter for every class too.
@@ -123,6 +124,7 @@ class ClassStatistics:
 
         Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError.
         """
+        features, labels = checks.as_tensor(features, "features"), checks.as_tensor(labels, "labels")
         epsilon = torch.finfo(features.dtype).eps if features.dtype.is_floating_point else 0.0
         rows, labels = checks.as_rows(features, labels, class_dim=class_dim, ignore_index=ignore_index)
         checks.require_labels(labels, num_classes)

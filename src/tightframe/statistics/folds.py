@@ -46,12 +46,12 @@ class FoldedStatistics:
     @classmethod
     def from_features(
         cls,
-        features: Tensor,
-        labels: Tensor,
+        features: checks.Array,
+        labels: checks.Array,
         num_classes: int,
         *,
         folds: int = FOLDS,
-        samples: Tensor | None = None,
+        samples: checks.Array | None = None,
         **options: Any,
     ) -> FoldedStatistics:
         """Deal features held in memory.
@@ -63,6 +63,8 @@ class FoldedStatistics:
         Raises: as these, and RangeError for fewer than two folds.
         """
         require_folds(folds)
+        features, labels = checks.as_tensor(features, "features"), checks.as_tensor(labels, "labels")
+        samples = None if samples is None else checks.as_tensor(samples, "samples")
         require_samples(samples, labels)
         total = ClassStatistics.from_features(features, labels, num_classes, **options)
         ignored = options.pop("ignore_index", None)

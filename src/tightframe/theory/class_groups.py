@@ -10,15 +10,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tightframe import checks
 from tightframe.errors import EmptyClassError, NonFiniteError, RangeError, ShapeError
 
 Array = npt.NDArray[np.float64]
-PerClass = Sequence[float] | Tensor
+PerClass = Sequence[float] | checks.Array
+Counts = Sequence[int] | checks.Array
 
 
-def require_counts(counts: Sequence[int] | Tensor) -> Tensor:
+def as_vector(values: float | PerClass) -> Tensor:
+    """Numbers, a tensor or a numpy array as a tensor on the CPU, without a graph."""
+    if isinstance(values, np.ndarray):
+        values = checks.as_tensor(values)
+    return torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+
+
+def require_counts(counts: Counts) -> Tensor:
     """Class counts as (K,) float64 on the CPU, or EmptyClassError unless all of at least two are positive."""
-    sizes = torch.as_tensor(counts).detach().to("cpu", torch.float64)
+    sizes = as_vector(counts)
     if sizes.ndim != 1 or len(sizes) < 2 or not ((sizes > 0) & sizes.isfinite()).all():
         raise EmptyClassError(f"a geometry of classes needs at least two, all with samples; got {sizes.tolist()}.")
     return sizes
@@ -34,7 +43,7 @@ def require_class_weights(weights: PerClass, num_classes: int | None = None) -> 
 
 def require_logit_adjustment(adjustment: float | PerClass, num_classes: int | None = None) -> Tensor:
     """A strength, 0-d, or offsets of the logits, (K,), as float64 on the CPU; ShapeError or NonFiniteError."""
-    values = torch.as_tensor(adjustment, dtype=torch.float64).detach().cpu()
+    values = as_vector(adjustment)
     if values.ndim > 0:
         values = _per_class(values, "offsets of the logits", num_classes)
     if not values.isfinite().all():
@@ -50,7 +59,7 @@ def require_label_smoothing(smoothing: float) -> float:
 
 
 def _per_class(values: PerClass, what: str, num_classes: int | None) -> Tensor:
-    vector = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    vector = as_vector(values)
     if vector.ndim != 1 or (num_classes is not None and len(vector) != num_classes):
         raise ShapeError(
             f"{what} must have shape ({num_classes or 'K'},), one for each class; got {tuple(vector.shape)}."

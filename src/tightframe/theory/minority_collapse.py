@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from tightframe.checks import Array, as_tensor
 from tightframe.errors import ClassifierError, RangeError
 from tightframe.statistics import ClassStatistics
-from tightframe.theory.class_groups import ClassGroups, PerClass, require_counts, require_label_smoothing
+from tightframe.theory.class_groups import ClassGroups, Counts, PerClass, require_counts, require_label_smoothing
 
 
 def minority_collapse_threshold(
@@ -33,7 +32,7 @@ def minority_collapse_threshold(
 
 
 def merging_classes(
-    counts: Sequence[int] | Tensor,
+    counts: Counts,
     weight_decay_w: float,
     weight_decay_h: float,
     *,
@@ -71,7 +70,7 @@ def merging_classes(
     return sorted(groups.labels(g) for g in several if groups.sizes[g] <= thresholds[g])
 
 
-def estimated_feature_decay(statistics: ClassStatistics, weight: Tensor, weight_decay_w: float) -> Tensor:
+def estimated_feature_decay(statistics: ClassStatistics, weight: Array, weight_decay_w: float) -> Tensor:
     """lambda_H = lambda_W |W|^2 / |H|^2, 0-d: the penalty on features under which W and H would be in balance.
 
     Features of a network aren't penalised themselves; at an optimum of the unconstrained-features model both penalties
@@ -80,6 +79,7 @@ def estimated_feature_decay(statistics: ClassStatistics, weight: Tensor, weight_
     Args: weight (K, D), the classifier; features' squares are taken from the statistics, about the origin.
     Raises: ClassifierError for a weight of other features.
     """
+    weight = as_tensor(weight, "the weight")
     if weight.ndim != 2 or weight.shape[1] != statistics.num_features:
         raise ClassifierError(f"the weight must be (K, {statistics.num_features}); got {tuple(weight.shape)}.")
     present = statistics.populated()

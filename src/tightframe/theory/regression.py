@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_finite, require_positive
+from tightframe.checks import Array, as_tensor, require_finite, require_positive
 from tightframe.errors import ShapeError
 from tightframe.numerics import rank_tolerance
 
@@ -31,7 +31,7 @@ class RegressionOptimum:
     rank: int
 
 
-def regression_optimum(target_covariance: Tensor, weight_decay_w: float, weight_decay_h: float) -> RegressionOptimum:
+def regression_optimum(target_covariance: Array, weight_decay_w: float, weight_decay_h: float) -> RegressionOptimum:
     """Where (1/2N) sum |W h_i + b - y_i|^2 + lambda_W/2 |W|^2 + lambda_H/(2N) sum |h_i|^2 is least.
 
     With Sigma the targets' covariance, divided by N, and tau = sqrt(lambda_W lambda_H):
@@ -51,6 +51,7 @@ def regression_optimum(target_covariance: Tensor, weight_decay_w: float, weight_
     """
     require_positive(weight_decay_w, "the weight decay of W")
     require_positive(weight_decay_h, "the weight decay of H")
+    target_covariance = as_tensor(target_covariance, "the covariance")
     covariance = target_covariance.detach().to("cpu", torch.float64)
     if covariance.ndim != 2 or len(covariance) != covariance.shape[1] or len(covariance) == 0:
         raise ShapeError(f"the covariance must be (T, T); got {tuple(covariance.shape)}.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tightframe.numerics import rank_tolerance
-from tightframe.theory.class_groups import require_counts
+from tightframe.theory.class_groups import Counts, require_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class Seli:
     logits: Tensor
 
 
-def seli(counts: Sequence[int] | Tensor) -> Seli:
+def seli(counts: Counts) -> Seli:
     """The geometry for class counts n: W W^T = (P D P)^(1/2) and M M^T its pseudo-inverse, D = diag(n), P = I - 11^T/K.
 
     The limit of cross-entropy on unconstrained features as weight decay vanishes, without bias; equal counts give the

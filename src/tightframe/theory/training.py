@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from inspect import signature
 from typing import Any
 
-from torch import Tensor
-
-from tightframe.checks import require_positive
+from tightframe.checks import Array, require_positive
 from tightframe.errors import ChoiceError, OptionError, RangeError, ShapeError
 from tightframe.statistics import ClassStatistics
 from tightframe.theory.class_groups import (
+    Counts,
     PerClass,
     require_class_weights,
     require_label_smoothing,
@@ -78,7 +77,7 @@ class Training:
         if foreign:
             raise OptionError(f"{self.loss} has no {foreign[0]}; leave it out.")
 
-    def with_feature_decay(self, statistics: ClassStatistics, weight: Tensor) -> Training:
+    def with_feature_decay(self, statistics: ClassStatistics, weight: Array) -> Training:
         """The same with lambda_H estimated from the lengths of weight (K, D) and features, where it wasn't given.
 
         Weights and offsets of classes without samples are dropped: the optimum is that of the other classes.
@@ -94,7 +93,7 @@ class Training:
             changes["feature_decay"] = float(estimated_feature_decay(statistics, weight, self.weight_decay))
         return replace(self, **changes) if changes else self
 
-    def optimum(self, counts: Sequence[int] | Tensor, *, with_bias: bool) -> UnconstrainedOptimum:
+    def optimum(self, counts: Counts, *, with_bias: bool) -> UnconstrainedOptimum:
         """The optimum for classes of these sizes, all positive; `with_bias` tells whether the classifier has a bias.
 
         Raises: RangeError while lambda_H isn't known; otherwise as the loss's function in `OPTIMA`.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor
 from tightframe.checks import require_non_negative, require_positive
 from tightframe.errors import RangeError, SearchWarning
 from tightframe.numerics import gram_cosines
-from tightframe.theory.class_groups import ClassGroups, PerClass, require_counts, require_label_smoothing
+from tightframe.theory.class_groups import ClassGroups, Counts, PerClass, require_counts, require_label_smoothing
 from tightframe.theory.nuclear_norm import Curvature, minimise
 
 Array = npt.NDArray[np.float64]
@@ -72,7 +71,7 @@ class UnconstrainedOptimum:
 
 
 def cross_entropy_optimum(
-    counts: Sequence[int] | Tensor,
+    counts: Counts,
     weight_decay_w: float,
     weight_decay_h: float,
     weight_decay_b: float | None = None,
@@ -129,7 +128,7 @@ def cross_entropy_optimum(
 
 
 def squared_error_optimum(
-    counts: Sequence[int] | Tensor,
+    counts: Counts,
     weight_decay_w: float,
     weight_decay_h: float,
     weight_decay_b: float | None = None,
@@ -486,9 +485,7 @@ def _merged(groups: ClassGroups, rows: Array, contrasts: Array) -> list[list[int
     return sorted(merged)
 
 
-def _require(
-    counts: Sequence[int] | Tensor, decay_w: float, decay_h: float, decay_b: float | None
-) -> tuple[Tensor, float]:
+def _require(counts: Counts, decay_w: float, decay_h: float, decay_b: float | None) -> tuple[Tensor, float]:
     return require_counts(counts), _require_decays(decay_w, decay_h, decay_b)
 
 
