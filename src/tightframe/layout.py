@@ -40,8 +40,8 @@ def like_features(values: Tensor) -> Tensor:
 
 
 def labels_at(labels: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """Labels (N, ...) at the positions of features of another resolution: (N, H, W) labels on an (N, h, w) grid, (N, T) on
-    (N, t) where t divides T. Of each cell it is the label nearest to its centre; None where shapes don't correspond.
+    """Labels (N, ...) at the positions of features of another resolution: (N, H, W) labels on an (N, h, w) grid, (N, T)
+    on (N, t) where t divides T. Each cell has the label nearest to its centre. None where shapes don't correspond.
     """
     if tuple(labels.shape) == tuple(shape):
         return labels

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tightframe.errors import LoaderError
 from tightframe.measurement import Collected, LayerEvidence, collect
 from tightframe.metrics import available
+from tightframe.metrics.table import chosen
 from tightframe.options import Measuring
 from tightframe.report import Report
 from tightframe.report.detection import with_detection
@@ -51,13 +52,13 @@ def measure(model: Any, loader: Any = None, *, test: Any = None, ood: Any = None
     >>> measure(features, labels)["nc1"].value > 0
     True
     """
-    chosen = Measuring.of(options)
-    source = source_of(model, loader, test=test, ood=ood, options=chosen)
-    if chosen.task != "classification":
-        from tightframe.measurement.tasks import TASKS  # rarely needed
+    settings = Measuring.of(options)
+    source = source_of(model, loader, test=test, ood=ood, options=settings)
+    if settings.task != "classification":
+        from tightframe.tasks import TASKS  # rarely needed
 
-        return TASKS[chosen.task](source, chosen)
-    return reported(collect(source, chosen), chosen, title=source.title)
+        return TASKS[settings.task](source, settings, classified)
+    return classified(source, settings)
 
 
 measure.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -96,9 +97,14 @@ def source_of(model: Any, loader: Any, *, test: Any, ood: Any, options: Measurin
     )
 
 
+def classified(source: FeatureSource, options: Measuring) -> Report:
+    """The report of a source of classes."""
+    return reported(collect(source, options), options, title=source.title)
+
+
 def reported(collected: Collected, options: Measuring, *, title: str | None = None) -> Report:
     """The report of what was collected, with those of the other layers as its `layers`."""
-    context: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {}), **options.context}
+    context: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {}), **(options.context or {})}
     *others, last = collected.layers
     notes = list(collected.notes)
     if options.training is not None and collected.classifier is not None and collected.classifier.fixed:
@@ -111,13 +117,14 @@ def reported(collected: Collected, options: Measuring, *, title: str | None = No
 def _report_of(
     layer: LayerEvidence, collected: Collected, options: Measuring, context: Mapping[str, Any], *, last: bool
 ) -> Report:
-    classifier, metrics = collected.classifier, options.metrics
+    classifier = collected.classifier
+    metrics = None if options.metrics is None else chosen(options.metrics)
     facts = {"layer": layer.name, **context}
     if last and classifier is not None:
         facts |= {"classifier": classifier.name} | ({"classifier_fixed": True} if classifier.fixed else {})
     if not last:
         shown = [m for m in available(layer.evidence) if m.headline] if metrics is None else metrics
-        metrics = tuple(each for each in shown if each.available(layer.evidence))
+        metrics = [each for each in shown if each.available(layer.evidence)]
     trained = last and classifier is not None and not classifier.fixed
     report = Report.from_evidence(
         layer.evidence,

@@ -264,7 +264,9 @@ class Monitor:
         settings = self._options.having(**options)
         given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
         loaders, cut = self._chosen(given, settings)
-        settings = settings.having(context={**self._options.context, **settings.context, "epoch": epoch})
+        settings = settings.having(
+            context={**(self._options.context or {}), **(settings.context or {}), "epoch": epoch}
+        )
         report = measure(self.model, loaders.pop("train"), **loaders, **settings.to_dict())
         seconds = time.perf_counter() - self._mark
         self._seconds_per_sample = seconds / max(report.context["samples"], 1)

@@ -40,8 +40,8 @@ class Measuring:
             every block boundary. Their reports are the report's `layers`.
         features: name of the layer whose output is the classifier's input, where the model applies its classifier
             without a module of its own. Default: what flows into the classifier.
-        classifier: name of the classifier, a module or a parameter (K, D); or the module, a tensor (K, D), or a function
-            of features that returns logits. Default: the model's own `get_classifier()` or `get_output_embeddings()`,
+        classifier: name of the classifier, a module or a parameter (K, D); or the module, a tensor (K, D), or a
+            function of features that returns logits. Default: the model's own `get_classifier()` or `get_output_embeddings()`,
             else its last linear layer or 1x1 convolution; `measure` checks that it decides what the model returns.
         num_classes: K. Default: the classifier's rows, else what the data say.
         class_names: a name for each class, for labels that are text and for the report.
@@ -72,8 +72,8 @@ class Measuring:
         progress: show a progress bar (if rich is installed).
         context: facts for the report, e.g. {"epoch": 3}.
 
-    Raises: TypeError for other options; ChoiceError for unknown measures, conventions, positions or tasks; RangeError for
-    numbers out of range.
+    Raises: TypeError for other options; ChoiceError for unknown measures, conventions, positions or tasks; RangeError
+    for numbers out of range.
     """
 
     layers: str | Layer | Iterable[str | Layer] = option(
@@ -157,8 +157,8 @@ class Measuring:
 
         Raises: TypeError naming the option that doesn't exist and those that do.
         """
-        if isinstance(options, cls):
-            return options
+        if isinstance(options, Measuring):
+            return options  # type: ignore[return-value]
         known = [each.name for each in fields(cls)]
         for name in options:
             if name not in known:
@@ -177,11 +177,12 @@ class Measuring:
     def decides(self) -> bool:
         """Whether a requested measure needs the decisions of the classifier and of the nearest class mean."""
         from tightframe.metrics import CONVENTIONS
+        from tightframe.metrics.table import chosen
 
-        wanted = (
-            () if self.metrics is None else (*self.metrics, *(CONVENTIONS[name].metric for name in self.conventions))
-        )
-        return self.decisions is not None and (self.metrics is None or any("decisions" in m.reads for m in wanted))
+        if self.decisions is None or self.metrics is None:
+            return self.decisions is not None
+        wanted = [*chosen(self.metrics), *(CONVENTIONS[name].metric for name in self.conventions)]
+        return any("decisions" in metric.reads for metric in wanted)
 
     @classmethod
     def flags(cls) -> list[tuple[str, Field[Any]]]:

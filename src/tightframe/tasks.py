@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import EmptyBatchError, LoaderError, ShapeError, TightframeError
-from tightframe.measurement import collect
 from tightframe.metrics.multilabel import tagwise_average_error
 from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
 from tightframe.options import Measuring
@@ -96,7 +95,7 @@ class _SingleTags(FeatureSource):
                 yield batch
                 continue
             hot = batch.labels != 0
-            features = list(batch.features.values())[-1]  # type: ignore[union-attr]
+            features = list(batch.by_layer.values())[-1]
             if features.ndim != 2 or hot.ndim != 2:
                 raise ShapeError(f"tags must be (N, K) for features (N, D); got {tuple(batch.labels.shape)}.")
             if keep:
@@ -146,7 +145,7 @@ def measure_regression(
     kept = _Kept(options.buffer_bytes)
     with source.opened():
         for batch in map(FeatureBatch.of, source.batches(TRAIN)):
-            name, features = list(batch.features.items())[-1]  # type: ignore[union-attr]
+            name, features = list(batch.by_layer.items())[-1]
             if batch.labels is None:
                 raise LoaderError("a batch has no targets.")
             targets = batch.labels.reshape(len(batch.labels), -1).to(torch.float64)
@@ -174,7 +173,9 @@ def measure_regression(
     if classifier is not None:
         weight = _weight(classifier, n)
         add("nrc2", "NRC2", lambda: nrc2(features, weight), "share of a feature outside the weight's rows", level)
-        add("nrc3", "NRC3", lambda: nrc3(weight, torch.cov(targets.mT).reshape(n, n)), "Gram matrix of the weight", None)
+        add(
+            "nrc3", "NRC3", lambda: nrc3(weight, torch.cov(targets.mT).reshape(n, n)), "Gram matrix of the weight", None
+        )
     else:
         notes.append("NRC2 and NRC3 need the last layer's weight.")
     context = {"task": "regression", "layer": name, "samples": samples, "dimension": dim, "targets": n}

@@ -15,11 +15,11 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch_file
 
 from tightframe import ClassStatistics, DecisionCounts, Report
-from tightframe.sources.files import from_files, pick, read_arrays
-from tightframe.measuring import measure
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError, TightframeError
+from tightframe.measuring import measure
 from tightframe.metrics import METRICS, Evidence, evaluate
 from tightframe.report.wording import number
+from tightframe.sources.files import from_files, pick, read_arrays
 
 Command = Callable[..., Any]
 

@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 import tightframe.monitor
 from tightframe import Monitor, measure
 from tightframe.errors import DistributedError
-from tightframe.sources import Batch
 
 K, D, ROWS = 4, 6, 240
 SECONDS = 240  # the group's timeout, and twice what processes may take: nothing is found out by waiting

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tightframe import StatisticsAccumulator, measure
 from tightframe.errors import ClassifierError, LoaderError
-from tightframe.sources.loading import moved
 from tightframe.report import Report
 from tightframe.report.profile import findings
+from tightframe.sources.loading import moved
 
 CLASSES, ROWS = 4, 96
 
@@ -176,11 +176,11 @@ class TwoHeads(nn.Module):
 
 def test_a_classifier_that_is_not_what_the_model_returns_is_refused() -> None:
     batch = [rows()]
-    with pytest.raises(ClassifierError, match="'last' has 4 outputs, as the model, but .* samples only.*classifier="):
+    with pytest.raises(ClassifierError, match=r"'last' has 4 outputs, as the model, but .* samples only.*classifier="):
         measure(TwoHeads(4, 4), batch, progress=False)
     for wrap in (None, lambda logits: (None, logits), lambda logits: {"loss": logits.sum(), "logits": logits}):
         model = TwoHeads(7, 4) if wrap is None else TwoHeads(7, 4, wrap)
-        with pytest.raises(ClassifierError, match="'last' has 4 outputs, but the model returns 7 values.*classifier="):
+        with pytest.raises(ClassifierError, match=r"'last' has 4 outputs, but the model returns 7 values.*classifier="):
             measure(model, batch, progress=False)
     own = measure(TwoHeads(4, 4), batch, classifier="fc", progress=False)
     assert not any("model's own" in note for note in own.notes)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import tightframe.measurement.plan as plan
 from hooks.models import draw
 from oracle import ORACLE, Sample
 from tightframe import Report
 from tightframe import measure as measure_with_folds
 from tightframe.errors import EmptyBatchError, EvidenceError, TightframeError
-import tightframe.measurement.plan as plan
 from variants import VARIANTS
 
 CLASSES, DIM = 5, 40

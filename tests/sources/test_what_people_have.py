@@ -269,7 +269,9 @@ class Arc(nn.Module):
         return 16 * linear(normalize(self.f(x)), normalize(weight))
 
 
-def decided_by_output(model: nn.Module, features: Tensor, x: Tensor, labels: Tensor, weight: Tensor) -> dict[str, float]:
+def decided_by_output(
+    model: nn.Module, features: Tensor, x: Tensor, labels: Tensor, weight: Tensor
+) -> dict[str, float]:
     features, weight = features.detach(), weight.detach()
     statistics = ClassStatistics.from_features(features, labels, CLASSES)
     decisions = DecisionCounts(statistics, decided=True)
@@ -475,7 +477,10 @@ def test_an_encoder_without_classifier(layers: Any) -> None:
 
 
 def test_an_encoder_that_ends_in_linear_layers_is_measured_where_it_is_said() -> None:
-    model, (x, labels) = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, DIM), nn.LayerNorm(DIM)).double(), data()
+    model, (x, labels) = (
+        nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, DIM), nn.LayerNorm(DIM)).double(),
+        data(),
+    )
     with pytest.raises((ClassifierError, LabelError)):
         measure(nn.Sequential(*model, nn.Linear(DIM, 3).double(), nn.Tanh(), nn.Flatten(0)), [(x, labels)], **QUICK)
     report = measure(model, [(x, labels)], features="output", **QUICK)
@@ -536,7 +541,7 @@ def test_padding_does_not_count_in_a_mean() -> None:
     )
     for mine, theirs in zip((*report.layers, report), (*other.layers, other), strict=True):
         assert mine.values == pytest.approx(theirs.values, nan_ok=True)
-    hidden = torch.tanh(model.block[0](model.embed(ids)))
+    hidden = model.block[0](model.embed(ids))
     means = torch.stack([row[:n].mean(0) for row, n in zip(hidden, lengths.tolist(), strict=True)])
     assert report.layers[0]["nc1"].value == pytest.approx(expected(means, labels)["nc1"])
 
@@ -568,7 +573,13 @@ def test_two_measurements_of_one_model_at_a_time_are_refused() -> None:
 
 
 def test_a_context_of_any_values_is_written(tmp_path: Path) -> None:
-    context = {"path": tmp_path, "when": datetime(2026, 1, 2), "dtype": torch.float16, "lr": np.float32(0.5), "s": {3, 1}}
+    context = {
+        "path": tmp_path,
+        "when": datetime(2026, 1, 2),
+        "dtype": torch.float16,
+        "lr": np.float32(0.5),
+        "s": {3, 1},
+    }
     report = measure(Plain(), [data()], context=context, **QUICK)
     written = json.loads(report.to_json())["context"]
     assert written["path"] == str(tmp_path) and written["dtype"] == "torch.float16" and written["lr"] == 0.5

@@ -28,10 +28,12 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
     >>> head = replace_classifier(model, linear)
     """
     found = find_classifier(model, name)
+    old = found.module
+    if old is None:
+        raise ClassifierError(f"the parameter {found.name!r} is no module; only a module can be replaced.")
     if not found.name:
         raise ClassifierError("the model is its own classifier; use the head alone.")
-    old = found.module
-    width = getattr(old, "in_features", None) or found.weight.shape[1]
+    width = getattr(old, "in_features", None) or (None if found.weight is None else found.weight.shape[1])
     if getattr(head, "in_features", width) != width:
         raise ShapeError(
             f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "

@@ -93,13 +93,16 @@ def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifie
             f"the model has {len(module)} classifiers: {', '.join(names)}. Choose one, e.g. classifier={names[0]!r}."
         )
     module = bare_model(module) if isinstance(module, nn.Module) else module
-    if not isinstance(module, nn.Module) or not _is_linear(module):
+    if not isinstance(module, nn.Module) or not (_is_linear(module) or is_head(module)):
         raise ClassifierError(
             f"the classifier must be a linear layer (or a head with a weight) or a 1x1 convolution; got {type(module)}."
         )
     names = [n for n, m in model.named_modules() if m is module]
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
+    if is_head(module) and module.weight is None:
+        outputs = module.out_features
+        return Classifier(clean_name(names[0]), module, None, decides_linearly=False, outputs=outputs)  # type: ignore[arg-type]
     with torch.enable_grad():  # a weight that is computed from trained ones takes their gradient
         weight, bias = _effective_weight(module), getattr(module, "bias", None)
     return _classifier(

@@ -73,7 +73,7 @@ def list_layers(
     bare = bare_model(model)
     points = choose_layers(bare, layers)
     head = classifier_of(bare)
-    classes = None if head is None else len(head.weight)
+    classes = None if head is None or head.weight is None else len(head.weight)
     listed = []
     with evaluation(bare), capture(bare, points) as features:
         features.ragged_positions = positions

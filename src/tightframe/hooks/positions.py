@@ -57,8 +57,8 @@ POSITIONS: dict[str, Callable[..., Tensor]] = {
     "last": _one(-1),
     "flatten": lambda features, feature_dim, mask=None: features.flatten(1),
 }
-"""Functions of features, the dimension of the D features (None: as in torch's layers) and, if there is padding, a mask of
-the positions that count. Every position a sample of its own (N, ..., D); the mean over those that count (N, D), in
+"""Functions of features, the dimension of the D features (None: as in torch's layers) and, if there is padding, a mask
+of the positions that count. Every position a sample of its own (N, ..., D); the mean over those that count (N, D), in
 float32 at least; the first (a class token) or the last of them (N, D); all as one long vector (N, P D), in the order of
 `torch.nn.Flatten`, padding included."""
 

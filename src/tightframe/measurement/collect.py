@@ -15,13 +15,13 @@ from tightframe.errors import EmptyBatchError, LayerError, LoaderError, MissingE
 from tightframe.evidence import Evidence
 from tightframe.layout import labels_at
 from tightframe.measurement.passes import (
+    DecisionRule,
     FirstLook,
     LayerDecisions,
     LayerMoments,
     SecondLook,
     Selected,
     Sums,
-    DecisionRule,
 )
 from tightframe.measurement.plan import FREE_SHARE, LayerPlan, free_memory, left_out, planned
 from tightframe.metrics import CONVENTIONS
@@ -80,8 +80,8 @@ class Collected:
 
 @dataclass(frozen=True)
 class _Outset:
-    """What a process knows after its first batch: layers and their widths, classes, notes, bytes for scatter, whether it
-    can read again for wide features, its splits, and whether batches bring the model's own decisions."""
+    """What a process knows after its first batch: layers and their widths, classes, notes, bytes for scatter, whether
+    it can read again for wide features, its splits, and whether batches bring the model's own decisions."""
 
     widths: dict[str, int]
     num_classes: int | None
@@ -94,8 +94,8 @@ class _Outset:
 
 
 def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
-    """Read a source once, and its features a second time for what needs the finished class means: decisions, classes with
-    `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is read
+    """Read a source once, and its features a second time for what needs the finished class means: decisions, classes
+    with `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is read
     again.
 
     Raises: what the source does; LayerError, LoaderError for layers or samples that change; the errors of
@@ -320,7 +320,7 @@ class _Pipeline:
         collected = {name: sums[name].accumulator(1, **kind) for name in layers}
         for batch in map(FeatureBatch.of, self._source.batches(OOD)):
             for name, accumulator in collected.items():
-                features = batch.features[name]  # type: ignore[call-overload]
+                features = batch.by_layer[name]
                 labels = torch.zeros(features.shape[:-1], dtype=torch.int64, device=features.device)
                 accumulator.update(features, labels, validate=True)
                 if scores is not None and name == self._last:
@@ -328,9 +328,12 @@ class _Pipeline:
         found = {}
         for name, layer in layers.items():
             outside, folds = sums[name].finished(collected[name])
-            both = {"outside": outside, "outside_folds": folds}
-            selected = None if layer.selected is None else replace(layer.selected, **both)
-            found[name] = replace(layer, evidence=replace(layer.evidence, **both), selected=selected)
+            evidence, selected = (
+                None if each is None else replace(each, outside=outside, outside_folds=folds)
+                for each in (layer.evidence, layer.selected)
+            )
+            assert evidence is not None
+            found[name] = replace(layer, evidence=evidence, selected=selected)
         return found
 
     def _with_detection(self, layer: LayerEvidence, scores: DetectorScores) -> LayerEvidence:
@@ -354,9 +357,9 @@ Rows = dict[str, tuple[Tensor, Tensor]]
 
 def _outset(first: FeatureBatch | None, source: FeatureSource, options: Measuring) -> _Outset:
     budget = options.covariance_bytes
-    features = {} if first is None else first.features
+    features: Mapping[str, Tensor] = {} if first is None else first.by_layer
     return _Outset(
-        {name: rows.shape[-1] for name, rows in features.items()},  # type: ignore[union-attr]
+        {name: rows.shape[-1] for name, rows in features.items()},
         source.num_classes,
         list(source.notes),
         free_memory(source.device) // FREE_SHARE if budget is None else budget,
@@ -400,7 +403,7 @@ def _aligned(batch: FeatureBatch, names: Iterable[str]) -> Rows:
         raise LoaderError("the source gave a batch without labels.")
     rows: Rows = {}
     for name in names:
-        features = batch.features[name]  # type: ignore[call-overload]
+        features = batch.by_layer[name]
         labels = labels_at(batch.labels, features.shape[:-1])
         if labels is None:
             raise ShapeError(

@@ -143,8 +143,8 @@ class LayerDecisions:
     """What the second look at a layer gave.
 
     Attributes:
-        decisions: of the classifier (with bias, and without where a convention asks) and of the nearest class mean; empty
-            where none was asked for.
+        decisions: of the classifier (with bias, and without where a convention asks) and of the nearest class mean;
+            empty where none was asked for.
         projected: moments in the span of the class means, or None.
         selected: moments and folds of the classes with `min_count` samples, where the second look collected them.
     """

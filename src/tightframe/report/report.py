@@ -78,8 +78,8 @@ class Report:
         """Evaluate metrics on evidence.
 
         Args:
-            selected: the same on the classes with `min_count` samples alone, where that was collected; otherwise they are
-                selected here, without their pooled scatter.
+            selected: the same on the classes with `min_count` samples alone, where that was collected; otherwise they
+                are selected here, without their pooled scatter.
             test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
             metrics: what to evaluate, names in `METRICS` or metrics; default: all that the evidence allows.
             conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
@@ -353,7 +353,13 @@ def _jsonable(value: Any) -> Any:
         return [_jsonable(each) for each in value]
     if isinstance(value, np.generic | np.ndarray | Tensor):
         return _jsonable(value.tolist())
-    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, set | frozenset):
+        return [_jsonable(each) for each in sorted(value, key=str)]
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return repr(value) if isinstance(value, float) else str(value)  # a path, a date, a dtype
 
 
 def _from_json(key: str, value: Any) -> Any:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import require_classifier
+from tightframe.checks import as_tensor, require_classifier
 from tightframe.errors import ClassifierError, DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
-from tightframe.sources.labels import SOFT_NOTE, ClassLabels
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets
 from tightframe.sources.source import OOD, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
 
 _ROWS = 4096  # of a batch: memory-mapped arrays are read so many at a time
@@ -59,8 +59,11 @@ class ArraySource(FeatureSource):
             or (None if rows is None else max(len(rows), 2))
             or (None if names is None else len(names))
         )
-        to_classes = ClassLabels(names, known)
-        self._splits = {TRAIN: _pair(features, labels, to_classes, "the features")}
+        classifies = options.task == "classification"
+        to_classes = ClassLabels(names, known) if classifies else Targets()
+        self._splits: dict[str, tuple[Any, Tensor | None]] = {
+            TRAIN: _pair(features, labels, to_classes, "the features")
+        }
         if test is not None:
             if not isinstance(test, tuple | list) or len(test) != 2:
                 raise LoaderError("test must be (features, labels) where the training features are an array.")
@@ -71,7 +74,7 @@ class ArraySource(FeatureSource):
         if to_classes.soft:
             self.notes.append(SOFT_NOTE)
         self.splits = tuple(self._splits)
-        self.num_classes = known or self._largest_label() + 1
+        self.num_classes = known if known or not classifies else self._largest_label() + 1
         array = self._splits[TRAIN][0]
         self.device = array.device if isinstance(array, Tensor) else torch.device("cpu")
         if bias is not None and weight is None:
@@ -105,8 +108,7 @@ class ArraySource(FeatureSource):
             parts = parts[rank() :: world_size()]
         shown = self._options.progress and rank() == 0 and len(parts) > 64
         for part in with_progress(parts, split, len(parts), show=shown):
-            rows = features[part]
-            rows = rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, rows.dtype.newbyteorder("=")))
+            rows = as_tensor(features[part], "features")  # a part of a memory map is read here
             yield FeatureBatch({self._name: rows}, None if labels is None else labels[part].to(rows.device))
 
 
@@ -123,14 +125,15 @@ def _array(given: Any, what: str) -> Any:
     return array
 
 
-def _pair(features: Any, labels: Any, to_classes: ClassLabels, what: str) -> tuple[Any, Tensor]:
+def _pair(features: Any, labels: Any, to_classes: ClassLabels | Targets, what: str) -> tuple[Any, Tensor]:
     if isinstance(features, Tensor | np.ndarray) and features.ndim == 1 and getattr(labels, "ndim", 0) == 2:
         raise ShapeError("features must be (N, D) and labels (N,); they are swapped: measure(features, labels).")
     array = _array(features, what)
     rows = to_classes(labels, tuple(array.shape[:-1]))
-    if rows.shape != array.shape[:-1]:
+    if rows.shape != array.shape[:-1] and (isinstance(to_classes, ClassLabels) or len(rows) != len(array)):
         raise ShapeError(
-            f"{what} have {len(array)} rows of shape {tuple(array.shape[1:])}, but labels have shape {tuple(rows.shape)}."
+            f"{what} have {len(array)} rows of shape {tuple(array.shape[1:])}, but labels have shape "
+            f"{tuple(rows.shape)}."
         )
     return array, rows
 
@@ -145,5 +148,4 @@ def _text_classes(labels: Any) -> list[str] | None:
 
 
 def _floats(given: Any) -> Tensor:
-    tensor = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
-    return tensor.detach()
+    return as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "the classifier").detach()

@@ -102,9 +102,9 @@ class Unpacking:
                         self._say(f"part {listed(left)} of each batch, integers that are no labels, is left out.")
                     return inputs, labels[0]
         raise LoaderError(
-            f"batches have {len(parts)} parts: {'; '.join(f'[{i}] {_kind(part)}' for i, part in enumerate(parts))}. Say "
-            "which are the model's inputs and the labels: unpack=lambda b: Batch((b[0],), labels=b[1]), with Batch from "
-            "tightframe.sources."
+            f"batches have {len(parts)} parts: {'; '.join(f'[{i}] {_kind(part)}' for i, part in enumerate(parts))}. "
+            "Say which are the model's inputs and the labels: unpack=lambda b: Batch((b[0],), labels=b[1]), with Batch "
+            "from tightframe.sources."
         )
 
     def _of_mapping(self, item: Mapping[str, Any], labelled: bool) -> Batch:
@@ -112,6 +112,7 @@ class Unpacking:
         others = [name for name in item if name not in self._takes.names]
         if key is None:
             likely = [name for name in others if self._may_be_labels(item[name])]
+            likely = [name for name in likely if not _is_text(item[name])] or likely
             key = likely[0] if len(likely) == 1 else None
         inputs = {name: value for name, value in item.items() if name != key}
         labels = None if key is None else item[key]
@@ -129,8 +130,8 @@ class Unpacking:
         if len(usual) >= 1 and (len(usual) == 1 or usual[0] in _INPUTS):
             return Batch((inputs[usual[0]],), {}, labels)
         raise LoaderError(
-            f"batches have the entries {listed(list(item))}, and the model takes {listed(self._takes.names)}. Say which "
-            'are inputs and labels: unpack=lambda b: Batch((b["image"],), labels=b["label"]), with Batch from '
+            f"batches have the entries {listed(list(item))}, and the model takes {listed(self._takes.names)}. Say "
+            'which are inputs and labels: unpack=lambda b: Batch((b["image"],), labels=b["label"]), with Batch from '
             "tightframe.sources."
         )
 
@@ -185,6 +186,10 @@ def _is_index(part: Any) -> bool:
     return isinstance(part, list | tuple) and len(part) > 0 and all(isinstance(each, int | str) for each in part)
 
 
+def _is_text(part: Any) -> bool:
+    return isinstance(part, list | tuple) and all(isinstance(each, str) for each in part)
+
+
 def _is_floating(part: Any) -> bool:
     return isinstance(part, Tensor) and part.is_floating_point()
 
@@ -201,8 +206,8 @@ def _kind(part: Any) -> str:
 
 
 def as_loader(data: Any, what: str) -> Iterable[Any]:
-    """Batches of what people have: a loader or list of batches as it is; a data set, a list of samples, (inputs, labels)
-    or a tensor of inputs, in batches.
+    """Batches of what people have: a loader or list of batches as it is; a data set, a list of samples, (inputs,
+    labels) or a tensor of inputs, in batches.
 
     Raises: LoaderError for anything else.
     """

@@ -91,8 +91,8 @@ def from_files(
         test: held-out features and labels. ood: out-of-distribution features.
         options: as of `ArraySource`.
 
-    Raises: StateError for unreadable files or arrays that aren't there, ClassifierError for a bias without a weight, and
-    the errors of `ArraySource`.
+    Raises: StateError for unreadable files or arrays that aren't there, ClassifierError for a bias without a weight,
+    and the errors of `ArraySource`.
     """
     if weight is None and bias is not None:
         raise ClassifierError("a bias needs the classifier's weight: pass --weight (weight=) too.")

@@ -9,11 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import is_integer, listed
+from tightframe.checks import as_tensor, is_integer, listed
 from tightframe.errors import DtypeError, LabelError
 
 SOFT_NOTE = "labels are shares of classes: each sample counts in the class of its largest share."
 _ALMOST_ONE = 1e-3  # by which shares may miss a sum of 1, as in half precision
+
+
+class Targets:
+    """Takes the targets of a regression, or tags, as they are: (N,) or (N, n) numbers."""
+
+    num_classes: int | None = None
+    soft = False
+
+    def tensor(self, given: Any) -> Tensor:
+        """The targets as a tensor. Raises: DtypeError."""
+        return given if isinstance(given, Tensor) else as_tensor(np.asarray(given), "targets")
+
+    def __call__(self, given: Any, shape: Sequence[int] | None = None) -> Tensor:
+        """(N, n) targets. Raises: DtypeError."""
+        targets = self.tensor(given)
+        return targets.reshape(len(targets), -1)
 
 
 class ClassLabels:
@@ -40,7 +56,7 @@ class ClassLabels:
 
         Raises: LabelError, DtypeError naming what the labels are and how to mend them.
         """
-        labels = self._tensor(given)
+        labels = self.tensor(given)
         columns = labels.ndim > 1 and (shape is None or tuple(labels.shape[:-1]) == tuple(shape))
         if labels.ndim > 1 and labels.shape[-1] == 1 and (columns or shape is None or len(shape) < labels.ndim):
             return self._indices(labels[..., 0])
@@ -50,7 +66,8 @@ class ClassLabels:
             return self._of_columns(labels)
         return self._indices(labels)
 
-    def _tensor(self, given: Any) -> Tensor:
+    def tensor(self, given: Any) -> Tensor:
+        """The labels as a tensor; text as class indices. Raises: DtypeError, LabelError."""
         if isinstance(given, Tensor):
             return given
         array = np.asarray(given)
@@ -60,7 +77,7 @@ class ClassLabels:
             raise DtypeError(
                 f"labels must be integers or text; got {array.dtype} ({listed(array.ravel().tolist(), 3)})."
             )
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable))
+        return as_tensor(array, "labels")
 
     def _of_text(self, array: Any) -> Tensor:
         if self._places is None:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 
+from tightframe.checks import as_tensor
 from tightframe.errors import LayerError
 from tightframe.processes import broadcast, every_process
 
@@ -69,7 +71,10 @@ def repeats(loader: Iterable[Any]) -> bool:
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """The value with its tensors on the device: in mappings and sequences too, or by a `to` of its own."""
+    """The value with its tensors, and arrays as tensors, on the device: in mappings and sequences too, or by a `to` of
+    its own."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        value = as_tensor(value, "inputs")
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if callable(getattr(value, "to", None)):  # a packed sequence, a tokenizer's batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -31,7 +31,7 @@ from tightframe.layout import labels_at
 from tightframe.options import Measuring
 from tightframe.processes import every_process, rank, world_size
 from tightframe.sources.batches import Batch, Unpacking, as_loader
-from tightframe.sources.labels import SOFT_NOTE, ClassLabels
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets
 from tightframe.sources.loading import first_process_buffers, moved, repeats, unpadded_rows, with_workers_of_its_own
 from tightframe.sources.next_token import IGNORED, are_shifted, next_labels, predicts_next_token
 from tightframe.sources.normalisation import GAP, NormalisationCheck
@@ -101,7 +101,8 @@ class ModelSource(FeatureSource):
         self._points = _points(bare, options, self._head, self._last)
         self.class_names = options.class_names or _class_names(self._loaders.get(TRAIN))
         self.num_classes = self._known_classes()
-        self._labels = ClassLabels(self.class_names, self.num_classes)
+        self._classifies = options.task == "classification"
+        self._labels = ClassLabels(self.class_names, self.num_classes) if self._classifies else Targets()
         self._unpack = Unpacking(bare, self.num_classes, options.unpack)
         self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
         self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
@@ -113,11 +114,11 @@ class ModelSource(FeatureSource):
 
     def _known_classes(self) -> int | None:
         given, names, head = self._options.num_classes, self.class_names, self._head
-        rows = None if head is None or head.weight is None else len(head.weight)
+        rows = None if head is None else len(head.weight) if head.weight is not None else head.outputs or None
         if rows is not None and given is not None and given != rows and not self._transposed(given):
             raise ClassifierError(f"num_classes is {given}, but the classifier {head.name!r} has {rows} rows.")  # type: ignore[union-attr]
-        if given is not None:
-            return given
+        if given is not None or self._options.task != "classification":
+            return given if given is not None else rows
         if self._options.class_names is not None and rows is not None and len(names or ()) != rows:
             raise ClassifierError(f"class_names has {len(names or ())} names, but the classifier has {rows} rows.")
         return rows if rows is not None else len(names) if names else None
@@ -167,7 +168,7 @@ class ModelSource(FeatureSource):
             self._captured = stack.enter_context(capture(bare, self._points))
             self._normalisation = NormalisationCheck(bare, self._captured, self._last.name)
             self._stack = stack
-            if self.num_classes is None:
+            if self.num_classes is None and self._classifies:
                 self.num_classes = self._labels.num_classes = self._largest_label() + 1
             yield
 
@@ -221,7 +222,7 @@ class ModelSource(FeatureSource):
                 empty = False
                 batch = self._run(item, labelled=split != OOD, watched=first_pass)
                 if room is not None:
-                    size = len(batch.features[self._last.name])  # type: ignore[call-overload]
+                    size = len(batch.by_layer[self._last.name])
                     if room <= 0:
                         break  # all from here on is padding
                     batch = _first_rows(batch, room)
@@ -239,9 +240,9 @@ class ModelSource(FeatureSource):
         kwargs = {name: moved(value, self.device) for name, value in batch.kwargs.items()}
         mask = kwargs.get("attention_mask")
         self._captured.mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
-        raw = self._labels._tensor(batch.labels) if labelled else None
+        raw = self._labels.tensor(batch.labels) if labelled else None
         if raw is not None:
-            positions = raw.ndim > 1 and not self._columns(raw)
+            positions = self._classifies and raw.ndim > 1 and not self._columns(raw)
             self._captured.default_positions = "each" if positions else "mean"
         output = self._model(*args, **kwargs)
         features = self._captured.take()
@@ -264,7 +265,8 @@ class ModelSource(FeatureSource):
                 labels = next_labels(labels, self._captured.mask, self.ignore_index)  # type: ignore[arg-type]
             elif self._captured.mask is not None and labels.shape == self._captured.mask.shape:
                 labels = self._without_padding(labels, self._captured.mask)
-            self._require_known(labels)
+            if self._classifies:
+                self._require_known(labels)
             labels = labels.to(home, non_blocking=True)
         if self._layers is None and labelled and labels is not None:
             self._learn(features, labels, output)
@@ -318,7 +320,8 @@ class ModelSource(FeatureSource):
         """Take note of what the first batch shows: which layers fit, and whether the classifier decides."""
         last = features[self._last.name]
         self.notes += self._unpack.notes
-        self._layers, notes = _fitting(features, labels, self._captured, self._last.name)
+        places = labels if self._classifies else labels[:, 0]
+        self._layers, notes = _fitting(features, places, self._captured, self._last.name)
         self._widths = {name: features[name].shape[-1] for name in self._layers}
         self.notes += notes
         if self._labels.soft:
@@ -365,6 +368,8 @@ class ModelSource(FeatureSource):
         head, options = self._head, self._options
         assert head is not None and head.weight is not None
         self._outputs = head.outputs if head.outputs > 1 else 1
+        if not self._classifies:
+            return
         if head.module is None or not head.decides_linearly:
             self._by_output = True
             return
@@ -465,15 +470,15 @@ def _first_rows(batch: FeatureBatch, room: int) -> FeatureBatch:
     def first(value: Tensor | None) -> Tensor | None:
         return None if value is None else value[:room]
 
-    features = {name: rows[:room] for name, rows in batch.features.items()}  # type: ignore[union-attr]
+    features = {name: rows[:room] for name, rows in batch.by_layer.items()}
     return FeatureBatch(features, first(batch.labels), first(batch.decided))
 
 
 def _fitting(
     features: Mapping[str, Tensor], labels: Tensor, captured: CapturedFeatures, last: str
 ) -> tuple[list[str], list[str]]:
-    """Names of the layers to measure, in the order of the calls and the classifier's input last, and notes on those left
-    out or measured at other positions.
+    """Names of the layers to measure, in the order of the calls and the classifier's input last, and notes on those
+    left out or measured at other positions.
 
     Left out are layers found by "auto" or a pattern that aren't called or whose positions aren't the labels', those
     found by "auto" that hold what flows into the classifier (`last`), and further calls of the classifier.

@@ -32,9 +32,13 @@ class FeatureBatch(NamedTuple):
 
     @classmethod
     def of(cls, given: Any) -> FeatureBatch:
-        """A batch or a plain tuple, with features by name."""
-        batch = cls(*given)
-        return batch if isinstance(batch.features, Mapping) else batch._replace(features={FEATURES: batch.features})
+        """A batch, or a plain tuple as one."""
+        return cls(*given)
+
+    @property
+    def by_layer(self) -> Mapping[str, Tensor]:
+        """The features by name, if there is but one layer too."""
+        return self.features if isinstance(self.features, Mapping) else {FEATURES: self.features}
 
 
 @dataclass(frozen=True, eq=False)
