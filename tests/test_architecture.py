@@ -21,7 +21,7 @@ LAYERS = {
     7: ("sources",),
     8: ("measurement",),
     9: ("report",),
-    10: ("measuring",),
+    10: ("measuring", "tasks"),
     11: ("monitor",),
     12: ("demo",),
     13: ("cli", "integrations"),

@@ -41,8 +41,9 @@ class Measuring:
         features: name of the layer whose output is the classifier's input, where the model applies its classifier
             without a module of its own. Default: what flows into the classifier.
         classifier: name of the classifier, a module or a parameter (K, D); or the module, a tensor (K, D), or a
-            function of features that returns logits. Default: the model's own `get_classifier()` or `get_output_embeddings()`,
-            else its last linear layer or 1x1 convolution; `measure` checks that it decides what the model returns.
+            function of features that returns logits. Default: the model's own `get_classifier()` or
+            `get_output_embeddings()`, else its last linear layer or 1x1 convolution, if it decides what the model
+            returns.
         num_classes: K. Default: the classifier's rows, else what the data say.
         class_names: a name for each class, for labels that are text and for the report.
         positions: which features represent a sample that has several (tokens, pixels), a name in `POSITIONS`.

@@ -82,8 +82,8 @@ class _SingleTags(FeatureSource):
     def opened(self) -> AbstractContextManager[object]:
         return self._source.opened()
 
-    def consumer(self, layer: str) -> Tensor | None:
-        return self._source.consumer(layer)
+    def consumer(self, layer: str, num_features: int) -> Tensor | None:
+        return self._source.consumer(layer, num_features)
 
     def remarks(self) -> tuple[dict[str, Any], list[str]]:
         return self._source.remarks()

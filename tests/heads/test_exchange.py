@@ -196,7 +196,7 @@ def test_a_model_without_classifier() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(ClassifierError, match="no module 'top'"):
+    with pytest.raises(ClassifierError, match="no module or parameter 'top'"):
         replace_classifier(Timm(), PrototypeHead(torch.eye(6)), "top")
 
 

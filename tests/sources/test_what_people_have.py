@@ -191,7 +191,7 @@ def test_labels_from_one() -> None:
 
 
 def test_a_classifier_with_fewer_rows_than_classes() -> None:
-    x, labels = data()
+    x, _ = data()
     with pytest.raises(LabelError, match=r"labels go up to 9, but the classifier 'fc' has 7 rows"):
         measure(Plain(classes=7), [(x, torch.arange(ROWS) % 10)], **QUICK)
 
@@ -446,7 +446,7 @@ class Distilled(Plain):
 
 def test_two_classifiers() -> None:
     x, labels = data()
-    with pytest.raises(ClassifierError, match="has 2 classifiers: fc, head_dist. Choose one, e.g. classifier='fc'"):
+    with pytest.raises(ClassifierError, match=r"has 2 classifiers: fc, head_dist\. Choose one, e\.g\. classifier='fc'"):
         measure(Distilled(), [(x, labels)], **QUICK)
     model = Distilled()
     report = measure(model, [(x, labels)], classifier="fc", **QUICK)

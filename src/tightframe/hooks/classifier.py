@@ -100,9 +100,9 @@ def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifie
     names = [n for n, m in model.named_modules() if m is module]
     if not names:
         raise ClassifierError(f"the model says that its classifier is {module}, but it has no such module.")
-    if is_head(module) and module.weight is None:
-        outputs = module.out_features
-        return Classifier(clean_name(names[0]), module, None, decides_linearly=False, outputs=outputs)  # type: ignore[arg-type]
+    if weight_of(module) is None and is_head(module):
+        own: nn.Module = module  # type: ignore[assignment]  # a protocol has no module's methods
+        return Classifier(clean_name(names[0]), own, None, decides_linearly=False, outputs=module.out_features)
     with torch.enable_grad():  # a weight that is computed from trained ones takes their gradient
         weight, bias = _effective_weight(module), getattr(module, "bias", None)
     return _classifier(

@@ -11,7 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.errors import EmptyBatchError, LayerError, LoaderError, MissingExtraError, ShapeError, TightframeError
+from tightframe.checks import listed
+from tightframe.errors import (
+    EmptyBatchError,
+    LayerError,
+    LoaderError,
+    MergeError,
+    MissingExtraError,
+    ShapeError,
+    TightframeError,
+)
 from tightframe.evidence import Evidence
 from tightframe.layout import labels_at
 from tightframe.measurement.passes import (
@@ -30,12 +39,13 @@ from tightframe.options import Measuring
 from tightframe.processes import every_process, world_size
 from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.source import OOD, TEST, TRAIN
-from tightframe.statistics import StatisticsAccumulator
+from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
 START = (
     "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
     "distributed=False)"
 )
+_MANY_NAMES = 1000  # classes above which names of absent ones aren't kept
 _TOGETHER = 2048  # rows of small batches looked at together
 
 
@@ -95,8 +105,8 @@ class _Outset:
 
 def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
     """Read a source once, and its features a second time for what needs the finished class means: decisions, classes
-    with `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is read
-    again.
+    with `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is
+    read again.
 
     Raises: what the source does; LayerError, LoaderError for layers or samples that change; the errors of
     `StatisticsAccumulator.update`; DistributedError if a process is lost.
@@ -115,7 +125,7 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
     notes = [*outset.notes, *left_out(pipeline.plans, per_class=options.per_class, folds=options.folds)]
     notes += pipeline.notes + remarks
     if source.class_names is not None:
-        facts["class_names"] = list(source.class_names)
+        facts["class_names"] = _names(source.class_names, layers[-1].evidence.statistics)
     if shared:
         facts["processes"] = world_size()
     return Collected(layers, source.classifier, facts, tuple(dict.fromkeys(notes)))
@@ -192,7 +202,7 @@ class _Pipeline:
             looks[plan.name] = look
         looks = {plan.name: looks[plan.name] for plan in self.plans}
         if any(every_process(any(look.needed for look in looks.values()), "the second pass", shared=self._shared)):
-            if overflowed and not outset.repeatable:
+            if overflowed and not outset.repeatable and not self._shared:  # else the processes' counts tell
                 raise EmptyBatchError(
                     "a second pass is needed for NC4, and a generator can be run only once: pass a loader that can be "
                     "run again, or more buffer_bytes, or decisions=None."
@@ -243,7 +253,7 @@ class _Pipeline:
             None if classifier is None else classifier.bias,
             look.decisions.get(False),
             folds=moments.folds,
-            consumer=None if name == self._last else self._source.consumer(name),
+            consumer=None if name == self._last else self._source.consumer(name, moments.statistics.num_features),
             projected=None if look.selected is not None else look.projected,
         )
         selected = None
@@ -374,7 +384,12 @@ def _agreed(said: Sequence[_Outset]) -> _Outset:
     """What all processes go by. Raises: EmptyBatchError, LayerError."""
     informed = next((outset for outset in said if outset.widths), None)
     if informed is None:
-        raise EmptyBatchError("there was no batch of training samples.")
+        raise EmptyBatchError(
+            f"{'no process was given a' if len(said) > 1 else 'there was no'} batch of training samples."
+        )
+    classes = sorted({each.num_classes for each in said if each.num_classes is not None})
+    if len(classes) > 1:
+        raise MergeError(f"the processes' models have different numbers of classes: {listed(classes)}.")
     for other in said:
         if other.widths and other.widths != informed.widths:
             raise LayerError(f"the processes' models give other features: {informed.widths} and {other.widths}.")
@@ -388,6 +403,14 @@ def _agreed(said: Sequence[_Outset]) -> _Outset:
         again=all(outset.again for outset in said),
         splits=tuple(splits),
     )
+
+
+def _names(names: Sequence[str], statistics: ClassStatistics | None) -> list[str] | dict[str, str]:
+    """The classes' names; of very many classes by label, those that have samples."""
+    if len(names) <= _MANY_NAMES or statistics is None:
+        return list(names)
+    labels = statistics.class_ids[statistics.present].tolist()
+    return {str(label): names[label] for label in labels if label < len(names)}
 
 
 def _complete(classifier: LinearClassifier | None) -> LinearClassifier | None:

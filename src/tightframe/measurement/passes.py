@@ -257,6 +257,8 @@ class SecondLook:
         if self._span is not None:
             projected, _ = self._span[2].finish()
         selected = None if self._selected is None else self._selected.finish()
+        if selected is not None and selected[0].within is not None and is_resolved(selected[0]):
+            projected = None  # the whole scatter serves, and has errors by fold
         if projected is not None:  # lengths in the span would lack what is orthogonal to it
             whole = self._statistics if selected is None else selected[0]
             whole = whole.select(projected.class_ids)

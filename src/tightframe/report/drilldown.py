@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,24 +19,27 @@ if TYPE_CHECKING:
 
 PAIRS = 20  # shown at most
 _FEW = 20  # classes shown where all are too many
+_ENOUGH = 10  # samples that a class must have to be among them
 _COINCIDE = 1e-6  # 1 less a predicted cosine below which classifier rows are the same
 
 
 def class_names(report: Report, labels: Sequence[int]) -> list[str]:
     """What classes are called, or their labels."""
-    known = list(report.context.get("class_names") or [])
-    return [str(known[k]) if k < len(known) else str(k) for k in labels]
+    known = report.context.get("class_names") or {}
+    if not isinstance(known, Mapping):
+        known = {str(label): name for label, name in enumerate(known)}
+    return [str(known.get(str(label), label)) for label in labels]
 
 
 def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
     """A sentence, headings and a line of cells for every class; None without statistics.
 
-    Of more than `geometry.LARGEST` classes those that scatter most.
+    Of more than `geometry.LARGEST` classes those with enough samples that scatter most.
     """
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
-    statistics = evidence.statistics.detach().populated()
+    statistics, enough = _with_enough(evidence.statistics)
     table = class_table(statistics, evidence.weight)
     columns: dict[str, list[str]] = {
         "class": class_names(report, table.labels.tolist()),
@@ -57,7 +60,7 @@ def class_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None
     if len(lines) > geometry.LARGEST:
         widest = table.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW].tolist()
         lines = [lines[row] for row in widest]
-        said += f" Of {len(table.labels):,} classes the {_FEW} that scatter most."
+        said += f" Of {len(table.labels):,} classes{enough} the {_FEW} that scatter most."
     return said, list(columns), lines
 
 
@@ -78,7 +81,7 @@ def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
-    statistics = evidence.statistics.detach().populated()
+    statistics, enough = _with_enough(evidence.statistics)
     found, theory = geometry.measured(report), geometry.predicted(report)
     expected = theory[-1] if theory else None
     table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.mean_cosines)
@@ -100,12 +103,20 @@ def pair_cells(report: Report) -> tuple[str, list[str], list[list[str]]] | None:
         columns["merged"] = _yes(measured >= geometry.MERGED)
         columns["to merge"] = _yes(1 - predicted < _COINCIDE)
     columns |= {"angle °": _numbers(table.angles), "distance": _numbers(table.distances), "CDNV": _numbers(table.cdnv)}
-    said = f"The {len(pairs)} pairs of classes whose centred means are at the smallest angles."
+    said = f"The {len(pairs)} pairs of classes{enough} whose centred means are at the smallest angles."
     if expected is not None:
         said += f" Predicted: {expected.name}."
     if rows is not None:
         said += f" Merged: centred classifier rows with a cosine of at least {geometry.MERGED}; to merge: predicted to."
     return said, list(columns), [list(line) for line in zip(*columns.values(), strict=True)]
+
+
+def _with_enough(statistics: ClassStatistics) -> tuple[ClassStatistics, str]:
+    """The classes with samples; of more than `geometry.LARGEST` those with enough of them, and words that say so."""
+    statistics = statistics.detach().populated()
+    if statistics.num_classes > geometry.LARGEST and int((statistics.counts >= _ENOUGH).sum()) > _FEW:
+        return statistics.select(min_count=_ENOUGH), f" with at least {_ENOUGH} samples"
+    return statistics, ""
 
 
 def _norms_and_variances(statistics: ClassStatistics) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -99,13 +99,14 @@ class ModelSource(FeatureSource):
         self.ignore_index = IGNORED if options.ignore_index is None and self._next_token else options.ignore_index
         self._head, self._last = _last_point(bare, options)
         self._points = _points(bare, options, self._head, self._last)
-        self.class_names = options.class_names or _class_names(self._loaders.get(TRAIN))
+        self.class_names = _class_names(options.class_names, self._loaders.get(TRAIN))
         self.num_classes = self._known_classes()
         self._classifies = options.task == "classification"
         self._labels = ClassLabels(self.class_names, self.num_classes) if self._classifies else Targets()
         self._unpack = Unpacking(bare, self.num_classes, options.unpack)
         self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
         self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
+        self._rows: tuple[slice, ...] | None = None  # of its input, that the classifier is called on; None for all
         self.notes: list[str] = []
         self._captured: CapturedFeatures
         self._normalisation: NormalisationCheck | None = None
@@ -119,7 +120,7 @@ class ModelSource(FeatureSource):
             raise ClassifierError(f"num_classes is {given}, but the classifier {head.name!r} has {rows} rows.")  # type: ignore[union-attr]
         if given is not None or self._options.task != "classification":
             return given if given is not None else rows
-        if self._options.class_names is not None and rows is not None and len(names or ()) != rows:
+        if self._options.class_names is not None and rows is not None and len(names or ()) > rows:
             raise ClassifierError(f"class_names has {len(names or ())} names, but the classifier has {rows} rows.")
         return rows if rows is not None else len(names) if names else None
 
@@ -140,11 +141,11 @@ class ModelSource(FeatureSource):
         decides = head.decides_linearly and not self._by_output
         return LinearClassifier(head.weight, head.bias, head.name, head.fixed, decides)
 
-    def consumer(self, layer: str) -> Tensor | None:
+    def consumer(self, layer: str, num_features: int) -> Tensor | None:
         point = self._captured.point_of(layer)
-        if layer == self._last.name or point.reader is None or self._widths is None:
+        if layer == self._last.name or point.reader is None:
             return None
-        weight = reading_weight(point.reader, self._widths[layer])
+        weight = reading_weight(point.reader, num_features)
         return None if weight is None else weight.to("cpu", torch.float64)
 
     # ------------------------------------------------------------------ running
@@ -158,7 +159,6 @@ class ModelSource(FeatureSource):
         bare = self._model
         if bare in _MEASURED:
             raise StateError("this model is being measured already; wait until that measurement has ended.")
-        self._widths: dict[str, int] | None = None
         _MEASURED.add(bare)
         with ExitStack() as stack:
             stack.callback(_MEASURED.discard, bare)
@@ -167,10 +167,34 @@ class ModelSource(FeatureSource):
             stack.enter_context(same_randomness(*self._loaders.values()))
             self._captured = stack.enter_context(capture(bare, self._points))
             self._normalisation = NormalisationCheck(bare, self._captured, self._last.name)
-            self._stack = stack
+            stack.enter_context(self._short_logits())
             if self.num_classes is None and self._classifies:
                 self.num_classes = self._labels.num_classes = self._largest_label() + 1
             yield
+
+    @contextmanager
+    def _short_logits(self) -> Iterator[None]:
+        """Call the output layer of a language model on no more positions than are looked at: on those of a batch's
+        first sequence, until it is known to decide, and then on one. Where the logits decide it is called on all."""
+        options, head = self._options, self._head
+        by_logits = options.decides and options.decisions == "all"
+        module = None if head is None or not head.decides_linearly else head.module
+        if not self._next_token or by_logits or module is None or module is self._model:
+            yield
+            return
+        self._rows = (slice(1),)
+
+        def shorten(module: nn.Module, args: tuple[Any, ...]) -> Any:
+            if self._rows is None or not args or not isinstance(args[0], Tensor) or args[0].ndim < 3:
+                return None
+            return (args[0][self._rows], *args[1:])
+
+        handle = module.register_forward_pre_hook(shorten)  # after the one that captures
+        try:
+            yield
+        finally:
+            handle.remove()
+            self._rows = None
 
     def _largest_label(self) -> int:
         """Of a data set whose number of classes nothing tells: read once for its labels."""
@@ -213,7 +237,7 @@ class ModelSource(FeatureSource):
         first_pass = split == TRAIN and self._normalisation is not None and not self._normalisation.done
         room = unpadded_rows(loader) if self._shared else None
         empty = True
-        total = len(loader) if isinstance(loader, Sized) else None
+        total = _length(loader)
         with same_randomness(loader) if split == TRAIN else nullcontext():  # a second pass then sees the same samples
             shown = with_progress(
                 with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
@@ -322,7 +346,6 @@ class ModelSource(FeatureSource):
         self.notes += self._unpack.notes
         places = labels if self._classifies else labels[:, 0]
         self._layers, notes = _fitting(features, places, self._captured, self._last.name)
-        self._widths = {name: features[name].shape[-1] for name in self._layers}
         self.notes += notes
         if self._labels.soft:
             self.notes.append(SOFT_NOTE)
@@ -373,7 +396,9 @@ class ModelSource(FeatureSource):
         if head.module is None or not head.decides_linearly:
             self._by_output = True
             return
-        found = agreement(head, last, output)
+        found = agreement(head, last if self._rows is None else last[self._rows], output)
+        if self._rows is not None and found.confirmed:
+            self._rows = (slice(1), slice(1))
         if self._next_token and options.decisions == "all" and options.decides and found.confirmed:
             self._by_output = logits_in(output, last.shape[:-1], self._outputs) is not None
             return
@@ -459,11 +484,28 @@ def _points(model: nn.Module, options: Measuring, head: Classifier | None, last:
     return [*(replace(point, positions=point.positions or options.positions) for point in chosen), last]
 
 
-def _class_names(loader: Any) -> Sequence[str] | None:
-    """The names that a data set gives its classes, as torchvision's do."""
+def _class_names(given: Any, loader: Any) -> Sequence[str] | None:
+    """The names that were given, or a tokenizer has; else those that a data set gives its classes, as torchvision's
+    do."""
+    to_tokens = getattr(given, "convert_ids_to_tokens", None)
+    if callable(to_tokens):
+        return [str(token) for token in to_tokens(list(range(len(given))))]
+    if given is not None:
+        return [str(name) for name in given]
+    tokenizer = getattr(getattr(loader, "collate_fn", None), "tokenizer", None)  # of transformers' collators
+    if callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        return None if tokenizer is None else _class_names(tokenizer, None)
     dataset = loader.dataset if isinstance(loader, DataLoader) else None
     names = getattr(dataset, "classes", None)
     return [str(name) for name in names] if isinstance(names, list | tuple) and len(names) > 1 else None
+
+
+def _length(loader: Any) -> int | None:
+    """Its number of batches, if it knows; a DataLoader of a stream has a length only to say that it has none."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def _first_rows(batch: FeatureBatch, room: int) -> FeatureBatch:

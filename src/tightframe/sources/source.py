@@ -104,8 +104,8 @@ class FeatureSource(ABC):
         """The context in which batches are drawn."""
         return nullcontext()
 
-    def consumer(self, layer: str) -> Tensor | None:
-        """(M, D) weight of the layer that reads these features, where that isn't the classifier."""
+    def consumer(self, layer: str, num_features: int) -> Tensor | None:
+        """(M, D) weight of the layer that reads these features, D of them, where that isn't the classifier."""
         return None
 
     def remarks(self) -> tuple[dict[str, Any], list[str]]:
