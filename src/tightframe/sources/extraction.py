@@ -245,7 +245,7 @@ class _Writer:
             tensors["weight"] = given.weight
             if given.bias is not None:
                 tensors["bias"] = given.bias
-        for layer in first.features:  # type: ignore[union-attr]
+        for layer in first.features:
             weight = self._source.consumer(layer)
             if weight is not None:
                 tensors[f"consumer/{layer}"] = weight
