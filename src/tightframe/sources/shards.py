@@ -547,7 +547,7 @@ def _extracted(folder: Path) -> _Contents:
     classifier, consumers = _classifier(folder, described)
     return _Contents(
         splits,
-        described.get("num_classes"),
+        max((each.source["num_classes"] or 0 for each in manifests if each.source), default=0) or None,
         described.get("class_names"),
         described.get("ignore_index"),
         described.get("title"),
