@@ -80,9 +80,9 @@ SUBJECTS = {
 }
 
 
-def run(what: str, folder: Path, classes: int) -> tuple[float, float, float]:
+def run(what: str, folder: Path, classes: int, threads: int) -> tuple[float, float, float]:
     """Processor seconds and seconds without imports, and peak memory in MiB, in a process of its own."""
-    code = f"import shards; shards.timed({what!r}, {str(folder)!r}, {classes})"
+    code = f"import shards; shards.timed({what!r}, {str(folder)!r}, {classes}, {threads})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -90,8 +90,9 @@ def run(what: str, folder: Path, classes: int) -> tuple[float, float, float]:
     return processor, seconds, peak
 
 
-def timed(what: str, folder: str, classes: int) -> None:
+def timed(what: str, folder: str, classes: int, threads: int) -> None:
     """In that process."""
+    torch.set_num_threads(threads)
     start, processor = time.perf_counter(), time.process_time()
     if what == "floor":
         floor(Path(folder))
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--files", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="One on a busy machine, where two wait for each other.")
     parser.add_argument("--only", nargs="*", choices=list(SUBJECTS))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -115,10 +117,10 @@ def main() -> None:
         write(folder, given.gigabytes, given.features, given.classes, given.files)
         print(f"{given.gigabytes} GB of float16, D = {given.features}, K = {given.classes}")
         for _ in range(given.rounds):
-            base, wall, peak = run("floor", folder, given.classes)
+            base, wall, peak = run("floor", folder, given.classes, given.threads)
             print(f"{'floor':10s} {base:7.1f} s of processors, {wall:7.1f} s, peak {peak:5.0f} MiB", flush=True)
             for what in given.only or SUBJECTS:
-                mine, seconds, peak = run(what, folder, given.classes)
+                mine, seconds, peak = run(what, folder, given.classes, given.threads)
                 print(
                     f"{what:10s} {mine:7.1f} s of processors, {seconds:7.1f} s, peak {peak:5.0f} MiB, speed "
                     f"{base / mine:.2f}x ({wall / seconds:.2f}x by the clock)",
