@@ -96,6 +96,10 @@ class LoaderError(TightframeError, RuntimeError):
     """A data loader gave something that can't be measured, or not the same samples twice."""
 
 
+class ShardError(TightframeError, ValueError):
+    """A shard of features is missing, foreign, damaged or there twice; the message names the file."""
+
+
 class DatasetError(TightframeError, LookupError):
     """A data set is unknown, not found, or its files are damaged."""
 

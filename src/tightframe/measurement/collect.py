@@ -155,7 +155,7 @@ class _Pipeline:
         conventions = [CONVENTIONS[name] for name in options.conventions]
         self._unit = any(each.unit_features for each in conventions)
         self._bare = any(each.without_bias for each in conventions)
-        self._buffer = _Buffer(options.buffer_bytes)
+        self._buffer = _Buffer(0 if source.cheap_to_read else options.buffer_bytes)
         self._decisions = options.decisions if options.decides else None
 
     def _sums(self, plan: LayerPlan) -> Sums:

@@ -2,7 +2,19 @@
 
 from tightframe.sources.arrays import ArraySource
 from tightframe.sources.batches import Batch
+from tightframe.sources.extraction import Extraction, extract
 from tightframe.sources.model import ModelSource
+from tightframe.sources.shards import ShardSource
 from tightframe.sources.source import FeatureBatch, FeatureSource, LinearClassifier
 
-__all__ = ["ArraySource", "Batch", "FeatureBatch", "FeatureSource", "LinearClassifier", "ModelSource"]
+__all__ = [
+    "ArraySource",
+    "Batch",
+    "Extraction",
+    "FeatureBatch",
+    "FeatureSource",
+    "LinearClassifier",
+    "ModelSource",
+    "ShardSource",
+    "extract",
+]

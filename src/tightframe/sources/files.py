@@ -102,8 +102,9 @@ def from_files(
             from tightframe.sources.shards import ShardSource
 
             files = [labels] if isinstance(labels, Path) else labels
+            held_out, outside = (None if each is None else [each] for each in (test, ood))
             return ShardSource.from_files(
-                features, files, test=test, ood=ood, weight=rows, bias=offsets, options=options
+                features, files, test=held_out, ood=outside, weight=rows, bias=offsets, options=options
             )
         (features,) = features
     if labels is not None and not isinstance(labels, Path):

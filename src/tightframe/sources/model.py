@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -36,7 +37,7 @@ from tightframe.sources.loading import first_process_buffers, moved, repeats, un
 from tightframe.sources.next_token import IGNORED, are_shifted, next_labels, predicts_next_token
 from tightframe.sources.normalisation import GAP, NormalisationCheck
 from tightframe.sources.outputs import agreement, decisions_of, logits_in
-from tightframe.sources.sampling import same_randomness
+from tightframe.sources.sampling import rows_in, same_randomness
 from tightframe.sources.source import (
     OOD,
     SPLITS,
@@ -226,11 +227,31 @@ class ModelSource(FeatureSource):
             )
         return batch
 
+    @property
+    def origin(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """The model by name, size and a checksum of its weights, and which features are taken from it."""
+        model, checksum = self._model, 0
+        for tensor in (*model.parameters(), *model.buffers()):
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            checksum = zlib.crc32(raw.numpy().data, checksum)
+        points = [f"{point.name} ({point.positions})" if point.positions else point.name for point in self._points]
+        return {
+            "model": type(model).__qualname__,
+            "parameters": sum(each.numel() for each in model.parameters()),
+            "weights": checksum,
+            "layers": points,
+            "next_token": self._next_token,
+        }
+
     def batches(self, split: str) -> Iterator[FeatureBatch]:
         """Features, labels and decisions of each batch of a split.
 
         Raises: LoaderError for batches without labels; EmptyBatchError if there is no batch.
         """
+        return self.batches_from(split, 0)
+
+    def batches_from(self, split: str, start: int) -> Iterator[FeatureBatch]:
+        """As `batches`; the model isn't run on the first `start` batches."""
         loader = self._loaders.get(split)
         if loader is None:
             return
@@ -242,13 +263,16 @@ class ModelSource(FeatureSource):
             shown = with_progress(
                 with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
             )
-            for item in shown:
+            for number, item in enumerate(shown):
                 empty = False
+                if number < start:
+                    room = None if room is None else room - rows_in(item, self._options.unpack)
+                    continue
+                if room is not None and room <= 0:
+                    break  # all from here on is padding
                 batch = self._run(item, labelled=split != OOD, watched=first_pass)
                 if room is not None:
                     size = len(batch.by_layer[self._last.name])
-                    if room <= 0:
-                        break  # all from here on is padding
                     batch = _first_rows(batch, room)
                     room -= size
                 yield batch

@@ -32,7 +32,7 @@ def number_of_samples(loader: Iterable[Any], unpack: Callable[[Any], Any] | None
     loaders of all processes have."""
     if isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and _is_whole(loader):
         return len(loader.dataset)
-    return sum(_size(batch, unpack) for batch in loader) if isinstance(loader, Sequence) else None
+    return sum(rows_in(batch, unpack) for batch in loader) if isinstance(loader, Sequence) else None
 
 
 def is_divided(loader: Iterable[Any]) -> bool:
@@ -65,7 +65,7 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | 
             timeout=loader.timeout,
         )
     if isinstance(loader, Sequence):
-        total = sum(_size(batch, unpack) for batch in loader)
+        total = sum(rows_in(batch, unpack) for batch in loader)
         wanted = min(len(loader), math.ceil(len(loader) * samples / max(total, 1)))
         return [loader[place * len(loader) // wanted] for place in range(wanted)]
     first = _FirstBatches(loader, samples, unpack)
@@ -82,12 +82,12 @@ class _FirstBatches:
         left = self._samples
         for batch in self.loader:
             yield batch
-            left -= _size(batch, self._unpack)
+            left -= rows_in(batch, self._unpack)
             if left <= 0:
                 return
 
 
-def _size(batch: Any, unpack: Callable[[Any], Any] | None) -> int:
+def rows_in(batch: Any, unpack: Callable[[Any], Any] | None) -> int:
     """The rows of a batch: of the first of its parts that has any."""
     item = batch if unpack is None else unpack(batch)
     if isinstance(item, Batch):

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -67,12 +69,14 @@ class FeatureSource(ABC):
         classifier: on the last layer's features; None without one, or with one that isn't linear.
         splits: which of "train", "test" and "ood" there are.
         repeatable: whether `batches` gives the same samples when it is called again.
+        cheap_to_read: whether reading again costs less than keeping features in memory: none then wait in a buffer.
         class_names: a name for each class, or None.
         ignore_index: a label whose rows are dropped, or None.
         device: where features are summed up.
         title: of the report; None for the usual one.
         notes: sentences for the report; complete once the first batch was drawn.
-        optional: layers that may be left out where they don't fit the labels.
+        origin: plain values that tell this source from others, such as a model's name; an extraction that is resumed
+            must find the same.
 
     num_classes, classifier and notes are read after the first batch was drawn.
 
@@ -89,16 +93,21 @@ class FeatureSource(ABC):
     classifier: LinearClassifier | None = None
     splits: Collection[str] = (TRAIN,)
     repeatable: bool = True
+    cheap_to_read: bool = False
     class_names: Sequence[str] | None = None
     ignore_index: int | None = None
     device: torch.device = torch.device("cpu")
     title: str | None = None
     notes: Sequence[str] = ()
-    optional: Collection[str] = ()
+    origin: Mapping[str, Any] = MappingProxyType({})
 
     @abstractmethod
     def batches(self, split: str) -> Iterable[Any]:
         """`FeatureBatch`es, or (features, labels), of a split: "train", "test" or "ood" (features alone)."""
+
+    def batches_from(self, split: str, start: int) -> Iterable[Any]:
+        """The batches of a split without the first `start`. Override it where they can be skipped at less cost."""
+        return islice(self.batches(split), start, None)
 
     def opened(self) -> AbstractContextManager[object]:
         """The context in which batches are drawn."""

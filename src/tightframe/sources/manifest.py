@@ -1,0 +1,147 @@
+"""`Manifest`: what a folder of shards holds, and how far its extraction has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tightframe.errors import ShardError
+from tightframe.sources.tables import DTYPES, NAMES, Kind
+
+FORMAT = "tightframe shards 1"
+LABELS, DECIDED = "labels", "decided"
+_LAYER = "features/"
+_NAME = re.compile(r"manifest(-\d+-of-\d+)?\.json")
+_PARTIAL = ".partial"
+
+
+def array_of(layer: str) -> str:
+    """The name of a layer's array in a shard."""
+    return _LAYER + layer
+
+
+def layer_of(array: str) -> str | None:
+    """The layer whose array has this name, or None."""
+    return array.removeprefix(_LAYER) if array.startswith(_LAYER) else None
+
+
+@dataclass
+class ShardEntry:
+    """A finished shard.
+
+    Attributes:
+        file: its name. rows, bytes: its size.
+        checksums: CRC-32 of each block, by array.
+        batches, taken: batches before the one that the next shard starts in, and rows of that one that are written.
+    """
+
+    file: str
+    rows: int
+    bytes: int
+    checksums: dict[str, list[int]]
+    batches: int
+    taken: int
+
+
+@dataclass
+class SplitEntry:
+    """The shards of a split.
+
+    Attributes:
+        arrays: dtype and shape of a sample, by array.
+        shard_rows, block_rows: of each shard, and of each block in it, but the last.
+        batches: of the split; None until it is complete.
+    """
+
+    arrays: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
+    shard_rows: int = 0
+    block_rows: int = 0
+    shards: list[ShardEntry] = field(default_factory=list)
+    batches: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Of the finished shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    def kinds(self) -> dict[str, Kind]:
+        """Kinds of the arrays."""
+        return {name: Kind(DTYPES[dtype], tuple(shape)) for name, (dtype, shape) in self.arrays.items()}
+
+    def set_kinds(self, kinds: dict[str, Kind]) -> None:
+        """Inverse of `kinds`."""
+        self.arrays = {name: (NAMES[kind.dtype], list(kind.shape)) for name, kind in kinds.items()}
+
+
+@dataclass
+class Manifest:
+    """What one process extracted.
+
+    Attributes:
+        rank, processes: which one of how many.
+        settings: what was asked for, and the source's `origin`: resumed, both must be the same.
+        source: what the source said of itself once its first batch was drawn; empty until then.
+        splits: by name. complete: whether all of them are.
+    """
+
+    rank: int
+    processes: int
+    settings: dict[str, Any]
+    source: dict[str, Any] = field(default_factory=dict)
+    splits: dict[str, SplitEntry] = field(default_factory=dict)
+    complete: bool = False
+
+    @staticmethod
+    def name(rank: int, processes: int) -> str:
+        """Of the file."""
+        return "manifest.json" if processes == 1 else f"manifest-{rank}-of-{processes}.json"
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises: ShardError if it isn't what `write` has written."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data.pop("format") != FORMAT:
+                raise ValueError("another format or version")
+            splits = {
+                name: SplitEntry(**{**entry, "shards": [ShardEntry(**shard) for shard in entry["shards"]]})
+                for name, entry in data.pop("splits").items()
+            }
+            found = cls(**data, splits=splits)
+            for entry in found.splits.values():
+                entry.kinds()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ShardError(f"{path} isn't a manifest that tightframe wrote: {error!r}") from None
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Replace the file as a whole."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        write_whole(folder / self.name(self.rank, self.processes), [text.encode()])
+
+
+def manifests_in(folder: Path) -> list[Path]:
+    """Those of all processes, in order of their names."""
+    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
+
+
+def write_whole(path: Path, parts: Iterable[Any]) -> None:
+    """Write a file that is there as a whole or not at all, even if the machine stops."""
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("wb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

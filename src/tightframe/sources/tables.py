@@ -1,0 +1,398 @@
+"""Arrays of samples in files: `.npy`, `.safetensors`, Parquet. Headers are read at once, rows block by block."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from tightframe.checks import listed
+from tightframe.errors import DtypeError, MissingExtraError, ShapeError, ShardError
+
+FEATURES_COLUMN, LABELS_COLUMN = "features", "labels"
+PARQUET = (".parquet", ".pq")
+_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
+DTYPES = {
+    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
+    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
+    **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64},
+}
+"""Dtypes by their names in safetensors."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The dtype of an array, and the shape of one sample in it."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of one sample."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} (N{''.join(f', {size}' for size in self.shape)})"
+
+
+class Table(ABC):
+    """Arrays with as many rows in one file.
+
+    Attributes:
+        path: of the file. rows: of each array. arrays: their kinds by name.
+        groups: rows of each part that can be read apart from the others; None if any row can.
+    """
+
+    path: Path
+    rows: int
+    arrays: Mapping[str, Kind]
+    groups: tuple[int, ...] | None = None
+
+    @abstractmethod
+    def opened(self, only: str | None = None) -> AbstractContextManager[Reader]:
+        """A context with a reader of one array, or of all."""
+
+
+class Reader(ABC):
+    """An open file."""
+
+    @abstractmethod
+    def read(self, array: str, start: int, stop: int, into: np.ndarray) -> None:
+        """Read rows of an array into bytes. Raises: ShardError if the file has become shorter."""
+
+
+@dataclass(frozen=True)
+class RawTable(Table):
+    """A file in which the rows of an array lie one after the other.
+
+    Attributes:
+        offsets: of the arrays in the file, in bytes.
+    """
+
+    path: Path
+    rows: int
+    arrays: Mapping[str, Kind]
+    offsets: Mapping[str, int]
+
+    @contextmanager
+    def opened(self, only: str | None = None) -> Iterator[Reader]:
+        with self.path.open("rb", buffering=0) as file:
+            yield _RawReader(self, file.fileno())
+
+
+class _RawReader(Reader):
+    def __init__(self, table: RawTable, descriptor: int):
+        self._table, self._descriptor = table, descriptor
+
+    def read(self, array: str, start: int, stop: int, into: np.ndarray) -> None:
+        size = self._table.arrays[array].bytes
+        where, rest = self._table.offsets[array] + start * size, into.data[: (stop - start) * size]
+        while rest:
+            got = os.preadv(self._descriptor, [rest], where)
+            if got == 0:
+                raise ShardError(
+                    f"{self._table.path} has become shorter while it was read: rows from {start} are missing."
+                )
+            where, rest = where + got, rest[got:]
+
+
+class ParquetTable(Table):
+    """A Parquet file with labels in a column, and features in a column of lists or in a column each.
+
+    Raises: MissingExtraError without pyarrow; ShardError if it is no Parquet file; ShapeError, DtypeError.
+    """
+
+    def __init__(self, path: Path, features: str | None, labels: str | None):
+        """`features` and `labels` are names of the arrays; None for what isn't read."""
+        self.path, self._labels = path, labels
+        parquet = _parquet()
+        try:
+            with parquet.ParquetFile(path) as file:
+                meta, schema = file.metadata, file.schema_arrow
+                groups = tuple(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+                first = next(file.iter_batches(batch_size=1), None)
+        except (OSError, ValueError) as error:  # pyarrow's own derive from ValueError
+            raise ShardError(f"{path} can't be read as Parquet: {error}") from None
+        self.rows, self.groups = sum(groups), groups
+        if labels is not None and LABELS_COLUMN not in schema.names:
+            raise ShardError(f"{path} has no column {LABELS_COLUMN!r}; it has: {listed(schema.names)}.")
+        others = [column for column in schema.names if column != LABELS_COLUMN]
+        self._columns = [FEATURES_COLUMN] if FEATURES_COLUMN in others else others
+        if first is None:
+            raise ShardError(f"{path} has no rows.")
+        if features is not None and not self._columns:
+            raise ShardError(f"{path} has no columns of features.")
+        found = self.values(first, [name for name in (features, labels) if name is not None])
+        self.arrays = {name: Kind(_torch_dtype(value.dtype, path), value.shape[1:]) for name, value in found.items()}
+
+    @contextmanager
+    def opened(self, only: str | None = None) -> Iterator[Reader]:
+        with _parquet().ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
+            yield _ParquetReader(self, file, list(self.arrays) if only is None else [only])
+
+    def columns(self, arrays: Sequence[str]) -> list[str]:
+        """Those of some arrays."""
+        return [each for array in arrays for each in ([LABELS_COLUMN] if array == self._labels else self._columns)]
+
+    def values(self, batch: Any, arrays: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some arrays, of a batch of pyarrow that has their columns."""
+        return {array: self._values(batch, array) for array in arrays}
+
+    def _values(self, batch: Any, array: str) -> np.ndarray:
+        if array == self._labels:
+            return self._plain(batch, LABELS_COLUMN)
+        parts = [self._plain(batch, column) for column in self._columns]
+        return parts[0] if self._columns == [FEATURES_COLUMN] and parts[0].ndim > 1 else np.stack(parts, 1)
+
+    def _plain(self, batch: Any, column: str) -> np.ndarray:
+        """(N,) or, of lists, (N, D)."""
+        values = batch.column(column)
+        if values.null_count:
+            raise ShardError(f"{self.path}: column {column!r} has {values.null_count} nulls.")
+        if not hasattr(values, "flatten"):
+            return _numbers(values, f"{self.path}: column {column!r}")
+        flat = _numbers(values.flatten(), f"{self.path}: column {column!r}")
+        if not hasattr(values, "value_lengths"):  # fixed-size lists
+            return flat.reshape(len(values), values.type.list_size)
+        lengths = values.value_lengths().to_numpy(zero_copy_only=False)
+        if len(set(lengths.tolist())) > 1:
+            raise ShapeError(
+                f"{self.path}: lists in column {column!r} have {lengths.min()} to {lengths.max()} entries."
+            )
+        return flat.reshape(len(values), -1)
+
+
+class _ParquetReader(Reader):
+    """Reads on where the last call ended, else from the row group that has the row."""
+
+    def __init__(self, table: ParquetTable, file: Any, arrays: Sequence[str]):
+        self._table, self._file, self._arrays = table, file, arrays
+        self._next = -1
+        self._iterator: Iterator[Any] = iter(())
+        self._rest: dict[str, np.ndarray] = {}
+        self._given: tuple[int, int] = (-1, -1)
+        self._block: dict[str, np.ndarray] = {}
+
+    def read(self, array: str, start: int, stop: int, into: np.ndarray) -> None:
+        if self._given != (start, stop):
+            if start != self._next:
+                self._seek(start, stop)
+            self._block, self._given, self._next = self._take(stop - start, stop), (start, stop), stop
+        values = np.ascontiguousarray(self._block[array])
+        into[: values.nbytes] = values.view(np.uint8).reshape(-1)
+
+    def _seek(self, start: int, stop: int) -> None:
+        groups, before = self._table.groups or (), 0
+        for group, rows in enumerate(groups):
+            if start < before + rows:
+                columns = self._table.columns(self._arrays)
+                batches = self._file.iter_batches(
+                    batch_size=stop - start, row_groups=range(group, len(groups)), columns=columns, use_threads=False
+                )
+                self._iterator, self._rest = (self._table.values(each, self._arrays) for each in batches), {}
+                if start > before:
+                    self._take(start - before, start)
+                return
+            before += rows
+
+    def _take(self, size: int, stop: int) -> dict[str, np.ndarray]:
+        parts, rows = [], 0
+        while rows < size:
+            part = self._rest or next(self._iterator, {})
+            if not part:
+                raise ShardError(f"{self._table.path} ends before row {stop}.")
+            length = len(next(iter(part.values())))
+            use = min(length, size - rows)
+            parts.append({name: values[:use] for name, values in part.items()})
+            self._rest = {name: values[use:] for name, values in part.items()} if use < length else {}
+            rows += use
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Arrays of the same samples, in one file or in several.
+
+    Attributes:
+        path: of the file with the features.
+        rows: N.
+        arrays: by name, the table that has the array, and its name there.
+        block_rows: rows of each block but the last, if blocks have checksums.
+        checksums: CRC-32 of each block, by array.
+    """
+
+    path: Path
+    rows: int
+    arrays: Mapping[str, tuple[Table, str]]
+    block_rows: int | None = None
+    checksums: Mapping[str, list[int]] | None = None
+
+    @classmethod
+    def of(cls, table: Table, **more: Any) -> Shard:
+        """All arrays of a table."""
+        return cls(table.path, table.rows, {name: (table, name) for name in table.arrays}, **more)
+
+    def kind(self, array: str) -> Kind:
+        """Of an array."""
+        table, name = self.arrays[array]
+        return table.arrays[name]
+
+    def blocks(self, rows: int) -> list[tuple[int, int]]:
+        """The parts, (start, stop), that processes share out: of so many rows unless the files say otherwise."""
+        tables = {id(table): table for table, _ in self.arrays.values()}.values()
+        groups = next((table.groups for table in tables if table.groups is not None), None)
+        if groups is not None:
+            ends = np.cumsum(groups).tolist()
+            return [(end - size, end) for size, end in zip(groups, ends, strict=True) if size]
+        size = self.block_rows or rows
+        return [(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
+
+    @contextmanager
+    def opened(self) -> Iterator[Mapping[str, tuple[Reader, str]]]:
+        """By array, a reader and the array's name there."""
+        with ExitStack() as stack:
+            tables = {id(table): table for table, _ in self.arrays.values()}
+            readers = {key: stack.enter_context(table.opened()) for key, table in tables.items()}
+            yield {array: (readers[id(table)], name) for array, (table, name) in self.arrays.items()}
+
+
+def table_of(path: Path, array: str, *, labels: str | None) -> Table:
+    """A user's file: features under the name `array` and, if it has them, labels.
+
+    Raises: ShardError for files that are missing, damaged or of another format; DtypeError, ShapeError.
+    """
+    if not path.is_file():
+        raise ShardError(f"{path} doesn't exist." if not path.exists() else f"{path} is not a file.")
+    if path.suffix == ".npy":
+        return npy_table(path, array)
+    if path.suffix in PARQUET:
+        return ParquetTable(path, array, labels)
+    if path.suffix == ".safetensors":
+        table = safetensors_table(path)
+        wanted = {array: FEATURES_COLUMN} | ({} if labels is None else {labels: LABELS_COLUMN})
+        for name in wanted.values():
+            if name not in table.arrays:
+                raise ShardError(f"{path} has no array {name!r}; it has: {listed(sorted(table.arrays))}.")
+        return RawTable(
+            path,
+            table.rows,
+            {mine: table.arrays[name] for mine, name in wanted.items()},
+            {mine: table.offsets[name] for mine, name in wanted.items()},
+        )
+    raise ShardError(f"{path}: features are read from .npy, .safetensors and .parquet files.")
+
+
+def npy_table(path: Path, array: str) -> RawTable:
+    """A `.npy` file. Raises: ShardError, DtypeError, ShapeError."""
+    try:
+        with path.open("rb") as file:
+            version = npy.read_magic(file)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = header(file)
+            offset = file.tell()
+    except (OSError, ValueError) as error:
+        raise ShardError(f"{path} can't be read as .npy: {error}") from None
+    if len(shape) == 0:
+        raise ShapeError(f"{path} must hold an array with rows; it holds a single number.")
+    if (fortran and len(shape) > 1) or not dtype.isnative:
+        raise ShardError(
+            f"{path} holds {'columns one after the other' if fortran else dtype}; save "
+            f"np.ascontiguousarray(x, np.{dtype.newbyteorder('=')})."
+        )
+    kind = Kind(_torch_dtype(dtype, path), tuple(shape[1:]))
+    _require_size(path, offset + shape[0] * kind.bytes)
+    return RawTable(path, shape[0], {array: kind}, {array: offset})
+
+
+def safetensors_table(path: Path) -> RawTable:
+    """A `.safetensors` file, all of whose arrays have as many rows. Raises: ShardError."""
+    header, start = _safetensors_header(path)
+    arrays, offsets = {}, {}
+    rows: dict[int, str] = {}
+    end = start
+    for name, entry in header.items():
+        try:
+            (length, *shape), (first, last) = entry["shape"], entry["data_offsets"]
+            kind = Kind(DTYPES[entry["dtype"]], tuple(shape))
+        except (KeyError, TypeError, ValueError):
+            raise ShardError(f"{path}: array {name!r} isn't one of rows in a usual dtype: {entry}.") from None
+        if last - first != length * kind.bytes:
+            raise ShardError(f"{path} is damaged: array {name!r} has {last - first} bytes.")
+        rows.setdefault(length, name)
+        arrays[name], offsets[name], end = kind, start + first, max(end, start + last)
+    if len(rows) > 1:
+        raise ShardError(f"{path}: arrays have {' and '.join(f'{n} rows ({a})' for n, a in rows.items())}.")
+    _require_size(path, end)
+    return RawTable(path, next(iter(rows), 0), arrays, offsets)
+
+
+def safetensors_header(arrays: Mapping[str, tuple[Kind, int]]) -> bytes:
+    """The bytes before the arrays (kind and rows) of a safetensors file, one after the other."""
+    header, end = {}, 0
+    for name, (kind, rows) in arrays.items():
+        start, end = end, end + rows * kind.bytes
+        header[name] = {"dtype": NAMES[kind.dtype], "shape": [rows, *kind.shape], "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LONGEST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+    except (OSError, ValueError, struct.error, AttributeError) as error:
+        raise ShardError(f"{path} can't be read as safetensors: {error}") from None
+    return header, 8 + length
+
+
+def _require_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size
+    if size < expected:
+        raise ShardError(f"{path} is truncated: it has {size} bytes, and its header needs {expected}.")
+    if size > expected:
+        raise ShardError(f"{path} is damaged: it has {size} bytes, {size - expected} more than its header says.")
+
+
+def _torch_dtype(dtype: np.dtype[Any], path: Path) -> torch.dtype:
+    try:
+        return torch.from_numpy(np.empty(0, dtype)).dtype
+    except TypeError:
+        raise DtypeError(
+            f"{path} holds {dtype}; features are float16, float32 or float64 and labels integers."
+        ) from None
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    try:
+        array = values.to_numpy(zero_copy_only=False)
+    except (NotImplementedError, ValueError) as error:
+        raise DtypeError(f"{what} can't be read as numbers: {error}") from None
+    if array.dtype.kind not in "iuf":
+        raise DtypeError(f"{what} must hold numbers; it holds {values.type}.")
+    return array
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("pyarrow", "parquet") from None
+    return parquet
