@@ -551,7 +551,6 @@ def _extracted(folder: Path) -> _Contents:
         described.get("ignore_index"),
         described.get("title"),
         list(described.get("notes", ())),
-        described.get("optional", ()),
         classifier,
         consumers,
     )
