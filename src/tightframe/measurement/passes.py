@@ -20,6 +20,7 @@ from tightframe.sources import LinearClassifier
 from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
 
 _BLOCK_ROWS = 4096  # rows widened to float64 at a time
+_SUM_ROWS = 512  # of half precision summed in float32
 _SAME = 1e-3  # share of their length by which the mean of features may differ between passes: rounding is far below
 _DROPPED = -1  # the label of rows whose class isn't selected
 
@@ -229,7 +230,7 @@ class SecondLook:
         """A batch."""
         flat = labels.reshape(-1)
         rows = features.reshape(len(flat), -1)
-        self._again += self._sums.counted(features, labels).sum(0, dtype=torch.float64)
+        self._again += _total(self._sums.counted(features, labels))
         kept = flat if self._sums.ignore_index is None else flat[flat != self._sums.ignore_index]
         self._counts += torch.bincount(kept, minlength=self._sums.num_classes).to(self._counts.device)
         if self._selected is not None:
@@ -285,6 +286,14 @@ class SecondLook:
                 "must repeat themselves, or buffer_bytes must hold all features. Data drawn at random must be drawn "
                 "from generators that torch, NumPy or random know, or be left as they are for measuring."
             )
+
+
+def _total(rows: Tensor) -> Tensor:
+    """(D,) float64, the sum of rows; of half precision by way of float32, in a tenth of the time."""
+    if rows.dtype not in (torch.float16, torch.bfloat16) or len(rows) == 0:
+        return rows.sum(0, dtype=torch.float64)
+    parts = [block.to(torch.float32).sum(0) for block in rows.split(_SUM_ROWS)]
+    return torch.stack(parts).sum(0, dtype=torch.float64)
 
 
 class DecisionRule:
