@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tightframe.errors import ClassifierError
 from tightframe.head import is_head
 from tightframe.hooks.wrappers import bare_model, clean_name, weight_of
+
+_MANY = 1 << 23  # numbers of a vocabulary's weight, which is kept as narrow as it is
 
 Choice = str | nn.Module | Tensor | Callable[[Tensor], Tensor]
 """How callers choose a classifier: the name of a module or parameter, the module, a weight (K, D), or a function."""
@@ -23,8 +26,8 @@ class Classifier:
     Attributes:
         name: its name in the model; "" if it has none there.
         module: the module, whose input is the feature; None if the classifier is a parameter, tensor or function.
-        weight: (K, D), or None for a function. bias: (K,) or None. Both detached copies, float64. A layer with one
-            output w x + b decides by its sign: its rows are -w/2 and w/2, of bias -b/2 and b/2.
+        weight: (K, D), or None for a function. bias: (K,) or None. Both detached copies, float64 unless very large. A
+            layer with one output w x + b decides by its sign: its rows are -w/2 and w/2, of bias -b/2 and b/2.
         class_dim: the dimension of its input that holds the D features: -1, or 1 for a 1x1 convolution.
         decides_linearly: whether argmax of weight x + bias is its decision; a module may say otherwise.
         fixed: whether the weight is given while other parts of the model are trained.
@@ -133,7 +136,8 @@ def _classifier(
     linear: bool,
 ) -> Classifier:
     fixed = not weight.requires_grad and any(each.requires_grad for each in model.parameters())
-    rows = weight.detach().flatten(1).to("cpu", torch.float64, copy=True)
+    wide = torch.float64 if weight.numel() < _MANY else torch.promote_types(weight.dtype, torch.float32)
+    rows = weight.detach().flatten(1).to("cpu", wide, copy=True)
     offsets = None if bias is None else bias.detach().to("cpu", torch.float64, copy=True).reshape(-1)
     outputs = len(rows)
     if outputs == 1:
@@ -152,6 +156,12 @@ def _effective_weight(module: nn.Module) -> Tensor:
         return weight
     adapters = getattr(module, "active_adapters", ())
     return sum((delta(name) for name in adapters), weight)
+
+
+def is_stored(classifier: Classifier) -> bool:
+    """Whether its weight is a parameter of a plain layer, and not computed from others as the model runs."""
+    module = classifier.module
+    return isinstance(module, nn.Linear) and type(module) is nn.Linear and not is_parametrized(module)
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Module]:

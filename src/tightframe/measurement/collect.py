@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -415,7 +416,7 @@ def _names(names: Sequence[str], statistics: ClassStatistics | None) -> list[str
 
 def _complete(classifier: LinearClassifier | None) -> LinearClassifier | None:
     """The classifier, unless rows are missing, as those of a head on class means of classes without samples."""
-    if classifier is None or not bool(classifier.weight.isfinite().all()):
+    if classifier is None or not math.isfinite(classifier.weight.sum()):
         return None
     return classifier
 

@@ -36,6 +36,7 @@ _SOME = 1000
 _ROWS = 2000  # drawn samples that are decided on, at most
 _ENTRIES = 1 << 22  # numbers in these samples, at most, as long as there are some
 _COSTLY = 16  # draws at most of metrics that are left out where there are many classes
+_FEWEST, _RANDOM_NUMBERS = 4, 1 << 28  # draws of random classifiers at least, and numbers in all of them at most
 
 # ---------------------------------------------------------------------- drawing statistics
 
@@ -376,12 +377,15 @@ def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, dra
     """Of rows in random directions, for the same classes."""
     if evidence.weight is None or not {"weight", "classifier", "reader"} & set(metric.reads):
         return None
+    evidence = _of_present(evidence)
+    assert evidence.weight is not None
     key = (tuple(evidence.weight.shape), setting.counts.numpy().tobytes() if "counts" in metric.reads else setting.K)
     known = _RANDOM.setdefault(metric, {})
     key += (draws, seed)  # type: ignore[assignment]
     if key not in known:
         generator = torch.Generator().manual_seed(seed)
         number = draws if metric.most_classes is None else min(draws, _COSTLY)
+        number = min(number, max(_FEWEST, _RANDOM_NUMBERS // evidence.weight.numel()))  # many numbers spread less
         values = []
         for _ in range(number):
             weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
@@ -389,6 +393,19 @@ def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, dra
                 values.append(float(metric.of(replace(evidence, weight=weight.to(evidence.weight.device)))))
         known[key] = Level.of(values, "random") if len(values) == number else None
     return known[key]
+
+
+def _of_present(evidence: Evidence) -> Evidence:
+    """The evidence with the classifier's rows of the classes with samples alone: of a vocabulary those may be few."""
+    statistics, weight = evidence.statistics, evidence.weight
+    if statistics is None or weight is None or len(weight) == int(statistics.present.sum()):
+        return evidence
+    statistics = statistics.populated()
+    rows = statistics.class_ids.to(weight.device)
+    if len(weight) != statistics.num_labels:
+        return evidence
+    bias = None if evidence.bias is None else evidence.bias[rows]
+    return replace(evidence, statistics=statistics, weight=weight[rows], bias=bias)
 
 
 def _drawn_levels(

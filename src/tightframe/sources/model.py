@@ -27,6 +27,7 @@ from tightframe.hooks import (
     evaluation,
     find_classifier,
 )
+from tightframe.hooks.classifier import is_stored
 from tightframe.hooks.layers import reading_weight
 from tightframe.layout import labels_at
 from tightframe.options import Measuring
@@ -384,7 +385,7 @@ class ModelSource(FeatureSource):
     def _learn_classifier(self, last: Tensor, output: Any) -> None:
         head, options = self._head, self._options
         self._outputs: int | None = self.num_classes
-        if head is not None and head.module is not None:  # a weight computed from others is up to date only now
+        if head is not None and head.module is not None and not is_stored(head):  # it is up to date only now
             head = self._head = find_classifier(self._model, head.module)
         if head is not None and head.function is not None:
             logits = head.function(last)

@@ -146,9 +146,10 @@ class ClassStatistics:
 
     @classmethod
     def about_means(cls, counts: Tensor, means: Tensor, sums: Scatter, **fields: Any) -> ClassStatistics:
-        """The value of (K,) counts, (K, D) means and sums about them, and of the other `fields`."""
+        """The value of (K,) counts, (K, D) means and sums about them, and of the other `fields`; it takes these."""
         sums.settle(counts)
-        means = torch.where(counts[:, None] > 0, means, torch.nan)
+        absent = counts[:, None] == 0
+        means = means.masked_fill(absent, torch.nan) if means.requires_grad else means.masked_fill_(absent, torch.nan)
         return cls(counts, means, sums.spread, sums.within, sums.class_within, **fields)
 
     def rounded(self, epsilon: float) -> ClassStatistics:
@@ -552,7 +553,7 @@ class ClassStatistics:
     @property
     def _mean_squares(self) -> Tensor:
         """(K,) mean squared length of the samples of each class, without a graph; 0 for classes without samples."""
-        squares = self.means.detach().square().sum(1) + self.spread.detach() / self.counts
+        squares = norms(self.means.detach()).square() + self.spread.detach() / self.counts  # no second (K, D)
         return torch.where(self.present, squares, 0.0)
 
     def _of(

@@ -233,21 +233,23 @@ class Moments(DeviceState):
             if len(where) == 0:
                 return
             rows, labels, new = rows.index_select(0, where), labels.index_select(0, where), new[where]
+            classes, groups = labels.unique(return_inverse=True)  # few, where there are very many classes
         else:
             new &= counted
+            classes, groups = torch.arange(self.num_classes, device=labels.device), labels
         wide = torch.where(new[:, None], rows.to(torch.float64), 0.0)
-        number = torch.bincount(labels, new.double(), self.num_classes)
-        self.on_sample &= number < _SETTLED_ROWS
-        means = torch.zeros_like(self.sums).index_add_(0, labels, wide) / number.clamp(min=1)[:, None]
-        gaps = torch.linalg.vector_norm(wide - means.index_select(0, labels), math.inf, dim=1)
-        least = torch.full_like(self.energy, math.inf).scatter_reduce_(
-            0, labels, torch.where(new, gaps, math.inf), "amin"
-        )
-        new &= gaps == least.index_select(0, labels)
+        number = torch.bincount(groups, new.double(), len(classes))
+        self.on_sample[classes] &= number < _SETTLED_ROWS
+        means = wide.new_zeros(len(classes), wide.shape[1]).index_add_(0, groups, wide)
+        means /= number.clamp(min=1)[:, None]
+        gaps = torch.linalg.vector_norm(wide - means.index_select(0, groups), math.inf, dim=1)
+        least = wide.new_full((len(classes),), math.inf)
+        least.scatter_reduce_(0, groups, torch.where(new, gaps, math.inf), "amin")
+        new &= gaps == least.index_select(0, groups)
         place = torch.arange(len(labels), device=labels.device)
-        first = torch.full_like(self.counts, len(labels))
-        first.scatter_reduce_(0, labels, torch.where(new, place, len(labels)), "amin")
-        opens = new & (first.index_select(0, labels) == place)
+        first = place.new_full((len(classes),), len(labels))
+        first.scatter_reduce_(0, groups, torch.where(new, place, len(labels)), "amin")
+        opens = new & (first.index_select(0, groups) == place)
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
 
     def _young(self, labels: Tensor, squares: Tensor, counted: Tensor | None) -> Tensor | None:
