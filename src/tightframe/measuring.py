@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from tightframe.errors import LoaderError
+from tightframe.hooks import find_classifier
 from tightframe.measurement import Collected, LayerEvidence, collect
 from tightframe.metrics import available
 from tightframe.metrics.table import chosen
@@ -88,13 +89,22 @@ def source_of(model: Any, loader: Any, *, test: Any, ood: Any, options: Measurin
     if isinstance(model, Tensor | np.ndarray | list):
         if loader is None:
             raise LoaderError("measure(features, labels) needs labels.")
-        if isinstance(options.classifier, Tensor | np.ndarray):
-            return ArraySource(model, loader, test=test, ood=ood, weight=options.classifier, options=options)
-        return ArraySource(model, loader, test=test, ood=ood, options=options)
+        weight, bias = _rows_of(options.classifier)
+        return ArraySource(model, loader, test=test, ood=ood, weight=weight, bias=bias, options=options)
     raise LoaderError(
         "measure takes (model, loader), (features, labels) or a FeatureSource; its first argument is a "
         f"{type(model).__name__}."
     )
+
+
+def _rows_of(classifier: Any) -> tuple[Any, Any]:
+    """Weight and bias of a classifier given beside features. Raises: LoaderError for one given by name."""
+    if isinstance(classifier, nn.Module):
+        found = find_classifier(classifier)
+        return found.weight, found.bias
+    if classifier is None or isinstance(classifier, Tensor | np.ndarray):
+        return classifier, None
+    raise LoaderError("beside features, classifier must be a weight (K, D) or a linear layer.")
 
 
 def classified(source: FeatureSource, options: Measuring) -> Report:

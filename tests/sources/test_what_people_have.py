@@ -19,7 +19,7 @@ from tightframe.errors import ClassifierError, DtypeError, LabelError, LoaderErr
 from tightframe.metrics import Evidence, evaluate
 from tightframe.metrics.multilabel import single_label_statistics, tagwise_average_error
 from tightframe.metrics.regression import nrc1, nrc2, nrc3
-from tightframe.sources import Batch
+from tightframe.sources import Batch, ModelSource
 
 CLASSES, DIM, ROWS = 4, 6, 60
 QUICK = {"progress": False}
@@ -109,6 +109,22 @@ def test_arrays_with_a_classifier_held_out_and_foreign_samples() -> None:
 def test_arguments_that_mean_nothing(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         measure(*arguments, **QUICK)
+
+
+def test_arrays_with_a_linear_layer() -> None:
+    features, labels = data()
+    head = nn.Linear(5, CLASSES).double()
+    report = measure(features, labels, classifier=head, **QUICK)
+    assert_values(report, expected(features, labels, head.weight, head.bias))
+
+
+def test_a_source_serves_again_after_the_model_was_trained() -> None:
+    model, (x, labels) = Plain(), data()
+    source = ModelSource(model, [(x, labels)])
+    assert_values(measure(source, **QUICK), of_plain(model, x, labels))
+    with torch.no_grad():
+        model.fc.weight.mul_(torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None])
+    assert_values(measure(source, **QUICK), of_plain(model, x, labels))
 
 
 # ---------------------------------------------------------------------------------------------- loaders

@@ -162,6 +162,10 @@ class ModelSource(FeatureSource):
         if bare in _MEASURED:
             raise StateError("this model is being measured already; wait until that measurement has ended.")
         _MEASURED.add(bare)
+        if self._layers is not None:  # from an earlier measurement, since which the model may have been trained
+            self._head, _ = _last_point(bare, self._options)
+            self._layers, self.notes = None, []
+            self._by_output = self._head is None or self._head.weight is None
         with ExitStack() as stack:
             stack.callback(_MEASURED.discard, bare)
             stack.enter_context(evaluation(bare))
@@ -331,9 +335,11 @@ class ModelSource(FeatureSource):
 
     def _columns(self, labels: Tensor) -> bool:
         """Whether the last dimension of raw labels is no position: one column, or one for each class."""
-        if self._next_token or self._captured.mask is not None:
+        if self._next_token or self._captured.mask is not None or labels.ndim != 2:
             return False
-        return labels.ndim == 2 and (labels.shape[1] in (1, self.num_classes) or labels.is_floating_point())
+        if labels.shape[1] == 1 or labels.is_floating_point():
+            return True
+        return labels.shape[1] == self.num_classes and bool(((labels == 0) | (labels == 1)).all())
 
     def _without_padding(self, labels: Tensor, mask: Tensor) -> Tensor:
         if self.ignore_index is None:
@@ -463,9 +469,9 @@ class ModelSource(FeatureSource):
         check = self._normalisation
         assert check is not None
         said = every_process((check.seen, check.gap()), "batch normalisation", shared=self._shared)
-        gap = max(said, key=lambda each: each[0])[
-            1
-        ]  # of the process that saw most: few rows have averages of their own
+        _, gap = max(
+            said, key=lambda each: each[0]
+        )  # of the process that saw most: few rows have averages of their own
         facts: dict[str, Any] = {"mode": "eval"} | ({} if gap is None else {"normalisation_gap": gap})
         return facts, [_blip(gap)] if gap is not None and gap > GAP else []
 
