@@ -236,7 +236,10 @@ class _Pipeline:
         last = layers[self._last]
         scores = None
         if self._options.detectors and has_test and has_ood:
-            scores = DetectorScores(last.evidence)
+            try:
+                scores = DetectorScores(last.evidence)
+            except TightframeError as error:  # which must not cost the measurement
+                self.notes.append(f"detectors are left out: {error}")
         if has_test:
             layers = self._with_held_out(layers, moments, scores)
         if has_ood:
@@ -375,7 +378,7 @@ def _outset(first: FeatureBatch | None, source: FeatureSource, options: Measurin
         list(source.notes),
         free_memory(source.device) // FREE_SHARE if budget is None else budget,
         source.repeatable,
-        options.covariance and options.second_pass and source.repeatable,
+        options.covariance and (options.second_pass or source.cheap_to_read) and source.repeatable,
         tuple(source.splits),
         first is not None and first.decided is not None,
     )

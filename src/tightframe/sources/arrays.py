@@ -34,6 +34,8 @@ class ArraySource(FeatureSource):
     Raises: ShapeError, DtypeError, LabelError, ClassifierError, EmptyBatchError for arrays that don't fit.
     """
 
+    cheap_to_read = True
+
     def __init__(
         self,
         features: Any,
