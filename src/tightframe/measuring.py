@@ -101,6 +101,8 @@ def _rows_of(classifier: Any) -> tuple[Any, Any]:
     """Weight and bias of a classifier given beside features. Raises: LoaderError for one given by name."""
     if isinstance(classifier, nn.Module):
         found = find_classifier(classifier)
+        if not found.decides_linearly:
+            raise LoaderError("beside features, the classifier must decide linearly; pass the model and a loader.")
         return found.weight, found.bias
     if classifier is None or isinstance(classifier, Tensor | np.ndarray):
         return classifier, None

@@ -24,6 +24,7 @@ from tightframe.processes import every_process, rank
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
 from tightframe.sources import ModelSource
 from tightframe.sources.batches import as_loader
+from tightframe.sources.model import blip
 from tightframe.sources.normalisation import GAP
 from tightframe.sources.sampling import is_divided, number_of_samples, sampled
 
@@ -249,17 +250,17 @@ class Monitor:
         epoch = self._epoch(epoch)
         self._account()
         try:
-            report, notes = self._measured(loader, epoch, options)
+            report = self._measured(loader, epoch, options)
         finally:  # what failed took its time too
             now = time.perf_counter()
             self._measuring += now - self._mark
             self._mark = now
-        if report.context.get("normalisation_gap", 0.0) > GAP:
-            warnings.warn(f"epoch {epoch:g}: {report.notes[-1 - notes]}", BlipWarning, stacklevel=2)
+        if (gap := report.context.get("normalisation_gap", 0.0)) > GAP:
+            warnings.warn(f"epoch {epoch:g}: {blip(gap)}", BlipWarning, stacklevel=2)
         return report
 
-    def _measured(self, loader: Iterable[Any], epoch: float, options: dict[str, Any]) -> tuple[Report, int]:
-        """Measure and record; with how many notes there are on samples left out."""
+    def _measured(self, loader: Iterable[Any], epoch: float, options: dict[str, Any]) -> Report:
+        """Measure and record."""
         given = {"train": loader, **{name: options.pop(name, data) for name, data in self._data.items()}}
         settings = self._options.having(**options)
         given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
@@ -279,7 +280,7 @@ class Monitor:
             if name in cut:
                 notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
         self._last_training = self._training
-        return self.record(report.extended([], notes, facts)), len(notes)
+        return self.record(report.extended([], notes, facts))
 
     def _epoch(self, epoch: float | None) -> float:
         if epoch is not None:

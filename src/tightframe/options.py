@@ -56,8 +56,9 @@ class Measuring:
         folds: folds of the samples for standard errors at the classifier's input; None or 0 for none (shares of samples
             have binomial errors in any case). All positions of a sample are in one fold.
         min_count: measure only classes with at least so many samples.
-        decisions: samples on which the classifier and the nearest class mean decide, for NC4: "all", a number of them,
-            or None. Decided only where a requested measure needs it.
+        decisions: training samples on which the classifier and the nearest class mean decide, for NC4: "all", about
+            so many, drawn at random, or None; of held-out samples all or none. Decided only where a requested measure
+            needs it.
         detectors: judge out-of-distribution detectors if there are held-out and out-of-distribution samples.
         metrics: names in `METRICS` or metrics of your own. Default: all in `METRICS` that the data allow, for other
             layers the headline ones.
@@ -193,10 +194,12 @@ class Measuring:
 
 
 def _number_of_decisions(wanted: Any) -> Any:
-    if wanted in ("all", None):
+    if wanted is None or (isinstance(wanted, str) and wanted == "all"):
         return wanted
     try:
         number = int(wanted)
+        if isinstance(wanted, bool) or number != float(wanted):
+            raise ValueError
     except (TypeError, ValueError):
         raise ChoiceError(f'decisions must be "all", a number of samples, or None; got {wanted!r}.') from None
     if number < 0:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.errors import EmptyBatchError, LoaderError, ShapeError, TightframeError
+from tightframe.errors import EmptyBatchError, LabelError, LoaderError, ShapeError, TightframeError
 from tightframe.metrics.multilabel import tagwise_average_error
 from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
 from tightframe.options import Measuring
+from tightframe.processes import every_process, world_size
 from tightframe.report import Entry, Report
 from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.next_token import IGNORED
@@ -25,8 +26,8 @@ _LI, _ANDRIOPOULOS = "Li et al. 2024", "Andriopoulos et al. 2024"
 class _Kept:
     """Features and what belongs to them, as long as they fit into a budget of bytes."""
 
-    def __init__(self, room: int):
-        self._room = room
+    def __init__(self, options: Measuring):
+        self._room, self._shared = options.buffer_bytes, options.distributed and world_size() > 1
         self._parts: list[tuple[Tensor, Tensor]] = []
         self.left_out = 0
 
@@ -39,11 +40,15 @@ class _Kept:
             self._parts.append((features, targets))
 
     def joined(self) -> tuple[Tensor, Tensor]:
-        """All that was kept, on the CPU. Raises: EmptyBatchError."""
-        if not self._parts:
+        """All that was kept by all processes, on the CPU. Raises: EmptyBatchError."""
+        mine = [(features.cpu(), targets.cpu()) for features, targets in self._parts]
+        said = every_process((mine, self.left_out), "features of all processes", shared=self._shared)
+        parts = [part for theirs, _ in said for part in theirs]
+        self.left_out = sum(number for _, number in said)
+        if not parts:
             raise EmptyBatchError("no batch of training samples fitted into buffer_bytes.")
-        features, targets = zip(*self._parts, strict=True)
-        return torch.cat(features).cpu(), torch.cat(targets).cpu()
+        features, targets = zip(*parts, strict=True)
+        return torch.cat(features), torch.cat(targets)
 
     @property
     def notes(self) -> list[str]:
@@ -59,7 +64,7 @@ class _SingleTags(FeatureSource):
     ignore_index = IGNORED
 
     def __init__(self, source: FeatureSource, kept: _Kept):
-        self._source, self._kept = source, kept
+        self._source, self._kept, self._ignored = source, kept, source.ignore_index
         self.splits, self.repeatable, self.device = source.splits, source.repeatable, source.device
         self.class_names, self.title = source.class_names, source.title
         self._filled = False
@@ -94,12 +99,18 @@ class _SingleTags(FeatureSource):
             if batch.labels is None:
                 yield batch
                 continue
-            hot = batch.labels != 0
+            tags = batch.labels
+            unknown = torch.zeros_like(tags[:, :1], dtype=torch.bool).squeeze(1)
+            if self._ignored is not None:
+                unknown = (tags == self._ignored).any(1)
+            if ((tags != 0) & (tags != 1) & ~unknown[:, None]).any():
+                raise LabelError("tags must be 0 or 1; pass ignore_index= to leave out samples with unknown ones.")
+            hot = (tags != 0) & ~unknown[:, None]
             features = list(batch.by_layer.values())[-1]
             if features.ndim != 2 or hot.ndim != 2:
                 raise ShapeError(f"tags must be (N, K) for features (N, D); got {tuple(batch.labels.shape)}.")
             if keep:
-                self._kept.add(features, hot)
+                self._kept.add(features[~unknown], hot[~unknown])
             alone = hot.sum(1) == 1
             yield batch._replace(labels=torch.where(alone, hot.long().argmax(1), IGNORED))
         self._filled = True
@@ -109,7 +120,7 @@ def measure_tags(
     source: FeatureSource, options: Measuring, report_of: Callable[[FeatureSource, Measuring], Report]
 ) -> Report:
     """The report of the samples with one tag, a class for each tag, and how the means of sets of tags follow."""
-    kept = _Kept(options.buffer_bytes)
+    kept = _Kept(options)
     report = report_of(_SingleTags(source, kept), options)
     features, tags = kept.joined()
     notes = [
@@ -142,7 +153,7 @@ def measure_regression(
     source: FeatureSource, options: Measuring, report_of: Callable[[FeatureSource, Measuring], Report]
 ) -> Report:
     """NRC1 to NRC3 of the last layer's features, its weight and the targets."""
-    kept = _Kept(options.buffer_bytes)
+    kept = _Kept(options)
     with source.opened():
         for batch in map(FeatureBatch.of, source.batches(TRAIN)):
             name, features = list(batch.by_layer.items())[-1]

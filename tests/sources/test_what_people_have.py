@@ -1,8 +1,10 @@
 """What people have: their arrays, loaders, labels and models, each with the right numbers or a sentence that helps."""
 
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -299,7 +301,7 @@ def test_a_cosine_head_by_hand_is_asked_for_by_name() -> None:
     x, labels = data()
     with pytest.raises(
         ClassifierError,
-        match=r"'f' has 20 outputs, but the model returns 4 values. If 'W' is .*: features=\"f\", classifier=\"W\"",
+        match=r"'f' has 20 outputs, but the model returns 4 values; if 'W' is .*: features=\"f\", classifier=\"W\"",
     ):
         measure(Arc(), [(x, labels)], **QUICK)
 
@@ -606,3 +608,167 @@ def test_a_data_set_names_its_classes() -> None:
     x, labels = data()
     report = measure(Plain(), DataLoader(Samples(x, labels), 16), **QUICK)
     assert report.context["class_names"] == list("abcd")
+
+
+# ---------------------------------------------------------------------------------------------- what misled once
+
+
+class Averaged(nn.Module):
+    """A head by hand behind a mean over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.f, self.W = nn.Linear(5, 20).double(), nn.Parameter(draw(CLASSES, 20, seed=3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x).mean(1) @ self.W.mT
+
+
+def test_a_layer_before_a_mean_is_not_taken_for_the_classifier() -> None:
+    labels = torch.arange(40) % CLASSES
+    with pytest.raises(ClassifierError, match="'f' has 20 outputs, but the model returns 4 values"):
+        measure(Averaged(), [(draw(40, 3, 5), labels)], **QUICK)
+
+
+def test_logits_are_not_measured_as_features() -> None:
+    model, labels = nn.Sequential(nn.Conv2d(1, CLASSES, 3), nn.Flatten()).double(), torch.arange(40) % CLASSES
+    with pytest.raises(ClassifierError, match=r"returns 4 values, as many as there are classes"):
+        measure(model, [(draw(40, 1, 3, 3), labels)], **QUICK)
+
+
+class Says(Encoder):
+    def get_classifier(self) -> nn.Module:
+        return nn.Identity()
+
+
+def test_an_encoder_as_wide_as_there_are_classes_decides_nothing() -> None:
+    labels = torch.arange(48) % DIM
+    report = measure(Says(), [(draw(48, 1, 6, 6), labels)], **QUICK)
+    assert "classifier_accuracy" not in report.values and report.context["classes"] == DIM
+
+
+class Tilted(Plain):
+    """Logits less the log of a class prior."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - torch.tensor([0.0, 3.0, 1.0, 9.0], dtype=torch.float64)
+
+
+def test_logits_that_differ_by_a_constant_decide() -> None:
+    model, (x, labels) = Tilted(), data()
+    report = measure(model, [(x, labels)], **QUICK)
+    hits = (model(x).argmax(1) == labels).double().mean()
+    assert report["classifier_accuracy"].value == pytest.approx(float(hits))
+    assert report["etf_error"].value == pytest.approx(of_plain(model, x, labels)["etf_error"])
+    assert any("decisions are the model's own" in note for note in report.notes)
+
+
+class TwoOutputs(Plain):
+    """An auxiliary head of the same size, registered last and returned last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(DIM, CLASSES).double()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(self.features(x)), self.aux(-self.features(x))
+
+
+def test_the_first_output_decides_which_head_is_the_classifier() -> None:
+    with pytest.raises(ClassifierError, match=r"'aux' has 4 outputs, as the model, but"):
+        measure(TwoOutputs(), [data()], **QUICK)
+
+
+def test_a_model_is_free_again_after_a_failure() -> None:
+    model, (x, labels) = Plain(), data()
+    source = ModelSource(model, [(x, labels)])
+    measure(source, **QUICK)
+    fc, model.fc = model.fc, nn.Identity()  # type: ignore[assignment]
+    with pytest.raises(Exception, match=r"."):
+        measure(source, classifier="fc", **QUICK)
+    model.fc = fc
+    assert_values(measure(model, [(x, labels)], **QUICK), of_plain(model, x, labels))
+
+
+def test_a_failed_measurement_that_is_kept_does_not_rewind_random_numbers() -> None:
+    x, labels = data()
+    bad = x.clone()
+    bad[3] = torch.nan
+    kept: list[BaseException] = []
+    try:
+        measure(Plain(), [(x, labels), (bad, labels)], **QUICK)
+    except Exception as error:
+        kept.append(error)
+    torch.rand(3)
+    before = torch.get_rng_state()
+    kept.clear()
+    gc.collect()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_lengths_beside_the_inputs() -> None:
+    class Lengths(Plain):
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            return super().forward(x)
+
+    model, (x, labels) = Lengths(), data()
+    report = measure(model, [(x, 1 + torch.arange(ROWS) % 3, labels)], **QUICK)
+    assert_values(report, of_plain(model, x, labels))
+
+
+def test_decisions_on_a_sample_see_every_class_of_data_in_an_order() -> None:
+    x, labels = data(2000)
+    whole = measure(x, labels, **QUICK)["ncc_accuracy"].value
+    part = measure(x, labels, decisions=500, **QUICK)["ncc_accuracy"].value
+    assert abs(part - whole) < 5 * (whole * (1 - whole) / 500) ** 0.5 + 1e-9
+    counts = measure(x, labels, decisions=500, **QUICK).evidence.decisions.totals.counts  # type: ignore[union-attr]
+    assert counts.min() > 80 and 400 < counts.sum() < 600
+
+
+@pytest.mark.parametrize("options", [{"conventions": ["jiang-2023/nc1"]}, {}], ids=["unit features", "iterator"])
+def test_classes_with_enough_samples_in_awkward_cases(options: dict[str, Any]) -> None:
+    x, labels = data()
+    keep = (labels < 3) | (torch.arange(ROWS) < 20)  # five samples of the last class
+    loader: Any = [(x[keep], labels[keep])]
+    report = measure(Plain(), loader if options else iter(loader), min_count=10, **options, **QUICK)
+    model = Plain()
+    three = labels < 3
+    own = ClassStatistics.from_features(model.features(x[three]).detach(), labels[three], CLASSES)
+    assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(own), ["nc1"])["nc1"]))
+    assert any("unit features aren't collected" in note for note in report.notes) is bool(options)
+
+
+def test_held_out_labels_out_of_range_are_an_error_with_min_count_too() -> None:
+    x, labels = data()
+    with pytest.raises(LabelError, match="got 100"):
+        measure(x, labels, test=(x, labels + 100), min_count=2, decisions=None, num_classes=CLASSES, **QUICK)
+
+
+def test_tags_that_are_not_known() -> None:
+    x, hot = tags()
+    unknown = hot.clone()
+    unknown[1::7] = -1
+    with pytest.raises(LabelError, match="tags must be 0 or 1; pass ignore_index="):
+        measure(Plain(), [(x, unknown)], task="multilabel", **QUICK)
+    report = measure(Plain(), [(x, unknown)], task="multilabel", ignore_index=-1, **QUICK)
+    known = (unknown >= 0).all(1)
+    fewer = measure(Plain(), [(x[known], hot[known])], task="multilabel", **QUICK)
+    assert report.values == pytest.approx(fewer.values, nan_ok=True)
+
+
+def test_features_in_a_dataclass() -> None:
+    @dataclass
+    class Output:
+        states: Tensor
+
+    class Wrapping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(5, DIM).double()
+
+        def forward(self, x: Tensor) -> Output:
+            return Output(self.body(x))
+
+    model, (x, labels) = Wrapping(), data()
+    assert_values(measure(model, [(x, labels)], features="output", **QUICK), expected(model.body(x), labels))

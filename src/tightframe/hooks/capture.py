@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -183,13 +184,24 @@ def _hook(features: CapturedFeatures, point: Point) -> Any:
 
 
 def features_in(value: Any) -> Tensor | None:
-    """The features in what a module was given or returned: the first floating-point tensor of two or more dimensions;
-    None without one."""
+    """The features in what a module was given or returned: the first floating-point tensor of two or more dimensions,
+    "last_hidden_state" first; None without one."""
+    return next(tensors_in(value, _PREFERRED), None)
+
+
+def tensors_in(value: Any, first: Sequence[str] = ()) -> Iterator[Tensor]:
+    """The floating-point tensors of two or more dimensions in what a module was given or returned: in mappings,
+    sequences and dataclasses too, there those of some names first."""
     if isinstance(value, Tensor):
-        return value if value.ndim >= 2 and value.is_floating_point() else None
+        if value.ndim >= 2 and value.is_floating_point():
+            yield value
+        return
+    if is_dataclass(value) and not isinstance(value, type | Mapping):
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Mapping):
-        ordered = [value[name] for name in _PREFERRED if name in value] + list(value.values())
-        return next((t for t in map(features_in, ordered) if t is not None), None)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return next((t for t in map(features_in, value) if t is not None), None)
-    return None
+        ordered = [name for name in first if name in value]
+        inner: Iterable[Any] = [value[name] for name in (*ordered, *(n for n in value if n not in ordered))]
+    else:
+        inner = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else ()
+    for each in inner:
+        yield from tensors_in(each, first)

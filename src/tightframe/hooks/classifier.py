@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from tightframe.errors import ClassifierError
 from tightframe.head import is_head
@@ -154,14 +153,15 @@ def _effective_weight(module: nn.Module) -> Tensor:
     delta = getattr(module, "get_delta_weight", None)
     if not callable(delta) or getattr(module, "merged", False) or getattr(module, "disable_adapters", False):
         return weight
-    adapters = getattr(module, "active_adapters", ())
+    factors = getattr(module, "lora_A", None)  # an adapter may leave this layer alone
+    adapters = [name for name in getattr(module, "active_adapters", ()) if factors is None or name in factors]
     return sum((delta(name) for name in adapters), weight)
 
 
 def is_stored(classifier: Classifier) -> bool:
     """Whether its weight is a parameter of a plain layer, and not computed from others as the model runs."""
     module = classifier.module
-    return isinstance(module, nn.Linear) and type(module) is nn.Linear and not is_parametrized(module)
+    return type(module) is nn.Linear and "weight" in dict(module.named_parameters(recurse=False))
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Module]:

@@ -39,13 +39,9 @@ from tightframe.ood import DetectionTable, DetectorScores
 from tightframe.options import Measuring
 from tightframe.processes import every_process, world_size
 from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
-from tightframe.sources.source import OOD, TEST, TRAIN
+from tightframe.sources.source import OOD, START, TEST, TRAIN
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
-START = (
-    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
-    "distributed=False)"
-)
 _MANY_NAMES = 1000  # classes above which names of absent ones aren't kept
 _TOGETHER = 2048  # rows of small batches looked at together
 
@@ -139,7 +135,7 @@ class _Pipeline:
         self._source, self._options, self._outset, self._shared = source, options, outset, shared
         names = list(outset.widths)
         self._last = names[-1]
-        self._selects = options.min_count > 1 and outset.repeatable
+        self._lean = options.min_count > 1 and outset.repeatable  # the second look collects the selected classes
         assert outset.num_classes is not None
         self._num_classes = outset.num_classes
         budget = outset.budget
@@ -168,7 +164,7 @@ class _Pipeline:
         """The moments of each layer; features wait for the second look."""
         looks = {}
         for plan in self.plans:
-            if self._selects:  # folds and the scatter of each class are collected of the selected classes alone
+            if self._lean:  # folds and the scatter of each class are collected of the selected classes alone
                 plan = replace(plan, folds=None, per_class=False)
             looks[plan.name] = FirstLook(self._sums(plan), unit_features=self._unit and plan.name == self._last)
         for batch in stream:
@@ -194,7 +190,7 @@ class _Pipeline:
                 decided=mine and outset.decided,
                 decisions=self._decisions,
                 without_bias=mine and self._bare,
-                min_count=options.min_count if self._selects else 1,
+                min_count=options.min_count if self._lean or not overflowed else 1,
                 room=room,
                 project=project,
                 folds=plan,
@@ -275,6 +271,9 @@ class _Pipeline:
             variant = replace(evidence, decisions=look.decisions.get(convention.without_bias))
             if convention.without_bias:
                 variant = replace(variant, bias=None)
+            if convention.unit_features and layer.selected is not None:
+                notes.append(f"{name} is left out: unit features aren't collected of the selected classes alone.")
+                continue
             if convention.unit_features:
                 variant = replace(variant, statistics=moments.unit, projected=None, folds=None)
                 if not convention.metric.available(variant):

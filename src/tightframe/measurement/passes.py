@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tightframe.checks import require_labels
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import LoaderError
 from tightframe.measurement.plan import LayerPlan, scatter_bytes
 from tightframe.metrics.variability import is_resolved
 from tightframe.numerics import contrasts
-from tightframe.processes import all_reduce
+from tightframe.processes import all_reduce, rank
 from tightframe.sources import LinearClassifier
 from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
 
@@ -121,9 +121,10 @@ class Selected:
     def add(self, features: Tensor, labels: Tensor) -> None:
         """A batch; rows of other classes are dropped."""
         places = self._places.to(labels.device)
-        counted = (labels >= 0) & (labels < len(places))
+        counted = torch.ones_like(labels, dtype=torch.bool)
         if self._sums.ignore_index is not None:
-            counted &= labels != self._sums.ignore_index
+            counted = labels != self._sums.ignore_index
+        require_labels(labels[counted], len(places))
         places = torch.where(counted, places[torch.where(counted, labels, 0)], _DROPPED)
         if bool((places != _DROPPED).any()):
             self._accumulator.update(features, places, validate=True)
@@ -186,9 +187,9 @@ class SecondLook:
         self._sums, self._statistics = sums, moments.statistics
         self._again: Tensor | float = 0.0  # the sum of the features
         self._counts = torch.zeros_like(moments.statistics.counts)
-        self._seen, self._stride = 0, 1
+        self._seen, self._share = rank() << 40 if sums.shared else 0, 1.0  # rows so far; the share of them to decide
         if isinstance(decisions, int):
-            self._stride = max(1, math.ceil(int(moments.statistics.num_samples) / decisions))
+            self._share = decisions / max(int(moments.statistics.num_samples), 1)
         self._decisions = {
             bare: DecisionRule(sums, moments.statistics, classifier, without_bias=bare, decided=decided)
             for bare in ([False, *([True] if without_bias else [])] if decisions is not None else [])
@@ -242,11 +243,11 @@ class SecondLook:
         if not self._decisions:
             return
         own = None if decided is None else decided.reshape(-1)
-        if self._stride > 1:
-            start = -self._seen % self._stride
+        if self._share < 1:
+            chosen = _drawn(self._seen, len(flat), self._share).to(flat.device)
             self._seen += len(flat)
-            rows, flat = rows[start :: self._stride], flat[start :: self._stride]
-            own = None if own is None else own[start :: self._stride]
+            rows, flat = rows[chosen], flat[chosen]
+            own = None if own is None else own[chosen]
         for rule in self._decisions.values():
             if len(flat):
                 rule.add(rows, flat, own)
@@ -294,6 +295,17 @@ def _total(rows: Tensor) -> Tensor:
         return rows.sum(0, dtype=torch.float64)
     parts = [block.to(torch.float32).sum(0) for block in rows.split(_SUM_ROWS)]
     return torch.stack(parts).sum(0, dtype=torch.float64)
+
+
+def _drawn(start: int, rows: int, share: float) -> Tensor:
+    """Indices of a share of the rows from row number `start` on, the same however they come in batches.
+
+    By a hash of a row's number: every so many-th would see the same positions or classes of data in an order.
+    """
+    mixed = torch.arange(start + 1, start + rows + 1) * -0x61C8864680B583EB  # SplitMix64, whose product wraps round
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        mixed = (mixed ^ ((mixed >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return ((mixed >> 32) & 0x7FFFFFFF < share * (1 << 31)).nonzero().flatten()
 
 
 class DecisionRule:

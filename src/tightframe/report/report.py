@@ -94,7 +94,7 @@ class Report:
         statistics = evidence.statistics
         assert statistics is not None
         statistics.populated()  # raises if there is nothing to report
-        facts, notes = _facts(evidence), _coverage_notes(evidence)
+        facts, notes = _facts(evidence), _coverage_notes(evidence, whole)
         if evidence.folds is not None and len(undivided := evidence.folds.undivided):
             notes.append(
                 f"standard errors leave out the sampling of {len(undivided)} classes, whose samples are all in one "
@@ -315,7 +315,7 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _coverage_notes(evidence: Evidence) -> list[str]:
+def _coverage_notes(evidence: Evidence, whole: Evidence) -> list[str]:
     statistics = evidence.statistics
     assert statistics is not None
     notes = []
@@ -329,8 +329,12 @@ def _coverage_notes(evidence: Evidence) -> list[str]:
         who = "1 class has" if len(single) == 1 else f"{len(single)} classes have"
         notes.append(f"{who} a single sample, whose zero variance is not collapse: {listed(single)}.")
     if statistics.within is None and statistics.class_within is None:
+        selected = whole.statistics is not None and whole.statistics.within is not None
         notes.append(
-            "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
+            "the scatter of the selected classes alone wasn't kept, so NC1, VCI, the rank and the share in the span of "
+            "the means are left out: keep it with per_class=True, or pass data that can be read again."
+            if selected
+            else "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
             if evidence.projected is None
             else "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where "
             "it is the same; VCI and the rank are left out."

@@ -22,13 +22,13 @@ _ROWS = 4096  # of a batch: memory-mapped arrays are read so many at a time
 class ArraySource(FeatureSource):
     """Features and labels as arrays: tensors, NumPy, also memory-mapped.
 
-    Under `torch.distributed` every process reads its part of the rows, if all are given the same arrays.
-
     Args:
         features: (N, D). labels: (N,) integers or text, (N, 1), or one-hot (N, K).
         test: (features, labels) held out. ood: features (N, D), or (features, labels), out of distribution.
         weight, bias: (K, D) and (K,) of the linear classifier on these features.
         options: num_classes, class_names, ignore_index, distributed and progress are used.
+        divided: whether all processes of `torch.distributed` are given the same arrays, as from files, and each reads
+            its part; else each has its own samples.
         name: of the features, in the report. title: of the report.
 
     Raises: ShapeError, DtypeError, LabelError, ClassifierError, EmptyBatchError for arrays that don't fit.
@@ -46,11 +46,12 @@ class ArraySource(FeatureSource):
         weight: Any = None,
         bias: Any = None,
         options: Measuring | Mapping[str, Any] | None = None,
+        divided: bool = False,
         name: str = "features",
         title: str | None = None,
     ):
         self._options = options = Measuring.of(options or {})
-        self._name, self.title = name, title
+        self._name, self.title, self._divided = name, title, divided and options.distributed
         self.notes: list[str] = []
         self.ignore_index = options.ignore_index
         rows = None if weight is None else _floats(weight)
@@ -106,7 +107,7 @@ class ArraySource(FeatureSource):
     def batches(self, split: str) -> Iterator[FeatureBatch]:
         features, labels = self._splits[split]
         parts = [slice(start, start + _ROWS) for start in range(0, len(features), _ROWS)]
-        if self._options.distributed:
+        if self._divided:
             parts = parts[rank() :: world_size()]
         shown = self._options.progress and rank() == 0 and len(parts) > 64
         for part in with_progress(parts, split, len(parts), show=shown):

@@ -90,7 +90,11 @@ class Unpacking:
         indices = [place for place, part in enumerate(parts) if _is_index(part)]
         if not labels and not indices:  # labels of positions, shares: the last, as in (inputs, ..., labels)
             labels = [len(parts) - 1]
-        doubtful = len(indices) > 1 and any(_all_differ(parts[place]) for place in labels)
+        distinct = [place for place in indices if _all_differ(parts[place])]
+        last = len(parts) - 1
+        if len(parts) - 1 == self._takes.required and last in labels and not distinct:
+            return list(range(last)), last  # (inputs, ..., labels), one of the inputs being integers
+        doubtful = len(indices) > 1 and any(place in distinct for place in labels)
         if len(labels) == 1 and not doubtful:
             rest = [place for place in range(len(parts)) if place != labels[0]]
             plain = [place for place in rest if place not in indices]
@@ -103,8 +107,8 @@ class Unpacking:
                     return inputs, labels[0]
         raise LoaderError(
             f"batches have {len(parts)} parts: {'; '.join(f'[{i}] {_kind(part)}' for i, part in enumerate(parts))}. "
-            "Say which are the model's inputs and the labels: unpack=lambda b: Batch((b[0],), labels=b[1]), with Batch "
-            "from tightframe.sources."
+            "Say which are the model's inputs and the labels, for example unpack=lambda b: Batch((b[0],), "
+            f"labels=b[{last}]), with Batch from tightframe.sources."
         )
 
     def _of_mapping(self, item: Mapping[str, Any], labelled: bool) -> Batch:

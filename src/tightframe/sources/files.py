@@ -118,6 +118,7 @@ def from_files(
         test=None if test is None else _features_and_labels(test, None),
         ood=None if ood is None else pick(read_arrays(ood), _FEATURES, ood),
         options=options,
+        divided=True,
         name=features.name,
         title=f"Neural collapse of {features.name}",
     )

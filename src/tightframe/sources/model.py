@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -42,6 +43,7 @@ from tightframe.sources.sampling import rows_in, same_randomness
 from tightframe.sources.source import (
     OOD,
     SPLITS,
+    START,
     TEST,
     TRAIN,
     FeatureBatch,
@@ -53,10 +55,6 @@ from tightframe.sources.source import (
 OUTPUT = "output"
 """The name of the model's own output, as a layer."""
 
-_START = (
-    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
-    "distributed=False)"
-)
 _MEASURED: WeakSet[nn.Module] = WeakSet()  # models that a source has opened
 
 
@@ -98,7 +96,9 @@ class ModelSource(FeatureSource):
         self.device = device_of(bare)
         self._shared = options.distributed and world_size() > 1
         self._next_token = predicts_next_token(bare) if options.next_token is None else options.next_token
-        self.ignore_index = IGNORED if options.ignore_index is None and self._next_token else options.ignore_index
+        self.ignore_index = options.ignore_index
+        if self.ignore_index is None and (self._next_token or _takes_mask(bare)):
+            self.ignore_index = IGNORED
         self._head, self._last = _last_point(bare, options)
         self._points = _points(bare, options, self._head, self._last)
         self.class_names = _class_names(options.class_names, self._loaders.get(TRAIN))
@@ -109,6 +109,7 @@ class ModelSource(FeatureSource):
         self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
         self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
         self._rows: tuple[slice, ...] | None = None  # of its input, that the classifier is called on; None for all
+        self._module_output: Any = None  # of the classifier's module, for the first batch
         self.notes: list[str] = []
         self._captured: CapturedFeatures
         self._normalisation: NormalisationCheck | None = None
@@ -161,22 +162,29 @@ class ModelSource(FeatureSource):
         bare = self._model
         if bare in _MEASURED:
             raise StateError("this model is being measured already; wait until that measurement has ended.")
-        _MEASURED.add(bare)
-        if self._layers is not None:  # from an earlier measurement, since which the model may have been trained
-            self._head, _ = _last_point(bare, self._options)
-            self._layers, self.notes = None, []
-            self._by_output = self._head is None or self._head.weight is None
         with ExitStack() as stack:
+            _MEASURED.add(bare)
             stack.callback(_MEASURED.discard, bare)
+            if self._layers is not None:  # from an earlier measurement, since which the model may have changed
+                self._head, self._last = _last_point(bare, self._options)
+                self._points = _points(bare, self._options, self._head, self._last)
+                self._layers, self.notes = None, []
+                self._by_output = self._head is None or self._head.weight is None
             stack.enter_context(evaluation(bare))
-            stack.enter_context(first_process_buffers(bare, _START) if self._shared else nullcontext())
-            stack.enter_context(same_randomness(*self._loaders.values()))
+            stack.enter_context(first_process_buffers(bare, START) if self._shared else nullcontext())
+            self._rewind = stack.enter_context(same_randomness(*self._loaders.values()))
             self._captured = stack.enter_context(capture(bare, self._points))
             self._normalisation = NormalisationCheck(bare, self._captured, self._last.name)
             stack.enter_context(self._short_logits())
+            if self._head is not None and self._head.module is not None:
+                stack.callback(self._head.module.register_forward_hook(self._keep_output).remove)
             if self.num_classes is None and self._classifies:
                 self.num_classes = self._labels.num_classes = self._largest_label() + 1
             yield
+
+    def _keep_output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if self._layers is None:
+            self._module_output = output
 
     @contextmanager
     def _short_logits(self) -> Iterator[None]:
@@ -264,23 +272,23 @@ class ModelSource(FeatureSource):
         room = unpadded_rows(loader) if self._shared else None
         empty = True
         total = _length(loader)
-        with same_randomness(loader) if split == TRAIN else nullcontext():  # a second pass then sees the same samples
-            shown = with_progress(
-                with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
-            )
-            for number, item in enumerate(shown):
-                empty = False
-                if number < start:
-                    room = None if room is None else room - rows_in(item, self._options.unpack)
-                    continue
-                if room is not None and room <= 0:
-                    break  # all from here on is padding
-                batch = self._run(item, labelled=split != OOD, watched=first_pass)
-                if room is not None:
-                    size = len(batch.by_layer[self._last.name])
-                    batch = _first_rows(batch, room)
-                    room -= size
-                yield batch
+        self._rewind()  # so that a second pass sees the same samples, if the loader draws them
+        shown = with_progress(
+            with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
+        )
+        for number, item in enumerate(shown):
+            empty = False
+            if number < start:
+                room = None if room is None else room - rows_in(item, self._options.unpack)
+                continue
+            if room is not None and room <= 0:
+                break  # all from here on is padding
+            batch = self._run(item, labelled=split != OOD, watched=first_pass)
+            if room is not None:
+                size = len(batch.by_layer[self._last.name])
+                batch = _first_rows(batch, room)
+                room -= size
+            yield batch
         if first_pass and self._normalisation is not None:
             self._normalisation.done = True
         if empty and not self._shared:
@@ -299,6 +307,8 @@ class ModelSource(FeatureSource):
             self._captured.default_positions = "each" if positions else "mean"
         output = self._model(*args, **kwargs)
         features = self._captured.take()
+        if self._last.name not in features and self._head is None:
+            raise LayerError(f"the forward pass gives no floating-point tensor at {self._last.name!r}.")
         if self._last.name not in features:
             raise ClassifierError(
                 f"the classifier {self._head.name!r} wasn't called in the forward pass"  # type: ignore[union-attr]
@@ -315,14 +325,20 @@ class ModelSource(FeatureSource):
                 if isinstance(ids, Tensor) and are_shifted(labels, ids.to(labels.device), self.ignore_index or IGNORED):
                     self._next_token = False
             if self._next_token:
-                labels = next_labels(labels, self._captured.mask, self.ignore_index)  # type: ignore[arg-type]
+                ignored = IGNORED if self.ignore_index is None else self.ignore_index
+                labels = next_labels(labels.masked_fill(labels == IGNORED, ignored), self._captured.mask, ignored)
             elif self._captured.mask is not None and labels.shape == self._captured.mask.shape:
-                labels = self._without_padding(labels, self._captured.mask)
+                labels = labels.masked_fill(self._captured.mask.to(labels.device) == 0, self.ignore_index or IGNORED)
             if self._classifies:
                 self._require_known(labels)
             labels = labels.to(home, non_blocking=True)
         if self._layers is None and labelled and labels is not None:
             self._learn(features, labels, output)
+            if self._by_output and self._rows is not None:  # all logits are needed after all
+                self._rows = None
+                output = self._model(*args, **kwargs)
+                self._captured.take()
+            self._module_output = None
         wanted = self._layers or [self._last.name]
         if missing := [name for name in wanted if name not in features]:
             raise LayerError(
@@ -341,11 +357,6 @@ class ModelSource(FeatureSource):
             return True
         return labels.shape[1] == self.num_classes and bool(((labels == 0) | (labels == 1)).all())
 
-    def _without_padding(self, labels: Tensor, mask: Tensor) -> Tensor:
-        if self.ignore_index is None:
-            self.ignore_index = IGNORED
-        return labels.masked_fill(mask.to(labels.device) == 0, self.ignore_index)
-
     def _require_known(self, labels: Tensor) -> None:
         """Raise if a label is beyond the classifier's rows, where that costs nothing to see."""
         head = self._head
@@ -361,8 +372,10 @@ class ModelSource(FeatureSource):
         )
 
     def _decided(self, output: Any, last: Tensor) -> Tensor | None:
-        """The model's own decisions at each feature."""
+        """The model's own decisions at each feature; an encoder makes none."""
         shape = last.shape[:-1]
+        if self._head is None and self._last.name == OUTPUT:
+            return None
         if self._head is not None and self._head.function is not None:
             logits: Tensor | None = self._head.function(last)
         else:
@@ -404,10 +417,22 @@ class ModelSource(FeatureSource):
                     f"{self._last.name} have {last.shape[-1]} entries."
                 )
             self._compare(last, output)
-        if self._by_output and self._decided(output, last) is None:
+        elif self._last.name == OUTPUT and options.features is None and self._classifies:
+            self._learn_encoder(last)
+        if self._by_output and self._rows is None and self._decided(output, last) is None:
             self._by_output = False
-        if self.num_classes == 1:
+        if self.num_classes == 1 and self._classifies:
             raise ClassifierError("there is a single class; collapse is measured between classes.")
+
+    def _learn_encoder(self, last: Tensor) -> None:
+        """Say that there is no classifier, or raise if the output is one's."""
+        if last.shape[-1] == self.num_classes and not _is_encoder(self._model):
+            raise ClassifierError(
+                f"the model has no linear layer, and returns {self.num_classes} values, as many as there are classes. "
+                'Name the layer that its classifier reads with features="..."; or pass features="output" if what it '
+                "returns are features."
+            )
+        self.notes.append("the model has no classifier: features are what it returns.")
 
     def _transposed_to(self, width: int) -> bool:
         head = self._head
@@ -427,23 +452,27 @@ class ModelSource(FeatureSource):
         if head.module is None or not head.decides_linearly:
             self._by_output = True
             return
-        found = agreement(head, last if self._rows is None else last[self._rows], output)
+        found = agreement(head, last if self._rows is None else last[self._rows], output, self._module_output)
         if self._rows is not None and found.confirmed:
             self._rows = (slice(1), slice(1))
         if self._next_token and options.decisions == "all" and options.decides and found.confirmed:
             self._by_output = logits_in(output, last.shape[:-1], self._outputs) is not None
             return
-        if not found.confirmed and options.classifier is None and self._last.name not in self._captured.averaged:
-            what = f"The layer {head.name!r} has {head.outputs} outputs"
-            if found.returned != head.outputs:
-                raise ClassifierError(
-                    f"{what}, but the model returns {found.returned} values. {self._advice(found.returned)}"
-                )
+        if found.confirmed:
+            return
+        what = f"The layer {head.name!r} has {head.outputs} outputs"
+        if found.returned != head.outputs and options.classifier is None:
             raise ClassifierError(
-                f"{what}, as the model, but their largest is the model's for {found.share:.0%} of the samples only. "
+                f"{what}, but the model returns {found.returned} values; {self._advice(found.returned)}"
+            )
+        known = options.classifier is not None or found.is_output or self._last.name in self._captured.averaged
+        if not known:
+            raise ClassifierError(
+                f"{what}, as the model, but their largest is the model's for {found.share:.0%} of the samples only. If "
+                f'it is the classifier, pass classifier="{head.name}": decisions are then the model\'s own. If not, '
                 f"{self._advice(found.returned)}"
             )
-        if not found.confirmed and found.returned == head.outputs:
+        if found.returned == head.outputs:
             self._by_output = True
             self.notes.append(
                 f"decisions are the model's own: the largest output of {head.name!r} is the model's for "
@@ -459,9 +488,9 @@ class ModelSource(FeatureSource):
             name for name, p in self._model.named_parameters() if p.ndim == 2 and set(p.shape) == {returned, width}
         ]
         if len(likely) == 1:
-            return f'If {likely[0]!r} is the classifier: features="{head.name}", classifier="{likely[0]}".'
+            return f'if {likely[0]!r} is the classifier: features="{head.name}", classifier="{likely[0]}".'
         return (
-            'Name the classifier with classifier="..."; for an encoder without one, the layer to measure with '
+            'name the classifier with classifier="..."; for an encoder without one, the layer to measure with '
             'features="..." ("output" for what the model returns).'
         )
 
@@ -473,7 +502,7 @@ class ModelSource(FeatureSource):
             said, key=lambda each: each[0]
         )  # of the process that saw most: few rows have averages of their own
         facts: dict[str, Any] = {"mode": "eval"} | ({} if gap is None else {"normalisation_gap": gap})
-        return facts, [_blip(gap)] if gap is not None and gap > GAP else []
+        return facts, [blip(gap)] if gap is not None and gap > GAP else []
 
 
 def _ids(batch: Batch) -> Any:
@@ -502,6 +531,11 @@ def _last_point(model: nn.Module, options: Measuring) -> tuple[Classifier | None
 
 def _linear(model: nn.Module) -> Iterator[nn.Module]:
     return (module for module in model.modules() if isinstance(module, nn.Linear))
+
+
+def _takes_mask(model: nn.Module) -> bool:
+    """Whether the model is told which positions are padding, so that these have no labels."""
+    return "attention_mask" in inspect.signature(model.forward).parameters
 
 
 def _is_encoder(model: nn.Module) -> bool:
@@ -569,8 +603,10 @@ def _fitting(
             notes.append(f"{name} is left out: of the classifier, only the first call in a forward pass is measured.")
             continue
         there = labels_at(labels, shape)
-        if there is None and (name != last or labels.shape != shape):
+        if there is None:
             what = f"layer {name} has positions {shape}, but the labels {tuple(labels.shape)}"
+            if name == last:
+                raise LayerError(f'{what}; choose others, e.g. positions="mean".')
             if not point.optional:
                 raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
             notes.append(f"{what}; it is left out.")
@@ -596,7 +632,8 @@ def _described(item: Any) -> str:
     return f"a {type(item).__name__}"
 
 
-def _blip(gap: float) -> str:
+def blip(gap: float) -> str:
+    """What a gap above `GAP` says."""
     return (
         f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f}, below {1 - GAP}, "
         "with those under the data's own statistics, as batch normalisation's averages lag behind the weights."

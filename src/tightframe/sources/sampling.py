@@ -106,21 +106,27 @@ def _is_whole(loader: DataLoader[Any]) -> bool:
 
 
 @contextmanager
-def same_randomness(*loaders: Any) -> Iterator[None]:
+def same_randomness(*loaders: Any) -> Iterator[Callable[[], None]]:
     """Leave every random generator that loading data may draw from as it was: training goes on as if nothing was
-    measured."""
+    measured. What is yielded puts them back in between, so that loaders draw the same again."""
     generators = list({id(each): each for loader in loaders for each in _generators(loader)}.values())
     states = [generator.get_state() for generator in generators]
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    device = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+
+    def rewind() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if device is not None:
+            torch.cuda.set_rng_state(device)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+    try:
+        yield rewind
+    finally:
+        rewind()
 
 
 def _generators(source: Any) -> Iterator[torch.Generator]:

@@ -15,6 +15,10 @@ from torch import Tensor
 
 TRAIN, TEST, OOD = "train", "test", "ood"
 SPLITS = {TRAIN: "training samples", TEST: "held-out samples", OOD: "out-of-distribution samples"}
+START = (
+    "the start of a measurement (Every process must call measure(); one that measures its own samples alone passes "
+    "distributed=False)"
+)
 FEATURES = "features"
 """The name of a layer where a source has but one and gives it no name."""
 
