@@ -261,9 +261,10 @@ class Subject:
             return
         found = find_classifier(named.model, settings.classifier).outputs
         if max(found, 2) != classes:
+            rename = "Name the subfolders as the model's classes, or measure" if named.class_names else "Measure"
             raise OptionError(
-                f"{what}, but the classifier of {named.title} has {found} outputs. Name the subfolders as the model's "
-                "classes, or measure its input alone with --no-own-classifier."
+                f"{what}, but the classifier of {named.title} has {found} outputs. {rename} its input alone with "
+                "--no-own-classifier."
             )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tightframe.checks import listed
@@ -131,10 +132,12 @@ def _of_timm(name: str, weights: Mapping[str, Tensor] | None, num_classes: int |
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*") or timm.list_models(f"*{name[:6]}*")
         raise ChoiceError(f"timm has no model {name!r}; near to it: {listed(near, 5) or 'none'}.")
-    model = timm.create_model(name, pretrained=False)
-    classes = num_classes if weights is None else _classes_in(weights, model)
-    if classes is not None and classes != getattr(model, "num_classes", classes):
-        model = timm.create_model(name, pretrained=False, num_classes=classes)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)  # random weights are the same in every run, so that an extraction can be resumed
+        model = timm.create_model(name, pretrained=False)
+        classes = num_classes if weights is None else _classes_in(weights, model)
+        if classes is not None and classes != getattr(model, "num_classes", classes):
+            model = timm.create_model(name, pretrained=False, num_classes=classes)
     transform = create_transform(**resolve_model_data_config(model), is_training=False)
     names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
     return NamedModel(
