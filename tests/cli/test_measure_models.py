@@ -307,6 +307,41 @@ def test_a_transformers_encoder(tightframe: Command, vit: str, images: Path, her
     assert any("weights that encoder lacks are random: pooler.dense.bias" in note for note in report.notes)
 
 
+def test_a_transformers_model_of_pixels(tightframe: Command, masks: Path, here: Path) -> None:
+    """Its processor brings image and mask to another size alike."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
+
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[3, 3],
+        strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=12, num_labels=3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    SegformerForSemanticSegmentation(config).save_pretrained(here / "seg")
+    processor = SegformerImageProcessorPil(size={"height": 24, "width": 24})
+    processor.save_pretrained(here / "seg")
+    data = ("--images", "flat", "--masks", "masks", "--test", "flat", "--test-masks", "masks", "--ignore-index", 255)
+    report = report_of(tightframe("measure", "--model", "hf:seg", *data, "--json", "out.json"))
+    images, maps = ([Image.open(path) for path in sorted((here / name).iterdir())] for name in ("flat", "masks"))
+    batch = dict(processor(images=images, segmentation_maps=[np.array(each) for each in maps], return_tensors="pt"))
+    model = load_model("hf:seg").model
+    assert batch["labels"].shape == (6, 24, 24)
+    assert_same(report, measure(model, [batch], test=[batch], ignore_index=255, progress=False), rtol=1e-4)
+
+
+def test_a_data_set_in_the_models_own_transform(tightframe: Command, vit: str) -> None:
+    report = report_of(
+        tightframe("measure", "--model", "hf:vit", "--data", "digits", "--no-own-classifier", "--json", "out.json")
+    )
+    named, data = load_model("hf:vit"), load("digits")
+    grey = (255 * data.train_images[:, 0]).round().to(torch.uint8).numpy()
+    inputs = torch.stack([named.transform(Image.fromarray(each).convert("RGB"))["pixel_values"] for each in grey])
+    with torch.no_grad():
+        features = named.model.base_model(pixel_values=inputs).last_hidden_state[:, 0]
+    expected = measure(features, data.train_labels, progress=False)
+    assert report["nc1"].value == pytest.approx(expected["nc1"].value, rel=1e-4)
+
+
 def test_other_weights_for_a_transformers_model(tightframe: Command, vit: str, images: Path) -> None:
     model = load_model("hf:vit").model
     trained = {name: value + 0.1 * torch.randn(value.shape) for name, value in model.state_dict().items()}
@@ -373,6 +408,17 @@ def test_a_language_model(tightframe: Command, language_model: str, here: Path) 
     assert report.context["samples"] == len(labels)
     assert report.context["class_names"][:3] == ["<end>", "<unknown>", "the"]
     assert report.context["title"] == "Neural collapse of hf:lm on a.txt and 1 more"
+
+
+def test_held_out_and_foreign_texts(tightframe: Command, language_model: str, here: Path) -> None:
+    (here / "test.txt").write_text(sentence(70, 30))
+    (here / "foreign.txt").write_text("red " * 100)
+    data = ("--model", "hf:lm", "--texts", "a.txt", "--test", "test.txt", "--ood", "foreign.txt", "--length", 8)
+    direct = report_of(tightframe("measure", *data, "--json", "out.json"))
+    assert {"test", "train"} <= {entry.split for entry in direct}
+    assert direct.context["samples"] == 481 // 8 * 7  # 12 sentences of 40 words, and the end
+    assert tightframe("extract", *data, "--out", "shards", "--dtype", "float32").status == 0
+    assert_same(report_of(tightframe("measure", "shards", "--json", "shards.json"), "shards.json"), direct, rtol=1e-4)
 
 
 def test_texts_in_python(language_model: str) -> None:

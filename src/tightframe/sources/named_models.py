@@ -171,7 +171,7 @@ def _of_transformers(folder: str, weights: Mapping[str, Tensor] | None, num_clas
         raise StateError(f"{folder} has no config.json: it isn't a folder that transformers' save_pretrained wrote.")
     config = _loaded(folder, transformers.AutoConfig)
     architecture = next(iter(config.architectures or ()), "")
-    kind = next((kind for suffix, kind in _AUTO if architecture.endswith(suffix)), "AutoModel")
+    kind = next((kind for part, kind in _AUTO if part in architecture), "AutoModel")
     model, notes = _transformers_model(folder, getattr(transformers, kind), config, weights)
     names = [str(config.id2label[place]) for place in sorted(config.id2label or {})]
     generic = all(each == f"LABEL_{place}" for place, each in enumerate(names))
@@ -194,7 +194,7 @@ _AUTO = (
     ("ForCausalLM", "AutoModelForCausalLM"),
     ("LMHeadModel", "AutoModelForCausalLM"),
 )
-"""Ends of the names of transformers' architectures, and the classes that load them; `AutoModel` loads others."""
+"""Parts of the names of transformers' architectures, and the classes that load them; `AutoModel` loads others."""
 
 
 def _loaded(folder: str, kind: Any, **options: Any) -> Any:
