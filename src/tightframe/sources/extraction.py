@@ -212,13 +212,13 @@ class _Writer:
     def _meet(self, first: FeatureBatch) -> None:
         """Take down what the source is, or compare it with what it was."""
         source, manifest = self._source, self._manifest
-        described = {
+        described: dict[str, Any] = {
             "num_classes": source.num_classes,
             "class_names": None if source.class_names is None else list(source.class_names),
             "ignore_index": source.ignore_index,
             "title": source.title,
             "notes": list(source.notes),
-            "layers": {name: rows.shape[-1] for name, rows in first.features.items()},  # type: ignore[union-attr]
+            "layers": {name: rows.shape[-1] for name, rows in first.by_layer.items()},
         }
         content = self._classifier(first)
         if content is not None:
@@ -314,7 +314,7 @@ class _Writer:
 
     def _arrays(self, split: str, batch: FeatureBatch, kinds: Mapping[str, Kind]) -> dict[str, Tensor]:
         """A batch's arrays by name, on the CPU. Raises: ShapeError if they don't fit each other, or those before."""
-        layers: dict[str, Tensor] = dict(batch.features)
+        layers = dict(batch.by_layer)
         arrays = {array_of(name): rows.detach() for name, rows in layers.items()}
         if split != OOD:
             if batch.labels is None:
