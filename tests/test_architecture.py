@@ -29,7 +29,7 @@ LAYERS = {
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HOSTS = (
     *("matplotlib", "plotly", "sklearn", "pandas", "typer", "rich"),
-    *("lightning", "transformers", "torchmetrics", "tensorboard", "wandb"),
+    *("lightning", "transformers", "timm", "torchmetrics", "tensorboard", "wandb"),
 )
 
 

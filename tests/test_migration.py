@@ -1,7 +1,10 @@
 """The migration page names every public name of both packages, and what it offers instead exists and agrees."""
 
 import re
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +24,7 @@ NEURAL_COLLAPSE = (
     "normalize covariance_pinv structure_error simplex_etf_error self_duality_error clf_ncc_agreement "
     "orthogonality_deviation kernel_grid kernel_stats class_dist_norm_vars dist_kernel log_kernel riesz_kernel"
 )
+EXAMPLE_LINES = 110  # of their examples/mnist.py at c05a0b8, without comments and blank lines
 K, D, N = 5, 4, 30
 COST = torch.tensor([[float(abs(i - j)) for j in range(K)] for i in range(K)])
 
@@ -111,3 +115,37 @@ def test_marginals_of_the_published_tree() -> None:
     )
     kept = [place for place, name in enumerate(tree.names) if name != "root"]
     torch.testing.assert_close(ours[:, kept], (scaled + parent)[:, order])
+
+
+# ---------------------------------------------------------------------- the example; its numbers: released/
+
+
+class Network(torch.nn.Module):
+    """In resnet18's place: the parts that the example changes."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.conv1, self.maxpool = torch.nn.Conv2d(3, 64, 7), torch.nn.MaxPool2d(2)
+        self.fc = torch.nn.Linear(64, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.maxpool(self.conv1(images).relu()).mean((2, 3)))
+
+
+def test_their_example_in_a_third_of_its_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """One epoch on digits, in the place of MNIST and of Fashion-MNIST."""
+    (example,) = re.findall(r"### Their MNIST example.*?```python\n(.*?)```", PAGE, flags=re.S)
+    lines = [line for line in example.splitlines() if line.strip()]
+    assert len(lines) <= EXAMPLE_LINES / 3
+    digits = tf.datasets.load("digits")
+    monkeypatch.setattr(tf.datasets, "load", lambda name: digits)
+    models = types.ModuleType("torchvision.models")
+    models.resnet18 = Network  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    namespace: dict[str, Any] = {}
+    exec(compile(example.replace("range(200)", "range(1)"), "migration.md", "exec"), namespace)
+    (report,) = namespace["monitor"].series
+    shown = {f"neural-collapse-package/{each}" for each in ("nc1", "cdnv", "nc2", "nc3", "unc3", "nc4", "nc5")}
+    assert shown <= {entry.key for entry in report} and "trace_ratio" in {entry.key for entry in report}
+    assert "trace_ratio" in capsys.readouterr().out

@@ -18,17 +18,25 @@ if TYPE_CHECKING:  # the command line lists these options without importing torc
 FOLDS = 16
 TASKS = ("classification", "multilabel", "regression")
 BUFFER_BYTES = 1 << 30
+Of = Literal["model", "source", "report"]
 
 
-def option(default: Any, help: str, *, flag: str | None = None, type: Any = None) -> Any:
+def option(default: Any, help: str, *, flag: str | None = None, type: Any = None, of: Of = "report") -> Any:
     """A field with its sentence for the command line.
 
     Args:
         flag: the option of `tightframe measure` that sets it; default: the field's name with dashes. "" for none: what
             only Python can say.
         type: of its value on the command line, if that isn't the default's.
+        of: what reads it: the run of a model, any source of features, or the report.
     """
-    return field(default=default, metadata={"help": help, "flag": flag, "type": type})
+    return field(default=default, metadata={"help": help, "flag": flag, "type": type, "of": of})
+
+
+def flags_of(declared: Any) -> list[tuple[str, Field[Any]]]:
+    """Flag and field of each option of a dataclass that the command line can set."""
+    listed = [each for each in fields(declared) if each.metadata["flag"] != ""]
+    return [(each.metadata["flag"] or f"--{each.name.replace('_', '-')}", each) for each in listed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,29 +87,31 @@ class Measuring:
     """
 
     layers: str | Layer | Iterable[str | Layer] = option(
-        (), "Measure layers too: auto (every block), or names and patterns; repeatable.", type=list[str]
+        (), "Measure layers too: auto (every block), or names and patterns; repeatable.", type=list[str], of="model"
     )
-    features: str | None = option(None, "Layer whose output is the classifier's input.", flag="--features-of", type=str)
+    features: str | None = option(
+        None, "Layer whose output is the classifier's input.", flag="--features-of", type=str, of="model"
+    )
     classifier: str | nn.Module | Tensor | Callable[[Tensor], Tensor] | None = option(
-        None, "Name of the classifier: a module or a parameter.", type=str
+        None, "Name of the classifier: a module or a parameter.", type=str, of="model"
     )
     num_classes: int | None = option(
-        None, "Number of classes. Default: from the classifier, else the largest label + 1.", type=int
+        None, "Number of classes. Default: from the classifier, else the largest label + 1.", type=int, of="source"
     )
     class_names: Sequence[str] | None = option(None, "", flag="")
     positions: str | None = option(
-        None, "Features of a sample with several positions: each, mean, first, last or flatten.", type=str
+        None, "Features of a sample with several positions: each, mean, first, last or flatten.", type=str, of="model"
     )
     task: Literal["classification", "multilabel", "regression"] = option(
         "classification", f"One of {', '.join(TASKS)}.", type=str
     )
-    next_token: bool | None = option(None, "The label of a position is the next token.", type=bool)
+    next_token: bool | None = option(None, "The label of a position is the next token.", type=bool, of="model")
     covariance: bool = option(True, "Keep the pooled scatter, which NC1 needs.")
     per_class: bool = option(False, "Keep a scatter for each class.")
     folds: int | None = option(FOLDS, "Folds of the samples for standard errors; 0 for none.", type=int)
     min_count: int = option(1, "Measure only classes with at least this many samples.")
     decisions: int | str | None = option(
-        "all", 'Samples on which NC4 is measured: "all", a number, or 0 for none.', type=str
+        "all", 'Samples on which NC4 is measured: "all", a number, or 0 for none.', type=str, of="source"
     )
     detectors: bool = option(True, "Judge out-of-distribution detectors, given --test and --ood.")
     metrics: Sequence[str | Metric[Any]] | None = option(
@@ -111,13 +121,13 @@ class Measuring:
         (), "Conventions of papers to report as well, repeatable.", flag="--convention", type=list[str]
     )
     training: Training | None = option(None, "", flag="")
-    ignore_index: int | None = option(None, "A label whose rows are dropped.", type=int)
+    ignore_index: int | None = option(None, "A label whose rows are dropped.", type=int, of="source")
     unpack: Callable[[Any], Any] | None = option(None, "", flag="")
     buffer_bytes: int = option(BUFFER_BYTES, "Bytes for features between the first and the second look.")
     covariance_bytes: int | None = option(None, "Bytes for scatter. Default: a quarter of the free memory.", type=int)
     second_pass: bool = option(True, "", flag="")
     distributed: bool = option(True, "", flag="")
-    progress: bool = option(True, "Show a progress bar.")
+    progress: bool = option(True, "Show a progress bar.", of="source")
     context: Mapping[str, Any] | None = option(None, "", flag="")
 
     def __post_init__(self) -> None:
@@ -189,8 +199,7 @@ class Measuring:
     @classmethod
     def flags(cls) -> list[tuple[str, Field[Any]]]:
         """The options of `tightframe measure`: flag and field."""
-        listed = [each for each in fields(cls) if each.metadata["flag"] != ""]
-        return [(each.metadata["flag"] or f"--{each.name.replace('_', '-')}", each) for each in listed]
+        return flags_of(cls)
 
 
 def _number_of_decisions(wanted: Any) -> Any:

@@ -18,7 +18,7 @@ from tightframe.report import RunFolder
 from tightframe.report.wording import number
 
 Command = Callable[..., Any]
-COMMANDS = ("demo", "measure", "report", "compare", "datasets", "prototypes")
+COMMANDS = ("demo", "measure", "extract", "report", "compare", "datasets", "prototypes")
 
 
 def shell(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

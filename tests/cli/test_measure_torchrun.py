@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from tightframe.cli.app import app
@@ -44,3 +45,39 @@ def test_processes_give_the_report_of_one(processes: int, tmp_path: Path, monkey
     for mine, theirs in zip(one["entries"], every["entries"], strict=True):
         assert mine["name"] == theirs["name"]
         assert float(mine["value"]) == pytest.approx(float(theirs["value"]), rel=1e-9, abs=1e-13, nan_ok=True)
+
+
+MODEL = """
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 6, 5, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+"""
+
+
+def test_processes_run_a_model_on_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    draw = np.random.default_rng(0)
+    (tmp_path / "network.py").write_text(MODEL)
+    for place, name in enumerate("abc"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(9):  # 27 images: a sampler repeats one
+            pixels = draw.integers(0, 90, (20, 20, 3)) + 80 * place
+            Image.fromarray(pixels.astype(np.uint8)).save(f"images/{name}/{number}.png")
+    command = ["--model", "network:build", "--images", "images", "--image-size", "20", "--device", "cpu"]
+    one = CliRunner().invoke(app, ["measure", *command, "--json", "one.json"])
+    assert one.exit_code == 0, one.output
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for arguments in (["extract", *command, "--out", "shards"], ["measure", "shards", "--json", "all.json"]):
+        subprocess.run(
+            [*launcher, "tightframe.cli", *arguments], env=environment, capture_output=True, timeout=240, check=True
+        )
+    reports = [json.loads(Path(name).read_text()) for name in ("one.json", "all.json")]
+    assert reports[0]["context"]["samples"] == reports[1]["context"]["samples"] == 27
+    for mine, theirs in zip(*(report["entries"] for report in reports), strict=True):
+        assert mine["name"] == theirs["name"]
+        assert float(mine["value"]) == pytest.approx(float(theirs["value"]), rel=1e-5, abs=1e-7, nan_ok=True)

@@ -127,6 +127,38 @@ def test_the_grid_of_the_package(kind: str) -> None:
     assert released.diagonal().isinf().all() and grid.diagonal().isnan().all()
 
 
+EXAMPLE = {
+    "nc1": "covariance_ratio",
+    "cdnv": "variability_cdnv",
+    "nc2": "simplex_etf_error",
+    "gnc2-distance": ("kernel_stats", 0),
+    "gnc2-distance-variance": ("kernel_stats", 1),
+    "gnc2-log": ("kernel_stats, log_kernel", 0),
+    "gnc2-log-variance": ("kernel_stats, log_kernel", 1),
+    "nc3": "self_duality_error",
+    "unc3": "similarities, var",
+    "nc4": "clf_ncc_agreement",
+    "nc5": "orthogonality_deviation",
+}
+"""What the page's MNIST example measures, and the calls in theirs."""
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_the_measures_of_their_example(kind: str) -> None:
+    """By `measure` on a model whose features are the inputs."""
+    data = DATA[kind]
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(*reversed(data.weight.shape)).double())
+    model[1].weight.data, model[1].bias.data = data.weight, data.bias
+    theirs = [name for name in metrics.CONVENTIONS if name.startswith("neural-collapse-package/")]
+    loader, outside = [(data.features, data.labels)], [(data.outside,)]
+    report = tf.measure(model, loader, ood=outside, metrics=["trace_ratio"], conventions=theirs, progress=False)
+    equal(report["trace_ratio"].value, PACKAGE[kind]["covariance_ratio, quotient"])
+    assert set(theirs) == {f"neural-collapse-package/{name}" for name in EXAMPLE}
+    for name, call in EXAMPLE.items():
+        released = PACKAGE[kind][call] if isinstance(call, str) else PACKAGE[kind][call[0]][call[1]]
+        equal(report[f"neural-collapse-package/{name}"].value, released, rtol=1e-8)
+
+
 def test_all_rows_of_the_package_are_run() -> None:
     assert set(ROWS) == set(PACKAGE["even"]) - {"class_dist_norm_vars"}
 

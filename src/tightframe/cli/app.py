@@ -7,8 +7,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
-from tightframe.cli.options import spread, takes_measuring
+from tightframe.cli.options import errors_in_flags, given, spread, takes
+from tightframe.cli.subject import Subject
 from tightframe.errors import MissingExtraError, TightframeError
+from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
 
 try:
@@ -32,7 +34,10 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
     try:
-        app(spread(sys.argv[1:], "--labels"), prog_name="tightframe")
+        arguments = spread(sys.argv[1:], "--labels")
+        for flag in ("--texts", "--splits"):
+            arguments = spread(arguments, flag, alone=True)
+        app(arguments, prog_name="tightframe")
     except (TightframeError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
         sys.exit(2)
@@ -121,14 +126,19 @@ def demo(
     show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), full=full)
 
 
+SUBJECT = flags_of(Subject)
+
+
 def measure(
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="FEATURES",
-            help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels; or shards.",
+            metavar="[FEATURES]",
+            help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels; or shards, or the "
+            "folder that `tightframe extract` wrote. Or else --model.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="File of labels (N,), if they aren't in FEATURES.")] = None,
     weight: Annotated[Path | None, typer.Option(help="File of the classifier's weight (K, D) and bias (K,).")] = None,
     bias: Annotated[Path | None, typer.Option(help="File of the bias, if it isn't in the weight's file.")] = None,
@@ -136,8 +146,6 @@ def measure(
         float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
     ] = None,
     loss: Annotated[str, typer.Option(help="Of that optimum: cross-entropy or squared error.")] = "cross-entropy",
-    test: Annotated[Path | None, typer.Option(help="Held-out features and labels, for NC4 and detectors.")] = None,
-    ood: Annotated[Path | None, typer.Option(help="Out-of-distribution features, for NC5 and detectors.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
     classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
     html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
@@ -145,16 +153,18 @@ def measure(
     csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
     **options: Any,
 ) -> None:
-    """Measure features that are already on disk; under torchrun, each process reads a part."""
-    from tightframe.cli.measure import measure_files, torchrun_processes
-    from tightframe.cli.options import given
+    """Measure features that are on disk, or a model on images or texts; under torchrun, each process reads a part."""
+    if not files and options["model"] is None:
+        raise typer.BadParameter("give files of features, or a model with --model.", param_hint="FEATURES")
+    from tightframe.cli.measure import measured, torchrun_processes
     from tightframe.theory import Training
 
-    settings = given(options)
+    settings = given(options, Measuring.flags())
     if weight_decay is not None:
         settings["training"] = Training(weight_decay, loss=loss)
-    with torchrun_processes() as speaks:
-        report = measure_files(files, labels, weight=weight, bias=bias, test=test, ood=ood, options=settings)
+    subject = Subject(**given(options, SUBJECT))
+    with errors_in_flags([*SUBJECT, *Measuring.flags()]), torchrun_processes() as speaks:
+        report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
     report.to_terminal(full=full, classes=classes)
@@ -164,7 +174,50 @@ def measure(
             print(f"wrote {path}")
 
 
-app.command()(takes_measuring(measure))
+app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
+
+EXTRACTED = [each for each in Measuring.flags() if each[1].metadata["of"] != "report"]
+
+
+def extract(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of shards to write, or to go on with.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the features: float16, bfloat16, float32 or float64. Default: the model's.")
+    ] = None,
+    shard_bytes: Annotated[int | None, typer.Option(min=1, help="Bytes of a file. Default: 256 MiB.")] = None,
+    splits: Annotated[
+        list[str] | None, typer.Option(help="Write only these: train, test, ood. Default: all that there are.")
+    ] = None,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Write each token or pixel as a sample of its own.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier extraction in the folder.")] = False,
+    **options: Any,
+) -> None:
+    """Write a model's features to shards, to measure them later; called again, it goes on where it was killed."""
+    if options["model"] is None:
+        raise typer.BadParameter("give the model to run.", param_hint="--model")
+    from tightframe.cli.extract import write_shards
+    from tightframe.cli.measure import torchrun_processes
+
+    subject = Subject(**given(options, SUBJECT))
+    how = {"shard_bytes": shard_bytes, "splits": splits or None}
+    with errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten"), torchrun_processes() as speaks:
+        written = write_shards(
+            subject,
+            out,
+            dtype=dtype,
+            flatten=flatten,
+            overwrite=overwrite,
+            options=given(options, EXTRACTED),
+            **{name: value for name, value in how.items() if value is not None},
+        )
+    if speaks:
+        for line in written:
+            print(line)
+
+
+app.command()(takes([*SUBJECT, *EXTRACTED])(extract))
 
 
 @app.command()

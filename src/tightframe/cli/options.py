@@ -1,53 +1,90 @@
-"""The options of a measurement as options of a command, generated from `Measuring`."""
+"""Options of a command that are generated from a dataclass, such as `Measuring`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import Field
 from typing import Annotated, Any
 
 import typer
 
-from tightframe.options import Measuring
+from tightframe.errors import TightframeError
+
+Flags = Sequence[tuple[str, Field[Any]]]
+"""As `flags_of` a dataclass gives them."""
 
 
-def takes_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command with `**options` an option for each of `Measuring`'s."""
-    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "options"]
-    added = []
-    for flag, field in Measuring.flags():
-        kind = field.metadata["type"] or type(field.default)
-        default = field.default if isinstance(field.default, bool | int | float | str) else None
-        annotation: Any = kind if default is not None else kind | None
-        declared = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"])
-        added.append(
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, declared]
-            )
-        )
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own[1:]]
-    signature = inspect.Signature([own[0], *parameters, *added])
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    command.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
-    return command
+def takes(flags: Flags) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command with `**options` an option for each of these fields."""
+
+    def extended(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "options"]
+        added = [_parameter(flag, field) for flag, field in flags]
+        signature = inspect.Signature([each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [*own, *added]])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        command.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+        return command
+
+    return extended
+
+
+def _parameter(flag: str, field: Field[Any]) -> inspect.Parameter:
+    kind = field.metadata["type"] or type(field.default)
+    default = field.default if isinstance(field.default, bool | int | float | str) else None
+    annotation: Any = kind if default is not None else kind | None
+    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"])
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
+    )
 
 
 def _both(flag: str) -> str:
     return f"{flag}/--no-{flag.removeprefix('--')}"
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, or have a default of their own, by name."""
-    return {name: value for name, value in options.items() if value is not None and value != []}
+def given(options: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+    """Of these fields, those that were given or have a default of their own, by name."""
+    values = {field.name: options.get(field.name) for _, field in flags}
+    return {name: value for name, value in values.items() if value is not None and value != []}
 
 
-def spread(arguments: Sequence[str], flag: str) -> list[str]:
+def changed(values: Mapping[str, Any], flags: Flags) -> list[str]:
+    """The flags whose values aren't the default."""
+    return [flag for flag, field in flags if values.get(field.name, field.default) not in (field.default, None, [], ())]
+
+
+@contextmanager
+def errors_in_flags(flags: Flags, *more: str) -> Iterator[None]:
+    """Name arguments in the library's errors as the flags that they are here: `classifier="f"` as `--classifier "f"`.
+
+    Args:
+        more: arguments whose flag is their name.
+    """
+    named = {field.name: flag for flag, field in flags} | {name: f"--{name.replace('_', '-')}" for name in more}
+    argument = re.compile(rf"\b({'|'.join(named)})=(True\b)?(?=(\S?))")
+
+    def flag(match: re.Match[str]) -> str:
+        return named[match[1]] + ("" if match[2] or match[3] in ("", ".", ",") else " ")
+
+    try:
+        yield
+    except TightframeError as error:
+        if "Layer(" not in str(error):  # an expression in Python, of which the command line has no form
+            error.args = (argument.sub(flag, str(error)),)
+        raise
+
+
+def spread(arguments: Sequence[str], flag: str, *, alone: bool = False) -> list[str]:
     """Arguments with the flag repeated before each of several values, as shells write `x*.npy --labels y*.npy`.
 
-    Values beyond the first belong to the flag where an argument without a dash came before it.
+    Values beyond the first belong to the flag where an argument without a dash came before it, and in any case with
+    `alone`, for a flag beside which a command takes no such argument.
     """
     found: list[str] = []
-    spreading = named = False
+    spreading, named = False, alone
     for place, each in enumerate(arguments):
         if each.startswith("-"):
             spreading = each == flag and named

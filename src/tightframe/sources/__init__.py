@@ -3,6 +3,7 @@
 from tightframe.sources.arrays import ArraySource
 from tightframe.sources.batches import Batch
 from tightframe.sources.extraction import Extraction, extract
+from tightframe.sources.language_models import from_texts
 from tightframe.sources.model import ModelSource
 from tightframe.sources.shards import ShardSource
 from tightframe.sources.source import FeatureBatch, FeatureSource, LinearClassifier
@@ -17,4 +18,5 @@ __all__ = [
     "ModelSource",
     "ShardSource",
     "extract",
+    "from_texts",
 ]

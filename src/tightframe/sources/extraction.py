@@ -314,7 +314,7 @@ class _Writer:
 
     def _arrays(self, split: str, batch: FeatureBatch, kinds: Mapping[str, Kind]) -> dict[str, Tensor]:
         """A batch's arrays by name, on the CPU. Raises: ShapeError if they don't fit each other, or those before."""
-        layers: dict[str, Tensor] = dict(batch.by_layer)
+        layers = dict(batch.by_layer)
         arrays = {array_of(name): rows.detach() for name, rows in layers.items()}
         if split != OOD:
             if batch.labels is None:

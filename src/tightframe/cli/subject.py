@@ -1,0 +1,274 @@
+"""What `tightframe measure` and `tightframe extract` run: a model and its data, from the flags that name them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tightframe.errors import OptionError
+from tightframe.options import Measuring, flags_of, option
+
+if TYPE_CHECKING:  # the command line lists these options without importing torch
+    from torch.utils.data import DataLoader
+
+    from tightframe.sources import ModelSource
+    from tightframe.sources.images import Sample
+    from tightframe.sources.named_models import NamedModel
+
+NEEDED = (
+    *((name, "model") for name in ("checkpoint", "images", "data", "texts", "batch_size", "device", "own_classifier")),
+    *((name, "images") for name in ("masks", "image_size", "workers")),
+    ("test_masks", "masks"),
+    ("length", "texts"),
+    ("data_folder", "data"),
+)
+"""Flags, and the flag without which each means nothing."""
+DATA = ("images", "data", "texts")
+IMAGE_BATCH, TEXT_BATCH = 64, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model and its data. The fields are the command's flags."""
+
+    model: str | None = option(None, "Model to run: timm:NAME, hf:FOLDER or module:function.", type=str)
+    checkpoint: Path | None = option(None, "Weights of the model: .safetensors, .pt or .pth.", type=Path)
+    images: Path | None = option(None, "Folder of training images: a subfolder for each class, or --masks.", type=Path)
+    masks: Path | None = option(None, "Folder of masks of class indices, named as --images.", type=Path)
+    data: str | None = option(None, "Data set in place of --images; see `tightframe datasets`.", type=str)
+    data_folder: Path | None = option(None, "Folder that holds the files of --data.", type=Path)
+    texts: list[Path] | None = option(None, "Text files for a causal language model, .gz too.", type=list[Path])
+    test: Path | None = option(None, "Held-out data of the same kind, for NC4 and detectors.", type=Path)
+    test_masks: Path | None = option(None, "Folder of masks of --test.", type=Path)
+    ood: Path | None = option(
+        None, "Out-of-distribution data, for NC5 and detectors: any images; with --data, a data set.", type=Path
+    )
+    length: int | None = option(None, "Tokens of a sequence. Default: 512, or what the model can read.", type=int)
+    image_size: int | None = option(
+        None, "Pixels of a side, for models without a transform of their own. Default: 224.", type=int
+    )
+    batch_size: int | None = option(None, "Default: 64 images, 4 sequences.", type=int)
+    workers: int | None = option(None, "Processes that open images. Default: 0.", type=int)
+    device: str | None = option(None, "Where the model runs. Default: cuda if there is one, else cpu.", type=str)
+    own_classifier: bool = option(True, "Measure the model's classifier too, or its input alone.")
+
+    def require_consistent(self) -> None:
+        """Raise OptionError for flags that exclude each other, lack another, or are out of range."""
+        for name, needed in NEEDED:
+            if self._is_given(name) and not self._is_given(needed):
+                raise OptionError(f"{_flag(name)} needs {_flag(needed)}.")
+        chosen = [_flag(name) for name in DATA if self._is_given(name)]
+        if self.model is not None and len(chosen) != 1:
+            named = f"; got {' and '.join(chosen)}" if chosen else ""
+            raise OptionError(f"--model needs one of {', '.join(map(_flag, DATA))}{named}.")
+        if self.data is not None and self.test is not None:
+            raise OptionError("--test can't go with --data, which has held-out images of its own.")
+        if self.masks is not None and (self.test is None) != (self.test_masks is None):
+            raise OptionError("--test and --test-masks go together where --masks is given.")
+        for name, least in (("length", 2), ("image_size", 1), ("batch_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise OptionError(f"{_flag(name)} must be at least {least}; got {value}.")
+
+    def _is_given(self, name: str) -> bool:
+        default = type(self).__dataclass_fields__[name].default
+        return getattr(self, name) not in (default, None, [])
+
+    # ------------------------------------------------------------------ source
+
+    def source(self, options: Mapping[str, Any]) -> ModelSource:
+        """The source of the model's features. Raises: OptionError, and the errors of what is loaded."""
+        from tightframe.sources.named_models import load_model
+
+        settings = Measuring.of(options)
+        assert self.model is not None
+        named = load_model(self.model, self.checkpoint, num_classes=settings.num_classes or self._number_of_classes())
+        self._place(named)
+        if not self.own_classifier:
+            settings = self._without_classifier(named, settings)
+        elif named.features is not None and settings.features is None and settings.classifier is None:
+            settings = settings.having(features=named.features)
+        source = self._of_texts(named, settings) if self.texts else self._of_images(named, settings)
+        source.title = f"Neural collapse of {named.title} on {self._data_name()}"
+        source.notes += named.notes
+        return source
+
+    def _number_of_classes(self) -> int | None:
+        """Of the data, where they tell."""
+        if self.images is not None and self.masks is None:
+            from tightframe.sources.images import class_folders
+
+            return len(class_folders(self.images))
+        if self.data is not None:
+            from tightframe.datasets import DATASETS
+
+            return DATASETS[self.data].num_classes if self.data in DATASETS else None
+        return None
+
+    def _data_name(self) -> str:
+        if self.texts:
+            return self.texts[0].name + (f" and {len(self.texts) - 1} more" if len(self.texts) > 1 else "")
+        return self.data or (self.images or Path()).resolve().name
+
+    def _place(self, named: NamedModel) -> None:
+        import torch
+
+        place = self.device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+        try:
+            named.model.to(place)
+        except (RuntimeError, AssertionError) as error:
+            raise OptionError(f"--device {place}: {str(error).splitlines()[0]}") from None
+
+    def _without_classifier(self, named: NamedModel, settings: Measuring) -> Measuring:
+        """Settings that measure what the model returns, its classifier taken out."""
+        from torch import nn
+
+        from tightframe.heads import replace_classifier
+        from tightframe.sources.model import OUTPUT
+
+        if settings.features is not None:
+            raise OptionError("--no-own-classifier and --features-of both say what to measure; give one.")
+        if named.features is None:
+            name = settings.classifier
+            replace_classifier(named.model, nn.Identity(), name if isinstance(name, str) else None)
+        return settings.having(features=OUTPUT, classifier=None)
+
+    def _of_texts(self, named: NamedModel, settings: Measuring) -> ModelSource:
+        from tightframe.sources.language_models import from_texts
+
+        if named.tokenizer is None:
+            raise OptionError(f"--texts needs a causal language model in --model hf:FOLDER; got {named.title}.")
+        return from_texts(
+            named.model,
+            named.tokenizer,
+            self.texts or (),
+            test=None if self.test is None else [self.test],
+            ood=None if self.ood is None else [self.ood],
+            length=self.length,
+            batch_size=self.batch_size or TEXT_BATCH,
+            options=settings,
+        )
+
+    def _of_images(self, named: NamedModel, settings: Measuring) -> ModelSource:
+        from tightframe.sources import ModelSource
+        from tightframe.sources.images import Images, image_loader, mode_of, refuse_errors
+
+        if named.tokenizer is not None:
+            raise OptionError(f"{named.title} is a language model: it needs --texts.")
+        splits, classes, notes = self._samples(named, settings)
+        transform, more = self._transform(named)
+        mode = mode_of(named.model)
+
+        def loader(split: str) -> DataLoader[Any] | None:
+            if split not in splits:
+                return None
+            images = Images(splits[split], transform, mode, classes)
+            return image_loader(images, self.batch_size or IMAGE_BATCH, self.workers or 0)
+
+        source = ModelSource(
+            named.model,
+            loader("train"),
+            test=loader("test"),
+            ood=loader("ood"),
+            options=settings.having(unpack=refuse_errors),
+        )
+        source.notes += [*notes, *more]
+        return source
+
+    def _transform(self, named: NamedModel) -> tuple[Any, list[str]]:
+        """The model's own transform, or else a plain one, and a note that says so."""
+        from tightframe.sources.images import IMAGE_SIZE, PlainTransform
+
+        if self.data is not None and named.transform is None:
+            return None, []
+        if named.transform is not None:
+            if self.image_size is not None:
+                raise OptionError(f"--image-size can't go with {named.title}, which has a transform of its own.")
+            return named.transform, []
+        plain = PlainTransform(self.image_size or IMAGE_SIZE)
+        return plain, [f"{named.title} has no transform of its own: images are {plain}."]
+
+    # ------------------------------------------------------------------ samples
+
+    def _samples(
+        self, named: NamedModel, settings: Measuring
+    ) -> tuple[dict[str, Sequence[Sample]], Sequence[str] | None, list[str]]:
+        """Samples by split, names of the classes, notes."""
+        from tightframe.sources.images import by_class, images_below, with_masks
+
+        if self.data is not None:
+            return self._of_data_set(named, settings)
+        assert self.images is not None
+        notes: list[str] = []
+        if self.masks is not None:
+            classes = named.class_names
+            splits = {"train": with_masks(self.images, self.masks)}
+            if self.test is not None and self.test_masks is not None:
+                splits["test"] = with_masks(self.test, self.test_masks)
+        else:
+            classes, notes = self._classes(named, settings)
+            splits = {"train": by_class(self.images, classes)[0]}
+            if self.test is not None:
+                splits["test"] = by_class(self.test, classes)[0]
+        if self.ood is not None:
+            splits["ood"] = [(path, None) for path in images_below(self.ood)]
+        return splits, classes, notes  # type: ignore[return-value]
+
+    def _of_data_set(
+        self, named: NamedModel, settings: Measuring
+    ) -> tuple[dict[str, Sequence[Sample]], Sequence[str], list[str]]:
+        from tightframe.datasets import load, load_outside
+
+        data = load(self.data or "", self.data_folder)
+        self._require_classes(data.num_classes, f"--data {data.name} has {data.num_classes} classes", named, settings)
+
+        def pairs(images: Any, labels: Any) -> list[Sample]:
+            return [(image, int(label)) for image, label in zip(images, labels, strict=True)]
+
+        splits = {
+            "train": pairs(data.train_images, data.train_labels),
+            "test": pairs(data.test_images, data.test_labels),
+        }
+        if self.ood is not None:
+            outside = load_outside(str(self.ood), data.image_shape, len(data.test_images), folder=self.data_folder)
+            splits["ood"] = [(image, None) for image in outside]
+        return splits, data.class_names, []  # type: ignore[return-value]
+
+    def _classes(self, named: NamedModel, settings: Measuring) -> tuple[list[str], list[str]]:
+        """Classes in the order of their indices, and a note on that order. Raises: OptionError if it can't be told."""
+        from tightframe.sources.images import class_folders
+
+        assert self.images is not None
+        folders = [each.name for each in class_folders(self.images)]
+        own = list(named.class_names or ())
+        if own and set(folders) <= set(own) and self.own_classifier:
+            return own, []
+        strange = next((name for name in folders if name not in own), "")
+        other = f", and {strange!r} is none of the model's classes" if own else ""
+        self._require_classes(len(folders), f"{self.images} has {len(folders)} subfolders{other}", named, settings)
+        note = "classes are numbered as the subfolders in alphabetical order, as torchvision's ImageFolder does."
+        return folders, [note]
+
+    def _require_classes(self, classes: int, what: str, named: NamedModel, settings: Measuring) -> None:
+        """Raise OptionError if the model's classifier, where it is measured, has other classes than the data."""
+        from tightframe.hooks import find_classifier
+
+        encoder = named.features is not None or settings.features is not None
+        if not self.own_classifier or (encoder and settings.classifier is None):
+            return
+        found = find_classifier(named.model, settings.classifier).outputs
+        if max(found, 2) != classes:
+            rename = "Name the subfolders as the model's classes, or measure" if named.class_names else "Measure"
+            raise OptionError(
+                f"{what}, but the classifier of {named.title} has {found} outputs. {rename} its input alone with "
+                "--no-own-classifier."
+            )
+
+
+def _flag(name: str) -> str:
+    """The flag that sets a field to other than its default."""
+    flag, field = next((flag, field) for flag, field in flags_of(Subject) if field.name == name)
+    return f"--no-{flag.removeprefix('--')}" if field.default is True else flag

@@ -1,0 +1,219 @@
+"""Images in folders as data sets: by class, with masks of class indices, or without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+
+from tightframe.checks import listed
+from tightframe.errors import DatasetError, LoaderError, MissingExtraError, TightframeError
+from tightframe.processes import world_size
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+IMAGE_SIZE = 224
+GREY, COLOUR = "L", "RGB"
+
+Sample = tuple[Path | Tensor, int | Path | None]
+"""An image, as a file or (C, H, W) in [0, 1], and its class, the file of its mask, or None."""
+
+
+def by_class(folder: Path, classes: Sequence[str] | None = None) -> tuple[list[Sample], list[str]]:
+    """Images of a folder with one subfolder for each class, and the classes.
+
+    Args:
+        classes: in order; default: the subfolders, sorted. Classes without a subfolder have no images.
+
+    Raises: DatasetError if there are no subfolders, for one that is no class, and for one without images.
+    """
+    folders = class_folders(folder)
+    classes = [each.name for each in folders] if classes is None else list(classes)
+    if strange := [each.name for each in folders if each.name not in classes]:
+        raise DatasetError(
+            f"{folder} has the subfolder {strange[0]!r}, which isn't one of the classes: {listed(classes)}."
+        )
+    places = {name: place for place, name in enumerate(classes)}
+    return [(path, places[each.name]) for each in folders for path in images_below(each)], classes
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The subfolders of a folder, sorted. Raises: DatasetError if there are none."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} isn't a folder.")
+    folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    if not folders:
+        raise DatasetError(f"{folder} has no subfolders; images need one for each class, or masks.")
+    return folders
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The images in a folder and its subfolders, sorted. Raises: DatasetError if there are none."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} isn't a folder.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise DatasetError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}).")
+    return paths
+
+
+def with_masks(folder: Path, masks: Path) -> list[Sample]:
+    """Images of a folder, each with the mask of the same stem. Raises: DatasetError naming an image without one."""
+    found = {path.relative_to(masks).with_suffix(""): path for path in images_below(masks)}
+    samples: list[Sample] = []
+    for path in images_below(folder):
+        stem = path.relative_to(folder).with_suffix("")
+        if stem not in found:
+            raise DatasetError(f"{path} has no mask: {masks} has no image called {stem}.")
+        samples.append((path, found[stem]))
+    return samples
+
+
+def mode_of(model: nn.Module) -> str:
+    """The mode of the images that a model takes: grey if its first convolution has one input channel, else colour."""
+    channels = (each.in_channels for each in model.modules() if isinstance(each, nn.Conv2d))
+    return GREY if next(channels, 3) == 1 else COLOUR
+
+
+@dataclass(frozen=True)
+class PlainTransform:
+    """What images are brought to where a model has no transform of its own: a square, of values in [-1, 1]."""
+
+    size: int = IMAGE_SIZE
+
+    def __call__(self, image: Any) -> Tensor:
+        """(C, size, size) of a PIL image."""
+        return 2 * _tensor(image.resize((self.size, self.size), resample=2)) - 1  # 2: bilinear, with antialiasing
+
+    def __str__(self) -> str:
+        return f"resized to {self.size}x{self.size}, mean 0.5 and standard deviation 0.5"
+
+
+class Images(Dataset[Any]):
+    """Images that are opened when they are needed, transformed, with class or mask.
+
+    What can't be read is given as the error, which `refuse_errors` raises in the process that measures: a worker would
+    bury it in a stack of calls.
+
+    Args:
+        samples: images with classes or masks.
+        transform: PIL image to tensor, or to a mapping of tensors; None for images that are tensors already.
+        mode: of the PIL image. classes: names of the classes.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Callable[[Any], Any] | None,
+        mode: str = COLOUR,
+        classes: Sequence[str] | None = None,
+    ):
+        self._samples, self._transform, self._mode = samples, transform, mode
+        self.classes = None if classes is None else list(classes)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Any:
+        image, target = self._samples[index]
+        try:
+            return self._with_target(self._opened(image), target)
+        except TightframeError as error:
+            return error
+
+    def _opened(self, image: Path | Tensor) -> Any:
+        if isinstance(image, Path):
+            return opened(image, self._mode)
+        return image if self._transform is None else _picture(image).convert(self._mode)
+
+    def _with_target(self, image: Any, target: int | Path | None) -> Any:
+        joint = getattr(self._transform, "with_mask", None)
+        if isinstance(target, Path) and joint is not None:
+            return joint(image, opened(target))
+        inputs = image if self._transform is None else self._transform(image)
+        if not isinstance(inputs, Tensor | Mapping):
+            raise LoaderError(f"the transform must return a tensor, or a mapping; got {type(inputs).__name__}.")
+        if isinstance(target, Path):
+            shown = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+            target = _mask(target, shown.shape[-2:])  # type: ignore[assignment]
+        if target is None:
+            return inputs
+        return {**inputs, "labels": target} if isinstance(inputs, Mapping) else (inputs, target)
+
+
+def opened(path: Path, mode: str | None = None) -> Any:
+    """The PIL image of a file, in a mode or as it is. Raises: DatasetError naming a file that can't be read."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("pillow", "data") from None
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image if mode is None else image.convert(mode)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"can't read the image {path}: {error}") from None
+
+
+def _mask(path: Path, size: Sequence[int]) -> Tensor:
+    """(H, W) class indices of a mask, those nearest to the positions of a transformed image of that size."""
+    indices = torch.from_numpy(np.array(opened(path)))
+    if indices.ndim != 2 or indices.is_floating_point():
+        raise DatasetError(f"{path} must hold one class index for each pixel; got {tuple(indices.shape)} values.")
+    indices = indices.to(torch.int64)
+    if tuple(indices.shape) == tuple(size):
+        return indices
+    return F.interpolate(indices[None, None].double(), tuple(size), mode="nearest-exact")[0, 0].to(torch.int64)
+
+
+def _tensor(image: Any) -> Tensor:
+    """(C, H, W) in [0, 1] of a PIL image."""
+    values = torch.from_numpy(np.array(image, dtype=np.float32)) / 255
+    return values[None] if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
+
+
+def _picture(image: Tensor) -> Any:
+    """The PIL image of (C, H, W) in [0, 1]."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("pillow", "data") from None
+    values = (255 * image).round().to(torch.uint8)
+    return Image.fromarray(values[0].numpy() if len(values) == 1 else values.permute(1, 2, 0).contiguous().numpy())
+
+
+def image_loader(images: Images, batch_size: int, workers: int = 0) -> DataLoader[Any]:
+    """Batches of images in order; under `torch.distributed`, this process's part of them."""
+    sampler: DistributedSampler[Any] | None = DistributedSampler(images, shuffle=False) if world_size() > 1 else None
+    return DataLoader(images, batch_size, sampler=sampler, num_workers=workers, collate_fn=_collated)
+
+
+def _collated(samples: list[Any]) -> Any:
+    if wrong := [each for each in samples if isinstance(each, TightframeError)]:
+        return wrong[0]
+    sizes = {tuple(tensor.shape) for each in samples for tensor in _tensors(each)[:1]}
+    if len(sizes) > 1:
+        return LoaderError(
+            f"transformed images have different sizes, {' and '.join(map(str, sorted(sizes)[:2]))}; have the transform "
+            "resize them, or measure one at a time (batch size 1)."
+        )
+    return default_collate(samples)
+
+
+def _tensors(sample: Any) -> list[Tensor]:
+    whole = sample if isinstance(sample, tuple) else [sample]
+    values: Iterable[Any] = sample.values() if isinstance(sample, Mapping) else whole
+    return [each for each in values if isinstance(each, Tensor)]
+
+
+def refuse_errors(item: Any) -> Any:
+    """A batch as it is; the error that a data set gave in its place is raised. For `Measuring.unpack`."""
+    if isinstance(item, TightframeError):
+        raise item
+    return item

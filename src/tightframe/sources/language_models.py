@@ -1,0 +1,123 @@
+"""`from_texts`: a causal language model run over texts, the next token of each position its class."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from tightframe.errors import DatasetError, EmptyBatchError, LoaderError, RangeError
+from tightframe.options import Measuring
+from tightframe.processes import rank, world_size
+from tightframe.sources.model import ModelSource
+from tightframe.sources.next_token import predicts_next_token
+
+LENGTH = 512
+_PIECE = 1 << 20  # characters of a file that are tokenised together
+
+Texts = Sequence[str | Path]
+
+
+def from_texts(
+    model: nn.Module,
+    tokenizer: Any,
+    texts: Texts,
+    *,
+    test: Texts | None = None,
+    ood: Texts | None = None,
+    length: int | None = None,
+    batch_size: int = 4,
+    options: Measuring | Mapping[str, Any] | None = None,
+) -> ModelSource:
+    """The source of a causal language model and texts, read as they are needed.
+
+    Tokens of all texts follow each other, with the tokenizer's end-of-text token after each text, and are cut into
+    sequences, each with the beginning-of-text token before it if the tokenizer puts one there. The last tokens, too few
+    for a sequence, are left out. Classes are the tokens, by name. Each process of `torch.distributed` reads its part.
+
+    Args:
+        tokenizer: as of transformers.
+        texts: training texts, and files of them: plain text, or .gz. test: held out. ood: out of distribution.
+        length: tokens of a sequence. Default: 512, or as many as the model can read.
+        options: as of `ModelSource`.
+
+    Raises: RangeError for a length that the model can't read; LoaderError for a model that doesn't predict the next
+    token; DatasetError for files that can't be read; EmptyBatchError for texts without two tokens.
+    """
+    if not predicts_next_token(model):
+        raise LoaderError(
+            f"texts are for causal language models; a {type(model).__name__} doesn't predict the next token."
+        )
+    if isinstance(texts, str | Path):
+        raise LoaderError("texts must be a list of texts, or of files.")
+    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if length is None:
+        length = LENGTH if most is None else min(LENGTH, most)
+    if not 2 <= length <= (most or length):
+        raise RangeError(f"length must be at least 2{f' and at most {most}' if most else ''} tokens; got {length}.")
+    if batch_size < 1:
+        raise RangeError(f"batch_size must be at least 1; got {batch_size}.")
+    settings = Measuring.of(options or {})
+    if settings.class_names is None:
+        settings = settings.having(class_names=tokenizer)
+
+    def loader(given: Texts | None) -> DataLoader[Any] | None:
+        return None if given is None else DataLoader(_Sequences(tokenizer, given, length), batch_size)
+
+    return ModelSource(model, loader(texts), test=loader(test), ood=loader(ood), options=settings)
+
+
+class _Sequences(IterableDataset[Any]):
+    """Sequences of as many tokens each, {"input_ids": (length,)}; all tokens, if they are fewer."""
+
+    def __init__(self, tokenizer: Any, texts: Texts, length: int):
+        self._tokenizer, self._texts, self._length = tokenizer, texts, length
+        beginning = tokenizer.bos_token_id
+        begins = beginning is not None and list(tokenizer("").input_ids)[:1] == [beginning]
+        self._start: list[int] = [beginning] if begins else []
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return islice(self._all(), rank(), None, world_size())
+
+    def _all(self) -> Iterator[dict[str, Tensor]]:
+        waiting: list[int] = []
+        size, empty = self._length - len(self._start), True
+        for tokens in self._tokens():
+            waiting += tokens
+            whole = len(waiting) - len(waiting) % size
+            for start in range(0, whole, size):
+                yield self._sequence(waiting[start : start + size])
+                empty = False
+            waiting = waiting[whole:]
+        if empty:
+            if len(waiting) + len(self._start) < 2:
+                raise EmptyBatchError("the texts have fewer than two tokens.")
+            yield self._sequence(waiting)
+
+    def _sequence(self, tokens: list[int]) -> dict[str, Tensor]:
+        return {"input_ids": torch.tensor(self._start + tokens)}
+
+    def _tokens(self) -> Iterator[list[int]]:
+        end = self._tokenizer.eos_token_id
+        for text in self._texts:
+            for piece in _pieces(text) if isinstance(text, Path) else [text]:
+                yield list(self._tokenizer(piece, add_special_tokens=False, verbose=False).input_ids)
+            if end is not None:
+                yield [end]
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    """Whole lines of a file, about a million characters at a time. Raises: DatasetError if it can't be read."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            while lines := file.readlines(_PIECE):
+                yield "".join(lines)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DatasetError(f"can't read the text {path}: {error}") from None

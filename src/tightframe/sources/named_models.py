@@ -1,0 +1,271 @@
+"""Models by name, with what is known of them: `timm:NAME`, `hf:FOLDER` of transformers, or `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tightframe.checks import listed
+from tightframe.errors import ChoiceError, LoaderError, MissingExtraError, StateError
+from tightframe.sources.files import read_arrays
+from tightframe.sources.model import OUTPUT
+
+KINDS = ("timm:NAME", "hf:FOLDER", "module:function")
+_NESTED = ("state_dict", "model_state_dict", "model", "module")  # entries of checkpoints that hold the weights
+_PREFIXES = ("module.", "_orig_mod.")  # of names in wrapped models
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedModel:
+    """A model, and what it comes with.
+
+    Attributes:
+        model: in eval mode. title: how it was named.
+        transform: PIL image to tensor, or to the mapping that the model takes; None if it comes with none. One with a
+            method `with_mask(image, mask)` transforms both alike, to a mapping with labels.
+        class_names: of its outputs in order, where it has them.
+        tokenizer: of a language model.
+        features: the layer to measure, where the model has no classifier; None where it has.
+        notes: what a report must say of it.
+    """
+
+    model: nn.Module
+    title: str
+    transform: Callable[[Any], Any] | None = None
+    class_names: Sequence[str] | None = None
+    tokenizer: Any = None
+    features: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def load_model(name: str, checkpoint: str | Path | None = None, *, num_classes: int | None = None) -> NamedModel:
+    """A model by name. Nothing is downloaded.
+
+    Args:
+        name: `timm:NAME`, built by timm; `hf:FOLDER`, which transformers saved; or `module:function`, imported from the
+            current folder or from what is installed and called without arguments: it returns a model, or (model,
+            transform).
+        checkpoint: its weights, all of them: .safetensors, or .pt and .pth of nothing but tensors.
+        num_classes: K of a timm model without a checkpoint; with one, its classifier tells.
+
+    Raises: ChoiceError for unknown names; MissingExtraError; StateError for folders and checkpoints that don't fit,
+    naming the first entry that doesn't; LoaderError for a function that returns something else.
+    """
+    kind, _, rest = name.partition(":")
+    if not kind or not rest:
+        raise ChoiceError(f"a model must be one of {', '.join(KINDS)}; got {name!r}.")
+    weights = None if checkpoint is None else _weights(Path(checkpoint))
+    build = {"timm": _of_timm, "hf": _of_transformers}.get(kind)
+    found = _of_function(kind, rest) if build is None else build(rest, weights, num_classes)
+    if weights is not None:
+        _load(found.model, weights, Path(checkpoint or ""))
+    found.model.eval()
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- weights
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a checkpoint, by their names in the bare model. Raises: StateError."""
+    content: Any = read_arrays(path) if path.suffix in (".safetensors", ".pt", ".pth") else None
+    if content is None:
+        raise StateError(f"the checkpoint {path} must be a .safetensors, .pt or .pth file.")
+    for entry in _NESTED:
+        if isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not weights or "" in weights:
+        raise StateError(f"the checkpoint {path} has no weights by name; it has: {listed(list(content)) or 'nothing'}.")
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load all weights. Raises: StateError naming the first that is missing, unexpected or of another shape."""
+    own = model.state_dict(keep_vars=True)
+    for name, value in weights.items():
+        if name in own and own[name].shape != value.shape:
+            raise StateError(
+                f"{path} has {name!r} of shape {tuple(value.shape)}, but the model's is {tuple(own[name].shape)}."
+                + _other_classes(model, name, value)
+            )
+    given = {id(own[name]) for name in weights if name in own}
+    missing = [
+        name for name, value in own.items() if name not in weights and id(value) not in given
+    ]  # tied: one of them
+    unexpected = [name for name in weights if name not in own]
+    for what, names in (("lacks", missing), ("has an unexpected", unexpected)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise StateError(f"{path} {what} {names[0]!r}{more}: it isn't a checkpoint of this model.")
+    model.load_state_dict(weights, strict=False)
+
+
+def _other_classes(model: nn.Module, name: str, value: Tensor) -> str:
+    """What to do where the classifiers differ in their number of classes."""
+    last = [each for each, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    if name.rpartition(".")[0] not in last:
+        return ""
+    return f" Build the model with {len(value)} classes."
+
+
+# ---------------------------------------------------------------------------------------------- timm
+
+
+def _of_timm(name: str, weights: Mapping[str, Tensor] | None, num_classes: int | None) -> NamedModel:
+    try:
+        import timm
+        from timm.data import create_transform, resolve_model_data_config
+    except ImportError as error:
+        raise MissingExtraError((error.name or "timm").partition(".")[0], "timm") from None  # it may lack torchvision
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name}*") or timm.list_models(f"*{name[:6]}*")
+        raise ChoiceError(f"timm has no model {name!r}; near to it: {listed(near, 5) or 'none'}.")
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)  # random weights are the same in every run, so that an extraction can be resumed
+        model = timm.create_model(name, pretrained=False)
+        classes = num_classes if weights is None else _classes_in(weights, model)
+        if classes is not None and classes != getattr(model, "num_classes", classes):
+            model = timm.create_model(name, pretrained=False, num_classes=classes)
+    transform = create_transform(**resolve_model_data_config(model), is_training=False)
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    return NamedModel(
+        model=model,
+        title=f"timm:{name}",
+        transform=transform,
+        class_names=names if names and len(names) == getattr(model, "num_classes", 0) else None,
+        features=OUTPUT if getattr(model, "num_classes", None) == 0 else None,
+        notes=() if weights is not None else (f"the weights of timm:{name} are random: no checkpoint was given.",),
+    )
+
+
+def _classes_in(weights: Mapping[str, Tensor], model: nn.Module) -> int | None:
+    """The number of classes of the classifier in a checkpoint, as timm's models name it: 0 without one."""
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if not names:
+        return None
+    name = names if isinstance(names, str) else names[0]
+    return len(weights[f"{name}.weight"]) if f"{name}.weight" in weights else 0
+
+
+# ---------------------------------------------------------------------------------------------- transformers
+
+
+def _of_transformers(folder: str, weights: Mapping[str, Tensor] | None, num_classes: int | None) -> NamedModel:
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtraError("transformers", "transformers") from None
+    if not (Path(folder) / "config.json").is_file():
+        raise StateError(f"{folder} has no config.json: it isn't a folder that transformers' save_pretrained wrote.")
+    config = _loaded(folder, transformers.AutoConfig)
+    architecture = next(iter(config.architectures or ()), "")
+    kind = next((kind for part, kind in _AUTO if part in architecture), "AutoModel")
+    model, notes = _transformers_model(folder, getattr(transformers, kind), config, weights)
+    names = [str(config.id2label[place]) for place in sorted(config.id2label or {})]
+    generic = all(each == f"LABEL_{place}" for place, each in enumerate(names))
+    classifies = kind.startswith("AutoModelFor") and kind != "AutoModelForCausalLM"
+    texts, images = kind == "AutoModelForCausalLM", (Path(folder) / "preprocessor_config.json").is_file()
+    return NamedModel(
+        model=model,
+        title=f"hf:{folder}",
+        transform=_Processor(_loaded(folder, transformers.AutoImageProcessor)) if images else None,
+        class_names=names if classifies and not generic else None,
+        tokenizer=_loaded(folder, transformers.AutoTokenizer) if texts else None,
+        features=OUTPUT if kind == "AutoModel" else None,
+        notes=notes,
+    )
+
+
+_AUTO = (
+    ("ForImageClassification", "AutoModelForImageClassification"),
+    ("ForSemanticSegmentation", "AutoModelForSemanticSegmentation"),
+    ("ForCausalLM", "AutoModelForCausalLM"),
+    ("LMHeadModel", "AutoModelForCausalLM"),
+)
+"""Parts of the names of transformers' architectures, and the classes that load them; `AutoModel` loads others."""
+
+
+def _loaded(folder: str, kind: Any, **options: Any) -> Any:
+    """What transformers loads from a folder, without a word. Raises: StateError if it can't."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise StateError(f"transformers can't load {kind.__name__} from {folder}: {error}") from None
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _transformers_model(
+    folder: str, kind: Any, config: Any, weights: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model, and a note on weights that are random. Raises: StateError if those of a classifier are."""
+    if weights is not None:
+        return kind.from_config(config), ()
+    model, told = _loaded(folder, kind, output_loading_info=True)
+    missing = sorted(told["missing_keys"])
+    if missing and kind.__name__ != "AutoModel":
+        raise StateError(f"the weights in {folder} lack {missing[0]!r}; {kind.__name__} would have it at random.")
+    return model, (f"weights that {folder} lacks are random: {listed(missing)}.",) if missing else ()
+
+
+class _Processor:
+    """transformers' image processor as a transform."""
+
+    def __init__(self, processor: Any):
+        self._processor = processor
+
+    def __call__(self, image: Any) -> dict[str, Tensor]:
+        return self._first(self._processor(images=image, return_tensors="pt"))
+
+    def with_mask(self, image: Any, mask: Any) -> dict[str, Tensor]:
+        """Inputs of an image and the labels of its mask of class indices."""
+        return self._first(self._processor(images=image, segmentation_maps=np.array(mask), return_tensors="pt"))
+
+    @staticmethod
+    def _first(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in batch.items()}
+
+
+# ---------------------------------------------------------------------------------------------- a function
+
+
+def _of_function(module: str, function: str) -> NamedModel:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the current folder, as `python -m` has it
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # of what the module imports
+        raise ChoiceError(
+            f"no module is called {module!r}, in the current folder or installed; a model is one of {', '.join(KINDS)}."
+        ) from None
+    build = getattr(home, function, None)
+    if not callable(build):
+        raise ChoiceError(f"the module {module!r} has no function {function!r}.")
+    made = build()
+    model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module) or not (transform is None or callable(transform)):
+        raise LoaderError(
+            f"{module}:{function} must return a torch module, or (module, transform); got {type(made).__name__}."
+        )
+    return NamedModel(model=model, title=f"{module}:{function}", transform=transform)
