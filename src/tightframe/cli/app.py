@@ -167,11 +167,14 @@ def measure(
         report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
+    written = [(path, write) for path, write in ((json, report.to_json), (csv, report.to_csv)) if path is not None]
+    for path, write in written:  # the numbers are on disk before anything can go wrong with showing them
+        write(path)
     report.to_terminal(full=full, classes=classes)
-    for path, write in ((html, report.to_html), (json, report.to_json), (csv, report.to_csv)):
-        if path is not None:
-            write(path)
-            print(f"wrote {path}")
+    if html is not None:
+        report.to_html(html)
+    for path in (*(path for path, _ in written), *(() if html is None else (html,))):
+        print(f"wrote {path}")
 
 
 app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
