@@ -46,19 +46,19 @@ def test_every_option_with_a_sentence_is_a_flag_and_every_flag_an_option(
 def test_flags_reach_the_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
 
-    def record(files: Any, labels: Any, *, options: dict[str, Any], **_: Any) -> Any:
+    def record(files: Any, subject: Any, *, options: dict[str, Any], **_: Any) -> Any:
         seen.append(options)
         raise RangeError("stop")
 
-    monkeypatch.setattr("tightframe.cli.measure.measure_files", record)
+    monkeypatch.setattr("tightframe.cli.measure.measured", record)
     flags = ["--min-count", "3", "--no-covariance", "--metric", "nc1", "--metric", "cdnv", "--decisions", "200"]
-    monkeypatch.setattr(sys, "argv", ["tightframe", "measure", "a.npz", *flags, "--folds", "0", "--layers", "auto"])
+    monkeypatch.setattr(sys, "argv", ["tightframe", "measure", "a.npz", *flags, "--folds", "0"])
     with pytest.raises(SystemExit):
         main()
     settings = Measuring.of(seen[0])
     assert settings.min_count == 3 and settings.covariance is False and settings.decisions == 200
     assert [getattr(each, "name", each) for each in settings.metrics or ()] == ["nc1", "cdnv"]
-    assert settings.folds is None and settings.layers == ("auto",)
+    assert settings.folds is None
 
 
 def test_the_monitor_takes_every_option() -> None:

@@ -57,6 +57,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_processes_run_a_model_on_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")

@@ -282,6 +282,7 @@ def killed_at_random(folder: Path, whole: Path, seed: int, most: int) -> int:
     return died
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path: Path, whole: Path) -> None:
     assert killed_at_random(tmp_path / "killed", whole, 0, 3) >= 1
 

@@ -454,7 +454,7 @@ def of_folder(folder: str) -> ShardSource:
     return ShardSource(Path(folder, "written"))
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("source", [of_files, of_folder])
 def test_processes_share_the_blocks(
     world: int, source: Callable[[str], ShardSource], files: tuple[Paths, Paths], tmp_path: Path
