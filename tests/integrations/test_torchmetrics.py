@@ -81,9 +81,9 @@ def test_default_names_are_the_headline_ones_of_statistics() -> None:
     statistics = joined(batches_of())
     wanted = [n for n, m in METRICS.items() if m.headline and m.available(Evidence(statistics))]
     metric = fed(batches_of(), None)
-    assert metric.names == wanted
+    assert metric.metrics == wanted
     assert_same(metric.compute(), expected(batches_of(), wanted))
-    assert "vci" in wanted and "vci" not in fed(batches_of(), None, covariance=False).names
+    assert "vci" in wanted and "vci" not in fed(batches_of(), None, covariance=False).metrics
 
 
 def test_per_class_scatter_layout_and_ignored_labels_are_the_accumulators() -> None:
@@ -99,7 +99,7 @@ def test_per_class_scatter_layout_and_ignored_labels_are_the_accumulators() -> N
 
 @pytest.mark.parametrize("name", ["nonsense", "self_duality_error", "directional_cdnv", "ncc_mismatch"])
 def test_names_that_statistics_dont_allow_are_refused(name: str) -> None:
-    with pytest.raises(ChoiceError, match=f"names must be among nc1, .*; got '{name}'"):
+    with pytest.raises(ChoiceError, match=f"(metrics must be among nc1, .*; got|no measure is called) '{name}'"):
         NeuralCollapse(CLASSES, DIM, ["nc1", name])
 
 

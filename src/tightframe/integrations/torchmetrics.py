@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from tightframe.errors import ChoiceError, EmptyClassError, MissingExtraError, StateError
 from tightframe.evidence import Evidence
-from tightframe.metrics import available, evaluate
+from tightframe.metrics import METRICS, available, evaluate
+from tightframe.metrics import Metric as Measure
+from tightframe.metrics.table import chosen
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
 try:
@@ -25,19 +27,20 @@ except ImportError:
 class NeuralCollapse(Metric):
     """Measures that need no more than features and labels, as a dict of 0-d tensors by name.
 
-        metric = NeuralCollapse(num_classes=10, num_features=512, names=["nc1", "etf_error"])
+        metric = NeuralCollapse(num_classes=10, num_features=512, metrics=["nc1", "etf_error"])
         metric.update(features, labels)
         metric.compute()  # {"nc1": tensor(...), "etf_error": tensor(...)}
 
     Statistics are kept, in float64 whatever the metric is cast to, and no features. Processes add theirs up exactly,
     and have their own again afterwards. All values are NaN where fewer than two classes have samples, as may be in the
     single batch that `forward` evaluates. As of other metrics, the state is in `state_dict` after `persistent(True)`.
-    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand, and one with all names
+    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand, and one with all metrics
     costs less.
 
     Args:
         num_classes, num_features: K and D.
-        names: in `METRICS`; default: the headline ones that the statistics allow.
+        metrics: as in `measure`, names in `METRICS` or metrics of your own; default: the headline ones that the
+            statistics allow.
         options: covariance, per_class, class_dim and ignore_index as in `StatisticsAccumulator`; those of `Metric`.
 
     Raises: ChoiceError for names that these statistics don't allow; of `update`, as `StatisticsAccumulator.update`.
@@ -53,7 +56,7 @@ class NeuralCollapse(Metric):
         self,
         num_classes: int,
         num_features: int,
-        names: Iterable[str] | None = None,
+        metrics: Sequence[str | Measure[Any]] | None = None,
         *,
         covariance: bool = True,
         per_class: bool = False,
@@ -67,11 +70,14 @@ class NeuralCollapse(Metric):
         # not a submodule: torchmetrics' states are in state_dict only if they are persistent
         object.__setattr__(self, "accumulator", self._new())
         evidence = Evidence(self.accumulator.compute())
-        offered = {each.name: each for each in available(evidence)}
-        self.names = [name for name, each in offered.items() if each.headline] if names is None else list(names)
-        for name in self.names:
-            if name not in offered:
-                raise ChoiceError(f"names must be among {', '.join(offered)}; got {name!r}.")
+        offered = available(evidence)
+        wanted = [each for each in offered if each.headline] if metrics is None else chosen(metrics)
+        for each in wanted:
+            if not each.available(evidence):
+                names = ", ".join(other.name for other in offered)
+                raise ChoiceError(f"metrics must be among {names}, or of your own; got {each.name!r}.")
+        # by name where that will do, which can be pickled
+        self.metrics = [each.name if METRICS.get(each.name) is each else each for each in wanted]
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Add a batch: features (..., D), or D at `class_dim`, and labels (...)."""
@@ -95,9 +101,10 @@ class NeuralCollapse(Metric):
 
     def _values(self, statistics: ClassStatistics | None) -> dict[str, Tensor]:
         try:
-            return evaluate(Evidence(statistics), self.names)
+            return evaluate(Evidence(statistics), self.metrics)
         except EmptyClassError:
-            return {name: torch.tensor(math.nan, dtype=torch.float64, device=self.device) for name in self.names}
+            undefined = torch.tensor(math.nan, dtype=torch.float64, device=self.device)
+            return {each.name: undefined.clone() for each in chosen(self.metrics)}
 
     def sync(self, dist_sync_fn: Any = None, process_group: Any = None, *conditions: Any, **named: Any) -> None:
         """Have `compute` give the values of all processes' samples; all must call this. `unsync` undoes it."""
