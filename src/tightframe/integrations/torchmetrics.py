@@ -34,7 +34,7 @@ class NeuralCollapse(Metric):
     Statistics are kept, in float64 whatever the metric is cast to, and no features. Processes add theirs up exactly,
     and have their own again afterwards. All values are NaN where fewer than two classes have samples, as may be in the
     single batch that `forward` evaluates. As of other metrics, the state is in `state_dict` after `persistent(True)`.
-    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand, and one with all metrics
+    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand: one with all metrics
     costs less.
 
     Args:
