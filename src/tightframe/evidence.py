@@ -96,7 +96,5 @@ def classifier_rows(statistics: ClassStatistics, weight: Array) -> Tensor:
             f"the classifier's weight must have shape (classes, features) = ({statistics.num_classes}, "
             f"{statistics.num_features}); got {tuple(weight.shape)}."
         )
-    weight = weight.to(statistics.means)
-    if weight.shape[0] == statistics.num_labels:
-        return weight[populated.class_ids]
-    return weight[statistics.present]
+    rows = populated.class_ids if weight.shape[0] == statistics.num_labels else statistics.present
+    return weight[rows.to(weight.device)].to(statistics.means)  # of a vocabulary those may be few

@@ -28,7 +28,7 @@ from tightframe.statistics import ClassStatistics
 MANY = 2000
 """Classes above which measures over pairs are drawn for those of a random thousand, and the smallest has no level."""
 
-DRAWS = ((1e5, 64), (1e6, 16), (math.inf, 4))
+DRAWS = ((1e5, 64), (5e5, 16), (math.inf, 4))
 """How many are drawn unless the caller says otherwise, up to so many numbers in the class means and a quarter of the
 scatter."""
 
