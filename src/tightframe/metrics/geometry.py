@@ -141,6 +141,10 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
     return numerics.norms(statistics.populated().centred_means())
 
 
+_MANY_ROWS = 4096  # of a classifier, above which the spread of their cosines is taken without forming pairs
+_CANCELLING = 1e-9  # variance of cosines below which that would lose digits
+
+
 @metric(
     "equinorm, means", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True, held_out=True
 )
@@ -205,9 +209,24 @@ def equiangularity(
 )
 def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: int = TILE_SIZE) -> Tensor:
     """`equiangularity` of the classifier's rows w_k, not centred. Source: Papyan, Han & Donoho 2020, NC2."""
-    reduced = reduce_vectors(_rows(classifier), {"cosine": COSINE}, tile_size)["cosine"]
+    rows = _rows(classifier)
+    if len(rows) > max(_MANY_ROWS, 2 * rows.shape[1]) and not rows.requires_grad:
+        variance = _variance_of_cosines(rows, ddof)
+        if variance > _CANCELLING:
+            return variance.sqrt()
+    reduced = reduce_vectors(rows, {"cosine": COSINE}, tile_size)["cosine"]
     assert isinstance(reduced, Moments)
     return reduced.standard_deviation(ddof)
+
+
+def _variance_of_cosines(rows: Tensor, ddof: int) -> Tensor:
+    """Over pairs of (K, D) rows, from |U|U|^2 and |sum of U|^2 of the unit rows U: K D^2 products in place of K^2 D."""
+    units = numerics.unit_rows(rows)
+    squares = units.square().sum(1)
+    pairs = len(rows) * (len(rows) - 1) / 2
+    total = (units.sum(0).square().sum() - squares.sum()) / 2
+    of_squares = ((units.mT @ units).square().sum() - squares.square().sum()) / 2
+    return (of_squares - total.square() / pairs) / (pairs - ddof)
 
 
 def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:

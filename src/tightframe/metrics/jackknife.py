@@ -26,6 +26,10 @@ class Estimate(NamedTuple):
     standard_error: Tensor
 
 
+MANY_PAIRED = 10_000
+"""Classes above which measures over pairs have no standard errors."""
+
+
 def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStatistics) -> Estimate:
     """A function of the statistics of all samples, with its delete-a-fold jackknife standard error.
 
@@ -69,8 +73,9 @@ def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | N
     Metrics of moments have jackknife errors (see `jackknife` for what they mean, and when they are NaN) where the
     evidence has `folds`, and those of two samples where it has `outside_folds` too: the samples are independent, so
     their variances add. Metrics of decisions have binomial errors. Others are left out: those of the trained classifier
-    alone, which has no sampling error, those that aren't smooth, and those whose moments weren't kept by fold, such as
-    NC1 from `projected` moments.
+    alone, which has no sampling error, those that aren't smooth, those whose moments weren't kept by fold, such as NC1
+    from `projected` moments, and measures over pairs of more than `MANY_PAIRED` classes, of which each fold would cost
+    another sweep over all pairs.
     """
     wanted = available(evidence) if metrics is None else chosen(metrics)
     errors = {
@@ -85,6 +90,8 @@ def standard_errors(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | N
         bare_folds = folds.parts[0].within is None and folds.parts[0].class_within is None
         kept = folds.without_scatter.total if bare_folds else folds.total
         rest = [each for each in rest if each.available(replace(bare, statistics=kept))]
+        if int(folds.total.present.sum()) > MANY_PAIRED:
+            rest = [each for each in rest if each.pairs is None]
         if evidence.projected is not None:  # whose moments weren't kept by fold
             rest = [each for each in rest if each.needed != "span scatter"]
         of_two = [each for each in rest if "outside" in each.reads]
