@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from tightframe.errors import ChoiceError, EmptyClassError, MissingExtraError, StateError
 from tightframe.evidence import Evidence
 from tightframe.metrics import METRICS, available, evaluate
-from tightframe.metrics import Metric as Measure
 from tightframe.metrics.table import chosen
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
@@ -56,7 +55,7 @@ class NeuralCollapse(Metric):
         self,
         num_classes: int,
         num_features: int,
-        metrics: Sequence[str | Measure[Any]] | None = None,
+        metrics: Sequence[Any] | None = None,
         *,
         covariance: bool = True,
         per_class: bool = False,
@@ -72,10 +71,9 @@ class NeuralCollapse(Metric):
         evidence = Evidence(self.accumulator.compute())
         offered = available(evidence)
         wanted = [each for each in offered if each.headline] if metrics is None else chosen(metrics)
-        for each in wanted:
-            if not each.available(evidence):
-                names = ", ".join(other.name for other in offered)
-                raise ChoiceError(f"metrics must be among {names}, or of your own; got {each.name!r}.")
+        if refused := [each.name for each in wanted if not each.available(evidence)]:
+            names = ", ".join(each.name for each in offered)
+            raise ChoiceError(f"metrics must be among {names}, or of your own; got {refused[0]!r}.")
         # by name where that will do, which can be pickled
         self.metrics = [each.name if METRICS.get(each.name) is each else each for each in wanted]
 
@@ -103,8 +101,8 @@ class NeuralCollapse(Metric):
         try:
             return evaluate(Evidence(statistics), self.metrics)
         except EmptyClassError:
-            undefined = torch.tensor(math.nan, dtype=torch.float64, device=self.device)
-            return {each.name: undefined.clone() for each in chosen(self.metrics)}
+            nothing = torch.full((len(self.metrics),), math.nan, dtype=torch.float64, device=self.device)
+            return {each.name: value for each, value in zip(chosen(self.metrics), nothing, strict=True)}
 
     def sync(self, dist_sync_fn: Any = None, process_group: Any = None, *conditions: Any, **named: Any) -> None:
         """Have `compute` give the values of all processes' samples; all must call this. `unsync` undoes it."""
