@@ -131,6 +131,10 @@ class BlipWarning(UserWarning):
     """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
 
 
+class ClassCountWarning(UserWarning):
+    """A head has another number of classes than the classifier whose place it takes."""
+
+
 class TrackerWarning(UserWarning):
     """A tracker failed; the message says which, and why. What it should have logged is in the series."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from heads.cases import CURVED, KINDS, LINEAR, assert_close, draw
 from tightframe import prototypes
-from tightframe.errors import ClassifierError, ShapeError, TightframeError
+from tightframe.errors import ClassCountWarning, ClassifierError, ShapeError, TightframeError
 from tightframe.heads import (
     DeepNCM,
     GuidedHead,
@@ -154,7 +154,8 @@ def test_every_head_takes_the_place(name: str) -> None:
 def test_a_classifier_by_name() -> None:
     model = Timm()
     old, head = model.auxiliary, PrototypeHead(prototypes.simplex(CLASSES, 6))
-    assert replace_classifier(model, head, "auxiliary") is old
+    with pytest.warns(ClassCountWarning):  # the auxiliary classifier tells two classes apart
+        assert replace_classifier(model, head, "auxiliary") is old
     assert model.auxiliary is head
     assert isinstance(model.fc, nn.Linear)
 
@@ -426,3 +427,10 @@ def test_only_whole_heads_on_prototypes_are_folded() -> None:
             deploy(unseen)
         with pytest.raises(ClassifierError, match="got a Linear"):
             deploy(nn.Linear(3, 4))
+
+
+def test_a_head_of_another_number_of_classes_is_said() -> None:
+    model = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 10))
+    with pytest.warns(ClassCountWarning, match="'2' has 10 outputs, but the head 7: labels must be of 7 classes"):
+        replace_classifier(model, PrototypeHead(prototypes.simplex(7, 16)))
+    assert model(torch.randn(2, 3)).shape == (2, 7)

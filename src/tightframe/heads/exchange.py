@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 from torch import Tensor, nn
 
-from tightframe.errors import ClassifierError, ShapeError
+from tightframe.errors import ClassCountWarning, ClassifierError, ShapeError
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.hooks import find_classifier
 from tightframe.numerics import unit_embeddings
@@ -20,6 +21,7 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
     `get_output_embeddings()` (transformers), else the last linear layer or 1x1 convolution. The head moves to its
     device and dtype.
 
+    A head of another number of classes is a ClassCountWarning.
     Raises: ClassifierError if there is none, or if it is the model itself; ShapeError if the head takes another width.
 
     >>> from tightframe import PrototypeHead, prototypes
@@ -38,6 +40,14 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
         raise ShapeError(
             f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "
             f"Pass in_features={width} for a projection."
+        )
+    outputs = getattr(head, "out_features", found.outputs)
+    if outputs != found.outputs:
+        warnings.warn(
+            f"the classifier {found.name!r} has {found.outputs} outputs, but the head {outputs}: labels must be of "
+            f"{outputs} classes from now on.",
+            ClassCountWarning,
+            stacklevel=2,
         )
     for place in (*old.parameters(), *old.buffers()):
         head.to(place.device, place.dtype if place.is_floating_point() else None)
