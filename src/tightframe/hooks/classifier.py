@@ -139,10 +139,16 @@ def _classifier(
     rows = weight.detach().flatten(1).to("cpu", wide, copy=True)
     offsets = None if bias is None else bias.detach().to("cpu", torch.float64, copy=True).reshape(-1)
     outputs = len(rows)
-    if outputs == 1:
-        rows = torch.cat([-rows, rows]) / 2
-        offsets = None if offsets is None else torch.cat([-offsets, offsets]) / 2
+    rows, offsets = rows_of_classes(rows, offsets)
     return Classifier(name, module, rows, offsets, class_dim, linear, fixed, None, outputs)
+
+
+def rows_of_classes(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Weight (K, D) and bias (K,); of a single logit w x + b, which decides by its sign, rows -w/2 and w/2 and biases
+    -b/2 and b/2."""
+    if len(weight) != 1:
+        return weight, bias
+    return torch.cat([-weight, weight]) / 2, None if bias is None else torch.cat([-bias, bias]) / 2
 
 
 def _effective_weight(module: nn.Module) -> Tensor:

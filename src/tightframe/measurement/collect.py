@@ -154,6 +154,11 @@ class _Pipeline:
         self._bare = any(each.without_bias for each in conventions)
         self._buffer = _Buffer(0 if source.cheap_to_read else options.buffer_bytes)
         self._decisions = options.decisions if options.decides else None
+        self._complete = _complete(source.classifier)
+
+    def _classifier(self, name: str) -> LinearClassifier | None:
+        """That on the features of a layer."""
+        return self._complete if name == self._last else None
 
     def _sums(self, plan: LayerPlan) -> Sums:
         return Sums(plan, self._num_classes, self._source.ignore_index, self._source.device, self._shared)
@@ -186,14 +191,13 @@ class _Pipeline:
             look = SecondLook(
                 self._sums(plan),
                 moments[plan.name],
-                classifier=_complete(self._source.classifier) if mine else None,
+                classifier=self._classifier(plan.name),
                 decided=mine and outset.decided,
                 decisions=self._decisions,
                 without_bias=mine and self._bare,
                 min_count=options.min_count if self._lean or not overflowed else 1,
                 room=room,
                 project=project,
-                folds=plan,
             )
             room -= look.bytes
             looks[plan.name] = look
@@ -246,7 +250,7 @@ class _Pipeline:
         return tuple(layers.values())
 
     def _layer(self, name: str, moments: LayerMoments, look: LayerDecisions) -> LayerEvidence:
-        classifier = _complete(self._source.classifier) if name == self._last else None
+        classifier = self._classifier(name)
         evidence = Evidence(
             moments.statistics,
             None if classifier is None else classifier.weight,
@@ -301,8 +305,8 @@ class _Pipeline:
             collected[name] = sums[name].accumulator() if chosen is None else Selected(sums[name], chosen.class_ids)
         rules = {}
         for name in layers if self._decisions is not None else ():
-            mine = name == self._last
-            classifier, decided = _complete(self._source.classifier) if mine else None, mine and self._outset.decided
+            decided = name == self._last and self._outset.decided
+            classifier = self._classifier(name)
             rules[name] = DecisionRule(
                 sums[name], moments[name].statistics, classifier, without_bias=False, decided=decided
             )

@@ -182,7 +182,6 @@ class SecondLook:
         min_count: int,
         room: float,
         project: bool,
-        folds: LayerPlan,
     ):
         self._sums, self._statistics = sums, moments.statistics
         self._again: Tensor | float = 0.0  # the sum of the features
@@ -198,7 +197,7 @@ class SecondLook:
         self._selected: Selected | None = None
         if min_count > 1:
             chosen = chosen.select(min_count=min_count)
-            self._selected = Selected(replace(sums, plan=folds), chosen.class_ids)
+            self._selected = Selected(sums, chosen.class_ids)
         self._span = self._spanned(chosen, room) if project else None
 
     @property

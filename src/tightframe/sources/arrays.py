@@ -13,7 +13,7 @@ from tightframe.checks import as_tensor, require_classifier
 from tightframe.errors import ClassifierError, DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
-from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets, is_text
 from tightframe.sources.source import OOD, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
 
 _ROWS = 4096  # of a batch: memory-mapped arrays are read so many at a time
@@ -54,12 +54,12 @@ class ArraySource(FeatureSource):
         self._name, self.title, self._divided = name, title, divided and options.distributed
         self.notes: list[str] = []
         self.ignore_index = options.ignore_index
-        rows = None if weight is None else _floats(weight)
+        classifier = LinearClassifier.of(weight, bias)
         names = options.class_names if options.class_names is not None else _text_classes(labels)
         self.class_names = names
         known = (
             options.num_classes
-            or (None if rows is None else max(len(rows), 2))
+            or (None if classifier is None else len(classifier.weight))
             or (None if names is None else len(names))
         )
         classifies = options.task == "classification"
@@ -80,9 +80,9 @@ class ArraySource(FeatureSource):
         self.num_classes = known if known or not classifies else self._largest_label() + 1
         array = self._splits[TRAIN][0]
         self.device = array.device if isinstance(array, Tensor) else torch.device("cpu")
-        if bias is not None and weight is None:
-            raise ClassifierError("a bias needs the classifier's weight.")
-        self.classifier = None if rows is None else self._classifier(rows, bias, array.shape[-1])
+        if classifier is not None:
+            self._require_fits(classifier, array.shape[-1])
+        self.classifier = classifier
 
     def _largest_label(self) -> int:
         labels = self._splits[TRAIN][1]
@@ -92,17 +92,11 @@ class ArraySource(FeatureSource):
             raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
         return max(int(kept.max()), 0)
 
-    def _classifier(self, weight: Tensor, bias: Any, width: int) -> LinearClassifier:
-        offsets = None if bias is None else _floats(bias).reshape(-1)
-        if weight.ndim == 1:
-            weight = weight[None]
-        if len(weight) == 1:  # a logit, whose sign decides
-            weight = torch.cat([-weight, weight]) / 2
-            offsets = None if offsets is None else torch.cat([-offsets, offsets]) / 2
+    def _require_fits(self, classifier: LinearClassifier, width: int) -> None:
+        weight = classifier.weight
         if weight.shape != (self.num_classes, width) and weight.mT.shape == (self.num_classes, width):
             raise ClassifierError(f"the weight is {tuple(weight.shape)}, (features, classes); transpose it.")
-        require_classifier(weight, offsets, self.num_classes or len(weight), width)
-        return LinearClassifier(weight, offsets)
+        require_classifier(weight, classifier.bias, self.num_classes or len(weight), width)
 
     def batches(self, split: str) -> Iterator[FeatureBatch]:
         features, labels = self._splits[split]
@@ -146,9 +140,4 @@ def _text_classes(labels: Any) -> list[str] | None:
     if isinstance(labels, Tensor):
         return None
     array = np.asarray(labels)
-    text = array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat))
-    return sorted(set(map(str, array.flat))) if text else None
-
-
-def _floats(given: Any) -> Tensor:
-    return as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "the classifier").detach()
+    return sorted(set(map(str, array.flat))) if is_text(array) else None

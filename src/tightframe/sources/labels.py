@@ -16,6 +16,11 @@ SOFT_NOTE = "labels are shares of classes: each sample counts in the class of it
 _ALMOST_ONE = 1e-3  # by which shares may miss a sum of 1, as in half precision
 
 
+def is_text(array: Any) -> bool:
+    """Whether a numpy array holds nothing but text."""
+    return array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat))
+
+
 class Targets:
     """Takes the targets of a regression, or tags, as they are: (N,) or (N, n) numbers."""
 
@@ -71,7 +76,7 @@ class ClassLabels:
         if isinstance(given, Tensor):
             return given
         array = np.asarray(given)
-        if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat)):
+        if is_text(array):
             return self._of_text(array)
         if array.dtype.kind not in "iufb":
             raise DtypeError(
@@ -89,9 +94,7 @@ class ClassLabels:
         return torch.tensor([self._places[str(each)] for each in array.flat]).reshape(array.shape)
 
     def _indices(self, labels: Tensor) -> Tensor:
-        if is_integer(labels):
-            return labels.to(torch.int64)
-        if labels.dtype is torch.bool:
+        if is_integer(labels) or labels.dtype is torch.bool:
             return labels.to(torch.int64)
         if labels.is_floating_point() and self.num_classes == 2 and bool(((labels == 0) | (labels == 1)).all()):
             return labels.to(torch.int64)  # as binary cross-entropy takes them

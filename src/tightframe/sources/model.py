@@ -320,15 +320,15 @@ class ModelSource(FeatureSource):
         labels = None
         if raw is not None:
             labels = self._labels(raw, last.shape[:-1])
+            ignored = IGNORED if self.ignore_index is None else self.ignore_index
             if self._next_token and self._layers is None and self._options.next_token is None:
                 ids = _ids(batch)
-                if isinstance(ids, Tensor) and are_shifted(labels, ids.to(labels.device), self.ignore_index or IGNORED):
+                if isinstance(ids, Tensor) and are_shifted(labels, ids.to(labels.device), ignored):
                     self._next_token = False
             if self._next_token:
-                ignored = IGNORED if self.ignore_index is None else self.ignore_index
                 labels = next_labels(labels.masked_fill(labels == IGNORED, ignored), self._captured.mask, ignored)
             elif self._captured.mask is not None and labels.shape == self._captured.mask.shape:
-                labels = labels.masked_fill(self._captured.mask.to(labels.device) == 0, self.ignore_index or IGNORED)
+                labels = labels.masked_fill(self._captured.mask.to(labels.device) == 0, ignored)
             if self._classifies:
                 self._require_known(labels)
             labels = labels.to(home, non_blocking=True)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from tightframe.checks import LARGEST, is_integer, listed, require_classifier
 from tightframe.errors import (
-    ClassifierError,
     DtypeError,
     EmptyBatchError,
     LabelError,
@@ -150,10 +149,7 @@ class ShardSource(FeatureSource):
         if ood is not None:
             splits[OOD] = _paired(ood, None, array, labelled=False)
         self = cls.__new__(cls)
-        rows = None if weight is None else _tensor(weight)
-        classifier = None if rows is None else LinearClassifier(rows, None if bias is None else _tensor(bias))
-        if bias is not None and weight is None:
-            raise ClassifierError("a bias needs the classifier's weight.")
+        classifier = LinearClassifier.of(weight, bias)
         self._open(_Contents(splits, classifier=classifier), memory_bytes, Measuring.of(options or {}))
         return self
 
@@ -420,11 +416,6 @@ def _checked_labels(shard: Shard, array: str, num_classes: int | None, ignored: 
 
 def _said(widths: Mapping[str, int]) -> str:
     return listed([f"{layer_of(name)} ({width})" for name, width in widths.items()])
-
-
-def _tensor(given: Any) -> Tensor:
-    tensor = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
-    return tensor.detach()
 
 
 # ---------------------------------------------------------------------- a user's own files

@@ -10,8 +10,13 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from tightframe.checks import as_tensor
+from tightframe.errors import ClassifierError
+from tightframe.hooks.classifier import rows_of_classes
 
 TRAIN, TEST, OOD = "train", "test", "ood"
 SPLITS = {TRAIN: "training samples", TEST: "held-out samples", OOD: "out-of-distribution samples"}
@@ -63,6 +68,23 @@ class LinearClassifier:
     name: str = ""
     fixed: bool = False
     decides: bool = True
+
+    @classmethod
+    def of(cls, weight: Any, bias: Any = None) -> LinearClassifier | None:
+        """Of a caller's arrays, (K, D) and (K,), or (D,) and a number for a single logit; None without a weight.
+
+        Raises: ClassifierError for a bias without a weight.
+        """
+        if weight is None:
+            if bias is not None:
+                raise ClassifierError("a bias needs the classifier's weight.")
+            return None
+        rows = torch.atleast_2d(_floats(weight))
+        return cls(*rows_of_classes(rows, None if bias is None else _floats(bias).reshape(-1)))
+
+
+def _floats(given: Any) -> Tensor:
+    return as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "the classifier").detach()
 
 
 class FeatureSource(ABC):
