@@ -12,7 +12,7 @@ import tightframe
 
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
-    1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head"),
+    1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head", "sections"),
     2: ("bounds", "certificate"),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
     4: ("evidence",),
@@ -20,7 +20,7 @@ LAYERS = {
     6: ("options", "heads", "losses", "ood"),
     7: ("sources",),
     8: ("measurement",),
-    9: ("report",),
+    9: ("report", "render"),
     10: ("measuring", "tasks"),
     11: ("monitor",),
     12: ("demo",),
