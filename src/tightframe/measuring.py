@@ -17,7 +17,7 @@ from tightframe.metrics import available
 from tightframe.metrics.table import chosen
 from tightframe.options import Measuring
 from tightframe.report import Report
-from tightframe.report.detection import with_detection
+from tightframe.report.contents.detection import detection_entries
 from tightframe.sources import ArraySource, FeatureSource, ModelSource
 
 
@@ -116,22 +116,22 @@ def classified(source: FeatureSource, options: Measuring) -> Report:
 
 def reported(collected: Collected, options: Measuring, *, title: str | None = None) -> Report:
     """The report of what was collected, with those of the other layers as its `layers`."""
-    context: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {}), **(options.context or {})}
+    facts: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {})}
     *others, last = collected.layers
     notes = list(collected.notes)
     if options.training is not None and collected.classifier is not None and collected.classifier.fixed:
         notes.append("the classifier is fixed: what theory predicts of a trained one is left out.")
-    report = _report_of(last, collected, options, context, last=True).extended([], notes)
-    layers = tuple(_report_of(each, collected, options, context, last=False) for each in others)
+    report = _report_of(last, collected, options, facts, last=True).extended(notes=notes)
+    layers = tuple(_report_of(each, collected, options, facts, last=False) for each in others)
     return replace(report, layers=layers)
 
 
 def _report_of(
-    layer: LayerEvidence, collected: Collected, options: Measuring, context: Mapping[str, Any], *, last: bool
+    layer: LayerEvidence, collected: Collected, options: Measuring, facts: Mapping[str, Any], *, last: bool
 ) -> Report:
     classifier = collected.classifier
     metrics = None if options.metrics is None else chosen(options.metrics)
-    facts = {"layer": layer.name, **context}
+    facts = {"layer": layer.name, **facts}
     if last and classifier is not None:
         facts |= {"classifier": classifier.name} | ({"classifier_fixed": True} if classifier.fixed else {})
     if not last:
@@ -146,6 +146,9 @@ def _report_of(
         conventions=layer.conventions,
         min_count=options.min_count,
         training=options.training if trained else None,
-        context=facts,
-    ).extended([], layer.notes)
-    return report if layer.detection is None else with_detection(report, layer.detection)
+        facts=facts,
+        context=options.context,
+    ).extended(notes=layer.notes)
+    if (table := layer.detection) is None:
+        return report
+    return replace(report.extended(detection_entries(table), table.notes), detection=table)

@@ -57,10 +57,16 @@ def _placed(series: list[Report], what: str) -> list[Report]:
     """The reports, or StateError unless each has an epoch."""
     for report in series:
         try:
-            _finite(report.context.get("epoch"), "epoch")
+            _finite(report.facts.epoch, "epoch")
         except (RangeError, AttributeError) as error:
             raise StateError(f"{what}: {error}") from None
     return series
+
+
+def _epoch_of(report: Report) -> float:
+    """Where a report of the series is in training: all have an epoch."""
+    assert report.facts.epoch is not None
+    return report.facts.epoch
 
 
 def _slack(epoch: float, every: float) -> float:
@@ -169,10 +175,10 @@ class Monitor:
         now = self._epoch(epoch)
         if not self.series:
             return True
-        measured = (report.context["epoch"] for report in reversed(self.series))
+        measured = (_epoch_of(report) for report in reversed(self.series))
         last = next((each for each in measured if each <= now), None)
         if last == now:  # measured already, unless training was taken back
-            return last != self.series[-1].context["epoch"]
+            return last != self.series[-1].facts.epoch
         if self.every is not None:
             return last is None or now - last >= self.every - _slack(now, self.every)
         if self.budget is None:
@@ -187,7 +193,7 @@ class Monitor:
 
     def _cost(self) -> float:
         """Seconds that the next measurement is expected to take: as long as the last."""
-        return float(self.series[-1].context.get("measuring_seconds", 0.0))
+        return float(self.series[-1].facts.measuring_seconds or 0.0)
 
     def _account(self) -> None:
         """Count the time since the last look at the clock as training."""
@@ -255,7 +261,7 @@ class Monitor:
             now = time.perf_counter()
             self._measuring += now - self._mark
             self._mark = now
-        if (gap := report.context.get("normalisation_gap", 0.0)) > GAP:
+        if (gap := report.facts.normalisation_gap or 0.0) > GAP:
             warnings.warn(f"epoch {epoch:g}: {blip(gap)}", BlipWarning, stacklevel=2)
         return report
 
@@ -270,12 +276,12 @@ class Monitor:
         )
         report = measure(self.model, loaders.pop("train"), **loaders, **settings.to_dict())
         seconds = time.perf_counter() - self._mark
-        self._seconds_per_sample = seconds / max(report.context["samples"], 1)
+        self._seconds_per_sample = seconds / max((report.facts.samples or 0), 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
         notes = []
         if "train" in cut:
             facts["samples_in_all"] = total = cut["train"].total
-            notes.append(f"measured on {report.context['samples']} of {total or 'more'} samples.")
+            notes.append(f"measured on {report.facts.samples} of {total or 'more'} samples.")
         for name, what in (("test", "held-out"), ("ood", "out-of-distribution")):
             if name in cut:
                 notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
@@ -285,14 +291,14 @@ class Monitor:
     def _epoch(self, epoch: float | None) -> float:
         if epoch is not None:
             return _finite(epoch, "epoch")
-        return self.series[-1].context["epoch"] + 1 if self.series else 0
+        return _epoch_of(self.series[-1]) + 1 if self.series else 0
 
     def record(self, report: Report) -> Report:
         """Add a report that was made elsewhere to the series and the folder, in place of those at its epoch or later;
-        returns it. Without an epoch in its context it is one after the last."""
-        epoch = self._epoch(report.context.get("epoch"))
-        report = report.extended([], [], {"epoch": epoch})
-        kept = [each for each in self.series if each.context["epoch"] < epoch]
+        returns it. Without an epoch it is one after the last."""
+        epoch = self._epoch(report.facts.epoch)
+        report = report.extended(facts={"epoch": epoch})
+        kept = [each for each in self.series if _epoch_of(each) < epoch]
         if len(kept) < len(self.series):
             self._rewind(kept)
         if self.folder is not None:
@@ -304,7 +310,7 @@ class Monitor:
         if self._writes:
             values = dict(report.values)
             for layer in report.layers:
-                values |= {f"{layer.context['layer']}/{key}": value for key, value in layer.values.items()}
+                values |= {f"{layer.facts.layer}/{key}": value for key, value in layer.values.items()}
             for tracker in self.trackers:
                 _track(tracker, values, epoch)
         return report
@@ -320,7 +326,8 @@ class Monitor:
         """The latest report with the earlier ones as its history. Raises StateError before the first measurement."""
         if not self.series:
             raise StateError("nothing was measured yet; call measure() first.")
-        return replace(self.series[-1], history=tuple(self.series[:-1]))
+        run = {} if self.folder is None else self.folder.description
+        return replace(self.series[-1], history=tuple(self.series[:-1]), run=run)
 
     @property
     def terminal_phase(self) -> float | None:

@@ -1,16 +1,18 @@
 """What a document consists of: a verdict, cards, and sections of sentences, a table and figures.
 
-Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each file of
-`tightframe.render` turns any document into one format.
+Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each file
+of `tightframe.render` turns any document into one format.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, Literal
+
+from tightframe.plain import number_of
 
 Cell = str | int | float | None
 """A value of a table; None where there is none."""
@@ -92,6 +94,16 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     groups: Mapping[int, str] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Table:
+        """Inverse of `asdict`, also after JSON."""
+        columns = tuple(Column(**each) for each in data["columns"])
+        rows = tuple(
+            tuple(number_of(cell) if column.numeric else cell for cell, column in zip(row, columns, strict=True))
+            for row in data["rows"]
+        )
+        return cls(columns, rows, {int(row): heading for row, heading in data["groups"].items()})
+
 
 @dataclass(frozen=True)
 class Series:
@@ -162,6 +174,25 @@ class Matrix:
 
 
 Figure = Curves | Bars | Matrix
+_FIGURES = {each.__name__: each for each in (Curves, Bars, Matrix)}
+
+
+def _figure(data: Mapping[str, Any]) -> Figure:
+    """A figure from plain data that names its kind."""
+    values = _restored(data)
+    if "series" in values:
+        values["series"] = tuple(Series(**_restored(each)) for each in data["series"])
+    return _FIGURES[values.pop("kind")](**values)
+
+
+def _restored(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as tuples, and the numbers that JSON lacks; names stay text."""
+    numbers = ("x", "y", "error", "values", "target", "shuffled", "low", "middle", "high", "most")
+    return {name: _tuples(value, number_of if name in numbers else lambda text: text) for name, value in data.items()}
+
+
+def _tuples(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    return tuple(_tuples(each, leaf) for each in value) if isinstance(value, list | tuple) else leaf(value)
 
 
 @dataclass(frozen=True)
@@ -188,19 +219,37 @@ class Section:
     searchable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; figures are left out, as what is drawn is elsewhere in a report's data."""
-        data = {key: value for key, value in asdict(self).items() if key != "figures"}
-        return data
+        """Plain data; each figure with the name of its kind."""
+        figures = [{"kind": type(figure).__name__, **asdict(figure)} for figure in self.figures]
+        return {**asdict(self), "figures": figures}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Section:
+        """Inverse of `to_dict`, also after JSON, with NaN written as "nan"."""
+        table = data["table"]
+        return cls(
+            **{
+                **{name: value for name, value in data.items() if name in cls.__dataclass_fields__},
+                "sentences": tuple(data["sentences"]),
+                "table": None if table is None else Table.from_dict(table),
+                "figures": tuple(_figure(each) for each in data["figures"]),
+            }
+        )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word, one sentence of what it means here, and what to do about it, if anything."""
+    """One word, one sentence of what it means here, and what to do about it, if anything.
+
+    Attributes:
+        state: where training is, in a few words.
+    """
 
     word: str
     sentence: str
     tone: Tone
     advice: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
 from tightframe.options import Measuring
 from tightframe.processes import every_process, world_size
 from tightframe.report import Entry, Report
+from tightframe.report.facts import CALLERS, Facts
 from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.next_token import IGNORED
 from tightframe.sources.source import TRAIN
@@ -130,7 +131,7 @@ def measure_tags(
     try:
         value = float(tagwise_average_error(features, tags))
     except TightframeError as error:
-        return report.extended([], [*notes, f"tag-wise averages are left out: {error}"])
+        return report.extended(notes=[*notes, f"tag-wise averages are left out: {error}"])
     entry = Entry(
         "tagwise_average_error",
         TRAIN,
@@ -189,9 +190,11 @@ def measure_regression(
         )
     else:
         notes.append("NRC2 and NRC3 need the last layer's weight.")
-    context = {"task": "regression", "layer": name, "samples": samples, "dimension": dim, "targets": n}
+    known = {"task": "regression", "layer": name, "samples": samples, "dimension": dim, "targets": n}
     notes = [*source.notes, *notes, *kept.notes]
-    return Report(tuple(entries), {**context, **facts, **(options.context or {})}, tuple(notes))
+    said = options.context or {}
+    own = {key: value for key, value in said.items() if key not in CALLERS}
+    return Report(tuple(entries), Facts.of({**known, **facts, **said}), tuple(notes), own)
 
 
 def _weight(classifier: LinearClassifier, targets: int) -> Tensor:

@@ -1,6 +1,7 @@
 """What a set of vectors proves about itself, and the best codes known."""
 
-from tightframe.certificate.certify import Certificate, certification_seconds, certify
+from tightframe.certificate.certificate import Certificate
+from tightframe.certificate.certify import certification_seconds, certify
 from tightframe.certificate.cosines import largest_cosine
 from tightframe.certificate.known_codes import KnownCode, best_known
 from tightframe.certificate.one_vs_rest import one_vs_rest_distances, smallest_one_vs_rest

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from tightframe.bounds import Bound, coherence_bound, cosine_bound
+from tightframe.certificate.certificate import Certificate
 from tightframe.certificate.cosines import Directions, Progress, extremes, gram_residual, smallest_angle
 from tightframe.certificate.known_codes import KnownCode, best_known
 from tightframe.certificate.one_vs_rest import (
@@ -22,46 +22,6 @@ from tightframe.checks import Array, as_tensor
 TOLERANCE = 1e-9  # in cosine, within which a bound is met or a known code equalled
 _RECOGNISED = 1e-6  # in cosine, within which vectors are held against a known code's inner products
 _GRAM_ENTRIES = 5e9  # cosines times inner products; more are left out
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What K vectors prove about themselves; cosines are between directions, whatever the lengths."""
-
-    num_vectors: int
-    dim: int
-    min_norm: float
-    max_norm: float
-    max_cosine: float
-    """Largest cosine between two vectors: what a spherical code minimises."""
-    min_angle: float
-    """Smallest angle between two vectors, in degrees."""
-    mean_max_cosine: float
-    """Mean over the vectors of each one's largest cosine with another."""
-    coherence: float
-    """Largest |cosine| between two vectors."""
-    one_vs_rest: float | None
-    """Smallest distance of a direction from the convex hull of the others; None if skipped."""
-    bound: Bound
-    """The best lower bound on the largest cosine of any K vectors in R^D."""
-    line_bound: Bound
-    """The best lower bound on the coherence."""
-    gap_cosine: float
-    """max_cosine minus its bound."""
-    gap_degrees: float
-    """The angle that the bound allows minus min_angle, in degrees."""
-    best_known: KnownCode | None
-    """The best code known for this K and D."""
-    optimal: bool | None
-    """True: proven the best possible, to 1e-9 in cosine. False: a better code is known. None: unknown."""
-    reason: str
-    """Why, in one sentence."""
-    gram_residual: float | None
-    """Largest distance of a cosine from the inner products of `gram_of`."""
-    gram_of: str | None
-    """The simplex or known code whose inner products these should be; None if there is none."""
-    skipped: tuple[str, ...]
-    """A sentence for each thing that wasn't computed."""
 
 
 def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progress | None = None) -> Certificate:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from tightframe.cli.options import errors_in_flags, given, spread, takes
+from tightframe.cli.output import Output
 from tightframe.cli.subject import Subject
 from tightframe.errors import MissingExtraError, TightframeError
 from tightframe.options import Measuring, flags_of
@@ -95,7 +96,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA, with -HEAD for other heads.")
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+    everything: AllOption = False,
 ) -> None:
     """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
     from tightframe.cli.demo import show_demo
@@ -123,10 +124,16 @@ def demo(
         incremental=incremental,
         memory=memory,
     )
-    show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), full=full)
+    show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), everything=everything)
 
 
 SUBJECT = flags_of(Subject)
+
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the page to this .html file.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write JSON to this file; - is standard output.")]
+CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write CSV to this file; - is standard output.")]
+MarkdownOption = Annotated[Path | None, typer.Option("--md", help="Write Markdown to this file; - is standard output.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
 
 
 def measure(
@@ -146,11 +153,12 @@ def measure(
         float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
     ] = None,
     loss: Annotated[str, typer.Option(help="Of that optimum: cross-entropy or squared error.")] = "cross-entropy",
-    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
+    everything: AllOption = False,
     classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Also write a page.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write JSON.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
+    html: HtmlOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    md: MarkdownOption = None,
     **options: Any,
 ) -> None:
     """Measure features that are on disk, or a model on images or texts; under torchrun, each process reads a part."""
@@ -163,18 +171,23 @@ def measure(
     if weight_decay is not None:
         settings["training"] = Training(weight_decay, loss=loss)
     subject = Subject(**given(options, SUBJECT))
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     with errors_in_flags([*SUBJECT, *Measuring.flags()]), torchrun_processes() as speaks:
         report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
-    written = [(path, write) for path, write in ((json, report.to_json), (csv, report.to_csv)) if path is not None]
-    for path, write in written:  # the numbers are on disk before anything can go wrong with showing them
-        write(path)
-    report.to_terminal(full=full, classes=classes)
-    if html is not None:
-        report.to_html(html)
-    for path in (*(path for path, _ in written), *(() if html is None else (html,))):
-        print(f"wrote {path}")
+    _deliver(report, output, everything=everything, classes=classes)
+
+
+def _deliver(report: Any, output: Output, *, everything: bool, classes: bool) -> None:
+    """Write a report's files first, which are safe then; print it unless a file is the standard output."""
+    paths = output.write(
+        {"--html": report.to_html, "--json": report.to_json, "--csv": report.to_csv, "--md": report.to_markdown}
+    )
+    if not output.piped:
+        report.to_terminal(everything=everything, classes=classes)
+        for path in paths:
+            print(f"wrote {path}")
 
 
 app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
@@ -292,41 +305,59 @@ def prototypes(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the folder.")
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Print every measure, not only the headline ones.")] = False,
-    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    html: HtmlOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    md: MarkdownOption = None,
+    figures: Annotated[Path | None, typer.Option(help="Write every figure as a .pdf file into this folder.")] = None,
+    everything: AllOption = False,
+    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes.")] = False,
 ) -> None:
-    """Print the last measurement of a run folder and write its page."""
+    """Print the last measurement of a run folder; write its page into the folder, or elsewhere with --html."""
     from tightframe.report import RunFolder
 
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     folder = RunFolder(run)
     last = folder.report()
-    last.to_terminal(full=full, classes=classes)
-    if out is None:
-        out = folder.write_html(last)
-    else:
-        last.to_html(out)
-    print(f"wrote {out}")
+    _deliver(last, output, everything=everything, classes=classes)
+    written = [] if html is not None else [folder.write_html(last)]
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        for name, figure in last.to_figures().items():
+            figure.savefig(figures / f"{name}.pdf")
+            written.append(figures / f"{name}.pdf")
+    if not output.piped:
+        for path in written:
+            print(f"wrote {path}")
 
 
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
-    full: Annotated[bool, typer.Option("--full", help="Every measure, not only the headline ones.")] = False,
-    csv: Annotated[Path | None, typer.Option(help="Also write CSV.")] = None,
+    html: HtmlOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    md: MarkdownOption = None,
+    everything: AllOption = False,
 ) -> None:
     """Show the last measurements of several runs side by side."""
     from tightframe.report import Comparison
-    from tightframe.report.side_by_side import print_comparison
 
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     comparison = Comparison.of(runs)
-    print_comparison(comparison, full=full)
-    if csv is not None:
-        csv.write_text(comparison.to_csv(), encoding="utf-8")
-        print(f"wrote {csv}")
+    paths = output.write(
+        {
+            "--html": comparison.to_html,
+            "--json": comparison.to_json,
+            "--csv": comparison.to_csv,
+            "--md": comparison.to_markdown,
+        }
+    )
+    if not output.piped:
+        comparison.to_terminal(everything=everything)
+        for path in paths:
+            print(f"wrote {path}")
 
 
 @app.command(name="datasets")

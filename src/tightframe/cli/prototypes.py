@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 import time
 import warnings
@@ -20,6 +21,7 @@ from rich.text import Text
 
 from tightframe.bounds import cosine_bound
 from tightframe.certificate import Certificate, certification_seconds, certify, largest_cosine
+from tightframe.certificate.pairs import pair_sections
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.errors import ChoiceError, OptionError, StateError
 from tightframe.hierarchy import Hierarchy
@@ -29,10 +31,11 @@ from tightframe.prototypes.best import is_left_to_code
 from tightframe.prototypes.semantic import similarity_of
 from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
-from tightframe.report.certificate import print_certificate, print_pairs, print_provenance
+from tightframe.render.terminal import show
 
 SEARCH_SECONDS = 10.0  # of a search that has neither --time nor --rounds
 INTERRUPTED = 130  # exit status, as of a shell
+_CHARACTERS = 60  # of a value in a provenance
 _LONG = 5.0  # seconds that a certificate may take without a word about it
 _EVERY = 3.0  # seconds between lines of progress where there is no terminal
 _EQUAL, _UNEQUAL = 1e-3, 1e-2  # relative spreads of lengths that are meant to be equal, and that aren't
@@ -240,20 +243,35 @@ def _meets_bound(vectors: torch.Tensor) -> bool:
 # ---------------------------------------------------------------------- showing
 
 
-def show_prototypes(prototypes: Prototypes, console: Console, *, one_vs_rest: bool | None = None) -> Certificate | None:
+def show_prototypes(
+    prototypes: Prototypes, console: Console, *, one_vs_rest: bool | None = None, pairs: bool = False
+) -> Certificate | None:
     """Print how vectors were made and their certificate; None if Ctrl-C ended its computation."""
-    K, D = prototypes.num_classes, prototypes.dim
-    console.print(Text.assemble((f"{K:,} vectors in {D:,} dimensions", "bold")))
     if prototypes.provenance:
-        print_provenance(prototypes.provenance, console)
+        _show_provenance(prototypes.provenance, console)
     try:
         certificate = _certify(prototypes.vectors, one_vs_rest, console)
     except KeyboardInterrupt:
         console.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
     console.print()
-    print_certificate(certificate, console)
+    show(certificate.document(*(pair_sections(prototypes.vectors) if pairs else ())), console)
     return certificate
+
+
+def _show_provenance(provenance: Mapping[str, Any], console: Console) -> None:
+    """Print how vectors were made: the constructor, its reasons and source, then its arguments in one line."""
+    facts = dict(provenance)
+    for key in ("constructor", "reason", "source"):
+        if (value := facts.pop(key, None)) is not None:
+            console.print(Text.assemble((f"{key:12}", "bold cyan"), str(value)))
+    arguments = (f"{key} {_short(value)}" for key, value in facts.items() if value is not None)
+    console.print(Text(" · ".join(arguments), style="dim"))
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
 
 
 def _certify(vectors: torch.Tensor, one_vs_rest: bool | None, console: Console) -> Certificate:
@@ -305,7 +323,7 @@ def run(
         require_writable(out, (".safetensors",))
     if plot is not None:
         require_writable(plot, (".png", ".pdf", ".svg"))
-        from tightframe.report.prototype_figures import save_figure
+        from tightframe.render.prototype_figures import save_figure
     if verify is not None:
         prototypes = read_prototypes(verify, key=key, columns=columns, console=console)
     else:
@@ -315,10 +333,7 @@ def run(
     if out is not None:
         prototypes.save(out)
         _tell_written(out, console)
-    certificate = show_prototypes(prototypes, console, one_vs_rest=one_vs_rest)
-    if pairs:
-        console.print()
-        print_pairs(prototypes.vectors, console)
+    certificate = show_prototypes(prototypes, console, one_vs_rest=one_vs_rest, pairs=pairs)
     if certificate is None:
         return INTERRUPTED
     if plot is not None:

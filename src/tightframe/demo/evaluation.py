@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +37,8 @@ def decisions(model: nn.Module, held: Held) -> ConfusionCounts:
     return ConfusionCounts.from_predictions(decided, held.labels, num_classes)
 
 
-def rows(model: nn.Module, held: Held) -> tuple[list[Entry], dict[str, Any]]:
-    """Entries on the held-out images, and for the context the accuracy of each class (None without samples)."""
+def rows(model: nn.Module, held: Held) -> list[Entry]:
+    """Entries on the held-out images."""
     counts = decisions(model, held)
     entries = [_entry("balanced_accuracy", "balanced accuracy", counts.balanced_accuracy(), 1.0, "mean over classes")]
     for name, classes in held.groups.items():
@@ -48,8 +47,7 @@ def rows(model: nn.Module, held: Held) -> tuple[list[Entry], dict[str, Any]]:
     entries.append(
         _entry("average_cost", "cost of a decision", counts.average_cost(held.cost), 0.0, "hops in the tree of classes")
     )
-    accuracies = [None if value != value else value for value in counts.class_accuracies().tolist()]
-    return entries, {"class_accuracies": accuracies}
+    return entries
 
 
 def distortion_row(prototypes: Tensor, cost: Tensor) -> Entry:

@@ -57,7 +57,7 @@ def run(
     known = [round(data.num_classes * (number + 1) / sessions) for number in range(sessions)]  # after each session
     named_head = "" if settings.head == "linear" else f", {settings.head} head"
     facts: dict[str, Any] = {
-        "title": f"Neural collapse on {data.name}{named_head}",
+        "title": f"tightframe · {data.name}{named_head}",
         "data": data.source,
         "out_of_distribution": settings.ood,
         "class_names": list(data.class_names),
@@ -117,19 +117,18 @@ def _measured(
         progress=False,
         context=context,
     )
-    entries, facts = evaluation.rows(trainer.model, held)
+    entries = evaluation.rows(trainer.model, held)
     notes = []
     head = trainer.head
     if isinstance(head, ComparisonHead):
         entries.append(evaluation.distortion_row(head.weight, held.cost))
     if "minority" in held.groups and report.evidence is not None:
-        fixed = bool(report.context.get("classifier_fixed"))
+        fixed = bool(report.facts.classifier_fixed)
         rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], fixed=fixed)
         entries += rows
         notes.append(note)
     entries = [entry for entry in entries if entry.key not in report.values]  # a linear head's are measured already
-    facts["class_counts"] = torch.bincount(data.train_labels, minlength=len(held.cost)).tolist()
-    return report.extended(entries, notes, facts)
+    return report.extended(entries, notes)
 
 
 def _training_data(settings: Settings) -> tuple[Dataset, dict[str, Sequence[int]]]:

@@ -79,7 +79,7 @@ class CollapseCallback(Callback):
         """Measure an epoch that wasn't yet and is due; returns the headline values by name."""
         monitor, precision = self.monitor, trainer.precision_plugin
         assert monitor is not None
-        known = bool(monitor.series) and monitor.series[-1].context["epoch"] == epoch
+        known = bool(monitor.series) and monitor.series[-1].facts.epoch == epoch
         if getattr(trainer, "fast_dev_run", False) or known or not (always or monitor.due(epoch)):
             return {}
         loaders = (CombinedLoader(each).flattened for each in (trainer.train_dataloader, trainer.val_dataloaders))

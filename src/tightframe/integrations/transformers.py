@@ -83,7 +83,7 @@ class CollapseCallback(TrainerCallback):
         """Measure an epoch that wasn't yet and is due."""
         monitor = self.monitor
         assert monitor is not None
-        known = bool(monitor.series) and monitor.series[-1].context["epoch"] == state.epoch
+        known = bool(monitor.series) and monitor.series[-1].facts.epoch == state.epoch
         if not known and (always or monitor.due(state.epoch)):
             loader = _in_order(given["train_dataloader"], args) if self._loader is None else self._loader
             test = _in_order(self._held_out, args) if self._test is None else self._test

@@ -53,8 +53,9 @@ _ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries
 
 
 def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
-    """The share of NC1 as the mean ratio of scatter along the K - 1 directions of the means."""
-    return share(value * (setting.K if divided else 1) / (setting.K - 1), setting)
+    """The share of NC1 as the mean ratio of scatter along the directions of the means: K - 1, or D where these are
+    fewer."""
+    return share(value * (setting.K if divided else 1) / min(setting.K - 1, setting.D), setting)
 
 
 def _nc1_needs(within: Weighting = "sample") -> Needs:

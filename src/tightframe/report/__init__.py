@@ -2,9 +2,10 @@
 
 from tightframe.report.comparison import Comparison
 from tightframe.report.entry import Entry
+from tightframe.report.facts import Facts
 from tightframe.report.profile import Profile
 from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
 from tightframe.report.series import plateau, terminal_phase
 
-__all__ = ["Comparison", "Entry", "Profile", "Report", "RunFolder", "plateau", "terminal_phase"]
+__all__ = ["Comparison", "Entry", "Facts", "Profile", "Report", "RunFolder", "plateau", "terminal_phase"]

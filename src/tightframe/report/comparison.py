@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
+from tightframe.plain import json_text
+from tightframe.report.cards import PHENOMENA, curves, entry_of
+from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
-from tightframe.report.report import Report
+from tightframe.report.report import Report, written_to
 from tightframe.report.run_folder import RunFolder
+from tightframe.sections import Column, Curves, Document, Section, Table
 
 
 @dataclass(frozen=True)
@@ -60,26 +65,110 @@ class Comparison:
         found = [{entry.key: entry for entry in report} for report in self.reports]
         return [(entry, tuple(entries.get(entry.key) for entries in found)) for entry in order]
 
-    def to_csv(self) -> str:
-        """All measures as CSV text: key, target, then one column a run; empty where a run lacks it."""
+    def document(self, *, full: bool = False) -> Document:
+        """The comparison as any renderer takes it: words, arguments, measures and curves; headline measures, unless
+        `full`."""
+        sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
+        downloads = {"comparison.json": self.to_json(), "comparison.csv": self.to_csv()}
+        return Document(
+            " · ".join(self.names), (f"{len(self.names)} runs",), sections=tuple(sections), downloads=downloads
+        )
+
+    def _verdicts(self) -> Section:
+        columns = (Column("run", "name"), Column("verdict"), Column("samples", "count"), *_CARD_COLUMNS)
+        rows = []
+        for name, report in zip(self.names, self.reports, strict=True):
+            times = {card.label: card.closeness for card in report.cards}
+            known = (times.get(column.heading) for column in _CARD_COLUMNS)
+            rows.append((name, report.verdict.word, report.facts.samples, *known))
+        hint = (
+            "The verdict on each run, and how many times nearer its best each phenomenon is than with shuffled labels."
+        )
+        return Section("verdicts", "Verdicts", (hint,), Table(columns, tuple(rows)))
+
+    def _arguments(self) -> list[Section]:
+        if not self.differences:
+            return []
+        columns = (Column("argument", "name"), *(Column(name) for name in self.names))
+        rows = tuple(
+            (argument, *(None if value is None else str(value) for value in values))
+            for argument, values in self.differences.items()
+        )
+        return [Section("arguments", "Arguments that differ", table=Table(columns, rows))]
+
+    def _measures(self, full: bool) -> Section:
+        rows = self.rows(full=full)
+        two = len(self.names) == 2
+        numbers = [Column(name, "number") for name in self.names]
+        changes = [Column("difference", "number"), Column("± s.e.", "number")] if two else []
+        columns = (Column("measure", "name"), Column("report[…]"), Column("target", "number"), *numbers, *changes)
+        cells = []
+        for entry, found in rows:
+            values = [None if each is None else each.value for each in found]
+            change = _difference(found) if two else ()
+            cells.append((entry.title, entry.key, entry.target, *values, *change))
+        hint = "The last measurement of each run."
+        if two:
+            hint += " Difference: the second less the first, with the standard error of independent samples."
+        groups = grouped(entry.family for entry, _ in rows)
+        return Section("measures", "Measures", (hint,), Table(columns, tuple(cells), groups), searchable=True)
+
+    def _curves(self) -> list[Section]:
+        figures = []
+        for phenomenon in PHENOMENA:
+            series = []
+            for name, report in zip(self.names, self.reports, strict=True):
+                entry = entry_of(report, phenomenon.label)
+                for curve in () if entry is None else curves(report, entry.key):
+                    label = name if curve.role == "main" else f"{name}, held out"
+                    series.append(replace(curve, name=label))
+            if series:
+                positive = all(time > 0 for each in series for time in each.x)
+                figures.append(Curves(phenomenon.label, "epoch", tuple(series), log_x=positive, log_y=phenomenon.log))
+        if not figures:
+            return []
+        hint = "Each phenomenon over training, one curve for each run."
+        return [Section("training", "Collapse over training", (hint,), figures=tuple(figures), shown=False)]
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """All measures as CSV text: key, target, then one column for each run; empty where a run lacks it."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["measure", "target", *self.names])
         for entry, found in self.rows(full=True):
             values = ["" if each is None else each.value for each in found]
             writer.writerow([entry.key, "" if entry.target is None else entry.target, *values])
-        return out.getvalue()
+        return written_to(out.getvalue(), path)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The differing arguments, and {run: report} as JSON text."""
+        reports = {name: report.to_dict() for name, report in zip(self.names, self.reports, strict=True)}
+        return written_to(json_text({"differences": self.differences, "reports": reports}, indent=1), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A self-contained page that overlays the runs."""
+        return written_to(self.document(full=True).to("page"), path)
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The comparison as Markdown."""
+        return written_to(self.document().to("markdown"), path)
+
+    def to_terminal(self, *, everything: bool = False) -> None:
+        """Print it: headline measures, or all."""
+        self.document(full=everything).to("terminal", printed=True)
 
 
-def nearest(entry: Entry, found: Sequence[Entry | None]) -> set[int]:
-    """The runs whose value is nearest to the target, where there is one and they differ."""
-    if entry.target is None:
-        return set()
-    gaps = {place: abs(each.value - entry.target) for place, each in enumerate(found) if each is not None}
-    gaps = {place: gap for place, gap in gaps.items() if gap == gap}
-    if len(set(gaps.values())) < 2:
-        return set()
-    return {place for place, gap in gaps.items() if gap == min(gaps.values())}
+_CARD_COLUMNS = tuple(Column(f"NC{number}", "times") for number in range(1, 6))
+
+
+def _difference(found: Sequence[Entry | None]) -> tuple[float | None, float | None]:
+    """The second value less the first, and its standard error where both have one."""
+    first, second = found
+    if first is None or second is None:
+        return None, None
+    errors = (first.standard_error, second.standard_error)
+    error = None if None in errors else math.hypot(*(each or 0.0 for each in errors))
+    return second.value - first.value, error
 
 
 def _arguments(description: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tightframe.errors import RangeError
 from tightframe.evidence import Evidence
 from tightframe.metrics import METRICS, Metric, cdnv, evaluate
-from tightframe.report.wording import number
+from tightframe.report.findings import CoverageRow
 
 THRESHOLDS = (1, 2, 10, 50)
 """Samples a class must have, in the rows of the table."""
@@ -43,24 +43,23 @@ def with_at_least(evidence: Evidence, samples: int) -> Evidence:
     )
 
 
-def coverage_table(evidence: Evidence, known: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+def coverage_rows(evidence: Evidence, known: Mapping[str, float] | None = None) -> tuple[CoverageRow, ...]:
     """A row for every threshold that some class misses and some two meet, the first for all classes with samples.
 
-    Each has `min_count`, `classes`, `samples` and `values`, {measure: value}; empty where every class meets all
-    thresholds. A measure that can't be had for a part of the classes is missing there. `known` are values for all
-    classes, which needn't be taken again.
+    Empty where every class meets all thresholds. A measure that a part of the classes doesn't allow is missing there.
+    `known` are values for all classes, which needn't be computed again.
     """
     statistics = evidence.statistics
     if statistics is None:
-        return []
+        return ()
     counts = statistics.counts[statistics.present]
     least: dict[int, int] = {}  # by the number of classes that meet it, the lowest threshold
     for threshold in THRESHOLDS:
         least.setdefault(int((counts >= threshold).sum()), threshold)
     thresholds = {threshold: classes for classes, threshold in least.items() if classes > 1}
     if len(thresholds) < 2:
-        return []
-    rows: list[dict[str, Any]] = []
+        return ()
+    rows: list[CoverageRow] = []
     for threshold, classes in thresholds.items():
         part = replace(with_at_least(evidence, threshold), folds=None)
         names = [name for name, metric in MEASURES.items() if metric.available(part)]
@@ -70,16 +69,5 @@ def coverage_table(evidence: Evidence, known: Mapping[str, float] | None = None)
             fresh = evaluate(part, [MEASURES[name] for name in names if name not in values])
         values |= {name: float(value) for name, value in fresh.items()}
         samples = int(counts[counts >= threshold].sum())
-        rows.append({"min_count": threshold, "classes": classes, "samples": samples, "values": values})
-    return rows
-
-
-def coverage_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings, a column for each threshold, and lines of cells of a `coverage_table`; a dash where a measure can't be
-    had."""
-    names = [name for name in MEASURES if any(name in row["values"] for row in rows)]
-    lines = [[key, *(f"{row[key]:,}" for row in rows)] for key in ("classes", "samples")]
-    for name in names:
-        values = (row["values"].get(name) for row in rows)
-        lines.append([MEASURES[name].label, *(number(None if value is None else float(value)) for value in values)])
-    return ["samples a class", *(f"≥ {row['min_count']}" for row in rows)], lines
+        rows.append(CoverageRow(threshold, classes, samples, values))
+    return tuple(rows)

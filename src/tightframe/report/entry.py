@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tightframe.plain import number_of
+
+_TEXTS = ("name", "split", "label", "family", "convention", "source", "level", "remark")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -22,7 +26,7 @@ class Entry:
         level: what labels were shuffled on: "shuffled" for these features, "isotropic" where their scatter wasn't kept;
             "random" for a classifier's rows in random directions, which has no labels.
         closeness: how many times nearer the best possible value than with shuffled labels; infinite at it. None where
-            there is no such number.
+            there is no such number. least_closeness: the same of a value two standard errors farther from the best.
         remark: the closeness in words, or why there is none.
         classes: how many classes it was taken over.
     """
@@ -44,12 +48,29 @@ class Entry:
     closeness: float | None = None
     remark: str = ""
     classes: int | None = None
+    least_closeness: float | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        """An entry from plain data; what earlier versions knew besides is left out."""
+        """An entry from plain data. Fields that earlier versions had besides are dropped."""
         known = {each.name for each in fields(cls)}
-        return cls(**{"shuffled": None, **{name: value for name, value in data.items() if name in known}})
+        given = {name: value if name in _TEXTS else number_of(value) for name, value in data.items() if name in known}
+        return cls(**{"shuffled": None, **given})
+
+    @property
+    def title(self) -> str:
+        """The label, with the samples it was taken on where these aren't the training samples."""
+        return self.label + (", held out" if self.split == "test" else "")
+
+    @property
+    def best(self) -> float | None:
+        """The best possible value: the floor where there is one, else the target."""
+        return self.target if self.floor is None else self.floor
+
+    @property
+    def chance(self) -> bool:
+        """Whether the value is no better than with shuffled labels, or shuffled labels do as well."""
+        return self.remark.startswith("no better") or self.remark.endswith("do as well")
 
     @property
     def key(self) -> str:

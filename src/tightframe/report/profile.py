@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tightframe.report.report import Report
+from tightframe.report.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -17,17 +15,17 @@ class Profile:
     Depth counts the layers measured from 1, whatever lies between them.
     """
 
-    reports: tuple[Report, ...]
+    reports: tuple[Findings, ...]
 
     @classmethod
-    def of(cls, report: Report) -> Profile:
+    def of(cls, report: Findings) -> Profile:
         """The layers of a report, its own the last."""
         return cls((*report.layers, report))
 
     @property
     def names(self) -> list[str]:
         """What the layers are called."""
-        return [str(report.context.get("layer", number)) for number, report in enumerate(self.reports, start=1)]
+        return [report.facts.layer or str(number) for number, report in enumerate(self.reports, start=1)]
 
     def values(self, key: str) -> list[float]:
         """The values of an entry by depth; NaN where a layer lacks it."""
@@ -56,7 +54,7 @@ def _accuracy(split: str) -> str:
     return "ncc_accuracy" if split == "train" else f"{split}/ncc_accuracy"
 
 
-def findings(report: Report) -> list[str]:
+def depth_sentences(report: Findings) -> list[str]:
     """What the course over the layers says, in sentences; none for a report of one layer."""
     profile = Profile.of(report)
     if not report.layers or all(math.isnan(value) for value in profile.values(_accuracy("train"))):

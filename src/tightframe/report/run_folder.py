@@ -27,6 +27,9 @@ from torch import Tensor, nn
 from tightframe.errors import StateError
 from tightframe.evidence import Evidence
 from tightframe.hooks import bare_model, clean_name
+from tightframe.plain import json_text
+from tightframe.report.facts import Facts
+from tightframe.report.findings import Findings
 from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
@@ -207,8 +210,8 @@ class RunFolder:
         path = self._statistics_path(len(series) - 1)
         evidence = None
         if path.exists():
-            evidence = Evidence(ClassStatistics.load(path), *self._classifier(last.context.get("classifier")))
-        return replace(last, evidence=evidence, history=tuple(series[:-1]))
+            evidence = Evidence(ClassStatistics.load(path), *self._classifier(last.facts.classifier))
+        return replace(last, evidence=evidence, history=tuple(series[:-1]), run=self.description)
 
     def write_html(self, report: Report | None = None) -> Path:
         """Write report.html and return its path."""
@@ -254,10 +257,10 @@ class RunFolder:
         kept = []
         for line, report in zip(self._lines(), reports, strict=False):
             try:
-                known = _parsed(line).to_dict()
+                known = Findings.to_dict(_parsed(line))
             except _DAMAGED:
                 break
-            if known != report.to_dict():  # whatever the order of keys, which checkpoints may sort
+            if known != Findings.to_dict(report):  # whatever the order of keys, which checkpoints may sort
                 break
             kept.append(f"{line.decode()}\n")
         return kept
@@ -272,13 +275,13 @@ class RunFolder:
 
 
 def _line(report: Report) -> str:
-    return json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(Findings.to_dict(report)) + "\n"
 
 
 def _parsed(line: bytes) -> Report:
     report = Report.from_dict(json.loads(line))
-    if not all(isinstance(each.context, dict) and each.context for each in (report, *report.layers)):
-        raise ValueError("no context")
+    if any(each.facts == Facts() for each in (report, *report.layers)):
+        raise ValueError("no facts")
     return report
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tightframe.errors import RangeError
-
-if TYPE_CHECKING:
-    from tightframe.report.report import Report
+from tightframe.report.findings import Findings
 
 
-def terminal_phase(series: Sequence[Report]) -> float | None:
+def terminal_phase(series: Sequence[Findings]) -> float | None:
     """The epoch of the first measurement with training error zero; None if there is none.
 
     Source: Papyan, Han & Donoho 2020, terminal phase of training.
@@ -20,7 +17,9 @@ def terminal_phase(series: Sequence[Report]) -> float | None:
     return next((_epoch(report) for report in series if report.values.get("classifier_accuracy") == 1), None)
 
 
-def plateau(series: Sequence[Report], key: str = "nc1", *, factor: float = 1.1, measurements: int = 4) -> float | None:
+def plateau(
+    series: Sequence[Findings], key: str = "nc1", *, factor: float = 1.1, measurements: int = 4
+) -> float | None:
     """The epoch from which on a measure stays within a factor, over so many last measurements or more; None if it
     doesn't.
 
@@ -44,20 +43,10 @@ def plateau(series: Sequence[Report], key: str = "nc1", *, factor: float = 1.1, 
     return _epoch(series[start]) if len(series) - start >= measurements else None
 
 
-def course(report: Report) -> list[str]:
-    """What the series that a report ends says, in sentences; none for a report without a history."""
-    series = [*report.history, report]
-    if not report.history or any(_epoch(each) is None for each in series):
-        return []
-    begun, still = terminal_phase(series), plateau(series)
-    found = []
-    if begun is not None:
-        found.append(f"Terminal phase from epoch {begun:g} on, the first measurement without a training error.")
-    if still is not None:
-        found.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
-    return found
+def time_of(found: Findings) -> float | None:
+    """Where a measurement is in training: its epoch, or else its session."""
+    return found.facts.session if found.facts.epoch is None else found.facts.epoch
 
 
-def _epoch(report: Report) -> float | None:
-    epoch = report.context.get("epoch")
-    return None if epoch is None else float(epoch)
+def _epoch(found: Findings) -> float | None:
+    return None if found.facts.epoch is None else float(found.facts.epoch)

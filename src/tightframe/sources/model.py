@@ -107,6 +107,7 @@ class ModelSource(FeatureSource):
         self._labels = ClassLabels(self.class_names, self.num_classes) if self._classifies else Targets()
         self._unpack = Unpacking(bare, self.num_classes, options.unpack)
         self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
+        self._agreement: float | None = None  # share of decisions of the classifier that are the model's, if not all
         self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
         self._rows: tuple[slice, ...] | None = None  # of its input, that the classifier is called on; None for all
         self._module_output: Any = None  # of the classifier's module, for the first batch
@@ -170,6 +171,7 @@ class ModelSource(FeatureSource):
                 self._points = _points(bare, self._options, self._head, self._last)
                 self._layers, self.notes = None, []
                 self._by_output = self._head is None or self._head.weight is None
+                self._agreement = None
             stack.enter_context(evaluation(bare))
             stack.enter_context(first_process_buffers(bare, START) if self._shared else nullcontext())
             self._rewind = stack.enter_context(same_randomness(*self._loaders.values()))
@@ -474,6 +476,7 @@ class ModelSource(FeatureSource):
             )
         if found.returned == head.outputs:
             self._by_output = True
+            self._agreement = found.share
             self.notes.append(
                 f"decisions are the model's own: the largest output of {head.name!r} is the model's for "
                 f"{found.share:.0%} of the samples only."
@@ -501,7 +504,8 @@ class ModelSource(FeatureSource):
         _, gap = max(
             said, key=lambda each: each[0]
         )  # of the process that saw most: few rows have averages of their own
-        facts: dict[str, Any] = {"mode": "eval"} | ({} if gap is None else {"normalisation_gap": gap})
+        facts = {"mode": "eval", "normalisation_gap": gap, "agreement": self._agreement}
+        facts = {name: value for name, value in facts.items() if value is not None}
         return facts, [blip(gap)] if gap is not None and gap > GAP else []
 
 

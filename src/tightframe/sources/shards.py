@@ -99,7 +99,7 @@ class ShardSource(FeatureSource):
     >>> with TemporaryDirectory() as folder:
     ...     written = sources.extract(held, folder)
     ...     report = measure(sources.ShardSource(folder), progress=False)
-    >>> written.rows, report.context["samples"]
+    >>> written.rows, report.facts.samples
     ({'train': 60}, 60)
     """
 

@@ -111,7 +111,7 @@ class FeatureSource(ABC):
     ...     def batches(self, split):
     ...         yield torch.randn(8, 3), torch.arange(8) % 2
     >>> from tightframe import measure
-    >>> measure(Halves(), progress=False).context["samples"]
+    >>> measure(Halves(), progress=False).facts.samples
     8
     """
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +16,10 @@ from tightframe.evidence import Evidence, classifier_rows
 from tightframe.metrics import Metric, gram_distance, jackknife, levels, metric
 from tightframe.numerics import centred_gram, gram_cosines
 from tightframe.report.entry import Entry
-from tightframe.report.wording import number
+from tightframe.report.findings import Distances, Findings
+from tightframe.sections import number
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import Training, UnconstrainedOptimum, merging_classes, minority_collapse_threshold, seli
-
-if TYPE_CHECKING:
-    from tightframe.report.report import Report
 
 LARGEST = 200  # classes; more can't be told apart in a picture
 _UNEQUAL = 1.5  # ratio of the largest class to the smallest below which SELI is as good as the simplex ETF
@@ -47,9 +45,9 @@ class Geometry:
         return None if self.classifiers is None else gram_cosines(centred_gram(self.classifiers))
 
 
-def measured(report: Report) -> Geometry | None:
+def measured(found: Findings) -> Geometry | None:
     """What was measured; None without statistics or with more than `LARGEST` classes."""
-    evidence = report.evidence
+    evidence = found.evidence
     if evidence is None or evidence.statistics is None:
         return None
     statistics = evidence.statistics.detach().populated()
@@ -60,12 +58,12 @@ def measured(report: Report) -> Geometry | None:
     return Geometry("measured", centred @ centred.mT, None if rows is None else rows @ rows.mT)
 
 
-def predicted(report: Report) -> list[Geometry]:
+def predicted(found: Findings) -> list[Geometry]:
     """What theory predicts for the classes with samples, the best informed last: see `predictions`."""
-    return [] if report.evidence is None else predictions(report.evidence, report.context.get("training"))
+    return [] if found.evidence is None else predictions(found.evidence, found.facts.training)
 
 
-def predictions(evidence: Evidence, training: Mapping[str, Any] | None) -> list[Geometry]:
+def predictions(evidence: Evidence, training: Training | None) -> list[Geometry]:
     """The simplex ETF; where counts or the loss's options differ between classes enough to matter, SELI, for plain
     cross-entropy, and with known weight decays the optimum of unconstrained features. Nothing for more than `LARGEST`
     classes."""
@@ -76,7 +74,7 @@ def predictions(evidence: Evidence, training: Mapping[str, Any] | None) -> list[
         return []
     simplex = torch.eye(len(counts), dtype=torch.float64) - 1 / len(counts)
     found = [Geometry("the simplex ETF", simplex, simplex)]
-    known = None if training is None else Training.from_dict(dict(training))
+    known = training
     unequal = known is not None and (known.class_weights is not None or known.logit_adjustment is not None)
     if counts.max() < _UNEQUAL * counts.min() and not unequal:
         return found
@@ -143,17 +141,13 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
     ]
 
 
-def distances_to_predictions(evidence: Evidence, training: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """How far the Gram matrices of class means and classifier rows are from the predicted ones, if there are several.
-
-    For each a dict: `what` it is of, `distances` by prediction, the `nearest`; `margin`, how much farther the next one
-    is, and its jackknife `error` (None where samples have no part in it, or without folds); the `level` of the least
-    distance and its `spread` with shuffled labels, or for rows in random directions.
-    """
+def distances_to_predictions(evidence: Evidence, training: Training | None) -> tuple[Distances, ...]:
+    """How far the Gram matrices of class means and classifier rows are from the predicted ones, if there are several;
+    errors of margins are jackknife errors."""
     found = predictions(evidence, training)
     if len(found) < 2 or evidence.statistics is None or len(found[0].means) < 3:  # two have but one geometry
-        return []
-    statistics, said = evidence.statistics.populated(), []
+        return ()
+    statistics, said = evidence.statistics.populated(), list[Distances]()
     kinds = [("class means", statistics.centred_means(), [each.means for each in found])]
     if evidence.classifier is not None:
         grams = [each.classifiers for each in found if each.classifiers is not None]
@@ -180,18 +174,18 @@ def distances_to_predictions(evidence: Evidence, training: Mapping[str, Any] | N
 
             error = float(jackknife(margin, evidence.folds.without_scatter).standard_error)
         said.append(
-            {
-                "what": what,
-                "distances": {each.name: distance for each, distance in zip(found, distances, strict=True)},
-                "nearest": found[first].name,
-                "next": found[second].name,
-                "margin": distances[second] - distances[first],
-                "error": None if error is None or math.isnan(error) else error,
-                "level": level.value,
-                "spread": level.spread,
-            }
+            Distances(
+                what,
+                {each.name: distance for each, distance in zip(found, distances, strict=True)},
+                found[first].name,
+                found[second].name,
+                distances[second] - distances[first],
+                None if error is None or math.isnan(error) else error,
+                level.value,
+                level.spread,
+            )
         )
-    return said
+    return tuple(said)
 
 
 def _nearness(least: Callable[[Tensor], Tensor]) -> Metric[Any]:
@@ -210,50 +204,63 @@ def _nearness_of_rows(least: Callable[[Tensor], Tensor]) -> Metric[Any]:
     return nearness
 
 
-def statements(report: Report) -> list[str]:
+def statements(found: Findings) -> list[str]:
     """What the distances to the predicted geometries say, in sentences: where class sizes differ enough to matter, and
     where weight decays are known."""
-    facts = report.context
-    said = []
-    least, most = facts.get("smallest_class", 1), facts.get("largest_class", 1)
-    found = facts.get("distances_to_predictions", [])
-    if any("SELI" in each["distances"] for each in found):
+    facts, said = found.facts, []
+    if any("SELI" in each.distances for each in found.distances):
         said.append(
-            f"Classes have {least:,} to {most:,} samples: if these are the training counts, cross-entropy tends to "
-            "their SELI geometry as weight decay vanishes, not to the simplex ETF."
+            f"Classes have {facts.smallest_class or 1:,} to {facts.largest_class or 1:,} samples. If these are the "
+            "training counts, cross-entropy tends to their SELI geometry as weight decay vanishes, not to the simplex "
+            "ETF."
         )
-    return said + [_statement(each) for each in found] + _merging(report)
+    return said + [_statement(each) for each in found.distances] + _merging(found)
 
 
-def _statement(found: Mapping[str, Any]) -> str:
-    what, nearest, distances = found["what"], found["nearest"], found["distances"]
-    level = number(found["level"])
-    listed_ = ", ".join(f"{number(value)} to {name}" for name, value in distances.items())
+def _statement(found: Distances) -> str:
+    what, nearest, error = found.what, found.nearest, found.error
+    level = number(found.level)
+    listed_ = ", ".join(f"{number(value)} to {name}" for name, value in found.distances.items())
     chance = "with shuffled labels" if what == "class means" else "in random directions"
-    if distances[nearest] >= found["level"]:
+    if found.distances[nearest] >= found.level:
         return (
-            f"The Gram matrix of the {what} is near none of what theory predicts: {listed_}; {chance} the least "
-            f"distance is {level}."
+            f"The Gram matrix of the {what} is near no prediction. Distances: {listed_}; {chance} the least is {level}."
         )
-    error = found["error"]
-    if error is not None and found["margin"] < 2 * error:
+    if error is not None and found.margin < 2 * error:
         return (
-            f"The Gram matrix of the {what} is about as near to {nearest} as to {found['next']}: {listed_}; their "
-            f"difference of {number(found['margin'])} has a standard error of {number(error)}."
+            f"The Gram matrix of the {what} is about as near to {nearest} as to {found.next}: {listed_}; their "
+            f"difference of {number(found.margin)} has a standard error of {number(error)}."
         )
-    by = f", nearer by {number(found['margin'])} ± {number(error)}" if error is not None else ""
-    return f"The Gram matrix of the {what} is nearest to {nearest}{by}; distances: {listed_} ({chance} {level})."
+    by = f", by {number(found.margin)} ± {number(error)}" if error is not None else ""
+    return f"The Gram matrix of the {what} is nearest to {nearest}{by}. Distances: {listed_} ({chance} {level})."
 
 
-def _merging(report: Report) -> list[str]:
-    """Which classes are predicted to share a classifier row at the weight decays, and which do."""
-    data, evidence = report.context.get("training"), report.evidence
-    if data is None or evidence is None or evidence.statistics is None or data["loss"] != "cross-entropy":
-        return []
+@dataclass(frozen=True)
+class Merging:
+    """Which classes are predicted to share a classifier row at the weight decays.
+
+    Attributes:
+        threshold: samples a class up to which classes of one size merge; groups: of labels that merge.
+    """
+
+    threshold: float
+    groups: tuple[tuple[int, ...], ...]
+
+    @property
+    def labels(self) -> set[int]:
+        """All labels that merge with another."""
+        return {label for group in self.groups for label in group}
+
+
+def predicted_merging(found: Findings) -> Merging | None:
+    """The merging of classifier rows that theory predicts for cross-entropy; None where weight decays are unknown."""
+    training, evidence = found.facts.training, found.evidence
+    if training is None or evidence is None or evidence.statistics is None or training.loss != "cross-entropy":
+        return None
+    assert training.feature_decay is not None
     statistics = evidence.statistics.populated()
     labels = statistics.class_ids.tolist()
-    training = Training.from_dict(data)
-    decays = data["weight_decay"], data["feature_decay"]
+    decays = training.weight_decay, training.feature_decay
     smoothing = training.label_smoothing
     threshold = minority_collapse_threshold(int(statistics.num_samples), *decays, label_smoothing=smoothing)
     if len(labels) <= LARGEST:
@@ -266,22 +273,44 @@ def _merging(report: Report) -> list[str]:
             class_weights=training.class_weights,
             logit_adjustment=training.logit_adjustment,
         )
-    estimated = (
-        f" (λ_W = {decays[0]:g}; λ_H = {decays[1]:.3g} is an estimate, λ_W‖W‖²/‖H‖², as features are not penalised)"
-        if report.context.get("feature_decay_estimated")
-        else ""
-    )
-    merged = [str(labels[k]) for group in groups for k in group]
-    sets = "" if len(groups) < 2 else f" in {len(groups)} sets"
-    until = f"up to {threshold:.3g} samples a class" if training.class_weights is None else "where these are few"
-    said = f"Classifiers of classes of one size merge {until}{estimated}: " + (
-        f"{len(merged)} are predicted to merge{sets}: {listed(merged)}." if groups else "none is predicted to merge."
-    )
-    geometry = measured(report)
+    return Merging(float(threshold), tuple(tuple(labels[k] for k in group) for group in groups))
+
+
+def merged_pairs(found: Findings) -> list[tuple[int, int]]:
+    """Labels of the classes whose centred classifier rows have a cosine of at least `MERGED`."""
+    geometry = measured(found)
     cosines = None if geometry is None else geometry.classifier_cosines
     if cosines is None:
+        return []
+    labels = found.evidence.statistics.populated().class_ids.tolist()  # type: ignore[union-attr]
+    return [(labels[i], labels[j]) for i, j in (cosines.triu(1) >= MERGED).nonzero().tolist()]
+
+
+def _merging(found: Findings) -> list[str]:
+    """Which classes are predicted to share a classifier row at the weight decays, and which do."""
+    merging, training = predicted_merging(found), found.facts.training
+    if merging is None or training is None:
+        return []
+    estimated = (
+        f" (λ_W = {training.weight_decay:g}; λ_H = {training.feature_decay:.3g} is an estimate, λ_W‖W‖²/‖H‖², as "
+        "features are not penalised)"
+        if found.facts.feature_decay_estimated
+        else ""
+    )
+    merged = [str(label) for group in merging.groups for label in group]
+    sets = "" if len(merging.groups) < 2 else f" in {len(merging.groups)} sets"
+    until = (
+        f"up to {merging.threshold:.3g} samples a class" if training.class_weights is None else "where these are few"
+    )
+    said = f"Classifiers of classes of one size merge {until}{estimated}: " + (
+        f"{len(merged)} are predicted to merge{sets}: {listed(merged)}."
+        if merging.groups
+        else "none is predicted to merge."
+    )
+    geometry = measured(found)
+    if geometry is None or geometry.classifiers is None:
         return [said]
-    pairs = [(labels[i], labels[j]) for i, j in (cosines.triu(1) >= MERGED).nonzero().tolist()]
+    pairs = merged_pairs(found)
     shown = listed([f"{i}–{j}" for i, j in pairs])
     have = f"{len(pairs)} {'pair has' if len(pairs) == 1 else 'pairs have'} a cosine of at least {MERGED}: {shown}."
     return [f"{said} {have if pairs else f'No pair has a cosine of {MERGED} or more.'}"]

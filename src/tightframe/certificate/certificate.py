@@ -1,0 +1,188 @@
+"""`Certificate`: what K vectors in R^D prove about themselves, as plain values and as a document."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from tightframe.bounds import Bound, random_cosine
+from tightframe.certificate.known_codes import KnownCode
+from tightframe.sections import Column, Document, Section, Table, Tone, Verdict
+
+_WORDS: dict[bool | None, tuple[str, Tone]] = {
+    True: ("OPTIMAL", "good"),
+    False: ("NOT OPTIMAL", "bad"),
+    None: ("NOT KNOWN TO BE OPTIMAL", "near"),
+}
+_COLUMNS = (
+    Column("quantity", "name"),
+    Column("value", "number"),
+    Column("reference", "number"),
+    Column("what that is"),
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Certificate:
+    """What K vectors prove about themselves; cosines are between directions, whatever the lengths."""
+
+    num_vectors: int
+    dim: int
+    min_norm: float
+    max_norm: float
+    max_cosine: float
+    """Largest cosine between two vectors: what a spherical code minimises."""
+    min_angle: float
+    """Smallest angle between two vectors, in degrees."""
+    mean_max_cosine: float
+    """Mean over the vectors of each one's largest cosine with another."""
+    coherence: float
+    """Largest |cosine| between two vectors."""
+    one_vs_rest: float | None
+    """Smallest distance of a direction from the convex hull of the others; None if skipped."""
+    bound: Bound
+    """The best lower bound on the largest cosine of any K vectors in R^D."""
+    line_bound: Bound
+    """The best lower bound on the coherence."""
+    gap_cosine: float
+    """max_cosine minus its bound."""
+    gap_degrees: float
+    """The angle that the bound allows minus min_angle, in degrees."""
+    best_known: KnownCode | None
+    """The best code known for this K and D."""
+    optimal: bool | None
+    """True: proven the best possible, to 1e-9 in cosine. False: a better code is known. None: unknown."""
+    reason: str
+    """Why, in one sentence."""
+    gram_residual: float | None
+    """Largest distance of a cosine from the inner products of `gram_of`."""
+    gram_of: str | None
+    """The simplex or known code whose inner products these should be; None if there is none."""
+    skipped: tuple[str, ...]
+    """A sentence for each thing that wasn't computed."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the vectors are proven to be the best possible, in a word, with the reason."""
+        word, tone = _WORDS[self.optimal]
+        return Verdict(word, self.reason, tone)
+
+    def document(self, *sections: Section) -> Document:
+        """The certificate as any renderer takes it, with further sections."""
+        title = f"{self.num_vectors:,} vectors in {self.dim:,} dimensions"
+        hint = "Each quantity beside what bounds it, or what it should be."
+        table = Table(_COLUMNS, tuple(self.rows()))
+        own = Section("certificate", "Certificate", (hint,), table)
+        return Document(title, (), self.verdict, sections=(own, *sections), notes=self.skipped)
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Quantity, value, reference and what that is. A quantity with several references has its name and value in
+        the first row only."""
+        K, D, bound = self.num_vectors, self.dim, self.bound
+        lines = [
+            ("lengths", _range(self.min_norm, self.max_norm), "equal", "shortest and longest vector"),
+            ("largest cosine", _cosine(self.max_cosine), _cosine(bound.value), _named("at least", bound)),
+        ]
+        code = self.best_known
+        if code is not None:
+            named = f"best in the tables: {code.name} ({code.source})"
+            lines.append(("", "", _cosine(code.cosine), named))
+        lines += [
+            ("", "", _cosine(random_cosine(K, D)), "median of random vectors"),
+            (
+                "smallest angle",
+                _angle(self.min_angle),
+                _angle(_degrees(bound.value)),
+                f"at most: {bound.name} bound",
+            ),
+        ]
+        if code is not None:
+            lines.append(("", "", _angle(_degrees(code.cosine)), f"best in the tables: {code.name}"))
+        lines += [
+            ("gap to the bound, cosine", f"{self.gap_cosine:.3g}", "0", f"to the {bound.name} bound"),
+            ("gap to the bound, angle", f"{self.gap_degrees:.3g}°", "0°", f"to the {bound.name} bound"),
+        ]
+        if K <= D + 1:
+            lines.append(
+                (
+                    "mean of row maxima",
+                    _cosine(self.mean_max_cosine),
+                    _cosine(-1 / (K - 1)),
+                    "at least: the mean of all cosines",
+                )
+            )
+        else:
+            lines.append(
+                (
+                    "mean of row maxima",
+                    _cosine(self.mean_max_cosine),
+                    _cosine(self.max_cosine),
+                    "at most: the largest cosine",
+                )
+            )
+        lines.append(
+            (
+                "largest |cosine|",
+                _cosine(self.coherence),
+                _cosine(self.line_bound.value),
+                _named("at least", self.line_bound),
+            )
+        )
+        if self.one_vs_rest is not None:
+            value, what = one_vs_rest_bound(K, D, bound.value)
+            lines.append(("one-vs-rest distance", _cosine(self.one_vs_rest), _cosine(value), f"at most: {what}"))
+        if self.gram_residual is not None:
+            lines.append(("Gram residual", f"{self.gram_residual:.3g}", "0", f"to the {self.gram_of}"))
+        return lines
+
+    def __repr__(self) -> str:
+        text: str = Document(
+            f"{self.num_vectors:,} vectors in {self.dim:,} dimensions", self._phrases(), self.verdict
+        ).to("terminal")
+        return text.rstrip("\n")
+
+    def _phrases(self) -> tuple[str, ...]:
+        return (
+            f"largest cosine {_cosine(self.max_cosine)}",
+            f"bound {_cosine(self.bound.value)}",
+            f"smallest angle {_angle(self.min_angle)}",
+        )
+
+    def _repr_html_(self) -> str:
+        text: str = self.document().to("page", top=True)
+        return text
+
+
+def one_vs_rest_bound(num_vectors: int, dim: int, cosine: float) -> tuple[float, str]:
+    """The most that the one-vs-rest distance of K unit vectors in R^D can be when two have this cosine, and why.
+
+    Their chord is one bound. Another: for K > D + 1 some vector is outside of a simplex of others that either holds the
+    centre, which is at distance 1, or has a nearest point p to the centre with <x, p> >= |p|^2 for all vectors x, so
+    that |x - p| <= 1. For K <= D + 1 the simplex has the most.
+    """
+    if num_vectors <= dim + 1:
+        return num_vectors / (num_vectors - 1), "the simplex ETF (Jiang et al. 2023)"
+    chord = math.sqrt(2 - 2 * cosine)
+    return (1.0, "any K > D + 1 (Jiang et al. 2023)") if chord >= 1 else (chord, "the chord of the largest angle")
+
+
+def _degrees(cosine: float) -> float:
+    return math.degrees(math.acos(cosine))
+
+
+def _cosine(value: float) -> str:
+    return f"{round(value, 9) + 0.0:.9f}"  # no minus before a zero
+
+
+def _angle(degrees: float) -> str:
+    return f"{degrees:.6f}°"
+
+
+def _range(low: float, high: float) -> str:
+    ends = [f"{end:.6g}" for end in (low, high)]
+    return " – ".join(dict.fromkeys(ends))
+
+
+def _named(relation: str, bound: Any) -> str:
+    return f"{relation}: {bound.name} bound ({bound.source})"

@@ -1,0 +1,67 @@
+"""The lengths of vectors and the pairs at the smallest angles, as sections of a document."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tightframe.numerics import norms, unit_rows
+from tightframe.sections import Column, Section, Table
+
+_SHOWN = 40  # vectors and pairs listed before the rest is only counted
+_TILE = 1 << 22  # cosines held at a time
+
+
+def pair_sections(vectors: Tensor) -> tuple[Section, Section]:
+    """The lengths of (K, D) vectors, and the angles between pairs with the nearest first, 40 of each."""
+    K = len(vectors)
+    lengths = tuple((str(row), f"{length:.9g}") for row, length in enumerate(norms(vectors[:_SHOWN].double()).tolist()))
+    found, angles = (each.tolist() for each in nearest_pairs(vectors, _SHOWN))
+    pairs = tuple(
+        (f"{i} {j}", f"{math.cos(math.radians(angle)) + 0.0:.9f}", f"{angle:.6f}°")
+        for (i, j), angle in zip(found, angles, strict=True)
+    )
+    return (
+        Section(
+            "lengths",
+            "Lengths",
+            _rest(K, "vectors"),
+            Table((Column("vector", "name"), Column("length", "number")), lengths),
+        ),
+        Section(
+            "pairs",
+            "Nearest pairs",
+            _rest(K * (K - 1) // 2, "pairs, with larger angles"),
+            Table((Column("pair", "name"), Column("cosine", "number"), Column("angle", "number")), pairs),
+        ),
+    )
+
+
+def _rest(total: int, things: str) -> tuple[str, ...]:
+    return (f"{total - _SHOWN:,} more {things}.",) if total > _SHOWN else ()
+
+
+def nearest_pairs(vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` pairs i < j of (K, D) vectors with the smallest angles, (P, 2), and these angles in degrees, (P,).
+
+    In order; P is less where there are fewer pairs. Angles come from distances, so that small ones keep their digits.
+    """
+    unit = unit_rows(vectors.detach().double())
+    K = len(unit)
+    best, pairs = unit.new_empty(0), torch.empty(0, 2, dtype=torch.int64)
+    height = max(1, _TILE // K)
+    for start in range(0, K - 1, height):
+        rows = torch.arange(start, min(start + height, K))
+        cosines = (unit[rows] @ unit.mT).masked_fill_(torch.arange(K) <= rows[:, None], -torch.inf).flatten()
+        values, flat = cosines.topk(min(count, len(cosines)))
+        best, pairs = torch.cat([best, values]), torch.cat([pairs, torch.stack([flat // K + start, flat % K], dim=1)])
+        best, kept = best.topk(min(count, len(best)))
+        pairs = pairs[kept]
+    pairs = pairs[best > -torch.inf]
+    one, other = unit[pairs.mT]
+    angles = 2 * torch.atan2(norms(one - other), norms(one + other)).rad2deg()
+    order = (pairs[:, 0] * K + pairs[:, 1]).argsort()  # pairs with equal angles go by their numbers
+    order = order[angles[order].round(decimals=9).argsort(stable=True)]
+    return pairs[order], angles[order]

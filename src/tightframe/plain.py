@@ -1,0 +1,45 @@
+"""Plain data for JSON, which has no NaN, no infinity and no tensor: how values are written, and read again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: NaN and infinities as the strings "nan", "inf" and "-inf"; arrays as lists; what
+    JSON lacks, such as a path or a date, as text.
+
+    >>> plain({"rank": np.int64(3), "value": [math.nan, 1.5]})
+    {'rank': 3, 'value': ['nan', 1.5]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return plain(value.tolist())
+    if isinstance(value, set | frozenset):
+        return [plain(each) for each in sorted(value, key=str)]
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    return str(value)
+
+
+def number_of(value: Any) -> Any:
+    """The number that `plain` wrote as text; anything else as it is."""
+    return _NUMBERS.get(value, value) if isinstance(value, str) else value
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON of the value as plain data."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)

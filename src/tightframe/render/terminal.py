@@ -1,0 +1,202 @@
+"""A document in the terminal: the verdict, the odd things and the cards in about twenty lines; sections on demand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.table import Table as Grid
+from rich.text import Text
+
+from tightframe.sections import Bars, Card, Cell, Column, Curves, Document, Section, Table, Tone, number, times, written
+
+_WIDTH = 100
+_TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
+_ODD, _NOTES = 5, 3  # shown before the rest is only counted
+
+
+def render(document: Document, *, width: int = _WIDTH, more: str = "", printed: bool = False) -> str:
+    """The document as lines of text.
+
+    Args:
+        width: columns; of what is printed, the terminal's.
+        more: a line that says where the rest is.
+        printed: print it, in colour where the terminal has any.
+    """
+    out = io.StringIO()
+    console = Console() if printed else Console(file=out, width=width, color_system=None, legacy_windows=False)
+    show(document, console, more=more)
+    return out.getvalue()
+
+
+def show(document: Document, console: Console, *, more: str = "") -> None:
+    """Print a document on a console."""
+    for line in _lines(document, console.width):
+        console.print(line, soft_wrap=False)
+    if more:
+        console.print(Text(more, "dim"))
+
+
+def _lines(document: Document, width: int) -> Iterator[RenderableType]:
+    yield Text(" · ".join((document.title, *document.facts)), "bold")
+    if (verdict := document.verdict) is not None:
+        said = " ".join(filter(None, (verdict.sentence, verdict.advice)))
+        said = "\n".join(filter(None, (said, verdict.state)))
+        yield _hanging(verdict.word, _TONES[verdict.tone], said, width)
+    if document.cards:
+        yield ""
+        yield _cards(document.cards, width)
+    if document.cards and (document.remarks or document.notes or any(each.brief for each in document.sections)):
+        yield ""
+    labels = [(remark.sentence, "odd", "yellow") for remark in document.remarks[:_ODD]]
+    if (rest := len(document.remarks) - _ODD) > 0:
+        labels.append((f"and {rest} more.", "", ""))
+    full = any(section.shown for section in document.sections)
+    notes = document.notes if full else document.notes[:_NOTES]
+    labels += [
+        (section.brief, section.key, "cyan") for section in document.sections if section.brief and not section.shown
+    ]
+    labels += [(f"{note[:1].upper()}{note[1:]}", "note", "dim") for note in notes]
+    if (rest := len(document.notes) - len(notes)) > 0:
+        labels.append((f"and {rest} more notes.", "", ""))
+    before = None
+    for sentence, label, style in labels:
+        yield _hanging(label if label != before else "", style, sentence, width, indent=10)
+        before = label
+    for section in document.sections:
+        if section.shown:
+            yield ""
+            yield from _section(section, width)
+
+
+def _hanging(label: str, style: str, text: str, width: int, indent: int | None = None) -> RenderableType:
+    """Text beside a label, its further lines under its first."""
+    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True, min_width=0 if indent is None else indent - 2)
+    grid.add_column(overflow="fold", max_width=max(20, width - (indent or cell_len(label) + 2)))
+    grid.add_row(Text(label, style), Text(text))
+    return grid
+
+
+# ---------------------------------------------------------------------- cards
+
+
+def _cards(cards: Sequence[Card], width: int) -> Grid:
+    """A line for each phenomenon; the narrower the terminal, the fewer columns."""
+    held_out = any(card.held_out is not None for card in cards)
+    columns: list[tuple[str, Any]] = [
+        ("", lambda card: Text(card.label, "bold cyan")),
+        ("", lambda card: Text(card.statement)),
+        ("measure", lambda card: Text(card.key, "dim")),
+        ("now", lambda card: Text(number(card.value), "bold")),
+        ("± s.e.", lambda card: number(card.error)),
+        ("target", lambda card: number(card.target)),
+        ("shuffled", lambda card: number(card.shuffled)),
+        ("closer", lambda card: Text(_closer(card), "bold")),
+    ]
+    if held_out:
+        columns.append(("held out", lambda card: Text(number(card.held_out), "dim")))
+    for dropped in ("± s.e.", "measure", "held out", "target", "shuffled"):
+        if _natural(columns, cards) <= width:
+            break
+        columns = [column for column in columns if column[0] != dropped]
+    grid = Grid(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for place, (heading, _) in enumerate(columns):
+        text = place < 2 or heading == "measure"
+        grid.add_column(heading, justify="left" if text else "right", no_wrap=place != 1, overflow="fold")
+    for card in cards:
+        grid.add_row(*(make(card) for _, make in columns))
+    return grid
+
+
+def _closer(card: Card) -> str:
+    if card.remark.startswith("no better"):
+        return "no"
+    return "–" if card.closeness is None else times(card.closeness)
+
+
+def _natural(columns: Sequence[tuple[str, Any]], cards: Sequence[Card]) -> int:
+    """Columns of the terminal that the cards take."""
+    total = 0
+    for heading, make in columns:
+        cells = [made.plain if isinstance(made := make(card), Text) else made for card in cards]
+        total += max(map(cell_len, (heading, *cells))) + 2
+    return total - 2
+
+
+# ---------------------------------------------------------------------- sections
+
+
+def _section(section: Section, width: int) -> Iterator[RenderableType]:
+    yield Text(section.heading, "bold cyan")
+    for sentence in section.sentences:
+        yield Text(sentence, "dim")
+    if section.table is not None and section.table.rows:
+        yield from _table(section.table, width)
+    else:
+        yield from (Text(line) for figure in section.figures if (line := _told(figure)))
+
+
+def _told(figure: object) -> str:
+    """What a figure of a section without a table says, in a line."""
+    if isinstance(figure, Bars):
+        return ", ".join(f"{name} {number(value)}" for name, value in zip(figure.names, figure.values, strict=True))
+    if isinstance(figure, Curves) and figure.series and figure.series[0].y:
+        first, *_ = figure.series
+        return f"{figure.title}: {number(first.y[0])} → {number(first.y[-1])}"
+    return ""
+
+
+def _table(table: Table, width: int) -> Iterator[RenderableType]:
+    """The table if there is room; else without what says where numbers come from; else a block for each row."""
+    for columns in (table.columns, [column for column in table.columns if column.kind != "source"]):
+        kept = [place for place, column in enumerate(table.columns) if column in columns]
+        if sum(_widths(table, kept)) + 2 * len(kept) <= width:
+            yield _grid(table, kept)
+            return
+    yield from _blocks(table, width)
+
+
+def _widths(table: Table, kept: Sequence[int]) -> list[int]:
+    cells = [[written(row[place], table.columns[place].kind) for row in table.rows] for place in kept]
+    return [
+        max(map(cell_len, (table.columns[place].heading, *column))) for place, column in zip(kept, cells, strict=True)
+    ]
+
+
+def _grid(table: Table, kept: Sequence[int]) -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    for place in kept:
+        column = table.columns[place]
+        grid.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=True)
+    for line, row in enumerate(table.rows):
+        if line in table.groups:
+            grid.add_row(Text(table.groups[line], "bold cyan"))
+        grid.add_row(*(_cell(row[place], table.columns[place]) for place in kept))
+    return grid
+
+
+def _blocks(table: Table, width: int) -> Iterator[RenderableType]:
+    """A row's name on a line, and below it every cell with its heading."""
+    for line, row in enumerate(table.rows):
+        if line in table.groups:
+            yield Text(table.groups[line], "bold cyan")
+        yield Text(written(row[0], table.columns[0].kind), "bold")
+        parts = [
+            f"{column.heading} {text}".strip()
+            for cell, column in zip(row[1:], table.columns[1:], strict=True)
+            if (text := written(cell, column.kind)) not in ("", "–")
+        ]
+        grid = Grid.grid(padding=(0, 0, 0, 2))
+        grid.add_column(overflow="fold", max_width=width - 2)
+        grid.add_row(Text(" · ".join(parts), "dim"))
+        yield grid
+
+
+def _cell(cell: Cell, column: Column) -> Text:
+    style = {"name": "bold", "source": "dim"}.get(column.kind, "")
+    return Text(written(cell, column.kind), style)

@@ -1,0 +1,82 @@
+"""Collapse by depth: each measure over the layers, and how it came about over the epochs."""
+
+from __future__ import annotations
+
+import math
+
+from tightframe.report.findings import Findings
+from tightframe.report.profile import Profile, depth_sentences
+from tightframe.report.series import time_of
+from tightframe.sections import Column, Curves, Role, Section, Series, Table
+
+HEADING = "Collapse by depth"
+
+_COLUMNS = {
+    "nc1": "NC1",
+    "ncc_accuracy": "nearest-mean accuracy",
+    "test/ncc_accuracy": "held out",
+    "numerical_rank": "rank",
+    "principal_angle": "angle to weights °",
+}
+_FIGURES = {
+    "NC1": ("nc1", True),
+    "nearest-mean accuracy": ("ncc_accuracy", False),
+    "numerical rank of Σ_T": ("numerical_rank", False),
+    "ETF error": ("etf_error", True),
+    "CDNV": ("cdnv", True),
+    "angle of means to the next layer's weight (°)": ("principal_angle", False),
+}
+"""The measure of each figure, and whether its axis is logarithmic; those that no layer has are left out."""
+
+_EARLIER = 4  # earlier measurements drawn at most
+
+
+def depth(found: Findings) -> Section | None:
+    """A row and a point for each layer; None for a report of one layer."""
+    if not found.layers:
+        return None
+    profile = Profile.of(found)
+    keys = [key for key in _COLUMNS if any(key in layer for layer in profile.reports)]
+    columns = (Column("layer", "name"), Column("D", "count"), *(Column(_COLUMNS[key], "number") for key in keys))
+    rows = tuple(
+        (name, layer.facts.dimension, *(entry.value if (entry := layer.get(key)) else None for key in keys))
+        for layer, name in zip(profile.reports, profile.names, strict=True)
+    )
+    hint = "The layers in order, the classifier's input last. In a collapsed network NC1 falls from layer to layer."
+    return Section("depth", HEADING, (hint, *depth_sentences(found)), Table(columns, rows), _figures(found))
+
+
+def brief(found: Findings) -> str:
+    """The effective depth, in a line."""
+    return " ".join(depth_sentences(found)[:1])
+
+
+def _figures(found: Findings) -> tuple[Curves, ...]:
+    series = [Profile.of(each) for each in found.series if len(each.layers) == len(found.layers)]
+    last = len(series) - 1
+    places = sorted({round(last * step / _EARLIER) for step in range(_EARLIER + 1)})
+    shown = [series[place] for place in places]
+    return tuple(
+        _figure(title, key, log, shown)
+        for title, (key, log) in _FIGURES.items()
+        if not all(math.isnan(value) for value in shown[-1].values(key))
+    )
+
+
+def _figure(title: str, key: str, log: bool, shown: list[Profile]) -> Curves:
+    final = shown[-1]
+    curves = []
+    for profile in reversed(shown):
+        time = time_of(profile.reports[-1])
+        role: Role = "main" if profile is final else "reference"
+        curves.append(_curve("now" if time is None else f"epoch {time:g}", profile.values(key), role))
+    held_out = final.values(f"test/{key}")
+    if not all(map(math.isnan, held_out)):
+        curves.insert(1, _curve("held out", held_out, "held-out"))
+    entries = [entry for layer in final.reports if (entry := layer.get(key)) is not None]
+    target = entries[-1].target if entries else None
+    return Curves(title, "layer", tuple(curves), log_y=log, categories=tuple(final.names), target=target)
+
+
+def _curve(name: str, values: list[float], role: Role) -> Series:
+    return Series(name, tuple(map(float, range(len(values)))), tuple(values), role)

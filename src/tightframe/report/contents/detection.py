@@ -1,0 +1,108 @@
+"""Out-of-distribution detection: a row for each detector, and NECO by its number of components."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tightframe.ood import DetectionTable
+from tightframe.report.entry import Entry
+from tightframe.report.findings import Findings
+from tightframe.sections import Column, Curves, Section, Series, Table
+
+HEADING = "Out-of-distribution detection"
+
+_SURE = 1.96  # standard errors to either side of a 95 % interval
+_REFERENCES = ("max_softmax", "max_logit", "energy", "nearest_centre", "mahalanobis")
+"""Detectors without components, drawn for comparison."""
+
+_MEASURES = {"auroc": "AUROC of NECO (%)", "fpr95": "FPR95 of NECO (%)"}
+
+
+def detection_entries(table: DetectionTable) -> list[Entry]:
+    """The AUROC of each detector."""
+    return [
+        Entry(
+            *(f"{row.name}_auroc", "ood", f"AUROC, {row.label}", "OOD", row.auroc, 1.0, None, 0.5, row.auroc_error),
+            *(_convention(row.convention, row.settings), row.source),
+            headline=False,  # the table of detectors says it all
+        )
+        for row in table.rows
+    ]
+
+
+def detection(found: Findings) -> Section | None:
+    """A row for each detector; None where nothing was detected."""
+    table = found.detection
+    if table is None:
+        return None
+    columns = (
+        Column("detector", "name"),
+        Column("AUROC %", "percent"),
+        Column("± s.e.", "percent"),
+        Column("FPR95 %", "percent"),
+        Column("± s.e.", "percent"),
+        Column("settings", "source"),
+        Column("source", "source"),
+    )
+    rows = tuple(
+        (
+            *(row.label, row.auroc, row.auroc_error, row.fpr95, row.fpr95_error),
+            *(_convention(row.convention, row.settings), row.source),
+        )
+        for row in table.rows
+    )
+    figures = () if table.curve is None else tuple(_figure(table, measure) for measure in _MEASURES)
+    return Section("detection", HEADING, tuple(_sentences(table)), Table(columns, rows), figures)
+
+
+def brief(found: Findings) -> str:
+    """The detector with the highest AUROC, in a line."""
+    rows = [] if found.detection is None else [row for row in found.detection.rows if not math.isnan(row.auroc)]
+    if not rows:
+        return ""
+    best = max(rows, key=lambda row: row.auroc)
+    error = "" if math.isnan(best.auroc_error) else f" ± {100 * best.auroc_error:.2f}"
+    rates = f"AUROC {100 * best.auroc:.2f}{error} %, FPR95 {100 * best.fpr95:.2f} %"
+    return f"{best.label} tells foreign samples best: {rates}."
+
+
+def _sentences(table: DetectionTable) -> list[str]:
+    sentences = [
+        f"{table.inside:,} held-out samples against {table.outside:,} foreign ones. AUROC is the share of pairs in the "
+        "right order, 100 % is best; FPR95 is the share of foreign samples above the threshold that 95 % of the "
+        "held-out samples pass, 0 % is best. Errors: DeLong, exact bootstrap."
+    ]
+    curve = table.curve
+    if curve is not None and any(value == value for value in curve.auroc):
+        sentences.append(
+            f"NECO's number of components was settled at {curve.default} beforehand. On these samples {curve.best} is "
+            "best, which is an optimistic choice: choose it on other samples."
+        )
+    return [*sentences, *(f"{note.rstrip('.')}." for note in table.notes)]
+
+
+def _figure(table: DetectionTable, measure: str) -> Curves:
+    curve = table.curve
+    assert curve is not None
+    components = tuple(map(float, curve.components))
+    values = tuple(100 * value for value in getattr(curve, measure))
+    errors = tuple(100 * _SURE * error for error in getattr(curve, f"{measure}_error"))
+    series = [Series("NECO, 95 % interval", components, values, error=errors)]
+    for row in table.rows:
+        if row.name in _REFERENCES:
+            height = 100 * getattr(row, measure)
+            ends = (components[0], components[-1])
+            series.append(Series(row.label, ends, (height, height), "reference"))
+    best = 100.0 if measure == "auroc" else 0.0
+    marks = ((float(curve.default), f"p = {curve.default}"),)
+    return Curves(_MEASURES[measure], "components p", tuple(series), log_x=True, target=best, marks=marks)
+
+
+def _convention(convention: str, settings: Mapping[str, Any]) -> str:
+    """The convention with the numbers that were used in place of their rule."""
+    if "components" in settings:
+        kept = convention.partition(", p = ")[0]
+        return f"{kept}, p = {settings['components']} of {settings['rank']}"
+    return convention if "rank" not in settings else f"{convention}, rank {settings['rank']}"

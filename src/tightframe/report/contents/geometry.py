@@ -1,0 +1,64 @@
+"""Gram matrices as measured, as predicted, and their difference."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tightframe.report import predicted
+from tightframe.report.findings import Findings
+from tightframe.sections import Matrix, Section
+
+HEADING = "Gram matrices"
+
+_WORST = 3  # pairs outlined
+
+
+def geometry(found: Findings) -> Section | None:
+    """Cosines between class means and between classifier rows; None without statistics and for many classes."""
+    measured, theory = predicted.measured(found), predicted.predicted(found)
+    if measured is None or not theory or found.evidence is None or found.evidence.statistics is None:
+        return None
+    expected = theory[-1]
+    labels = found.evidence.statistics.populated().class_ids.tolist()
+    names = tuple(found.facts.names_of(labels))
+    kinds = [("class means", measured.mean_cosines, expected.mean_cosines)]
+    if measured.classifier_cosines is not None and expected.classifier_cosines is not None:
+        kinds.append(("classifier rows", measured.classifier_cosines, expected.classifier_cosines))
+    figures: list[Matrix] = []
+    ideal = -1 / (len(names) - 1)
+    same = len(kinds) > 1 and bool((kinds[0][2] - kinds[1][2]).abs().max() < 1e-9)
+    for what, cosines, prediction in kinds:
+        worst = _worst_pairs(cosines, prediction)
+        figures.append(_matrix(what, cosines, names, ideal, worst))
+        if what == "class means" or not same:
+            figures.append(_matrix(f"predicted, {what if not same else expected.name}", prediction, names, ideal))
+        figures.append(_difference(f"{what}: measured − predicted", cosines - prediction, names, worst))
+    hint = (
+        f"Cosines of centred vectors. A simplex ETF has {ideal:.4f} = −1/(K − 1) in every pair, the neutral colour. "
+        f"Predicted: {expected.name}. The pairs farthest from the prediction are outlined."
+    )
+    return Section("geometry", HEADING, (hint, *predicted.statements(found)), figures=tuple(figures))
+
+
+def _matrix(
+    title: str, cosines: Tensor, names: tuple[str, ...], ideal: float, outlined: tuple[tuple[int, int], ...] = ()
+) -> Matrix:
+    reach = 1 - ideal
+    return Matrix(title, _values(cosines), names, ideal - reach, ideal, ideal + reach, outlined)
+
+
+def _difference(title: str, gaps: Tensor, names: tuple[str, ...], outlined: tuple[tuple[int, int], ...]) -> Matrix:
+    reach = max(float(gaps.nan_to_num().abs().max()), 1e-3)
+    return Matrix(title, _values(gaps), names, -reach, 0.0, reach, outlined)
+
+
+def _values(grid: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, grid.tolist()))
+
+
+def _worst_pairs(cosines: Tensor, prediction: Tensor) -> tuple[tuple[int, int], ...]:
+    """The pairs that are farthest from the prediction, in both triangles."""
+    gaps = (cosines - prediction).nan_to_num().abs().triu(1)
+    count = min(_WORST, len(gaps) * (len(gaps) - 1) // 2)
+    places = [divmod(int(place), len(gaps)) for place in gaps.flatten().topk(count).indices]
+    return tuple(pair for i, j in places for pair in ((i, j), (j, i)))

@@ -1,0 +1,74 @@
+"""All measures beside their targets and levels, by API name; and over the classes with enough samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tightframe.report.coverage import MEASURES
+from tightframe.report.entry import Entry
+from tightframe.report.findings import Findings
+from tightframe.sections import Column, Section, Table
+
+COLUMNS = (
+    Column("measure", "name"),
+    Column("report[…]"),
+    Column("value", "number"),
+    Column("± s.e.", "number"),
+    Column("target", "number"),
+    Column("floor", "number"),
+    Column("shuffled", "number"),
+    Column("±", "number"),
+    Column("closer", "times"),
+    Column("remark"),
+    Column("convention", "source"),
+    Column("source", "source"),
+)
+
+
+def cells(entry: Entry) -> tuple[str | float | None, ...]:
+    """The cells of an entry, under `COLUMNS`."""
+    said = entry.remark if entry.chance or entry.remark.startswith("at ") else ""
+    return (
+        *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
+        *(entry.shuffled, entry.shuffled_spread, entry.closeness, said, entry.convention, entry.source),
+    )
+
+
+def grouped(families: Iterable[str]) -> dict[int, str]:
+    """Headings of groups, by the first row of each."""
+    groups: dict[int, str] = {}
+    before = None
+    for row, family in enumerate(families):
+        if family != before:
+            groups[row] = before = family
+    return groups
+
+
+def measures(found: Findings) -> Section:
+    """Every entry."""
+    hint = (
+        'Every measure, by the name that report["..."] knows. Target: its value at perfect collapse. Floor: the best '
+        "that the dimension allows, where that is not the target. Shuffled: the median with shuffled labels on these "
+        "features, for classifier rows with random directions, and half the range of 68 % of the draws. Closer: how "
+        "many times nearer the target or floor than that. A dash: no such number."
+    )
+    table = Table(COLUMNS, tuple(map(cells, found)), grouped(entry.family for entry in found))
+    return Section("measures", "All measures", (hint,), table, folded=True, searchable=True)
+
+
+def coverage(found: Findings) -> Section | None:
+    """The measures over the classes with enough samples; None where all have them."""
+    if not found.coverage:
+        return None
+    names = [name for name in MEASURES if any(name in row.values for row in found.coverage)]
+    columns = (
+        Column("samples a class", "name"),
+        *(Column(f"at least {row.min_count}", "number") for row in found.coverage),
+    )
+    rows = [
+        ("classes", *(f"{row.classes:,}" for row in found.coverage)),
+        ("samples", *(f"{row.samples:,}" for row in found.coverage)),
+        *((MEASURES[name].label, *(row.values.get(name) for row in found.coverage)) for name in names),
+    ]
+    hint = "The measures over the classes with at least so many samples. Few samples a class bias most measures."
+    return Section("coverage", "Classes with enough samples", (hint,), Table(columns, tuple(rows)))

@@ -1,0 +1,95 @@
+"""Collapse over training: a figure for each phenomenon, its other measures as variants."""
+
+from __future__ import annotations
+
+import math
+
+from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of
+from tightframe.report.entry import Entry
+from tightframe.report.findings import Findings
+from tightframe.report.series import plateau, terminal_phase
+from tightframe.sections import Curves, Section, Series
+
+HEADING = "Collapse over training"
+
+
+def training(found: Findings) -> Section | None:
+    """One figure for each phenomenon; None without a history."""
+    if not found.history:
+        return None
+    figures = [figure for each in PHENOMENA if (figure := _figure(found, each.label, each.log)) is not None]
+    figures += [figure for figure in (_accuracies(found),) if figure is not None]
+    hint = "Each phenomenon over training. Collapse means that NC1, NC2, NC4 and NC5 fall and NC3 rises to 1."
+    return Section("training", HEADING, (hint, *sentences(found)), figures=tuple(figures))
+
+
+def sentences(found: Findings) -> list[str]:
+    """The terminal phase and plateaus, in sentences; none where epochs aren't known."""
+    if not found.history or any(each.facts.epoch is None for each in found.series):
+        return []
+    begun, still = terminal_phase(found.series), plateau(found.series)
+    said = []
+    if begun is not None:
+        said.append(f"The terminal phase begins at epoch {begun:g}, the first measurement without a training error.")
+    if still is not None:
+        said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
+    return said
+
+
+def _unit(found: Findings) -> str:
+    if all(each.facts.session is not None for each in found.series):
+        return "session"
+    return "epoch" if all(each.facts.epoch is not None for each in found.series) else "measurement"
+
+
+def _figure(found: Findings, label: str, log: bool) -> Curves | None:
+    main = entry_of(found, label)
+    if main is None:
+        return None
+    series = list(curves(found, main.key))
+    series[0] = Series(main.label, series[0].x, series[0].y)
+    for entry in found:
+        if entry.family == main.family and entry.split == main.split and entry.key != main.key and _like(entry, main):
+            series.append(_variant(found, entry))
+    return _drawn(found, f"{label}: {main.label}", series, log_y=log, target=main.best, shuffled=main.shuffled)
+
+
+def _like(entry: Entry, main: Entry) -> bool:
+    """Whether a measure can share an axis with another: a headline one that goes to the same end."""
+    return entry.headline and (entry.target == 0) == (main.target == 0)
+
+
+def _variant(found: Findings, entry: Entry) -> Series:
+    return Series(entry.title, times_of(found), tuple(each.value(entry.key) for each in found.series), "variant")
+
+
+def _accuracies(found: Findings) -> Curves | None:
+    """All that is a share of right decisions; families of a caller's own are left out."""
+    shares = [entry for entry in found if entry.family == "accuracy" and entry.target == 1 and entry.headline]
+    if not shares:
+        return None
+    first = [entry for entry in shares if entry.name == "classifier_accuracy"] or shares[:1]
+    series = []
+    for entry in shares:
+        role = "variant" if entry not in first else "held-out" if entry.split == "test" else "main"
+        values = tuple(each.value(entry.key) for each in found.series)
+        series.append(Series(entry.title, times_of(found), values, role))  # type: ignore[arg-type]
+    return _drawn(found, "accuracy", series, log_y=False, target=1.0, shuffled=None)
+
+
+def _drawn(
+    found: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
+) -> Curves:
+    unit = _unit(found)
+    begun = terminal_phase(found.series) if unit == "epoch" else None
+    shown = [each for each in series if not all(map(math.isnan, each.y))]
+    return Curves(
+        title,
+        unit,
+        tuple(shown),
+        log_x=unit == "epoch" and min(times_of(found)) > 0,
+        log_y=log_y,
+        target=target,
+        shuffled=shuffled,
+        marks=() if begun is None else ((begun, "terminal phase"),),
+    )

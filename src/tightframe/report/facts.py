@@ -1,0 +1,90 @@
+"""`Facts`: what was measured, as typed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tightframe.plain import number_of, plain
+from tightframe.theory import Training
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a measurement is of; None or empty where that isn't known.
+
+    Attributes:
+        title: of the report; data: where the samples come from.
+        epoch, session: where the measurement is in training. Reports of a series share one of them.
+        task: "classification", "multilabel" or "regression"; targets: of a regression, how many.
+        layer: whose output the features are; mode: of the model, "eval".
+        samples, classes, dimension: N, K and D; coverage: {threshold: classes with as many samples}.
+        smallest_class, largest_class: samples of the classes that have any.
+        min_count: samples that a class must have to count.
+        class_names: {label: name}.
+        classifier: its name in the model; classifier_fixed: whether it isn't trained.
+        agreement: share of samples whose decision by the classifier is the model's own.
+        training: of the classifier; feature_decay_estimated: whether its feature decay is.
+        normalisation_gap: how far features in eval mode are from those with batch statistics, relative.
+        measuring_seconds: how long it took; samples_in_all: those there are, where some were measured.
+        processes: that measured together.
+    """
+
+    title: str | None = None
+    data: str | None = None
+    epoch: float | None = None
+    session: int | None = None
+    task: str = "classification"
+    targets: int | None = None
+    layer: str | None = None
+    mode: str | None = None
+    samples: int | None = None
+    classes: int | None = None
+    dimension: int | None = None
+    coverage: Mapping[str, int] = field(default_factory=dict)
+    smallest_class: int | None = None
+    largest_class: int | None = None
+    min_count: int = 1
+    class_names: Mapping[str, str] = field(default_factory=dict)
+    classifier: str | None = None
+    classifier_fixed: bool = False
+    agreement: float | None = None
+    training: Training | None = None
+    feature_decay_estimated: bool = False
+    normalisation_gap: float | None = None
+    measuring_seconds: float | None = None
+    samples_in_all: int | None = None
+    processes: int = 1
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Facts:
+        """Facts from plain data, or from a caller's; other keys are dropped."""
+        known = {name: number_of(value) for name, value in given.items() if name in NAMES}
+        names = known.get("class_names")
+        if isinstance(names, Sequence) and not isinstance(names, str):
+            known["class_names"] = {str(label): str(name) for label, name in enumerate(names)}
+        elif isinstance(names, Mapping):
+            known["class_names"] = {str(label): str(name) for label, name in names.items()}
+        if isinstance(training := known.get("training"), Mapping):
+            known["training"] = Training.from_dict(training)
+        return cls(**{name: value for name, value in known.items() if value is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, without what isn't known."""
+        unset = Facts()
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        if self.training is not None:
+            values["training"] = self.training.to_dict()
+        return {name: plain(value) for name, value in values.items() if value != getattr(unset, name)}
+
+    def names_of(self, labels: Sequence[int]) -> list[str]:
+        """What classes are called, or their labels."""
+        return [self.class_names.get(str(label), str(label)) for label in labels]
+
+
+NAMES = frozenset(each.name for each in fields(Facts))
+"""The names of all facts."""
+
+CALLERS = frozenset({"title", "data", "epoch", "session", "class_names"})
+"""Facts that a caller may give with `context=`."""

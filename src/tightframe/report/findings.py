@@ -1,0 +1,219 @@
+"""`Findings`: what a measurement found, as plain values with names."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from tightframe.evidence import Evidence
+from tightframe.ood import DetectionTable
+from tightframe.plain import number_of, plain
+from tightframe.report.entry import Entry, insert_by_family
+from tightframe.report.facts import NAMES, Facts
+from tightframe.sections import Section
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """The measures over the classes with at least `min_count` samples: {measure: value}."""
+
+    min_count: int
+    classes: int
+    samples: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far a measured Gram matrix is from each of the predicted ones.
+
+    Attributes:
+        what: "class means" or "classifier rows".
+        distances: by prediction; nearest, next: the least and the second.
+        margin: how much farther the next one is; error: its standard error, None where samples have no part in it.
+        level, spread: of the least distance, with shuffled labels or for rows in random directions.
+    """
+
+    what: str
+    distances: Mapping[str, float]
+    nearest: str
+    next: str
+    margin: float
+    error: float | None
+    level: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The entries of one measurement, and what they were measured on.
+
+    Attributes:
+        entries: in the order of tables.
+        facts: what was measured.
+        notes: sentences that a reader of the numbers must know.
+        context: what the caller said of it besides.
+        evidence: statistics, classifier and decisions behind the entries; not written to JSON.
+        history: earlier measurements of the same run, oldest first.
+        layers: the layers before this one, in order of depth.
+        detection: of out-of-distribution samples.
+        coverage: the measures over classes with enough samples; empty where all have them.
+        class_errors: standard errors of each class's "norm" and "variance", for the classes with samples.
+        class_accuracies: of the classifier on held-out samples, by label; NaN for classes without any.
+        distances: to the predicted geometries, where there are several.
+        sections: the caller's own, shown after the built-in ones.
+        run: how the run was started, as in run.json.
+    """
+
+    entries: tuple[Entry, ...]
+    facts: Facts = field(default_factory=Facts)
+    notes: tuple[str, ...] = ()
+    context: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    history: tuple[Self, ...] = ()
+    layers: tuple[Self, ...] = ()
+    detection: DetectionTable | None = None
+    coverage: tuple[CoverageRow, ...] = ()
+    class_errors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    class_accuracies: Mapping[str, float] = field(default_factory=dict)
+    distances: tuple[Distances, ...] = ()
+    sections: tuple[Section, ...] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ entries by name
+
+    def __getitem__(self, key: str) -> Entry:
+        """The entry of that key. Raises: KeyError, with the keys that are nearest to it."""
+        for entry in self.entries:
+            if entry.key == key:
+                return entry
+        like = difflib.get_close_matches(str(key), self.keys(), n=3)
+        hint = f"did you mean {' or '.join(map(repr, like))}?" if like else f"there are: {', '.join(self.keys())}"
+        raise KeyError(f"no measure {key!r}; {hint}")
+
+    def __contains__(self, key: object) -> bool:
+        return any(entry.key == key for entry in self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def keys(self) -> list[str]:
+        """The keys of all entries, in the order of tables; so that `dict(report)` is {key: entry}."""
+        return [entry.key for entry in self.entries]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.keys()
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of that key, or None."""
+        return next((entry for entry in self.entries if entry.key == key), None)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """{key: value} of all entries."""
+        return {entry.key: entry.value for entry in self.entries}
+
+    def value(self, key: str) -> float:
+        """The value of an entry; NaN where there is none."""
+        entry = self.get(key)
+        return math.nan if entry is None else entry.value
+
+    @property
+    def series(self) -> tuple[Self, ...]:
+        """The history, and this measurement at its end."""
+        return (*self.history, self)
+
+    # ------------------------------------------------------------------ made from others
+
+    def extended(
+        self, entries: Sequence[Entry] = (), notes: Sequence[str] = (), facts: Mapping[str, Any] | None = None
+    ) -> Self:
+        """The same with further entries, each after the last of its family, and further notes and facts."""
+        rows = list(self.entries)
+        for entry in entries:
+            insert_by_family(rows, entry)
+        return replace(
+            self,
+            entries=tuple(rows),
+            notes=tuple(dict.fromkeys([*self.notes, *notes])),
+            facts=replace(self.facts, **(facts or {})),
+        )
+
+    def with_sections(self, *sections: Section) -> Self:
+        """The same with sections of one's own, which every format shows."""
+        return replace(self, sections=(*self.sections, *sections))
+
+    def without_evidence(self) -> Self:
+        """The numbers alone, without the tensors behind them."""
+        return replace(self, evidence=None, layers=tuple(layer.without_evidence() for layer in self.layers))
+
+    # ------------------------------------------------------------------ plain data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: see `plain`. Evidence and history are left out."""
+        data: dict[str, Any] = {
+            "facts": self.facts.to_dict(),
+            "context": dict(self.context),
+            "notes": list(self.notes),
+            "entries": [asdict(entry) for entry in self.entries],
+            "layers": [layer.to_dict() for layer in self.layers],
+            "detection": None if self.detection is None else self.detection.to_dict(),
+            "coverage": [asdict(row) for row in self.coverage],
+            "class_errors": dict(self.class_errors),
+            "class_accuracies": dict(self.class_accuracies),
+            "distances": [asdict(each) for each in self.distances],
+            "sections": [section.to_dict() for section in self.sections],
+        }
+        needed = ("facts", "context", "notes", "entries")
+        return {key: plain(value) for key, value in data.items() if value or key in needed}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`; reads what earlier versions wrote, too."""
+        if "facts" not in data:
+            data = _from_context(data)
+        detection = data.get("detection")
+        return cls(
+            tuple(Entry.from_dict(entry) for entry in data["entries"]),
+            Facts.of(data["facts"]),
+            tuple(data["notes"]),
+            data.get("context", {}),
+            layers=tuple(cls.from_dict(layer) for layer in data.get("layers", ())),
+            detection=None if detection is None else DetectionTable.from_dict(detection),
+            coverage=tuple(
+                CoverageRow(**{**row, "values": {name: number_of(value) for name, value in row["values"].items()}})
+                for row in data.get("coverage", ())
+            ),
+            class_errors={
+                name: [number_of(value) for value in values] for name, values in data.get("class_errors", {}).items()
+            },
+            class_accuracies={label: number_of(value) for label, value in data.get("class_accuracies", {}).items()},
+            distances=tuple(Distances(**each) for each in data.get("distances", ())),
+            sections=tuple(Section.from_dict(each) for each in data.get("sections", ())),
+        )
+
+
+_OF_CONTEXT = {"detection": "detection", "coverage_table": "coverage", "distances_to_predictions": "distances"}
+_OF_CLASSES = {"‖μ − μ_G‖": "norm", "variance": "variance"}
+
+
+def _from_context(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What versions before facts had types wrote, which kept all in one context."""
+    context = dict(data["context"])
+    found: dict[str, Any] = {"facts": {name: context.pop(name) for name in NAMES & context.keys()}}
+    for old, new in _OF_CONTEXT.items():
+        if old in context:
+            found[new] = context.pop(old)
+    errors = context.pop("class_errors", {})
+    found["class_errors"] = {_OF_CLASSES.get(name, name): values for name, values in errors.items()}
+    accuracies = context.pop("class_accuracies", [])
+    found["class_accuracies"] = {
+        str(label): math.nan if value is None else value for label, value in enumerate(accuracies)
+    }
+    return {**data, **found, "context": context}
