@@ -56,7 +56,7 @@ def written(cell: Cell, kind: Kind) -> str:
     if math.isnan(cell):
         return "–"
     match kind:
-        case "count":
+        case "count" if math.isfinite(cell):
             return f"{int(cell):,}"
         case "percent":
             return f"{100 * cell:.2f}"
