@@ -28,27 +28,45 @@ def position(figure: Curves, x: float) -> str:
 
 
 def _curves(figure: Curves) -> str:
-    parts = [_curve(figure, series) for series in figure.series if series.role != "variant"]
-    variants = sum(series.role == "variant" for series in figure.series)
+    shown = [series for series in figure.series if series.role != "variant"]
+    spans = [_span(figure, series) for series in shown]
+    common = spans[0] if spans and len(set(spans)) == 1 else ""
+    parts = [
+        _course(series) + (f" ({span})" if span and not common else "")
+        for series, span in zip(shown, spans, strict=True)
+    ]
+    variants = len(figure.series) - len(shown)
     if variants:
         parts.append(f"{variants} variant{'s' if variants > 1 else ''}")
     if figure.target is not None:
-        parts.append(f"target {reading(figure.target)}")
+        parts.append(f"target: {reading(figure.target)}")
     if figure.shuffled is not None:
-        parts.append(f"shuffled labels {reading(figure.shuffled)}")
-    parts += [f"{label} at {figure.x_label} {position(figure, x)}" for x, label in figure.marks]
-    return f"{figure.title}: {'; '.join(parts) or 'no curves'}."
+        parts.append(f"shuffled labels: {reading(figure.shuffled)}")
+    parts += [f"{label}, {figure.x_label} {position(figure, x)}" for x, label in figure.marks]
+    title = f"{figure.title} ({common})" if common else figure.title
+    return f"{title} – {'; '.join(parts) or 'no curves'}."
 
 
-def _curve(figure: Curves, series: Series) -> str:
-    points = [(x, y) for x, y in zip(series.x, series.y, strict=True) if not math.isnan(y)]
+def _known(series: Series) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(series.x, series.y, strict=True) if not math.isnan(y)]
+
+
+def _span(figure: Curves, series: Series) -> str:
+    """From where to where a curve goes."""
+    points = _known(series)
     if not points:
-        return f"{series.name}, no values"
-    (begin, first), (end, last) = points[0], points[-1]
-    if len(points) == 1:
-        return f"{series.name} {reading(first)} ({figure.x_label} {position(figure, begin)})"
-    span = f"{figure.x_label} {position(figure, begin)} → {position(figure, end)}"
-    return f"{series.name} {reading(first)} → {reading(last)} ({span})"
+        return ""
+    begin, end = (position(figure, x) for x in (points[0][0], points[-1][0]))
+    return f"{figure.x_label} {begin}" + (f" → {end}" if len(points) > 1 else "")
+
+
+def _course(series: Series) -> str:
+    points = _known(series)
+    if not points:
+        return f"{series.name}: no values"
+    first, last = (reading(y) for y in (points[0][1], points[-1][1]))
+    constant = len({y for _, y in points}) == 1
+    return f"{series.name}: {first if constant else f'{first} → {last}'}"
 
 
 def _bars(figure: Bars) -> str:
@@ -58,25 +76,30 @@ def _bars(figure: Bars) -> str:
         if value is not None and not math.isnan(value)
     ]
     if not values:
-        return f"{figure.title}: no values."
+        return f"{figure.title} – no values."
     (least, low), (most, high) = min(values), max(values)
     missing = len(figure.names) - len(values)
     tail = f"; {missing} missing" if missing else ""
-    return f"{figure.title}: {len(values)} bars, from {reading(least)} ({low}) to {reading(most)} ({high}){tail}."
+    return f"{figure.title} – {len(values)} bars, from {reading(least)} ({low}) to {reading(most)} ({high}){tail}."
 
 
 def _matrix(figure: Matrix) -> str:
     count = len(figure.values)
     parts = [f"{count} × {count} values, coloured from {reading(figure.low)} to {reading(figure.high)}"]
-    shown = figure.outlined[:_OUTLINED]
+    outlined = [(row, column) for row, column in figure.outlined if row <= column or not _mirrored(figure, row, column)]
+    shown = outlined[:_OUTLINED]
     if shown:
         pairs = [
             f"{named(figure, row)} and {named(figure, column)} {reading(figure.values[row][column])}"
             for row, column in shown
         ]
-        more = len(figure.outlined) - len(shown)
+        more = len(outlined) - len(shown)
         parts.append("outlined: " + ", ".join(pairs) + (f" and {more} more" if more else ""))
-    return f"{figure.title}: {'; '.join(parts)}."
+    return f"{figure.title} – {'; '.join(parts)}."
+
+
+def _mirrored(figure: Matrix, row: int, column: int) -> bool:
+    return (column, row) in figure.outlined and figure.values[row][column] == figure.values[column][row]
 
 
 def named(figure: Matrix, place: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from tightframe.render.described import described
 from tightframe.sections import Card, Document, Section, Table, number, times, written
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
 
 
 def render(document: Document) -> str:
