@@ -1,7 +1,7 @@
 """What a document consists of: a verdict, cards, and sections of sentences, a table and figures.
 
-Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each file of
-`tightframe.render` turns any document into one format.
+Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each
+renderer of `tightframe.render` turns any document into one format.
 """
 
 from __future__ import annotations
