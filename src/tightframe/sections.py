@@ -1,7 +1,7 @@
 """What a document consists of: a verdict, cards, and sections of sentences, a table and figures.
 
-Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each file
-of `tightframe.render` turns any document into one format.
+Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each
+renderer of `tightframe.render` turns any document into one format.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ def number(value: float | None) -> str:
     return f"{value:.3e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
 
 
+def short(value: float | None) -> str:
+    """Three significant digits, for what is read at a glance; or a dash."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "0" if value == 0 else f"{value:.1e}" if not 1e-4 <= abs(value) < 1e5 else f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+
+
 def times(value: float | None) -> str:
     """How many times nearer its target than with shuffled labels, in two significant digits."""
     if value is None or math.isnan(value):
@@ -58,7 +65,7 @@ def written(cell: Cell, kind: Kind) -> str:
     if math.isnan(cell):
         return "–"
     match kind:
-        case "count":
+        case "count" if math.isfinite(cell):
             return f"{int(cell):,}"
         case "percent":
             return f"{100 * cell:.2f}"

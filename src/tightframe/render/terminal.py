@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tightframe.sections import Bars, Card, Cell, Column, Curves, Document, Section, Table, Tone, number, times, written
+from tightframe.sections import Bars, Card, Cell, Column, Curves, Document, Section, Table, Tone, number, short, times, written
 
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
@@ -89,25 +89,24 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
     """A line for each phenomenon; the narrower the terminal, the fewer columns."""
     held_out = any(card.held_out is not None for card in cards)
     columns: list[tuple[str, Any]] = [
-        ("", lambda card: Text(card.label, "bold cyan")),
-        ("", lambda card: Text(card.statement)),
+        ("", lambda card: Text.assemble((card.label, "bold cyan"), f" {card.statement}")),
         ("measure", lambda card: Text(card.key, "dim")),
-        ("now", lambda card: Text(number(card.value), "bold")),
-        ("± s.e.", lambda card: number(card.error)),
-        ("target", lambda card: number(card.target)),
-        ("shuffled", lambda card: number(card.shuffled)),
+        ("now", lambda card: Text(short(card.value), "bold")),
+        ("± s.e.", lambda card: short(card.error)),
+        ("target", lambda card: short(card.target)),
+        ("shuffled", lambda card: short(card.shuffled)),
         ("closer", lambda card: Text(_closer(card), "bold")),
     ]
     if held_out:
-        columns.append(("held out", lambda card: Text(number(card.held_out), "dim")))
+        columns.append(("held out", lambda card: Text(short(card.held_out), "dim")))
     for dropped in ("± s.e.", "measure", "held out", "target", "shuffled"):
         if _natural(columns, cards) <= width:
             break
         columns = [column for column in columns if column[0] != dropped]
     grid = Grid(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for place, (heading, _) in enumerate(columns):
-        text = place < 2 or heading == "measure"
-        grid.add_column(heading, justify="left" if text else "right", no_wrap=place != 1, overflow="fold")
+        text = place == 0 or heading == "measure"
+        grid.add_column(heading, justify="left" if text else "right", no_wrap=place > 0, overflow="fold")
     for card in cards:
         grid.add_row(*(make(card) for _, make in columns))
     return grid

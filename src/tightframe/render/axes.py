@@ -1,0 +1,141 @@
+"""Axes: the range of what is drawn, a few ticks, and a place for zeros on a logarithmic axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tightframe.sections import number
+
+_LANE = 0.11  # share of a logarithmic axis that is kept for zeros
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear or logarithmic axis.
+
+    Attributes:
+        low, high: where it begins and ends.
+        ticks: (value, label); a value is where it is drawn.
+        zero: where zeros are drawn on a logarithmic axis; None if there are none.
+    """
+
+    low: float
+    high: float
+    log: bool
+    ticks: tuple[tuple[float, str], ...]
+    zero: float | None = None
+
+    def drawn(self, value: float) -> float:
+        """The value that stands for another on this axis; NaN if it can't be drawn."""
+        if not math.isfinite(value):
+            return math.nan
+        if self.log and value <= 0:
+            return math.nan if value < 0 or self.zero is None else self.zero
+        return value
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value is, from 0 to 1; NaN if it can't be drawn."""
+        value = self.drawn(value)
+        if self.log and value > 0:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+def axis(values: Iterable[float], *, log: bool = False, ticks: int = 5) -> Axis:
+    """The axis that shows all values that can be shown, with at most about `ticks` ticks."""
+    values = [float(value) for value in values if math.isfinite(value)]
+    if not log:
+        return _linear(min(values, default=0.0), max(values, default=1.0), ticks)
+    positive = [value for value in values if value > 0]
+    return _logarithmic(min(positive, default=0.1), max(positive, default=1.0), ticks, zeros=0.0 in values)
+
+
+def category_axis(number: int) -> Axis:
+    """The axis of so many places; it has no ticks, as their names must be fitted to its length."""
+    return Axis(-0.5, max(number, 1) - 0.5, False, ())
+
+
+def _linear(low: float, high: float, ticks: int) -> Axis:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        around = 0.1 * abs(high) or 1.0
+        low, high = low - around, high + around
+    if math.isinf(high - low):
+        low, high = low / 2, high / 2
+    margin = 0.05 * (high - low)
+    wanted = (high - low) / ticks
+    size = 10.0 ** math.floor(math.log10(wanted))
+    step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= wanted * (1 - 1e-9))
+    low, high = low - margin, high + margin
+    places = range(math.ceil(low / step), math.floor(high / step) + 1)
+    return Axis(low, high, False, tuple((place * step, _plain(place * step, step)) for place in places))
+
+
+def _logarithmic(low: float, high: float, ticks: int, *, zeros: bool) -> Axis:
+    if high / low < 100:
+        low, high = _round(low, down=True), _round(high, down=False)
+        if low == high:
+            low, high = _round(low / 1.5, down=True), _round(high * 1.5, down=False)
+        steps = [size * 10.0**power for power in range(_power(low) - 1, _power(high) + 2) for size in (1, 2, 5)]
+        found = [(step, _short(step)) for step in steps if low * (1 - 1e-9) <= step <= high * (1 + 1e-9)]
+        low, high = low / (high / low) ** 0.04, high * (high / low) ** 0.04
+    else:
+        reach = (high / low) ** 0.04 if high / low < 1e200 else 1e8
+        low, high = max(low / reach, 1e-305), min(high * reach, 1e305)
+        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        stride = math.ceil(len(powers) / ticks)
+        found = [(10.0**power, _decade(power)) for power in powers if (powers[-1] - power) % stride == 0]
+    if not zeros:
+        return Axis(low, high, True, tuple(found))
+    zero = math.exp(math.log(low) - math.log(high / low) * _LANE / (1 - _LANE))
+    return Axis(max(zero, 1e-307), high, True, ((max(zero, 1e-307), "0"), *found), max(zero, 1e-307))
+
+
+def _power(value: float) -> int:
+    return math.floor(math.log10(value) + 1e-9)
+
+
+def _round(value: float, *, down: bool) -> float:
+    """The next of 1, 2, 5, 10, 20, ... on a side of a value, or itself."""
+    steps = [
+        size * 10.0**power for power in (_power(value) - 1, _power(value), _power(value) + 1) for size in (1, 2, 5)
+    ]
+    if down:
+        return max(step for step in steps if step <= value * (1 + 1e-9))
+    return min(step for step in steps if step >= value * (1 - 1e-9))
+
+
+def _decade(power: int) -> str:
+    return "10" + str(power).translate(_SUPERSCRIPTS)
+
+
+def _short(value: float) -> str:
+    """A number of few digits, as a power of ten where it is very small or large."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return signed(f"{value:.10g}")
+    power = math.floor(math.log10(abs(value)) + 1e-9)
+    digits = f"{value / 10.0**power:.4g}"
+    return _decade(power) if digits == "1" else signed(f"{digits}·{_decade(power)}")
+
+
+def _plain(value: float, step: float) -> str:
+    """A tick's label with as many decimals as its step has."""
+    if value == 0:
+        return "0"
+    if step >= 1e4 or step < 1e-4:
+        return _short(value)
+    return signed(f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}")
+
+
+def signed(text: str) -> str:
+    """A number's text with a minus sign in place of a hyphen at its start."""
+    return "−" + text[1:] if text.startswith("-") else text
+
+
+def reading(value: float) -> str:
+    """A value as a reader of a figure sees it: four significant digits."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return signed(number(value))

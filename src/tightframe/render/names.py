@@ -1,0 +1,29 @@
+"""Names cut to the length that there is room for, and how wide text is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+
+def shortened(names: Sequence[str], longest: int) -> list[str]:
+    """The ends of long names, which differ where layers are nested; equal ones are numbered."""
+    short = [name if len(name) <= longest else "…" + name[len(name) - longest + 1 :] for name in names]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else _numbered(name, place, longest) for place, name in enumerate(short, start=1)]
+
+
+def _numbered(name: str, place: int, longest: int) -> str:
+    suffix = f" ({place})"
+    kept = max(longest - len(suffix), 1)
+    return (name if len(name) <= kept else "…" + name[len(name) - kept + 1 :]) + suffix
+
+
+def cut(text: str, longest: int) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def width(text: str, size: float) -> float:
+    """An upper estimate of the width of text in a common sans-serif font."""
+    return sum(0.95 if ord(letter) > 0x2E80 or letter in "MW@%" else 0.58 for letter in text) * size
