@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from tightframe.decisions import DecisionCounts
 from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.metric import Metric, Setting
 from tightframe.metrics.pairs import Smallest
+from tightframe.metrics.shared import inverse_near_total
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
 from tightframe.statistics import ClassStatistics
 
@@ -197,7 +199,15 @@ class _Shuffling:
             class_within=class_within,
             product_epsilon=0.0,
         )
+        inverse_near_total(drawn, lambda: self._inverse)
         return Draw(drawn, factor)
+
+    @cached_property
+    def _inverse(self) -> Tensor | None:
+        """The inverse of the covariance of all samples; None where its root isn't a triangle."""
+        if self._root is None or len(self._root) < self._root.shape[1] or self._root.tril(-1).any():
+            return None
+        return torch.cholesky_inverse(self._root, upper=True).mT * self._samples  # symmetric; .mT has rows together
 
 
 def _shares(degrees: Tensor, dims: float, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,3 +40,12 @@ def weight_factors(weight: Tensor) -> Factors:
     values = weight.detach()
     known, factors = once(weight, "factors", lambda: (values.clone(), Factors.of(values)))
     return factors if torch.equal(known, values) else Factors.of(values)
+
+
+def inverse_near_total(statistics: ClassStatistics, make: Callable[[], Tensor | None] | None = None) -> Tensor | None:
+    """The inverse (D, D) of a matrix near the covariance of all samples, if a function for it was given before.
+
+    Shuffling labels doesn't change that covariance: `levels` gives all draws the same function, which inverts once.
+    """
+    known = once(statistics, "inverse near total", lambda: make)
+    return None if known is None else known()

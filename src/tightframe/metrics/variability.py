@@ -24,7 +24,7 @@ from tightframe.metrics.pairs import (
     warn_of_close_means,
     warn_of_single_samples,
 )
-from tightframe.metrics.shared import spanning_rows
+from tightframe.metrics.shared import inverse_near_total, spanning_rows
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics, Weighting
 
@@ -479,15 +479,26 @@ def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tupl
 
     Args: lost, whether the rows span fewer dimensions than they could.
     """
-    within = statistics.require_within("the total scatter") / statistics.num_samples
-    total = within + rows.mT @ rows
-    least = 0.0
-    if lost:  # rounding is no direction of the samples either
-        least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
-    solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
+    scatter = statistics.require_within("the total scatter")
+    near = None if lost or scatter.requires_grad or rows.requires_grad else inverse_near_total(statistics)
+    solved = None
+
+    def product(values: Tensor) -> Tensor:
+        return values @ scatter / statistics.num_samples + (values @ rows.mT) @ rows
+
+    if near is not None and (solved := numerics.refined_solution(product, rows, near)) is not None:
+        solution, image = solved.mT, product(solved).mT
+    else:
+        total = scatter / statistics.num_samples + rows.mT @ rows
+        least = 0.0
+        if lost:  # rounding is no direction of the samples either
+            least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
+        solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
+        image = total @ solution
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
-    explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
+    explained = 2 * (rows.mT * solution).sum() - (solution * image).sum()
+    variances = scatter.diagonal().detach() / statistics.num_samples
+    spans = variances.sqrt()[:, None] * solution  # entries' errors are as good as independent
     gram = spans.mT @ spans if spans.shape[0] > spans.shape[1] else spans @ spans.mT
     return explained, torch.linalg.matrix_norm(gram)
 
