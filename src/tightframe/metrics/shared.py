@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tightframe.numerics import contrasts
+from tightframe.numerics import condensed, contrasts
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics
 
@@ -26,8 +26,11 @@ class Factors(NamedTuple):
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:
-    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
-    return once(statistics, "rows", lambda: contrasts(statistics.centred_means()), statistics.means)
+    """Rows R with R^T R = K S_B, free of the direction that centring made null.
+
+    Shape: (K-1, D), or (D, D) where that is smaller and they have no graph (`numerics.condensed`).
+    """
+    return once(statistics, "rows", lambda: condensed(contrasts(statistics.centred_means())), statistics.means)
 
 
 def spanning_factors(statistics: ClassStatistics) -> Factors:

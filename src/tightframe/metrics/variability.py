@@ -111,7 +111,7 @@ def nc1(
         if weighting == "sample":
             roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
             rows, mass = roots[:, None] * rows, mass / roots
-        inverse, rank = _pinv(statistics, numerics.contrasts(rows, mass), roots)
+        inverse, rank = _pinv(statistics, numerics.condensed(numerics.contrasts(rows, mass)), roots)
     if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
         return statistics.spread.sum() / torch.zeros_like(scatter.trace())
     value, size = ((scatter @ inverse) * inverse).sum(), scatter.diagonal() @ inverse.square().sum(1)
@@ -177,7 +177,7 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     statistics = statistics.detach().populated()
     if statistics.product_epsilon == 0:
         return True
-    inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics))
+    inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics), statistics.num_classes - 1)
     within = statistics.require_within("the scatter in the span of the class means")
     size = within.diagonal() @ inverse.square().sum(1)
     resolution = _ENTRIES * statistics.product_epsilon * size
@@ -438,9 +438,10 @@ def vci(statistics: ClassStatistics) -> Tensor:
     if _too_few(statistics, "VCI", "0"):
         return statistics.spread.sum() * math.nan
     rows = spanning_rows(statistics)
-    inverse, rank = _spanning_inverse(statistics.detach() if rows.requires_grad else statistics)
+    constant = statistics.detach() if rows.requires_grad else statistics
+    inverse, rank = _spanning_inverse(constant)
     if rank < min(rows.shape):
-        rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
+        rows = rows @ (inverse @ spanning_rows(constant))  # onto the directions that are real
     explained, size = _explained(statistics, rows / statistics.num_classes**0.5, lost=rank < min(rows.shape))
     value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
     if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
@@ -467,7 +468,7 @@ def h_score(statistics: ClassStatistics) -> Tensor:
     if _too_few(statistics, "the H-score", "as large as can be"):
         return statistics.spread.sum() * math.nan
     roots = statistics.class_weights("sample").sqrt()
-    rows = numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots)
+    rows = numerics.condensed(numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots))
     inverse, rank = _pinv(statistics, rows.detach(), roots)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())
@@ -545,7 +546,8 @@ def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
     """Pseudo-inverse and rank of `spanning_rows`, with a warning where the rank is deficient."""
     rows = spanning_rows(statistics)
     floor = means_rounding(statistics)
-    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor), rows)
+    most = statistics.num_classes - 1
+    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor, most), rows)
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
 
@@ -555,7 +557,7 @@ def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = No
 
     The rows are of the means multiplied by `weights` (default: 1). What is no more than the features' rounding is zero.
     """
-    inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights))
+    inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights), statistics.num_classes - 1)
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
 
