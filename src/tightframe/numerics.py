@@ -1,7 +1,7 @@
 """The arithmetic everything else stands on: precision, norms and pseudo-inverses that are right near collapse."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
@@ -265,9 +265,24 @@ def _reflect(rows: Tensor, weights: Tensor | None) -> Tensor:
     return rows - torch.outer(axis / first, axis @ rows)
 
 
-def rank_tolerance(matrix: Tensor) -> float:
-    """Singular values at or below this share of the largest are rounding: max(rows, columns) * machine epsilon."""
-    return max(matrix.shape) * EPS
+def condensed(rows: Tensor) -> Tensor:
+    """D rows with the Gram matrix R^T R of more than D rows R (K, D), by a QR factorisation; else the rows themselves.
+
+    Singular values and right singular vectors are the same, and the condition number isn't squared. Rows with a graph
+    stay as they are.
+    """
+    if rows.requires_grad or rows.shape[0] <= rows.shape[1]:
+        return rows
+    return torch.linalg.qr(rows, mode="r")[1]
+
+
+def rank_tolerance(matrix: Tensor, rows: int = 0) -> float:
+    """Singular values at or below this share of the largest are rounding: max(rows, columns) * machine epsilon.
+
+    Args:
+        rows: how many rows there were before the matrix was `condensed`.
+    """
+    return max(*matrix.shape, rows) * EPS
 
 
 def rounding_of(epsilon: float, num_features: int) -> float:
@@ -281,40 +296,43 @@ def rounding_of(epsilon: float, num_features: int) -> float:
     return max(epsilon / 2, computed * (2 + math.sqrt(num_features)))
 
 
-def pinv(matrix: Tensor, floor: float = 0.0) -> tuple[Tensor, int]:
+def pinv(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> tuple[Tensor, int]:
     """Moore-Penrose inverse at the true rank, (M, N) -> (N, M), and that rank; differentiable everywhere.
 
     A QR factorisation does when the matrix has provably full rank (its condition number is never squared);
     otherwise the singular values are cut at `rank_tolerance`, or at `floor` where that is larger.
+
+    Args:
+        rows: as of `rank_tolerance`.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     q, r = torch.linalg.qr(tall)
     inverse = torch.linalg.solve_triangular(r, q.mT, upper=True)
-    if _full_rank(matrix, inverse, floor):
+    if _full_rank(matrix, inverse, floor, rows):
         return (inverse if tall is matrix else inverse.mT), tall.shape[1]
-    tolerance = rank_tolerance(matrix)
+    tolerance = rank_tolerance(matrix, rows)
     rank = int(torch.linalg.matrix_rank(matrix.detach(), atol=floor, rtol=tolerance))
     return torch.linalg.pinv(matrix, atol=floor, rtol=tolerance), rank
 
 
-def _full_rank(matrix: Tensor, inverse: Tensor, floor: float) -> bool:
+def _full_rank(matrix: Tensor, inverse: Tensor, floor: float, rows: int) -> bool:
     """Whether all singular values of a matrix provably exceed `rank_tolerance` times the largest, and `floor`.
 
     An inverse of its triangular factor, or its own, is at least 1 / smallest long, and the matrix at least the largest.
     """
-    limit = max(float(torch.linalg.matrix_norm(matrix.detach())) * rank_tolerance(matrix), floor)
+    limit = max(float(torch.linalg.matrix_norm(matrix.detach())) * rank_tolerance(matrix, rows), floor)
     reciprocal = float(torch.linalg.matrix_norm(inverse.detach()))
     return math.isfinite(reciprocal) and reciprocal * limit < 1
 
 
-def row_space(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
+def row_space(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> Tensor | None:
     """Orthonormal basis (N, M) of the rows of a matrix (M, N), M <= N, if their rank is provably M; else None.
 
-    Three times faster than singular vectors.
+    Three times faster than singular vectors. `rows` is as of `rank_tolerance`.
     """
     q, r = torch.linalg.qr(matrix.mT)
     inverse = torch.linalg.solve_triangular(r, torch.eye(len(r), dtype=r.dtype, device=r.device), upper=True)
-    return q if _full_rank(matrix, inverse, floor) else None
+    return q if _full_rank(matrix, inverse, floor, rows) else None
 
 
 def lowered_factor(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
@@ -348,3 +366,26 @@ def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     kept = values > (tolerance * values[-1]).clamp(min=floor)
     return (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ right)
+
+
+def refined_solution(product: Callable[[Tensor], Tensor], rows: Tensor, inverse: Tensor) -> Tensor | None:
+    """The solution X (M, N) of X A = rows, from the inverse of a matrix near A (N, N); None where it isn't near enough.
+
+    Each step of refinement multiplies the error by the share in which the two matrices differ. The last step must be
+    below 1e-8 of the solution, so what is left is below 1e-8 times that share.
+
+    Args:
+        product: gives X A for X.
+        inverse: symmetric.
+    """
+    solution, last = rows @ inverse, math.inf
+    for _ in range(4):
+        change = (rows - product(solution)) @ inverse
+        solution = solution + change
+        size, whole = (float(torch.linalg.matrix_norm(each)) for each in (change, solution))
+        if size <= 1e-8 * whole:
+            return solution
+        if not size < last / 10:
+            return None
+        last = size
+    return None

@@ -335,15 +335,21 @@ def structure_error(a: Array, b: Array) -> Tensor:
         raise ShapeError(f"two equal (K, D) shapes with K >= 2 expected; got {tuple(a.shape)}, {tuple(b.shape)}.")
     b = b.to(a)
     classes, dim = a.shape
-    root = math.sqrt(classes - 1)
     if classes <= dim + 1:
         product = b @ a.mT
-        ideal = (torch.eye(classes, dtype=a.dtype, device=a.device) - 1 / classes) / root
+        ideal = (torch.eye(classes, dtype=a.dtype, device=a.device) - 1 / classes) / math.sqrt(classes - 1)
         return torch.linalg.matrix_norm(product / torch.linalg.matrix_norm(product) - ideal)
-    # |G|^2 = tr(A^T A B^T B) and <G, I - J/K> need D x D only; the rank keeps the error off zero, so nothing cancels
-    length = ((a.mT @ a) * (b.mT @ b)).sum().sqrt()
+    gram = a.mT @ a
     overlap = (a * b).sum() - a.sum(0) @ b.sum(0) / classes
-    return (2 - 2 * overlap / (root * length)).sqrt()
+    return _crowded_error(gram, gram if a is b else b.mT @ b, overlap, classes)
+
+
+def _crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor:
+    """`structure_error` for K > D + 1, from A^T A, B^T B and <B A^T, I - J/K>: |B A^T|^2 = tr(A^T A B^T B).
+
+    The rank keeps the error off zero, so nothing cancels.
+    """
+    return (2 - 2 * overlap / (math.sqrt(classes - 1) * (a * b).sum().sqrt())).sqrt()
 
 
 @metric(
@@ -361,8 +367,13 @@ def etf_error(statistics: ClassStatistics) -> Tensor:
 
     Floor where D < K-1: sqrt(2 - 2 sqrt(D/(K-1))). Source: Kothapalli 2023; Wu & Papyan 2024 (NC2).
     """
-    centred = statistics.populated().centred_means()
-    return structure_error(centred, centred)
+    statistics = statistics.populated()
+    if statistics.num_classes <= statistics.num_features + 1:
+        centred = statistics.centred_means()
+        return structure_error(centred, centred)
+    rows = spanning_rows(statistics)
+    gram = rows.mT @ rows
+    return _crowded_error(gram, gram, gram.trace(), statistics.num_classes)
 
 
 def _partial_error(setting: Setting, centred: bool = False) -> float | None:
@@ -410,9 +421,11 @@ def etf_distance(statistics: ClassStatistics) -> Tensor:
     Shape: scalar. Range: [0, sqrt(2 - 2/sqrt(K-1))].
     Source: the orthogonal Procrustes problem; as a target, Markou et al. 2024.
     """
+    statistics = statistics.populated()
     rows, polar = _polar(statistics)
-    residual = rows / torch.linalg.matrix_norm(rows) - polar / math.sqrt(len(rows))
-    missing = max(0, len(rows) - rows.shape[1]) / len(rows)
+    possible = statistics.num_classes - 1
+    residual = rows / torch.linalg.matrix_norm(rows) - polar / math.sqrt(possible)
+    missing = max(0, possible - rows.shape[1]) / possible
     if missing:
         return (residual.square().sum() + missing).sqrt()
     return torch.linalg.matrix_norm(residual)
@@ -423,16 +436,16 @@ def nearest_etf(statistics: ClassStatistics) -> Tensor:
 
     Rows follow the classes with samples. Raises: DimensionError where D < K-1, as no simplex ETF fits.
     """
-    rows, polar = _polar(statistics)
-    classes = len(rows) + 1
-    if rows.shape[1] < classes - 1:
-        raise DimensionError(f"a simplex ETF of {classes} classes needs {classes - 1} dimensions; got {rows.shape[1]}.")
+    statistics = statistics.populated()
+    classes, dim = statistics.num_classes, statistics.num_features
+    if dim < classes - 1:
+        raise DimensionError(f"a simplex ETF of {classes} classes needs {classes - 1} dimensions; got {dim}.")
+    _, polar = _polar(statistics)
     return numerics.from_contrasts(polar) * math.sqrt(classes / (classes - 1))
 
 
 def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
-    """Contrasts of the centred means (K-1, D) and their polar factor, a constant: the distance is stationary in it."""
-    statistics = statistics.populated()
+    """`spanning_rows` and their polar factor, a constant: the distance is stationary in it."""
     left, _, right = spanning_factors(statistics)
     return spanning_rows(statistics), left @ right
 
@@ -443,7 +456,7 @@ def participation_ratio(statistics: ClassStatistics) -> Tensor:
 
     Shape: scalar. Range: [1, min(K-1, D)]; K-1 for a simplex ETF.
     """
-    rows = statistics.populated().centred_means()
+    rows = spanning_rows(statistics.populated())
     gram = rows @ rows.mT if rows.shape[0] <= rows.shape[1] else rows.mT @ rows
     return gram.trace().square() / gram.square().sum()
 

@@ -89,7 +89,8 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
             f"got {tuple(reader.shape)}."
         )
     rows = spanning_rows(statistics)
-    span = _top_directions(rows, partial(spanning_factors, statistics), min(rows.shape), means_rounding(statistics))
+    floor, classes = means_rounding(statistics), statistics.num_classes
+    span = _top_directions(rows, partial(spanning_factors, statistics), min(rows.shape), floor, classes - 1)
     rank = span.shape[1]
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     reader = reader.to(rows)
@@ -123,18 +124,20 @@ def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: boo
     return torch.rad2deg(angles.mean())
 
 
-def _top_directions(matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0) -> Tensor:
+def _top_directions(
+    matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0, rows: int = 0
+) -> Tensor:
     """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
 
     The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
     the derivative of an SVD that is finite where singular values are equal.
     """
     if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # all rows: any basis of theirs does
-        basis = numerics.row_space(matrix, floor)
+        basis = numerics.row_space(matrix, floor, rows)
         if basis is not None:
             return basis
     left, sizes, right = factors()
-    rank = min(most, int((sizes > (numerics.rank_tolerance(matrix) * sizes[:1]).clamp(min=floor)).sum()))
+    rank = min(most, int((sizes > (numerics.rank_tolerance(matrix, rows) * sizes[:1]).clamp(min=floor)).sum()))
     if not matrix.requires_grad:
         return right[:rank].mT
     top, rest = right[:rank].mT, right[rank:].mT

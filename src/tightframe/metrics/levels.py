@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from tightframe.decisions import DecisionCounts
 from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.metric import Metric, Setting
 from tightframe.metrics.pairs import Smallest
+from tightframe.metrics.shared import inverse_near_total
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
 from tightframe.statistics import ClassStatistics
 
@@ -147,44 +149,65 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
     >>> drawn.counts.tolist(), drawn.means.shape
     ([30, 30, 30], torch.Size([3, 4]))
     """
-    statistics = statistics.detach().populated()
+    shuffling = _Shuffling(statistics, class_scatter=class_scatter)
     generator = torch.Generator(statistics.means.device).manual_seed(seed)
-    counts, samples = statistics.counts.to(torch.float64), int(statistics.num_samples)
-    mean = statistics.global_mean("sample")
-    gaps = (statistics.means - mean) * counts.sqrt()[:, None]
-    total = root = None
-    if statistics.within is not None or statistics.class_within is not None:
-        total = statistics.require_within("shuffling") + gaps.mT @ gaps
-        root = _root(total, samples - 1)
-        trace = float(root.square().sum())
-    else:
-        trace = float(statistics.spread.sum() + gaps.square().sum())
-    scattered = float(statistics.num_features)
-    if total is not None and trace > 0:
-        scattered = trace**2 / float(total.square().sum())
     for _ in range(draws):
-        factor: _Factor | _Sphere
-        if root is not None:
-            between, factor = _between(counts, samples, root, generator)
+        yield shuffling.draw(generator)
+
+
+class _Shuffling:
+    """What all draws of some statistics have in common: the total scatter and its root."""
+
+    def __init__(self, statistics: ClassStatistics, *, class_scatter: bool):
+        statistics = statistics.detach().populated()
+        self._statistics, self._class_scatter = statistics, class_scatter
+        self._counts, self._samples = statistics.counts.to(torch.float64), int(statistics.num_samples)
+        self._roots = self._counts.sqrt()[:, None]
+        self._mean = statistics.global_mean("sample")
+        self._gaps = (statistics.means - self._mean) * self._roots
+        self._total: Tensor | None = None
+        self._root: Tensor | None = None
+        if statistics.within is not None or statistics.class_within is not None:
+            self._total = statistics.require_within("shuffling") + self._gaps.mT @ self._gaps
+            self._root = _root(self._total, self._samples - 1)
+            self._trace = float(self._root.square().sum())
         else:
-            between, factor = _isotropic(counts, samples, gaps, trace, generator)
-        left = max(trace - float(between.square().sum()), 0.0)
-        shares = _shares(counts - 1, scattered, generator)
+            self._trace = float(statistics.spread.sum() + self._gaps.square().sum())
+        self._scattered = float(statistics.num_features)
+        if self._total is not None and self._trace > 0:
+            self._scattered = self._trace**2 / float(self._total.square().sum())
+
+    def draw(self, generator: torch.Generator) -> Draw:
+        """One draw; it moves the generator on."""
+        statistics, counts, samples = self._statistics, self._counts, self._samples
+        factor: _Factor | _Sphere
+        if self._root is not None:
+            between, factor = _between(counts, samples, self._root, generator)
+        else:
+            between, factor = _isotropic(counts, samples, self._gaps, self._trace, generator)
+        left = max(self._trace - float(between.square().sum()), 0.0)
+        shares = _shares(counts - 1, self._scattered, generator)
         within = class_within = None
-        if total is not None and isinstance(factor, _Factor):
-            within = _within(total, between, factor, samples - statistics.num_classes)
-            class_within = shares[:, None, None] * within if class_scatter else None
-        yield Draw(
-            replace(
-                statistics,
-                means=mean + between / counts.sqrt()[:, None],
-                spread=left * shares,
-                within=within,
-                class_within=class_within,
-                product_epsilon=0.0,
-            ),
-            factor,
+        if self._total is not None and isinstance(factor, _Factor):
+            within = _within(self._total, between, factor, samples - statistics.num_classes)
+            class_within = shares[:, None, None] * within if self._class_scatter else None
+        drawn = replace(
+            statistics,
+            means=self._mean + between / self._roots,
+            spread=left * shares,
+            within=within,
+            class_within=class_within,
+            product_epsilon=0.0,
         )
+        inverse_near_total(drawn, lambda: self._inverse)
+        return Draw(drawn, factor)
+
+    @cached_property
+    def _inverse(self) -> Tensor | None:
+        """The inverse of the covariance of all samples; None where its root isn't a triangle."""
+        if self._root is None or len(self._root) < self._root.shape[1] or self._root.tril(-1).any():
+            return None
+        return torch.cholesky_inverse(self._root, upper=True).mT * self._samples  # symmetric; .mT has rows together
 
 
 def _shares(degrees: Tensor, dims: float, generator: torch.Generator) -> Tensor:
@@ -428,11 +451,16 @@ def _drawn_levels(
                 kind = "isotropic"
             own = any(each.needed == "class scatter" for each in rest)
             generator = torch.Generator(statistics.means.device).manual_seed(seed + 1)
-            noise = None
+            noise = own_moments = None
+            held_out = trained is not None
+            if held_out and evidence.statistics is not None:
+                own_scatter = own and kind == "shuffled" and evidence.statistics.class_within is not None
+                own_moments = _Shuffling(evidence.statistics, class_scatter=own_scatter)
             for draw in shuffled(statistics, draws, seed=seed, class_scatter=own):
                 if noise is None and any("decisions" in each.reads for each in rest):
                     noise = draw.factor.noise(_rows(statistics), generator)
-                _enter_drawn(values, evidence, source, draw, rest, noise, generator, held_out=trained is not None)
+                shown = _drawn_evidence(evidence, source, draw, rest, noise, own_moments, generator, held_out=held_out)
+                _enter_drawn(values, shown, rest, generator)
     kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys(
         [each.name for each in rest], kind
     )
@@ -445,26 +473,30 @@ def _drawn_levels(
     return found
 
 
-def _enter_drawn(
-    values: dict[str, list[float]],
+def _drawn_evidence(
     evidence: Evidence,
     source: Evidence,
     draw: Draw,
     metrics: list[Metric[Any]],
     noise: _Noise | None,
+    own_moments: _Shuffling | None,
     generator: torch.Generator,
     *,
     held_out: bool,
-) -> None:
+) -> Evidence:
+    """Evidence with the moments, decisions and outside samples of a draw.
+
+    Args:
+        own_moments: of held-out samples, whose moments aren't those of the training.
+    """
     drawn = replace(evidence, folds=None, outside_folds=None, decisions=None, projected=None, consumer=evidence.reader)
     original = source.statistics
     assert original is not None
     if evidence.statistics is not None:
         moments = draw.statistics
-        if held_out:  # the held-out samples have moments of their own, labels as little related to the features
+        if own_moments is not None:  # their labels are as little related to the features
             one = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-            own = draw.statistics.class_within is not None and evidence.statistics.class_within is not None
-            moments = next(shuffled(evidence.statistics, 1, seed=one, class_scatter=own)).statistics
+            moments = own_moments.draw(torch.Generator(generator.device).manual_seed(one)).statistics
         drawn = replace(drawn, statistics=moments, outside=None)
     if evidence.decisions is not None and noise is not None:
         drawn = replace(drawn, decisions=_decided(draw, evidence, source, noise, generator, held_out=held_out))
@@ -473,6 +505,13 @@ def _enter_drawn(
         mean = original.global_mean("sample") + draw.factor.around(generator) / math.sqrt(max(number, 1))
         together = evidence.outside.num_samples[None]
         drawn = replace(drawn, outside=ClassStatistics(together, mean[None], torch.zeros_like(mean[:1])))
+    return drawn
+
+
+def _enter_drawn(
+    values: dict[str, list[float]], drawn: Evidence, metrics: list[Metric[Any]], generator: torch.Generator
+) -> None:
+    """Add a draw's values; of very many classes those over pairs are of some classes' pairs."""
     of_pairs: list[Metric[Any]] = []
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
         of_pairs = [each for each in metrics if each.pairs is not None]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tightframe.numerics import contrasts
+from tightframe.numerics import condensed, contrasts
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics
 
@@ -25,8 +26,11 @@ class Factors(NamedTuple):
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:
-    """(K-1, D) rows R with R^T R = K S_B, free of the direction that centring made null."""
-    return once(statistics, "rows", lambda: contrasts(statistics.centred_means()), statistics.means)
+    """Rows R with R^T R = K S_B, free of the direction that centring made null.
+
+    Shape: (K-1, D), or (D, D) where that is smaller and they have no graph (`numerics.condensed`).
+    """
+    return once(statistics, "rows", lambda: condensed(contrasts(statistics.centred_means())), statistics.means)
 
 
 def spanning_factors(statistics: ClassStatistics) -> Factors:
@@ -39,3 +43,12 @@ def weight_factors(weight: Tensor) -> Factors:
     values = weight.detach()
     known, factors = once(weight, "factors", lambda: (values.clone(), Factors.of(values)))
     return factors if torch.equal(known, values) else Factors.of(values)
+
+
+def inverse_near_total(statistics: ClassStatistics, make: Callable[[], Tensor | None] | None = None) -> Tensor | None:
+    """The inverse (D, D) of a matrix near the covariance of all samples, if a function for it was given before.
+
+    Shuffling labels doesn't change that covariance: `levels` gives all draws the same function, which inverts once.
+    """
+    known = once(statistics, "inverse near total", lambda: make)
+    return None if known is None else known()

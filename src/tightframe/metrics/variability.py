@@ -24,7 +24,7 @@ from tightframe.metrics.pairs import (
     warn_of_close_means,
     warn_of_single_samples,
 )
-from tightframe.metrics.shared import spanning_rows
+from tightframe.metrics.shared import inverse_near_total, spanning_rows
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics, Weighting
 
@@ -112,7 +112,7 @@ def nc1(
         if weighting == "sample":
             roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
             rows, mass = roots[:, None] * rows, mass / roots
-        inverse, rank = _pinv(statistics, numerics.contrasts(rows, mass), roots)
+        inverse, rank = _pinv(statistics, numerics.condensed(numerics.contrasts(rows, mass)), roots)
     if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
         return statistics.spread.sum() / torch.zeros_like(scatter.trace())
     value, size = ((scatter @ inverse) * inverse).sum(), scatter.diagonal() @ inverse.square().sum(1)
@@ -178,7 +178,7 @@ def is_resolved(statistics: ClassStatistics) -> bool:
     statistics = statistics.detach().populated()
     if statistics.product_epsilon == 0:
         return True
-    inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics))
+    inverse, rank = numerics.pinv(spanning_rows(statistics), means_rounding(statistics), statistics.num_classes - 1)
     within = statistics.require_within("the scatter in the span of the class means")
     size = within.diagonal() @ inverse.square().sum(1)
     resolution = _ENTRIES * statistics.product_epsilon * size
@@ -439,9 +439,10 @@ def vci(statistics: ClassStatistics) -> Tensor:
     if _too_few(statistics, "VCI", "0"):
         return statistics.spread.sum() * math.nan
     rows = spanning_rows(statistics)
-    inverse, rank = _spanning_inverse(statistics.detach() if rows.requires_grad else statistics)
+    constant = statistics.detach() if rows.requires_grad else statistics
+    inverse, rank = _spanning_inverse(constant)
     if rank < min(rows.shape):
-        rows = rows @ (inverse @ rows.detach())  # onto the directions that are real
+        rows = rows @ (inverse @ spanning_rows(constant))  # onto the directions that are real
     explained, size = _explained(statistics, rows / statistics.num_classes**0.5, lost=rank < min(rows.shape))
     value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
     if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
@@ -468,7 +469,7 @@ def h_score(statistics: ClassStatistics) -> Tensor:
     if _too_few(statistics, "the H-score", "as large as can be"):
         return statistics.spread.sum() * math.nan
     roots = statistics.class_weights("sample").sqrt()
-    rows = numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots)
+    rows = numerics.condensed(numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots))
     inverse, rank = _pinv(statistics, rows.detach(), roots)
     if rank < min(rows.shape):
         rows = rows @ (inverse @ rows.detach())
@@ -480,15 +481,26 @@ def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tupl
 
     Args: lost, whether the rows span fewer dimensions than they could.
     """
-    within = statistics.require_within("the total scatter") / statistics.num_samples
-    total = within + rows.mT @ rows
-    least = 0.0
-    if lost:  # rounding is no direction of the samples either
-        least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
-    solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
+    scatter = statistics.require_within("the total scatter")
+    near = None if lost or scatter.requires_grad or rows.requires_grad else inverse_near_total(statistics)
+    solved = None
+
+    def product(values: Tensor) -> Tensor:
+        return values @ scatter / statistics.num_samples + (values @ rows.mT) @ rows
+
+    if near is not None and (solved := numerics.refined_solution(product, rows, near)) is not None:
+        solution, image = solved.mT, product(solved).mT
+    else:
+        total = scatter / statistics.num_samples + rows.mT @ rows
+        least = 0.0
+        if lost:  # rounding is no direction of the samples either
+            least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
+        solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
+        image = total @ solution
     # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
-    explained = 2 * (rows.mT * solution).sum() - (solution * (total @ solution)).sum()
-    spans = within.diagonal().detach().sqrt()[:, None] * solution  # entries' errors are as good as independent
+    explained = 2 * (rows.mT * solution).sum() - (solution * image).sum()
+    variances = scatter.diagonal().detach() / statistics.num_samples
+    spans = variances.sqrt()[:, None] * solution  # entries' errors are as good as independent
     gram = spans.mT @ spans if spans.shape[0] > spans.shape[1] else spans @ spans.mT
     return explained, torch.linalg.matrix_norm(gram)
 
@@ -535,7 +547,8 @@ def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
     """Pseudo-inverse and rank of `spanning_rows`, with a warning where the rank is deficient."""
     rows = spanning_rows(statistics)
     floor = means_rounding(statistics)
-    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor), rows)
+    most = statistics.num_classes - 1
+    inverse, rank = once(statistics, "inverse", lambda: numerics.pinv(rows, floor, most), rows)
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
 
@@ -545,7 +558,7 @@ def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = No
 
     The rows are of the means multiplied by `weights` (default: 1). What is no more than the features' rounding is zero.
     """
-    inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights))
+    inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights), statistics.num_classes - 1)
     warn_of_lost_rank(statistics, rank, min(rows.shape))
     return inverse, rank
 
