@@ -36,7 +36,7 @@ for rate in (0.05, 0.1, 0.2, 0.3, 1.0):
             if isinstance(module, nn.BatchNorm1d):
                 module.running_mean = module.running_var = None
         true = measure(own, [(data.train_images, data.train_labels)], names=["etf_error"], progress=False)
-        gap, ratio = report.context["normalisation_gap"], report["etf_error"].value / true["etf_error"].value
+        gap, ratio = report.facts.normalisation_gap, report["etf_error"].value / true["etf_error"].value
         found.append((gap, ratio))
         print(f"learning rate {rate:4.2f}  epoch {epoch:2d}  gap {gap:.4f}  ETF error {ratio:.2f} times", flush=True)
 for title, ratios in (

@@ -264,7 +264,7 @@ def test_the_context_says_what_was_measured() -> None:
 def test_a_model_that_is_its_own_classifier() -> None:
     model, rows = nn.Linear(5, CLASSES, dtype=torch.float64), data()
     report = measure(model, batches(rows), progress=False)
-    assert report.context["layer"] == "input of the model itself"
+    assert report.facts.layer == "input of the model itself"
     sample = Sample(rows[0].numpy(), rows[1].numpy(), CLASSES)
     assert report["nc1"].value == pytest.approx(ORACLE["nc1"](sample), rel=1e-10)
 
@@ -331,7 +331,7 @@ def test_a_pointwise_convolution_with_void_pixels() -> None:
                     kept.append(int(labels[n, h, w]))
     weight, bias = model.head.weight.detach().reshape(CLASSES, DIM).numpy(), model.head.bias.detach().numpy()
     sample = Sample(torch.stack(pixels).numpy(), np.array(kept), CLASSES, weight, bias)
-    assert report.context["samples"] == 57
+    assert report.facts.samples == 57
     values = report.values
     unit = values.pop("jiang-2023/nc1")
     assert_values(values, truth(sample, values), rtol=1e-10)
@@ -385,8 +385,8 @@ def test_a_language_model_with_a_tied_head_and_ignored_tokens() -> None:
     sample = Sample(
         hidden.numpy(), labels[:, :-1].reshape(-1).numpy(), CLASSES, model.lm_head.weight.detach().numpy(), None
     )
-    assert report.context["classifier"] == "lm_head"
-    assert report.context["samples"] == 48
+    assert report.facts.classifier == "lm_head"
+    assert report.facts.samples == 48
     names = [name for name in report.values if not name.startswith("bias_collapse")]
     values = {name: report[name].value for name in names}
     assert_values(values, truth(sample, names), rtol=1e-10)
@@ -397,8 +397,8 @@ def test_a_classifier_by_name_inside_the_model() -> None:
     labels = rows[1] % 6
     report = measure(model, batches((rows[0], labels)), classifier="inner", progress=False)
     sample = Sample(rows[0].numpy(), labels.numpy(), DIM)
-    assert report.context["dimension"] == 5
-    assert report.context["classes"] == DIM
+    assert report.facts.dimension == 5
+    assert report.facts.classes == DIM
     assert report["nc1"].value == pytest.approx(ORACLE["nc1"](sample), rel=1e-10)
 
 
@@ -575,7 +575,7 @@ def test_ignored_rows_count_nowhere() -> None:
     report = measure(
         model, batches((inputs, dropped)), test=batches((inputs, dropped)), ignore_index=-100, progress=False
     )
-    assert report.context["samples"] == 48
+    assert report.facts.samples == 48
     train = {key: value for key, value in report.values.items() if not key.startswith("test/")}
     assert_values(train, expected.values, rtol=1e-10)
     assert report["test/ncc_mismatch"].value == report["ncc_mismatch"].value

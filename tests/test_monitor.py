@@ -57,13 +57,13 @@ def test_the_series_grows_and_the_report_has_it_as_history(model: nn.Module, loa
     assert len({report["nc1"].value for report in monitor.series}) == 3
     final = monitor.report()
     assert final.values == returned[-1].values
-    assert [report.context["epoch"] for report in final.history] == [1, 2]
+    assert [report.facts.epoch for report in final.history] == [1, 2]
     assert [report.values for report in final.history] == [report.values for report in returned[:-1]]
 
 
 def test_epochs_count_from_zero_and_go_on_from_the_last(model: nn.Module, loader: Loader) -> None:
     monitor = Monitor(model, progress=False)
-    epochs = [monitor.measure(loader, epoch=epoch).context["epoch"] for epoch in (None, None, 10, None, 2.5, None)]
+    epochs = [monitor.measure(loader, epoch=epoch).facts.epoch for epoch in (None, None, 10, None, 2.5, None)]
     assert epochs == [0, 1, 10, 11, 2.5, 3.5]
 
 
@@ -135,7 +135,7 @@ def test_every_option_of_measure_is_one_of_the_monitor(model: nn.Module, loader:
 def test_samples_may_be_written_as_a_float(model: nn.Module, loader: Loader) -> None:
     data = TensorDataset(*loader[0])
     report = Monitor(model, samples=2e1, progress=False).measure(DataLoader(data, batch_size=5))  # type: ignore[arg-type]
-    assert report.context["samples"] == 20
+    assert report.facts.samples == 20
 
 
 def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module, loader: Loader) -> None:
@@ -147,14 +147,14 @@ def test_options_go_to_every_measurement_and_can_be_overridden(model: nn.Module,
 
 def test_context_of_one_measurement(model: nn.Module, loader: Loader) -> None:
     report = Monitor(model, progress=False).measure(loader, epoch=4, context={"title": "mine", "epoch": 99})
-    assert report.context["title"] == "mine"
-    assert report.context["epoch"] == 4
+    assert report.facts.title == "mine"
+    assert report.facts.epoch == 4
 
 
 def test_context_of_all_measurements(model: nn.Module, loader: Loader) -> None:
     monitor = Monitor(model, progress=False, context={"title": "mine", "seed": 1})
     report = monitor.measure(loader, epoch=4, context={"seed": 2})
-    assert (report.context["title"], report.context["seed"], report.context["epoch"]) == ("mine", 2, 4)
+    assert (report.facts.title, report.context["seed"], report.facts.epoch) == ("mine", 2, 4)
     assert monitor.measure(loader).context["seed"] == 1
 
 
@@ -167,11 +167,11 @@ def test_an_epoch_is_a_number_of_any_library(
 ) -> None:
     monitor = Monitor(model, folder=tmp_path, context={"lr": np.float32(0.5)}, progress=False)
     assert monitor.due(epoch)
-    found = monitor.measure(loader, epoch=epoch).context["epoch"]
+    found = monitor.measure(loader, epoch=epoch).facts.epoch
     assert (found, type(found)) == (number, type(number))
     assert not monitor.due(epoch)
     (report,) = RunFolder(tmp_path).series()
-    assert (report.context["epoch"], report.context["lr"]) == (number, 0.5)
+    assert (report.facts.epoch, report.context["lr"]) == (number, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_failed_measurement_leaves_no_trace(model: nn.Module, loader: Loader, 
     assert len(RunFolder(tmp_path).series()) == 1
     assert monitor.report().values == before
     assert monitor.report().evidence is not None
-    assert monitor.measure(loader).context["epoch"] == 1
+    assert monitor.measure(loader).facts.epoch == 1
 
 
 def test_the_page_of_a_series(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_a_report_without_an_epoch_is_one_after_the_last(model: nn.Module, loade
     assert monitor.due(1)
     monitor.measure(loader)
     monitor.record(measure(model, loader, progress=False))
-    assert [report.context["epoch"] for report in monitor.series] == [0, 1, 2]
-    assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [0, 1, 2]
+    assert [report.facts.epoch for report in monitor.series] == [0, 1, 2]
+    assert [report.facts.epoch for report in RunFolder(tmp_path).series()] == [0, 1, 2]
 
 
 def test_only_the_classifiers_input_keeps_its_evidence(model: nn.Module, loader: Loader) -> None:

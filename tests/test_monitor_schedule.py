@@ -139,7 +139,7 @@ def test_a_run_gone_on_with_without_its_checkpoint_is_measured_again(
         monitor = Monitor(model, folder=tmp_path, resume=True, every=2, **QUICK)
         due = [epoch for epoch in range(1, 8) if monitor.due(epoch) and monitor.measure(loader, epoch=epoch)]
         assert due == [1, 3, 5, 7]
-        assert [report.context["epoch"] for report in monitor.series] == due
+        assert [report.facts.epoch for report in monitor.series] == due
 
 
 def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clock) -> None:
@@ -194,10 +194,10 @@ def test_a_limit_on_samples(model: nn.Module) -> None:
     loader = DataLoader(dataset(500), batch_size=50, shuffle=True)
     monitor = Monitor(model, samples=120, progress=False)
     reports = [monitor.measure(loader) for _ in range(2)]
-    assert [report.context["samples"] for report in reports] == [120, 120]
+    assert [report.facts.samples for report in reports] == [120, 120]
     assert reports[0].values == pytest.approx(reports[1].values, rel=1e-9, nan_ok=True)  # the same samples each time
     assert "measured on 120 of 500 samples." in reports[0].notes
-    assert Monitor(model, samples=500, progress=False).measure(loader).context["samples"] == 500
+    assert Monitor(model, samples=500, progress=False).measure(loader).facts.samples == 500
 
 
 class Counted(TensorDataset):
@@ -233,7 +233,7 @@ def test_every_epoch_within_a_budget_takes_fewer_samples(model: nn.Module, clock
     for epoch in range(1, 6):
         clock.now += 90
         assert monitor.due(epoch)
-        counts.append(monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).context["samples"])
+        counts.append(monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).facts.samples)
     assert counts[0] == 20 * CLASSES  # how long a sample takes isn't known yet
     assert counts[1:] == pytest.approx([90 * 0.1 / 0.9 / 0.05] * 4, rel=0.02)
 
@@ -243,7 +243,7 @@ def test_never_fewer_than_twenty_a_class(model: nn.Module, clock: Clock) -> None
     monitor = Monitor(model, budget=0.001, every=1, **QUICK)
     for epoch in (1, 2):
         clock.now += 1
-        assert monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).context["samples"] == 20 * CLASSES
+        assert monitor.measure(one_pass_each(batches, clock, 0.05), epoch=epoch).facts.samples == 20 * CLASSES
 
 
 def one_pass_each(batches: Loader, clock: Clock, seconds: float):
@@ -380,7 +380,7 @@ def test_a_measurement_at_an_earlier_epoch_supersedes_what_came_after(
         model[0].weight.mul_(3)
     report = monitor.measure(loader, epoch=3)
     for series in (monitor.series, RunFolder(tmp_path).series()):
-        assert [each.context["epoch"] for each in series] == [1, 2, 3]
+        assert [each.facts.epoch for each in series] == [1, 2, 3]
     stored = RunFolder(tmp_path).report()
     assert stored.values == report.values
     assert stored.evidence is not None and report.evidence is not None
@@ -392,10 +392,10 @@ def test_a_run_is_gone_on_with_or_started_anew(model: nn.Module, loader: Loader,
     first = Monitor(model, folder=tmp_path, resume=True, description={"data": "made up"}, progress=False)
     first.measure(loader, epoch=1)
     second = Monitor(model, folder=tmp_path, resume=True, progress=False)
-    assert [report.context["epoch"] for report in second.series] == [1]
+    assert [report.facts.epoch for report in second.series] == [1]
     assert second.series[0].values == pytest.approx(first.series[0].values, nan_ok=True)
     second.measure(loader)
-    assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [1, 2]
+    assert [report.facts.epoch for report in RunFolder(tmp_path).series()] == [1, 2]
     assert json.loads((tmp_path / "run.json").read_text())["data"] == "made up"
     Monitor(model, folder=tmp_path, progress=False)
     assert RunFolder(tmp_path).series() == []
@@ -411,11 +411,11 @@ def test_a_checkpoint_takes_the_series_back(model: nn.Module, loader: Loader, tm
     for folder, resume in ((tmp_path / "a", True), (tmp_path / "elsewhere", False), (None, False)):
         other = Monitor(model, folder=folder, resume=resume, layers=["0"], progress=False)
         other.load_state_dict(state)
-        assert [report.context["epoch"] for report in other.series] == [1, 2]
+        assert [report.facts.epoch for report in other.series] == [1, 2]
         assert [len(report.layers) for report in other.series] == [1, 1]
-        assert other.measure(loader).context["epoch"] == 3
+        assert other.measure(loader).facts.epoch == 3
         if folder is not None:
-            assert [report.context["epoch"] for report in RunFolder(folder).series()] == [1, 2, 3]
+            assert [report.facts.epoch for report in RunFolder(folder).series()] == [1, 2, 3]
 
 
 def test_a_checkpoint_of_another_branch_has_no_statistics_of_this_one(
@@ -484,7 +484,7 @@ def test_a_state_of_something_else(model: nn.Module, loader: Loader, tmp_path: P
     assert monitor.state_dict()["series"] == before
     assert RunFolder(tmp_path).report().evidence is not None
     monitor.load_state_dict(WHOLE)
-    assert [report.context["epoch"] for report in monitor.series] == [1]
+    assert [report.facts.epoch for report in monitor.series] == [1]
 
 
 def test_a_folder_whose_measurements_have_no_epoch(model: nn.Module, tmp_path: Path) -> None:
@@ -498,7 +498,7 @@ def test_a_folder_whose_measurements_have_no_epoch(model: nn.Module, tmp_path: P
 def test_layers_are_measured_each_time_or_chosen_anew(model: nn.Module, loader: Loader) -> None:
     monitor = Monitor(model, layers="auto", progress=False)
     reports = [monitor.measure(loader, **more) for more in ({}, {"layers": "0"})]
-    names = [[layer.context["layer"] for layer in report.layers] for report in reports]
+    names = [[layer.facts.layer for layer in report.layers] for report in reports]
     assert names == [[], ["0"]]  # one hidden layer: its boundary is the classifier's input
     with pytest.raises(LayerError):
         monitor.measure(loader, layers="nonsense")

@@ -149,7 +149,7 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
     folder = RunFolder("run")
     assert folder.description["arguments"]["seed"] == 3
     report = folder.report()
-    assert [r.context["epoch"] for r in folder.series()] == [1, 2]
+    assert [r.facts.epoch for r in folder.series()] == [1, 2]
     for entry in report:
         if entry.headline:
             assert number(entry.value) in numbers(outcome.out), entry.key
@@ -162,7 +162,7 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
 
     page = (here / "run" / "report.html").read_text(encoding="utf-8")
     (here / "run" / "report.html").unlink()
-    again = tightframe("report", "run", "--full")
+    again = tightframe("report", "run", "--all")
     assert again.status == 0, again.err
     for entry in report:
         assert number(entry.value) in numbers(again.out), entry.key
@@ -215,7 +215,7 @@ def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
     outcome = tightframe("demo", "--incremental", "5", "--epochs", "1", "--head", "etf", "--memory", "3", "--dim", "9")
     assert outcome.status == 0, outcome.err
     assert "5 sessions" in outcome.plain
-    assert [r.context["session"] for r in RunFolder("runs/digits-etf").series()] == [1, 2, 3, 4, 5]
+    assert [r.facts.session for r in RunFolder("runs/digits-etf").series()] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

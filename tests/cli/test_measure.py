@@ -80,8 +80,8 @@ def test_every_kind_of_file(here: Path, arrays: Any, kind: str) -> None:
         ood=write(f"o{kind}", features=arrays.outside),
     )
     assert_close(report, expected(arrays, ood=True))
-    assert report.context["samples"] == 60
-    assert report.context["layer"] == f"a{kind}"
+    assert report.facts.samples == 60
+    assert report.facts.layer == f"a{kind}"
 
 
 def test_a_pair_of_arrays(here: Path, arrays: Any) -> None:
@@ -158,7 +158,7 @@ def test_more_rows_than_are_read_at_once(here: Path) -> None:
     np.savez("t.npz", features=np.vstack([features[:4096], -features[:1000]]), labels=labels[np.r_[:4096, :1000]])
     report = measure_files(Path("x.npy"), labels=Path("y.npy"), test=Path("t.npz"), ood=Path("o.npy"))
     statistics = ClassStatistics.from_features(torch.from_numpy(features), torch.from_numpy(labels), 3)
-    assert report.context["samples"] == 9000
+    assert report.facts.samples == 9000
     outside = torch.from_numpy(features[:5000] + 7).mean(0)
     means = np.stack([features[labels == k].mean(0) for k in range(3)])
     nearest = [
@@ -185,18 +185,18 @@ def test_ignored_labels(here: Path, arrays: Any) -> None:
     kept = labels >= 0
     report = measure_files(npz("a.npz", features=arrays.features, labels=labels), ignore_index=-100)
     fewer = measure_files(npz("b.npz", features=arrays.features[kept], labels=labels[kept]))
-    assert report.context["samples"] == 50
+    assert report.facts.samples == 50
     assert_close(report, fewer.values, rtol=1e-9)
 
 
 def test_num_classes(here: Path, arrays: Any) -> None:
     path = npz("a.npz", features=arrays.features, labels=arrays.labels)
-    assert measure_files(path).context["classes"] == 4
+    assert measure_files(path).facts.classes == 4
     report = measure_files(path, num_classes=6)
-    assert report.context["classes"] == 6
+    assert report.facts.classes == 6
     assert any("2 of 6 classes have no samples" in note and "4, 5" in note for note in report.notes)
     wide = np.vstack([arrays.weight, arrays.weight[:1] + 1])
-    assert measure_files(path, weight=npz("w.npz", weight=wide)).context["classes"] == 5
+    assert measure_files(path, weight=npz("w.npz", weight=wide)).facts.classes == 5
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -208,7 +208,7 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
     npz("t.npz", features=arrays.test_features, labels=arrays.test_labels)
     npz("o.npz", features=arrays.outside)
     outcome = tightframe(
-        "measure", "a.npz", "--weight", "w.npz", "--test", "t.npz", "--ood", "o.npz", "--per-class", "--full",
+        "measure", "a.npz", "--weight", "w.npz", "--test", "t.npz", "--ood", "o.npz", "--per-class", "--all",
         "--html", "a.html", "--json", "a.json", "--csv", "a.csv",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
@@ -230,7 +230,7 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
 
 def test_only_headlines_unless_full(tightframe: Command, here: Path, arrays: Any) -> None:
     npz("a.npz", features=arrays.features, labels=arrays.labels)
-    short, full = tightframe("measure", "a.npz"), tightframe("measure", "a.npz", "--full")
+    short, full = tightframe("measure", "a.npz"), tightframe("measure", "a.npz", "--all")
     label = METRICS["riesz_kernel"].label
     assert METRICS["nc1"].label in short.out
     assert label not in short.out

@@ -135,8 +135,8 @@ def test_a_function_with_a_checkpoint(tightframe: Command, images: Path) -> None
     report = report_of(outcome)
     model.load_state_dict(trained)
     assert_same(report, expected_of(model, PlainTransform(SIZE), images))
-    assert report.context["class_names"] == list(CLASSES)
-    assert report.context["title"] == "Neural collapse of models:mlp on images"
+    assert report.facts.class_names == list(CLASSES)
+    assert report.facts.title == "Neural collapse of models:mlp on images"
     assert any("no transform of its own: images are resized to 16x16" in note for note in report.notes)
     assert any("alphabetical order" in note for note in report.notes)
 
@@ -178,7 +178,7 @@ def test_held_out_and_foreign_images(tightframe: Command, images: Path, here: Pa
 def test_layers_of_a_model(tightframe: Command, images: Path) -> None:
     command = ("measure", "--model", "models:with_transform", "--images", images, "--json", "out.json")
     report = report_of(tightframe(*command, "--layers", "1"))
-    assert [layer.context["layer"] for layer in report.layers] == ["1"]
+    assert [layer.facts.layer for layer in report.layers] == ["1"]
 
 
 def test_the_classifiers_input_alone(tightframe: Command, images: Path, here: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_data_set(tightframe: Command, images: Path) -> None:
         progress=False,
     )
     assert_same(report_of(outcome), expected, rtol=1e-4)
-    assert report_of(outcome).context["class_names"] == list("0123456789")
+    assert report_of(outcome).facts.class_names == list("0123456789")
 
 
 # ---------------------------------------------------------------------------------------------- pixels
@@ -241,7 +241,7 @@ def test_a_model_of_pixels(tightframe: Command, masks: Path, here: Path) -> None
         features = model[:-1](x).movedim(1, -1)
     counted = y != 255
     assert report["nc1"].value == pytest.approx(measure(features[counted], y[counted])["nc1"].value, rel=1e-5)
-    assert report.context["samples"] == int(counted.sum())
+    assert report.facts.samples == int(counted.sum())
 
 
 def test_masks_of_another_size_take_the_nearest_pixel(masks: Path) -> None:
@@ -291,8 +291,8 @@ def test_a_transformers_classifier(tightframe: Command, vit: str, images: Path) 
     source = ArraySource(features, labels, weight=model.classifier.weight, bias=model.classifier.bias)
     report = report_of(outcome)
     assert_same(report, measure(source, progress=False), rtol=1e-4)
-    assert report.context["class_names"] == ["cedar", "oak", "ash", "birch"]
-    assert report.context["classifier"] == "classifier"
+    assert report.facts.class_names == ["cedar", "oak", "ash", "birch"]
+    assert report.facts.classifier == "classifier"
     assert not any("alphabetical" in note for note in report.notes)
 
 
@@ -405,9 +405,9 @@ def test_a_language_model(tightframe: Command, language_model: str, here: Path) 
     expected = measure(ArraySource(features, labels, weight=head), decisions=None, progress=False)
     for name in ("nc1", "cdnv", "self_duality_error", "etf_error"):
         assert report[name].value == pytest.approx(expected[name].value, rel=1e-4), name
-    assert report.context["samples"] == len(labels)
-    assert report.context["class_names"][:3] == ["<end>", "<unknown>", "the"]
-    assert report.context["title"] == "Neural collapse of hf:lm on a.txt and 1 more"
+    assert report.facts.samples == len(labels)
+    assert report.facts.class_names[:3] == ["<end>", "<unknown>", "the"]
+    assert report.facts.title == "Neural collapse of hf:lm on a.txt and 1 more"
 
 
 def test_held_out_and_foreign_texts(tightframe: Command, language_model: str, here: Path) -> None:
@@ -416,7 +416,7 @@ def test_held_out_and_foreign_texts(tightframe: Command, language_model: str, he
     data = ("--model", "hf:lm", "--texts", "a.txt", "--test", "test.txt", "--ood", "foreign.txt", "--length", 8)
     direct = report_of(tightframe("measure", *data, "--json", "out.json"))
     assert {"test", "train"} <= {entry.split for entry in direct}
-    assert direct.context["samples"] == 481 // 8 * 7  # 12 sentences of 40 words, and the end
+    assert direct.facts.samples == 481 // 8 * 7  # 12 sentences of 40 words, and the end
     assert tightframe("extract", *data, "--out", "shards", "--dtype", "float32").status == 0
     assert_same(report_of(tightframe("measure", "shards", "--json", "shards.json"), "shards.json"), direct, rtol=1e-4)
 
@@ -505,8 +505,8 @@ def test_extract_then_measure(tightframe: Command, images: Path, here: Path) -> 
     direct = report_of(tightframe("measure", *data, "--json", "direct.json"), "direct.json")
     assert_same(report, direct)
     assert_same(report.layers[0], direct.layers[0])
-    assert report.context["class_names"] == list(CLASSES)
-    assert report.context["title"] == direct.context["title"]
+    assert report.facts.class_names == list(CLASSES)
+    assert report.facts.title == direct.facts.title
 
 
 def test_an_extraction_goes_on_or_begins_again(tightframe: Command, images: Path, here: Path) -> None:

@@ -41,7 +41,7 @@ def test_processes_give_the_report_of_one(processes: int, tmp_path: Path, monkey
     for report in (one, every):  # each process deals its own samples to groups
         assert len(report["context"].pop("class_errors")["variance"]) == 4
     assert every["context"].pop("processes") == processes
-    assert one["context"] == every["context"] and one["context"]["samples"] == 9000
+    assert one["context"] == every["context"] and one["facts"]["samples"] == 9000
     for mine, theirs in zip(one["entries"], every["entries"], strict=True):
         assert mine["name"] == theirs["name"]
         assert float(mine["value"]) == pytest.approx(float(theirs["value"]), rel=1e-9, abs=1e-13, nan_ok=True)
@@ -78,7 +78,7 @@ def test_processes_run_a_model_on_their_images(tmp_path: Path, monkeypatch: pyte
             [*launcher, "tightframe.cli", *arguments], env=environment, capture_output=True, timeout=240, check=True
         )
     reports = [json.loads(Path(name).read_text()) for name in ("one.json", "all.json")]
-    assert reports[0]["context"]["samples"] == reports[1]["context"]["samples"] == 27
+    assert reports[0]["facts"]["samples"] == reports[1]["facts"]["samples"] == 27
     for mine, theirs in zip(*(report["entries"] for report in reports), strict=True):
         assert mine["name"] == theirs["name"]
         assert float(mine["value"]) == pytest.approx(float(theirs["value"]), rel=1e-5, abs=1e-7, nan_ok=True)

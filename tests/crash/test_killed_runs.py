@@ -68,7 +68,7 @@ class Reference:
 def values(report: Report) -> dict[str, Any]:
     """All that a report says but for the time that it took."""
     data = report.to_dict()
-    assert data["context"].pop("measuring_seconds") > 0
+    assert data["facts"].pop("measuring_seconds") > 0
     return data
 
 
@@ -176,7 +176,7 @@ def assert_same(statistics: ClassStatistics, number: int, reference: Reference) 
 def assert_same_end(path: Path, reference: Reference) -> None:
     """To the last bit: every value of every epoch, the statistics, the weights; and nothing besides."""
     series = RunFolder(path).series()
-    assert [report.context["epoch"] for report in series] == list(range(1, EPOCHS + 1))
+    assert [report.facts.epoch for report in series] == list(range(1, EPOCHS + 1))
     assert [values(report) for report in series] == reference.series
     files = sorted(each.relative_to(path) for each in path.rglob("*") if each.suffix != ".new" and each.is_file())
     expected = sorted(each.relative_to(reference.path) for each in reference.path.rglob("*") if each.is_file())
@@ -192,7 +192,7 @@ def assert_same_end(path: Path, reference: Reference) -> None:
 
 def test_the_uninterrupted_run(reference: Reference) -> None:
     """There is something to lose: six measurements of several layers, all different, with a page."""
-    assert [report["context"]["epoch"] for report in reference.series] == list(range(1, EPOCHS + 1))
+    assert [report["facts"]["epoch"] for report in reference.series] == list(range(1, EPOCHS + 1))
     assert len({json.dumps(report["entries"]) for report in reference.series}) == EPOCHS
     assert all(len(report["layers"]) >= 1 for report in reference.series)
     assert_readable(reference.path, reference)

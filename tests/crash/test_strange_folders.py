@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def epochs_of(folder: RunFolder) -> list[int]:
-    return [report.context["epoch"] for report in folder.series()]
+    return [report.facts.epoch for report in folder.series()]
 
 
 def files(folder: RunFolder) -> list[str]:
@@ -72,7 +72,7 @@ def assert_last(folder: RunFolder, epoch: int, history: int) -> None:
     """The last measurement is that of an epoch, with its own statistics."""
     last = folder.report()
     expected = measurement(epoch)
-    assert (last.context["epoch"], last.values, len(last.history)) == (epoch, expected.values, history)
+    assert (last.facts.epoch, last.values, len(last.history)) == (epoch, expected.values, history)
     assert last.evidence is not None and last.evidence.statistics is not None
     assert torch.equal(last.evidence.statistics.means, expected.evidence.statistics.means)
 
@@ -209,7 +209,7 @@ def test_a_measurement_without_statistics_doesnt_take_those_of_one_that_was_lost
     run.series_path.write_bytes(b"".join(lines[:-1]))
     run.append(measurement(9, with_statistics=False))
     last = run.report()
-    assert last.context["epoch"] == 9
+    assert last.facts.epoch == 9
     assert last.evidence is None
 
 

@@ -153,7 +153,7 @@ def test_exponential_tails_have_three_groups(tmp_path: Path) -> None:
 def test_classes_arrive_in_sessions(head: str, tmp_path: Path) -> None:
     report, _ = run(Settings(epochs=10, incremental=5, head=head, weight_decay=5e-4), tmp_path)
     series = [*report.history, report]
-    assert [r.context["session"] for r in series] == [1, 2, 3, 4, 5]
+    assert [r.facts.session for r in series] == [1, 2, 3, 4, 5]
     assert [len(r.context["class_accuracies"]) for r in series] == [2, 4, 6, 8, 10]
     assert "test/accuracy_of_session 5" in report.values
     assert series[0]["test/balanced_accuracy"].value > 0.9

@@ -84,7 +84,7 @@ def test_unknown_data_is_refused_before_anything_is_written(tmp_path: Path) -> N
 def test_a_last_batch_of_one_row_is_left_out(tmp_path: Path) -> None:
     """Batch normalisation would refuse it; there are 1400 training images."""
     report, _ = run(Settings(epochs=1, batch_size=1399), tmp_path)
-    assert report.context["samples"] == 1400
+    assert report.facts.samples == 1400
 
 
 @pytest.mark.usefixtures("quick_measurements")
@@ -107,7 +107,7 @@ def test_the_rate_is_cut_after_half_and_three_quarters_of_the_epochs(tmp_path: P
 
 def test_the_series_starts_with_epoch_one(short: tuple[Report, RunFolder, list[Progress]]) -> None:
     report, _, _ = short
-    assert [r.context["epoch"] for r in (*report.history, report)] == [1, 2, 3]
+    assert [r.facts.epoch for r in (*report.history, report)] == [1, 2, 3]
     assert report["nc1"].value < report.history[0]["nc1"].value
     assert len({r["nc1"].value for r in (*report.history, report)}) == 3
 
@@ -124,9 +124,9 @@ def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Progress
     report, _, _ = short
     assert {entry.family for entry in report} == {metric.family for metric in METRICS.values()} | {"OOD"}
     assert "test/ncc_mismatch" in report.values
-    assert report.context["samples"] == 1400
-    assert report.context["classifier"] == "classifier"
-    assert report.context["class_names"] == list("0123456789")
+    assert report.facts.samples == 1400
+    assert report.facts.classifier == "classifier"
+    assert report.facts.class_names == list("0123456789")
 
 
 def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progress]]) -> None:
@@ -192,7 +192,7 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
 def test_the_demonstration_reaches_collapse(settings: Settings, equiangularity: float, tmp_path: Path) -> None:
     report, _ = run(settings, tmp_path)
     first = report.history[0]
-    assert first.context["epoch"] == 1
+    assert first.facts.epoch == 1
     assert report["classifier_accuracy"].value >= 0.999
     assert report["nc1"].value <= first["nc1"].value / 20
     assert report["equiangularity"].value <= equiangularity

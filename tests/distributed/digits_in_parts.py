@@ -79,7 +79,7 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
     """Every number of a report given as plain data, of its layers too, by a name that says which one it is."""
     found: dict[str, float] = {}
     for part in (*report.get("layers", ()), report):
-        where = part["context"]["layer"]
+        where = part["facts"]["layer"]
         for entry in part["entries"]:
             key = f"{where}: {entry['split']}/{entry['name']}"
             for field in ("value", "target", "floor", "shuffled", "shuffled_spread", "standard_error"):

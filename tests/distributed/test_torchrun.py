@@ -162,7 +162,7 @@ def test_the_parts_are_what_these_tests_need() -> None:
 def test_the_report_has_what_these_tests_compare(run: Run) -> None:
     """All layers, splits, conventions and accuracies; little memory leaves out what it should, and finds the rest."""
     full = alone(run.folder, torch.float64)
-    assert [part["context"]["layer"] for part in (*full["layers"], full)] == ["3", "6", "input of 10"]
+    assert [part["facts"]["layer"] for part in (*full["layers"], full)] == ["3", "6", "input of 10"]
     names = numbers(full)
     assert len(names) > 250
     for key in ("train/nc1", "train/vci", "test/ncc_mismatch", "test/classifier_accuracy", "ood/ood_orthogonality"):
@@ -235,7 +235,7 @@ def test_one_process_alone(run: Run) -> None:
     train, test, ood = (plain(name, 1, run.world, torch.float64) for name in SPLITS)
     expected = measure(model.double(), train, test=test, ood=ood, **OPTIONS).to_dict()
     assert_as(report, expected, EXACT)
-    assert report["context"]["samples"] == sum(len(labels) for _, labels in train) < SPLITS["train"]
+    assert report["facts"]["samples"] == sum(len(labels) for _, labels in train) < SPLITS["train"]
 
 
 def test_no_samples_in_any_process(run: Run) -> None:
@@ -246,7 +246,7 @@ def test_no_samples_in_any_process(run: Run) -> None:
 def test_all_processes_have_the_monitors_series(run: Run) -> None:
     for name, epochs in (("monitor", EPOCHS), ("resumed with", EPOCHS), ("resumed", EPOCHS)):
         every = run.each(name)
-        assert [report["context"]["epoch"] for report in every[0]] == list(range(1, epochs + 1))
+        assert [report["facts"]["epoch"] for report in every[0]] == list(range(1, epochs + 1))
         for series in every:
             assert [numbers(report) for report in series] == [numbers(report) for report in every[0]]
             assert [facts(report) for report in series] == [facts(report) for report in every[0]]

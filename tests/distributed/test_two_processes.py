@@ -211,7 +211,7 @@ def has_a_slower_clock(rank: int) -> Outcome:
 
     monitor = Monitor(model(), budget=0.5, every=1, progress=False)
     report = monitor.measure(loader, unpack=unpack)
-    pace = report.context["measuring_seconds"] / report.context["samples"]
+    pace = report.context["measuring_seconds"] / report.facts.samples
     seconds["now"] += pace * (100.5 if rank == 0 else 1000.0)
     return {"report": monitor.measure(loader).to_dict()}
 
@@ -329,7 +329,7 @@ def test_models_with_other_averages(tmp_path: Path) -> None:
 def test_a_blip_isnt_seen_in_what_one_process_has(what: Callable[[int], Outcome], tmp_path: Path) -> None:
     """Averages that fit all samples needn't fit every part of them."""
     expected = measure(normalised_model(), batches(), progress=False)
-    assert expected.context["normalisation_gap"] < 0.01
+    assert expected.facts.normalisation_gap < 0.01
     for report in reports_of(run(what, tmp_path)[0]):
         assert not any("blip" in note for note in report["notes"]), report["notes"]
 
@@ -355,14 +355,14 @@ def test_a_process_without_samples_tells_what_was_left_out(tmp_path: Path) -> No
 def test_a_monitor_on_fewer_samples_where_one_process_has_few(tmp_path: Path) -> None:
     outcomes, _ = run(has_fewer_samples, tmp_path)
     first, second = reports_of(outcomes)
-    assert first["context"]["samples"] == second["context"]["samples"] <= 100
+    assert first["facts"]["samples"] == second["facts"]["samples"] <= 100
     assert first["notes"] == second["notes"]
 
 
 def test_a_monitor_on_fewer_samples_than_the_parts_have_together(tmp_path: Path) -> None:
     outcomes, _ = run(has_a_part, tmp_path)
     for report in reports_of(outcomes):
-        assert report["context"]["samples"] == 60
+        assert report["facts"]["samples"] == 60
         assert "measured on 60 of 240 samples." in report["notes"]
 
 
@@ -370,13 +370,13 @@ def test_a_monitor_by_clocks_that_disagree(tmp_path: Path) -> None:
     """The first process's budget is everybody's."""
     outcomes, _ = run(has_a_slower_clock, tmp_path)
     for report in reports_of(outcomes):
-        assert report["context"]["samples"] == 100
+        assert report["facts"]["samples"] == 100
 
 
 def test_a_monitor_of_one_process_alone(tmp_path: Path) -> None:
     (first, _), status = run(measures_alone, tmp_path)
     (report,) = reports_of([first])
-    assert report["context"]["samples"] == 60
+    assert report["facts"]["samples"] == 60
     assert isinstance(first["due"], bool)
     assert status == [0, 0]
 

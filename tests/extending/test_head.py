@@ -92,7 +92,7 @@ def test_without_one_member_it_is_none(member: str) -> None:
 def test_measure_takes_what_it_embeds_for_features(model: nn.Module, data: tuple[Tensor, Tensor]) -> None:
     x, labels = data
     report = tf.measure(model, [(x, labels)], progress=False)
-    assert (report.context["classifier"], report.context["layer"]) == ("1", "embedding in 1")
+    assert (report.facts.classifier, report.facts.layer) == ("1", "embedding in 1")
     with torch.no_grad():
         embeddings, logits = model[0](x).atan().double(), model(x)
     means = torch.stack([embeddings[labels == k].mean(0) for k in range(K)])

@@ -72,13 +72,13 @@ def test_values_are_those_of_the_features_in_memory(report: tf.Report) -> None:
 
 def test_layers_and_splits_and_names(report: tf.Report) -> None:
     (early,) = report.layers
-    assert (early.context["layer"], report.context["layer"]) == ("early", "late")
+    assert (early.facts.layer, report.facts.layer) == ("early", "late")
     assert math.isfinite(early["nc1"].value)
     assert "test/nc1" in report.values
     assert report.context["detection"]
-    assert report.context["classifier"] == "head"
-    assert report.context["class_names"] == ["ant", "bee", "cat"]
-    assert report.context["title"] == "Logged features"
+    assert report.facts.classifier == "head"
+    assert report.facts.class_names == ["ant", "bee", "cat"]
+    assert report.facts.title == "Logged features"
 
 
 def test_it_is_extracted_as_any_other(source: Logs, report: tf.Report, tmp_path: Path) -> None:
@@ -87,4 +87,4 @@ def test_it_is_extracted_as_any_other(source: Logs, report: tf.Report, tmp_path:
     assert again.values.keys() == report.values.keys()
     for name in report.values:
         assert again[name].value == pytest.approx(report[name].value, rel=1e-12, nan_ok=True), name
-    assert again.context["title"] == "Logged features"
+    assert again.facts.title == "Logged features"

@@ -229,4 +229,4 @@ def test_another_module_s_embed_is_left_alone() -> None:
 
     x, y = torch.randn(30, 6), torch.arange(30) % 3
     report = measure(nn.Sequential(nn.Identity(), Tokens()), [(x, y)], progress=False)
-    assert report.context["layer"] == "input of 1"
+    assert report.facts.layer == "input of 1"

@@ -103,7 +103,7 @@ def fit(
 
 def epochs_of(callback: CollapseCallback) -> list[float]:
     assert callback.monitor is not None
-    return [report.context["epoch"] for report in callback.monitor.series]
+    return [report.facts.epoch for report in callback.monitor.series]
 
 
 def values_of(callback: CollapseCallback) -> list[dict[str, float]]:
@@ -127,7 +127,7 @@ def test_every_epoch_is_measured_on_the_trainers_data() -> None:
     last = callback.monitor.series[-1]
     assert_same_values([last.values, last.layers[0].values], [expected.values, expected.layers[0].values])
     assert "test/ncc_accuracy" in last.values
-    assert last.context["samples"] == SIZE
+    assert last.facts.samples == SIZE
     assert len({report.values["nc1"] for report in callback.monitor.series}) == 3
 
 
@@ -157,7 +157,7 @@ def test_the_last_epoch_is_measured_in_any_case_and_trackers_are_called(tmp_path
     callback = quick(every=2, folder=tmp_path, trackers=[lambda values, epoch: seen.append(epoch)])
     fit(callback, epochs=4)
     assert epochs_of(callback) == seen == [1, 3, 4]
-    assert [report.context["epoch"] for report in RunFolder(tmp_path).series()] == [1, 3, 4]
+    assert [report.facts.epoch for report in RunFolder(tmp_path).series()] == [1, 3, 4]
 
 
 def test_steps_that_end_within_an_epoch_end_it() -> None:
@@ -224,10 +224,10 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, when: str, 
     saved = tmp_path / "saved/epoch=2.ckpt"
     fit(resumed, saving(), epochs=5, held_out=held_out_loader(), ckpt_path=saved)
     found = torch.load(saved, weights_only=False)["callbacks"]["CollapseCallback"]["series"]
-    assert (found[-1]["context"]["epoch"] == 3) is (when == "at the epoch's end")
+    assert (found[-1]["facts"]["epoch"] == 3) is (when == "at the epoch's end")
     assert epochs_of(resumed) == epochs_of(whole) == {1: [1, 2, 3, 4, 5], 2: [1, 3, 5]}[every]
     lines = [json.loads(line) for line in (tmp_path / "run/series.jsonl").read_text().splitlines()]
-    assert [line["context"]["epoch"] for line in lines] == epochs_of(whole)
+    assert [line["facts"]["epoch"] for line in lines] == epochs_of(whole)
     assert len(list((tmp_path / "run/statistics").iterdir())) == len(lines)
     kept = len([epoch for epoch in epochs_of(whole) if epoch < 3])
     assert (tmp_path / "run/series.jsonl").read_text().splitlines()[:kept] == before.splitlines()[:kept]
@@ -381,12 +381,12 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     launch(work, tmp_path, "lightning.pytorch", "tightframe.monitor")
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
     series = [[Report.from_dict(each) for each in each_found["series"]] for each_found in found]
-    assert [report.context["epoch"] for report in series[0]] == [1, 2]
+    assert [report.facts.epoch for report in series[0]] == [1, 2]
     assert [report.values for report in series[0]] == [report.values for report in series[1]]
     assert [report.values for report in RunFolder(tmp_path / "run").series()] == [r.values for r in series[0]]
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     module = Module()
     module.load_state_dict(found[0]["model"])
     expected = measure(module, train_loader(), layers=["net.0"], test=held_out_loader(), folds=None, progress=False)
-    assert series[0][-1].context["samples"] == SIZE
+    assert series[0][-1].facts.samples == SIZE
     assert_same_values([series[0][-1].values], [expected.values])

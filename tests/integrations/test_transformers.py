@@ -129,7 +129,7 @@ def batches(data: Samples, size: int = 16) -> list[dict[str, Tensor]]:
 
 def epochs_of(callback: CollapseCallback) -> list[float]:
     assert callback.monitor is not None
-    return [report.context["epoch"] for report in callback.monitor.series]
+    return [report.facts.epoch for report in callback.monitor.series]
 
 
 def assert_same_values(values: dict[str, float], others: dict[str, float]) -> None:
@@ -146,8 +146,8 @@ def test_every_epoch_of_a_vit_is_measured_on_the_trainers_data(tmp_path: Path) -
     expected = measure(model, batches(images_of()), test=batches(images_of(1)), layers="auto", progress=False)
     last = callback.monitor.series[-1]
     assert_same_values(last.values, expected.values)
-    assert [layer.context["layer"] for layer in last.layers] == [layer.context["layer"] for layer in expected.layers]
-    assert last.context["samples"] == SIZE
+    assert [layer.facts.layer for layer in last.layers] == [layer.facts.layer for layer in expected.layers]
+    assert last.facts.samples == SIZE
     assert all("test/ncc_accuracy" in report.values for report in callback.monitor.series)
 
 
@@ -167,8 +167,8 @@ def test_positions_of_a_language_model_have_the_next_token_as_label(tmp_path: Pa
                 labels.append(int(tokens[position + 1]))
     statistics = ClassStatistics.from_features(torch.stack(features), torch.tensor(labels), VOCABULARY)
     weight = model.lm_head.weight.detach().double()
-    assert report.context["samples"] == len(labels)
-    assert report.context["classes"] == VOCABULARY
+    assert report.facts.samples == len(labels)
+    assert report.facts.classes == VOCABULARY
     assert_same_values(
         {name: report.values[name] for name in ("nc1", "cdnv", "etf_error", "self_duality_error")},
         {
@@ -192,8 +192,8 @@ def test_labels_are_next_tokens_as_asked(tmp_path: Path) -> None:
     assert str(values[None].values) == str(values[True].values)  # as text, since NaN isn't equal to itself
     assert any("next token" in note for note in values[None].notes)
     padded = texts_of().columns["labels"]
-    assert values[False].context["samples"] == int((padded != -100).sum())
-    assert values[None].context["samples"] == int((padded[:, 1:] != -100).sum())
+    assert values[False].facts.samples == int((padded != -100).sum())
+    assert values[None].facts.samples == int((padded[:, 1:] != -100).sum())
 
 
 def test_loaders_and_options_of_ones_own(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_stream_is_measured_as_the_trainer_reads_it(tmp_path: Path) -> None:
 
     model, callback = vit(), quick()
     trainer_of(tmp_path, model, Stream(), [callback], max_steps=6).train()
-    assert callback.monitor.series[-1].context["samples"] == SIZE
+    assert callback.monitor.series[-1].facts.samples == SIZE
     assert_same_values(
         callback.monitor.series[-1].values, measure(model, batches(images_of()), folds=None, progress=False).values
     )
@@ -336,7 +336,7 @@ def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, save: dict[
     assert epochs_of(resumed) == epochs_of(whole) == {1: [1, 2, 3, 4, 5], 2: [1, 3, 5]}[every]
     for report, other in zip(resumed.monitor.series, whole.monitor.series, strict=True):
         assert_same_values(report.values, other.values)
-    assert [line["context"]["epoch"] for line in series()] == epochs_of(whole)
+    assert [line["facts"]["epoch"] for line in series()] == epochs_of(whole)
     assert len(list((tmp_path / "run/statistics").iterdir())) == len(series())
     kept = len([epoch for epoch in epochs_of(whole) if epoch < 3])
     assert series()[:kept] == before[:kept]
@@ -392,12 +392,12 @@ def test_two_processes_measure_all_samples_once(tmp_path: Path) -> None:
     launch(work, tmp_path, "transformers.trainer", "transformers.models.vit.modeling_vit", "tightframe.monitor")
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
     series = [[Report.from_dict(each) for each in state["series"]] for state in found]
-    assert [report.context["epoch"] for report in series[0]] == [1, 2]
+    assert [report.facts.epoch for report in series[0]] == [1, 2]
     assert [report.values for report in series[0]] == [report.values for report in series[1]]
     assert [report.values for report in RunFolder(tmp_path / "run").series()] == [r.values for r in series[0]]
     torch.testing.assert_close(found[0]["model"], found[1]["model"], rtol=0, atol=0)
     model = vit()
     model.load_state_dict(found[0]["model"])
     expected = measure(model, batches(images_of()), test=batches(images_of(1)), folds=None, progress=False)
-    assert series[0][-1].context["samples"] == SIZE
+    assert series[0][-1].facts.samples == SIZE
     assert_same_values(series[0][-1].values, expected.values)

@@ -144,7 +144,7 @@ def test_a_classifier_that_is_called_again_on_something_else() -> None:
     plain = measure(nn.Sequential(model.body, model.fc), [(inputs, labels)], progress=False)
     assert report.values == plain.values
     assert any("input of fc#2 is left out" in note for note in report.notes)
-    assert not any("#2" in str(layer.context["layer"]) for layer in report.layers)
+    assert not any("#2" in str(layer.facts.layer) for layer in report.layers)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

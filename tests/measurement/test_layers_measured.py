@@ -123,8 +123,8 @@ def test_every_layer_of_a_perceptron(size: int) -> None:
     outside = draw(11, 5, seed=5)
     report = measure(model, batches(x, labels, size), ood=[outside[:4], outside[4:]], layers="auto", progress=False)
     features, far = mlp_by_hand(model, x), mlp_by_hand(model, outside)
-    assert [layer.context["layer"] for layer in report.layers] == ["1"]
-    assert report.context["layer"] == "input of 4"
+    assert [layer.facts.layer for layer in report.layers] == ["1"]
+    assert report.facts.layer == "input of 4"
     assert_report(report.layers[0], features["1"], labels, consumer=model[2].weight, outside=far["1"])
     assert_report(report, features["input of 4"], labels, head=model[4], outside=far["input of 4"])
 
@@ -147,7 +147,7 @@ def test_layers_between_plain_attributes_are_read_by_the_next() -> None:
         second = F.relu(model.fc1(flat))
         third = F.relu(model.fc2(second))
     report = measure(model, batches(x, labels), layers="auto", progress=False)
-    names = [layer.context["layer"] for layer in report.layers]
+    names = [layer.facts.layer for layer in report.layers]
     assert names == ["input of conv2", "input of fc1", "input of fc2"]
     kernel = model.conv2.weight  # reads the channels at each of its nine offsets
     offsets = torch.cat([kernel[:, :, i, j] for i in range(3) for j in range(3)])
@@ -183,7 +183,7 @@ def test_flattened_maps_are_read_by_a_linear_layer_in_its_order() -> None:
 def test_residual_blocks_of_which_the_last_is_the_classifiers_input() -> None:
     model, (x, labels) = settled(ResidualNet((1, 1, 1, 1))), labelled(40, 3, 16, 16)
     report = measure(model, batches(x, labels), layers="auto", progress=False)
-    names = [layer.context["layer"] for layer in report.layers]
+    names = [layer.facts.layer for layer in report.layers]
     assert names == ["layer1.0", "layer2.0", "layer3.0"]  # layer4 has one pixel: its mean is what fc reads
     with torch.no_grad():
         hidden = model.maxpool(model.relu(model.bn1(model.conv1(x))))
@@ -196,9 +196,9 @@ def test_residual_blocks_of_which_the_last_is_the_classifiers_input() -> None:
 def test_a_duplicate_that_was_asked_for_by_name_stays() -> None:
     model, (x, labels) = settled(mlp()), labelled(60, 5)
     report = measure(model, batches(x, labels), layers=["3", "auto"], progress=False)
-    assert [layer.context["layer"] for layer in report.layers] == ["1"]  # "auto" means it too, and comes last
+    assert [layer.facts.layer for layer in report.layers] == ["1"]  # "auto" means it too, and comes last
     report = measure(model, batches(x, labels), layers=["auto", "3"], progress=False)
-    assert [layer.context["layer"] for layer in report.layers] == ["1", "3"]
+    assert [layer.facts.layer for layer in report.layers] == ["1", "3"]
     assert_report(report.layers[1], mlp_by_hand(model, x)["input of 4"], labels)
 
 
@@ -217,7 +217,7 @@ def test_the_order_is_that_of_the_calls_whatever_was_asked_first() -> None:
     assert Profile.of(report).names == ["a", "b", "c", "input of fc"]
     hidden = x
     for layer in report.layers:
-        hidden = getattr(model, layer.context["layer"])(hidden)
+        hidden = getattr(model, layer.facts.layer)(hidden)
         assert_report(layer, hidden, labels)
         hidden = torch.tanh(hidden)
 
@@ -234,7 +234,7 @@ def test_a_module_that_is_called_twice_is_two_layers() -> None:
     model, (x, labels) = Twice().double(), labelled(40, 5)
     report = measure(model, batches(x, labels), layers="body", progress=False)
     first = model.body(x)
-    assert [layer.context["layer"] for layer in report.layers] == ["body", "body#2"]
+    assert [layer.facts.layer for layer in report.layers] == ["body", "body#2"]
     assert_report(report.layers[0], first, labels)
     assert_report(report.layers[1], model.body(torch.tanh(first)), labels)
 
@@ -249,7 +249,7 @@ def test_held_out_samples_of_every_layer() -> None:
     report = measure(model, batches(x, labels), test=batches(others, their_labels, 9), layers="auto", progress=False)
     train, test = mlp_by_hand(model, x), mlp_by_hand(model, others)
     for layer in (*report.layers, report):
-        features, held_out = (split[layer.context["layer"]].detach() for split in (train, test))
+        features, held_out = (split[layer.facts.layer].detach() for split in (train, test))
         means = [features[labels == k].mean(0) for k in range(CLASSES)]
         hits = 0
         for row, label in zip(held_out, their_labels.tolist(), strict=True):
@@ -281,7 +281,7 @@ def test_labels_for_every_token() -> None:
     report = measure(model, loader, layers="auto", ignore_index=-100, progress=False)
     states, kept = hidden_states(model, ids), labels.flatten() >= 0
     assert Profile.of(report).names == [*(f"transformer.h.{n}" for n in range(3)), "input of lm_head"]
-    assert report.context["samples"] == 72
+    assert report.facts.samples == 72
     flat = [state.flatten(0, 1)[kept] for state in states]
     for number in (0, 1):
         assert_report(report.layers[number], flat[number + 1], labels.flatten()[kept], classes=11)
@@ -410,7 +410,7 @@ def test_a_label_for_each_image_of_the_segmenter() -> None:
     assert Profile.of(report).names == [*grids, "input of head"]
     for layer in report.layers:
         statistics = layer.evidence.statistics
-        pooled = grids[layer.context["layer"]].detach().mean((2, 3))
+        pooled = grids[layer.facts.layer].detach().mean((2, 3))
         for k in (0, 1):
             torch.testing.assert_close(statistics.means[k], pooled[labels == k].mean(0), rtol=1e-12, atol=1e-13)
 
@@ -490,9 +490,9 @@ def test_what_is_asked_of_all_layers() -> None:
     sample = Sample(mlp_by_hand(model, x)["1"].detach().numpy(), labels.numpy(), CLASSES)
     for name, value in layer.values.items():
         assert value == pytest.approx(value_by_hand(name, sample, model[2].weight.detach().numpy()), rel=1e-9)
-    assert layer.context["epoch"] == report.context["epoch"] == 3
+    assert layer.facts.epoch == report.facts.epoch == 3
     assert "classifier" not in layer.context
-    assert layer.context["dimension"] == 8
+    assert layer.facts.dimension == 8
 
 
 class Sometimes(nn.Module):

@@ -93,7 +93,7 @@ def test_values_in_the_span_are_those_of_the_full_scatter(second: bool, dtype: t
             else:
                 assert value == theirs[name].value, name
         assert mine.evidence.statistics.within is None
-        assert theirs.evidence.statistics.within.shape == (theirs.context["dimension"],) * 2
+        assert theirs.evidence.statistics.within.shape == (theirs.facts.dimension,) * 2
         assert (mine.notes, theirs.notes) == ((NOTE,), ())
     assert set(SPANNED) <= set(wide.values)
     for mine, theirs in zip(reports(wide), reports(full), strict=True):
@@ -271,7 +271,7 @@ def test_the_classifiers_input_has_the_first_call_on_the_budget_then_the_layers_
     ).double()
     report = measure(model, data(classes=3), layers=["3", "1"], covariance_bytes=SCATTER * squares, progress=False)
     found = dict(zip(("first", "second", "last"), reports(report), strict=True))
-    assert [each.context["dimension"] for each in found.values()] == [10, 6, 8]
+    assert [each.facts.dimension for each in found.values()] == [10, 6, 8]
     assert {name for name, each in found.items() if "vci" in each.values} == set(kept)
     assert all("nc1" in each.values for each in found.values())  # three classes span a plane, which fits
 
@@ -354,7 +354,7 @@ def test_no_tensor_of_d_rows_and_d_columns_is_made() -> None:
         last = measure(wide, loader, test=loader, ood=loader, covariance_bytes=1 << 20, progress=False)
     assert mode.largest < dim**2 / 4
     for body, report in ((model[:2], inner.layers[0]), (wide[:2], last)):
-        assert report.context["dimension"] == dim
+        assert report.facts.dimension == dim
         assert report.notes == (NOTE,)
         features = torch.cat([body(x).detach() for x, _ in loader])
         sample = Sample(features.double().numpy(), torch.cat([y for _, y in loader]).numpy(), CLASSES)

@@ -38,7 +38,7 @@ def test_rows_are_the_first_run_s_with_what_others_have_after_their_family(folde
     assert comparison.names == ("one", "two")
     assert comparison.differences == {"head": ("linear", "etf")}
     assert [row.key for row, _ in comparison.rows()] == ["a", "b", "x", "c"]
-    assert [row.key for row, _ in comparison.rows(full=True)] == ["a", "b", "x", "c", "d"]
+    assert [row.key for row, _ in comparison.rows(everything=True)] == ["a", "b", "x", "c", "d"]
     found = dict((row.key, values) for row, values in comparison.rows())
     assert [each.value for each in found["a"]] == [0.3, 0.1]
     assert found["c"][1] is None and found["x"][0] is None

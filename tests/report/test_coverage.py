@@ -74,7 +74,7 @@ def test_a_report_on_classes_with_enough_samples() -> None:
     expected = evaluate(Evidence(chosen, evidence().weight))
     assert report.values == pytest.approx({name: float(value) for name, value in expected.items()}, nan_ok=True)
     assert "2 classes with fewer than 10 samples are left out." in report.notes
-    assert report.context["min_count"] == 10
+    assert report.facts.min_count == 10
     assert report["cdnv"].classes == 4
     assert not any("single sample" in note for note in report.notes)
 

@@ -98,7 +98,7 @@ def test_merging_that_is_predicted_and_has_not_happened() -> None:
 
 def test_a_decay_of_features_is_estimated_and_said_to_be() -> None:
     report = report_of("optimum", Training(0.0295))
-    known = Training.from_dict(report.context["training"])
+    known = Training.from_dict(report.facts.training)
     assert known.feature_decay == pytest.approx(0.0295, rel=1e-3)  # at the optimum both penalties are equal
     assert "λ_W = 0.0295; λ_H = 0.0295 is an estimate" in statements(report)[-1]
 
@@ -162,7 +162,7 @@ def test_a_run_folder_keeps_what_was_predicted(tmp_path: object) -> None:
     again = folder.report()
     assert statements(again) == statements(report)
     assert [geometry.name for geometry in predicted(again)] == [geometry.name for geometry in predicted(report)]
-    assert json.loads(again.to_json())["context"]["training"]["weight_decay"] == 0.0295
+    assert json.loads(again.to_json())["facts"]["training"]["weight_decay"] == 0.0295
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def test_json_keeps_every_digit(full_report: Report) -> None:
 
 def test_undefined_values_in_the_context_are_still_json(full_report: Report) -> None:
     report = replace(full_report, context={**full_report.context, "loss": float("nan")})
-    assert strictly(report.to_json())["context"]["epoch"] == 3
+    assert strictly(report.to_json())["facts"]["epoch"] == 3
 
 
 def test_a_report_that_an_earlier_version_saved_opens(full_report: Report) -> None:
@@ -344,7 +344,7 @@ def test_a_report_that_an_earlier_version_saved_opens(full_report: Report) -> No
     for entry in back:
         assert [getattr(entry, name) for name in new] == [None, None, "", None, "", None]
     assert html.escape("NC1  tr(Σ_W Σ_B⁺)") in back.to_html()
-    back.to_terminal(full=True)
+    back.to_terminal(everything=True)
     assert Report.from_dict(back.to_dict()).values == back.values
 
 
@@ -375,7 +375,7 @@ def test_files_hold_the_text_returned(full_report: Report, tmp_path: Path, form:
 def test_to_terminal_prints_the_table(full_report: Report, capsys: pytest.CaptureFixture[str]) -> None:
     full_report.to_terminal()
     short = capsys.readouterr().out
-    full_report.to_terminal(full=True)
+    full_report.to_terminal(everything=True)
     full = capsys.readouterr().out
     assert "tr(Σ_W Σ_B⁺)/K" in short
     assert METRICS["riesz_kernel"].label not in short

@@ -94,7 +94,7 @@ def test_a_folder_that_an_earlier_version_wrote_opens(run: RunFolder, reports: l
     assert len(again.history) == 2 and again.evidence is not None
     assert again["nc1"].shuffled is None and again["nc1"].remark == ""
     again.to_html(tmp_path / "page.html")
-    again.to_terminal(full=True)
+    again.to_terminal(everything=True)
     RunFolder(run.path).append(reports[0])  # and goes on
     assert RunFolder(run.path).series()[-1]["nc1"].shuffled == reports[0]["nc1"].shuffled
 
@@ -112,7 +112,7 @@ def test_statistics_of_every_measurement_come_back(run: RunFolder, reports: list
 def test_the_report_of_a_run(run: RunFolder, reports: list[Report]) -> None:
     last = RunFolder(run.path).report()
     assert last.entries == reports[-1].entries
-    assert [report.context["epoch"] for report in last.history] == [1, 2]
+    assert [report.facts.epoch for report in last.history] == [1, 2]
     assert last.evidence is not None and last.evidence.statistics is not None
     assert torch.equal(last.evidence.statistics.means, reports[-1].evidence.statistics.means)
     assert last.evidence.weight is None  # no model was saved
@@ -249,7 +249,7 @@ def test_any_character_may_stand_in_the_context(tmp_path: Path, reports: list[Re
     named = replace(reports[0], context={**reports[0].context, "title": f"one{odd}two"})
     folder.append(named)
     folder.append(reports[1])
-    assert [report.context.get("title") for report in folder.series()] == [f"one{odd}two", None]
+    assert [report.facts.title for report in folder.series()] == [f"one{odd}two", None]
     assert torch.equal(folder.report().evidence.statistics.means, reports[1].evidence.statistics.means)
 
 

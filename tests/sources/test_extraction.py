@@ -89,8 +89,8 @@ def test_the_report_is_the_models(whole: Path) -> None:
         assert mine.values.keys() == other.values.keys()
         for name in mine.values:
             assert mine[name].value == pytest.approx(other[name].value, rel=1e-9, nan_ok=True), name
-        assert mine.context["layer"] == other.context["layer"]
-    assert found.context["classifier"] == expected.context["classifier"] == "5"
+        assert mine.facts.layer == other.facts.layer
+    assert found.facts.classifier == expected.facts.classifier == "5"
 
 
 def test_the_value(tmp_path: Path) -> None:

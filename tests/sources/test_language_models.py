@@ -68,7 +68,7 @@ def test_the_label_of_a_position_is_the_next_token(model: nn.Module, wrap: Any, 
     values, _, targets = expected(model, ids)
     report = measure(wrap(model), in_batches(ids, labels=labels), **QUICK)
     assert report.values == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True)
-    assert report.context["samples"] == len(targets)
+    assert report.facts.samples == len(targets)
     assert any("next token" in note for note in report.notes)
     monitored = Monitor(wrap(model), **QUICK).measure(in_batches(ids, labels=labels))
     assert monitored.values == pytest.approx(report.values, nan_ok=True)
@@ -91,7 +91,7 @@ def test_padding_is_no_sample(model: nn.Module, side: str) -> None:
     values, _, targets = expected(model, ids, mask)
     for labels in (True, False):
         report = measure(model, in_batches(ids, mask, labels=labels), **QUICK)
-        assert report.context["samples"] == len(targets)
+        assert report.facts.samples == len(targets)
         assert report.values == pytest.approx(values, rel=1e-6, abs=1e-9, nan_ok=True)
 
 
@@ -167,7 +167,7 @@ def test_classes_with_enough_samples_keep_their_scatter(model: nn.Module, least:
     )
     assert report["nc1"].standard_error is not None and report["nc1"].shuffled is not None
     assert report["ncc_accuracy"].value == pytest.approx(values["ncc_accuracy"])
-    assert report.context["min_count"] == least
+    assert report.facts.min_count == least
     left = int((counts > 0).sum()) - len(chosen)
     assert any(f"{left} classes with fewer than {least} samples are left out" in note for note in report.notes)
 
@@ -212,7 +212,7 @@ def test_names_of_a_vocabulary_are_kept_for_the_tokens_that_occur() -> None:
 
     labels = torch.arange(60) % 3 * 1000
     report = measure(Head(), [(torch.randn(60, 4), labels)], class_names=[f"t{k}" for k in range(3000)], **QUICK)
-    assert report.context["class_names"] == {"0": "t0", "1000": "t1000", "2000": "t2000"}
+    assert report.facts.class_names == {"0": "t0", "1000": "t1000", "2000": "t2000"}
 
 
 @pytest.fixture(autouse=True)

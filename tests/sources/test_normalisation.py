@@ -90,7 +90,7 @@ def test_the_gap_is_one_minus_the_correlation(stale: bool, size: int) -> None:
     report = measure(model, loader, progress=False)
     expected = 1 - correlation(model.features(inputs, own=False), model.features(inputs, own=True))
     assert (expected > 0.1) == stale
-    assert report.context["normalisation_gap"] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert report.facts.normalisation_gap == pytest.approx(expected, rel=1e-9, abs=1e-12)
     blips = [note for note in report.notes if "blip" in note]
     assert len(blips) == stale
     if stale:
@@ -98,7 +98,7 @@ def test_the_gap_is_one_minus_the_correlation(stale: bool, size: int) -> None:
 
 
 def test_averages_that_match_leave_no_gap() -> None:
-    gap = measure(network(), data(), progress=False).context["normalisation_gap"]
+    gap = measure(network(), data(), progress=False).facts.normalisation_gap
     assert abs(gap) < 1e-10
 
 
@@ -110,13 +110,13 @@ def test_a_shift_and_a_scale_of_all_features_are_no_gap() -> None:
     model[1].running_mean.copy_(hidden.mean(0) + 5)
     model[1].running_var.copy_(9 * hidden.var(0, correction=0))
     model[1].num_batches_tracked.fill_(1)
-    assert abs(measure(model, loader, progress=False).context["normalisation_gap"]) < 1e-10
+    assert abs(measure(model, loader, progress=False).facts.normalisation_gap) < 1e-10
 
 
 def test_the_gap_is_a_fact_of_the_layers_reports_too_and_the_note_the_classifiers() -> None:
     report = measure(network(stale=True), data(), layers="first", progress=False)
     (layer,) = report.layers
-    assert layer.context["normalisation_gap"] == report.context["normalisation_gap"] > GAP
+    assert layer.facts.normalisation_gap == report.facts.normalisation_gap > GAP
     assert [note for note in report.notes if "blip" in note]
     assert not [note for note in layer.notes if "blip" in note]
 
@@ -126,12 +126,12 @@ def test_of_many_samples_some_from_all_over(rows: int) -> None:
     """A loader sorted by class, run batch by batch, would give each class statistics of its own."""
     loader = data(rows, 40, by_class=True)
     model = network(loader=loader)
-    gap = measure(model, loader, progress=False).context["normalisation_gap"]
+    gap = measure(model, loader, progress=False).facts.normalisation_gap
     shuffled = torch.randperm(rows, generator=torch.Generator().manual_seed(1))
     inputs, labels = (torch.cat(parts)[shuffled] for parts in zip(*loader, strict=True))
     mixed = list(zip(inputs.split(40), labels.split(40), strict=True))
     assert abs(gap) < GAP / 2
-    assert abs(measure(model, mixed, progress=False).context["normalisation_gap"]) < GAP / 2
+    assert abs(measure(model, mixed, progress=False).facts.normalisation_gap) < GAP / 2
     batchwise = torch.cat([model.features(x, own=True) for x, _ in loader])
     assert 1 - correlation(model.features(inputs_of(loader), own=False), batchwise) > 2 * GAP  # what is avoided
 
@@ -241,7 +241,7 @@ def test_averages_that_were_never_trained() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = measure(model, data(), progress=False)
-    assert report.context["normalisation_gap"] > GAP
+    assert report.facts.normalisation_gap > GAP
 
 
 class Padded(nn.Module):
@@ -284,7 +284,7 @@ def test_models_that_are_called_by_keyword(stale: bool) -> None:
     report = measure(model, loader, progress=False)
     expected = 1 - correlation(own, averaged)
     assert (expected > 0.1) == stale
-    assert report.context["normalisation_gap"] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert report.facts.normalisation_gap == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_batches_that_do_not_fit_together() -> None:
@@ -351,7 +351,7 @@ def test_what_is_the_same_for_all_rows_stays(kind: str) -> None:
     expected = 1 - correlation(averaged.relu(), own.relu())
     assert expected > 0.01
     report = measure(model, loader, progress=False)
-    assert report.context["normalisation_gap"] == pytest.approx(expected, rel=1e-9)
+    assert report.facts.normalisation_gap == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("sizes", [(60, 60, 60), (40,) * 12, (700,)])
@@ -359,7 +359,7 @@ def test_what_is_the_same_for_all_rows_stays(kind: str) -> None:
 def test_what_cannot_be_split_by_rows_is_measured_without_the_check(kind: str, sizes: tuple[int, ...]) -> None:
     model, loader = Lenient().double(), other_arguments(kind, *sizes)
     assert gap_of(model, loader) == "none"
-    assert measure(model, loader, progress=False).context["samples"] == sum(sizes)
+    assert measure(model, loader, progress=False).facts.samples == sum(sizes)
 
 
 def test_a_convolutional_net_with_a_class_for_every_pixel() -> None:
@@ -376,7 +376,7 @@ def test_a_convolutional_net_with_a_class_for_every_pixel() -> None:
     own = (maps - maps.mean(0)) / torch.sqrt(maps.var(0, correction=0) + norm.eps)
     expected = 1 - correlation(averaged.relu(), own.relu())
     assert expected > 0.05
-    assert report.context["normalisation_gap"] == pytest.approx(expected, rel=1e-9)
+    assert report.facts.normalisation_gap == pytest.approx(expected, rel=1e-9)
 
 
 # ---------------------------------------------------------------------------------------------- warnings
@@ -398,14 +398,14 @@ def test_a_monitor_warns_of_a_blip(settings: dict[str, Any]) -> None:
 
 def test_a_monitor_is_silent_otherwise() -> None:
     report = measured_by_a_monitor(network())  # a warning would be an error
-    assert abs(report.context["normalisation_gap"]) < 1e-10
+    assert abs(report.facts.normalisation_gap) < 1e-10
     measured_by_a_monitor(nn.Linear(6, CLASSES).double())
 
 
 def test_one_row_for_all_and_a_part_of_which_one_row_is_kept() -> None:
     """The row for all then looks like that part's own row."""
     report = measure(Lenient().double(), other_arguments("one row for all", 20, *[80] * 100), progress=False)
-    assert 0 < report.context["normalisation_gap"] < 1
+    assert 0 < report.facts.normalisation_gap < 1
 
 
 def test_what_is_the_same_in_each_batch_but_not_in_all() -> None:

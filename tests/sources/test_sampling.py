@@ -273,8 +273,8 @@ def test_a_monitor_measures_on_so_many_samples_and_says_so() -> None:
         if not rows:
             batches = Repeating(batches)
         report = Monitor(model, samples=20, progress=False).measure(batches)
-        assert report.context["samples"] == 20
-        assert report.context["samples_in_all"] == (50 if rows else None)
+        assert report.facts.samples == 20
+        assert report.facts.samples_in_all == (50 if rows else None)
         assert f"measured on 20 of {told} samples." in report.notes
         means = report.evidence.statistics.means[:, 0]
         drawn = torch.tensor(numbers(sampled(loader, 20, None)))

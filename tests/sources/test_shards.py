@@ -33,7 +33,7 @@ def samples(seed: int = 0, rows: int = FILES * ROWS) -> tuple[Tensor, Tensor]:
 
 def values(report: Report) -> dict[str, float]:
     return {
-        f"{part.context['layer']} {name}": entry.value
+        f"{part.facts.layer} {name}": entry.value
         for part in (*report.layers, report)
         for name, entry in ((each, part[each]) for each in part.values)
     }
@@ -44,7 +44,7 @@ def assert_same(mine: Report, expected: Report, rtol: float = 1e-12) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         assert found[name] == pytest.approx(value, rel=rtol, nan_ok=True), name
-    assert mine.context["samples"] == expected.context["samples"]
+    assert mine.facts.samples == expected.facts.samples
 
 
 Paths = list[Path]
@@ -478,7 +478,7 @@ from tightframe import measure
 from tightframe.sources import ShardSource
 x, y = (sorted(Path(sys.argv[1]).glob(f"{letter}*.npy")) for letter in "xy")
 report = measure(ShardSource.from_files(x, y), progress=False)
-print(report.context["samples"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(report.facts.samples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 

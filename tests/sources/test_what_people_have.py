@@ -220,7 +220,7 @@ def test_text_without_names_of_the_classes() -> None:
         measure(Plain(), [(x, ["abcd"[k] for k in labels.tolist()])], **QUICK)
     report = measure(x, ["abcd"[k] for k in labels.tolist()], **QUICK)  # all of them are there
     assert_values(report, expected(x, labels))
-    assert report.context["class_names"] == list("abcd")
+    assert report.facts.class_names == list("abcd")
 
 
 # ---------------------------------------------------------------------------------------------- shares, tags, targets
@@ -249,7 +249,7 @@ def test_tags_are_named_and_measured_as_a_task() -> None:
     features = model.features(x).detach()
     assert report["tagwise_average_error"].value == pytest.approx(float(tagwise_average_error(features, hot)))
     single = single_label_statistics(features, hot)
-    assert report.context["samples"] == int(single.num_samples) < ROWS
+    assert report.facts.samples == int(single.num_samples) < ROWS
     assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(single), ["nc1"])["nc1"]))
 
 
@@ -490,8 +490,8 @@ def test_an_encoder_without_classifier(layers: Any) -> None:
     x = draw(CLASSES, 1, 6, 6, seed=2)[labels] + draw(40, 1, 6, 6)
     report = measure(model, [(x[:24], labels[:24]), (x[24:], labels[24:])], layers=layers, **QUICK)
     assert_values(report, expected(model(x), labels))
-    assert report.context["layer"] == "output" and len(report.layers) == (layers == "conv")
-    assert measure(model, [(x, labels)], num_classes=9, **QUICK).context["classes"] == 9
+    assert report.facts.layer == "output" and len(report.layers) == (layers == "conv")
+    assert measure(model, [(x, labels)], num_classes=9, **QUICK).facts.classes == 9
 
 
 def test_an_encoder_that_ends_in_linear_layers_is_measured_where_it_is_said() -> None:
@@ -607,7 +607,7 @@ def test_a_context_of_any_values_is_written(tmp_path: Path) -> None:
 def test_a_data_set_names_its_classes() -> None:
     x, labels = data()
     report = measure(Plain(), DataLoader(Samples(x, labels), 16), **QUICK)
-    assert report.context["class_names"] == list("abcd")
+    assert report.facts.class_names == list("abcd")
 
 
 # ---------------------------------------------------------------------------------------------- what misled once
@@ -645,7 +645,7 @@ class Says(Encoder):
 def test_an_encoder_as_wide_as_there_are_classes_decides_nothing() -> None:
     labels = torch.arange(48) % DIM
     report = measure(Says(), [(draw(48, 1, 6, 6), labels)], **QUICK)
-    assert "classifier_accuracy" not in report.values and report.context["classes"] == DIM
+    assert "classifier_accuracy" not in report.values and report.facts.classes == DIM
 
 
 class Tilted(Plain):
