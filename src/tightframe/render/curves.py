@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tightframe.render.axes import Axis, axis, category_axis, reading
+from tightframe.render.axes import LARGEST, Axis, axis, category_axis, reading
 from tightframe.render.described import described, position
 from tightframe.render.names import cut, shortened, width
 from tightframe.render.styles import Style, styles
@@ -65,7 +65,8 @@ def axes_of(figure: Curves) -> tuple[Axis, Axis]:
     if figure.categories:
         return category_axis(len(figure.categories)), axis(heights, log=figure.log_y)
     places = [x for series in figure.series for x in series.x] + [x for x, _ in figure.marks]
-    return axis(places, log=figure.log_x), axis(heights, log=figure.log_y)
+    whole = all(x == round(x) for x in places if math.isfinite(x))
+    return axis(places, log=figure.log_x, whole=whole), axis(heights, log=figure.log_y)
 
 
 def curves_svg(figure: Curves) -> str:
@@ -132,7 +133,7 @@ def legend(figure: Curves) -> str:
 
 def undrawn(figure: Curves) -> str:
     """How many values have no place on the axes; nothing where all have one."""
-    infinite = sum(math.isinf(y) for series in figure.series for y in series.y)
+    infinite = sum(abs(y) > LARGEST for series in figure.series for y in series.y)
     negative = sum(y < 0 for series in figure.series for y in series.y if math.isfinite(y)) if figure.log_y else 0
     parts = [f"{infinite} infinite" if infinite else "", f"{negative} below 0" if negative else ""]
     shown = " and ".join(part for part in parts if part)
