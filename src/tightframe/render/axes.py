@@ -94,7 +94,7 @@ def _logarithmic(low: float, high: float, ticks: int, *, zeros: bool) -> Axis:
         low, high = 10.0 ** (below - margin), 10.0 ** (above + margin)
         powers = range(math.ceil(below - margin - 1e-9), math.floor(above + margin + 1e-9) + 1)
         stride = math.ceil(len(powers) / ticks)
-        found = [(10.0**power, _decade(power)) for power in powers if (powers[-1] - power) % stride == 0]
+        found = [(10.0**power, _decade(power)) for power in powers if power % stride == 0]
     if not zeros:
         return Axis(low, high, True, tuple(found))
     zero = 10.0 ** (math.log10(low) - (math.log10(high) - math.log10(low)) * _LANE / (1 - _LANE))

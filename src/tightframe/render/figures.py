@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from tightframe.errors import MissingExtraError
 from tightframe.render.axes import reading
 from tightframe.render.curves import axes_of, visible
 from tightframe.render.matrices import LEVELS, levels, palette
-from tightframe.render.names import shortened, width
+from tightframe.render.names import cut, shortened, width
 from tightframe.render.styles import LIGHT, Style, styles
 from tightframe.sections import Bars, Curves, Document, Matrix, Series
 from tightframe.sections import Figure as FigureData
@@ -53,6 +54,7 @@ _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
 _MARKED = 40  # points of a curve up to which each has a marker
 _NAMED = 30  # names that fit below an axis
 _NAME = 15  # letters of a name
+_TITLE, _LABEL = 46, 40  # letters of a line of a title, and of other texts
 _BESIDE = 4  # curves up to which the legend is inside the panel
 _LEGEND_ROW = 0.13  # inches
 _HANDLE = 32  # points: a sample of a line in a legend, and the gaps about it
@@ -90,7 +92,7 @@ def save(document: Document, folder: Path, *, suffix: str = ".pdf", variants: bo
 def _figure(data: FigureData, variants: bool) -> Figure:
     figure = Figure(figsize=_SQUARE if isinstance(data, Matrix) else _SIZE, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_literal(data.title), loc="left")
+    axes.set_title(_literal(textwrap.fill(data.title, _TITLE)), loc="left")
     if isinstance(data, Curves):
         _draw_curves(figure, axes, data if variants else visible(data))
     elif isinstance(data, Bars):
@@ -116,9 +118,9 @@ def _draw_curves(figure: Figure, axes: Axes, data: Curves) -> None:
     _draw_marks(axes, data, x)
     for series, look in zip(data.series, styles(data.series), strict=True):
         _draw_series(axes, series, look, x, y)
-    axes.set_xlabel(_literal(data.x_label))
+    axes.set_xlabel(_literal(cut(data.x_label, _LABEL)))
     if data.y_label:
-        axes.set_ylabel(_literal(data.y_label))
+        axes.set_ylabel(_literal(cut(data.y_label, _LABEL)))
     if len(data.series) > _BESIDE:
         widest = max(width(series.name, _STYLE["legend.fontsize"]) for series in data.series)
         columns = 2 if 2 * (widest + _HANDLE) < 72 * _SIZE[0] else 1
@@ -131,7 +133,7 @@ def _draw_curves(figure: Figure, axes: Axes, data: Curves) -> None:
 def _draw_marks(axes: Axes, data: Curves, x: Axis) -> None:
     """Vertical lines, their labels above the panel, where none covers another."""
     ends: list[float] = []
-    for place, label in sorted(data.marks):
+    for place, label in sorted((place, cut(label, _LABEL)) for place, label in data.marks):
         at, share = x.drawn(place), x.share(place)
         if not 0 <= share <= 1:
             continue

@@ -15,7 +15,7 @@ from tightframe.render.svg import coordinate, drawing, element, text
 from tightframe.sections import Matrix
 
 ORANGE, WHITE, BLUE = (179, 80, 0), (255, 255, 255), (0, 84, 150)
-LEVELS = 127  # of colour, on each side of the neutral one
+LEVELS = 63  # of colour, on each side of the neutral one
 
 _WIDTH = 360.0
 _PIXELS = 400  # rows of an image; larger matrices are shown by the means of blocks
