@@ -297,6 +297,11 @@ def test_texts_are_inside_and_apart(any_document: Document) -> None:
                 svg.children[0].text,
                 text.text,
             )
+        for text in svg.all("text"):
+            if "transform" in text.attributes:  # at 45 degrees, ending at the tick
+                x, y = map(float, re.findall(r"translate\(([\d.]+) ([\d.]+)", text.attributes["transform"])[0])
+                reach = 0.71 * width("".join(text.texts[1:] if text.all("title") else text.texts), 11)
+                assert x - reach >= -3 and y + reach <= high + 1, (svg.children[0].text, text.text)
         for one, other in combinations(flat, 2):
             a, b = boxes[one], boxes[other]
             across = min(a[2], b[2]) - max(a[0], b[0])
@@ -355,6 +360,13 @@ def test_linear_ticks(values: list[float], labels: list[str]) -> None:
     assert [label for _, label in axis(values).ticks] == labels
 
 
+def test_zeros_have_a_ninth_of_a_logarithmic_axis() -> None:
+    scale = axis([0.0, 1.0, 100.0], log=True)
+    assert scale.share(0.0) == 0
+    assert scale.share(100.0) - scale.share(1.0) == pytest.approx(0.89 / 1.08, rel=1e-9)
+    assert scale.share(1.0) == pytest.approx(0.11 + 0.89 * 0.04 / 1.08, rel=1e-9)
+
+
 def test_epochs_are_whole() -> None:
     assert [label for _, label in axis([1, 2, 3], whole=True).ticks] == ["1", "2", "3"]
     assert [label for _, label in axis([3], whole=True).ticks] == ["3"]
@@ -389,6 +401,17 @@ def test_a_linear_curve_is_where_its_values_are() -> None:
     ]
     ticks = {"".join(text.texts): float(text.attributes["y"]) for text in svg.all("text", "end")}
     assert ticks["0"] == pytest.approx(ys[0] + 3.8, abs=0.2) and ticks["10"] == pytest.approx(ys[2] + 3.8, abs=0.2)
+
+
+def test_x_is_written_once_where_it_stays_the_same() -> None:
+    short, long = (1.0, 2.0), (1.0, 2.0, 3.0)
+    series = [Series("a", long, (1.0, 2.0, 3.0)), Series("b", long, (3.0, 2.0, 1.0)), Series("c", short, (1.0, 2.0))]
+    values = json.loads(drawn(Curves("t", "x", tuple(series))).attributes["data-values"])
+    assert [each[3] for each in values] == [["1", "2", "3"], None, ["1", "2"]]
+    assert values[1][1] is None and values[2][1] == values[0][1][:2]
+    crowded = (Series("a", (1.0, 1e6), (1.0, 2.0)), Series("b", (1.001, 1e6), (1.0, 2.0)))  # the same pixels
+    values = json.loads(drawn(Curves("t", "x", crowded)).attributes["data-values"])
+    assert [each[3] for each in values] == [["1", "1.000e+06"], ["1.001", "1.000e+06"]]
 
 
 def test_gaps_break_lines() -> None:
