@@ -367,6 +367,12 @@ def test_zeros_have_a_ninth_of_a_logarithmic_axis() -> None:
     assert scale.share(1.0) == pytest.approx(0.11 + 0.89 * 0.04 / 1.08, rel=1e-9)
 
 
+def test_the_smallest_values_are_no_zeros() -> None:
+    scale = axis([0.0, 1e-300, 1.0], log=True)
+    assert scale.share(0.0) == scale.share(scale.ticks[0][0]) == 0
+    assert scale.share(1e-300) > 0.11
+
+
 def test_epochs_are_whole() -> None:
     assert [label for _, label in axis([1, 2, 3], whole=True).ticks] == ["1", "2", "3"]
     assert [label for _, label in axis([3], whole=True).ticks] == ["3"]

@@ -35,9 +35,11 @@ class Axis:
         """The value that stands for another on this axis; NaN if it can't be drawn."""
         if not abs(value) <= LARGEST:
             return math.nan
-        if self.log and value <= 0:
+        if not self.log or value == self.zero:
+            return value
+        if value <= 0:
             return math.nan if value < 0 or self.zero is None else self.zero
-        return max(value, SMALLEST) if self.log else value
+        return max(value, SMALLEST)
 
     def share(self, value: float) -> float:
         """How far along the axis a value is, from 0 to 1; NaN if it can't be drawn."""
