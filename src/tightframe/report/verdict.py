@@ -240,7 +240,7 @@ def _held_out_far(found: Findings) -> str | None:
         return None
     if entry.value == 0:
         return f"NC1 is 0 on the training data, {number(test.value)} on held-out data."
-    return f"NC1 is {test.value / entry.value:.2g} times larger on held-out data ({number(test.value)})."
+    return f"NC1 is {test.value / entry.value:,.0f} times larger on held-out data ({number(test.value)})."
 
 
 def _nc2_lags(found: Findings) -> str | None:
