@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from types import TracebackType
 
 import numpy as np
@@ -32,6 +33,16 @@ def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor
         return torch.zeros(shape, dtype=dtype, device=device)
     with torch.inference_mode(False):
         return torch.from_numpy(np.zeros(shape, dtype=str(dtype).removeprefix("torch.")))
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory of up to 32 MiB instead of giving it back to the kernel, from now on.
+
+    Its limit is twice the largest block of up to 32 MiB that was mapped and freed. Below it each temporary of a few MiB
+    is mapped anew, and its page faults take as long as the work on it.
+    """
+    torch.empty(16 << 20, dtype=torch.uint8)
 
 
 class full_precision:  # noqa: N801  (a context manager, named like torch.no_grad)
