@@ -130,6 +130,11 @@ def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
     return first
 
 
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of the rows of two matrices (K, D), -> (K,), without a temporary matrix."""
+    return (a[:, None, :] @ b[:, :, None]).flatten()
+
+
 @lru_cache(8)
 def _axes(dim: int) -> Tensor:
     """(D, 8) random unit vectors, always the same."""
