@@ -457,7 +457,7 @@ def test_plots(tightframe: Command, here: Path, suffix: str, start: bytes) -> No
 def test_a_plot_without_matplotlib_names_the_extra_before_the_search(
     tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "tightframe.report.prototype_figures", raising=False)
+    monkeypatch.delitem(sys.modules, "tightframe.render.prototype_figures", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     outcome = tightframe("prototypes", "-k", "50", "-d", "5", "--time", "100", "--plot", "a.png")
     assert outcome.status == 2

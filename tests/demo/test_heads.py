@@ -14,7 +14,7 @@ from tightframe.demo.training import Trainer
 from tightframe.errors import OptionError
 from tightframe.heads import PrototypeHead
 from tightframe.report import RunFolder
-from tightframe.report.geometry import statements
+from tightframe.report.predicted import statements
 
 QUICK = Settings(epochs=2, measurements=2, train_images=200)
 pytestmark = pytest.mark.usefixtures("quick_measurements")

@@ -14,11 +14,13 @@ HEADING = "Collapse over training"
 
 
 def training(found: Findings) -> Section | None:
-    """One figure for each phenomenon; None without a history."""
+    """One figure for each phenomenon; None without a history, and where nothing has a curve."""
     if not found.history:
         return None
     figures = [figure for each in PHENOMENA if (figure := _figure(found, each.label, each.log)) is not None]
     figures += [figure for figure in (_accuracies(found),) if figure is not None]
+    if not figures:
+        return None
     hint = "Each phenomenon over training. Collapse means that NC1, NC2, NC4 and NC5 fall and NC3 rises to 1."
     return Section("training", HEADING, (hint, *sentences(found)), figures=tuple(figures))
 
@@ -65,13 +67,18 @@ def _variant(found: Findings, entry: Entry) -> Series:
 
 def _accuracies(found: Findings) -> Curves | None:
     """All that is a share of right decisions; families of a caller's own are left out."""
-    shares = [entry for entry in found if entry.family == "accuracy" and entry.target == 1 and entry.headline]
+    shares = [
+        entry
+        for entry in found
+        if (entry.family == "accuracy" or entry.name == "ncc_accuracy") and entry.target == 1 and entry.headline
+    ]
     if not shares:
         return None
-    first = [entry for entry in shares if entry.name == "classifier_accuracy"] or shares[:1]
+    names = [entry.name for entry in shares]
+    first = "classifier_accuracy" if "classifier_accuracy" in names else names[0]
     series = []
     for entry in shares:
-        role = "variant" if entry not in first else "held-out" if entry.split == "test" else "main"
+        role = "variant" if entry.name != first else "held-out" if entry.split == "test" else "main"
         values = tuple(each.value(entry.key) for each in found.series)
         series.append(Series(entry.title, times_of(found), values, role))  # type: ignore[arg-type]
     return _drawn(found, "accuracy", series, log_y=False, target=1.0, shuffled=None)
