@@ -95,6 +95,12 @@ def test_earlier_measurements_are_drawn_for_comparison(epochs: list[float | None
         assert [each.y[1] for each in curves] == [epochs.index(epoch) for epoch in shown]
 
 
+def test_sessions_are_named() -> None:
+    first, last = (measured(60 * session, (5.0, 0.5, 0.1)).extended(facts={"session": session}) for session in (1, 2))
+    curves = figures(replace(last, history=(first,)))["NC1"].series
+    assert [each.name for each in curves] == ["session 2", "session 1"]
+
+
 def test_measurements_of_other_layers_are_left_out() -> None:
     report = measured(7, (5.0, 0.5, 0.1))
     one = replace(measured(1, (5.0, 0.5, 0.1)), layers=())

@@ -131,10 +131,15 @@ def test_an_epoch_zero_is_shown(make_evidence: Make) -> None:
 
 
 def test_sessions_are_no_epochs(make_evidence: Make) -> None:
-    first, second = (Report.from_evidence(make_evidence(seed=e), context={"session": e}) for e in (1, 2))
-    for figure in figures(replace(second, history=(first,))).values():
-        assert (figure.x_label, figure.log_x) == ("session", False)
-        assert figure.series[0].x == (1, 2)
+    """Also where both are known, as in the demo."""
+    for epochs in ({1: None, 2: None}, {1: 60, 2: 120}):
+        first, second = (
+            Report.from_evidence(make_evidence(seed=session), context={"session": session, "epoch": epoch})
+            for session, epoch in epochs.items()
+        )
+        for figure in figures(replace(second, history=(first,))).values():
+            assert (figure.x_label, figure.log_x, figure.marks) == ("session", False, ())
+            assert all(each.x == (1, 2) for each in figure.series)
 
 
 def test_the_terminal_phase_is_marked(series: Report) -> None:

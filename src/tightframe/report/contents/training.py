@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of
+from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of, unit_of
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
 from tightframe.report.series import plateau, terminal_phase
@@ -36,12 +36,6 @@ def sentences(found: Findings) -> list[str]:
     if still is not None:
         said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
     return said
-
-
-def _unit(found: Findings) -> str:
-    if all(each.facts.session is not None for each in found.series):
-        return "session"
-    return "epoch" if all(each.facts.epoch is not None for each in found.series) else "measurement"
 
 
 def _figure(found: Findings, label: str, log: bool) -> Curves | None:
@@ -87,7 +81,7 @@ def _accuracies(found: Findings) -> Curves | None:
 def _drawn(
     found: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
 ) -> Curves:
-    unit = _unit(found)
+    unit = unit_of(found)
     begun = terminal_phase(found.series) if unit == "epoch" else None
     shown = [each for each in series if not all(map(math.isnan, each.y))]
     return Curves(
