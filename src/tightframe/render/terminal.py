@@ -171,7 +171,7 @@ def _grid(table: Table, kept: Sequence[int]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for place in kept:
         column = table.columns[place]
-        grid.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=True)
+        grid.add_column(Text(column.heading), justify="right" if column.numeric else "left", no_wrap=True)
     for line, row in enumerate(table.rows):
         if line in table.groups:
             grid.add_row(Text(table.groups[line], "bold cyan"))

@@ -70,8 +70,15 @@ class Comparison:
         `full`."""
         sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
         downloads = {"comparison.json": self.to_json(), "comparison.csv": self.to_csv()}
+        notes = [
+            f"{name}: {note}" for name, report in zip(self.names, self.reports, strict=True) for note in report.notes
+        ]
         return Document(
-            " · ".join(self.names), (f"{len(self.names)} runs",), sections=tuple(sections), downloads=downloads
+            " · ".join(self.names),
+            (f"{len(self.names)} runs",),
+            sections=tuple(sections),
+            notes=tuple(notes),
+            downloads=downloads,
         )
 
     def _verdicts(self) -> Section:
