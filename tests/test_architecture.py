@@ -28,7 +28,7 @@ LAYERS = {
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HOSTS = (
-    *("matplotlib", "plotly", "sklearn", "pandas", "typer", "rich"),
+    *("matplotlib", "sklearn", "pandas", "typer", "rich"),
     *("lightning", "transformers", "timm", "torchmetrics", "tensorboard", "wandb"),
 )
 

@@ -26,7 +26,7 @@ from tightframe.report import Report, RunFolder
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SECONDS = 60  # for a process that hangs
-IMPORTED = ["tightframe.monitor", "sklearn.datasets", "plotly.graph_objects", "plotly.io", "torch._dynamo"]
+IMPORTED = ["tightframe.monitor", "sklearn.datasets", "torch._dynamo"]
 NO_RUN = -1
 
 # death, at which call of the place, and how many measurements can then be read; each process goes on from the last

@@ -7,19 +7,16 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+from rich.console import Console
+from rich.text import Text
+
 from tightframe.cli.options import errors_in_flags, given, spread, takes
 from tightframe.cli.output import Output
 from tightframe.cli.subject import Subject
-from tightframe.errors import MissingExtraError, TightframeError
+from tightframe.errors import TightframeError
 from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
-
-try:
-    import typer
-    from rich.console import Console
-    from rich.text import Text
-except ImportError:
-    raise MissingExtraError("typer", "cli") from None
 
 app = typer.Typer(
     help="The geometry of class representations: measure neural collapse, with every number beside what it should be.",

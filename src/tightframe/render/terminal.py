@@ -12,7 +12,21 @@ from rich.console import Console, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tightframe.sections import Bars, Card, Cell, Column, Curves, Document, Section, Table, Tone, number, short, times, written
+from tightframe.sections import (
+    Bars,
+    Card,
+    Cell,
+    Column,
+    Curves,
+    Document,
+    Section,
+    Table,
+    Tone,
+    number,
+    short,
+    times,
+    written,
+)
 
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
