@@ -30,6 +30,7 @@ from tightframe.sections import (
 
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
+_BETWEEN = 3  # blanks between two columns of a table
 _ODD, _NOTES = 5, 3  # shown before the rest is only counted
 
 
@@ -168,7 +169,7 @@ def _table(table: Table, width: int) -> Iterator[RenderableType]:
     """The table if there is room; else without what says where numbers come from; else a block for each row."""
     for columns in (table.columns, [column for column in table.columns if column.kind != "source"]):
         kept = [place for place, column in enumerate(table.columns) if column in columns]
-        if sum(_widths(table, kept)) + 2 * len(kept) <= width:
+        if sum(_widths(table, kept)) + _BETWEEN * (len(kept) - 1) <= width:
             yield _grid(table, kept)
             return
     yield from _blocks(table, width)
