@@ -191,6 +191,18 @@ def test_decisions_are_those_of_exact_arithmetic_at_length(problem: Problem) -> 
     assert_decides(problem)
 
 
+def test_a_bias_that_dwarfs_the_others_costs_them_no_digits() -> None:
+    """Scores 0 and 9e-13 of classes 1 and 3 are told apart beside others of -2000 and -2e21."""
+    weight = torch.tensor([[-2.0], [0.0], [-2.0], [-1.0], [1.0]], dtype=torch.float64)
+    bias = torch.tensor([-2e3, 0.0, -2e3, 0.0, -(2.0**61)], dtype=torch.float64)
+    counts, rounding = torch.tensor([7, 5, 4, 2, 5]), torch.zeros(5, dtype=torch.float64)
+    row = torch.tensor([[-(2.0**-40)]], dtype=torch.bfloat16)
+    for tile_size in (1, 2, 8):
+        problem = Problem(weight.clone(), counts, rounding, weight, bias, row, tile_size)
+        assert problem.decide()[0] == [3]
+        assert_decides(problem)
+
+
 @settings(max_examples=60)
 @given(problems(most=150))
 def test_among_many_classes(problem: Problem) -> None:

@@ -77,12 +77,18 @@ class Rule:
             uppers.append(scores[row, index])
         candidates = torch.cat(pairs, 1)
         candidates = candidates[:, torch.cat(uppers) >= best[candidates[0]]]
-        blocks = candidates.split(max(1, _PAIR_ENTRIES // rows.shape[1]), 1)
-        lower, upper = torch.cat([self._lead(rows[row], index, leader[row]) for row, index in blocks], 1)
-        row, index = candidates
-        best.scatter_reduce_(0, row, lower, "amax", include_self=False)
-        equal = upper >= best[row]
-        return self.labels[leader.scatter_reduce_(0, row[equal], index[equal], "amin", include_self=False)]
+        while True:  # a leader that is far from the best costs the comparisons digits: the best by these leads next
+            blocks = candidates.split(max(1, _PAIR_ENTRIES // rows.shape[1]), 1)
+            lower, upper = torch.cat([self._lead(rows[row], index, leader[row]) for row, index in blocks], 1)
+            row, index = candidates
+            best.scatter_reduce_(0, row, lower, "amax", include_self=False)
+            equal = upper >= best[row]
+            leads = lower == best[row]
+            former, leader = leader, leader.scatter_reduce(0, row[leads], index[leads], "amin", include_self=False)
+            decided = leader.scatter_reduce(0, row[equal], index[equal], "amin", include_self=False)
+            if equal.all() or torch.equal(former, leader):
+                return self.labels[decided]
+            candidates = candidates[:, equal]
 
     def _lead(self, rows: Tensor, index: Tensor, leader: Tensor) -> Tensor:
         """(2, M), bounds of the score of one class less that of another, from the definition, for each of M rows."""

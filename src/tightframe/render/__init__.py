@@ -1,1 +1,4 @@
-"""Documents in one format each: every module has `render(document)`, and loops over the document's sections."""
+"""Documents in one format each.
+
+A module named after a format has `render(document)`, which loops over the document's sections; the others draw parts.
+"""

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from tightframe.sections import number
 
+LARGEST, SMALLEST = 1e200, 1e-200
+"""Magnitudes beyond which values are not drawn, or drawn as this on a logarithmic axis, so that ranges stay finite."""
+
 _LANE = 0.11  # share of a logarithmic axis that is kept for zeros
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -30,26 +33,33 @@ class Axis:
 
     def drawn(self, value: float) -> float:
         """The value that stands for another on this axis; NaN if it can't be drawn."""
-        if not math.isfinite(value):
+        if not abs(value) <= LARGEST:
             return math.nan
-        if self.log and value <= 0:
+        if not self.log or value == self.zero:
+            return value
+        if value <= 0:
             return math.nan if value < 0 or self.zero is None else self.zero
-        return value
+        return max(value, SMALLEST)
 
     def share(self, value: float) -> float:
         """How far along the axis a value is, from 0 to 1; NaN if it can't be drawn."""
         value = self.drawn(value)
         if self.log and value > 0:
-            return math.log(value / self.low) / math.log(self.high / self.low)
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Iterable[float], *, log: bool = False, ticks: int = 5) -> Axis:
-    """The axis that shows all values that can be shown, with at most about `ticks` ticks."""
-    values = [float(value) for value in values if math.isfinite(value)]
+def axis(values: Iterable[float], *, log: bool = False, ticks: int = 5, whole: bool = False) -> Axis:
+    """The axis that shows all values that can be shown.
+
+    Args:
+        ticks: about how many there are.
+        whole: whether a linear axis has ticks at whole numbers only, as epochs do.
+    """
+    values = [float(value) for value in values if abs(value) <= LARGEST]
     if not log:
-        return _linear(min(values, default=0.0), max(values, default=1.0), ticks)
-    positive = [value for value in values if value > 0]
+        return _linear(min(values, default=0.0), max(values, default=1.0), ticks, whole)
+    positive = [max(value, SMALLEST) for value in values if value > 0]
     return _logarithmic(min(positive, default=0.1), max(positive, default=1.0), ticks, zeros=0.0 in values)
 
 
@@ -58,16 +68,15 @@ def category_axis(number: int) -> Axis:
     return Axis(-0.5, max(number, 1) - 0.5, False, ())
 
 
-def _linear(low: float, high: float, ticks: int) -> Axis:
+def _linear(low: float, high: float, ticks: int, whole: bool) -> Axis:
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         around = 0.1 * abs(high) or 1.0
         low, high = low - around, high + around
-    if math.isinf(high - low):
-        low, high = low / 2, high / 2
     margin = 0.05 * (high - low)
     wanted = (high - low) / ticks
     size = 10.0 ** math.floor(math.log10(wanted))
     step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= wanted * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
     low, high = low - margin, high + margin
     places = range(math.ceil(low / step), math.floor(high / step) + 1)
     return Axis(low, high, False, tuple((place * step, _plain(place * step, step)) for place in places))
@@ -82,15 +91,16 @@ def _logarithmic(low: float, high: float, ticks: int, *, zeros: bool) -> Axis:
         found = [(step, _short(step)) for step in steps if low * (1 - 1e-9) <= step <= high * (1 + 1e-9)]
         low, high = low / (high / low) ** 0.04, high * (high / low) ** 0.04
     else:
-        reach = (high / low) ** 0.04 if high / low < 1e200 else 1e8
-        low, high = max(low / reach, 1e-305), min(high * reach, 1e305)
-        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        below, above = math.log10(low), math.log10(high)
+        margin = 0.04 * (above - below)
+        low, high = 10.0 ** (below - margin), 10.0 ** (above + margin)
+        powers = range(math.ceil(below - margin - 1e-9), math.floor(above + margin + 1e-9) + 1)
         stride = math.ceil(len(powers) / ticks)
-        found = [(10.0**power, _decade(power)) for power in powers if (powers[-1] - power) % stride == 0]
+        found = [(10.0**power, _decade(power)) for power in powers if power % stride == 0]
     if not zeros:
         return Axis(low, high, True, tuple(found))
-    zero = math.exp(math.log(low) - math.log(high / low) * _LANE / (1 - _LANE))
-    return Axis(max(zero, 1e-307), high, True, ((max(zero, 1e-307), "0"), *found), max(zero, 1e-307))
+    zero = 10.0 ** (math.log10(low) - (math.log10(high) - math.log10(low)) * _LANE / (1 - _LANE))
+    return Axis(zero, high, True, ((zero, "0"), *found), zero)
 
 
 def _power(value: float) -> int:

@@ -28,7 +28,7 @@ def bars_svg(figure: Bars) -> str:
     """A picture as wide as one panel, or wider where there are many names."""
     most = figure.most if math.isfinite(figure.most) and figure.most > 0 else 1.0
     ticks = [(value, label) for value, label in axis([0.0, most]).ticks if 0 <= value <= most * (1 + 1e-9)]
-    names, notes = shortened(figure.names, _NAME), [cut(note, _NAME) for note in figure.notes]
+    names, notes = shortened(figure.names, _NAME, beginnings=True), [cut(note, _NAME) for note in figure.notes]
     count = max(len(names), 1)
     left = 10 + max((width(label, _FONT) for _, label in ticks), default=20.0)
     step = max((_WIDTH - _RIGHT - left) / count, _STEP)

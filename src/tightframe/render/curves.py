@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tightframe.render.axes import Axis, axis, category_axis, reading
+from tightframe.render.axes import LARGEST, Axis, axis, category_axis, reading
 from tightframe.render.described import described, position
 from tightframe.render.names import cut, shortened, width
 from tightframe.render.styles import Style, styles
@@ -65,7 +65,8 @@ def axes_of(figure: Curves) -> tuple[Axis, Axis]:
     if figure.categories:
         return category_axis(len(figure.categories)), axis(heights, log=figure.log_y)
     places = [x for series in figure.series for x in series.x] + [x for x, _ in figure.marks]
-    return axis(places, log=figure.log_x), axis(heights, log=figure.log_y)
+    whole = all(x == round(x) for x in places if math.isfinite(x))
+    return axis(places, log=figure.log_x, whole=whole), axis(heights, log=figure.log_y)
 
 
 def curves_svg(figure: Curves) -> str:
@@ -100,7 +101,6 @@ def curves_svg(figure: Curves) -> str:
         middle = (left + right) / 2
         parts.append(text(cut(label, 60), middle, area.bottom + depth + _LINE, class_="label middle", full=label))
     height = area.bottom + depth + (_LINE + 5 if label else 3)
-    values = [[series.name, *_readings(figure, area, series)] for series in figure.series]
     return drawing(
         parts,
         width=WIDTH,
@@ -108,7 +108,7 @@ def curves_svg(figure: Curves) -> str:
         title=figure.title,
         description=described(figure),
         kind="curves",
-        values=values,
+        values=_readings(figure, area),
         x_label=figure.x_label,
     )
 
@@ -132,7 +132,7 @@ def legend(figure: Curves) -> str:
 
 def undrawn(figure: Curves) -> str:
     """How many values have no place on the axes; nothing where all have one."""
-    infinite = sum(math.isinf(y) for series in figure.series for y in series.y)
+    infinite = sum(abs(y) > LARGEST for series in figure.series for y in series.y)
     negative = sum(y < 0 for series in figure.series for y in series.y if math.isfinite(y)) if figure.log_y else 0
     parts = [f"{infinite} infinite" if infinite else "", f"{negative} below 0" if negative else ""]
     shown = " and ".join(part for part in parts if part)
@@ -318,30 +318,36 @@ def _stroke(look: Style) -> dict[str, Any]:
 
 
 def _markers(points: list[Point], look: Style) -> str:
-    """Markers as one path; circles are the round ends of lines without a length."""
+    """Markers as one path; circles and squares are the ends of lines without a length."""
     if not points:
         return ""
     r = _RADIUS
     shape = {
         "circle": "h0",
-        "square": f"m{-r:g} {-r:g}h{2 * r:g}v{2 * r:g}h{-2 * r:g}z",
+        "square": "h0",
         "triangle": f"m0 {-r - 0.8:g}l{r + 0.6:g} {2 * r:g}h{-2 * r - 1.2:g}z",
         "diamond": f"m0 {-r - 0.9:g}l{r + 0.9:g} {r + 0.9:g}l{-r - 0.9:g} {r + 0.9:g}l{-r - 0.9:g} {-r - 0.9:g}z",
     }[look.marker]
     path = "".join(f"M{coordinate(x)} {coordinate(y)}{shape}" for x, y in points)
-    return element("path", class_="dots" if look.marker == "circle" else "marks", d=path)
+    kind = {"circle": "dots", "square": "dots square"}.get(look.marker, "marks")
+    return element("path", class_=kind, d=path)
 
 
-def _readings(figure: Curves, area: _Area, series: Series) -> list[list[Any]]:
-    """Pixels and texts of the points that are drawn."""
-    columns: list[list[Any]] = [[], [], [], []]
-    errors: Sequence[float] = series.error or [math.nan] * len(series.y)
-    for point, x, y, error in zip(_points(area, series), series.x, series.y, errors, strict=True):
-        if math.isnan(point[0]) or math.isnan(point[1]):
-            continue
-        shown = reading(y) + ("" if math.isnan(error) else f" ± {reading(error)}")
-        for column, value in zip(
-            columns, (round(point[0], 1), round(point[1], 1), position(figure, x), shown), strict=True
-        ):
-            column.append(value)
-    return columns
+def _readings(figure: Curves, area: _Area) -> list[list[Any]]:
+    """Of each series its name, and pixels and texts of the points that are drawn; None for x if it is as before."""
+    found: list[list[Any]] = []
+    before: Any = None
+    for series in figure.series:
+        errors: Sequence[float] = series.error or [math.nan] * len(series.y)
+        xs, ys, places, values = [], [], [], []
+        for point, x, y, error in zip(_points(area, series), series.x, series.y, errors, strict=True):
+            if math.isnan(point[0]) or math.isnan(point[1]):
+                continue
+            xs.append(round(point[0], 1))
+            ys.append(round(point[1], 1))
+            places.append(position(figure, x))
+            values.append(reading(y) + ("" if math.isnan(error) else f" ± {reading(error)}"))
+        same = (xs, places) == before
+        found.append([series.name, None if same else xs, ys, None if same else places, values])
+        before = (xs, places)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,8 @@ import numpy as np
 from tightframe.errors import MissingExtraError
 from tightframe.render.axes import reading
 from tightframe.render.curves import axes_of, visible
-from tightframe.render.matrices import palette
-from tightframe.render.names import shortened, width
+from tightframe.render.matrices import LEVELS, levels, palette
+from tightframe.render.names import cut, shortened, width
 from tightframe.render.styles import LIGHT, Style, styles
 from tightframe.sections import Bars, Curves, Document, Matrix, Series
 from tightframe.sections import Figure as FigureData
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 try:
     import matplotlib
-    from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 except ImportError:
@@ -53,6 +54,7 @@ _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
 _MARKED = 40  # points of a curve up to which each has a marker
 _NAMED = 30  # names that fit below an axis
 _NAME = 15  # letters of a name
+_TITLE, _LABEL = 46, 40  # letters of a line of a title, and of other texts
 _BESIDE = 4  # curves up to which the legend is inside the panel
 _LEGEND_ROW = 0.13  # inches
 _HANDLE = 32  # points: a sample of a line in a legend, and the gaps about it
@@ -90,7 +92,7 @@ def save(document: Document, folder: Path, *, suffix: str = ".pdf", variants: bo
 def _figure(data: FigureData, variants: bool) -> Figure:
     figure = Figure(figsize=_SQUARE if isinstance(data, Matrix) else _SIZE, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(_literal(data.title), loc="left")
+    axes.set_title(_literal(textwrap.fill(data.title, _TITLE)), loc="left")
     if isinstance(data, Curves):
         _draw_curves(figure, axes, data if variants else visible(data))
     elif isinstance(data, Bars):
@@ -110,15 +112,15 @@ def _draw_curves(figure: Figure, axes: Axes, data: Curves) -> None:
     for direction, scale, log in (("x", x, data.log_x), ("y", y, data.log_y)):
         _set_scale(axes, direction, scale, log)
     if data.categories:
-        _name_places(axes, data.categories)
+        _name_places(axes, shortened(data.categories, _NAME))
     axes.grid(axis="y", color=LIGHT["grid"], linewidth=0.6)
     _draw_levels(axes, data, y)
     _draw_marks(axes, data, x)
     for series, look in zip(data.series, styles(data.series), strict=True):
         _draw_series(axes, series, look, x, y)
-    axes.set_xlabel(_literal(data.x_label))
+    axes.set_xlabel(_literal(cut(data.x_label, _LABEL)))
     if data.y_label:
-        axes.set_ylabel(_literal(data.y_label))
+        axes.set_ylabel(_literal(cut(data.y_label, _LABEL)))
     if len(data.series) > _BESIDE:
         widest = max(width(series.name, _STYLE["legend.fontsize"]) for series in data.series)
         columns = 2 if 2 * (widest + _HANDLE) < 72 * _SIZE[0] else 1
@@ -131,7 +133,7 @@ def _draw_curves(figure: Figure, axes: Axes, data: Curves) -> None:
 def _draw_marks(axes: Axes, data: Curves, x: Axis) -> None:
     """Vertical lines, their labels above the panel, where none covers another."""
     ends: list[float] = []
-    for place, label in sorted(data.marks):
+    for place, label in sorted((place, cut(label, _LABEL)) for place, label in data.marks):
         at, share = x.drawn(place), x.share(place)
         if not 0 <= share <= 1:
             continue
@@ -157,8 +159,8 @@ def _set_scale(axes: Axes, direction: str, scale: Axis, log: bool) -> None:
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
     """Names below places 0, 1, ...; of many, every second or third."""
-    stride = math.ceil(len(names) / _NAMED)
-    short = [_literal(name) for name in shortened(names, _NAME)]
+    stride = math.ceil(max(len(names), 1) / _NAMED)
+    short = [_literal(name) for name in names]
     flat = sum(map(len, short)) + 2 * len(short) < 45
     kwargs: dict[str, Any] = {} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor", "fontsize": 6}
     axes.set_xticks(range(0, len(names), stride), short[::stride], **kwargs)
@@ -222,15 +224,15 @@ def _alone(heights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _draw_bars(axes: Axes, data: Bars) -> None:
     values = [math.nan if value is None or not math.isfinite(value) else value for value in data.values]
     axes.bar(range(len(values)), values, width=0.72, color=LIGHT["curve-0"])
-    axes.set_ylim(0, data.most)
+    axes.set_ylim(0, data.most if math.isfinite(data.most) and data.most > 0 else 1)
     axes.set_xlim(-0.6, max(len(values), 1) - 0.4)
     axes.grid(axis="y", color=LIGHT["grid"], linewidth=0.6)
     for place, value in enumerate(values):
         if math.isnan(value):
             axes.text(place, 0, "–", ha="center", va="bottom", fontsize=6)
     notes = data.notes or [""] * len(data.names)
-    names = [f"{name} · {note}" if note else name for name, note in zip(data.names, notes, strict=True)]
-    _name_places(axes, names)
+    short = shortened(data.names, _NAME, beginnings=True)
+    _name_places(axes, [f"{name} · {note}" if note else name for name, note in zip(short, notes, strict=True)])
 
 
 def _draw_matrix(figure: Figure, axes: Axes, data: Matrix) -> None:
@@ -238,13 +240,18 @@ def _draw_matrix(figure: Figure, axes: Axes, data: Matrix) -> None:
     if not count:
         axes.axis("off")
         return
-    colours = [tuple(channel / 255 for channel in colour) for colour in palette()[1:]]
-    scale = LinearSegmentedColormap.from_list("orange to blue", colours, N=len(colours))
-    scale.set_bad(LIGHT["line"])
-    norm = TwoSlopeNorm(data.middle, data.low, data.high)
-    image = axes.imshow(np.ma.masked_invalid(np.array(data.values)), cmap=scale, norm=norm, interpolation="nearest")
+    colours = ListedColormap([tuple(channel / 255 for channel in colour) for colour in palette()[1:]])
+    shades = levels(data)
+    image = axes.imshow(
+        np.ma.masked_equal(shades, 0),
+        cmap=colours.with_extremes(bad=LIGHT["line"]),
+        vmin=0.5,
+        vmax=2 * LEVELS + 1.5,
+        extent=(-0.5, count - 0.5, count - 0.5, -0.5),
+        interpolation="nearest",
+    )
     if count <= _NAMED:
-        names = [_literal(name) for name in shortened(data.names, _NAME)]
+        names = [_literal(name) for name in shortened(data.names, _NAME, beginnings=True)]
         size = 6.0 if count <= 15 else 4.5
         axes.set_xticks(range(count), names, rotation=90, fontsize=size)
         axes.set_yticks(range(count), names, fontsize=size)
@@ -258,7 +265,7 @@ def _draw_matrix(figure: Figure, axes: Axes, data: Matrix) -> None:
         axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="white", linewidth=2.0))
         axes.add_patch(Rectangle(place, 1, 1, fill=False, edgecolor="black", linewidth=1.0))
     bar = figure.colorbar(image, ax=axes, shrink=0.85, aspect=28, pad=0.02)
-    marks = (data.low, data.middle, data.high)
-    bar.set_ticks(marks, labels=[reading(value) for value in marks])
+    values = (data.low, data.middle, data.high)
+    bar.set_ticks([1, 1 + LEVELS, 1 + 2 * LEVELS], labels=[reading(value) for value in values])
     bar.outline.set_linewidth(0.5)
     bar.ax.tick_params(labelsize=6, width=0.5)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from tightframe.render.described import described
 from tightframe.sections import Card, Document, Section, Table, number, times, written
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|^[-+](?=\s)|(?<=^\d)[.)](?=\s))")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|^[-+](?=\s))")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s)")
 
 
 def render(document: Document) -> str:
@@ -87,4 +88,4 @@ def _grid(heads: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence
 
 def _plain(text: str) -> str:
     """Text on one line that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(text.split())))

@@ -15,7 +15,7 @@ from tightframe.render.svg import coordinate, drawing, element, text
 from tightframe.sections import Matrix
 
 ORANGE, WHITE, BLUE = (179, 80, 0), (255, 255, 255), (0, 84, 150)
-LEVELS = 127  # of colour, on each side of the neutral one
+LEVELS = 63  # of colour, on each side of the neutral one
 
 _WIDTH = 360.0
 _PIXELS = 400  # rows of an image; larger matrices are shown by the means of blocks
@@ -69,7 +69,7 @@ def matrix_svg(figure: Matrix) -> str:
         empty = [text("no values", _WIDTH / 2, 40, class_="label middle")]
         return drawing(empty, width=_WIDTH, height=80, title=figure.title, description=described(figure),
                        kind="matrix", values=[])  # fmt: skip
-    names = shortened(figure.names, _NAME) if count <= _NAMED else []
+    names = shortened(figure.names, _NAME, beginnings=True) if count <= _NAMED else []
     font = 11.0
     margin = max((width(name, font) for name in names), default=0.0) + 8
     side = min(_WIDTH - margin - 8, 290.0)
@@ -89,17 +89,13 @@ def matrix_svg(figure: Matrix) -> str:
     full = figure.names
     for place, name in enumerate(names):
         middle = (place + 0.5) * cell
-        size = f"{font:.1f}"
-        parts.append(
-            text(name, left - 4, top + middle + font * 0.35, class_="tick end", font_size=size, full=full[place])
-        )
+        size = f"font-size:{font:.1f}px"
+        parts.append(text(name, left - 4, top + middle + font * 0.35, class_="tick end", style=size, full=full[place]))
         if across:
             turn = f"translate({coordinate(left + middle + font * 0.35)} {coordinate(top + side + 5)})rotate(-90)"
-            parts.append(text(name, 0, 0, class_="tick end", font_size=size, transform=turn, full=full[place]))
+            parts.append(text(name, 0, 0, class_="tick end", style=size, transform=turn, full=full[place]))
         else:
-            parts.append(
-                text(name, left + middle, top + side + 13, class_="tick middle", font_size=size, full=full[place])
-            )
+            parts.append(text(name, left + middle, top + side + 13, class_="tick middle", style=size, full=full[place]))
     outlines = "".join(
         f"M{coordinate(left + column * cell)} {coordinate(top + row * cell)}"
         f"h{coordinate(cell)}v{coordinate(cell)}h{coordinate(-cell)}z"

@@ -6,8 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 
-def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """The ends of long names, which differ where layers are nested; equal ones are numbered."""
+def shortened(names: Sequence[str], longest: int, *, beginnings: bool = False) -> list[str]:
+    """The ends of long names, in which nested layers differ; equal ones are numbered.
+
+    Args:
+        beginnings: whether to keep the beginnings, which name a class, unless two would be equal.
+    """
+    if beginnings:
+        short = [cut(name, longest) for name in names]
+        if len(set(short)) == len(short):
+            return short
     short = [name if len(name) <= longest else "…" + name[len(name) - longest + 1 :] for name in names]
     counts = Counter(short)
     return [name if counts[name] == 1 else _numbered(name, place, longest) for place, name in enumerate(short, start=1)]

@@ -66,7 +66,12 @@
   }
 
   function curves(svg) {
-    const series = JSON.parse(svg.dataset.values).filter(each => each[1].length);
+    const all = JSON.parse(svg.dataset.values);
+    all.forEach((each, s) => { // x is written once where it stays the same
+      each[1] ??= all[s - 1][1];
+      each[3] ??= all[s - 1][3];
+    });
+    const series = all.filter(each => each[1].length);
     const target = (s, i) => {
       const [, xs, ys] = series[s];
       return { s, i, x: xs[i], y: ys[i], shape: { cx: xs[i], cy: ys[i], r: 5.5 } };
@@ -130,7 +135,12 @@
     let texts = null;
     let timer = 0;
     function filter() {
-      texts ??= rows.map(row => row.textContent.toLowerCase());
+      let heading = "";
+      texts ??= rows.map(row => { // what is written in words: digits of numbers would match by chance
+        if (row.className === "group") heading = row.textContent;
+        const cells = [...row.cells].filter(cell => cell.className !== "n").map(cell => cell.textContent);
+        return [heading, ...cells].join(" ").toLowerCase();
+      });
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       let left = 0;
       let group = null;

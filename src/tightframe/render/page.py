@@ -128,8 +128,8 @@ def _section(section: Section) -> str:
         figures = "".join(
             _figure(figure, f"{key}-figure-{place}") for place, figure in enumerate(section.figures, start=1)
         )
-        square = " square" if len(section.figures) == 4 else ""
-        parts.append(f'<div class="figures{square}">{figures}</div>')
+        four = " four" if len(section.figures) == 4 else ""
+        parts.append(f'<div class="figures{four}">{figures}</div>')
     if section.table is not None:
         if section.searchable:
             rows = f"{len(section.table.rows):,} rows"

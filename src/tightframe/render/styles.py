@@ -93,10 +93,10 @@ def styles(series: Sequence[Series]) -> list[Style]:
         places[each.role] += 1
         if each.role == "held-out":
             colour = "held-out"
-            dash = _DASHES["held-out"][place % 3]
+            dash = _DASHES["held-out"][place % len(_DASHES["held-out"])]
         else:
             colour = CURVE_COLOURS[coloured % len(CURVE_COLOURS)]
-            turn = coloured // len(CURVE_COLOURS) if each.role == "main" else place
+            turn = place // len(MARKERS) if each.role == "main" else place
             dash = _DASHES[each.role][turn % len(_DASHES[each.role])]
             coloured += 1
         found.append(Style(colour, dash, MARKERS[place % len(MARKERS)], _WIDTHS[each.role]))
