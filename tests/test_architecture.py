@@ -12,7 +12,10 @@ import tightframe
 
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
-    1: ("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head", "sections", "plain"),
+    1: (
+        *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head"),
+        *("sections", "plain"),
+    ),
     2: ("bounds", "certificate"),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
     4: ("evidence",),

@@ -41,15 +41,11 @@ def short(value: float | None) -> str:
     """Three significant digits, for what is read at a glance; or a dash."""
     if value is None or math.isnan(value):
         return "–"
-    return (
-        "0"
-        if value == 0
-        else f"{value:.1e}"
-        if not 1e-4 <= abs(value) < 1e5
-        else f"{value:.3g}"
-        if abs(value) < 1e3
-        else f"{value:.0f}"
-    )
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
 
 
 def times(value: float | None) -> str:

@@ -283,9 +283,4 @@ def _coverage_notes(evidence: Evidence, whole: Evidence) -> list[str]:
         notes.append("levels with shuffled labels of measures over pairs are from a random 1,000 of the classes.")
     if evidence.folds is not None and int(statistics.present.sum()) > MANY_PAIRED:
         notes.append(f"measures over pairs of more than {MANY_PAIRED:,} classes have no standard errors.")
-    if int(statistics.present.sum()) - 1 > statistics.num_features:
-        notes.append(
-            f"{int(statistics.present.sum())} classes don't fit a simplex ETF in {statistics.num_features} dimensions; "
-            "floors say what is possible."
-        )
     return notes

@@ -35,6 +35,9 @@ SIMPLEX = 5.0
 NO_SIMPLEX = 2.0
 """Closeness of NC2 below which means at which samples have collapsed form something else."""
 
+DISCERNIBLE = 1.05
+"""Closeness of NC1 below which it is that of shuffled labels, however sure the difference."""
+
 ENOUGH = 0.8
 """Share of within-class scatter, NC1 / (1 + NC1), that shuffled labels must have; they have less where samples are so
 few that any labels look collapsed, below about five a class."""
@@ -66,6 +69,10 @@ def _scaled(found: Findings, entry: Entry, value: float | None) -> float:
     if metric is None or value is None or entry.classes is None or facts.dimension is None:
         return math.nan
     return metric.scaled(value, Setting(torch.ones(entry.classes), facts.dimension, entry.classes))
+
+
+def _like_shuffled_labels(entry: Entry | None) -> bool:
+    return entry is not None and (entry.chance or (sure_closeness(entry) or 0.0) < DISCERNIBLE)
 
 
 def _enough_samples(found: Findings) -> bool:
@@ -170,7 +177,7 @@ RULES = (
     Rule(
         "NO BETTER THAN SHUFFLED",
         "bad",
-        lambda found: _nc1(found) is not None and _nc1(found).chance,  # type: ignore[union-attr]
+        lambda found: _like_shuffled_labels(_nc1(found)),
         lambda found: "Samples are as near to the means of shuffled labels as to those of their own classes.",
         "Check that labels belong to these samples, in this order.",
     ),
@@ -192,7 +199,7 @@ RULES = (
         "bad",
         lambda found: True,
         lambda found: (
-            f"Classes spread around their means: NC1 is only {times(_closeness(found))} nearer to 0 than with "
+            f"Samples spread around their class means: NC1 is {times(_closeness(found))} nearer to 0 than with "
             "shuffled labels."
         ),
     ),
@@ -318,7 +325,7 @@ def _undefined(found: Findings) -> str | None:
 
 def _like_shuffled(found: Findings) -> str | None:
     """Cards that tell nothing, apart from the word's own."""
-    if not _enough_samples(found) or (entry := _nc1(found)) is None or entry.chance:
+    if not _enough_samples(found) or _like_shuffled_labels(_nc1(found)):
         return None
     there = [entry_of(found, each.label) for each in PHENOMENA]
     chance = [each.family for each in there if each is not None and each.remark.startswith("no better")]

@@ -111,8 +111,10 @@ def pairs(found: Findings) -> Section | None:
         found_cosines, predicted_cosines = rows[first, second], ideal[first, second]
         columns[Column("cos(w, w′)", "cosine")] = found_cosines.tolist()
         columns[Column("predicted w", "cosine")] = predicted_cosines.tolist()
-        columns[Column("merged")] = _yes(found_cosines >= MERGED)
-        columns[Column("to merge")] = _yes(1 - predicted_cosines < _COINCIDE)
+        merged, to_merge = found_cosines >= MERGED, 1 - predicted_cosines < _COINCIDE
+        if merged.any() or to_merge.any():
+            columns[Column("merged")] = _yes(merged)
+            columns[Column("to merge")] = _yes(to_merge)
     columns |= {
         Column("angle °", "number"): table.angles.tolist(),
         Column("distance", "number"): table.distances.tolist(),
@@ -124,7 +126,7 @@ def pairs(found: Findings) -> Section | None:
     ]
     if expected is not None:
         said.append(f"Predicted: {expected.name}.")
-    if rows is not None:
+    if Column("merged") in columns:
         said.append(
             f"Merged: the centred classifier rows have a cosine of at least {MERGED}. To merge: they are predicted to."
         )

@@ -34,7 +34,7 @@ def geometry(found: Findings) -> Section | None:
             figures.append(_matrix(f"predicted, {what if not same else expected.name}", prediction, names, ideal))
         figures.append(_difference(f"{what}: measured − predicted", cosines - prediction, names, worst))
     hint = (
-        f"Cosines of centred vectors. A simplex ETF has {ideal:.4f} = −1/(K − 1) in every pair, the neutral colour. "
+        f"Cosines of centred vectors. A simplex ETF has −{-ideal:.4f} = −1/(K − 1) in every pair, the neutral colour. "
         f"Predicted: {expected.name}. The pairs farthest from the prediction are outlined."
     )
     return Section("geometry", HEADING, (hint, *predicted.statements(found)), figures=tuple(figures))
