@@ -222,7 +222,7 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
         rows = list(csv.DictReader(file))
     assert [float(row["value"]) for row in rows] == [entry.value for entry in report]
     page = (here / "a.html").read_text(encoding="utf-8")
-    assert "<h1>tightframe · a.npz" in page
+    assert "<h1>Neural collapse of a.npz</h1>" in page
     assert "Gram matrices" in page
     assert f"**{report.verdict.word}.**" in (here / "a.md").read_text(encoding="utf-8")
     for name in ("a.html", "a.json", "a.csv", "a.md"):
@@ -248,7 +248,7 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
     assert outcome.status == 0, outcome.err
     assert "45 samples · 5 classes" in outcome.plain
     assert "2 of 5 classes have no samples and are left out: 3, 4." in outcome.plain
-    assert "no covariance was kept" in outcome.plain
+    assert "No covariance was kept" in outcome.plain
 
 
 def test_a_single_sample_is_a_note_and_nothing_else(tightframe: Command, here: Path, arrays: Any) -> None:
