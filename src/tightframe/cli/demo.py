@@ -44,6 +44,5 @@ def show_demo(settings: demo.Settings, folder: Path, *, everything: bool = False
             bar.update(task, total=progress.epochs, completed=progress.epoch, state=state)
 
         report, run = demo.run(settings, folder, watch)
-    console.print()
     more = f"page   {run.report_path}\nmore   tightframe report {folder} --all | --classes"
     show(report.document(shown(everything=everything)), console, more=more)

@@ -318,13 +318,14 @@ def _stroke(look: Style) -> dict[str, Any]:
 
 
 def _markers(points: list[Point], look: Style) -> str:
-    """Markers as one path; circles and squares are the ends of lines without a length."""
+    """Markers as one path; circles and squares are the ends of very short lines."""
     if not points:
         return ""
     r = _RADIUS
+    # lines of length 0 have round ends, but in PDFs no square ones
     shape = {
         "circle": "h0",
-        "square": "h0",
+        "square": "h.1",
         "triangle": f"m0 {-r - 0.8:g}l{r + 0.6:g} {2 * r:g}h{-2 * r - 1.2:g}z",
         "diamond": f"m0 {-r - 0.9:g}l{r + 0.9:g} {r + 0.9:g}l{-r - 0.9:g} {r + 0.9:g}l{-r - 0.9:g} {-r - 0.9:g}z",
     }[look.marker]

@@ -31,7 +31,8 @@ from tightframe.sections import (
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
 _BETWEEN = 3  # blanks between two columns of a table
-_ODD, _NOTES = 5, 3  # shown before the rest is only counted
+_ODD = 4  # shown before the rest is only counted
+_NOTE = 170  # characters of the one note that a short form prints
 
 
 def render(document: Document, *, width: int = _WIDTH, more: str = "", printed: bool = False) -> str:
@@ -71,13 +72,13 @@ def _lines(document: Document, width: int) -> Iterator[RenderableType]:
     if (rest := len(document.remarks) - _ODD) > 0:
         labels.append((f"and {rest} more.", "", ""))
     full = any(section.shown for section in document.sections)
-    notes = document.notes if full else document.notes[:_NOTES]
+    notes = document.notes
+    if not full and (len(notes) > 1 or any(len(note) > _NOTE for note in notes)):
+        notes = (f"{len(notes)} {'note' if len(notes) == 1 else 'notes'} on these numbers, in the full report.",)
     labels += [
         (section.brief, section.key, "cyan") for section in document.sections if section.brief and not section.shown
     ]
     labels += [(f"{note[:1].upper()}{note[1:]}", "note", "dim") for note in notes]
-    if (rest := len(document.notes) - len(notes)) > 0:
-        labels.append((f"and {rest} more notes.", "", ""))
     before = None
     for sentence, label, style in labels:
         yield _hanging(label if label != before else "", style, sentence, width, indent=10)

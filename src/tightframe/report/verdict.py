@@ -101,11 +101,6 @@ def _crowded(found: Findings) -> bool:
     return facts.classes is not None and facts.dimension is not None and facts.classes > facts.dimension + 1
 
 
-def _has(key: str, found: Findings) -> str:
-    entry = entry_of(found, key)
-    return "" if entry is None else f"{key} {times(entry.closeness)} nearer than with shuffled labels"
-
-
 # ---------------------------------------------------------------------- the word
 
 
@@ -156,6 +151,11 @@ def _not_a_simplex(found: Findings) -> str:
     return f"Samples sit at their class means, but these form no simplex ETF{how}.{other}"
 
 
+def _collapsing(found: Findings) -> str:
+    said = [f"{label} is {times(entry.closeness)}" for label in ("NC1", "NC2") if (entry := entry_of(found, label))]
+    return f"Collapse has begun: {' and '.join(said)} nearer its target than with shuffled labels."
+
+
 def _regression(found: Findings) -> bool:
     return found.facts.task == "regression"
 
@@ -192,7 +192,7 @@ RULES = (
         "COLLAPSING",
         "near",
         lambda found: (sure_closeness(_nc1(found)) or 0.0) >= BEGUN,
-        lambda found: f"Collapse has begun: {'; '.join(filter(None, (_has('NC1', found), _has('NC2', found))))}.",
+        _collapsing,
     ),
     Rule(
         "NOT COLLAPSED",
@@ -240,7 +240,7 @@ def _held_out_far(found: Findings) -> str | None:
         return None
     if entry.value == 0:
         return f"NC1 is 0 on the training data, {number(test.value)} on held-out data."
-    return f"NC1 is {test.value / entry.value:.2g} times larger on held-out data ({number(test.value)})."
+    return f"NC1 is {test.value / entry.value:,.0f} times larger on held-out data ({number(test.value)})."
 
 
 def _nc2_lags(found: Findings) -> str | None:
@@ -359,8 +359,8 @@ def oddities(found: Findings) -> tuple[Remark, ...]:
 def state(found: Findings) -> str:
     """Where training is, in a few words: the terminal phase, and the accuracy on held-out data."""
     said = []
-    begun = terminal_phase(found.series) if found.history else None
-    if begun is not None:
+    begun = terminal_phase(found.series) if found.history and found.facts.session is None else None
+    if begun is not None and found.value("classifier_accuracy") == 1:
         said.append(f"terminal phase since epoch {begun:g}")
     if (held_out := found.get("test/classifier_accuracy")) is not None:
         said.append(f"held-out accuracy {100 * held_out.value:.1f} %")

@@ -65,7 +65,7 @@ def brief(found: Findings) -> str:
     best = max(rows, key=lambda row: row.auroc)
     error = "" if math.isnan(best.auroc_error) else f" ± {100 * best.auroc_error:.2f}"
     rates = f"AUROC {100 * best.auroc:.2f}{error} %, FPR95 {100 * best.fpr95:.2f} %"
-    return f"{best.label} tells foreign samples best: {rates}."
+    return f"{best.label} detects foreign samples best: {rates}."
 
 
 def _sentences(table: DetectionTable) -> list[str]:
