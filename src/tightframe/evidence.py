@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tightframe import numerics
@@ -83,6 +84,10 @@ class Evidence:
         return numerics.contrasts(self.classifier - self.classifier.mean(0))
 
 
+def _in_order(labels: Tensor) -> bool:
+    return bool((labels == torch.arange(len(labels), device=labels.device)).all())
+
+
 def classifier_rows(statistics: ClassStatistics, weight: Array) -> Tensor:
     """The classifier's rows of the classes with samples, (K present, D) in the statistics' dtype and device.
 
@@ -97,4 +102,6 @@ def classifier_rows(statistics: ClassStatistics, weight: Array) -> Tensor:
             f"{statistics.num_features}); got {tuple(weight.shape)}."
         )
     rows = populated.class_ids if weight.shape[0] == statistics.num_labels else statistics.present
+    if len(weight) == populated.num_classes and (rows.dtype is torch.bool or _in_order(rows)):
+        return weight.to(statistics.means)
     return weight[rows.to(weight.device)].to(statistics.means)  # of a vocabulary those may be few

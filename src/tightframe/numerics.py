@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache, lru_cache
 from types import TracebackType
 
 import numpy as np
@@ -32,6 +33,16 @@ def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor
         return torch.zeros(shape, dtype=dtype, device=device)
     with torch.inference_mode(False):
         return torch.from_numpy(np.zeros(shape, dtype=str(dtype).removeprefix("torch.")))
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory of up to 32 MiB instead of giving it back to the kernel, from now on.
+
+    Its limit is twice the largest block of up to 32 MiB that was mapped and freed. Below it each temporary of a few MiB
+    is mapped anew, and its page faults take as long as the work on it.
+    """
+    torch.empty(16 << 20, dtype=torch.uint8)
 
 
 class full_precision:  # noqa: N801  (a context manager, named like torch.no_grad)
@@ -90,28 +101,45 @@ def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
     """
     if len(points) < 2:
         return torch.arange(len(points), device=points.device)
-    axes = torch.randn(points.shape[1], 8, dtype=points.dtype, generator=torch.Generator().manual_seed(0)).to(points)
     local = points - points[:1]
-    places = local @ (axes / norms(axes.mT))
+    places = (local @ _axes(points.shape[1]).to(points)).mT  # (8, K)
     slack = 2 * (points.shape[1] + 8) * EPS * norms(local).max()  # for the rounding of the projections
-    order, lag = places[:, 0].argsort(), 1
-    first = torch.arange(len(points), device=points.device)
+    first, lag = torch.arange(len(points), device=points.device), 1
+    order = places[0].argsort()
+    places, limits = places[:, order], rounding[order]
     while lag < len(order):
-        left, right = order[:-lag], order[lag:]
-        limit = torch.maximum(rounding[left], rounding[right])
-        near = (places[left] - places[right]).abs() <= (limit + slack)[:, None]
-        if not near[:, 0].any():
+        limit = torch.maximum(limits[:-lag], limits[lag:])
+        reach = limit + slack
+        near = places[0, lag:] - places[0, :-lag] <= reach
+        if not near.any():
             break  # nor are points with more others between them
-        pairs = near.all(1).nonzero().flatten()
-        pairs = pairs[norms(points[left[pairs]] - points[right[pairs]]) <= limit[pairs]]
+        near &= (places[1, lag:] - places[1, :-lag]).abs() <= reach  # few of them go on to the other axes
+        pairs = near.nonzero().flatten()
+        pairs = pairs[((places[2:, pairs + lag] - places[2:, pairs]).abs() <= reach[pairs]).all(0)]
+        left, right = order[pairs], order[pairs + lag]
+        equal = norms(points[left] - points[right]) <= limit[pairs]
         lag += 1
-        if len(pairs):
-            later = torch.maximum(left[pairs], right[pairs])
-            first[later] = torch.minimum(left[pairs], right[pairs])
-            order, lag = order[~torch.isin(order, later)], 1
+        if equal.any():
+            left, right = left[equal], right[equal]
+            later = torch.maximum(left, right)
+            first[later] = torch.minimum(left, right)
+            rest = ~torch.isin(order, later)
+            order, places, limits, lag = order[rest], places[:, rest], limits[rest], 1
     while not torch.equal(first, following := first[first]):
         first = following
     return first
+
+
+def row_products(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products of the rows of two matrices (K, D), -> (K,), without a temporary matrix."""
+    return (a[:, None, :] @ b[:, :, None]).flatten()
+
+
+@lru_cache(8)
+def _axes(dim: int) -> Tensor:
+    """(D, 8) random unit vectors, always the same."""
+    axes = torch.randn(dim, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return axes / norms(axes.mT)
 
 
 def unit_rows(rows: Tensor) -> Tensor:

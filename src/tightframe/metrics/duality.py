@@ -11,8 +11,9 @@ from torch import Tensor
 from tightframe import numerics
 from tightframe.errors import ShapeError
 from tightframe.evidence import classifier_rows
-from tightframe.metrics.geometry import rank_floor, structure_error
+from tightframe.metrics.geometry import crowded_error, rank_floor, structure_error
 from tightframe.metrics.metric import Setting, metric, share
+from tightframe.metrics.shared import spanning_rows
 from tightframe.statistics import ClassStatistics, Weighting
 
 __all__ = [
@@ -78,8 +79,8 @@ def self_duality_distance(
     Source: Papyan, Han & Donoho 2020, NC3 (notebook).
     """
     rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means(centre)
-    gap = rows / torch.linalg.matrix_norm(rows) - means / torch.linalg.matrix_norm(means)
-    return gap.square().sum() if squared else torch.linalg.matrix_norm(gap)
+    gap = torch.addcmul(rows / torch.linalg.matrix_norm(rows), means, 1 / torch.linalg.matrix_norm(means), value=-1)
+    return numerics.row_products(gap, gap).sum() if squared else torch.linalg.matrix_norm(gap)
 
 
 @metric(
@@ -110,7 +111,13 @@ def self_duality_error(
     """
     rows = classifier_rows(statistics, weight)
     rows = rows - rows.mean(0) if classifier_centred else rows
-    return structure_error(statistics.populated().centred_means(centre), rows)
+    statistics = statistics.populated()
+    means = statistics.centred_means(centre)
+    if centre != "class" or statistics.num_classes <= statistics.num_features + 1:
+        return structure_error(means, rows)
+    spanning = spanning_rows(statistics)  # of D rows
+    overlap = numerics.row_products(means, rows).sum() - means.sum(0) @ rows.sum(0) / len(rows)
+    return crowded_error(spanning.mT @ spanning, rows.mT @ rows, overlap, len(rows))
 
 
 # ---------------------------------------------------------------------- class by class
@@ -118,13 +125,13 @@ def self_duality_error(
 
 def classifier_mean_products(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """(K present,) inner products <w_k, mu_k - mu_G>."""
-    return (classifier_rows(statistics, weight) * statistics.populated().centred_means()).sum(1)
+    return numerics.row_products(classifier_rows(statistics, weight), statistics.populated().centred_means())
 
 
 def classifier_mean_cosines(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """(K present,) cosines between w_k and mu_k - mu_G."""
     rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means()
-    return (numerics.unit_rows(rows) * numerics.unit_rows(means)).sum(1)
+    return numerics.row_products(rows, means) / numerics.norms(rows) / numerics.norms(means)
 
 
 def classifier_mean_distances(statistics: ClassStatistics, weight: Tensor, *, unit: bool = True) -> Tensor:

@@ -263,8 +263,12 @@ def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tens
 
 def _mean_cosine(rows: Tensor) -> Tensor:
     """From |sum of unit rows|^2 = K + 2 sum of cosines: no pair is formed."""
-    units = numerics.unit_rows(rows[numerics.norms(rows.detach()) > 0])  # the centre of all has no direction
-    return (units.sum(0).square().sum() - units.square().sum()) / (len(units) * (len(units) - 1))
+    lengths = numerics.norms(rows)
+    directed = lengths.detach() > 0  # the centre of all has no direction
+    if not directed.all():
+        rows, lengths = rows[directed], lengths[directed]
+    number = len(rows)
+    return ((1 / lengths @ rows).square().sum() - number) / (number * (number - 1))
 
 
 def _deviation(exact: bool = False) -> OverPairs:
@@ -340,11 +344,11 @@ def structure_error(a: Array, b: Array) -> Tensor:
         ideal = (torch.eye(classes, dtype=a.dtype, device=a.device) - 1 / classes) / math.sqrt(classes - 1)
         return torch.linalg.matrix_norm(product / torch.linalg.matrix_norm(product) - ideal)
     gram = a.mT @ a
-    overlap = (a * b).sum() - a.sum(0) @ b.sum(0) / classes
-    return _crowded_error(gram, gram if a is b else b.mT @ b, overlap, classes)
+    overlap = numerics.row_products(a, b).sum() - a.sum(0) @ b.sum(0) / classes
+    return crowded_error(gram, gram if a is b else b.mT @ b, overlap, classes)
 
 
-def _crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor:
+def crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor:
     """`structure_error` for K > D + 1, from A^T A, B^T B and <B A^T, I - J/K>: |B A^T|^2 = tr(A^T A B^T B).
 
     The rank keeps the error off zero, so nothing cancels.
@@ -373,7 +377,7 @@ def etf_error(statistics: ClassStatistics) -> Tensor:
         return structure_error(centred, centred)
     rows = spanning_rows(statistics)
     gram = rows.mT @ rows
-    return _crowded_error(gram, gram, gram.trace(), statistics.num_classes)
+    return crowded_error(gram, gram, gram.trace(), statistics.num_classes)
 
 
 def _partial_error(setting: Setting, centred: bool = False) -> float | None:

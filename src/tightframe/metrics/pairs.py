@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tightframe.checks import listed
 from tightframe.errors import GeometryWarning
-from tightframe.numerics import norms
+from tightframe.numerics import keep_freed_memory, norms
 from tightframe.statistics import ClassStatistics
 
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
@@ -96,11 +96,18 @@ class Tile:
         two = self._left.new_full((1,), 2.0)
         return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._lengths)
 
+    @cached_property
+    def log_squared_chord(self) -> Tensor:
+        """Logarithm of `squared_chord`."""
+        return self.squared_chord.log()
+
     @property
     def smallest_angle(self) -> Tensor:
         """(1,) angle in radians of the pair with the smallest; exact everywhere in [0, pi]."""
         chords = self.squared_chord
-        nearest = torch.where(chords.isnan(), math.inf, chords).argmin()[None]
+        nearest = chords.argmin()[None]
+        if bool(chords[nearest].isnan()):  # of pairs without a direction, if there are any
+            nearest = torch.where(chords.isnan(), math.inf, chords).argmin()[None]
         i, j = self._classes(nearest)
         one, other = self._left[i] / self._lengths[0][i, None], self._right[j] / self._lengths[1][j, None]
         angles = 2 * torch.atan2(norms(one - other), norms(one + other))
@@ -304,9 +311,9 @@ def cdnv_kernel(distance_exponent: float) -> Kernel:
 
 def quotient(variance: Tensor, power: Tensor) -> Tensor:
     """variance / power; infinity or NaN, without a gradient, where the power of a distance is zero."""
-    apart = power.detach() > 0
-    if bool(apart.all()):
+    if bool(power.detach().amin() > 0):
         return variance / power
+    apart = power.detach() > 0
     return torch.where(apart, variance / torch.where(apart, power, 1.0), variance.detach() / 0)
 
 
@@ -323,14 +330,14 @@ def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) ->
 
 def riesz(exponent: float) -> Kernel:
     """Logarithm of |u_i - u_j|^-exponent."""
-    return Kernel(lambda tile: tile.squared_chord.log() * (-exponent / 2), LogMoments, directed=True)
+    return Kernel(lambda tile: tile.log_squared_chord * (-exponent / 2), LogMoments, directed=True)
 
 
 CDNV_DEBIASED = Kernel(lambda t: debiased_ratio(t.mean_variance, t.squared_distance, t.mean_error), debiased=True)
 COSINE = Kernel(lambda tile: tile.cosine, directed=True)
 ANGLE_DEVIATION = Kernel(lambda tile: (tile.cosine + 1 / (tile.classes - 1)).abs(), directed=True)
 DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt(), directed=True)
-LOG = Kernel(lambda tile: tile.squared_chord.log() / -2, directed=True)
+LOG = Kernel(lambda tile: tile.log_squared_chord / -2, directed=True)
 NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest, directed=True)
 
 
@@ -472,6 +479,8 @@ def reduce_vectors(
     moments_of_classes: Tensor | None = None,
 ) -> dict[str, Reduction]:
     """Reduce each kernel over all pairs of (K, D) vectors, with their `class_moments` where a kernel reads them."""
+    if len(vectors) > tile_size:
+        keep_freed_memory()
     spreads = vectors.new_zeros(3, len(vectors)) if moments_of_classes is None else moments_of_classes
     tracked = torch.is_grad_enabled() and (vectors.requires_grad or spreads.requires_grad)
     classes = len(vectors)

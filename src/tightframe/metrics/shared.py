@@ -30,7 +30,13 @@ def spanning_rows(statistics: ClassStatistics) -> Tensor:
 
     Shape: (K-1, D), or (D, D) where that is smaller and they have no graph (`numerics.condensed`).
     """
-    return once(statistics, "rows", lambda: condensed(contrasts(statistics.centred_means())), statistics.means)
+
+    def make() -> Tensor:
+        centred = statistics.centred_means()
+        crowded = len(centred) > centred.shape[1] + 1 and not centred.requires_grad
+        return condensed(centred) if crowded else contrasts(centred)  # rows that sum to 0 take no direction of R^D
+
+    return once(statistics, "rows", make, statistics.means)
 
 
 def spanning_factors(statistics: ClassStatistics) -> Factors:
@@ -39,10 +45,18 @@ def spanning_factors(statistics: ClassStatistics) -> Factors:
 
 
 def weight_factors(weight: Tensor) -> Factors:
-    """The singular value decomposition of a weight, made anew if the weight has changed, in whatever way."""
+    """The singular value decomposition of a weight, made anew if the weight has changed, in whatever way.
+
+    Without a graph it may be of the `condensed` weight, which has other left singular vectors.
+    """
     values = weight.detach()
-    known, factors = once(weight, "factors", lambda: (values.clone(), Factors.of(values)))
-    return factors if torch.equal(known, values) else Factors.of(values)
+    name = "factors" if weight.requires_grad else "condensed factors"
+
+    def make() -> Factors:
+        return Factors.of(values if weight.requires_grad else condensed(values))
+
+    known, factors = once(weight, name, lambda: (values.clone(), make()))
+    return factors if torch.equal(known, values) else make()
 
 
 def inverse_near_total(statistics: ClassStatistics, make: Callable[[], Tensor | None] | None = None) -> Tensor | None:

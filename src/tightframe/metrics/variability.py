@@ -207,7 +207,8 @@ def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
     """
     if debiased:
         return _corrected_between(_with_variances(statistics))
-    return statistics.populated().centred_means().square().sum(1).mean()
+    centred = statistics.populated().centred_means()
+    return numerics.row_products(centred, centred).mean()
 
 
 @metric(
@@ -253,8 +254,8 @@ def trace_share(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     within = within_trace(statistics)
-    squares = statistics.centred_means("sample").square().sum(1)
-    return within / (within + statistics.class_weights("sample") @ squares)
+    centred = statistics.centred_means("sample")
+    return within / (within + statistics.class_weights("sample") @ numerics.row_products(centred, centred))
 
 
 def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:

@@ -263,7 +263,7 @@ class ClassStatistics:
         near = means - means[:1].detach()
         centred = near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
         nothing = norms(centred.detach()) <= self.rounding[self.present] / 2  # as half of a distance between two
-        return torch.where(nothing[:, None], 0.0, centred)
+        return torch.where(nothing[:, None], 0.0, centred) if nothing.any() else centred
 
     def coincident(self, times: float = 1.0) -> list[list[int]]:
         """Sets of labels whose class means lie no further apart than so many times their rounding; empty if none do.

@@ -107,9 +107,11 @@ def common_means(counts: Tensor, means: Sequence[Tensor]) -> Tensor:
     """
     first = means[0]
     for each in means[1:]:
-        first = torch.where(first.isnan(), each, first)
+        if (missing := first[:, :1].isnan()).any():
+            first = torch.where(missing, each, first)
     shares = counts.to(first.dtype) / counts.sum(0)
     total = first
     for share, each in zip(shares[1:], means[1:], strict=True):
-        total = total + torch.where(share[:, None] > 0, share[:, None] * (each - first), 0.0)
+        step = (each - first).mul_(share[:, None]).masked_fill_(~(share > 0)[:, None], 0.0)
+        total = step.add_(total)
     return total
