@@ -81,15 +81,6 @@ GRAPH = {module: imports(module) for module in MODULES}
 NAMED = {module: imports(module, annotations=True) for module in MODULES}
 """With the imports for annotations only: what a module must know of."""
 
-KNOWN = {
-    *(("tightframe.report.wording", f"tightframe.report.{name}") for name in ("entry", "report")),
-    *((f"tightframe.report.{name}", "tightframe.report.report") for name in ("detection", "drilldown", "geometry")),
-    *((f"tightframe.report.{name}", "tightframe.report.report") for name in ("html", "profile", "series", "terminal")),
-    ("tightframe.report.depth", "tightframe.report.report"),
-}
-"""Parts of a report that name it, or its entries, in annotations: the only circles."""
-
-
 def test_the_graph_is_read_right() -> None:
     """A few edges that are there, of each form of import; should they move, so must this test."""
     assert "tightframe.numerics" in GRAPH["tightframe.metrics.geometry"]  # from tightframe import numerics
@@ -112,17 +103,24 @@ def test_imports_run_downward(module: str) -> None:
 
 
 def test_imports_run_in_no_circle() -> None:
-    """Nor do annotations, but for the known ones."""
-    for graph in (GRAPH, {one: {other for other in NAMED[one] if (one, other) not in KNOWN} for one in NAMED}):
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError as error:
-            pytest.fail(" -> ".join(error.args[1]))
+    """Nor do annotations."""
+    try:
+        TopologicalSorter(NAMED).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
-def test_the_known_circles_are_of_annotations() -> None:
-    for one, other in KNOWN:
-        assert other in NAMED[one] and other not in GRAPH[one], (one, other)
+@pytest.mark.parametrize("module", [module for module in MODULES if part_of(module) in ("report", "render")])
+def test_reports_and_renderers_know_nothing_of_each_other(module: str) -> None:
+    """They share documents; a document names the renderer that it wants by its file. Nothing is hidden in annotations
+    alone, and no renderer is named in a report's imports, wherever in the file."""
+    other = {"report": "render", "render": "report"}[part_of(module) or ""]
+    assert [name for name in NAMED[module] if part_of(name) == other] == []
+
+
+def test_nothing_of_reports_is_imported_for_annotations_alone() -> None:
+    hidden = {module: NAMED[module] - GRAPH[module] for module in MODULES if part_of(module) == "report"}
+    assert {module: names for module, names in hidden.items() if names} == {}
 
 
 def test_parts_of_the_package_import_each_other_in_no_circle() -> None:

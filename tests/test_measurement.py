@@ -28,6 +28,7 @@ from tightframe.errors import (
 )
 from tightframe.measurement.collect import _Buffer
 from tightframe.metrics import CONVENTIONS, METRICS, Evidence, Metric
+from tightframe.report import Facts
 from variants import VARIANTS
 
 Batch = tuple[Tensor, Tensor]
@@ -242,23 +243,23 @@ def test_the_evidence_behind_the_report() -> None:
     assert torch.equal(report.evidence.bias, model.head.bias.detach())
 
 
-def test_the_context_says_what_was_measured() -> None:
-    report = measure(network(), batches(data()), progress=False, context={"epoch": 3, "title": "mine"})
-    errors = report.context.pop("class_errors")
-    assert {name: len(each) for name, each in errors.items()} == {"‖μ − μ_G‖": 4, "variance": 4}
-    assert report.context == {
-        "samples": 60,
-        "classes": CLASSES,
-        "dimension": DIM,
-        "coverage": {"1": 4, "2": 4, "10": 4, "50": 0},
-        "smallest_class": 15,
-        "largest_class": 15,
-        "layer": "input of head",
-        "classifier": "head",
-        "mode": "eval",
-        "epoch": 3,
-        "title": "mine",
-    }
+def test_facts_say_what_was_measured() -> None:
+    report = measure(network(), batches(data()), progress=False, context={"epoch": 3, "title": "mine", "lr": 0.1})
+    assert {name: len(each) for name, each in report.class_errors.items()} == {"norm": 4, "variance": 4}
+    assert report.facts == Facts(
+        samples=60,
+        classes=CLASSES,
+        dimension=DIM,
+        coverage={"1": 4, "2": 4, "10": 4, "50": 0},
+        smallest_class=15,
+        largest_class=15,
+        layer="input of head",
+        classifier="head",
+        mode="eval",
+        epoch=3,
+        title="mine",
+    )
+    assert report.context == {"lr": 0.1}
 
 
 def test_a_model_that_is_its_own_classifier() -> None:

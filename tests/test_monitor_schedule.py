@@ -18,8 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tightframe import Monitor
 from tightframe.errors import LayerError, RangeError, StateError, TrackerWarning
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
-from tightframe.report.html import curves
-from tightframe.report.series import course
+from tightframe.report.contents.training import sentences
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
@@ -113,7 +112,7 @@ def test_every_so_many_steps_of_an_epoch(steps: int, first: int) -> None:
 
 def measured_at(monitor: Monitor, epochs: Sequence[float]) -> Monitor:
     for epoch in epochs:
-        monitor.record(replace(one_report(), context={**one_report().context, "epoch": epoch}))
+        monitor.record(one_report().extended(facts={"epoch": epoch}))
     return monitor
 
 
@@ -302,7 +301,7 @@ def series_of(key: str, *values: float) -> list[Report]:
     report, made = one_report(), []
     for epoch, value in enumerate(values, start=1):
         entries = tuple(replace(e, value=value) if e.key == key else e for e in report)
-        made.append(replace(report, entries=entries, context={**report.context, "epoch": epoch}))
+        made.append(replace(report, entries=entries).extended(facts={"epoch": epoch}))
     return made
 
 
@@ -343,20 +342,22 @@ def ending(series: list[Report]) -> Report:
 
 def test_the_page_and_the_terminal_say_so_too(capsys: pytest.CaptureFixture[str]) -> None:
     fitted = series_of("classifier_accuracy", 0.5, 0.9, 1.0, 1.0)  # and NC1 is the same in all
-    begun = "Terminal phase from epoch 3 on, the first measurement without a training error."
+    begun = "The terminal phase begins at epoch 3, the first measurement without a training error."
     still = "NC1 has stayed within a factor of 1.1 since epoch 1."
     fitting = series_of("classifier_accuracy", 0.5, 0.9)
     for series, found in ((fitted, [begun, still]), (fitting, []), (fitted[2:3], [])):
         report = ending(series)
-        assert course(report) == found
-        report.to_terminal()
+        assert sentences(report) == found
+        report.to_terminal(everything=True)
         printed = " ".join(capsys.readouterr().out.split())
         page = report.to_html()
         for sentence in (begun, still):
             assert (sentence in printed) == (sentence in page) == (sentence in found)
-        marks = [mark.x0 for figure in curves(report) for mark in figure.layout.shapes if mark.x0 == mark.x1]
-        assert marks == ([3] * len(curves(report)) if found else [])
-    assert len(curves(ending(fitted))) == len(curves(ending(fitting))) > 3
+        section = report.section("training")
+        figures = () if section is None else section.figures
+        assert len(figures) == (0 if not report.history else 3)
+        assert all(figure.marks == (((3, "terminal phase"),) if found else ()) for figure in figures)
+        assert report.verdict.state.startswith("terminal phase since epoch 3") is bool(found)
 
 
 def test_the_monitor_says_so_too(model: nn.Module, loader: Loader) -> None:

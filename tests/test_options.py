@@ -99,7 +99,7 @@ def test_wrong_options_are_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
-        ("measure x0 x1 --labels y0 y1 --full", "measure x0 x1 --labels y0 --labels y1 --full"),
+        ("measure x0 x1 --labels y0 y1 --all", "measure x0 x1 --labels y0 --labels y1 --all"),
         ("measure x0 --labels y0 --html p", "measure x0 --labels y0 --html p"),
         ("measure --labels y0 x0", "measure --labels y0 x0"),
         ("measure x0 x1 --labels y0 --labels y1", "measure x0 x1 --labels y0 --labels y1"),

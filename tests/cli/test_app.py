@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from tightframe import __version__
+from tightframe import ClassStatistics, Report, __version__
 from tightframe.cli.app import app
+from tightframe.evidence import Evidence
 from tightframe.report import RunFolder
-from tightframe.report.wording import number
+from tightframe.sections import number, short
 
 Command = Callable[..., Any]
 COMMANDS = ("demo", "measure", "extract", "report", "compare", "datasets", "prototypes")
@@ -63,7 +65,7 @@ def test_version_and_help_as_a_module() -> None:
 
 
 def test_the_program_starts_without_torch() -> None:
-    program = "import sys, tightframe.cli; assert not {'torch', 'numpy', 'plotly', 'sklearn'} & set(sys.modules)"
+    program = "import sys, tightframe.cli; assert not {'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
 
 
@@ -116,12 +118,14 @@ def test_brackets_in_an_error_are_no_markup(tightframe: Command, here: Path, nam
 def test_a_missing_extra_names_the_extra(
     tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch, arrays: Any
 ) -> None:
-    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
-    monkeypatch.delitem(sys.modules, "tightframe.report.html", raising=False)
-    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    outcome = tightframe("measure", "a.npz", "--html", "a.html")
+    labels = torch.from_numpy(arrays.labels)
+    evidence = Evidence(ClassStatistics.from_features(torch.from_numpy(arrays.features), labels, 4))
+    RunFolder.create("run", {}).append(Report.from_evidence(evidence, metrics=["nc1"]))
+    monkeypatch.delitem(sys.modules, "tightframe.render.figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    outcome = tightframe("report", "run", "--figures", "figures")
     assert outcome.status == 2
-    assert "plotly is not installed. Run: pip install 'tightframe[report]'" in outcome.complaint
+    assert "matplotlib is not installed. Run: pip install 'tightframe[figures]'" in outcome.complaint
 
 
 def test_a_page_that_can_not_be_written(tightframe: Command, here: Path, arrays: Any) -> None:
@@ -150,15 +154,12 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
     assert folder.description["arguments"]["seed"] == 3
     report = folder.report()
     assert [r.facts.epoch for r in folder.series()] == [1, 2]
-    for entry in report:
-        if entry.headline:
-            assert number(entry.value) in numbers(outcome.out), entry.key
-    first, last = report.history[0]["nc1"].value, report["nc1"].value
-    summary = outcome.plain[outcome.plain.index("training error") :]
-    assert number(first) in summary
-    assert number(last) in summary
-    assert number(first / last) in summary
-    assert "run/report.html" in outcome.plain
+    assert [card.label for card in report.cards] == ["NC1", "NC2", "NC3", "NC4", "NC5"]
+    for card in report.cards:
+        assert short(card.value) in numbers(outcome.out), card.key
+    assert report.verdict.word in outcome.plain
+    assert "page run/report.html" in outcome.plain
+    assert "more tightframe report run --all | --classes" in outcome.plain
 
     page = (here / "run" / "report.html").read_text(encoding="utf-8")
     (here / "run" / "report.html").unlink()
@@ -168,12 +169,15 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
         assert number(entry.value) in numbers(again.out), entry.key
     assert "wrote run/report.html" in again.plain
     rewritten = (here / "run" / "report.html").read_text(encoding="utf-8")
-    assert len(rewritten) == len(page)  # but for the figures' ids
+    assert rewritten == page
 
-    elsewhere = tightframe("report", "run", "--out", "page.html")
-    assert elsewhere.status == 0
-    assert (here / "page.html").exists()
-    assert "wrote page.html" in elsewhere.plain
+    elsewhere = tightframe("report", "run", "--html", "page.html", "--figures", "figures")
+    assert elsewhere.status == 0, elsewhere.err
+    assert (here / "page.html").read_text(encoding="utf-8") == page
+    assert "wrote page.html" in elsewhere.plain and "wrote run/report.html" not in elsewhere.plain
+    drawn = {path.name for path in (here / "figures").iterdir()}
+    assert drawn == {f"{name}.pdf" for name in RunFolder("run").report().to_figures()} and len(drawn) >= 8
+    assert f"wrote figures/{min(drawn)}" in elsewhere.plain
 
 
 def test_demo_says_where_it_writes_without_out(tightframe: Command, here: Path) -> None:
@@ -194,7 +198,7 @@ def test_demo_in_terminals_of_any_width(tightframe: Command, here: Path, width: 
 
 def test_two_heads_side_by_side(tightframe: Command, here: Path) -> None:
     shared = ("demo", "--epochs", "2", "--long-tail", "65", "--weight-decay", "5e-3")
-    linear = tightframe(*shared, "--out", "linear")
+    linear = tightframe(*shared, "--out", "linear", "--all")
     assert linear.status == 0, linear.err
     assert "step imbalance 65" in linear.plain and "SELI geometry" in linear.plain
     etf = tightframe(*shared, "--head", "etf")

@@ -18,7 +18,7 @@ from tightframe import ClassStatistics, DecisionCounts, Report
 from tightframe.errors import ClassifierError, LabelError, ShapeError, StateError, TightframeError
 from tightframe.measuring import measure
 from tightframe.metrics import METRICS, Evidence, evaluate
-from tightframe.report.wording import number
+from tightframe.sections import number
 from tightframe.sources.files import from_files, pick, read_arrays
 
 Command = Callable[..., Any]
@@ -209,7 +209,7 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
     npz("o.npz", features=arrays.outside)
     outcome = tightframe(
         "measure", "a.npz", "--weight", "w.npz", "--test", "t.npz", "--ood", "o.npz", "--per-class", "--all",
-        "--html", "a.html", "--json", "a.json", "--csv", "a.csv",
+        "--html", "a.html", "--json", "a.json", "--csv", "a.csv", "--md", "a.md",
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     assert outcome.err == ""
@@ -224,17 +224,19 @@ def test_what_is_printed_and_written_is_the_librarys(tightframe: Command, here: 
     page = (here / "a.html").read_text(encoding="utf-8")
     assert "<h1>Neural collapse of a.npz</h1>" in page
     assert "Gram matrices" in page
-    for name in ("a.html", "a.json", "a.csv"):
+    assert f"**{report.verdict.word}.**" in (here / "a.md").read_text(encoding="utf-8")
+    for name in ("a.html", "a.json", "a.csv", "a.md"):
         assert f"wrote {name}" in outcome.out
 
 
-def test_only_headlines_unless_full(tightframe: Command, here: Path, arrays: Any) -> None:
+def test_the_cards_alone_unless_more_is_asked_for(tightframe: Command, here: Path, arrays: Any) -> None:
     npz("a.npz", features=arrays.features, labels=arrays.labels)
-    short, full = tightframe("measure", "a.npz"), tightframe("measure", "a.npz", "--all")
+    brief, classes, full = (tightframe("measure", "a.npz", *options) for options in ((), ("--classes",), ("--all",)))
     label = METRICS["riesz_kernel"].label
-    assert METRICS["nc1"].label in short.out
-    assert label not in short.out
-    assert label in full.out
+    for outcome in (brief, classes, full):
+        assert "NC1 samples sit at their class mean" in outcome.out
+    assert [label in outcome.out for outcome in (brief, classes, full)] == [False, False, True]
+    assert ["Nearest pairs of classes" in outcome.out for outcome in (brief, classes, full)] == [False, True, True]
 
 
 def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: Any) -> None:
@@ -246,7 +248,7 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
     assert outcome.status == 0, outcome.err
     assert "45 samples · 5 classes" in outcome.plain
     assert "2 of 5 classes have no samples and are left out: 3, 4." in outcome.plain
-    assert "no covariance was kept" in outcome.plain
+    assert "No covariance was kept" in outcome.plain
 
 
 def test_a_single_sample_is_a_note_and_nothing_else(tightframe: Command, here: Path, arrays: Any) -> None:

@@ -135,7 +135,7 @@ def test_a_function_with_a_checkpoint(tightframe: Command, images: Path) -> None
     report = report_of(outcome)
     model.load_state_dict(trained)
     assert_same(report, expected_of(model, PlainTransform(SIZE), images))
-    assert report.facts.class_names == list(CLASSES)
+    assert list(report.facts.class_names.values()) == list(CLASSES)
     assert report.facts.title == "Neural collapse of models:mlp on images"
     assert any("no transform of its own: images are resized to 16x16" in note for note in report.notes)
     assert any("alphabetical order" in note for note in report.notes)
@@ -206,7 +206,7 @@ def test_a_data_set(tightframe: Command, images: Path) -> None:
         progress=False,
     )
     assert_same(report_of(outcome), expected, rtol=1e-4)
-    assert report_of(outcome).facts.class_names == list("0123456789")
+    assert report_of(outcome).facts.class_names == {digit: digit for digit in "0123456789"}
 
 
 # ---------------------------------------------------------------------------------------------- pixels
@@ -291,7 +291,7 @@ def test_a_transformers_classifier(tightframe: Command, vit: str, images: Path) 
     source = ArraySource(features, labels, weight=model.classifier.weight, bias=model.classifier.bias)
     report = report_of(outcome)
     assert_same(report, measure(source, progress=False), rtol=1e-4)
-    assert report.facts.class_names == ["cedar", "oak", "ash", "birch"]
+    assert list(report.facts.class_names.items()) == list(zip("0123", ["cedar", "oak", "ash", "birch"], strict=True))
     assert report.facts.classifier == "classifier"
     assert not any("alphabetical" in note for note in report.notes)
 
@@ -303,7 +303,7 @@ def test_a_transformers_encoder(tightframe: Command, vit: str, images: Path, her
     report = report_of(tightframe(*command, "--positions", "first"))
     features, names = vit_features(load_model("hf:vit").model, images)
     assert report["nc1"].value == pytest.approx(measure(features, np.array(names))["nc1"].value, rel=1e-4)
-    assert "classifier" not in report.context
+    assert report.facts.classifier is None
     assert any("weights that encoder lacks are random: pooler.dense.bias" in note for note in report.notes)
 
 
@@ -406,7 +406,7 @@ def test_a_language_model(tightframe: Command, language_model: str, here: Path) 
     for name in ("nc1", "cdnv", "self_duality_error", "etf_error"):
         assert report[name].value == pytest.approx(expected[name].value, rel=1e-4), name
     assert report.facts.samples == len(labels)
-    assert report.facts.class_names[:3] == ["<end>", "<unknown>", "the"]
+    assert [report.facts.class_names[label] for label in "012"] == ["<end>", "<unknown>", "the"]
     assert report.facts.title == "Neural collapse of hf:lm on a.txt and 1 more"
 
 
@@ -505,7 +505,7 @@ def test_extract_then_measure(tightframe: Command, images: Path, here: Path) -> 
     direct = report_of(tightframe("measure", *data, "--json", "direct.json"), "direct.json")
     assert_same(report, direct)
     assert_same(report.layers[0], direct.layers[0])
-    assert report.facts.class_names == list(CLASSES)
+    assert list(report.facts.class_names.values()) == list(CLASSES)
     assert report.facts.title == direct.facts.title
 
 

@@ -39,9 +39,10 @@ def test_processes_give_the_report_of_one(processes: int, tmp_path: Path, monkey
     assert done.stdout.count("wrote all.json") == 1  # one process speaks
     one, every = (json.loads(Path(name).read_text()) for name in ("one.json", "all.json"))
     for report in (one, every):  # each process deals its own samples to groups
-        assert len(report["context"].pop("class_errors")["variance"]) == 4
-    assert every["context"].pop("processes") == processes
-    assert one["context"] == every["context"] and one["facts"]["samples"] == 9000
+        assert len(report["class_errors"]["variance"]) == 4
+    assert every["facts"].pop("processes") == processes
+    assert one["facts"] == every["facts"] and one["facts"]["samples"] == 9000
+    assert one["context"] == every["context"]
     for mine, theirs in zip(one["entries"], every["entries"], strict=True):
         assert mine["name"] == theirs["name"]
         assert float(mine["value"]) == pytest.approx(float(theirs["value"]), rel=1e-9, abs=1e-13, nan_ok=True)

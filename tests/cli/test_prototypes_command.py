@@ -51,7 +51,7 @@ def test_the_icosahedron_is_found_saved_and_certified(tightframe: Command, here:
     assert "12 vectors in 3 dimensions" in outcome.plain
     assert "63.434949°" in outcome.plain
     assert "0.447213595" in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
     assert "wrote p.safetensors" in outcome.plain
     assert "reason the exact code 'icosahedron'" in outcome.plain
     certificate = Prototypes.load("p.safetensors").certificate
@@ -92,7 +92,7 @@ def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path
     outcome = tightframe("prototypes", *options, "--warm-start", "start.npy")
     assert outcome.status == 0, outcome.err
     assert "start warm start" in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_constructions_by_name(
     torch.testing.assert_close(Prototypes.load("p.safetensors").vectors, expected.vectors, rtol=0, atol=0)
     certificate = certify(expected.vectors)
     assert f"{certificate.max_cosine:.9f}" in outcome.plain
-    assert f"optimal: {'yes' if certificate.optimal else 'no'}" in outcome.plain
+    assert f"dimensions {'' if certificate.optimal else 'NOT '}OPTIMAL {certificate.reason}" in outcome.plain
 
 
 def test_poles_and_codes(tightframe: Command, here: Path) -> None:
@@ -123,7 +123,7 @@ def test_poles_and_codes(tightframe: Command, here: Path) -> None:
     assert outcome.status == 0, outcome.err
     assert Prototypes.load("p.safetensors") == code("schlafli")
     assert "0.250000000" in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
     assert tightframe("prototypes", "--code", "schlafli", "-k", "16", "-o", "p.safetensors").status == 0
     assert Prototypes.load("p.safetensors") == code("schlafli", 16)
 
@@ -264,7 +264,7 @@ def test_every_kind_of_file(tightframe: Command, here: Path) -> None:
         assert "constructor" not in outcome.plain
         assert "warning" not in outcome.plain
         # float32 rounds by 3e-8, more than a certificate forgives
-        assert f"optimal: {'no' if name == 'a.pt' else 'yes'}" in outcome.plain, name
+        assert f"dimensions {'NOT ' if name == 'a.pt' else ''}OPTIMAL " in outcome.plain, name
 
 
 def test_our_files_tell_how_they_were_made(tightframe: Command, here: Path) -> None:
@@ -273,7 +273,7 @@ def test_our_files_tell_how_they_were_made(tightframe: Command, here: Path) -> N
     assert "constructor code" in outcome.plain
     assert "source Bachoc & Vallentin 2009" in outcome.plain
     assert "name petersen" in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
     assert "Gram residual" in outcome.plain
 
 
@@ -282,7 +282,7 @@ def test_a_perturbed_optimum_is_not_certified(tightframe: Command, here: Path) -
     vectors[0, 0] += 1e-6
     outcome = tightframe("prototypes", "--verify", saved("a.npy", vectors))
     assert outcome.status == 0
-    assert "optimal: no. A better code is known: the icosahedron" in outcome.plain
+    assert "NOT OPTIMAL A better code is known: the icosahedron" in outcome.plain
 
 
 def test_an_array_of_several_is_chosen_by_name(tightframe: Command, here: Path) -> None:
@@ -299,7 +299,7 @@ def test_vectors_in_columns(tightframe: Command, here: Path) -> None:
     name = saved("a.npy", icosahedron().mT)
     outcome = tightframe("prototypes", "--verify", name, "--columns")
     assert "12 vectors in 3 dimensions" in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
     assert "warning" not in outcome.plain
     outcome = tightframe("prototypes", "--verify", name)
     assert "3 vectors in 12 dimensions" in outcome.plain
@@ -338,7 +338,7 @@ def test_norms_and_pairs_nearest_first(tightframe: Command, here: Path) -> None:
     vectors = lengths[:, None] * torch.stack([angles.cos(), angles.sin()], dim=1)
     outcome = tightframe("prototypes", "--verify", saved("a.npy", vectors), "--pairs")
     table = outcome.plain[outcome.plain.index("vector length") :]
-    assert re.search(r"0 1 1 2 2 3 3 0.5 pair", table.replace("─", "").replace("  ", " ")), table
+    assert " ".join(table.replace("─", " ").split()).startswith("vector length 0 1 1 2 2 3 3 0.5 Nearest pairs pair "), table
     found = re.findall(r"(\d) (\d) (-?\d\.\d{9}) (\d+\.\d{6})°", table)
     expected = [(0, 1, 10), (1, 2, 25), (0, 2, 35), (2, 3, 55), (1, 3, 80), (0, 3, 90)]
     assert [(int(i), int(j), float(angle)) for i, j, _, angle in found] == expected
@@ -349,8 +349,8 @@ def test_norms_and_pairs_nearest_first(tightframe: Command, here: Path) -> None:
 
 def test_many_pairs_are_counted(tightframe: Command, here: Path) -> None:
     outcome = tightframe("prototypes", "--verify", saved("a.npy", polygon(50).vectors), "--pairs")
-    assert "and 10 more lengths" in outcome.plain
-    assert "and 1,185 more pairs, with larger angles" in outcome.plain  # 50 * 49 / 2 - 40
+    assert "10 more vectors." in outcome.plain
+    assert "1,185 more pairs, with larger angles." in outcome.plain  # 50 * 49 / 2 - 40
     assert outcome.plain.count(" 7.200000°") == 43  # forty pairs; the smallest angle, its bound and the tables'
 
 
@@ -367,7 +367,7 @@ def test_the_one_vs_rest_distance_on_demand(tightframe: Command, here: Path) -> 
     name = saved("a.npy", orthoplex(8).vectors)
     assert "one-vs-rest distance 1.000000000 1.000000000" in tightframe("prototypes", "--verify", name).plain
     without = tightframe("prototypes", "--verify", name, "--no-one-vs-rest").plain
-    assert "skipped: The one-vs-rest distance was left out on request." in without
+    assert "note The one-vs-rest distance was left out on request." in without
     assert "one-vs-rest distance 1" not in without
 
 
@@ -424,7 +424,7 @@ def test_ctrl_c_keeps_the_best_so_far(tightframe: Command, here: Path, monkeypat
     assert "Stopped early; these are the best so far." in outcome.plain
     assert "wrote p.safetensors" in outcome.plain
     assert Prototypes.load("p.safetensors").provenance["interrupted"] is True
-    assert "optimal: " in outcome.plain
+    assert "OPTIMAL " in outcome.plain and "to the" in outcome.plain
 
 
 def test_a_long_certificate_is_announced_and_can_be_stopped(
@@ -434,7 +434,7 @@ def test_a_long_certificate_is_announced_and_can_be_stopped(
     monkeypatch.setattr(command, "certification_seconds", lambda K, D, one_vs_rest: 42.0)
     outcome = tightframe("prototypes", "--verify", name)
     assert "The certificate takes about 42 s; Ctrl-C leaves it out." in outcome.plain
-    assert "optimal: yes" in outcome.plain
+    assert "dimensions OPTIMAL " in outcome.plain
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -457,7 +457,7 @@ def test_plots(tightframe: Command, here: Path, suffix: str, start: bytes) -> No
 def test_a_plot_without_matplotlib_names_the_extra_before_the_search(
     tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "tightframe.report.prototype_figures", raising=False)
+    monkeypatch.delitem(sys.modules, "tightframe.render.prototype_figures", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     outcome = tightframe("prototypes", "-k", "50", "-d", "5", "--time", "100", "--plot", "a.png")
     assert outcome.status == 2

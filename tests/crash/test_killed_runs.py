@@ -134,7 +134,7 @@ def assert_readable(path: Path, reference: Reference) -> int:
     many measurements that is."""
     folder = RunFolder(path)
     page = path.with_name("page.html")
-    show, compare = (lambda: command("report", path, "-o", page)), (lambda: command("compare", path, reference.path))
+    show, compare = (lambda: command("report", path, "--html", page)), (lambda: command("compare", path, reference.path))
     if not (path / "run.json").exists():
         for read in (folder.series, folder.report):
             with pytest.raises(StateError, match="not a run folder"):

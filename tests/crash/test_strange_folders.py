@@ -31,7 +31,7 @@ def measurement(epoch: int, *, with_statistics: bool = True) -> Report:
     labels = torch.arange(30) % K
     features = torch.randn(30, D, generator=generator, dtype=torch.float64) + 2 * torch.eye(D)[labels]
     evidence = Evidence(ClassStatistics.from_features(features, labels, K))
-    report = Report.from_evidence(evidence, metrics=["nc1", "cdnv"], context={"epoch": epoch, "classifier": "1"})
+    report = Report.from_evidence(evidence, metrics=["nc1", "cdnv"], facts={"epoch": epoch, "classifier": "1"})
     return report if with_statistics else report.without_evidence()
 
 

@@ -14,7 +14,7 @@ from tightframe.demo.training import Trainer
 from tightframe.errors import OptionError
 from tightframe.heads import PrototypeHead
 from tightframe.report import RunFolder
-from tightframe.report.geometry import statements
+from tightframe.report.predicted import statements
 
 QUICK = Settings(epochs=2, measurements=2, train_images=200)
 pytestmark = pytest.mark.usefixtures("quick_measurements")
@@ -26,6 +26,12 @@ def trainer(settings: Settings, epochs: int = 1) -> Trainer:
 
 
 # ---------------------------------------------------------------------------------------------- heads and losses
+
+
+def counts_of(report: Report) -> list[int]:
+    """Training samples of each class, as the bars of accuracies say them."""
+    (bars,) = report.section("accuracies").figures
+    return [int(note.replace(",", "")) for note in bars.notes]
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -43,8 +49,8 @@ def test_every_head_trains_and_is_reported(head: str, tmp_path: Path) -> None:
     assert RunFolder(folder.path).report().values == pytest.approx(report.values, rel=0, abs=0, nan_ok=True)
     page = folder.report_path.read_text(encoding="utf-8")
     assert "Accuracy by class" in page
-    assert len(report.context["class_accuracies"]) == 10
-    assert sum(report.context["class_counts"]) == 200
+    assert list(report.class_accuracies) == [str(k) for k in range(10)]
+    assert sum(counts_of(report)) == 200
 
 
 @pytest.mark.parametrize("loss", TRAINING_LOSSES)
@@ -76,7 +82,7 @@ def test_the_balanced_accuracy_is_the_model_s_own(tmp_path: Path) -> None:
     decided = made.eval()(data.test_images).argmax(1)
     recalls = [float((decided[data.test_labels == k] == k).double().mean()) for k in range(10)]
     assert report["test/balanced_accuracy"].value == pytest.approx(sum(recalls) / 10)
-    assert report.context["class_accuracies"] == pytest.approx(recalls)
+    assert list(report.class_accuracies.values()) == pytest.approx(recalls)
     cost = datasets.hierarchy_of("digits").distances()
     assert report["test/average_cost"].value == pytest.approx(cost[data.test_labels, decided].mean().item())
 
@@ -103,10 +109,9 @@ def tail(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
 
 
 def test_a_step_leaves_two_images_in_half_of_the_classes(tail: dict[str, Report]) -> None:
-    counts = tail["linear"].context["class_counts"]
-    assert counts == [132] * 5 + [2] * 5
+    assert counts_of(tail["linear"]) == [132] * 5 + [2] * 5
     values = tail["linear"].values
-    accuracies = tail["linear"].context["class_accuracies"]
+    accuracies = list(tail["linear"].class_accuracies.values())
     assert values["test/accuracy_of_majority"] == pytest.approx(sum(accuracies[:5]) / 5)
     assert values["test/accuracy_of_minority"] == pytest.approx(sum(accuracies[5:]) / 5)
 
@@ -140,7 +145,7 @@ def test_the_report_says_unasked_that_seli_is_nearer_than_the_simplex(tail: dict
 
 def test_exponential_tails_have_three_groups(tmp_path: Path) -> None:
     report, _ = run(Settings(epochs=1, long_tail=10, profile="exponential"), tmp_path)
-    assert report.context["class_counts"] == datasets.exponential_counts(132, 10, 10)
+    assert counts_of(report) == datasets.exponential_counts(132, 10, 10)
     assert {"test/accuracy_of_many-shot", "test/accuracy_of_medium-shot", "test/accuracy_of_few-shot"} <= set(
         report.values
     )
@@ -154,7 +159,7 @@ def test_classes_arrive_in_sessions(head: str, tmp_path: Path) -> None:
     report, _ = run(Settings(epochs=10, incremental=5, head=head, weight_decay=5e-4), tmp_path)
     series = [*report.history, report]
     assert [r.facts.session for r in series] == [1, 2, 3, 4, 5]
-    assert [len(r.context["class_accuracies"]) for r in series] == [2, 4, 6, 8, 10]
+    assert [len(r.class_accuracies) for r in series] == [2, 4, 6, 8, 10]
     assert "test/accuracy_of_session 5" in report.values
     assert series[0]["test/balanced_accuracy"].value > 0.9
 

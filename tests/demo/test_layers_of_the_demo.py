@@ -9,7 +9,6 @@ from torch import nn
 
 from tightframe import datasets, demo
 from tightframe.report import Profile, RunFolder
-from tightframe.report.depth import depth_panels
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +72,13 @@ def test_they_are_drawn_and_kept(finished: tuple[Profile, nn.Module, Path]) -> N
     stored = RunFolder(folder).report()
     assert Profile.of(stored).names == profile.names
     assert all(len(report.layers) == 2 for report in stored.history)
-    panels = {figure.layout.title.text: figure for figure in depth_panels(stored)}
+    figures = {figure.title: figure for figure in stored.section("depth").figures}
     for title, key in (
-        ("NC1 by depth", "nc1"),
-        ("nearest-centre accuracy by depth", "ncc_accuracy"),
-        ("numerical rank by depth", "numerical_rank"),
+        ("NC1", "nc1"),
+        ("nearest-mean accuracy", "ncc_accuracy"),
+        ("numerical rank of Σ_T", "numerical_rank"),
     ):
-        lines = {line.name: list(line.y) for line in panels[title].data}
+        lines = {line.name: list(line.y) for line in figures[title].series}
         assert lines["epoch 12"] == profile.values(key)
         assert lines["epoch 1"] == Profile.of(stored.history[0]).values(key)
     assert "Collapse by depth" in (folder / "report.html").read_text(encoding="utf-8")

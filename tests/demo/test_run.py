@@ -126,7 +126,7 @@ def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Progress
     assert "test/ncc_mismatch" in report.values
     assert report.facts.samples == 1400
     assert report.facts.classifier == "classifier"
-    assert report.facts.class_names == list("0123456789")
+    assert report.facts.class_names == {digit: digit for digit in "0123456789"}
 
 
 def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progress]]) -> None:
@@ -142,7 +142,7 @@ def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progres
     assert stored.values == pytest.approx(report.values, rel=0, abs=0, nan_ok=True)
     assert [r.values for r in stored.history] == [r.values for r in report.history]
     page = folder.report_path.read_text(encoding="utf-8")
-    assert "Neural collapse on digits" in page
+    assert "<h1>tightframe · digits" in page
     assert "Collapse over training" in page
 
 

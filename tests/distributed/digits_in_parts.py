@@ -87,7 +87,10 @@ def numbers(report: Mapping[str, Any]) -> dict[str, float]:
                     # each process deals its own samples to folds, so jackknife errors are others, as good
                     by_fold = field == "standard_error" and entry["family"] not in ("NC4", "accuracy", "OOD")
                     found[f"{key} ({field})"] = 1.0 if by_fold else float(entry[field])
-        for each in part["context"].get("distances_to_predictions", ()):
+        for row in part.get("coverage", ()):
+            least = row["min_count"]
+            found |= {f"{where}: {name} of {least} samples": float(value) for name, value in row["values"].items()}
+        for each in part.get("distances", ()):
             found |= {f"{where}: {each['what']} to {name}": value for name, value in each["distances"].items()}
     return found
 
@@ -96,24 +99,26 @@ def without_ranks(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     """A report without AUROC and FPR, and these: they count pairs and samples by the order of scores, which rounding
     may turn."""
     entries = [entry for entry in report["entries"] if not entry["name"].endswith("_auroc")]
-    context = dict(report["context"])
-    detection = context.pop("detection")
+    detection = report["detection"]
     curve = [{"name": f"curve {n}"} for n in detection["curve"]["components"]]
     for key in ("auroc", "fpr95"):
         for row, value in zip(curve, detection["curve"][key], strict=True):
             row[key] = value
     ranks = {f"{row['name']} {key}": row[key] for row in (*detection["rows"], *curve) for key in ("auroc", "fpr95")}
-    return {**report, "entries": entries, "context": context}, ranks
+    return {**report, "entries": entries, "detection": None}, ranks
 
 
 def facts(report: Mapping[str, Any]) -> list[Any]:
     """What a report says in counts and words, layer by layer; without when and by how many processes it was
     measured, and without the gap of batch normalisation, which is estimated on some rows, and errors by fold."""
-    left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap", "class_errors")
-    left_out += ("distances_to_predictions",)  # among the numbers
+    left_out = ("processes", "epoch", "measuring_seconds", "normalisation_gap")
     return [
         (
-            {key: value for key, value in part["context"].items() if key not in left_out},
+            {key: value for key, value in part["facts"].items() if key not in left_out},
+            part["context"],
+            [(row["min_count"], row["classes"], row["samples"]) for row in part.get("coverage", ())],
+            part.get("class_accuracies"),
+            [(each["what"], each["nearest"], each["next"]) for each in part.get("distances", ())],
             [note for note in part["notes"] if "blip" not in note],
         )
         for part in (*report.get("layers", ()), report)

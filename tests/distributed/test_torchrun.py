@@ -212,7 +212,7 @@ def test_straight_after_training(run: Run) -> None:
 @pytest.mark.parametrize("name", [*AS_ALONE, *AS_ALONE_WITH_LITTLE_MEMORY, "single precision", "as trained"])
 def test_all_processes_have_the_same_numbers(run: Run, name: str) -> None:
     reports = run.each(name)
-    assert all(report["context"]["processes"] == run.world for report in reports)
+    assert all(report["facts"]["processes"] == run.world for report in reports)
     assert all(numbers(report) == numbers(reports[0]) for report in reports)
     assert all(facts(report) == facts(reports[0]) for report in reports)
 
@@ -222,14 +222,14 @@ def test_all_processes_have_the_same_report(run: Run, name: str) -> None:
     """To the last character, and with a gap of batch normalisation even in a process without samples."""
     reports = run.each(name)
     assert all(report == reports[0] for report in reports)
-    assert all("normalisation_gap" in report["context"] for report in reports)
+    assert all("normalisation_gap" in report["facts"] for report in reports)
 
 
 def test_one_process_alone(run: Run) -> None:
     """distributed=False measures this process's samples; the others, which don't measure, aren't waited for."""
     report = run.notes(1)["alone"]
     assert "alone" not in run.notes(0)
-    assert "processes" not in report["context"]
+    assert "processes" not in report["facts"]
     model = network()
     model.load_state_dict(torch.load(run.folder / "weights.pt", weights_only=True))
     train, test, ood = (plain(name, 1, run.world, torch.float64) for name in SPLITS)

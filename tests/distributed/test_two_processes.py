@@ -211,7 +211,7 @@ def has_a_slower_clock(rank: int) -> Outcome:
 
     monitor = Monitor(model(), budget=0.5, every=1, progress=False)
     report = monitor.measure(loader, unpack=unpack)
-    pace = report.context["measuring_seconds"] / report.facts.samples
+    pace = report.facts.measuring_seconds / report.facts.samples
     seconds["now"] += pace * (100.5 if rank == 0 else 1000.0)
     return {"report": monitor.measure(loader).to_dict()}
 
@@ -384,6 +384,6 @@ def test_a_monitor_of_one_process_alone(tmp_path: Path) -> None:
 def test_a_measurement_of_one_process_alone(tmp_path: Path) -> None:
     (first, _), status = run(measures_alone_once, tmp_path)
     (report,) = reports_of([first])
-    assert "processes" not in report["context"]
+    assert "processes" not in report["facts"]
     assert not largest_difference(numbers(report), numbers(alone(batches())))[0]
     assert status == [0, 0]

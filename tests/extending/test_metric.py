@@ -77,9 +77,9 @@ def test_by_layer_and_held_out(report: tf.Report) -> None:
 
 def test_in_every_rendering(report: tf.Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     label = "largest variance / mean variance"
-    report.to_terminal()
+    report.to_terminal(everything=True)
     assert label in capsys.readouterr().out
-    assert label in report.to_html()
+    assert label in report.to_html() and label in report.to_markdown()
     assert "unevenness" in {entry["name"] for entry in json.loads(report.to_json())["entries"]}
     assert "unevenness" in {row["name"] for row in csv.DictReader(io.StringIO(report.to_csv()))}
     assert tf.Report.from_dict(json.loads(report.to_json()))["unevenness"] == report["unevenness"]

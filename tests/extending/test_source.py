@@ -75,9 +75,9 @@ def test_layers_and_splits_and_names(report: tf.Report) -> None:
     assert (early.facts.layer, report.facts.layer) == ("early", "late")
     assert math.isfinite(early["nc1"].value)
     assert "test/nc1" in report.values
-    assert report.context["detection"]
+    assert report.detection is not None and report.detection.rows
     assert report.facts.classifier == "head"
-    assert report.facts.class_names == ["ant", "bee", "cat"]
+    assert report.facts.class_names == {"0": "ant", "1": "bee", "2": "cat"}
     assert report.facts.title == "Logged features"
 
 

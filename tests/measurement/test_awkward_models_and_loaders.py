@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tightframe import StatisticsAccumulator, measure
 from tightframe.errors import ClassifierError, LoaderError
 from tightframe.report import Report
-from tightframe.report.profile import findings
+from tightframe.report.profile import depth_sentences
 from tightframe.sources.loading import moved
 
 CLASSES, ROWS = 4, 96
@@ -226,9 +226,9 @@ def test_nested_inputs_go_to_the_models_device() -> None:
 def test_nothing_is_found_by_depth_where_accuracy_was_not_measured() -> None:
     inputs, labels = rows()
     report = measure(network(), [(inputs, labels)], layers="0", metrics=["nc1"], progress=False)
-    assert report.layers and findings(report) == []
+    assert report.layers and depth_sentences(report) == []
     full = measure(network(), [(inputs, labels)], layers="0", progress=False)
-    assert len(findings(full)) == 2
+    assert len(depth_sentences(full)) == 2
 
 
 @pytest.mark.parametrize("folds", [None, 4])
@@ -253,7 +253,7 @@ def test_detectors_without_a_scale_are_left_out() -> None:
     assert report.values["classifier_accuracy"] == 0.25
     left_out = [note for note in report.notes if "is left out: " in note]
     assert any("Mahalanobis" in note for note in left_out) and any("NECO" in note for note in left_out)
-    assert [row["name"] for row in report.context["detection"]["rows"]] == [
+    assert [row.name for row in report.detection.rows] == [
         "max_softmax",
         "max_logit",
         "energy",

@@ -34,8 +34,7 @@ from tightframe import ClassStatistics, Monitor, Report, measure
 from tightframe.errors import LabelError, LayerError
 from tightframe.hooks import Layer
 from tightframe.metrics import METRICS, Evidence
-from tightframe.report import Profile
-from tightframe.report.report import Entry
+from tightframe.report import Entry, Facts, Profile
 from variants import VARIANTS
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -491,7 +490,7 @@ def test_what_is_asked_of_all_layers() -> None:
     for name, value in layer.values.items():
         assert value == pytest.approx(value_by_hand(name, sample, model[2].weight.detach().numpy()), rel=1e-9)
     assert layer.facts.epoch == report.facts.epoch == 3
-    assert "classifier" not in layer.context
+    assert (layer.facts.classifier, report.facts.classifier) == (None, "2")
     assert layer.facts.dimension == 8
 
 
@@ -568,9 +567,9 @@ def profile(*accuracies: float | None, split: str = "train") -> Profile:
     reports = []
     for number, accuracy in enumerate(accuracies):
         entry = Entry("ncc_accuracy", split, "", "NC4", accuracy or 0.0, 1.0, None, None, None, "", "", True)
-        reports.append(Report(() if accuracy is None else (entry,), {"layer": f"layer {number}"}))
+        reports.append(Report(() if accuracy is None else (entry,), Facts(layer=f"layer {number}")))
     *layers, last = reports
-    return Profile.of(Report(last.entries, last.context, layers=tuple(layers)))
+    return Profile.of(Report(last.entries, last.facts, layers=tuple(layers)))
 
 
 def test_the_course_over_the_layers() -> None:

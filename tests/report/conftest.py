@@ -1,5 +1,6 @@
 """Evidence of known counts and dimension, and reports with every kind of value in them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def held_out() -> Callable[[Evidence], Evidence]:
 def full_report(make_evidence: Make, held_out: Callable[[Evidence], Evidence]) -> Report:
     """Training, held-out and out-of-distribution entries of four classes in six dimensions."""
     evidence = make_evidence()
-    return Report.from_evidence(evidence, test=held_out(evidence), context={"epoch": 3, "layer": "input of fc"})
+    return Report.from_evidence(evidence, test=held_out(evidence), facts={"epoch": 3, "layer": "input of fc"})
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +84,17 @@ def awkward_report(full_report: Report) -> Report:
         for entry, value in zip(full_report.entries, awkward, strict=False)
     ]
     return replace(full_report, entries=(*entries, *full_report.entries[len(awkward) :]))
+
+
+@pytest.fixture
+def series(make_evidence: Make) -> Report:
+    """Four measurements; zeros, an undefined value and a missing one among the first three."""
+    reports = [Report.from_evidence(make_evidence(seed=e), context={"epoch": e}) for e in (1, 2, 5, 9)]
+
+    def change(report: Report, key: str, value: float | None) -> Report:
+        entries = [replace(e, value=value) if e.key == key and value is not None else e for e in report]
+        return replace(report, entries=tuple(e for e in entries if value is not None or e.key != key))
+
+    reports[0] = change(reports[0], "cdnv", math.nan)
+    reports[1] = change(change(reports[1], "ncc_mismatch", 0.0), "vci", None)
+    return replace(reports[-1], history=tuple(reports[:-1]))

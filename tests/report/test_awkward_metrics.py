@@ -8,7 +8,7 @@ import tightframe as tf
 from tightframe import ClassStatistics, DecisionCounts, Report, metrics
 from tightframe.errors import GeometryWarning
 from tightframe.metrics import Evidence
-from tightframe.report.geometry import statements
+from tightframe.report.predicted import statements
 
 
 def clusters(counts: list[int], dim: int, noise: float = 0.7) -> tuple[Tensor, Tensor, ClassStatistics]:

@@ -1,28 +1,37 @@
-"""Runs side by side: which rows and in which order, what differs, what is nearest to its target."""
+"""Runs side by side: which rows and in which order, what differs, and what is said of each."""
 
 import csv
+import html
 import io
+import json
+import math
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
-
 from tightframe.errors import OptionError, StateError
-from tightframe.report import Entry, Report, RunFolder
-from tightframe.report.comparison import Comparison, nearest
-from tightframe.report.side_by_side import print_comparison
+from tightframe.report import Comparison, Entry, Report, RunFolder
+from tightframe.report.facts import Facts
+from tightframe.sections import Cell, Curves, Section
 
 
-def entry(name: str, family: str, value: float, target: float | None = 0.0, headline: bool = True) -> Entry:
-    return Entry(name, "train", name.upper(), family, value, target, None, None, None, "", "", headline)
+def entry(
+    name: str,
+    family: str,
+    value: float,
+    target: float | None = 0.0,
+    headline: bool = True,
+    error: float | None = None,
+    split: str = "train",
+) -> Entry:
+    return Entry(name, split, name.upper(), family, value, target, None, None, error, "", "", headline)
 
 
-CONTEXT = {"samples": 10, "classes": 2, "dimension": 3, "coverage": {"1": 2}}
-FIRST = Report((entry("a", "F", 0.3), entry("b", "F", 1.0, None), entry("c", "G", 2.0, 1.0)), CONTEXT, ("beware",))
-SECOND = Report((entry("a", "F", 0.1), entry("x", "F", 5.0), entry("d", "H", 0.0, headline=False)), CONTEXT)
+FACTS = Facts(samples=10, classes=2, dimension=3, coverage={"1": 2})
+FIRST = Report((entry("a", "F", 0.3), entry("b", "F", 1.0, None), entry("c", "G", 2.0, 1.0)), FACTS, ("beware",))
+SECOND = Report((entry("a", "F", 0.1), entry("x", "F", 5.0), entry("d", "H", 0.0, headline=False)), FACTS)
 
 
 @pytest.fixture
@@ -38,19 +47,106 @@ def test_rows_are_the_first_run_s_with_what_others_have_after_their_family(folde
     assert comparison.names == ("one", "two")
     assert comparison.differences == {"head": ("linear", "etf")}
     assert [row.key for row, _ in comparison.rows()] == ["a", "b", "x", "c"]
-    assert [row.key for row, _ in comparison.rows(everything=True)] == ["a", "b", "x", "c", "d"]
+    assert [row.key for row, _ in comparison.rows(full=True)] == ["a", "b", "x", "c", "d"]
     found = dict((row.key, values) for row, values in comparison.rows())
     assert [each.value for each in found["a"]] == [0.3, 0.1]
     assert found["c"][1] is None and found["x"][0] is None
 
 
-def test_the_nearest_to_the_target_wins_on_either_side_of_it() -> None:
-    both = [entry("a", "F", 0.3), entry("a", "F", -0.1)]
-    assert nearest(both[0], both) == {1}
-    assert nearest(both[0], [both[0], None, both[0]]) == set()  # all the same
-    assert nearest(both[0], [both[0], None]) == set()  # alone
-    assert nearest(entry("a", "F", 1.0, None), both) == set()  # no target
-    assert nearest(both[0], [both[0], entry("a", "F", float("nan")), both[1]]) == {2}
+def section_of(comparison: Comparison, key: str, **options: bool) -> Section:
+    (section,) = [section for section in comparison.document(**options).sections if section.key == key]
+    return section
+
+
+def cells(section: Section) -> dict[Cell, tuple[Cell, ...]]:
+    assert section.table is not None
+    return {row[0]: row[1:] for row in section.table.rows}
+
+
+def test_the_table_of_measures(folders: list[Path]) -> None:
+    comparison = Comparison.of(folders)
+    section = section_of(comparison, "measures")
+    assert section.table is not None
+    assert [column.heading for column in section.table.columns] == [
+        "measure", "report[…]", "target", "one", "two", "difference", "± s.e.",
+    ]  # fmt: skip
+    assert cells(section) == {
+        "A": ("a", 0.0, 0.3, 0.1, pytest.approx(-0.2), None),
+        "B": ("b", None, 1.0, None, None, None),
+        "X": ("x", 0.0, None, 5.0, None, None),
+        "C": ("c", 1.0, 2.0, None, None, None),
+    }
+    assert section.table.groups == {0: "F", 3: "G"}
+    assert "D" in cells(section_of(comparison, "measures", full=True))
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"), [((0.3, 0.4), 0.5), ((0.3, None), None), ((None, None), None), ((0.0, 0.4), 0.4)]
+)
+def test_the_error_of_a_difference(
+    tmp_path: Path, errors: tuple[float | None, float | None], expected: float | None
+) -> None:
+    for name, value, error in zip(("one", "two"), (1.0, 3.0), errors, strict=True):
+        RunFolder.create(tmp_path / name, {}).append(Report((entry("a", "F", value, error=error),), FACTS))
+    table = section_of(Comparison.of([tmp_path / "one", tmp_path / "two"]), "measures").table
+    assert table is not None
+    assert table.rows[0][-2:] == (2.0, None if expected is None else pytest.approx(expected))
+
+
+def test_three_runs_have_no_difference(folders: list[Path], tmp_path: Path) -> None:
+    RunFolder.create(tmp_path / "three", {}).append(Report((entry("a", "F", math.nan),), FACTS))
+    section = section_of(Comparison.of([*folders, tmp_path / "three"]), "measures")
+    assert section.table is not None
+    assert [column.heading for column in section.table.columns][3:] == ["one", "two", "three"]
+    assert cells(section)["A"][:4] == ("a", 0.0, 0.3, 0.1) and math.isnan(cells(section)["A"][4])  # type: ignore[arg-type]
+    assert cells(section)["C"][2:] == (2.0, None, None)
+    assert "Difference" not in section.sentences[0]
+
+
+def test_verdicts_side_by_side(tmp_path: Path, full_report: Report, crowded_report: Report) -> None:
+    for name, report in (("one", full_report), ("two", crowded_report), ("bare", FIRST)):
+        RunFolder.create(tmp_path / name, {}).append(report)
+    comparison = Comparison.of([tmp_path / name for name in ("one", "two", "bare")])
+    rows = cells(section_of(comparison, "verdicts"))
+    for name, report in (("one", full_report), ("two", crowded_report)):
+        times = tuple(card.closeness for card in report.cards)
+        assert rows[name] == (report.verdict.word, report.facts.samples, *times)
+    assert rows["bare"] == (FIRST.verdict.word, 10, *[None] * 5)
+
+
+def test_curves_of_the_runs_over_each_other(tmp_path: Path) -> None:
+    runs = {"one": {1: 0.5, 2: 0.0}, "two": {1: 0.75, 3: math.nan}}
+    for name, values in runs.items():
+        folder = RunFolder.create(tmp_path / name, {})
+        for epoch, value in values.items():
+            entries = (entry("nc1", "NC1", value), entry("nc1", "NC1", 2.0, split="test"))[: 1 + (name == "one")]
+            folder.append(Report(entries, Facts(epoch=epoch)))
+    comparison = Comparison.of([tmp_path / name for name in runs])
+    (figure,) = section_of(comparison, "training").figures
+    assert isinstance(figure, Curves)
+    assert (figure.title, figure.x_label, figure.log_x, figure.log_y) == ("NC1", "epoch", True, True)
+    assert [(each.name, each.role, each.x) for each in figure.series] == [
+        ("one", "main", (1.0, 2.0)), ("one, held out", "held-out", (1.0, 2.0)), ("two", "main", (1.0, 3.0)),
+    ]  # fmt: skip
+    assert figure.series[0].y == (0.5, 0.0) and figure.series[1].y == (2.0, 2.0)
+    assert figure.series[2].y[0] == 0.75 and math.isnan(figure.series[2].y[1])
+    assert "held out" in comparison.to_html()
+
+
+def test_sessions_beside_epochs_are_named_as_both(tmp_path: Path) -> None:
+    for name, fact in (("one", "epoch"), ("two", "session")):
+        folder = RunFolder.create(tmp_path / name, {})
+        for time in (1, 2):
+            folder.append(Report((entry("nc1", "NC1", 0.5),), Facts.of({fact: time})))
+    (figure,) = section_of(Comparison.of([tmp_path / "one", tmp_path / "two"]), "training").figures
+    assert isinstance(figure, Curves)
+    assert (figure.x_label, figure.log_x) == ("measurement, epoch or session", False)
+
+
+def test_without_a_history_there_are_no_curves(folders: list[Path]) -> None:
+    assert [section.key for section in Comparison.of(folders).document().sections] == [
+        "verdicts", "arguments", "measures",
+    ]  # fmt: skip
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -68,28 +164,59 @@ def test_csv(folders: list[Path]) -> None:
     assert ["b", "", "1.0", ""] in rows and ["d", "0.0", "", "0.0"] in rows
 
 
-def test_the_table_shows_arguments_values_and_notes(folders: list[Path]) -> None:
-    console = Console(record=True, width=100)
-    print_comparison(Comparison.of(folders), console=console)
-    text = console.export_text()
+def test_json(folders: list[Path]) -> None:
+    comparison = Comparison.of(folders)
+    data = json.loads(comparison.to_json())
+    assert data["differences"] == {"head": ["linear", "etf"]}
+    assert list(data["reports"]) == ["one", "two"]
+    assert Report.from_dict(data["reports"]["two"]).entries == SECOND.entries
+    assert dict(comparison.document().downloads) == {
+        "comparison.json": comparison.to_json(), "comparison.csv": comparison.to_csv(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "html", "markdown"])
+def test_files_hold_the_text_returned(folders: list[Path], tmp_path: Path, form: str) -> None:
+    comparison = Comparison.of(folders)
+    text = getattr(comparison, f"to_{form}")(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes().decode("utf-8") == text == getattr(comparison, f"to_{form}")()
+
+
+def test_what_is_printed(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison.of(folders)
+    comparison.to_terminal()
+    text = capsys.readouterr().out
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
     assert lines["head"] == ["linear", "etf"]
-    assert lines["A"] == ["0", "0.3", "0.1"]
-    assert lines["C"] == ["1", "2", "–"]
+    assert lines["A"] == ["a", "0", "0.3", "0.1", "-0.2", "–"]
+    assert lines["C"] == ["c", "1", "2", "–", "–", "–"]
     assert "D" not in lines
-    assert "note: beware" in text
+    comparison.to_terminal(everything=True)
+    assert any(line.split()[:1] == ["D"] for line in capsys.readouterr().out.splitlines())
 
 
-@pytest.mark.parametrize("odd", ["[/fc]", "[red]one", "[link=x]"])
+@pytest.mark.parametrize("form", ["terminal", "page", "markdown"])
+def test_notes_are_shown_with_their_run(folders: list[Path], form: str) -> None:
+    assert Comparison.of(folders).document().notes == ("one: beware",)
+    assert "ne: beware" in Comparison.of(folders).document().to(form)
+
+
+ODD = ["[/fc]", "[red]one", "[link=x]", "<b>one</b>", "a | b"]
+
+
+@pytest.mark.parametrize("odd", ODD)
 def test_names_and_arguments_are_shown_as_they_are(tmp_path: Path, odd: str) -> None:
     paths = [tmp_path / f"run {odd.replace('/', ' ')}", tmp_path / "two"]
     for path, argument in zip(paths, (odd, "plain"), strict=True):
         RunFolder.create(path, {"arguments": {odd: argument}}).append(FIRST)
-    console = Console(record=True, width=100)
-    print_comparison(Comparison.of(paths), console=console)
-    text = console.export_text()
-    assert next(line for line in text.splitlines() if line.startswith(odd)).split() == [odd, odd, "plain"]
+    text = Comparison.of(paths).document().to("terminal")
+    line = next(line for line in text.splitlines() if line.startswith(odd))
+    assert line.split() == [*odd.split(), *odd.split(), "plain"]
     assert paths[0].name in text.splitlines()[0]
+    assert sum(paths[0].name in line for line in text.splitlines()) >= 4  # title, verdict, and headings of columns
+    page = Comparison.of(paths).to_html()
+    assert "<b>one" not in page and html.escape(odd) in page
+    assert all(line.count(" | ") in (0, 2, 3, 6, 7) for line in Comparison.of(paths).to_markdown().splitlines())
 
 
 @pytest.mark.parametrize(
@@ -110,7 +237,11 @@ def test_arguments_of_any_kind(
         RunFolder.create(path, {"arguments": mine}).append(FIRST)
     comparison = Comparison.of(paths)
     assert comparison.differences == differences
-    print_comparison(comparison, console=Console(record=True, width=100))
+    assert ("arguments" in [section.key for section in comparison.document().sections]) is bool(differences)
+    shown = cells(section_of(comparison, "arguments")) if differences else {}
+    assert shown == {
+        name: tuple(None if value is None else str(value) for value in values) for name, values in differences.items()
+    }
 
 
 def test_what_can_t_be_compared(folders: list[Path], tmp_path: Path) -> None:
@@ -125,5 +256,5 @@ def test_an_extended_report_keeps_families_together() -> None:
     more = FIRST.extended([entry("z", "F", 1.0), entry("y", "N", 1.0)], ["beware", "more"], {"epoch": 3})
     assert [row.key for row in more] == ["a", "b", "z", "c", "y"]
     assert more.notes == ("beware", "more")
-    assert more.context == {**CONTEXT, "epoch": 3}
-    assert replace(more, entries=FIRST.entries, notes=FIRST.notes, context=CONTEXT) == FIRST
+    assert more.facts == replace(FACTS, epoch=3)
+    assert replace(more, entries=FIRST.entries, notes=FIRST.notes, facts=FACTS) == FIRST

@@ -1,5 +1,6 @@
 """Classes with enough samples: the table, and reports on them alone."""
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from tightframe import ClassStatistics, Report
 from tightframe.errors import EmptyClassError, RangeError
 from tightframe.metrics import Evidence, evaluate
-from tightframe.report.coverage import MEASURES, coverage_cells, coverage_table, with_at_least
+from tightframe.report.coverage import MEASURES, coverage_rows, with_at_least
 
 COUNTS = (60, 55, 12, 11, 3, 1, 0)
 
@@ -25,46 +26,54 @@ def evidence(counts: tuple[int, ...] = COUNTS, *, per_class: bool = True) -> Evi
 
 @pytest.mark.filterwarnings("ignore:debiased measures leave out 1 of 6 classes:tightframe.errors.GeometryWarning")
 def test_a_row_for_every_threshold_that_tells_classes_apart() -> None:
-    rows = coverage_table(evidence())
-    assert [(row["min_count"], row["classes"], row["samples"]) for row in rows] == [
+    rows = coverage_rows(evidence())
+    assert [(row.min_count, row.classes, row.samples) for row in rows] == [
         (1, 6, 142), (2, 5, 141), (10, 4, 138), (50, 2, 115),
     ]  # fmt: skip
     for row in rows:
-        chosen = evidence().statistics.select(min_count=row["min_count"])  # type: ignore[union-attr]
-        expected = evaluate(Evidence(chosen, evidence().weight), [MEASURES[name] for name in row["values"]])
-        for name, value in row["values"].items():
+        chosen = evidence().statistics.select(min_count=row.min_count)  # type: ignore[union-attr]
+        expected = evaluate(Evidence(chosen, evidence().weight), [MEASURES[name] for name in row.values])
+        for name, value in row.values.items():
             assert value == pytest.approx(float(expected[name]), rel=1e-12, nan_ok=True)
-        assert {"nc1", "cdnv", "cdnv_debiased", "etf_error", "self_duality_error"} <= row["values"].keys()
+        assert {"nc1", "cdnv", "cdnv_debiased", "etf_error", "self_duality_error"} <= row.values.keys()
 
 
 @pytest.mark.parametrize("counts", [(50, 60, 70), (60, 60, 0)])
 def test_no_table_where_all_classes_have_enough(counts: tuple[int, ...]) -> None:
-    assert coverage_table(evidence(counts)) == []
-    assert "coverage_table" not in Report.from_evidence(evidence(counts)).context
+    assert coverage_rows(evidence(counts)) == ()
+    report = Report.from_evidence(evidence(counts))
+    assert report.coverage == () and report.section("coverage") is None
+    assert "coverage" not in report.to_dict()
 
 
 def test_thresholds_that_one_class_meets_are_left_out() -> None:
-    rows = coverage_table(evidence((60, 5, 1)))
-    assert [row["min_count"] for row in rows] == [1, 2]
+    rows = coverage_rows(evidence((60, 5, 1)))
+    assert [row.min_count for row in rows] == [1, 2]
 
 
 def test_without_the_scatter_of_each_class_nc1_is_of_all_classes_only() -> None:
-    first, *others = coverage_table(evidence(per_class=False))
-    assert "nc1" in first["values"]
-    assert all("nc1" not in row["values"] for row in others)
-    head, lines = coverage_cells([first, *others])
-    nc1 = next(line for line in lines if line[0].startswith("NC1"))
-    assert [cell == "–" for cell in nc1[1:]] == [False, True, True, True]
-    assert head == ["samples a class", "≥ 1", "≥ 2", "≥ 10", "≥ 50"]
-    assert all(len(line) == len(head) for line in lines)
+    report = Report.from_evidence(evidence(per_class=False))
+    first, *others = report.coverage
+    assert first.values["nc1"] == report["nc1"].value
+    assert all("nc1" not in row.values for row in others)
+    table = report.section("coverage").table  # type: ignore[union-attr]
+    nc1 = next(line for line in table.rows if str(line[0]).startswith("NC1"))
+    assert nc1[1:] == (report["nc1"].value, None, None, None)
+    assert [column.heading for column in table.columns] == [
+        "samples a class", "at least 1", "at least 2", "at least 10", "at least 50",
+    ]  # fmt: skip
+    assert all(len(line) == len(table.columns) for line in table.rows)
 
 
 def test_the_report_holds_the_table_and_reads_it_back() -> None:
     report = Report.from_evidence(evidence())
-    again = Report.from_dict(report.to_dict())
-    assert coverage_cells(again.context["coverage_table"]) == coverage_cells(report.context["coverage_table"])
-    assert coverage_cells(report.context["coverage_table"])[1][:2] == [
-        ["classes", "6", "5", "4", "2"], ["samples", "142", "141", "138", "115"],
+    again = Report.from_dict(json.loads(report.to_json()))
+    assert repr(again.coverage) == repr(report.coverage)  # debiased CDNV of a class with one sample is NaN
+    assert repr(again.section("coverage")) == repr(report.section("coverage"))
+    rows = report.section("coverage").table.rows  # type: ignore[union-attr]
+    assert rows[:2] == (("classes", "6", "5", "4", "2"), ("samples", "142", "141", "138", "115"))
+    assert [row[1:] for row in rows[2:]] == [
+        tuple(row.values.get(name) for row in report.coverage) for name in MEASURES
     ]  # fmt: skip
 
 

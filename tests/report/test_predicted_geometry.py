@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from tightframe import ClassStatistics, Report, metrics
 from tightframe.metrics import Evidence
 from tightframe.report import RunFolder
-from tightframe.report.geometry import LARGEST, measured, predicted, statements
-from tightframe.report.html import grams
+from tightframe.report.predicted import LARGEST, measured, predicted, statements
 from tightframe.theory import Training, cross_entropy_optimum, seli, squared_error_optimum
 
 COUNTS = (20, 20, 20, 4, 4, 4)
@@ -58,7 +57,7 @@ def test_seli_is_told_from_the_simplex_unasked() -> None:
     assert metrics.classifier_etf_error.having(centred=True).of(evidence) > 0.2
     first, means, classifier = statements(report)
     assert "4 to 20 samples" in first and "SELI" in first
-    assert "classifier rows is nearest to SELI; distances: " in classifier
+    assert "classifier rows is nearest to SELI. Distances: " in classifier
     assert "class means is nearest to SELI" in means
     assert "in random directions" in classifier and "with shuffled labels" in means
     assert "the optimum" not in classifier
@@ -98,7 +97,8 @@ def test_merging_that_is_predicted_and_has_not_happened() -> None:
 
 def test_a_decay_of_features_is_estimated_and_said_to_be() -> None:
     report = report_of("optimum", Training(0.0295))
-    known = Training.from_dict(report.facts.training)
+    known = report.facts.training
+    assert known is not None and report.facts.feature_decay_estimated
     assert known.feature_decay == pytest.approx(0.0295, rel=1e-3)  # at the optimum both penalties are equal
     assert "λ_W = 0.0295; λ_H = 0.0295 is an estimate" in statements(report)[-1]
 
@@ -147,7 +147,7 @@ def test_too_many_classes_for_a_picture() -> None:
     report = Report.from_evidence(evidence)
     assert measured(report) is None
     assert predicted(report) == []
-    assert grams(report) == []
+    assert report.section("geometry") is None
 
 
 def test_a_run_folder_keeps_what_was_predicted(tmp_path: object) -> None:
@@ -157,7 +157,7 @@ def test_a_run_folder_keeps_what_was_predicted(tmp_path: object) -> None:
     with torch.no_grad():
         model[0].weight.copy_(report.evidence.weight)
     folder = RunFolder.create(f"{tmp_path}/run", {})
-    folder.append(report.extended([], [], {"classifier": "0"}))
+    folder.append(report.extended(facts={"classifier": "0"}))
     folder.save_model(model)
     again = folder.report()
     assert statements(again) == statements(report)
@@ -165,22 +165,26 @@ def test_a_run_folder_keeps_what_was_predicted(tmp_path: object) -> None:
     assert json.loads(again.to_json())["facts"]["training"]["weight_decay"] == 0.0295
 
 
-@pytest.mark.parametrize(
-    ("kind", "training", "titles"),
-    [
-        ("SELI", None, ["class means", "classifier rows", "predicted means", "predicted classifier"]),
-        ("optimum", DECAYS, ["class means", "classifier rows", "predicted means", "predicted classifier"]),
-    ],
-)
-def test_predictions_are_drawn_beside_what_was_measured(
-    kind: str, training: Training | None, titles: list[str]
-) -> None:
+@pytest.mark.parametrize(("kind", "training"), [("SELI", None), ("optimum", DECAYS)])
+def test_predictions_are_drawn_beside_what_was_measured(kind: str, training: Training | None) -> None:
     report = report_of(kind, training)
-    [(_, hint, figure)] = grams(report)
-    assert [note.text for note in figure.layout.annotations] == titles
-    assert f"Predicted: {predicted(report)[-1].name}." in hint
-    for sentence in statements(report):
-        assert sentence in hint
-    drawn = torch.tensor(figure.data[3].z)
-    expected = predicted(report)[-1].classifier_cosines
-    torch.testing.assert_close(drawn.double(), expected)
+    section = report.section("geometry")
+    assert section is not None
+    assert [figure.title for figure in section.figures] == [
+        f"{before}{what}{after}"
+        for what in ("class means", "classifier rows")
+        for before, after in (("", ""), ("predicted, ", ""), ("", ": measured − predicted"))
+    ]
+    assert f"Predicted: {predicted(report)[-1].name}." in section.sentences[0]
+    assert list(section.sentences[1:]) == statements(report)
+    found, expected = measured(report), predicted(report)[-1]
+    assert found is not None and found.classifier_cosines is not None and expected.classifier_cosines is not None
+    for place, cosines in enumerate(
+        (
+            *(found.mean_cosines, expected.mean_cosines, found.mean_cosines - expected.mean_cosines),
+            *(found.classifier_cosines, expected.classifier_cosines),
+            found.classifier_cosines - expected.classifier_cosines,
+        )
+    ):
+        drawn = torch.tensor(section.figures[place].values, dtype=torch.float64)  # type: ignore[union-attr]
+        torch.testing.assert_close(drawn, cosines)

@@ -19,6 +19,8 @@ from tightframe import ClassStatistics, DecisionCounts, Report
 from tightframe.errors import ChoiceError, EmptyClassError
 from tightframe.metrics import METRICS, Evidence, Setting, closeness, evaluate, levels
 from tightframe.report import Entry
+from tightframe.report.facts import Facts
+from tightframe.sections import short
 
 Make = Callable[..., Evidence]
 SHARES = {"ncc_mismatch", "ncc_agreement", "ncc_accuracy", "classifier_accuracy"}
@@ -123,9 +125,14 @@ def test_families_stand_together_with_conventions(crowded_report: Report) -> Non
 
 
 def test_an_unknown_key_is_answered_with_those_there_are(full_report: Report) -> None:
-    with pytest.raises(KeyError, match=r"no entry 'nc9'.*nc1.*test/ncc_mismatch") as caught:
+    with pytest.raises(KeyError, match=r"no measure 'nc9'; did you mean .*'nc1'"):
         full_report["nc9"]
+    with pytest.raises(KeyError, match="no measure '§'; there are: ") as caught:
+        full_report["§"]
     assert all(entry.key in str(caught.value) for entry in full_report)
+    assert "nc9" not in full_report and full_report.get("nc9") is None and math.isnan(full_report.value("nc9"))
+    assert "nc1" in full_report and full_report.get("nc1") is full_report["nc1"]
+    assert dict(full_report) == {entry.key: entry for entry in full_report}
 
 
 def test_targets_and_floors_beside_every_value(full_report: Report, make_evidence: Make) -> None:
@@ -219,27 +226,74 @@ def test_fewer_than_two_classes_are_no_report(make_evidence: Make) -> None:
 
 
 def test_printed_as_text(full_report: Report) -> None:
-    lines = str(full_report).splitlines()
-    assert len(lines) == len(full_report.entries)
-    for line, entry in zip(lines, full_report, strict=True):
-        key, value = line.split()
-        assert key == entry.key
-        assert float(value) == pytest.approx(entry.value, rel=1e-5)
+    """What a shell shows: the verdict, and a line with its value for each card."""
+    text = repr(full_report)
+    assert str(full_report) == text and not text.endswith("\n")
+    first, second, *lines = text.splitlines()
+    assert first == "tightframe report · epoch 3 · 46 samples · 4 classes · 6 dimensions"
+    assert second.startswith(full_report.verdict.word)
+    assert [card.label for card in full_report.cards] == ["NC1", "NC2", "NC3", "NC4", "NC5"]
+    for card in full_report.cards:
+        (line,) = [line for line in lines if line.startswith(f"{card.label} ")]
+        for value in (card.value, card.target, card.shuffled):
+            assert short(value) in line.split(), (card.label, value)
+        assert card.key in line.split()
+        assert card.value == full_report[card.key].value
 
 
 # ---------------------------------------------------------------------------------------------- context and notes
 
 
-def test_the_context_has_the_sizes_and_the_coverage(make_evidence: Make) -> None:
-    report = Report.from_evidence(make_evidence((60, 0, 10, 2), 5), context={"epoch": 2, "samples": "mine"})
-    rows = report.context.pop("coverage_table")
-    kinds = [each["what"] for each in report.context.pop("distances_to_predictions")]
-    assert kinds == ["class means", "classifier rows"]
-    assert [(row["min_count"], row["classes"], row["samples"]) for row in rows] == [(1, 3, 72), (10, 2, 70)]
-    assert report.context == {
-        "samples": "mine", "classes": 4, "dimension": 5, "coverage": {"1": 3, "2": 3, "10": 2, "50": 1},
-        "smallest_class": 2, "largest_class": 60, "epoch": 2,
+def test_facts_have_the_sizes_and_the_coverage(make_evidence: Make) -> None:
+    """A caller's own words can't pass for what was measured."""
+    report = Report.from_evidence(
+        make_evidence((60, 0, 10, 2), 5), context={"epoch": 2, "samples": "mine", "layer": "mine", "lr": 0.1}
+    )
+    assert [each.what for each in report.distances] == ["class means", "classifier rows"]
+    assert [(row.min_count, row.classes, row.samples) for row in report.coverage] == [(1, 3, 72), (10, 2, 70)]
+    assert report.facts == Facts(
+        samples=72, classes=4, dimension=5, coverage={"1": 3, "2": 3, "10": 2, "50": 1}, smallest_class=2,
+        largest_class=60, epoch=2,
+    )  # fmt: skip
+    assert report.context == {"samples": "mine", "layer": "mine", "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["ant", "bee"], {"0": "ant", "1": "bee"}),
+        (("ant", "bee"), {"0": "ant", "1": "bee"}),
+        ({0: "ant", 3: "bee"}, {"0": "ant", "3": "bee"}),
+        ({"3": 7}, {"3": "7"}),
+    ],
+)
+def test_names_of_classes_in_any_form(make_evidence: Make, given: Any, names: dict[str, str]) -> None:
+    report = Report.from_evidence(make_evidence(), metrics=["nc1"], context={"class_names": given})
+    assert report.facts.class_names == names
+    assert Report.from_dict(strictly(report.to_json())).facts.class_names == names
+    assert report.facts.names_of([0, 3]) == [names.get("0", "0"), names.get("3", "3")]
+
+
+def test_the_phrases_say_what_was_measured(full_report: Report) -> None:
+    document = full_report.document()
+    assert document.facts == ("epoch 3", "46 samples", "4 classes", "6 dimensions")
+    footer = dict(document.footer)
+    assert footer["layer"] == "input of fc"
+    assert footer["coverage"] == "4 classes ≥ 1, 4 classes ≥ 2, 3 classes ≥ 10, 0 classes ≥ 50"
+    facts = replace(
+        full_report.facts, samples=60_000, classes=21_843, epoch=2.5, session=3, mode="eval", data="<digits>",
+        measuring_seconds=1.26, title="mine",
+    )  # fmt: skip
+    described = {"command": "demo", "arguments": {"seed": 7}, "versions": {"tightframe": "1", "torch": "2"}}
+    document = replace(full_report, facts=facts, run=described, context={"lr": 0.1, "odd": [1]}).document()
+    assert document.title == "mine"
+    assert document.facts == ("session 3", "epoch 2.5", "60,000 samples", "21,843 classes", "6 dimensions")
+    footer = dict(document.footer)
+    assert {name: footer[name] for name in ("command", "seed", "mode", "data", "measuring", "lr", "versions")} == {
+        "command": "demo", "seed": "7", "mode": "eval", "data": "<digits>", "measuring": "1.3 s", "lr": "0.1",
+        "versions": "tightframe 1, torch 2",
     }  # fmt: skip
+    assert "odd" not in footer
 
 
 def test_nothing_to_note(full_report: Report) -> None:
@@ -314,8 +368,11 @@ def test_through_json_and_back(kind: str, request: pytest.FixtureRequest) -> Non
     report: Report = request.getfixturevalue(kind)
     back = Report.from_dict(strictly(report.to_json()))
     assert_same_entries(back, report)
-    assert back.context == report.context
-    assert back.notes == report.notes
+    assert (back.facts, back.context, back.notes) == (report.facts, report.context, report.notes)
+    assert repr((back.coverage, back.distances, back.class_errors)) == repr(
+        (report.coverage, report.distances, report.class_errors)
+    )
+    assert repr(back.class_accuracies) == repr(report.class_accuracies)
     assert back.evidence is None
     assert_same_entries(Report.from_dict(report.to_dict()), report)
 
@@ -327,7 +384,7 @@ def test_json_keeps_every_digit(full_report: Report) -> None:
 
 def test_undefined_values_in_the_context_are_still_json(full_report: Report) -> None:
     report = replace(full_report, context={**full_report.context, "loss": float("nan")})
-    assert strictly(report.to_json())["facts"]["epoch"] == 3
+    assert strictly(report.to_json())["context"] == {"loss": "nan"}
 
 
 def test_a_report_that_an_earlier_version_saved_opens(full_report: Report) -> None:
@@ -344,6 +401,7 @@ def test_a_report_that_an_earlier_version_saved_opens(full_report: Report) -> No
     for entry in back:
         assert [getattr(entry, name) for name in new] == [None, None, "", None, "", None]
     assert html.escape("NC1  tr(Σ_W Σ_B⁺)") in back.to_html()
+    assert back.section("measures").table.rows[-1][0] == "NC1  tr(Σ_W Σ_B⁺)"
     back.to_terminal(everything=True)
     assert Report.from_dict(back.to_dict()).values == back.values
 
@@ -363,23 +421,25 @@ def test_csv_has_every_field(kind: str, request: pytest.FixtureRequest) -> None:
         assert row["headline"] == str(entry.headline)
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "html"])
+@pytest.mark.parametrize("form", ["json", "csv", "html", "markdown"])
 def test_files_hold_the_text_returned(full_report: Report, tmp_path: Path, form: str) -> None:
     path = tmp_path / f"report.{form}"
     text = getattr(full_report, f"to_{form}")(path)
     assert path.read_bytes().decode("utf-8") == text
-    if form != "html":  # plotly draws a new id for every figure
-        assert text == getattr(full_report, f"to_{form}")()
+    assert text == getattr(full_report, f"to_{form}")()
 
 
-def test_to_terminal_prints_the_table(full_report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    full_report.to_terminal()
-    short = capsys.readouterr().out
-    full_report.to_terminal(everything=True)
-    full = capsys.readouterr().out
-    assert "tr(Σ_W Σ_B⁺)/K" in short
-    assert METRICS["riesz_kernel"].label not in short
-    assert METRICS["riesz_kernel"].label in full
+def test_to_terminal_prints_as_much_as_is_asked_for(full_report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = {}
+    for options in ({}, {"classes": True}, {"everything": True}):
+        full_report.to_terminal(**options)
+        printed[next(iter(options), "")] = capsys.readouterr().out
+    for text in printed.values():
+        assert full_report.verdict.word in text and "samples sit at their class mean" in text
+    label = METRICS["riesz_kernel"].label
+    assert [label in text for text in printed.values()] == [False, False, True]
+    assert ["Nearest pairs of classes" in text for text in printed.values()] == [False, True, True]
+    assert len(printed[""].splitlines()) <= 24
 
 
 def test_numbers_of_numpy_and_torch_in_the_context_become_pythons(full_report: Report) -> None:
@@ -391,9 +451,9 @@ def test_numbers_of_numpy_and_torch_in_the_context_become_pythons(full_report: R
         "counts": torch.tensor([[1, 2]]),
         "flag": np.bool_(True),
     }
-    report = full_report.extended([], [], context)
+    report = replace(full_report, context=context)
     read = json.loads(report.to_json())["context"]
-    assert {name: read[name] for name in context} == {
+    assert read == {
         "rate": 0.5,
         "step": 3,
         "loss": 2.5,

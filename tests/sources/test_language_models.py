@@ -10,7 +10,6 @@ from hooks.models import gpt2, settled
 from tightframe import ClassStatistics, DecisionCounts, Monitor, measure
 from tightframe.evidence import Evidence
 from tightframe.metrics import METRICS, evaluate
-from tightframe.report.drilldown import class_cells, pair_cells
 
 VOCABULARY, LENGTH = 11, 9
 QUICK = {"progress": False}
@@ -196,9 +195,9 @@ def test_classes_are_called_as_the_tokenizer_says(model: nn.Module) -> None:
         (torch.utils.data.DataLoader(list(ids), 8, collate_fn=Collator()), {}),  # type: ignore[arg-type]
     ):
         report = measure(model, loader, **given, **QUICK)
-        classes, pairs = class_cells(report), pair_cells(report)
-        assert classes is not None and {row[0] for row in classes[2]} <= {f"<{c}>" for c in "abcdefghijk"}
-        assert pairs is not None and pairs[2][0][0].count("<") == 2
+        classes, pairs = (report.section(key).table.rows for key in ("classes", "pairs"))  # type: ignore[union-attr]
+        assert classes and {row[0] for row in classes} <= {f"<{c}>" for c in "abcdefghijk"}
+        assert all(str(row[0]).count("<") == 2 for row in pairs)
 
 
 def test_names_of_a_vocabulary_are_kept_for_the_tokens_that_occur() -> None:

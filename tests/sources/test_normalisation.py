@@ -199,7 +199,7 @@ def test_a_model_that_cannot_be_run_like_that_is_measured_without_the_check(kind
     before = picture(model)
     report = measure(model, data(size=25), progress=False)
     assert picture(model) == before
-    assert "normalisation_gap" not in report.context
+    assert report.facts.normalisation_gap is None
     assert report.values == measure(network(stale=True), data(size=25), progress=False).values
 
 
@@ -208,7 +208,7 @@ def test_the_values_of_a_report_do_not_depend_on_the_check(monkeypatch: pytest.M
     expected = measure(model, data(), layers="second", progress=False)
     monkeypatch.setattr(NormalisationCheck, "gap", lambda self: None)
     report = measure(model, data(), layers="second", progress=False)
-    assert "normalisation_gap" not in report.context
+    assert report.facts.normalisation_gap is None
     assert report.values == expected.values
     assert report.layers[0].values == expected.layers[0].values
 
@@ -219,7 +219,8 @@ def test_the_values_of_a_report_do_not_depend_on_the_check(monkeypatch: pytest.M
 def gap_of(model: nn.Module, loader: Any, **options: Any) -> Any:
     report = measure(model, loader, progress=False, **options)
     assert not [note for note in report.notes if "blip" in note]
-    return report.context.get("normalisation_gap", "none")
+    gap = report.facts.normalisation_gap
+    return "none" if gap is None else gap
 
 
 def test_no_batch_normalisation() -> None:
@@ -291,7 +292,7 @@ def test_batches_that_do_not_fit_together() -> None:
     model = Padded().double()
     model.norm.num_batches_tracked.fill_(5)
     assert gap_of(model, padded(6, 7, 6)) == "none"
-    assert "normalisation_gap" in measure(model, padded(6, 6, 6), progress=False).context
+    assert measure(model, padded(6, 6, 6), progress=False).facts.normalisation_gap is not None
 
 
 def test_one_row_has_no_statistics_of_its_own() -> None:
@@ -412,16 +413,16 @@ def test_what_is_the_same_in_each_batch_but_not_in_all() -> None:
     """The first batch's would be used for the rows of all."""
     loader = other_arguments("number", 60, 60, 60)
     loader[0]["factor"] = 1000.0
-    assert "normalisation_gap" not in measure(Lenient().double(), loader, progress=False).context
+    assert measure(Lenient().double(), loader, progress=False).facts.normalisation_gap is None
     loader = other_arguments("0-d tensor", 60, 60, 60)
     loader[0]["factor"] = torch.tensor(1000.0, dtype=torch.float64)
-    assert "normalisation_gap" not in measure(Lenient().double(), loader, progress=False).context
+    assert measure(Lenient().double(), loader, progress=False).facts.normalisation_gap is None
 
 
 def test_rows_that_memory_doesnt_hold_arent_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows have averages of their own, and a batch of many could be beyond the device."""
     model, loader = Lenient().double(), other_arguments("number", *[60] * 5)
-    assert "normalisation_gap" in measure(model, loader, progress=False).context
+    assert measure(model, loader, progress=False).facts.normalisation_gap is not None
     per_row = 8 * (6 + 6)  # inputs and features
     monkeypatch.setattr(normalisation, "_BYTES", 40 * per_row)
     sizes = []
@@ -429,4 +430,4 @@ def test_rows_that_memory_doesnt_hold_arent_judged(monkeypatch: pytest.MonkeyPat
     measure(model, loader, progress=False)
     assert max(sizes) == 60  # never more than the loader's batches
     monkeypatch.setattr(normalisation, "_BYTES", 10 * per_row)
-    assert "normalisation_gap" not in measure(model, loader, progress=False).context
+    assert measure(model, loader, progress=False).facts.normalisation_gap is None

@@ -92,7 +92,7 @@ def test_arrays_with_a_classifier_held_out_and_foreign_samples() -> None:
     own = expected(features, labels, weight)
     assert {key: report.values[key] for key in own} == pytest.approx(own, rel=1e-9, abs=1e-12, nan_ok=True)
     assert {"test/nc1", "nc5" if "nc5" in report.values else "ood_orthogonality"} <= report.values.keys() | {"test/nc1"}
-    assert "detection" in report.context
+    assert report.detection is not None and report.detection.inside == len(labels)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_text_without_names_of_the_classes() -> None:
         measure(Plain(), [(x, ["abcd"[k] for k in labels.tolist()])], **QUICK)
     report = measure(x, ["abcd"[k] for k in labels.tolist()], **QUICK)  # all of them are there
     assert_values(report, expected(x, labels))
-    assert report.facts.class_names == list("abcd")
+    assert report.facts.class_names == dict(zip("0123", "abcd", strict=True))
 
 
 # ---------------------------------------------------------------------------------------------- shares, tags, targets
@@ -607,7 +607,7 @@ def test_a_context_of_any_values_is_written(tmp_path: Path) -> None:
 def test_a_data_set_names_its_classes() -> None:
     x, labels = data()
     report = measure(Plain(), DataLoader(Samples(x, labels), 16), **QUICK)
-    assert report.facts.class_names == list("abcd")
+    assert report.facts.class_names == dict(zip("0123", "abcd", strict=True))
 
 
 # ---------------------------------------------------------------------------------------------- what misled once

@@ -98,7 +98,7 @@ def test_a_measurement_predicts_with_the_options() -> None:
         training = Training(1e-3, 1e-3, **chosen)  # type: ignore[arg-type]
         report = measure(model, [(features, labels)], training=training, classifier="0", folds=0, progress=False)
         distances.append((report["classifier_optimum_error"].value, report["optimum_error"].value))
-        assert report.facts.training["class_weights"] == ((1.0, 1.0, 3.0) if chosen else None)
+        assert report.facts.training.class_weights == ((1.0, 1.0, 3.0) if chosen else None)
     assert distances[0][0] < 1e-9 and distances[1][0] > 1e-2
     assert distances[0][1] < distances[1][1] / 2
     statistics, other = ClassStatistics.from_features(features, labels, 4), Training(1e-3, class_weights=[1, 1, 3])

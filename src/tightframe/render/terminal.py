@@ -30,6 +30,7 @@ from tightframe.sections import (
 
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
+_BETWEEN = 3  # blanks between two columns of a table
 _ODD = 4  # shown before the rest is only counted
 _NOTE = 170  # characters of the one note that a short form prints
 
@@ -169,7 +170,7 @@ def _table(table: Table, width: int) -> Iterator[RenderableType]:
     """The table if there is room; else without what says where numbers come from; else a block for each row."""
     for columns in (table.columns, [column for column in table.columns if column.kind != "source"]):
         kept = [place for place, column in enumerate(table.columns) if column in columns]
-        if sum(_widths(table, kept)) + 2 * len(kept) <= width:
+        if sum(_widths(table, kept)) + _BETWEEN * (len(kept) - 1) <= width:
             yield _grid(table, kept)
             return
     yield from _blocks(table, width)
@@ -186,7 +187,7 @@ def _grid(table: Table, kept: Sequence[int]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for place in kept:
         column = table.columns[place]
-        grid.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=True)
+        grid.add_column(Text(column.heading), justify="right" if column.numeric else "left", no_wrap=True)
     for line, row in enumerate(table.rows):
         if line in table.groups:
             grid.add_row(Text(table.groups[line], "bold cyan"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.report.series import time_of
 from tightframe.sections import Card, Series
 
 
@@ -98,8 +97,17 @@ def curves(found: Findings, key: str) -> tuple[Series, ...]:
     return tuple(shown)
 
 
+def unit_of(found: Findings) -> str:
+    """What the series is over: "session" or "epoch" where all of it say theirs, else "measurement"."""
+    for unit in ("session", "epoch"):
+        if all(getattr(each.facts, unit) is not None for each in found.series):
+            return unit
+    return "measurement"
+
+
 def times_of(found: Findings) -> tuple[float, ...]:
-    """Where each measurement of the series is in training; their numbers where that isn't known."""
-    times = [time_of(each) for each in found.series]
-    known = [float(each) for each in times if each is not None]
-    return tuple(known) if len(known) == len(times) else tuple(float(place + 1) for place in range(len(times)))
+    """Where each measurement of the series is in training, in `unit_of`; their numbers where that isn't known."""
+    unit = unit_of(found)
+    if unit == "measurement":
+        return tuple(float(place + 1) for place in range(len(found.series)))
+    return tuple(float(getattr(each.facts, unit)) for each in found.series)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tightframe.errors import OptionError
 from tightframe.plain import json_text
-from tightframe.report.cards import PHENOMENA, curves, entry_of
+from tightframe.report.cards import PHENOMENA, curves, entry_of, unit_of
 from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.report import Report, written_to
@@ -70,8 +70,15 @@ class Comparison:
         `full`."""
         sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
         downloads = {"comparison.json": self.to_json(), "comparison.csv": self.to_csv()}
+        notes = [
+            f"{name}: {note}" for name, report in zip(self.names, self.reports, strict=True) for note in report.notes
+        ]
         return Document(
-            " · ".join(self.names), (f"{len(self.names)} runs",), sections=tuple(sections), downloads=downloads
+            " · ".join(self.names),
+            (f"{len(self.names)} runs",),
+            sections=tuple(sections),
+            notes=tuple(notes),
+            downloads=downloads,
         )
 
     def _verdicts(self) -> Section:
@@ -115,6 +122,8 @@ class Comparison:
 
     def _curves(self) -> list[Section]:
         figures = []
+        units = {unit_of(report) for report in self.reports if report.history}
+        unit = units.pop() if len(units) == 1 else "measurement, epoch or session"
         for phenomenon in PHENOMENA:
             series = []
             for name, report in zip(self.names, self.reports, strict=True):
@@ -123,8 +132,8 @@ class Comparison:
                     label = name if curve.role == "main" else f"{name}, held out"
                     series.append(replace(curve, name=label))
             if series:
-                positive = all(time > 0 for each in series for time in each.x)
-                figures.append(Curves(phenomenon.label, "epoch", tuple(series), log_x=positive, log_y=phenomenon.log))
+                log = unit == "epoch" and all(time > 0 for each in series for time in each.x)
+                figures.append(Curves(phenomenon.label, unit, tuple(series), log_x=log, log_y=phenomenon.log))
         if not figures:
             return []
         hint = "Each phenomenon over training, one curve for each run."

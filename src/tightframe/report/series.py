@@ -43,9 +43,12 @@ def plateau(
     return _epoch(series[start]) if len(series) - start >= measurements else None
 
 
-def time_of(found: Findings) -> float | None:
-    """Where a measurement is in training: its epoch, or else its session."""
-    return found.facts.session if found.facts.epoch is None else found.facts.epoch
+def when(found: Findings) -> str:
+    """Where a measurement is in training, in words: its session, or else its epoch; "" where that isn't known."""
+    facts = found.facts
+    if facts.session is not None:
+        return f"session {facts.session:g}"
+    return "" if facts.epoch is None else f"epoch {facts.epoch:g}"
 
 
 def _epoch(found: Findings) -> float | None:

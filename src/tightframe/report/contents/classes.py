@@ -75,6 +75,8 @@ def classes(found: Findings) -> Section | None:
         widest = table.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW].tolist()
         rows = [rows[row] for row in widest]
         sentences.append(f"Of {len(table.labels):,} classes{enough}, the {_FEW} that scatter most are shown.")
+    elif enough:
+        sentences.append(f"The {len(rows)} classes{enough} are shown.")
     return Section(
         "classes",
         "Classes",

@@ -6,7 +6,7 @@ import math
 
 from tightframe.report.findings import Findings
 from tightframe.report.profile import Profile, depth_sentences
-from tightframe.report.series import time_of
+from tightframe.report.series import when
 from tightframe.sections import Column, Curves, Role, Section, Series, Table
 
 HEADING = "Collapse by depth"
@@ -67,9 +67,8 @@ def _figure(title: str, key: str, log: bool, shown: list[Profile]) -> Curves:
     final = shown[-1]
     curves = []
     for profile in reversed(shown):
-        time = time_of(profile.reports[-1])
         role: Role = "main" if profile is final else "reference"
-        curves.append(_curve("now" if time is None else f"epoch {time:g}", profile.values(key), role))
+        curves.append(_curve(when(profile.reports[-1]) or "now", profile.values(key), role))
     held_out = final.values(f"test/{key}")
     if not all(map(math.isnan, held_out)):
         curves.insert(1, _curve("held out", held_out, "held-out"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of
+from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of, unit_of
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
 from tightframe.report.series import plateau, terminal_phase
@@ -14,11 +14,13 @@ HEADING = "Collapse over training"
 
 
 def training(found: Findings) -> Section | None:
-    """One figure for each phenomenon; None without a history."""
+    """One figure for each phenomenon; None without a history, and where nothing has a curve."""
     if not found.history:
         return None
     figures = [figure for each in PHENOMENA if (figure := _figure(found, each.label, each.log)) is not None]
     figures += [figure for figure in (_accuracies(found),) if figure is not None]
+    if not figures:
+        return None
     hint = "Each phenomenon over training. Collapse means that NC1, NC2, NC4 and NC5 fall and NC3 rises to 1."
     return Section("training", HEADING, (hint, *sentences(found)), figures=tuple(figures))
 
@@ -34,12 +36,6 @@ def sentences(found: Findings) -> list[str]:
     if still is not None:
         said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
     return said
-
-
-def _unit(found: Findings) -> str:
-    if all(each.facts.session is not None for each in found.series):
-        return "session"
-    return "epoch" if all(each.facts.epoch is not None for each in found.series) else "measurement"
 
 
 def _figure(found: Findings, label: str, log: bool) -> Curves | None:
@@ -65,13 +61,18 @@ def _variant(found: Findings, entry: Entry) -> Series:
 
 def _accuracies(found: Findings) -> Curves | None:
     """All that is a share of right decisions; families of a caller's own are left out."""
-    shares = [entry for entry in found if entry.family == "accuracy" and entry.target == 1 and entry.headline]
+    shares = [
+        entry
+        for entry in found
+        if (entry.family == "accuracy" or entry.name == "ncc_accuracy") and entry.target == 1 and entry.headline
+    ]
     if not shares:
         return None
-    first = [entry for entry in shares if entry.name == "classifier_accuracy"] or shares[:1]
+    names = [entry.name for entry in shares]
+    first = "classifier_accuracy" if "classifier_accuracy" in names else names[0]
     series = []
     for entry in shares:
-        role = "variant" if entry not in first else "held-out" if entry.split == "test" else "main"
+        role = "variant" if entry.name != first else "held-out" if entry.split == "test" else "main"
         values = tuple(each.value(entry.key) for each in found.series)
         series.append(Series(entry.title, times_of(found), values, role))  # type: ignore[arg-type]
     return _drawn(found, "accuracy", series, log_y=False, target=1.0, shuffled=None)
@@ -80,7 +81,7 @@ def _accuracies(found: Findings) -> Curves | None:
 def _drawn(
     found: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
 ) -> Curves:
-    unit = _unit(found)
+    unit = unit_of(found)
     begun = terminal_phase(found.series) if unit == "epoch" else None
     shown = [each for each in series if not all(map(math.isnan, each.y))]
     return Curves(

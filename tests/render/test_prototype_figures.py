@@ -11,7 +11,7 @@ from tightframe.certificate import certify
 from tightframe.prototypes.codes import code
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
-from tightframe.report.prototype_figures import principal_plane, prototype_figure, save_figure
+from tightframe.render.prototype_figures import principal_plane, prototype_figure, save_figure
 
 
 def figure(vectors: torch.Tensor):  # type: ignore[no-untyped-def]

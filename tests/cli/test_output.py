@@ -1,0 +1,109 @@
+"""Files that commands write besides what they print, and the standard output in place of a file."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tightframe import ClassStatistics, Report
+from tightframe.evidence import Evidence
+from tightframe.report import Comparison, RunFolder
+
+Command = Callable[..., Any]
+METHODS = {"--html": "to_html", "--json": "to_json", "--csv": "to_csv", "--md": "to_markdown"}
+
+
+@pytest.fixture
+def runs(here: Path, arrays: Any) -> tuple[str, str]:
+    """Two run folders, and features in a file."""
+    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
+    labels = torch.from_numpy(arrays.labels)
+    for name, shift in (("one", 0.0), ("two", 1.0)):
+        features = torch.from_numpy(arrays.features) + shift * torch.eye(4, 6)[labels]
+        evidence = Evidence(ClassStatistics.from_features(features, labels, 4))
+        RunFolder.create(name, {"arguments": {"shift": shift}}).append(
+            Report.from_evidence(evidence, context={"epoch": 3}, metrics=["nc1", "etf_error", "riesz_kernel"])
+        )
+    return "one", "two"
+
+
+def expected(command: str, flag: str) -> str:
+    what = RunFolder("one").report() if command == "report" else Comparison.of(["one", "two"])
+    return str(getattr(what, METHODS[flag])())
+
+
+@pytest.mark.parametrize("flag", METHODS)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_the_standard_output_holds_the_file_and_nothing_else(
+    tightframe: Command, runs: tuple[str, str], command: str, flag: str
+) -> None:
+    folders = runs if command == "compare" else runs[:1]
+    outcome = tightframe(command, *folders, flag, "-")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out == expected(command, flag).rstrip("\n") + "\n"
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize("flag", METHODS)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_files_are_written_and_named(tightframe: Command, runs: tuple[str, str], command: str, flag: str) -> None:
+    name = f"file.{flag.removeprefix('--')}"
+    folders = runs if command == "compare" else runs[:1]
+    outcome = tightframe(command, *folders, flag, name)
+    assert outcome.status == 0, outcome.err
+    assert Path(name).read_bytes().decode("utf-8") == expected(command, flag)
+    assert f"wrote {name}" in outcome.out.splitlines()
+
+
+def test_measured_values_go_down_a_pipe(tightframe: Command, runs: tuple[str, str]) -> None:
+    data = json.loads(tightframe("measure", "a.npz", "--json", "-").out)
+    report = Report.from_dict(data)
+    assert list(data)[:3] == ["verdict", "oddities", "facts"]
+    assert data["verdict"]["word"] == report.verdict.word
+    rows = list(csv.DictReader(io.StringIO(tightframe("measure", "a.npz", "--csv", "-").out)))
+    assert [float(row["value"]) for row in rows] == [entry.value for entry in report]
+
+
+def test_a_file_beside_the_standard_output(tightframe: Command, runs: tuple[str, str]) -> None:
+    outcome = tightframe("measure", "a.npz", "--json", "-", "--csv", "a.csv")
+    json.loads(outcome.out)
+    assert Path("a.csv").read_text().startswith("name,split,")
+
+
+@pytest.mark.parametrize("command", [("measure", "a.npz"), ("report", "one"), ("compare", "one", "two")])
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--json", "-", "--csv", "-"), "only one of --json and --csv can be -, the standard output."),
+        (("--html", "a.json"), "--html writes .html files; got a.json."),
+        (("--json", "a"), "--json writes .json files; got a."),
+        (("--csv", "a.tsv"), "--csv writes .csv files; got a.tsv."),
+        (("--md", "a.txt"), "--md writes .md files; got a.txt."),
+        (("--html", "no/a.html"), "--html no/a.html: there is no folder no."),
+    ],
+)
+def test_what_can_not_be_written_is_refused_at_once(
+    tightframe: Command, runs: tuple[str, str], command: tuple[str, ...], options: tuple[str, ...], complaint: str
+) -> None:
+    before = sorted(Path().rglob("*"))
+    outcome = tightframe(*command, *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.complaint == f"error: {complaint}"
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["A.HTML", "a.htm"])
+def test_other_spellings_of_a_suffix(tightframe: Command, runs: tuple[str, str], name: str) -> None:
+    assert tightframe("report", "one", "--html", name).status == 0
+    assert Path(name).read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_report_writes_its_page_into_its_folder(tightframe: Command, runs: tuple[str, str]) -> None:
+    assert "wrote one/report.html" in tightframe("report", "one").out
+    assert (Path("one") / "report.html").read_text(encoding="utf-8") == RunFolder("one").report().to_html()

@@ -1,0 +1,296 @@
+"""A document in the terminal: every number whole, no line too long, nothing read as markup, whatever the width."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from rich.cells import cell_len
+
+from tightframe.render.terminal import render
+from tightframe.sections import (
+    Bars,
+    Card,
+    Column,
+    Curves,
+    Document,
+    Matrix,
+    Remark,
+    Section,
+    Series,
+    Table,
+    Verdict,
+    short,
+    times,
+    written,
+)
+
+WIDTHS = (30, 40, 60, 80, 100, 150, 200)
+
+CARDS = (
+    Card("NC1", "samples sit at their class mean", "nc1", 0.00123456, 0.0001, 0.0, 0.987654, 653.2, "650× nearer", 0.25),
+    Card("NC2", "class means form a simplex ETF", "etf_error", 0.71, None, 0.0, 0.64, 0.9, "no better than shuffled labels"),
+    Card("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03, math.inf, "at target", math.nan),
+    Card("NC4", "decides like the nearest mean", "ncc_mismatch", math.nan),
+)  # fmt: skip
+TABLE = Table(
+    (
+        *(Column("measure", "name"), Column("value", "number"), Column("± s.e.", "number"), Column("n", "count")),
+        *(Column("remark"), Column("source", "source")),
+    ),
+    (
+        ("NC1  tr(Σ_W Σ_B⁺)/K", 0.00012345, 0.5, 60_000, "at target", "Papyan, Han & Donoho 2020"),
+        ("‖ŵ − μ̂‖, mean", -1.23456e-05, None, 7, "", "Wu & Papyan 2024"),
+        ("[red]undefined[/red]", math.nan, math.inf, None, "[/]", "[link=x]"),
+    ),
+    {0: "NC1", 1: "NC3 [bold]"},
+)  # fmt: skip
+SECTION = Section("table", "All [i]measures", ("What is shown.", "What [b]is[/b] found."), TABLE)
+DOCUMENT = Document(
+    "title [/x]",
+    ("epoch 3", "4 classes"),
+    Verdict("COLLAPSED", "Samples sit at their class means [red].", "good", "Do nothing.", "held-out accuracy 8.0 %"),
+    (Remark("crowded", "200 classes fit no simplex ETF.", "Use more dimensions."), Remark("other", "Odd [/b].")),
+    CARDS,
+    (SECTION,),
+    ("beware of [/this]", "and of that"),
+)
+
+
+def lines_of(document: Document, width: int) -> list[str]:
+    return render(document, width=width).splitlines()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_line_exceeds_the_width(width: int) -> None:
+    assert [line for line in lines_of(DOCUMENT, width) if cell_len(line) > width] == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_cut_and_nothing_is_markup(width: int) -> None:
+    text = words(render(DOCUMENT, width=width))
+    for part in (
+        "title [/x] · epoch 3 · 4 classes", "200 classes fit no simplex ETF.", "Odd [/b].", "Beware of [/this]",
+        "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]", "held-out accuracy 8.0 %",
+    ):  # fmt: skip
+        assert all(word in text for word in part.split()), part
+    assert "…" not in text
+
+
+def test_the_verdict_its_advice_and_the_state() -> None:
+    lines = lines_of(DOCUMENT, 100)
+    assert lines[0] == "title [/x] · epoch 3 · 4 classes"
+    assert lines[1].split("  ")[:2] == ["COLLAPSED", "Samples sit at their class means [red]. Do nothing."]
+    assert lines[2].strip() == "held-out accuracy 8.0 %"
+    assert lines[2].index("held-out") == lines[1].index("Samples")
+
+
+# ---------------------------------------------------------------------------------------------- cards
+
+
+def card_lines(width: int) -> list[str]:
+    lines = lines_of(replace(DOCUMENT, sections=(), remarks=(), notes=()), width)
+    return lines[next(place for place, line in enumerate(lines) if "now" in line.split()) :]
+
+
+def test_a_line_for_each_card() -> None:
+    heading, *lines = card_lines(120)
+    assert heading.split("  ")[-1].strip() == "held out"
+    assert heading.split() == ["measure", "now", "±", "s.e.", "target", "shuffled", "closer", "held", "out"]
+    assert len(lines) == len(CARDS)
+    for line, card in zip(lines, CARDS, strict=True):
+        assert line.startswith(f"{card.label} {card.statement}  ")
+        closer = "no" if card.remark.startswith("no better") else times(card.closeness)
+        assert line.split(card.statement)[1].split() == [
+            *(card.key, short(card.value), short(card.error), short(card.target), short(card.shuffled), closer),
+            short(card.held_out),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (102, ["measure", "now", "± s.e.", "target", "shuffled", "closer", "held out"]),
+        (101, ["measure", "now", "target", "shuffled", "closer", "held out"]),
+        (94, ["measure", "now", "target", "shuffled", "closer", "held out"]),
+        (93, ["now", "target", "shuffled", "closer", "held out"]),
+        (80, ["now", "target", "shuffled", "closer", "held out"]),
+        (79, ["now", "target", "shuffled", "closer"]),
+        (70, ["now", "target", "shuffled", "closer"]),
+        (69, ["now", "shuffled", "closer"]),
+        (62, ["now", "shuffled", "closer"]),
+        (61, ["now", "closer"]),
+        (30, ["now", "closer"]),
+    ],
+)
+def test_columns_make_room_in_their_order(width: int, shown: list[str]) -> None:
+    heading = card_lines(width)[0]
+    assert [word.strip() for word in heading.split("  ") if word.strip()] == shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_value_and_closeness_are_whole_at_any_width(width: int) -> None:
+    text = "\n".join(card_lines(width))
+    for card in CARDS:
+        line = next(line for line in text.splitlines() if line.startswith(f"{card.label} "))
+        assert short(card.value) in line.split()
+    assert [word for word in ("650×", "no", "exact", "–") if word not in text.split()] == []
+
+
+def test_without_held_out_data_no_column_for_them() -> None:
+    cards = tuple(replace(card, held_out=None) for card in CARDS)
+    assert "held out" not in render(replace(DOCUMENT, cards=cards), width=200)
+
+
+# ---------------------------------------------------------------------------------------------- what is odd, and notes
+
+
+def many(count: int) -> Document:
+    remarks = tuple(Remark(f"r{i}", f"Remark {i}.") for i in range(count))
+    notes = tuple(f"note {i}." for i in range(count))
+    return replace(DOCUMENT, remarks=remarks, notes=notes, sections=())
+
+
+@pytest.mark.parametrize(("count", "remarks", "notes"), [(0, 0, 0), (3, 3, 3), (5, 5, 3), (7, 5, 3)])
+def test_what_exceeds_a_glance_is_counted(count: int, remarks: int, notes: int) -> None:
+    text = render(many(count), width=100)
+    assert [f"Remark {i}." in text for i in range(count)] == [i < remarks for i in range(count)]
+    assert [f"Note {i}." in text for i in range(count)] == [i < notes for i in range(count)]
+    assert (f"and {count - remarks} more." in text) is (count > remarks)
+    assert (f"and {count - notes} more notes." in text) is (count > notes)
+
+
+def test_all_notes_where_all_is_shown() -> None:
+    text = render(replace(many(7), sections=(SECTION,)), width=100)
+    assert all(f"Note {i}." in text for i in range(7)) and "more notes" not in text
+
+
+def test_a_label_is_said_once() -> None:
+    lines = lines_of(many(3), 100)
+    assert [line.split()[0] for line in lines if "Remark" in line] == ["odd", "Remark", "Remark"]
+    assert [line.split()[0] for line in lines if "Note" in line] == ["note", "Note", "Note"]
+    assert len({line.index("Remark") for line in lines if "Remark" in line}) == 1
+
+
+def test_briefs_stand_for_sections_that_are_not_shown() -> None:
+    hidden = replace(SECTION, shown=False, brief="In a line.")
+    text = render(replace(DOCUMENT, sections=(hidden, replace(hidden, key="silent", brief=""))), width=100)
+    (line,) = [line for line in text.splitlines() if "In a line." in line]
+    assert line.split()[0] == "table"
+    assert "All [i]measures" not in text and "silent" not in text
+    shown = render(replace(DOCUMENT, sections=(replace(hidden, shown=True),)), width=100)
+    assert "In a line." not in shown and "All [i]measures" in shown
+
+
+# ---------------------------------------------------------------------------------------------- tables
+
+
+def table_lines(width: int, table: Table = TABLE) -> list[str]:
+    section = Section("table", "heading", (), table)
+    return render(Document("title", sections=(section,)), width=width).splitlines()[3:]
+
+
+def test_a_table_with_room() -> None:
+    heading, rule, *lines = table_lines(150)
+    assert heading.split() == ["measure", "value", "±", "s.e.", "n", "remark", "source"]
+    assert set(rule.strip()) == {"─"}
+    assert [line.split("  ")[0].rstrip() for line in lines] == [
+        "NC1", "NC1", "NC3 [bold]", "‖ŵ − μ̂‖, mean", "[red]undefined[/red]",
+    ]  # fmt: skip
+    for row in TABLE.rows:
+        (line,) = [line for line in lines if line.startswith(str(row[0]))]
+        shown = [written(cell, column.kind) for cell, column in zip(row[1:], TABLE.columns[1:], strict=True)]
+        assert line.removeprefix(str(row[0])).split() == " ".join(shown).split()
+
+
+@pytest.mark.parametrize("width", range(30, 120))
+def test_no_cell_is_cut_at_any_width(width: int) -> None:
+    lines = table_lines(width)
+    assert max(map(cell_len, lines)) <= width
+    found = words("\n".join(lines)).split()
+    sources = any("source" in line for line in lines)
+    for row in TABLE.rows:
+        for cell, column in zip(row, TABLE.columns, strict=True):
+            text = written(cell, column.kind)
+            if text != "–" and (sources or column.kind != "source"):
+                assert [word for word in text.split() if word not in found] == []
+
+
+@pytest.mark.parametrize("width", [100, 150])
+def test_numbers_end_in_their_columns(width: int) -> None:
+    """Counted in cells: an accent over a letter takes none."""
+    heading, _, *lines = table_lines(width)
+    for place, column in enumerate(TABLE.columns):
+        if column.numeric:
+            end = cell_len(heading[: heading.index(column.heading) + len(column.heading)])
+            for row in TABLE.rows:
+                (line,) = [line for line in lines if line.startswith(str(row[0]))]
+                cell = written(row[place], column.kind)
+                starts = [start for start in range(len(line)) if line.startswith(f" {cell}", start)]
+                assert end in [cell_len(line[: start + 1 + len(cell)]) for start in starts], (column.heading, cell)
+
+
+def test_sources_are_the_first_to_go() -> None:
+    narrower = table_lines(80)
+    assert narrower[0].split() == ["measure", "value", "±", "s.e.", "n", "remark"]
+    assert not any("Papyan" in line for line in narrower)
+    assert any("60,000" in line for line in narrower)
+
+
+def test_without_room_each_row_is_a_block() -> None:
+    lines = table_lines(40)
+    text = words("\n".join(lines))
+    assert lines[:2] == ["NC1", "NC1  tr(Σ_W Σ_B⁺)/K"]
+    assert "value 1.234e-04 · ± s.e. 0.5 · n 60,000 · remark at target · source Papyan, Han & Donoho 2020" in text
+    assert "NC3 [bold] ‖ŵ − μ̂‖, mean value -1.235e-05 · n 7 · source Wu & Papyan 2024" in text
+    assert "[red]undefined[/red] ± s.e. inf · remark [/] · source [link=x]" in text  # what isn't there isn't said
+    assert max(map(cell_len, lines)) <= 40
+
+
+def test_headings_are_no_markup() -> None:
+    table = Table((Column("[/fc]", "name"), Column("[red]one", "number")), (("a", 1.0),))
+    assert table_lines(100, table)[0].split() == ["[/fc]", "[red]one"]
+
+
+def test_columns_of_one_heading_are_all_shown() -> None:
+    """As the two standard errors of detectors."""
+    table = Table((Column("a", "name"), Column("±", "number"), Column("b", "number"), Column("±", "number")), (("x", 1.0, 2.0, 3.0),))  # fmt: skip
+    assert table_lines(100, table)[2].split() == ["x", "1", "2", "3"]
+
+
+def test_an_empty_table_prints_its_heading_alone() -> None:
+    section = Section("table", "heading", ("hint",), Table(TABLE.columns, ()))
+    assert render(Document("title", sections=(section,))).splitlines() == ["title", "", "heading", "hint"]
+
+
+def test_figures_of_a_section_without_table_are_told() -> None:
+    curve = Curves("NC1", "epoch", (Series("a", (1.0, 2.0, 3.0), (5.0, math.nan, 0.0)), Series("b", (1.0,), (9.0,))))
+    figures = (
+        Bars("bars", ("[ant]", "bee"), (0.5, None)), curve, Curves("empty", "epoch", ()),
+        Matrix("matrix", ((1.0,),), ("a",), -1, 0, 1),
+    )  # fmt: skip
+    section = Section("figures", "heading", (), None, figures)
+    lines = render(Document("title", sections=(section,))).splitlines()
+    assert lines == ["title", "", "heading", "[ant] 0.5, bee –", "NC1: 5 → 0"]
+    with_table = replace(section, table=Table((Column("a", "name"),), (("x",),)))
+    assert "[ant]" not in render(Document("title", sections=(with_table,)))
+
+
+def test_the_smallest_document() -> None:
+    assert render(Document("title")).splitlines() == ["title"]
+
+
+def test_where_the_rest_is() -> None:
+    assert render(Document("title"), more="see [/page].html").splitlines() == ["title", "see [/page].html"]
+
+
+def test_printed_it_takes_the_width_of_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert render(DOCUMENT, printed=True) == ""
+    printed = capsys.readouterr().out
+    assert printed == render(DOCUMENT, width=60)

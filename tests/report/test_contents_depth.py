@@ -1,0 +1,125 @@
+"""Layers as rows and points, and what short forms say of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tightframe import Report
+from tightframe.metrics import Evidence
+from tightframe.report import Entry
+from tightframe.sections import Curves
+
+Make = Callable[..., Evidence]
+
+
+def entry(name: str, value: float, split: str = "train", target: float = 0.0) -> Entry:
+    return Entry(name, split, name, "NC1", value, target, None, None, None, "", "", True)
+
+
+def layer(name: str | None, dim: int, accuracy: float, nc1: float, held_out: float = math.nan, **facts: float) -> Report:
+    entries = (
+        entry("nc1", nc1),
+        entry("ncc_accuracy", accuracy, target=1.0),
+        entry("ncc_accuracy", held_out, "test", 1.0),
+        entry("numerical_rank", dim / 2, target=3.0),
+    )
+    return Report(entries).extended(facts={"layer": name, "dimension": dim, **facts})
+
+
+def measured(epoch: float | None, nc1: tuple[float, float, float]) -> Report:
+    *before, last = (
+        layer(name, dim, accuracy, value, held_out, epoch=epoch)
+        for name, dim, accuracy, held_out, value in zip(
+            ("conv", "block", "input of fc"), (64, 32, 8), (0.5, 0.995, 1.0), (0.4, 0.9, 0.95), nc1, strict=True
+        )
+    )
+    return replace(last, layers=tuple(before))
+
+
+def figures(report: Report) -> dict[str, Curves]:
+    section = report.section("depth")
+    assert section is not None
+    return {figure.title: figure for figure in section.figures if isinstance(figure, Curves)}
+
+
+def test_a_row_for_each_layer() -> None:
+    section = measured(3, (5.0, 0.5, 0.0)).section("depth")
+    assert section is not None and section.table is not None
+    assert [column.heading for column in section.table.columns] == [
+        "layer", "D", "NC1", "nearest-mean accuracy", "held out", "rank",
+    ]  # fmt: skip
+    assert section.table.rows == (
+        ("conv", 64, 5.0, 0.5, 0.4, 32.0), ("block", 32, 0.5, 0.995, 0.9, 16.0), ("input of fc", 8, 0.0, 1.0, 0.95, 4.0),
+    )  # fmt: skip
+
+
+def test_what_a_layer_lacks_is_left_out() -> None:
+    report = measured(3, (5.0, 0.5, 0.0))
+    first = replace(report.layers[0], entries=report.layers[0].entries[1:])
+    section = replace(report, layers=(first, *report.layers[1:])).section("depth")
+    assert section is not None and section.table is not None
+    assert [row[2] for row in section.table.rows] == [None, 0.5, 0.0]
+    nc1 = figures(replace(report, layers=(first, *report.layers[1:])))["NC1"].series[0]
+    assert math.isnan(nc1.y[0]) and nc1.y[1:] == (0.5, 0.0)
+
+
+def test_a_figure_for_each_measure() -> None:
+    found = figures(measured(3, (5.0, 0.5, 0.0)))
+    assert list(found) == ["NC1", "nearest-mean accuracy", "numerical rank of Σ_T"]
+    assert [(figure.log_y, figure.target) for figure in found.values()] == [(True, 0.0), (False, 1.0), (False, 3.0)]
+    assert all(figure.categories == ("conv", "block", "input of fc") for figure in found.values())
+    now, held_out = found["nearest-mean accuracy"].series
+    assert (now.name, now.role, now.x, now.y) == ("epoch 3", "main", (0.0, 1.0, 2.0), (0.5, 0.995, 1.0))
+    assert (held_out.name, held_out.role, held_out.y) == ("held out", "held-out", (0.4, 0.9, 0.95))
+    (nc1,) = found["NC1"].series
+    assert nc1.y == (5.0, 0.5, 0.0)
+
+
+def test_layers_without_a_name_are_numbered() -> None:
+    unnamed = layer(None, 4, 1.0, 0.1)
+    assert figures(replace(unnamed, layers=(unnamed,)))["NC1"].categories == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"),
+    [([7], [7]), ([1, 7], [7, 1]), ([1, 2, 3, 4, 5, 6, 7, 8, 9], [9, 7, 5, 3, 1]), ([None, None], ["now", "now"])],
+)
+def test_earlier_measurements_are_drawn_for_comparison(epochs: list[float | None], shown: list[float | str]) -> None:
+    *history, last = (measured(epoch, (5.0, place, 0.1)) for place, epoch in enumerate(epochs))
+    curves = figures(replace(last, history=tuple(history)))["NC1"].series
+    assert [each.name for each in curves] == [each if isinstance(each, str) else f"epoch {each}" for each in shown]
+    assert [each.role for each in curves] == ["main", *["reference"] * (len(shown) - 1)]
+    if None not in epochs:
+        assert [each.y[1] for each in curves] == [epochs.index(epoch) for epoch in shown]
+
+
+def test_sessions_are_named() -> None:
+    first, last = (measured(60 * session, (5.0, 0.5, 0.1)).extended(facts={"session": session}) for session in (1, 2))
+    curves = figures(replace(last, history=(first,)))["NC1"].series
+    assert [each.name for each in curves] == ["session 2", "session 1"]
+
+
+def test_measurements_of_other_layers_are_left_out() -> None:
+    report = measured(7, (5.0, 0.5, 0.1))
+    one = replace(measured(1, (5.0, 0.5, 0.1)), layers=())
+    assert [each.name for each in figures(replace(report, history=(one,)))["NC1"].series] == ["epoch 7"]
+
+
+def test_the_effective_depth_in_a_line() -> None:
+    report = measured(3, (5.0, 0.5, 0.0))
+    section = report.section("depth")
+    assert section is not None
+    assert section.sentences[1:] == (
+        "Effective depth 2 of 3: block is the first layer with a nearest-centre error of 0.01 or less.",
+        "The tunnel begins at block (2 of 3), whose nearest-centre accuracy is at least 95% of the last layer's.",
+    )
+    (brief,) = [each.brief for each in report.document(()).sections]
+    assert brief == section.sentences[1]
+
+
+def test_one_layer_has_no_depth(make_evidence: Make) -> None:
+    report = Report.from_evidence(make_evidence(), metrics=["nc1", "ncc_accuracy"])
+    assert report.section("depth") is None
+    assert report.document(()).sections == ()
