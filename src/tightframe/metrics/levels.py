@@ -22,6 +22,7 @@ from tightframe import numerics
 from tightframe.decisions import DecisionCounts
 from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.metric import Metric, Setting
+from tightframe.metrics.metric import plain as unscaled
 from tightframe.metrics.pairs import Smallest
 from tightframe.metrics.shared import inverse_near_total
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
@@ -603,9 +604,19 @@ def closeness(metric: Metric[Any], value: float, level: Level | None, setting: S
         return Closeness(None, f"{whose} do as well")
     if off <= 1e-12 * gap:
         return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")
-    if beyond or abs(found - chance) <= noise:
+    if beyond or _alike(metric, found, drawn, on_scale, noise):
         return Closeness(gap / off, f"no better than {whose}")
     return Closeness(gap / off, f"{_rounded(gap / off)}× nearer")
+
+
+def _alike(metric: Metric[Any], found: float, drawn: Sequence[float], level: Level, noise: float) -> bool:
+    """Whether a value is within two spreads of the draws. Those of a share are near 1, some very near, where their
+    differences say little: they are compared by their log-odds, which are the logarithms of the ratios."""
+    inner = [each for each in drawn if 0 < each < 1]
+    if metric.scale is unscaled or not 0 < found < 1 or not inner:
+        return abs(found - level.value) <= noise
+    odds = Level.of([math.log(each / (1 - each)) for each in inner], level.kind)
+    return odds is not None and abs(math.log(found / (1 - found)) - odds.value) <= 2 * odds.spread
 
 
 def _rounded(times: float) -> str:

@@ -35,8 +35,8 @@ SIMPLEX = 5.0
 NO_SIMPLEX = 2.0
 """Closeness of NC2 below which means at which samples have collapsed form something else."""
 
-DISCERNIBLE = 1.05
-"""Closeness of NC1 below which it is that of shuffled labels, however sure the difference."""
+DISCERNIBLE = 0.9
+"""Ratio of NC1 to its level with shuffled labels above which it is no better, however sure the difference."""
 
 ENOUGH = 0.8
 """Share of within-class scatter, NC1 / (1 + NC1), that shuffled labels must have; they have less where samples are so
@@ -72,7 +72,9 @@ def _scaled(found: Findings, entry: Entry, value: float | None) -> float:
 
 
 def _like_shuffled_labels(entry: Entry | None) -> bool:
-    return entry is not None and (entry.chance or (sure_closeness(entry) or 0.0) < DISCERNIBLE)
+    if entry is None:
+        return False
+    return entry.chance or (entry.shuffled is not None and entry.value > DISCERNIBLE * entry.shuffled)
 
 
 def _enough_samples(found: Findings) -> bool:
