@@ -154,22 +154,32 @@ def many(count: int) -> Document:
     return replace(DOCUMENT, remarks=remarks, notes=notes, sections=())
 
 
-@pytest.mark.parametrize(("count", "remarks", "notes"), [(0, 0, 0), (3, 3, 3), (5, 5, 3), (7, 5, 3)])
-def test_what_exceeds_a_glance_is_counted(count: int, remarks: int, notes: int) -> None:
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (1, 1), (4, 4), (5, 4), (7, 4)])
+def test_of_what_is_odd_four_are_shown_and_the_rest_is_counted(count: int, shown: int) -> None:
     text = render(many(count), width=100)
-    assert [f"Remark {i}." in text for i in range(count)] == [i < remarks for i in range(count)]
-    assert [f"Note {i}." in text for i in range(count)] == [i < notes for i in range(count)]
-    assert (f"and {count - remarks} more." in text) is (count > remarks)
-    assert (f"and {count - notes} more notes." in text) is (count > notes)
+    assert [f"Remark {i}." in text for i in range(count)] == [i < shown for i in range(count)]
+    assert (f"and {count - shown} more." in text) is (count > shown)
+
+
+def test_a_short_form_prints_one_short_note_or_counts_them() -> None:
+    def notes_of(*notes: str) -> str:
+        return render(replace(DOCUMENT, notes=notes, sections=()), width=100)
+
+    assert "Note 0." in notes_of("note 0.") and "full report" not in notes_of("note 0.")
+    assert "2 notes on these numbers, in the full report." in notes_of("note 0.", "note 1.")
+    assert "Note 0." not in notes_of("note 0.", "note 1.")
+    assert "1 note on these numbers, in the full report." in notes_of(171 * "x")
+    assert "full report" not in notes_of(" ".join(34 * ["four"]))
+    assert "note" not in notes_of()
 
 
 def test_all_notes_where_all_is_shown() -> None:
     text = render(replace(many(7), sections=(SECTION,)), width=100)
-    assert all(f"Note {i}." in text for i in range(7)) and "more notes" not in text
+    assert all(f"Note {i}." in text for i in range(7)) and "full report" not in text
 
 
 def test_a_label_is_said_once() -> None:
-    lines = lines_of(many(3), 100)
+    lines = lines_of(replace(many(3), sections=(SECTION,)), 100)
     assert [line.split()[0] for line in lines if "Remark" in line] == ["odd", "Remark", "Remark"]
     assert [line.split()[0] for line in lines if "Note" in line] == ["note", "Note", "Note"]
     assert len({line.index("Remark") for line in lines if "Remark" in line}) == 1

@@ -156,14 +156,15 @@ def test_shares_with_shuffled_labels(full_report: Report) -> None:
     assert held_out.level == "shuffled"
 
 
-def test_floors_and_a_note_where_the_classes_do_not_fit(crowded_report: Report) -> None:
+def test_floors_and_a_remark_where_the_classes_do_not_fit(crowded_report: Report) -> None:
     """K = 9 classes with samples, D = 4: the rank is 4 of 8, so sqrt(2 - 2 sqrt(4/8)) is the least ETF error."""
     least = math.sqrt(2 - math.sqrt(2))
     for name in ("etf_error", "etf_distance", "self_duality_error"):
         assert crowded_report[name].floor == pytest.approx(least, rel=1e-12)
         assert crowded_report[name].value >= least
     assert crowded_report["nc1"].floor is None
-    assert any("9 classes don't fit a simplex ETF in 4 dimensions" in note for note in crowded_report.notes)
+    crowded = {remark.name: remark.sentence for remark in crowded_report.oddities}["crowded"]
+    assert crowded == "9 classes fit no simplex ETF in 4 dimensions; NC2 has a floor."
 
 
 def test_no_floor_for_some_of_the_models_classes(make_evidence: Make) -> None:
