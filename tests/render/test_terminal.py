@@ -27,11 +27,20 @@ from tightframe.sections import (
 WIDTHS = (30, 40, 60, 80, 100, 150, 200)
 
 CARDS = (
-    Card("NC1", "samples sit at their class mean", "nc1", 0.00123456, 0.0001, 0.0, 0.987654, 653.2, "650× nearer", 0.25),
-    Card("NC2", "class means form a simplex ETF", "etf_error", 0.71, None, 0.0, 0.64, 0.9, "no better than shuffled labels"),
-    Card("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03, math.inf, "at target", math.nan),
+    Card(
+        *("NC1", "samples sit at their class mean", "nc1", 0.00123456, 0.0001, 0.0, 0.987654),
+        *(653.2, "650× nearer", 0.25),
+    ),
+    Card(
+        *("NC2", "class means form a simplex ETF", "etf_error", 0.71, None, 0.0, 0.64),
+        *(0.9, "no better than shuffled labels"),
+    ),
+    Card(
+        *("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03),
+        *(math.inf, "at target", math.nan),
+    ),
     Card("NC4", "decides like the nearest mean", "ncc_mismatch", math.nan),
-)  # fmt: skip
+)
 TABLE = Table(
     (
         *(Column("measure", "name"), Column("value", "number"), Column("± s.e.", "number"), Column("n", "count")),
@@ -74,7 +83,8 @@ def test_nothing_is_cut_and_nothing_is_markup(width: int) -> None:
     text = words(render(DOCUMENT, width=width))
     for part in (
         "title [/x] · epoch 3 · 4 classes", "200 classes fit no simplex ETF.", "Odd [/b].", "Beware of [/this]",
-        "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]", "held-out accuracy 8.0 %",
+        "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]",
+        "held-out accuracy 8.0 %",
     ):  # fmt: skip
         assert all(word in text for word in part.split()), part
     assert "…" not in text
@@ -267,7 +277,8 @@ def test_headings_are_no_markup() -> None:
 
 def test_columns_of_one_heading_are_all_shown() -> None:
     """As the two standard errors of detectors."""
-    table = Table((Column("a", "name"), Column("±", "number"), Column("b", "number"), Column("±", "number")), (("x", 1.0, 2.0, 3.0),))  # fmt: skip
+    columns = (Column("a", "name"), Column("±", "number"), Column("b", "number"), Column("±", "number"))
+    table = Table(columns, (("x", 1.0, 2.0, 3.0),))
     assert table_lines(100, table)[2].split() == ["x", "1", "2", "3"]
 
 

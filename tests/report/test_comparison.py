@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tightframe.errors import OptionError, StateError
 from tightframe.report import Comparison, Entry, Report, RunFolder
 from tightframe.report.facts import Facts

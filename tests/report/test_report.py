@@ -20,6 +20,7 @@ from tightframe.errors import ChoiceError, EmptyClassError
 from tightframe.metrics import METRICS, Evidence, Setting, closeness, evaluate, levels
 from tightframe.report import Entry
 from tightframe.report.facts import Facts
+from tightframe.report.findings import CoverageRow, Distances
 from tightframe.sections import short
 
 Make = Callable[..., Evidence]
@@ -376,6 +377,21 @@ def test_through_json_and_back(kind: str, request: pytest.FixtureRequest) -> Non
     assert repr(back.class_accuracies) == repr(report.class_accuracies)
     assert back.evidence is None
     assert_same_entries(Report.from_dict(report.to_dict()), report)
+
+
+def test_what_is_undefined_comes_back_wherever_it_stands(full_report: Report) -> None:
+    nan, inf = math.nan, math.inf
+    report = replace(
+        full_report,
+        coverage=(CoverageRow(1, 4, 46, {"nc1": nan, "cdnv": inf}),),
+        distances=(Distances("class means", {"a": nan, "inf": inf}, "a", "inf", nan, -inf, nan, inf),),
+        class_errors={"norm": [nan, 1.0], "variance": [inf, 2.0]},
+        class_accuracies={"0": nan, "3": 0.5},
+        facts=replace(full_report.facts, normalisation_gap=nan, epoch=inf, title="nan", layer="inf", data="-inf"),
+    )
+    back = Report.from_dict(strictly(report.to_json()))
+    for name in ("coverage", "distances", "class_errors", "class_accuracies", "facts"):
+        assert repr(getattr(back, name)) == repr(getattr(report, name)), name
 
 
 def test_json_keeps_every_digit(full_report: Report) -> None:
