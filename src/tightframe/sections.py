@@ -82,10 +82,11 @@ def written(cell: Cell, kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and how the cells below it are written."""
+    """A heading, and how the cells below it are written; whether a narrow form may leave it out."""
 
     heading: str
     kind: Kind = "text"
+    optional: bool = False
 
     @property
     def numeric(self) -> bool:

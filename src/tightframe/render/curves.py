@@ -220,7 +220,7 @@ def _levels(area: _Area, labels: list[tuple[str, float]]) -> Iterator[str]:
     for label, level in labels:
         line = f"M{coordinate(area.left)} {coordinate(heights[label])}H{coordinate(area.right)}"
         yield element("path", class_=f"level {label}", d=line)
-        for row, content in enumerate((label, reading(level))):
+        for row, content in enumerate((label, reading(float(f"{level:.3g}")))):
             yield text(content, area.right + 4, centres[label] - 1.5 + 11 * row, class_="level-name")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 from tightframe.render.bars import bars_svg, wide
@@ -20,18 +20,21 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 """What a browser may load: nothing that isn't in the page."""
 
 
-def render(document: Document) -> str:
-    """The complete text of the page."""
+def render(document: Document, *, top: bool = False) -> str:
+    """The complete text of the page.
+
+    Args: top, only its top as a fragment, as a notebook shows it: the verdict, the odd things and the cards.
+    """
     title = html.escape(document.title)
     parts = [
         f"<header><h1>{title}</h1>{_facts(document.facts)}</header>",
         _verdict(document.verdict) if document.verdict else "",
         _remarks(document.remarks),
         f'<div class="cards">{"".join(map(_card, document.cards))}</div>' if document.cards else "",
-        _notes(document.notes),
-        *(_section(section) for section in document.sections),
-        _footer(document),
     ]
+    if top:
+        return f'<div class="tightframe"><style>{_nested_style()}</style><main>{"".join(parts)}</main></div>'
+    parts += [_notes(document.notes), *(_section(section) for section in document.sections), _footer(document)]
     script = _text("page.js")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -50,13 +53,26 @@ def _text(name: str) -> str:
     return files("tightframe.render").joinpath(name).read_text(encoding="utf-8")
 
 
-def _style() -> str:
-    light, dark = ("".join(f"--{name}:{value};" for name, value in colours.items()) for colours in (LIGHT, DARK))
+def _colours(colours: Mapping[str, str]) -> str:
+    return "".join(f"--{name}:{value};" for name, value in colours.items())
+
+
+def _rules() -> str:
     curves = "".join(f".{name}{{color:var(--{name})}}" for name in LIGHT if name.startswith(("curve-", "held-out")))
+    return f"{curves}\n{_text('page.css')}"
+
+
+def _style() -> str:
     return (
-        f":root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        f"@media print{{:root{{{light}--page:#fff;--ink:#000;--soft:#333}}}}\n{curves}\n{_text('page.css')}"
+        f":root{{{_colours(LIGHT)}}}@media(prefers-color-scheme:dark){{:root{{{_colours(DARK)}}}}}"
+        f"@media print{{:root{{{_colours(LIGHT)}--page:#fff;--ink:#000;--soft:#333}}}}\n{_rules()}"
     )
+
+
+def _nested_style() -> str:
+    """The same for what is inside one element of somebody's page, as nested rules."""
+    dark = f"@media(prefers-color-scheme:dark){{{_colours(DARK)}}}"
+    return f".tightframe{{{_colours(LIGHT)}{dark}\n{_rules().replace('body {', '& {')}}}"
 
 
 def _facts(facts: tuple[str, ...]) -> str:
@@ -64,11 +80,11 @@ def _facts(facts: tuple[str, ...]) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    advice = f'<p class="advice">{html.escape(verdict.advice)}</p>' if verdict.advice else ""
+    more = "".join(f'<p class="advice">{html.escape(text)}</p>' for text in (verdict.advice, verdict.state) if text)
     return (
         f'<section class="verdict {verdict.tone}" aria-label="Verdict">'
         f'<h2 class="word">{html.escape(verdict.word)}</h2>'
-        f'<div><p class="sentence">{html.escape(verdict.sentence)}</p>{advice}</div></section>'
+        f'<div><p class="sentence">{html.escape(verdict.sentence)}</p>{more}</div></section>'
     )
 
 
@@ -96,7 +112,7 @@ def _card(card: Card) -> str:
     curve = sparkline(history, log=card.log, title=f"{card.label} over training") if history else ""
     rows = (
         f'<p class="head"><b>{html.escape(card.label)}</b>{closeness}</p>',
-        f'<p class="remark">{html.escape(card.remark)}</p>',
+        f'<p class="remark">{html.escape(_remark(card))}</p>',
         f'<p class="statement">{html.escape(card.statement)}</p>',
         f'<p class="value">{html.escape(number(card.value))}</p>',
         f'<p class="error">{error}</p>',
@@ -106,6 +122,11 @@ def _card(card: Card) -> str:
         f"<code>{html.escape(card.key)}</code>",
     )
     return f'<article class="card" aria-label="{html.escape(card.label)}">{"".join(rows)}</article>'
+
+
+def _remark(card: Card) -> str:
+    """What the closeness is of, or why there is none."""
+    return "nearer than shuffled labels" if card.remark.endswith("nearer") else card.remark
 
 
 def _notes(notes: tuple[str, ...]) -> str:

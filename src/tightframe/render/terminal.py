@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -31,6 +31,7 @@ from tightframe.sections import (
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
 _BETWEEN = 3  # blanks between two columns of a table
+_FOLDED = 18  # columns of the terminal that a folded name has at least
 _ODD = 4  # shown before the rest is only counted
 _NOTE = 170  # characters of the one note that a short form prints
 
@@ -167,13 +168,19 @@ def _told(figure: object) -> str:
 
 
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
-    """The table if there is room; else without what says where numbers come from; else a block for each row."""
-    for columns in (table.columns, [column for column in table.columns if column.kind != "source"]):
-        kept = [place for place, column in enumerate(table.columns) if column in columns]
-        if sum(_widths(table, kept)) + _BETWEEN * (len(kept) - 1) <= width:
-            yield _grid(table, kept)
+    """The table, without as many of the optional columns, from the last, as there is no room for, then with its first
+    column folded; where that doesn't do, a block for each row."""
+    kept = list(range(len(table.columns)))
+    optional = [place for place in kept if table.columns[place].optional or table.columns[place].kind == "source"]
+    while (excess := sum(widths := _widths(table, kept)) + _BETWEEN * (len(kept) - 1) - width) > 0:
+        if optional:
+            kept.remove(optional.pop())
+        elif widths[0] - excess >= _FOLDED:
+            break
+        else:
+            yield from _blocks(table, width)
             return
-    yield from _blocks(table, width)
+    yield _grid(table, kept, widths[0] - max(excess, 0))
 
 
 def _widths(table: Table, kept: Sequence[int]) -> list[int]:
@@ -183,11 +190,14 @@ def _widths(table: Table, kept: Sequence[int]) -> list[int]:
     ]
 
 
-def _grid(table: Table, kept: Sequence[int]) -> Grid:
+def _grid(table: Table, kept: Sequence[int], first: int) -> Grid:
+    """The columns kept, the first of them at most so wide."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for place in kept:
         column = table.columns[place]
-        grid.add_column(Text(column.heading), justify="right" if column.numeric else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        fold = {"max_width": first, "overflow": "fold"} if place == 0 else {"no_wrap": True}
+        grid.add_column(Text(column.heading), justify=justify, **fold)
     for line, row in enumerate(table.rows):
         if line in table.groups:
             grid.add_row(Text(table.groups[line], "bold cyan"))

@@ -51,27 +51,33 @@ class Comparison:
         )
 
     def rows(self, *, full: bool = False) -> list[tuple[Entry, tuple[Entry | None, ...]]]:
-        """For each measure that a run has (headline ones, unless `full`): an entry that describes it, and each run's.
+        """For each measure that a run has (those of cards and accuracies, unless `full`): an entry that describes it,
+        and each run's.
 
         In the order of the first run's table, what only others have after the last of its family.
         """
         order: list[Entry] = []
         known: set[str] = set()
+        cards = {card.key for report in self.reports for card in report.cards}
         for report in self.reports:
             for entry in report:
-                if (full or entry.headline) and entry.key not in known:
+                short = entry.headline and (entry.name in cards or entry.family == "accuracy")
+                if (full or short) and entry.key not in known:
                     known.add(entry.key)
                     insert_by_family(order, entry)
         found = [{entry.key: entry for entry in report} for report in self.reports]
         return [(entry, tuple(entries.get(entry.key) for entries in found)) for entry in order]
 
     def document(self, *, full: bool = False) -> Document:
-        """The comparison as any renderer takes it: words, arguments, measures and curves; headline measures, unless
-        `full`."""
+        """The comparison as any renderer takes it: words, arguments, measures and curves; of the measures those of
+        cards and accuracies, unless `full`."""
         sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
         downloads = {"comparison.json": self.to_json(), "comparison.csv": self.to_csv()}
         notes = [
-            f"{name}: {note}" for name, report in zip(self.names, self.reports, strict=True) for note in report.notes
+            f"{name}: {note}"
+            for name, report in zip(self.names, self.reports, strict=True)
+            for note in report.notes
+            if full
         ]
         return Document(
             " · ".join(self.names),
@@ -107,8 +113,14 @@ class Comparison:
         rows = self.rows(full=full)
         two = len(self.names) == 2
         numbers = [Column(name, "number") for name in self.names]
-        changes = [Column("difference", "number"), Column("± s.e.", "number")] if two else []
-        columns = (Column("measure", "name"), Column("report[…]"), Column("target", "number"), *numbers, *changes)
+        changes = [Column("difference", "number"), Column("± s.e.", "number", optional=True)] if two else []
+        columns = (
+            Column("measure", "name"),
+            Column("report[…]", optional=True),
+            Column("target", "number"),
+            *numbers,
+            *changes,
+        )
         cells = []
         for entry, found in rows:
             values = [None if each is None else each.value for each in found]
@@ -163,7 +175,7 @@ class Comparison:
         return written_to(self.document().to("markdown"), path)
 
     def to_terminal(self, *, everything: bool = False) -> None:
-        """Print it: headline measures, or all."""
+        """Print it: the measures of cards and accuracies, or all."""
         self.document(full=everything).to("terminal", printed=True)
 
 

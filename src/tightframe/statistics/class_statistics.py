@@ -42,7 +42,7 @@ _PER_CLASS = frozenset({"counts", "means", "spread", "class_within", "rounding"}
 _RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassStatistics:
     """Counts, means and scatter of K classes of D-dimensional features; float64 throughout.
 
@@ -75,6 +75,12 @@ class ClassStatistics:
     recentred: bool = False
     rounding: Tensor = None  # type: ignore[assignment]
     product_epsilon: float = 0.0
+
+    def __repr__(self) -> str:
+        size = f"{int(self.counts.sum()):,} samples, {self.num_classes:,} classes, {self.num_features:,} dimensions"
+        kept = ["scatter"] if self.within is not None else []
+        kept += ["scatter of each class"] if self.class_within is not None else []
+        return f"ClassStatistics({', '.join([size, *kept])})"
 
     def __post_init__(self) -> None:
         if self.class_ids is None:

@@ -58,13 +58,13 @@ def classes(found: Findings) -> Section | None:
         Column("cosine", "cosine"): table.nearest_cosines.tolist(),
     }
     if table.classifier_norms is not None and table.classifier_cosines is not None:
-        columns[Column("‖w‖", "number")] = table.classifier_norms.tolist()
+        columns[Column("‖w‖", "number", optional=True)] = table.classifier_norms.tolist()
         columns[Column("cos(w, μ)", "cosine")] = table.classifier_cosines.tolist()
-    columns[Column("nearest by distance")] = _nearest(found, table.nearest_by_distance)
-    columns[Column("distance", "number")] = table.nearest_distances.tolist()
+    columns[Column("nearest by distance", optional=True)] = _nearest(found, table.nearest_by_distance)
+    columns[Column("distance", "number", optional=True)] = table.nearest_distances.tolist()
     if len(found.class_errors.get("norm", ())) == len(table.labels):
-        columns[Column("± ‖μ − μ_G‖", "number")] = list(found.class_errors["norm"])
-        columns[Column("± variance", "number")] = list(found.class_errors["variance"])
+        columns[Column("± ‖μ − μ_G‖", "number", optional=True)] = list(found.class_errors["norm"])
+        columns[Column("± variance", "number", optional=True)] = list(found.class_errors["variance"])
     rows = list(zip(*columns.values(), strict=True))
     said = (
         "Each class: its samples, the distance of its mean to the mean of all means, the variance about its own mean, "

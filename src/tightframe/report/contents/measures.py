@@ -7,30 +7,31 @@ from collections.abc import Iterable
 from tightframe.report.coverage import MEASURES
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.sections import Column, Section, Table
+from tightframe.sections import Cell, Column, Section, Table
 
 COLUMNS = (
     Column("measure", "name"),
     Column("report[…]"),
     Column("value", "number"),
-    Column("± s.e.", "number"),
+    Column("± s.e.", "number", optional=True),
     Column("target", "number"),
-    Column("floor", "number"),
+    Column("floor", "number", optional=True),
     Column("shuffled", "number"),
-    Column("±", "number"),
+    Column("±", "number", optional=True),
     Column("closer", "times"),
-    Column("remark"),
+    Column("remark", optional=True),
     Column("convention", "source"),
     Column("source", "source"),
 )
 
 
-def cells(entry: Entry) -> tuple[str | float | None, ...]:
+def cells(entry: Entry) -> tuple[Cell, ...]:
     """The cells of an entry, under `COLUMNS`."""
     said = entry.remark if entry.chance or entry.remark.startswith("at ") else ""
+    closer = "no" if entry.chance else entry.closeness
     return (
         *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
-        *(entry.shuffled, entry.shuffled_spread, entry.closeness, said, entry.convention, entry.source),
+        *(entry.shuffled, entry.shuffled_spread, closer, said, entry.convention, entry.source),
     )
 
 
@@ -50,7 +51,7 @@ def measures(found: Findings) -> Section:
         'Every measure, by the name that report["..."] knows. Target: its value at perfect collapse. Floor: the best '
         "that the dimension allows, where that is not the target. Shuffled: the median with shuffled labels on these "
         "features, for classifier rows with random directions, and half the range of 68 % of the draws. Closer: how "
-        "many times nearer the target or floor than that. A dash: no such number."
+        "many times nearer the target or floor than that; no, if it is not nearer. A dash: no such number."
     )
     table = Table(COLUMNS, tuple(map(cells, found)), grouped(entry.family for entry in found))
     return Section("measures", "All measures", (hint,), table, folded=True, searchable=True)
