@@ -14,6 +14,7 @@ def plain(value: Any) -> Any:
     """The value as JSON can hold it: NaN and infinities as the strings "nan", "inf" and "-inf"; arrays as lists; what
     JSON lacks, such as a path or a date, as text.
 
+    >>> import numpy as np
     >>> plain({"rank": np.int64(3), "value": [math.nan, 1.5]})
     {'rank': 3, 'value': ['nan', 1.5]}
     """

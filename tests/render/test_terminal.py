@@ -226,17 +226,38 @@ def test_a_table_with_room() -> None:
         assert line.removeprefix(str(row[0])).split() == " ".join(shown).split()
 
 
+@pytest.mark.parametrize("optional", [False, True])
 @pytest.mark.parametrize("width", range(30, 120))
-def test_no_cell_is_cut_at_any_width(width: int) -> None:
-    lines = table_lines(width)
+def test_no_cell_is_cut_at_any_width(width: int, optional: bool) -> None:
+    """But a name, which may be folded."""
+    columns = tuple(replace(column, optional=optional and column.heading == "± s.e.") for column in TABLE.columns)
+    lines = table_lines(width, replace(TABLE, columns=columns))
     assert max(map(cell_len, lines)) <= width
     found = words("\n".join(lines)).split()
-    sources = any("source" in line for line in lines)
     for row in TABLE.rows:
-        for cell, column in zip(row, TABLE.columns, strict=True):
+        for cell, column in zip(row[1:], columns[1:], strict=True):
             text = written(cell, column.kind)
-            if text != "–" and (sources or column.kind != "source"):
+            shown = column.kind != "source" or any("source" in line for line in lines)
+            if text != "–" and shown and (not column.optional or any(column.heading in line for line in lines)):
                 assert [word for word in text.split() if word not in found] == []
+    first = "".join("".join(line.split("   ")[0].split()) for line in lines)
+    assert [row[0] for row in TABLE.rows if "".join(str(row[0]).split()) not in first] == []
+
+
+def test_optional_columns_go_first_the_last_of_them_before_others() -> None:
+    columns = (Column("name", "name"), *(Column(f"column {c}", "number", optional=c in "ac") for c in "abc"))
+    table = Table(columns, (("a" * 20, 1.0, 2.0, 3.0),))
+
+    def headings(width: int) -> list[str]:
+        return [word for word in table_lines(width, table)[0].split() if word not in ("name", "column")]
+
+    expected = {53: ["a", "b", "c"], 52: ["a", "b"], 42: ["a", "b"], 41: ["b"], 31: ["b"]}
+    assert {width: headings(width) for width in expected} == expected
+    folded = table_lines(29, table)
+    assert folded[0].split() == ["name", "column", "b"]
+    assert [line.split()[0] for line in folded[2:]] == [18 * "a", 2 * "a"]
+    block = [line.rstrip() for line in table_lines(28, table)]
+    assert block == [20 * "a", "column a 1 · column b 2 ·", "column c 3"]
 
 
 @pytest.mark.parametrize("width", [100, 150])
