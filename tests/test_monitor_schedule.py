@@ -19,6 +19,7 @@ from tightframe import Monitor
 from tightframe.errors import LayerError, RangeError, StateError, TrackerWarning
 from tightframe.report import Report, RunFolder, plateau, terminal_phase
 from tightframe.report.contents.training import sentences
+from tightframe.report.facts import Facts
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
@@ -355,7 +356,7 @@ def test_the_page_and_the_terminal_say_so_too(capsys: pytest.CaptureFixture[str]
             assert (sentence in printed) == (sentence in page) == (sentence in found)
         section = report.section("training")
         figures = () if section is None else section.figures
-        assert len(figures) == (0 if not report.history else 3)
+        assert len(figures) == (5 if report.history else 0)
         assert all(figure.marks == (((3, "terminal phase"),) if found else ()) for figure in figures)
         assert report.verdict.state.startswith("terminal phase since epoch 3") is bool(found)
 
@@ -471,6 +472,8 @@ WHOLE = {
         {"series": [{"entries": []}]},
         {"series": [{"entries": ["text"], "notes": [], "context": {"epoch": 1}}]},
         *({"series": [{"entries": [], "notes": [], "context": each}]} for each in ({}, [], {"epoch": "nan"})),
+        *({"series": [{"entries": [], "notes": [], "facts": each}]} for each in ({}, [], {"epoch": "nan"})),
+        {"series": [{"entries": [], "notes": [], "facts": {"samples": 3}}]},
         *({name: each} for name in WHOLE for each in ("text", float("nan"), -1.0) if name != "series"),
         {"training_seconds": None},
     ],
@@ -489,7 +492,7 @@ def test_a_state_of_something_else(model: nn.Module, loader: Loader, tmp_path: P
 
 
 def test_a_folder_whose_measurements_have_no_epoch(model: nn.Module, tmp_path: Path) -> None:
-    RunFolder.create(tmp_path, {}).append(Report((), {"samples": 3}))
+    RunFolder.create(tmp_path, {}).append(Report((), Facts(samples=3)))
     before = (tmp_path / "series.jsonl").read_bytes()
     with pytest.raises(StateError, match="can't be gone on with: epoch must be a finite number; got None"):
         Monitor(model, folder=tmp_path, resume=True)

@@ -7,9 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -17,6 +14,7 @@ def plain(value: Any) -> Any:
     """The value as JSON can hold it: NaN and infinities as the strings "nan", "inf" and "-inf"; arrays as lists; what
     JSON lacks, such as a path or a date, as text.
 
+    >>> import numpy as np
     >>> plain({"rank": np.int64(3), "value": [math.nan, 1.5]})
     {'rank': 3, 'value': ['nan', 1.5]}
     """
@@ -24,8 +22,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    if isinstance(value, np.generic | np.ndarray | Tensor):
-        return plain(value.tolist())
+    if callable(listed := getattr(value, "tolist", None)):  # of numpy, torch and others, none of which is imported here
+        return plain(listed())
     if isinstance(value, set | frozenset):
         return [plain(each) for each in sorted(value, key=str)]
     if isinstance(value, bool | int | str | None):

@@ -204,7 +204,7 @@ def test_two_heads_side_by_side(tightframe: Command, here: Path) -> None:
     etf = tightframe(*shared, "--head", "etf")
     assert etf.status == 0, etf.err
     assert "etf head, its own loss" in etf.plain
-    both = tightframe("compare", "linear", "runs/digits-etf", "--csv", "both.csv")
+    both = tightframe("compare", "linear", "runs/digits-etf", "--all", "--csv", "both.csv")
     assert both.status == 0, both.err
     for folder in ("linear", "runs/digits-etf"):
         for entry in RunFolder(folder).report():

@@ -243,7 +243,7 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
     np.save("x.npy", arrays.features)
     np.save("y.npy", np.where(arrays.labels == 3, -1, arrays.labels))
     outcome = tightframe(
-        "measure", "x.npy", "--labels", "y.npy", "--ignore-index", "-1", "--num-classes", "5", "--no-covariance"
+        "measure", "x.npy", "--labels", "y.npy", "--ignore-index", "-1", "--num-classes", "5", "--no-covariance", "--all"
     )
     assert outcome.status == 0, outcome.err
     assert "45 samples · 5 classes" in outcome.plain
@@ -253,7 +253,7 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
 
 def test_a_single_sample_is_a_note_and_nothing_else(tightframe: Command, here: Path, arrays: Any) -> None:
     npz("a.npz", features=arrays.features[:58], labels=np.where(np.arange(58) == 5, 4, arrays.labels[:58]))
-    outcome = tightframe("measure", "a.npz")
+    outcome = tightframe("measure", "a.npz", "--all")
     assert outcome.status == 0
     assert "a single sample, whose zero variance is not collapse: 4." in outcome.plain
     assert outcome.err == ""

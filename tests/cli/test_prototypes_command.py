@@ -338,7 +338,8 @@ def test_norms_and_pairs_nearest_first(tightframe: Command, here: Path) -> None:
     vectors = lengths[:, None] * torch.stack([angles.cos(), angles.sin()], dim=1)
     outcome = tightframe("prototypes", "--verify", saved("a.npy", vectors), "--pairs")
     table = outcome.plain[outcome.plain.index("vector length") :]
-    assert " ".join(table.replace("─", " ").split()).startswith("vector length 0 1 1 2 2 3 3 0.5 Nearest pairs pair "), table
+    plain = " ".join(table.replace("─", " ").split())
+    assert plain.startswith("vector length 0 1 1 2 2 3 3 0.5 Nearest pairs pair "), table
     found = re.findall(r"(\d) (\d) (-?\d\.\d{9}) (\d+\.\d{6})°", table)
     expected = [(0, 1, 10), (1, 2, 25), (0, 2, 35), (2, 3, 55), (1, 3, 80), (0, 3, 90)]
     assert [(int(i), int(j), float(angle)) for i, j, _, angle in found] == expected

@@ -134,7 +134,8 @@ def assert_readable(path: Path, reference: Reference) -> int:
     many measurements that is."""
     folder = RunFolder(path)
     page = path.with_name("page.html")
-    show, compare = (lambda: command("report", path, "--html", page)), (lambda: command("compare", path, reference.path))
+    show = lambda: command("report", path, "--html", page)  # noqa: E731
+    compare = lambda: command("compare", path, reference.path)  # noqa: E731
     if not (path / "run.json").exists():
         for read in (folder.series, folder.report):
             with pytest.raises(StateError, match="not a run folder"):

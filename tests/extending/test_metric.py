@@ -75,8 +75,11 @@ def test_by_layer_and_held_out(report: tf.Report) -> None:
     assert math.isfinite(layer["unevenness"].value)
 
 
-def test_in_every_rendering(report: tf.Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_every_rendering(
+    report: tf.Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     label = "largest variance / mean variance"
+    monkeypatch.setenv("COLUMNS", "200")
     report.to_terminal(everything=True)
     assert label in capsys.readouterr().out
     assert label in report.to_html() and label in report.to_markdown()

@@ -490,7 +490,7 @@ def test_what_is_asked_of_all_layers() -> None:
     for name, value in layer.values.items():
         assert value == pytest.approx(value_by_hand(name, sample, model[2].weight.detach().numpy()), rel=1e-9)
     assert layer.facts.epoch == report.facts.epoch == 3
-    assert (layer.facts.classifier, report.facts.classifier) == (None, "2")
+    assert (layer.facts.classifier, report.facts.classifier) == (None, "4")
     assert layer.facts.dimension == 8
 
 
@@ -579,7 +579,7 @@ def test_the_course_over_the_layers() -> None:
     assert (values[0], values[2]) == (0.5, 0.95)
     assert math.isnan(values[1])
     assert all(math.isnan(value) for value in found.values("nc1"))
-    assert Profile((Report(()), Report((), {"layer": 7}))).names == ["1", "7"]
+    assert Profile((Report(()), Report((), Facts(layer="7")))).names == ["1", "7"]
 
 
 @pytest.mark.parametrize(

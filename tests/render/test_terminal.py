@@ -27,11 +27,20 @@ from tightframe.sections import (
 WIDTHS = (30, 40, 60, 80, 100, 150, 200)
 
 CARDS = (
-    Card("NC1", "samples sit at their class mean", "nc1", 0.00123456, 0.0001, 0.0, 0.987654, 653.2, "650× nearer", 0.25),
-    Card("NC2", "class means form a simplex ETF", "etf_error", 0.71, None, 0.0, 0.64, 0.9, "no better than shuffled labels"),
-    Card("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03, math.inf, "at target", math.nan),
+    Card(
+        *("NC1", "samples sit at their class mean", "nc1", 0.00123456, 0.0001, 0.0, 0.987654),
+        *(653.2, "650× nearer", 0.25),
+    ),
+    Card(
+        *("NC2", "class means form a simplex ETF", "etf_error", 0.71, None, 0.0, 0.64),
+        *(0.9, "no better than shuffled labels"),
+    ),
+    Card(
+        *("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03),
+        *(math.inf, "at target", math.nan),
+    ),
     Card("NC4", "decides like the nearest mean", "ncc_mismatch", math.nan),
-)  # fmt: skip
+)
 TABLE = Table(
     (
         *(Column("measure", "name"), Column("value", "number"), Column("± s.e.", "number"), Column("n", "count")),
@@ -74,7 +83,8 @@ def test_nothing_is_cut_and_nothing_is_markup(width: int) -> None:
     text = words(render(DOCUMENT, width=width))
     for part in (
         "title [/x] · epoch 3 · 4 classes", "200 classes fit no simplex ETF.", "Odd [/b].", "Beware of [/this]",
-        "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]", "held-out accuracy 8.0 %",
+        "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]",
+        "held-out accuracy 8.0 %",
     ):  # fmt: skip
         assert all(word in text for word in part.split()), part
     assert "…" not in text
@@ -154,22 +164,32 @@ def many(count: int) -> Document:
     return replace(DOCUMENT, remarks=remarks, notes=notes, sections=())
 
 
-@pytest.mark.parametrize(("count", "remarks", "notes"), [(0, 0, 0), (3, 3, 3), (5, 5, 3), (7, 5, 3)])
-def test_what_exceeds_a_glance_is_counted(count: int, remarks: int, notes: int) -> None:
+@pytest.mark.parametrize(("count", "shown"), [(0, 0), (1, 1), (4, 4), (5, 4), (7, 4)])
+def test_of_what_is_odd_four_are_shown_and_the_rest_is_counted(count: int, shown: int) -> None:
     text = render(many(count), width=100)
-    assert [f"Remark {i}." in text for i in range(count)] == [i < remarks for i in range(count)]
-    assert [f"Note {i}." in text for i in range(count)] == [i < notes for i in range(count)]
-    assert (f"and {count - remarks} more." in text) is (count > remarks)
-    assert (f"and {count - notes} more notes." in text) is (count > notes)
+    assert [f"Remark {i}." in text for i in range(count)] == [i < shown for i in range(count)]
+    assert (f"and {count - shown} more." in text) is (count > shown)
+
+
+def test_a_short_form_prints_one_short_note_or_counts_them() -> None:
+    def notes_of(*notes: str) -> str:
+        return render(replace(DOCUMENT, notes=notes, sections=()), width=100)
+
+    assert "Note 0." in notes_of("note 0.") and "full report" not in notes_of("note 0.")
+    assert "2 notes on these numbers, in the full report." in notes_of("note 0.", "note 1.")
+    assert "Note 0." not in notes_of("note 0.", "note 1.")
+    assert "1 note on these numbers, in the full report." in notes_of(171 * "x")
+    assert "full report" not in notes_of(" ".join(34 * ["four"]))
+    assert "note" not in notes_of()
 
 
 def test_all_notes_where_all_is_shown() -> None:
     text = render(replace(many(7), sections=(SECTION,)), width=100)
-    assert all(f"Note {i}." in text for i in range(7)) and "more notes" not in text
+    assert all(f"Note {i}." in text for i in range(7)) and "full report" not in text
 
 
 def test_a_label_is_said_once() -> None:
-    lines = lines_of(many(3), 100)
+    lines = lines_of(replace(many(3), sections=(SECTION,)), 100)
     assert [line.split()[0] for line in lines if "Remark" in line] == ["odd", "Remark", "Remark"]
     assert [line.split()[0] for line in lines if "Note" in line] == ["note", "Note", "Note"]
     assert len({line.index("Remark") for line in lines if "Remark" in line}) == 1
@@ -206,17 +226,38 @@ def test_a_table_with_room() -> None:
         assert line.removeprefix(str(row[0])).split() == " ".join(shown).split()
 
 
+@pytest.mark.parametrize("optional", [False, True])
 @pytest.mark.parametrize("width", range(30, 120))
-def test_no_cell_is_cut_at_any_width(width: int) -> None:
-    lines = table_lines(width)
+def test_no_cell_is_cut_at_any_width(width: int, optional: bool) -> None:
+    """But a name, which may be folded."""
+    columns = tuple(replace(column, optional=optional and column.heading == "± s.e.") for column in TABLE.columns)
+    lines = table_lines(width, replace(TABLE, columns=columns))
     assert max(map(cell_len, lines)) <= width
     found = words("\n".join(lines)).split()
-    sources = any("source" in line for line in lines)
     for row in TABLE.rows:
-        for cell, column in zip(row, TABLE.columns, strict=True):
+        for cell, column in zip(row[1:], columns[1:], strict=True):
             text = written(cell, column.kind)
-            if text != "–" and (sources or column.kind != "source"):
+            shown = column.kind != "source" or any("source" in line for line in lines)
+            if text != "–" and shown and (not column.optional or any(column.heading in line for line in lines)):
                 assert [word for word in text.split() if word not in found] == []
+    first = "".join("".join(line.split("   ")[0].split()) for line in lines)
+    assert [row[0] for row in TABLE.rows if "".join(str(row[0]).split()) not in first] == []
+
+
+def test_optional_columns_go_first_the_last_of_them_before_others() -> None:
+    columns = (Column("name", "name"), *(Column(f"column {c}", "number", optional=c in "ac") for c in "abc"))
+    table = Table(columns, (("a" * 20, 1.0, 2.0, 3.0),))
+
+    def headings(width: int) -> list[str]:
+        return [word for word in table_lines(width, table)[0].split() if word not in ("name", "column")]
+
+    expected = {53: ["a", "b", "c"], 52: ["a", "b"], 42: ["a", "b"], 41: ["b"], 31: ["b"]}
+    assert {width: headings(width) for width in expected} == expected
+    folded = table_lines(29, table)
+    assert folded[0].split() == ["name", "column", "b"]
+    assert [line.split()[0] for line in folded[2:]] == [18 * "a", 2 * "a"]
+    block = [line.rstrip() for line in table_lines(28, table)]
+    assert block == [20 * "a", "column a 1 · column b 2 ·", "column c 3"]
 
 
 @pytest.mark.parametrize("width", [100, 150])
@@ -257,7 +298,8 @@ def test_headings_are_no_markup() -> None:
 
 def test_columns_of_one_heading_are_all_shown() -> None:
     """As the two standard errors of detectors."""
-    table = Table((Column("a", "name"), Column("±", "number"), Column("b", "number"), Column("±", "number")), (("x", 1.0, 2.0, 3.0),))  # fmt: skip
+    columns = (Column("a", "name"), Column("±", "number"), Column("b", "number"), Column("±", "number"))
+    table = Table(columns, (("x", 1.0, 2.0, 3.0),))
     assert table_lines(100, table)[2].split() == ["x", "1", "2", "3"]
 
 

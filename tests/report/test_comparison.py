@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tightframe.errors import OptionError, StateError
 from tightframe.report import Comparison, Entry, Report, RunFolder
 from tightframe.report.facts import Facts
@@ -30,8 +31,19 @@ def entry(
 
 
 FACTS = Facts(samples=10, classes=2, dimension=3, coverage={"1": 2})
-FIRST = Report((entry("a", "F", 0.3), entry("b", "F", 1.0, None), entry("c", "G", 2.0, 1.0)), FACTS, ("beware",))
-SECOND = Report((entry("a", "F", 0.1), entry("x", "F", 5.0), entry("d", "H", 0.0, headline=False)), FACTS)
+FIRST = Report(
+    (entry("nc1", "NC1", 0.3), entry("a", "accuracy", 1.0, None), entry("nc3_cosine", "NC3", 2.0, 1.0)),
+    FACTS,
+    ("beware",),
+)
+SECOND = Report(
+    (
+        *(entry("nc1", "NC1", 0.1), entry("vci", "NC1", 0.7), entry("nc1", "NC1", 5.0, split="test")),
+        entry("d", "accuracy", 0.0, headline=False),
+    ),
+    FACTS,
+)
+"""Both with a card's measure and others; of these, accuracies are shown unasked."""
 
 
 @pytest.fixture
@@ -46,11 +58,12 @@ def test_rows_are_the_first_run_s_with_what_others_have_after_their_family(folde
     comparison = Comparison.of(folders)
     assert comparison.names == ("one", "two")
     assert comparison.differences == {"head": ("linear", "etf")}
-    assert [row.key for row, _ in comparison.rows()] == ["a", "b", "x", "c"]
-    assert [row.key for row, _ in comparison.rows(full=True)] == ["a", "b", "x", "c", "d"]
+    assert [row.key for row, _ in comparison.rows()] == ["nc1", "test/nc1", "a", "nc3_cosine"]
+    everything = [row.key for row, _ in comparison.rows(full=True)]
+    assert everything == ["nc1", "vci", "test/nc1", "a", "d", "nc3_cosine"]
     found = dict((row.key, values) for row, values in comparison.rows())
-    assert [each.value for each in found["a"]] == [0.3, 0.1]
-    assert found["c"][1] is None and found["x"][0] is None
+    assert [each.value for each in found["nc1"]] == [0.3, 0.1]
+    assert found["nc3_cosine"][1] is None and found["test/nc1"][0] is None
 
 
 def section_of(comparison: Comparison, key: str, **options: bool) -> Section:
@@ -71,13 +84,13 @@ def test_the_table_of_measures(folders: list[Path]) -> None:
         "measure", "report[…]", "target", "one", "two", "difference", "± s.e.",
     ]  # fmt: skip
     assert cells(section) == {
-        "A": ("a", 0.0, 0.3, 0.1, pytest.approx(-0.2), None),
-        "B": ("b", None, 1.0, None, None, None),
-        "X": ("x", 0.0, None, 5.0, None, None),
-        "C": ("c", 1.0, 2.0, None, None, None),
+        "NC1": ("nc1", 0.0, 0.3, 0.1, pytest.approx(-0.2), None),
+        "NC1, held out": ("test/nc1", 0.0, None, 5.0, None, None),
+        "A": ("a", None, 1.0, None, None, None),
+        "NC3_COSINE": ("nc3_cosine", 1.0, 2.0, None, None, None),
     }
-    assert section.table.groups == {0: "F", 3: "G"}
-    assert "D" in cells(section_of(comparison, "measures", full=True))
+    assert section.table.groups == {0: "NC1", 2: "accuracy", 3: "NC3"}
+    assert {"D", "VCI"} <= cells(section_of(comparison, "measures", full=True)).keys()
 
 
 @pytest.mark.parametrize(
@@ -87,19 +100,20 @@ def test_the_error_of_a_difference(
     tmp_path: Path, errors: tuple[float | None, float | None], expected: float | None
 ) -> None:
     for name, value, error in zip(("one", "two"), (1.0, 3.0), errors, strict=True):
-        RunFolder.create(tmp_path / name, {}).append(Report((entry("a", "F", value, error=error),), FACTS))
+        RunFolder.create(tmp_path / name, {}).append(Report((entry("nc1", "NC1", value, error=error),), FACTS))
     table = section_of(Comparison.of([tmp_path / "one", tmp_path / "two"]), "measures").table
     assert table is not None
     assert table.rows[0][-2:] == (2.0, None if expected is None else pytest.approx(expected))
 
 
 def test_three_runs_have_no_difference(folders: list[Path], tmp_path: Path) -> None:
-    RunFolder.create(tmp_path / "three", {}).append(Report((entry("a", "F", math.nan),), FACTS))
+    RunFolder.create(tmp_path / "three", {}).append(Report((entry("nc1", "NC1", math.nan),), FACTS))
     section = section_of(Comparison.of([*folders, tmp_path / "three"]), "measures")
     assert section.table is not None
     assert [column.heading for column in section.table.columns][3:] == ["one", "two", "three"]
-    assert cells(section)["A"][:4] == ("a", 0.0, 0.3, 0.1) and math.isnan(cells(section)["A"][4])  # type: ignore[arg-type]
-    assert cells(section)["C"][2:] == (2.0, None, None)
+    *known, undefined = cells(section)["NC1"]
+    assert known == ["nc1", 0.0, 0.3, 0.1] and math.isnan(undefined)  # type: ignore[arg-type]
+    assert cells(section)["NC3_COSINE"][2:] == (2.0, None, None)
     assert "Difference" not in section.sentences[0]
 
 
@@ -160,8 +174,8 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_csv(folders: list[Path]) -> None:
     rows = list(csv.reader(io.StringIO(Comparison.of(folders).to_csv())))
     assert rows[0] == ["measure", "target", "one", "two"]
-    assert rows[1] == ["a", "0.0", "0.3", "0.1"]
-    assert ["b", "", "1.0", ""] in rows and ["d", "0.0", "", "0.0"] in rows
+    assert rows[1] == ["nc1", "0.0", "0.3", "0.1"]
+    assert ["a", "", "1.0", ""] in rows and ["d", "0.0", "", "0.0"] in rows
 
 
 def test_json(folders: list[Path]) -> None:
@@ -188,8 +202,9 @@ def test_what_is_printed(folders: list[Path], capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
     assert lines["head"] == ["linear", "etf"]
-    assert lines["A"] == ["a", "0", "0.3", "0.1", "-0.2", "–"]
-    assert lines["C"] == ["c", "1", "2", "–", "–", "–"]
+    assert lines["A"] == ["a", "–", "1", "–", "–", "–"]
+    assert lines["NC3_COSINE"] == ["nc3_cosine", "1", "2", "–", "–", "–"]
+    assert "NC1 nc1 0 0.3 0.1 -0.2 –" in [" ".join(line.split()) for line in text.splitlines()]
     assert "D" not in lines
     comparison.to_terminal(everything=True)
     assert any(line.split()[:1] == ["D"] for line in capsys.readouterr().out.splitlines())
@@ -197,8 +212,11 @@ def test_what_is_printed(folders: list[Path], capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("form", ["terminal", "page", "markdown"])
 def test_notes_are_shown_with_their_run(folders: list[Path], form: str) -> None:
-    assert Comparison.of(folders).document().notes == ("one: beware",)
-    assert "ne: beware" in Comparison.of(folders).document().to(form)
+    """In full."""
+    assert Comparison.of(folders).document().notes == ()
+    document = Comparison.of(folders).document(full=True)
+    assert document.notes == ("one: beware",)
+    assert "ne: beware" in document.to(form)
 
 
 ODD = ["[/fc]", "[red]one", "[link=x]", "<b>one</b>", "a | b"]
@@ -209,7 +227,7 @@ def test_names_and_arguments_are_shown_as_they_are(tmp_path: Path, odd: str) -> 
     paths = [tmp_path / f"run {odd.replace('/', ' ')}", tmp_path / "two"]
     for path, argument in zip(paths, (odd, "plain"), strict=True):
         RunFolder.create(path, {"arguments": {odd: argument}}).append(FIRST)
-    text = Comparison.of(paths).document().to("terminal")
+    text = Comparison.of(paths).document(full=True).to("terminal", width=150)
     line = next(line for line in text.splitlines() if line.startswith(odd))
     assert line.split() == [*odd.split(), *odd.split(), "plain"]
     assert paths[0].name in text.splitlines()[0]
@@ -253,8 +271,8 @@ def test_what_can_t_be_compared(folders: list[Path], tmp_path: Path) -> None:
 
 
 def test_an_extended_report_keeps_families_together() -> None:
-    more = FIRST.extended([entry("z", "F", 1.0), entry("y", "N", 1.0)], ["beware", "more"], {"epoch": 3})
-    assert [row.key for row in more] == ["a", "b", "z", "c", "y"]
+    more = FIRST.extended([entry("z", "NC1", 1.0), entry("y", "N", 1.0)], ["beware", "more"], {"epoch": 3})
+    assert [row.key for row in more] == ["nc1", "z", "a", "nc3_cosine", "y"]
     assert more.notes == ("beware", "more")
     assert more.facts == replace(FACTS, epoch=3)
     assert replace(more, entries=FIRST.entries, notes=FIRST.notes, facts=FACTS) == FIRST

@@ -18,7 +18,9 @@ def entry(name: str, value: float, split: str = "train", target: float = 0.0) ->
     return Entry(name, split, name, "NC1", value, target, None, None, None, "", "", True)
 
 
-def layer(name: str | None, dim: int, accuracy: float, nc1: float, held_out: float = math.nan, **facts: float) -> Report:
+def layer(
+    name: str | None, dim: int, accuracy: float, nc1: float, held_out: float = math.nan, **facts: float
+) -> Report:
     entries = (
         entry("nc1", nc1),
         entry("ncc_accuracy", accuracy, target=1.0),
@@ -51,7 +53,9 @@ def test_a_row_for_each_layer() -> None:
         "layer", "D", "NC1", "nearest-mean accuracy", "held out", "rank",
     ]  # fmt: skip
     assert section.table.rows == (
-        ("conv", 64, 5.0, 0.5, 0.4, 32.0), ("block", 32, 0.5, 0.995, 0.9, 16.0), ("input of fc", 8, 0.0, 1.0, 0.95, 4.0),
+        ("conv", 64, 5.0, 0.5, 0.4, 32.0),
+        ("block", 32, 0.5, 0.995, 0.9, 16.0),
+        ("input of fc", 8, 0.0, 1.0, 0.95, 4.0),
     )  # fmt: skip
 
 

@@ -99,11 +99,11 @@ def test_an_undefined_curve_has_no_best() -> None:
 
 def test_the_best_detector_in_a_line() -> None:
     lines = {section.key: section.brief for section in report_of(TABLE).document(()).sections}
-    best = "NECO tells foreign samples best: AUROC 90.00 ± 1.50 %, FPR95 40.00 %."
+    best = "NECO detects foreign samples best: AUROC 90.00 ± 1.50 %, FPR95 40.00 %."
     assert lines == {"detection": best}
     sure = replace(TABLE, rows=(replace(ROWS[0], auroc_error=math.nan),))
     line = report_of(sure).document(()).sections[0].brief
-    assert line == "MSP tells foreign samples best: AUROC 80.00 %, FPR95 70.00 %."
+    assert line == "MSP detects foreign samples best: AUROC 80.00 %, FPR95 70.00 %."
     assert report_of(replace(TABLE, rows=ROWS[3:])).document(()).sections == ()
     assert report_of(None).document(()).sections == ()
 

@@ -23,7 +23,8 @@ def matrices(report: Report) -> list[Matrix]:
 
 def cosines(rows: torch.Tensor) -> np.ndarray:
     n = len(rows)
-    return np.array([[float(rows[i] @ rows[j] / (rows[i].norm() * rows[j].norm())) for j in range(n)] for i in range(n)])
+    grid = [[float(rows[i] @ rows[j] / (rows[i].norm() * rows[j].norm())) for j in range(n)] for i in range(n)]
+    return np.array(grid)
 
 
 def test_gram_matrices_hold_cosines(make_evidence: Make) -> None:
@@ -63,7 +64,8 @@ def test_the_pairs_farthest_from_the_prediction_are_outlined(make_evidence: Make
         if figure.title.startswith("predicted"):
             assert figure.outlined == ()
             continue
-        gaps = {(i, j): abs(figure.values[i][j] - (0 if "−" in figure.title else -1 / 4)) for i in range(5) for j in range(i)}
+        ideal = 0 if "−" in figure.title else -1 / 4
+        gaps = {(i, j): abs(figure.values[i][j] - ideal) for i in range(5) for j in range(i)}
         worst = sorted(gaps, key=lambda pair: -gaps[pair])[:3]
         assert set(figure.outlined) == {*worst, *((j, i) for i, j in worst)}
 
@@ -83,7 +85,7 @@ def test_without_classifier_the_means_alone(make_evidence: Make) -> None:
 
 def test_the_sentence_names_the_simplex_and_the_prediction(make_evidence: Make, full_report: Report) -> None:
     even = Report.from_evidence(make_evidence((9, 10, 8, 7), 6)).section("geometry")
-    assert even is not None and "A simplex ETF has -0.3333 = −1/(K − 1) in every pair" in even.sentences[0]
+    assert even is not None and "A simplex ETF has −0.3333 = −1/(K − 1) in every pair" in even.sentences[0]
     assert "Predicted: the simplex ETF." in even.sentences[0]
     uneven = full_report.section("geometry")
     assert uneven is not None and "Predicted: SELI." in uneven.sentences[0]

@@ -20,6 +20,7 @@ from tightframe.errors import ChoiceError, EmptyClassError
 from tightframe.metrics import METRICS, Evidence, Setting, closeness, evaluate, levels
 from tightframe.report import Entry
 from tightframe.report.facts import Facts
+from tightframe.report.findings import CoverageRow, Distances
 from tightframe.sections import short
 
 Make = Callable[..., Evidence]
@@ -156,14 +157,15 @@ def test_shares_with_shuffled_labels(full_report: Report) -> None:
     assert held_out.level == "shuffled"
 
 
-def test_floors_and_a_note_where_the_classes_do_not_fit(crowded_report: Report) -> None:
+def test_floors_and_a_remark_where_the_classes_do_not_fit(crowded_report: Report) -> None:
     """K = 9 classes with samples, D = 4: the rank is 4 of 8, so sqrt(2 - 2 sqrt(4/8)) is the least ETF error."""
     least = math.sqrt(2 - math.sqrt(2))
     for name in ("etf_error", "etf_distance", "self_duality_error"):
         assert crowded_report[name].floor == pytest.approx(least, rel=1e-12)
         assert crowded_report[name].value >= least
     assert crowded_report["nc1"].floor is None
-    assert any("9 classes don't fit a simplex ETF in 4 dimensions" in note for note in crowded_report.notes)
+    crowded = {remark.name: remark.sentence for remark in crowded_report.oddities}["crowded"]
+    assert crowded == "9 classes fit no simplex ETF in 4 dimensions; NC2 has a floor."
 
 
 def test_no_floor_for_some_of_the_models_classes(make_evidence: Make) -> None:
@@ -375,6 +377,21 @@ def test_through_json_and_back(kind: str, request: pytest.FixtureRequest) -> Non
     assert repr(back.class_accuracies) == repr(report.class_accuracies)
     assert back.evidence is None
     assert_same_entries(Report.from_dict(report.to_dict()), report)
+
+
+def test_what_is_undefined_comes_back_wherever_it_stands(full_report: Report) -> None:
+    nan, inf = math.nan, math.inf
+    report = replace(
+        full_report,
+        coverage=(CoverageRow(1, 4, 46, {"nc1": nan, "cdnv": inf}),),
+        distances=(Distances("class means", {"a": nan, "inf": inf}, "a", "inf", nan, -inf, nan, inf),),
+        class_errors={"norm": [nan, 1.0], "variance": [inf, 2.0]},
+        class_accuracies={"0": nan, "3": 0.5},
+        facts=replace(full_report.facts, normalisation_gap=nan, epoch=inf, title="nan", layer="inf", data="-inf"),
+    )
+    back = Report.from_dict(strictly(report.to_json()))
+    for name in ("coverage", "distances", "class_errors", "class_accuracies", "facts"):
+        assert repr(getattr(back, name)) == repr(getattr(report, name)), name
 
 
 def test_json_keeps_every_digit(full_report: Report) -> None:

@@ -23,7 +23,9 @@ Make = Callable[..., Evidence]
 def reports(make_evidence: Make) -> list[Report]:
     """Three measurements of one run."""
     return [
-        Report.from_evidence(make_evidence(seed=epoch), facts={"epoch": epoch, "classifier": "head"}, context={"lr": 0.1})
+        Report.from_evidence(
+            make_evidence(seed=epoch), facts={"epoch": epoch, "classifier": "head"}, context={"lr": 0.1}
+        )
         for epoch in (1, 2, 3)
     ]
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from tightframe import Report
 from tightframe.report.run_folder import RunFolder
-from tightframe.sections import Column, Section, Table, number, written
+from tightframe.sections import Column, Section, Table, number, times, written
 
 KINDS = ("full_report", "crowded_report", "awkward_report", "series")
 WIDTHS = (40, 60, 80, 100, 149, 200, 300)
@@ -38,26 +38,48 @@ def test_no_line_exceeds_the_width(report: Report, width: int) -> None:
     assert [line for line in printed(report, width) if cell_len(line) > width] == []
 
 
-def entries_part(report: Report, width: int) -> str:
+def entries_lines(report: Report, width: int) -> list[str]:
     lines = printed(report, width)
-    return words("\n".join(lines[lines.index("All measures") :]))
+    return lines[lines.index("All measures") :]
+
+
+def entries_part(report: Report, width: int) -> str:
+    return words("\n".join(entries_lines(report, width)))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_number_of_every_measure_is_whole(report: Report, width: int) -> None:
-    """After a measure's name and key its numbers, as cells or each behind its heading."""
-    text = entries_part(report, width)
+    """After a measure's key its numbers, as cells of the columns that there is room for, or each behind its heading."""
+    lines = entries_lines(report, width)
+    heading = next((line for line in lines if line.split()[:2] == ["measure", "report[…]"]), "")
+    columns = [part.strip() for part in heading.split("  ") if part.strip()]
+    if columns:
+        assert {"value", "target", "shuffled", "closer"} <= set(columns)
+    assert width > 60 or not columns
+    assert width < 300 or {"± s.e.", "floor", "±", "remark", "convention", "source"} <= set(columns)
+    text = words("\n".join(lines))
     for entry in report:
         numbers = {
             "value": entry.value, "± s.e.": entry.standard_error, "target": entry.target, "floor": entry.floor,
             "shuffled": entry.shuffled, "±": entry.shuffled_spread,
         }  # fmt: skip
-        name = words(entry.title)
-        block = " · ".join(f"{heading} {number(value)}" for heading, value in numbers.items() if number(value) != "–")
-        row = " ".join(map(number, numbers.values()))
-        assert (
-            f"{name} report[…] {entry.key} · {block}".removesuffix(" · ") in text or f"{name} {entry.key} {row}" in text
-        ), entry.key
+        if columns:
+            row = [number(value) for heading, value in numbers.items() if heading in columns]
+            row.append("no" if entry.chance else times(entry.closeness))
+            assert f" {entry.key} {' '.join(row)} " in f"{text} ", entry.key
+        else:
+            block = [f"{heading} {number(value)}" for heading, value in numbers.items() if number(value) != "–"]
+            assert " · ".join([f"{words(entry.title)} report[…] {entry.key}", *block]) in text, entry.key
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_measure_is_named_in_full(report: Report, width: int) -> None:
+    """Also where names are folded."""
+    lines = entries_lines(report, width)
+    heading = next((line for line in lines if line.split()[:2] == ["measure", "report[…]"]), "")
+    first = heading.index("report[…]") if heading else None
+    text = "".join("".join(line[:first].split()) for line in lines)
+    assert [entry.key for entry in report if "".join(entry.title.split()) not in text] == []
 
 
 def test_convention_and_source_where_there_is_room_or_a_block(full_report: Report) -> None:
@@ -69,9 +91,8 @@ def test_convention_and_source_where_there_is_room_or_a_block(full_report: Repor
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_every_note_is_shown_whole(crowded_report: Report, width: int) -> None:
-    markup = replace(crowded_report, notes=(*crowded_report.notes, "classes [a] and [/b] coincide"))
+    markup = replace(crowded_report, notes=("half of the samples are missing.", "classes [a] and [/b] coincide"))
     text = words("\n".join(printed(markup, width)))
-    assert len(crowded_report.notes) == 1
     for note in markup.notes:
         assert note[:1].upper() + note[1:] in text
 

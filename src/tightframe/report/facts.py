@@ -60,7 +60,7 @@ class Facts:
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Facts:
         """Facts from plain data, or from a caller's; other keys are dropped."""
-        known = {name: number_of(value) for name, value in given.items() if name in NAMES}
+        known = {name: value if name in _TEXTS else number_of(value) for name, value in given.items() if name in NAMES}
         names = known.get("class_names")
         if isinstance(names, Sequence) and not isinstance(names, str):
             known["class_names"] = {str(label): str(name) for label, name in enumerate(names)}
@@ -85,6 +85,8 @@ class Facts:
 
 NAMES = frozenset(each.name for each in fields(Facts))
 """The names of all facts."""
+
+_TEXTS = frozenset({"title", "data", "task", "layer", "mode", "classifier"})
 
 CALLERS = frozenset({"title", "data", "epoch", "session", "class_names"})
 """Facts that a caller may give with `context=`."""

@@ -46,6 +46,13 @@ class Distances:
     level: float
     spread: float
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Distances:
+        """Inverse of `asdict`, also after JSON."""
+        numbers = {name: number_of(data[name]) for name in ("margin", "error", "level", "spread")}
+        distances = {name: number_of(value) for name, value in data["distances"].items()}
+        return cls(**{**data, **numbers, "distances": distances})
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -194,7 +201,7 @@ class Findings:
                 name: [number_of(value) for value in values] for name, values in data.get("class_errors", {}).items()
             },
             class_accuracies={label: number_of(value) for label, value in data.get("class_accuracies", {}).items()},
-            distances=tuple(Distances(**each) for each in data.get("distances", ())),
+            distances=tuple(Distances.from_dict(each) for each in data.get("distances", ())),
             sections=tuple(Section.from_dict(each) for each in data.get("sections", ())),
         )
 
