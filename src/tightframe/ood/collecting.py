@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -13,10 +12,11 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor
 from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError, StateError
 from tightframe.evidence import Evidence
-from tightframe.ood.curve import ComponentCurve, component_curve, component_values, judge
+from tightframe.ood.curve import NUMBERS, ComponentCurve, component_curve, component_values, float_of, judge
 from tightframe.ood.detector import Detector
 from tightframe.ood.neco import Neco
 from tightframe.ood.table import DETECTORS, Fitting
+from tightframe.plain import plain
 
 CURVE = "component_curve"
 """The name under which scores for every number of components are kept, (n, P) a batch."""
@@ -35,9 +35,6 @@ class DetectionRow:
     auroc_error: float
     fpr95: float
     fpr95_error: float
-
-
-_NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ class DetectionTable:
         return {row.name: row for row in self.rows}[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with None for NaN."""
-        rows = [{key: None if value != value else value for key, value in asdict(row).items()} for row in self.rows]
+        """Plain data for JSON, with NaN as "nan"."""
+        rows = [plain(asdict(row)) for row in self.rows]
         curve = None if self.curve is None else self.curve.to_dict()
         return {
             "rows": rows,
@@ -79,7 +76,7 @@ class DetectionTable:
         try:
             rows = []
             for row in data["rows"]:
-                known: dict[str, Any] = {k: math.nan if v is None and k in _NUMBERS else v for k, v in row.items()}
+                known: dict[str, Any] = {k: float_of(v) if k in NUMBERS else v for k, v in row.items()}
                 rows.append(DetectionRow(**known))
             curve = None if data["curve"] is None else ComponentCurve.from_dict(data["curve"])
             return cls(tuple(rows), curve, data["inside"], data["outside"], tuple(data["notes"]))
@@ -169,7 +166,7 @@ class DetectorScores:
         for name, detector in self.detectors.items():
             row = DETECTORS[name]
             found = judge(inside[name], outside[name])
-            numbers = {key: getattr(found, key) for key in _NUMBERS}
+            numbers = {key: getattr(found, key) for key in NUMBERS}
             rows.append(DetectionRow(name, row.label, detector.settings, row.convention, row.source, **numbers))
             missing = sum(int((~scores[name].isfinite()).sum()) for scores in (inside, outside))
             if missing:

@@ -12,9 +12,10 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError, StateError
 from tightframe.ood.evaluation import Detection, evaluate
+from tightframe.plain import plain
 
 _MOST = 40  # values of p: neighbours differ by less than their standard errors
-_NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
+NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
 
 
 def component_values(num_features: int, num_classes: int, most: int = _MOST) -> list[int]:
@@ -36,6 +37,11 @@ def component_values(num_features: int, num_classes: int, most: int = _MOST) -> 
         if len(chosen) <= most:
             break
     return sorted(chosen)
+
+
+def float_of(value: Any) -> float:
+    """A number from plain data; earlier versions wrote None for NaN."""
+    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,14 @@ class ComponentCurve:
         return self.components[max(known, key=lambda i: (self.auroc[i], -i))]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with None for NaN."""
-        return {
-            name: [None if v != v else v for v in value] if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
+        """Plain data for JSON, with NaN as "nan"."""
+        return {name: plain(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises: StateError for other data."""
         try:
-            a, b, c, d = (tuple(math.nan if v is None else float(v) for v in data[name]) for name in _NUMBERS)
+            a, b, c, d = (tuple(map(float_of, data[name])) for name in NUMBERS)
             return cls(tuple(data["components"]), a, b, c, d, data["default"])
         except (KeyError, TypeError) as error:
             raise StateError(f"this is no curve of components: {error!r}.") from None
@@ -95,7 +98,7 @@ def component_curve(inside: Array, outside: Array, components: Sequence[int], de
         if scores.ndim != 2 or scores.shape[1] != len(components):
             raise ShapeError(f"scores must have shape (N, {len(components)}); got {tuple(scores.shape)}.")
     points = [judge(inside[:, i], outside[:, i]) for i in range(len(components))]
-    a, b, c, d = (tuple(getattr(point, name) for point in points) for name in _NUMBERS)
+    a, b, c, d = (tuple(getattr(point, name) for point in points) for name in NUMBERS)
     return ComponentCurve(tuple(components), a, b, c, d, default)
 
 

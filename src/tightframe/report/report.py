@@ -20,7 +20,7 @@ from tightframe.report.contents import BY_CLASS, CONTENTS
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
 from tightframe.report.verdict import oddities, verdict
-from tightframe.sections import Card, Document, Remark, Section, Verdict
+from tightframe.sections import Card, Document, Remark, Section, Verdict, number
 from tightframe.theory import Training
 from tightframe.version import __version__
 
@@ -154,9 +154,10 @@ class Report(Findings):
             "layer": facts.layer,
             "mode": facts.mode,
             "classifier": facts.classifier,
-            "coverage": ", ".join(f"{number:,} classes ≥ {least}" for least, number in facts.coverage.items()),
+            "samples a class": _range(facts.smallest_class, facts.largest_class),
             "measuring": None if seconds is None else f"{seconds:.1f} s",
-            **{name: value for name, value in self.context.items() if isinstance(value, str | int | float)},
+            **{name: number(value) for name, value in self.context.items() if isinstance(value, float)},
+            **{name: value for name, value in self.context.items() if isinstance(value, str | int)},
             "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
             "written": date.today().isoformat(),
         }
@@ -217,6 +218,12 @@ class Report(Findings):
             self.oddities,
             self.cards,
         )
+
+
+def _range(low: int | None, high: int | None) -> str | None:
+    if low is None or high is None:
+        return None
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def shown(*, everything: bool = False, classes: bool = False) -> Collection[str] | None:
