@@ -243,7 +243,8 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
     np.save("x.npy", arrays.features)
     np.save("y.npy", np.where(arrays.labels == 3, -1, arrays.labels))
     outcome = tightframe(
-        "measure", "x.npy", "--labels", "y.npy", "--ignore-index", "-1", "--num-classes", "5", "--no-covariance", "--all"
+        *("measure", "x.npy", "--labels", "y.npy", "--ignore-index", "-1", "--num-classes", "5"),
+        *("--no-covariance", "--all"),
     )
     assert outcome.status == 0, outcome.err
     assert "45 samples · 5 classes" in outcome.plain
