@@ -146,7 +146,7 @@ def test_a_sample_without_a_score_is_told() -> None:
     with pytest.raises(RangeError, match="undefined at every number"):
         _ = table.curve.best
     plain = json.loads(json.dumps(table.to_dict(), allow_nan=False))
-    assert plain["rows"][0]["auroc"] is None
+    assert plain["rows"][0]["auroc"] == "nan"
     assert math.isnan(DetectionTable.from_dict(plain)["neco_raw"].auroc)
 
 
