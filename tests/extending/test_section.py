@@ -80,3 +80,10 @@ def test_a_renderer_loops_over_sections(report: tf.Report) -> None:
     text = headings(report.document())
     assert text.startswith("tightframe report\n- ")
     assert text.endswith("- Widest classes") and "- All measures" in text
+
+
+def test_a_key_is_taken_once(report: tf.Report) -> None:
+    with pytest.raises(tf.errors.ChoiceError, match="two sections have the key 'widest'"):
+        report.with_sections(confusable(report))
+    with pytest.raises(tf.errors.ChoiceError, match="'classes' is a built-in section's"):
+        report.with_sections(Section("classes", "Mine"))

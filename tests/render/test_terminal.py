@@ -208,9 +208,23 @@ def test_briefs_stand_for_sections_that_are_not_shown() -> None:
 # ---------------------------------------------------------------------------------------------- tables
 
 
+NARROW = "A wider terminal shows more columns: "
+
+
 def table_lines(width: int, table: Table = TABLE) -> list[str]:
+    """The table's lines, without the one that says what was left out."""
     section = Section("table", "heading", (), table)
-    return render(Document("title", sections=(section,)), width=width).splitlines()[3:]
+    lines = render(Document("title", sections=(section,)), width=width).splitlines()[3:]
+    ends = [place for place, line in enumerate(lines) if line.startswith(NARROW)]
+    return lines[: ends[0]] if ends else lines
+
+
+def test_what_a_narrow_terminal_leaves_out_is_said() -> None:
+    columns = (Column("name", "name"), *(Column(f"column {c}", "number", optional=c in "ac") for c in "abc"))
+    section = Section("table", "heading", (), Table(columns, (("a" * 20, 1.0, 2.0, 3.0),)))
+    for width, said in ((53, []), (52, [f"{NARROW}column c."]), (41, [f"{NARROW}column a,"])):
+        text = render(Document("title", sections=(section,)), width=width)
+        assert [line.rstrip() for line in text.splitlines() if line.startswith(NARROW)] == said
 
 
 def test_a_table_with_room() -> None:

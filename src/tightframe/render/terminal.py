@@ -170,17 +170,21 @@ def _told(figure: object) -> str:
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
     """The table, without as many of the optional columns, from the last, as there is no room for, then with its first
     column folded; where that doesn't do, a block for each row."""
-    kept = list(range(len(table.columns)))
+    kept, dropped = list(range(len(table.columns))), []
     optional = [place for place in kept if table.columns[place].optional or table.columns[place].kind == "source"]
     while (excess := sum(widths := _widths(table, kept)) + _BETWEEN * (len(kept) - 1) - width) > 0:
         if optional:
-            kept.remove(optional.pop())
+            dropped.append(optional.pop())
+            kept.remove(dropped[-1])
         elif widths[0] - excess >= _FOLDED:
             break
         else:
             yield from _blocks(table, width)
             return
     yield _grid(table, kept, widths[0] - max(excess, 0))
+    if dropped:
+        names = ", ".join(table.columns[place].heading for place in sorted(dropped))
+        yield Text(f"A wider terminal shows more columns: {names}.", "dim")
 
 
 def _widths(table: Table, kept: Sequence[int]) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
+from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.ood import DetectionTable
 from tightframe.plain import number_of, plain
@@ -153,7 +154,13 @@ class Findings:
         )
 
     def with_sections(self, *sections: Section) -> Self:
-        """The same with sections of one's own, which every format shows."""
+        """The same with sections of one's own, which every format shows.
+
+        Raises: ChoiceError for a key that another of them has.
+        """
+        keys = [section.key for section in (*self.sections, *sections)]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ChoiceError(f"two sections have the key {twice[0]!r}; give one another key.")
         return replace(self, sections=(*self.sections, *sections))
 
     def without_evidence(self) -> Self:

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
+from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import Metric
 from tightframe.plain import json_text, plain
@@ -94,6 +95,16 @@ class Report(Findings):
     def cards(self) -> tuple[Card, ...]:
         """NC1 to NC5, as far as they were measured, each by one measure."""
         return cards(self)
+
+    def with_sections(self, *sections: Section) -> Self:
+        """The same with sections of one's own, which every format shows.
+
+        Raises: ChoiceError for a key that a built-in section or another of them has.
+        """
+        taken = {content.key for content in CONTENTS}
+        if built_in := [section.key for section in sections if section.key in taken]:
+            raise ChoiceError(f"the key {built_in[0]!r} is a built-in section's; give yours another.")
+        return super().with_sections(*sections)
 
     def section(self, key: str) -> Section | None:
         """A section by its key: one of `CONTENTS`, or of one's own; None where there is nothing to show."""
