@@ -208,7 +208,7 @@ def test_briefs_stand_for_sections_that_are_not_shown() -> None:
 # ---------------------------------------------------------------------------------------------- tables
 
 
-NARROW = "A wider terminal shows more columns: "
+NARROW = "A wider terminal"
 
 
 def table_lines(width: int, table: Table = TABLE) -> list[str]:
@@ -222,9 +222,10 @@ def table_lines(width: int, table: Table = TABLE) -> list[str]:
 def test_what_a_narrow_terminal_leaves_out_is_said() -> None:
     columns = (Column("name", "name"), *(Column(f"column {c}", "number", optional=c in "ac") for c in "abc"))
     section = Section("table", "heading", (), Table(columns, (("a" * 20, 1.0, 2.0, 3.0),)))
-    for width, said in ((53, []), (52, [f"{NARROW}column c."]), (41, [f"{NARROW}column a,"])):
-        text = render(Document("title", sections=(section,)), width=width)
-        assert [line.rstrip() for line in text.splitlines() if line.startswith(NARROW)] == said
+    for width, left_out in ((53, ""), (52, "column c"), (41, "column a, column c")):
+        text = " ".join(render(Document("title", sections=(section,)), width=width).split())
+        said = f"{NARROW} shows more columns: {left_out}."
+        assert (said in text) if left_out else (NARROW not in text)
 
 
 def test_a_table_with_room() -> None:
