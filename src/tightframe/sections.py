@@ -299,6 +299,13 @@ class Card:
     history: tuple[Series, ...] = ()
     log: bool = True
 
+    @property
+    def closer(self) -> str:
+        """The closeness as text: "no" where shuffled labels do as well or better."""
+        if self.remark.startswith("no better") or self.remark.endswith("do as well"):
+            return "no"
+        return times(self.closeness)
+
 
 @dataclass(frozen=True)
 class Document:

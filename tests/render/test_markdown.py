@@ -8,7 +8,7 @@ import pytest
 
 from tightframe.render import markdown
 from tightframe.render.described import described
-from tightframe.sections import Bars, Curves, Document, Matrix, Section, Series, Table, written
+from tightframe.sections import Bars, Card, Curves, Document, Matrix, Section, Series, Table, written
 
 NAN, INF = math.nan, math.inf
 
@@ -51,6 +51,31 @@ def test_cards(document: Document) -> None:
         *("**NC1**", "Class means are far apart.", "0.0123", "4.000e-04", "0", "8.1", "650×", "0.31", "`key_1`")
     ]
     assert rows[1][2] == "---:" and rows[1][0] == "---"
+
+
+@pytest.mark.parametrize(
+    ("closeness", "remark", "text"),
+    [
+        (None, "no better than shuffled labels", "no"),
+        (0.9, "no better than shuffled labels", "no"),
+        (None, "shuffled labels do as well", "no"),
+        (None, "undefined: two classes", "undefined: two classes"),
+        (None, "", "–"),
+        (650.3, "650× nearer", "650×"),
+    ],
+)
+def test_closeness_or_why_there_is_none(closeness: float | None, remark: str, text: str) -> None:
+    card = Card("NC1", "statement", "nc1", 0.5, closeness=closeness, remark=remark)
+    (rows,) = tables(markdown.render(Document("t", cards=(card,))).strip())
+    assert rows[2][6] == text
+
+
+def test_the_state_is_below_the_verdict(document: Document) -> None:
+    assert document.verdict is not None
+    stated = replace(document, verdict=replace(document.verdict, state="training error 8.0 %"))
+    blocks = markdown.render(stated).split("\n\n")
+    place = blocks.index("**Collapsed.** All five phenomena are near their targets.")
+    assert blocks[place + 1 : place + 3] == ["Stop training here.", "training error 8.0 %"]
 
 
 def test_tables(document: Document) -> None:

@@ -24,7 +24,6 @@ from tightframe.sections import (
     Tone,
     number,
     short,
-    times,
     written,
 )
 
@@ -112,7 +111,7 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
         ("± s.e.", lambda card: short(card.error)),
         ("target", lambda card: short(card.target)),
         ("shuffled", lambda card: short(card.shuffled)),
-        ("closer", lambda card: Text(_closer(card), "bold")),
+        ("closer", lambda card: Text(card.closer, "bold")),
     ]
     if held_out:
         columns.append(("held out", lambda card: Text(short(card.held_out), "dim")))
@@ -127,12 +126,6 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
     for card in cards:
         grid.add_row(*(make(card) for _, make in columns))
     return grid
-
-
-def _closer(card: Card) -> str:
-    if card.remark.startswith("no better"):
-        return "no"
-    return "–" if card.closeness is None else times(card.closeness)
 
 
 def _natural(columns: Sequence[tuple[str, Any]], cards: Sequence[Card]) -> int:
