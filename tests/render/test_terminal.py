@@ -175,17 +175,18 @@ def test_a_short_form_prints_one_short_note_or_counts_them() -> None:
     def notes_of(*notes: str) -> str:
         return render(replace(DOCUMENT, notes=notes, sections=()), width=100)
 
-    assert "Note 0." in notes_of("note 0.") and "full report" not in notes_of("note 0.")
-    assert "2 notes on these numbers, in the full report." in notes_of("note 0.", "note 1.")
+    where = "these numbers: --all on the command line, report.notes in Python."
+    assert "Note 0." in notes_of("note 0.") and where not in notes_of("note 0.")
+    assert f"2 notes qualify {where}" in notes_of("note 0.", "note 1.")
     assert "Note 0." not in notes_of("note 0.", "note 1.")
-    assert "1 note on these numbers, in the full report." in notes_of(171 * "x")
-    assert "full report" not in notes_of(" ".join(34 * ["four"]))
+    assert f"1 note qualifies {where}" in notes_of(171 * "x")
+    assert where not in notes_of(" ".join(34 * ["four"]))
     assert "note" not in notes_of()
 
 
 def test_all_notes_where_all_is_shown() -> None:
     text = render(replace(many(7), sections=(SECTION,)), width=100)
-    assert all(f"Note {i}." in text for i in range(7)) and "full report" not in text
+    assert all(f"Note {i}." in text for i in range(7)) and "qualify" not in text
 
 
 def test_a_label_is_said_once() -> None:

@@ -74,7 +74,8 @@ def _lines(document: Document, width: int) -> Iterator[RenderableType]:
     full = any(section.shown for section in document.sections)
     notes = document.notes
     if not full and (len(notes) > 1 or any(len(note) > _NOTE for note in notes)):
-        notes = (f"{len(notes)} {'note' if len(notes) == 1 else 'notes'} on these numbers, in the full report.",)
+        those = "1 note qualifies" if len(notes) == 1 else f"{len(notes)} notes qualify"
+        notes = (f"{those} these numbers: --all on the command line, report.notes in Python.",)
     labels += [
         (section.brief, section.key, "cyan") for section in document.sections if section.brief and not section.shown
     ]
