@@ -157,11 +157,23 @@ CURVES = Curves(
         (Bars("t", ("a",), (NAN,)), "t – no values."),
         (
             Matrix("t", ((1.0, 0.5), (0.5, 1.0)), ("a", "b"), -1, 0, 1, ((0, 1), (1, 0))),
-            "t – 2 × 2 values, coloured from −1 to 1; outlined: a and b 0.5.",
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: a–b: 0.5000.",
         ),
         (
             Matrix("t", ((1.0, 0.5), (0.2, 1.0)), ("a", "b"), -1, 0, 1, ((0, 1), (1, 0))),
-            "t – 2 × 2 values, coloured from −1 to 1; outlined: a and b 0.5, b and a 0.2.",
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: a–b: 0.5000, b–a: 0.2000.",
+        ),
+        (
+            Matrix("t", ((1.0, 0.1 + 0.2), (0.3, 1.0)), ("6", "9"), -1, 0, 1, ((1, 0), (0, 1))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: 0.3000.",
+        ),
+        (
+            Matrix("t", ((1.0, NAN), (NAN, 1.0)), ("6", "9"), -1, 0, 1, ((0, 1), (1, 0))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: –.",
+        ),
+        (
+            Matrix("t", ((1.0, -1e-5), (-1e-5, 1.0)), ("6", "9"), -1, 0, 1, ((0, 1), (1, 0))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: −1.000e-05.",
         ),
     ],
 )
