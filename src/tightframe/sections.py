@@ -159,13 +159,18 @@ class Curves:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name, from 0 to `most`; None for a value that is missing."""
+    """A bar for each name, from 0 to `most`; None for a value that is missing.
+
+    Attributes:
+        notes: what is below each name; note: how to read the picture, which only pictures say.
+    """
 
     title: str
     names: tuple[str, ...]
     values: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
     most: float = 1.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,7 @@ class Matrix:
 
     Attributes:
         outlined: places (row, column) that the reader should look at.
+        note: how to read the picture, which only pictures say.
     """
 
     title: str
@@ -183,6 +189,7 @@ class Matrix:
     middle: float
     high: float
     outlined: tuple[tuple[int, int], ...] = ()
+    note: str = ""
 
 
 Figure = Curves | Bars | Matrix

@@ -135,6 +135,11 @@ CURVES = Curves(
 )
 
 
+@pytest.mark.parametrize("kind", [Bars("t", ("a",), (0.5,)), Matrix("t", ((1.0,),), ("a",), -1, 0, 1)])
+def test_how_to_read_a_picture_is_not_said_in_words(kind: Bars | Matrix) -> None:
+    assert described(replace(kind, note="White: none.")) == described(kind)
+
+
 @pytest.mark.parametrize(
     ("figure", "text"),
     [

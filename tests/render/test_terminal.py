@@ -332,9 +332,22 @@ def test_figures_of_a_section_without_table_are_told() -> None:
     )  # fmt: skip
     section = Section("figures", "heading", (), None, figures)
     lines = render(Document("title", sections=(section,))).splitlines()
-    assert lines == ["title", "", "heading", "[ant] 0.5, bee –", "NC1: 5 → 0"]
+    assert lines == ["title", "", "heading", "[ant] 0.5 · bee –", "NC1: 5 → 0"]
     with_table = replace(section, table=Table((Column("a", "name"),), (("x",),)))
     assert "[ant]" not in render(Document("title", sections=(with_table,)))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0.97, 0.99, None, 0.9535, 0.98, math.nan, 0.96, 1.0), "lowest: d 0.9535 · g 0.96 · a 0.97 · e 0.98 · b 0.99"),
+        ((None,) * 8, None),
+    ],
+)
+def test_of_many_bars_the_lowest_are_told(values: tuple[float | None, ...], told: str | None) -> None:
+    bars = Bars("bars", tuple("abcdefgh"), values, note="Below: counts.")
+    lines = render(Document("title", sections=(Section("bars", "heading", (), None, (bars,)),))).splitlines()
+    assert lines == ["title", "", "heading", *([] if told is None else [told])]
 
 
 def test_the_smallest_document() -> None:

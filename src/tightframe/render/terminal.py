@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "
 _BETWEEN = 3  # blanks between two columns of a table
 _FOLDED = 18  # columns of the terminal that a folded name has at least
 _ODD = 4  # shown before the rest is only counted
+_LOWEST = 5  # bars that are told
 _NOTE = 170  # characters of the one note that a short form prints
 
 
@@ -154,7 +156,12 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
 def _told(figure: object) -> str:
     """What a figure of a section without a table says, in a line."""
     if isinstance(figure, Bars):
-        return ", ".join(f"{name} {number(value)}" for name, value in zip(figure.names, figure.values, strict=True))
+        pairs = list(zip(figure.names, figure.values, strict=True))
+        if len(pairs) <= _LOWEST:
+            return " · ".join(f"{name} {number(value)}" for name, value in pairs)
+        values = [(value, name) for name, value in pairs if value is not None and not math.isnan(value)]
+        lowest = sorted(values, key=lambda pair: pair[0])[:_LOWEST]
+        return "lowest: " + " · ".join(f"{name} {number(value)}" for value, name in lowest) if lowest else ""
     if isinstance(figure, Curves) and figure.series and figure.series[0].y:
         first, *_ = figure.series
         return f"{figure.title}: {number(first.y[0])} → {number(first.y[-1])}"
