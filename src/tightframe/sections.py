@@ -322,7 +322,7 @@ class Document:
         title, facts: what this is about; facts are short phrases.
         remarks: what is odd; notes: what a reader of the numbers must know.
         footer: (name, value): command, versions, seed, date.
-        downloads: {file name: text} that the page offers.
+        downloads: {file name: function that gives its text} of the files that the page offers.
     """
 
     title: str
