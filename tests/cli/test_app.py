@@ -257,7 +257,7 @@ def test_report_of_something_else(tightframe: Command, here: Path) -> None:
     for name in ("file", "folder", "missing"):
         outcome = tightframe("report", name)
         assert outcome.status == 2
-        assert f"error: {name} is not a run folder" in outcome.complaint
+        assert f"error: no run folder at {name}." in outcome.complaint
 
 
 def test_report_of_an_empty_run(tightframe: Command, here: Path) -> None:
