@@ -69,6 +69,7 @@ class _SingleTags(FeatureSource):
         self.splits, self.repeatable, self.device = source.splits, source.repeatable, source.device
         self.class_names, self.title = source.class_names, source.title
         self._filled = False
+        self._columns: int | None = None
 
     @property
     def classifier(self) -> LinearClassifier | None:  # type: ignore[override]
@@ -77,8 +78,8 @@ class _SingleTags(FeatureSource):
 
     @property
     def num_classes(self) -> int | None:  # type: ignore[override]
-        """One for each tag."""
-        return self._source.num_classes
+        """One for each tag: as the source says, or the columns of the first batch."""
+        return self._columns if self._source.num_classes is None else self._source.num_classes
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
@@ -110,6 +111,7 @@ class _SingleTags(FeatureSource):
             features = list(batch.by_layer.values())[-1]
             if features.ndim != 2 or hot.ndim != 2:
                 raise ShapeError(f"tags must be (N, K) for features (N, D); got {tuple(batch.labels.shape)}.")
+            self._columns = hot.shape[1]
             if keep:
                 self._kept.add(features[~unknown], hot[~unknown])
             alone = hot.sum(1) == 1

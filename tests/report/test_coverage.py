@@ -99,7 +99,10 @@ def test_enough_samples_for_all_is_no_restriction() -> None:
 
 
 def test_too_much_is_asked() -> None:
-    with pytest.raises(EmptyClassError, match="at least two classes"):
-        Report.from_evidence(evidence(), min_count=100)
+    whole = evidence((60, 55, 70))
+    for least, have in ((100, "0 of 3 have"), (61, "1 of 3 has")):
+        complaint = f"at least two classes must have min_count={least} samples; {have}, and the largest class has 70."
+        with pytest.raises(EmptyClassError, match=f"^{complaint}$"):
+            Report.from_evidence(whole, min_count=least)
     with pytest.raises(RangeError, match="at least 1; got 0"):
         Report.from_evidence(evidence(), min_count=0)

@@ -17,7 +17,15 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, linear, normal
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tightframe import ClassStatistics, DecisionCounts, Report, measure
-from tightframe.errors import ClassifierError, DtypeError, LabelError, LoaderError, ShapeError, StateError
+from tightframe.errors import (
+    ClassifierError,
+    DtypeError,
+    EmptyClassError,
+    LabelError,
+    LoaderError,
+    ShapeError,
+    StateError,
+)
 from tightframe.metrics import Evidence, evaluate
 from tightframe.metrics.multilabel import single_label_statistics, tagwise_average_error
 from tightframe.metrics.regression import nrc1, nrc2, nrc3
@@ -251,6 +259,25 @@ def test_tags_are_named_and_measured_as_a_task() -> None:
     single = single_label_statistics(features, hot)
     assert report.facts.samples == int(single.num_samples) < ROWS
     assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(single), ["nc1"])["nc1"]))
+
+
+@pytest.mark.parametrize("array", [torch.Tensor.numpy, torch.Tensor.clone])
+def test_arrays_of_tags_have_a_class_for_each_column(array: Callable[[Tensor], Any]) -> None:
+    x, hot = tags()
+    features = draw(len(x), 7, seed=3)
+    report = measure(array(features), array(hot), task="multilabel", **QUICK)
+    assert report.facts.classes == CLASSES
+    single = single_label_statistics(features, hot)
+    assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(single), ["nc1"])["nc1"]))
+    assert report["tagwise_average_error"].value == pytest.approx(float(tagwise_average_error(features, hot)))
+
+
+def test_a_min_count_that_no_class_has_is_named_with_the_largest_class() -> None:
+    model, (x, labels) = Plain(), data()
+    largest = int(labels.bincount().max())
+    for form in ((x, labels), (model, [(x, labels)]), (model, iter([(x, labels)]))):
+        with pytest.raises(EmptyClassError, match=rf"min_count=900 samples; 0 of {CLASSES} have, .* has {largest}\."):
+            measure(*form, min_count=900, **QUICK)
 
 
 @pytest.mark.parametrize("targets", [1, 2])

@@ -196,7 +196,7 @@ class SecondLook:
         chosen = moments.statistics
         self._selected: Selected | None = None
         if min_count > 1:
-            chosen = chosen.select(min_count=min_count)
+            chosen = chosen.with_at_least(min_count)
             self._selected = Selected(sums, chosen.class_ids)
         self._span = self._spanned(chosen, room) if project else None
 

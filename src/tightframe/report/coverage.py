@@ -33,7 +33,7 @@ def with_at_least(evidence: Evidence, samples: int) -> Evidence:
     statistics = evidence.statistics
     if statistics is None or not (statistics.counts[statistics.present] < samples).any():
         return evidence
-    chosen = statistics.select(min_count=samples)
+    chosen = statistics.with_at_least(samples)
     folds = evidence.folds
     return replace(
         evidence,

@@ -316,6 +316,20 @@ class ClassStatistics:
             return self
         return once(self, "populated", lambda: self.select(self.class_ids[self.present]), *self._tensors().values())
 
+    def with_at_least(self, min_count: int) -> ClassStatistics:
+        """The classes with so many samples.
+
+        Raises: EmptyClassError where fewer than two have them; it says how many samples the largest class has.
+        """
+        number = int((self.counts >= min_count).sum())
+        if number < 2:
+            most = int(self.counts.max()) if len(self.counts) else 0
+            raise EmptyClassError(
+                f"at least two classes must have min_count={min_count} samples; {number} of {self.num_classes} "
+                f"{'has' if number == 1 else 'have'}, and the largest class has {most}."
+            )
+        return self.select(min_count=min_count)
+
     def select(
         self,
         classes: Tensor | Sequence[int] | None = None,
