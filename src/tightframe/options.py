@@ -90,7 +90,7 @@ class Measuring:
         (), "Measure layers too: auto (every block), or names and patterns; repeatable.", type=list[str], of="model"
     )
     features: str | None = option(
-        None, "Layer whose output is the classifier's input.", flag="--features-of", type=str, of="model"
+        None, "Name of the layer whose output is the classifier's input.", flag="--features-of", type=str, of="model"
     )
     classifier: str | nn.Module | Tensor | Callable[[Tensor], Tensor] | None = option(
         None, "Name of the classifier: a module or a parameter.", type=str, of="model"
@@ -103,7 +103,7 @@ class Measuring:
         None, "Features of a sample with several positions: each, mean, first, last or flatten.", type=str, of="model"
     )
     task: Literal["classification", "multilabel", "regression"] = option(
-        "classification", f"One of {', '.join(TASKS)}.", type=str
+        "classification", f"Task: one of {', '.join(TASKS)}.", type=str
     )
     next_token: bool | None = option(None, "The label of a position is the next token.", type=bool, of="model")
     covariance: bool = option(True, "Keep the pooled scatter, which NC1 needs.")
@@ -121,10 +121,12 @@ class Measuring:
         (), "Conventions of papers to report as well, repeatable.", flag="--convention", type=list[str]
     )
     training: Training | None = option(None, "", flag="")
-    ignore_index: int | None = option(None, "A label whose rows are dropped.", type=int, of="source")
+    ignore_index: int | None = option(None, "Label whose rows are dropped.", type=int, of="source")
     unpack: Callable[[Any], Any] | None = option(None, "", flag="")
-    buffer_bytes: int = option(BUFFER_BYTES, "Bytes for features between the first and the second look.")
-    covariance_bytes: int | None = option(None, "Bytes for scatter. Default: a quarter of the free memory.", type=int)
+    buffer_bytes: int = option(BUFFER_BYTES, "Bytes for features that wait for the second pass.")
+    covariance_bytes: int | None = option(
+        None, "Bytes for scatter matrices. Default: a quarter of the free memory.", type=int
+    )
     second_pass: bool = option(True, "", flag="")
     distributed: bool = option(True, "", flag="")
     progress: bool = option(True, "Show a progress bar.", of="source")

@@ -62,36 +62,52 @@ def _root(
 def demo(
     data: Annotated[str, typer.Option(help="Data set to train on; see `tightframe datasets`.")] = "digits",
     data_folder: Annotated[Path | None, typer.Option(help="Folder that holds its files.")] = None,
-    ood: Annotated[str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set.")] = (
-        "photographs"
-    ),
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: 300 for digits, 10 for larger images.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Of SGD; cut tenfold at 50 % and 75 %.")] = 0.05,
-    weight_decay: Annotated[
-        float | None, typer.Option(min=0, help="Default: 1e-2 for digits, 5e-4 for larger images.")
+    ood: Annotated[
+        str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set's name.")
+    ] = ("photographs"),
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs. Default: 300 for digits, 10 for larger images.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=2)] = 128,
-    measurements: Annotated[int, typer.Option(min=2, help="About how often to measure.")] = 12,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Learning rate of SGD; divided by 10 at 50 % and 75 % of the epochs.")
+    ] = 0.05,
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, help="Weight decay of SGD. Default: 1e-2 for digits, 5e-4 for larger images.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 128,
+    measurements: Annotated[int, typer.Option(min=2, help="Approximate number of measurements.")] = 12,
     layers: Annotated[
         list[str] | None,
         typer.Option(help="Measure layers too: auto (every block), or names and patterns; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    head: Annotated[str, typer.Option(help="linear, etf, guided, ncm, hierarchical ...; a wrong one lists them.")] = (
-        "linear"
-    ),
-    loss: Annotated[str | None, typer.Option(help="Default: the head's; a wrong one lists them.")] = None,
-    dim: Annotated[int | None, typer.Option("--dim", "-d", min=1, help="Of the prototypes; default: the head's.")] = (
-        None
-    ),
-    scale: Annotated[float | None, typer.Option(help="Of the logits; default: the head's, 16 for cosines.")] = None,
-    long_tail: Annotated[
-        float | None, typer.Option(min=1, help="Leave images out: largest class to smallest class.")
+    seed: Annotated[int, typer.Option(help="Seed for the random number generator.")] = 0,
+    head: Annotated[
+        str,
+        typer.Option(help="Classifier head: linear, etf, guided, ncm, hierarchical, ...; an unknown name lists all."),
+    ] = ("linear"),
+    loss: Annotated[str | None, typer.Option(help="Loss; an unknown name lists all. Default: the head's.")] = None,
+    dim: Annotated[
+        int | None, typer.Option("--dim", "-d", min=1, help="Dimension of the prototypes. Default: the head's.")
+    ] = (None),
+    scale: Annotated[
+        float | None, typer.Option(help="Scale of the logits. Default: the head's, 16 for cosines.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Of the long tail: step (half of the classes) or exponential.")] = "step",
-    train_images: Annotated[int | None, typer.Option(min=1, help="Train on so many images, drawn at random.")] = None,
-    incremental: Annotated[int | None, typer.Option(min=1, help="Classes arrive in so many sessions.")] = None,
-    memory: Annotated[int, typer.Option(min=0, help="Images of each class kept from earlier sessions.")] = 10,
+    long_tail: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Make classes unequal by leaving images out: ratio of the largest class to the smallest."
+        ),
+    ] = None,
+    profile: Annotated[
+        str, typer.Option(help="Shape of --long-tail: step (half of the classes are small) or exponential.")
+    ] = "step",
+    train_images: Annotated[
+        int | None, typer.Option(min=1, help="Number of training images, drawn at random. Default: all.")
+    ] = None,
+    incremental: Annotated[
+        int | None, typer.Option(min=1, help="Number of sessions in which the classes arrive.")
+    ] = None,
+    memory: Annotated[int, typer.Option(min=0, help="Images per class kept from earlier sessions.")] = 10,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA, with -HEAD for other heads.")
     ] = None,
@@ -149,11 +165,16 @@ def measure(
     weight: Annotated[Path | None, typer.Option(help="File of the classifier's weight (K, D) and bias (K,).")] = None,
     bias: Annotated[Path | None, typer.Option(help="File of the bias, if it isn't in the weight's file.")] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Of the classifier in training: compare with the optimum that it has.")
+        float | None,
+        typer.Option(help="Weight decay of the classifier in training: compare with the optimum at this weight decay."),
     ] = None,
-    loss: Annotated[str, typer.Option(help="Of that optimum: cross-entropy or squared error.")] = "cross-entropy",
+    loss: Annotated[
+        str, typer.Option(help="Loss for --weight-decay: cross-entropy or squared error.")
+    ] = "cross-entropy",
     everything: AllOption = False,
-    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes too.")] = False,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Print the tables of classes and of the nearest pairs.")
+    ] = False,
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
@@ -195,21 +216,20 @@ EXTRACTED = [each for each in Measuring.flags() if each[1].metadata["of"] != "re
 
 
 def extract(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of shards to write, or to go on with.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of shards to write, or to continue.")],
     dtype: Annotated[
-        str | None, typer.Option(help="Of the features: float16, bfloat16, float32 or float64. Default: the model's.")
+        str | None,
+        typer.Option(help="Type of the features: float16, bfloat16, float32 or float64. Default: the model's."),
     ] = None,
-    shard_bytes: Annotated[int | None, typer.Option(min=1, help="Bytes of a file. Default: 256 MiB.")] = None,
-    splits: Annotated[
-        list[str] | None, typer.Option(help="Write only these: train, test, ood. Default: all that there are.")
-    ] = None,
+    shard_bytes: Annotated[int | None, typer.Option(min=1, help="Bytes per file. Default: 256 MiB.")] = None,
+    splits: Annotated[list[str] | None, typer.Option(help="Splits to write: train, test, ood. Default: all.")] = None,
     flatten: Annotated[
         bool, typer.Option("--flatten", help="Write each token or pixel as a sample of its own.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier extraction in the folder.")] = False,
     **options: Any,
 ) -> None:
-    """Write a model's features to shards, to measure them later; called again, it goes on where it was killed."""
+    """Write a model's features to shards, to measure them later; called again, it continues where it stopped."""
     if options["model"] is None:
         raise typer.BadParameter("give the model to run.", param_hint="--model")
     from tightframe.cli.extract import write_shards
@@ -237,26 +257,28 @@ app.command()(takes([*SUBJECT, *EXTRACTED])(extract))
 
 @app.command()
 def prototypes(
-    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="How many vectors.")] = None,
-    dim: Annotated[int | None, typer.Option("--dim", "-d", help="In how many dimensions.")] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions.")] = None,
     objective: Annotated[
-        str | None, typer.Option(help="best (the default), or a construction's name; a wrong one lists them.")
+        str | None, typer.Option(help="best, or the name of a construction; an unknown name lists all. Default: best.")
     ] = None,
-    code: Annotated[str | None, typer.Option(help="An exact code's name; a wrong one lists them.")] = None,
+    code: Annotated[str | None, typer.Option(help="Name of an exact code; an unknown name lists all.")] = None,
     cost: Annotated[
         Path | None, typer.Option(help="Costs between classes, square: .csv (or lines i,j,cost), .npy, .safetensors.")
     ] = None,
     tree: Annotated[Path | None, typer.Option(help="Tree of classes: .json, .csv of edges, text of paths.")] = None,
     vectors: Annotated[Path | None, typer.Option(help="Word vectors or similarities of the classes.")] = None,
-    target: Annotated[Path | None, typer.Option(help="Gram matrix to come near to.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Gram matrix to approximate.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame.")] = None,
     gamma: Annotated[float | None, typer.Option(help="How fast a hierarchical frame's cosines fall with cost.")] = None,
-    time: Annotated[float | None, typer.Option(help="Seconds of search; default: 10.")] = None,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of search, which end it the same on any day.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of what is random; default: 0.")] = None,
-    scale: Annotated[float | None, typer.Option(help="The vectors' length; default: 1.")] = None,
-    warm_start: Annotated[Path | None, typer.Option(help="File of vectors to begin with.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write them: .safetensors.")] = None,
+    time: Annotated[float | None, typer.Option(help="Seconds of search. Default: 10.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Stop after this many rounds of search; the result is then reproducible.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for the random number generator. Default: 0.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Length of the vectors. Default: 1.")] = None,
+    warm_start: Annotated[Path | None, typer.Option(help="File of vectors to start from.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write the vectors to: .safetensors.")] = None,
     verify: Annotated[
         Path | None, typer.Option(help="Certify the vectors of a .npy, .npz, .pt, .pth or .safetensors file instead.")
     ] = None,
@@ -265,10 +287,13 @@ def prototypes(
     pairs: Annotated[bool, typer.Option("--pairs", help="List lengths and the smallest angles.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw Gram matrix, angles and vectors: .png, .pdf or .svg.")] = None,
     one_vs_rest: Annotated[
-        bool | None, typer.Option(help="Compute the one-vs-rest distance, or don't; default: where it takes seconds.")
+        bool | None,
+        typer.Option(
+            help="Compute the one-vs-rest distance, or skip it. Default: compute it where that takes seconds."
+        ),
     ] = None,
 ) -> None:
-    """Build class prototypes, or verify anybody's, with a certificate of how good they are."""
+    """Build class prototypes, or verify given ones, with a certificate of how good they are."""
     from tightframe.cli.prototypes import run
 
     options = {
@@ -304,14 +329,16 @@ def prototypes(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder to read.")],
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     md: MarkdownOption = None,
     figures: Annotated[Path | None, typer.Option(help="Write every figure as a .pdf file into this folder.")] = None,
     everything: AllOption = False,
-    classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes.")] = False,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Print the tables of classes and of the nearest pairs.")
+    ] = False,
 ) -> None:
     """Print the last measurement of a run folder; write its page into the folder, or elsewhere with --html.
 

@@ -46,14 +46,14 @@ class Subject:
     ood: Path | None = option(
         None, "Out-of-distribution data, for NC5 and detectors: any images; with --data, a data set.", type=Path
     )
-    length: int | None = option(None, "Tokens of a sequence. Default: 512, or what the model can read.", type=int)
+    length: int | None = option(None, "Tokens per sequence. Default: 512, or the most that the model reads.", type=int)
     image_size: int | None = option(
-        None, "Pixels of a side, for models without a transform of their own. Default: 224.", type=int
+        None, "Height and width in pixels, for models without their own transform. Default: 224.", type=int
     )
-    batch_size: int | None = option(None, "Default: 64 images, 4 sequences.", type=int)
-    workers: int | None = option(None, "Processes that open images. Default: 0.", type=int)
-    device: str | None = option(None, "Where the model runs. Default: cuda if there is one, else cpu.", type=str)
-    own_classifier: bool = option(True, "Measure the model's classifier too, or its input alone.")
+    batch_size: int | None = option(None, "Samples per batch. Default: 64 images, 4 sequences.", type=int)
+    workers: int | None = option(None, "Processes that load images. Default: 0.", type=int)
+    device: str | None = option(None, "Device that runs the model. Default: cuda if available, else cpu.", type=str)
+    own_classifier: bool = option(True, "Measure the model's classifier too, or only its input.")
 
     def require_consistent(self) -> None:
         """Raise OptionError for flags that exclude each other, lack another, or are out of range."""
