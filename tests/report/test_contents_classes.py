@@ -201,7 +201,7 @@ def test_the_accuracy_of_each_class(report: Report) -> None:
 def test_training_samples_below_names_are_a_matter_of_pictures(report: Report) -> None:
     section = replace(report, class_accuracies={"0": 0.5, "1": 0.25}).section("accuracies")
     assert section is not None
-    assert bars_of(section).note == "Below each name: the training samples of the class."
+    assert bars_of(section).note == "After each name: the training samples of the class."
     assert section.sentences[0] == "Accuracy of the classifier on held-out samples of each class."
 
 

@@ -26,7 +26,7 @@ def accuracies(found: Findings) -> Section | None:
     labels = [int(label) for label in shares]
     counts = _counts(found)
     notes = tuple(f"{counts[label]:,}" if label in counts else "–" for label in labels) if counts else ()
-    note = "Below each name: the training samples of the class." if notes else ""
+    note = "After each name: the training samples of the class." if notes else ""
     names = tuple(found.facts.names_of(labels))
     bars = Bars("accuracy on held-out data", names, tuple(shares.values()), notes, note=note)
     hint = "Accuracy of the classifier on held-out samples of each class."
