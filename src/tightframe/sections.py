@@ -27,6 +27,19 @@ compare with."""
 
 Tone = Literal["good", "near", "bad", "unknown"]
 
+Standing = Literal["", "nearer", "best", "no better", "undecided"]
+"""Where a value stands between its level with shuffled labels and the best: nearer the best, at it, no better than
+shuffled labels, or undecided, where shuffled labels do as well; empty where that isn't known."""
+
+
+def standing_of(remark: str) -> Standing:
+    """What a closeness in words says. Reports keep the words, so that files of any version can be read."""
+    if remark.startswith("at "):
+        return "best"
+    if remark.startswith("no better"):
+        return "no better"
+    return "undecided" if remark.endswith("do as well") else "nearer" if remark.endswith("nearer") else ""
+
 
 def number(value: float | None) -> str:
     """Four significant digits, or a dash where there is no value."""
@@ -54,7 +67,7 @@ def times(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "exact"
-    if value < 10:
+    if value < 9.95:
         return f"{value:.1f}×"
     digits = 10 ** max(math.floor(math.log10(value)) - 1, 0)
     return f"{int(round(value / digits) * digits):,}×"
@@ -298,6 +311,11 @@ class Card:
     held_out: float | None = None
     history: tuple[Series, ...] = ()
     log: bool = True
+
+    @property
+    def standing(self) -> Standing:
+        """Where the value stands between its level with shuffled labels and the best."""
+        return standing_of(self.remark)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
 
 
 def _closer(card: Card) -> str:
-    if card.remark.startswith("no better"):
+    if card.standing == "no better":
         return "no"
     return "–" if card.closeness is None else times(card.closeness)
 

@@ -51,5 +51,13 @@ def when(found: Findings) -> str:
     return "" if facts.epoch is None else f"epoch {facts.epoch:g}"
 
 
+def training_error_gone(report: Findings) -> float | None:
+    """The epoch of the first measurement without a training error, if the latest has none either; None otherwise, and
+    where classes arrived in sessions."""
+    if not report.history or report.facts.session is not None or report.value("classifier_accuracy") != 1:
+        return None
+    return terminal_phase(report.series)
+
+
 def _epoch(found: Findings) -> float | None:
     return None if found.facts.epoch is None else float(found.facts.epoch)

@@ -27,8 +27,8 @@ COLUMNS = (
 
 def cells(entry: Entry) -> tuple[Cell, ...]:
     """The cells of an entry, under `COLUMNS`."""
-    said = entry.remark if entry.chance or entry.remark.startswith("at ") else ""
-    closer = "no" if entry.chance else entry.closeness
+    said = "" if entry.standing == "nearer" else entry.remark
+    closer = "no" if entry.standing == "no better" else entry.closeness
     return (
         *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
         *(entry.shuffled, entry.shuffled_spread, closer, said, entry.convention, entry.source),

@@ -7,7 +7,7 @@ import math
 from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of, unit_of
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.report.series import plateau, terminal_phase
+from tightframe.report.series import plateau, training_error_gone
 from tightframe.sections import Curves, Section, Series
 
 HEADING = "Collapse over training"
@@ -29,10 +29,10 @@ def sentences(found: Findings) -> list[str]:
     """The terminal phase and plateaus, in sentences; none where epochs aren't known."""
     if not found.history or any(each.facts.epoch is None for each in found.series):
         return []
-    begun, still = terminal_phase(found.series), plateau(found.series)
+    begun, still = training_error_gone(found), plateau(found.series)
     said = []
     if begun is not None:
-        said.append(f"The terminal phase begins at epoch {begun:g}, the first measurement without a training error.")
+        said.append(f"The terminal phase began at epoch {begun:g}, the first measurement without a training error.")
     if still is not None:
         said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
     return said
@@ -47,7 +47,14 @@ def _figure(found: Findings, label: str, log: bool) -> Curves | None:
     for entry in found:
         if entry.family == main.family and entry.split == main.split and entry.key != main.key and _like(entry, main):
             series.append(_variant(found, entry))
-    return _drawn(found, f"{label}: {main.label}", series, log_y=log, target=main.best, shuffled=main.shuffled)
+    return _drawn(
+        found,
+        main.label if main.label.startswith(label) else f"{label}: {main.label}",
+        series,
+        log_y=log,
+        target=main.best,
+        shuffled=main.shuffled,
+    )
 
 
 def _like(entry: Entry, main: Entry) -> bool:
@@ -82,7 +89,7 @@ def _drawn(
     found: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
 ) -> Curves:
     unit = unit_of(found)
-    begun = terminal_phase(found.series) if unit == "epoch" else None
+    begun = training_error_gone(found) if unit == "epoch" else None
     shown = [each for each in series if not all(map(math.isnan, each.y))]
     return Curves(
         title,
