@@ -172,13 +172,18 @@ class Curves:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name, from 0 to `most`; None for a value that is missing."""
+    """A bar for each name, from 0 to `most`; None for a value that is missing.
+
+    Attributes:
+        notes: what is below each name; note: how to read the picture, which only pictures say.
+    """
 
     title: str
     names: tuple[str, ...]
     values: tuple[float | None, ...]
     notes: tuple[str, ...] = ()
     most: float = 1.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +192,7 @@ class Matrix:
 
     Attributes:
         outlined: places (row, column) that the reader should look at.
+        note: how to read the picture, which only pictures say.
     """
 
     title: str
@@ -196,6 +202,7 @@ class Matrix:
     middle: float
     high: float
     outlined: tuple[tuple[int, int], ...] = ()
+    note: str = ""
 
 
 Figure = Curves | Bars | Matrix
@@ -316,6 +323,11 @@ class Card:
     def standing(self) -> Standing:
         """Where the value stands between its level with shuffled labels and the best."""
         return standing_of(self.remark)
+
+    @property
+    def closer(self) -> str:
+        """The closeness as text: "no" where the value is no better than with shuffled labels."""
+        return "no" if self.standing == "no better" else times(self.closeness)
 
 
 @dataclass(frozen=True)

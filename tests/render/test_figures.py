@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,19 @@ def test_matrix_has_the_colours_of_the_page() -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == ["a", "b", "c"]
     bar = axes.figure.axes[1]
     assert [text.get_text() for text in bar.get_yticklabels()] == ["−2", "0.5", "3"]
+
+
+@pytest.mark.parametrize("figure", [Bars("t", ("a",), (0.5,)), Matrix("t", ((1.0,),), ("a",), -1, 0, 1)])
+def test_how_to_read_a_picture_is_below_its_title(figure: Bars | Matrix) -> None:
+    note = "White: no $difference$. Outlined: the pairs of classes that are farthest from the prediction."
+    axes = drawn(replace(figure, note=note))
+    texts = [text.get_text().replace("\n", " ") for text in axes.texts]
+    assert texts == [note.replace("$", r"\$")]
+    assert axes.get_title(loc="left") == "t"
+    axes.figure.canvas.draw()
+    (title,) = (each for each in axes.get_children() if hasattr(each, "get_text") and each.get_text() == "t")
+    assert title.get_window_extent().y0 >= axes.texts[0].get_window_extent().y1 - 1
+    assert not drawn(figure).texts
 
 
 def test_text_is_no_formula() -> None:

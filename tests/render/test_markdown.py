@@ -8,7 +8,7 @@ import pytest
 
 from tightframe.render import markdown
 from tightframe.render.described import described
-from tightframe.sections import Bars, Curves, Document, Matrix, Section, Series, Table, written
+from tightframe.sections import Bars, Card, Curves, Document, Matrix, Section, Series, Table, written
 
 NAN, INF = math.nan, math.inf
 
@@ -51,6 +51,31 @@ def test_cards(document: Document) -> None:
         *("**NC1**", "Class means are far apart.", "0.0123", "4.000e-04", "0", "8.1", "650×", "0.31", "`key_1`")
     ]
     assert rows[1][2] == "---:" and rows[1][0] == "---"
+
+
+@pytest.mark.parametrize(
+    ("closeness", "remark", "text"),
+    [
+        (None, "no better than shuffled labels", "no"),
+        (0.9, "no better than shuffled labels", "no"),
+        (None, "shuffled labels do as well", "shuffled labels do as well"),
+        (None, "undefined: two classes", "undefined: two classes"),
+        (None, "", "–"),
+        (650.3, "650× nearer", "650×"),
+    ],
+)
+def test_closeness_or_why_there_is_none(closeness: float | None, remark: str, text: str) -> None:
+    card = Card("NC1", "statement", "nc1", 0.5, closeness=closeness, remark=remark)
+    (rows,) = tables(markdown.render(Document("t", cards=(card,))).strip())
+    assert rows[2][6] == text
+
+
+def test_the_state_is_below_the_verdict(document: Document) -> None:
+    assert document.verdict is not None
+    stated = replace(document, verdict=replace(document.verdict, state="training error 8.0 %"))
+    blocks = markdown.render(stated).split("\n\n")
+    place = blocks.index("**Collapsed.** All five phenomena are near their targets.")
+    assert blocks[place + 1 : place + 3] == ["Stop training here.", "training error 8.0 %"]
 
 
 def test_tables(document: Document) -> None:
@@ -110,6 +135,11 @@ CURVES = Curves(
 )
 
 
+@pytest.mark.parametrize("kind", [Bars("t", ("a",), (0.5,)), Matrix("t", ((1.0,),), ("a",), -1, 0, 1)])
+def test_how_to_read_a_picture_is_not_said_in_words(kind: Bars | Matrix) -> None:
+    assert described(replace(kind, note="White: none.")) == described(kind)
+
+
 @pytest.mark.parametrize(
     ("figure", "text"),
     [
@@ -132,11 +162,23 @@ CURVES = Curves(
         (Bars("t", ("a",), (NAN,)), "t – no values."),
         (
             Matrix("t", ((1.0, 0.5), (0.5, 1.0)), ("a", "b"), -1, 0, 1, ((0, 1), (1, 0))),
-            "t – 2 × 2 values, coloured from −1 to 1; outlined: a and b 0.5.",
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: a–b: 0.5000.",
         ),
         (
             Matrix("t", ((1.0, 0.5), (0.2, 1.0)), ("a", "b"), -1, 0, 1, ((0, 1), (1, 0))),
-            "t – 2 × 2 values, coloured from −1 to 1; outlined: a and b 0.5, b and a 0.2.",
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: a–b: 0.5000, b–a: 0.2000.",
+        ),
+        (
+            Matrix("t", ((1.0, 0.1 + 0.2), (0.3, 1.0)), ("6", "9"), -1, 0, 1, ((1, 0), (0, 1))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: 0.3000.",
+        ),
+        (
+            Matrix("t", ((1.0, NAN), (NAN, 1.0)), ("6", "9"), -1, 0, 1, ((0, 1), (1, 0))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: –.",
+        ),
+        (
+            Matrix("t", ((1.0, -1e-5), (-1e-5, 1.0)), ("6", "9"), -1, 0, 1, ((0, 1), (1, 0))),
+            "t – 2 × 2 values, coloured from −1 to 1; outlined: 6–9: −1.000e-05.",
         ),
     ],
 )

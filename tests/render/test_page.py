@@ -610,6 +610,18 @@ def test_values_and_names_of_a_matrix() -> None:
     )
 
 
+@pytest.mark.parametrize("figure", [Bars("t", ("a",), (0.5,)), Matrix("t", ((1.0,),), ("a",), -1, 0, 1)])
+def test_how_to_read_a_picture_is_below_its_title(figure: Bars | Matrix) -> None:
+    def drawn_with(note: str) -> Element:
+        document = Document("t", sections=(Section("a", "A", figures=(replace(figure, note=note),)),))
+        return parsed(page.render(document)).one("figure")
+
+    shown = drawn_with("White: <none>.")
+    assert shown.one("figcaption").text == "t" and shown.one("p", "undertitle").text == "White: <none>."
+    assert [each.tag for each in shown.children[:2]] == ["figcaption", "p"]
+    assert not drawn_with("").all("p", "undertitle")
+
+
 def luminance(colour: str) -> float:
     channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]

@@ -175,17 +175,18 @@ def test_a_short_form_prints_one_short_note_or_counts_them() -> None:
     def notes_of(*notes: str) -> str:
         return render(replace(DOCUMENT, notes=notes, sections=()), width=100)
 
-    assert "Note 0." in notes_of("note 0.") and "full report" not in notes_of("note 0.")
-    assert "2 notes on these numbers, in the full report." in notes_of("note 0.", "note 1.")
+    where = "these numbers: --all on the command line, report.notes in Python."
+    assert "Note 0." in notes_of("note 0.") and where not in notes_of("note 0.")
+    assert f"2 notes qualify {where}" in notes_of("note 0.", "note 1.")
     assert "Note 0." not in notes_of("note 0.", "note 1.")
-    assert "1 note on these numbers, in the full report." in notes_of(171 * "x")
-    assert "full report" not in notes_of(" ".join(34 * ["four"]))
+    assert f"1 note qualifies {where}" in notes_of(171 * "x")
+    assert where not in notes_of(" ".join(34 * ["four"]))
     assert "note" not in notes_of()
 
 
 def test_all_notes_where_all_is_shown() -> None:
     text = render(replace(many(7), sections=(SECTION,)), width=100)
-    assert all(f"Note {i}." in text for i in range(7)) and "full report" not in text
+    assert all(f"Note {i}." in text for i in range(7)) and "qualify" not in text
 
 
 def test_a_label_is_said_once() -> None:
@@ -331,9 +332,22 @@ def test_figures_of_a_section_without_table_are_told() -> None:
     )  # fmt: skip
     section = Section("figures", "heading", (), None, figures)
     lines = render(Document("title", sections=(section,))).splitlines()
-    assert lines == ["title", "", "heading", "[ant] 0.5, bee –", "NC1: 5 → 0"]
+    assert lines == ["title", "", "heading", "[ant] 0.5 · bee –", "NC1: 5 → 0"]
     with_table = replace(section, table=Table((Column("a", "name"),), (("x",),)))
     assert "[ant]" not in render(Document("title", sections=(with_table,)))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0.97, 0.99, None, 0.9535, 0.98, math.nan, 0.96, 1.0), "lowest: d 0.9535 · g 0.96 · a 0.97 · e 0.98 · b 0.99"),
+        ((None,) * 8, None),
+    ],
+)
+def test_of_many_bars_the_lowest_are_told(values: tuple[float | None, ...], told: str | None) -> None:
+    bars = Bars("bars", tuple("abcdefgh"), values, note="Below: counts.")
+    lines = render(Document("title", sections=(Section("bars", "heading", (), None, (bars,)),))).splitlines()
+    assert lines == ["title", "", "heading", *([] if told is None else [told])]
 
 
 def test_the_smallest_document() -> None:

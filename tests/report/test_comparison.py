@@ -14,6 +14,7 @@ import pytest
 
 from tightframe.errors import OptionError, StateError
 from tightframe.report import Comparison, Entry, Report, RunFolder
+from tightframe.report.comparison import _names
 from tightframe.report.facts import Facts
 from tightframe.sections import Cell, Curves, Section
 
@@ -123,9 +124,27 @@ def test_verdicts_side_by_side(tmp_path: Path, full_report: Report, crowded_repo
     comparison = Comparison.of([tmp_path / name for name in ("one", "two", "bare")])
     rows = cells(section_of(comparison, "verdicts"))
     for name, report in (("one", full_report), ("two", crowded_report)):
-        times = tuple(card.closeness for card in report.cards)
+        times = tuple("no" if card.closer == "no" else card.closeness for card in report.cards)
         assert rows[name] == (report.verdict.word, report.facts.samples, *times)
     assert rows["bare"] == (FIRST.verdict.word, 10, *[None] * 5)
+
+
+def test_verdicts_have_a_column_for_each_card_that_a_run_has(tmp_path: Path) -> None:
+    """Of regressions and of classes; what is no nearer than with shuffled labels reads no, and not a dash."""
+    far = replace(entry("nc1", "NC1", 0.9), remark="no better than shuffled labels")
+    regression = Report(tuple(replace(entry(f"nrc{n}", "NRC", 0.5), closeness=float(n)) for n in (3, 1, 2)), FACTS)
+    for name, report in (("one", regression), ("two", regression), ("bad", Report((far,), FACTS))):
+        RunFolder.create(tmp_path / name, {}).append(report)
+
+    def verdicts(*names: str) -> Section:
+        return section_of(Comparison.of([tmp_path / name for name in names]), "verdicts")
+
+    two, both = verdicts("one", "two"), verdicts("one", "bad")
+    assert two.table is not None and both.table is not None
+    assert [column.heading for column in two.table.columns][3:] == ["NRC1", "NRC2", "NRC3"]
+    assert cells(two)["two"][2:] == (1.0, 2.0, 3.0)
+    assert [column.heading for column in both.table.columns][3:] == ["NC1", "NRC1", "NRC2", "NRC3"]
+    assert cells(both)["bad"][2:] == ("no", None, None, None)
 
 
 def test_curves_of_the_runs_over_each_other(tmp_path: Path) -> None:
@@ -168,7 +187,10 @@ def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for path in paths:
         RunFolder.create(path, {}).append(FIRST)
     assert Comparison.of(paths).names == ("x/run", "y/run")
-    assert len(set(Comparison.of([paths[0], paths[0]]).names)) == 2
+    assert Comparison.of([paths[0], paths[0]]).names == ("run (1)", "run (2)")
+    assert Comparison.of([*paths, paths[0]]).names == ("x/run (1)", "y/run", "x/run (2)")
+    assert _names([Path("/"), Path("/x")]) == ("/", "x")
+    assert _names([Path("/x"), Path("/y/x")]) == ("/x", "y/x")
 
 
 def test_csv(folders: list[Path]) -> None:
@@ -176,6 +198,12 @@ def test_csv(folders: list[Path]) -> None:
     assert rows[0] == ["measure", "target", "one", "two"]
     assert rows[1] == ["nc1", "0.0", "0.3", "0.1"]
     assert ["a", "", "1.0", ""] in rows and ["d", "0.0", "", "0.0"] in rows
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "\tx"])
+def test_names_are_no_formulas_in_a_spreadsheet(folders: list[Path], name: str) -> None:
+    comparison = replace(Comparison.of(folders), names=("one", name))
+    assert next(csv.reader(io.StringIO(comparison.to_csv()))) == ["measure", "target", "one", f"'{name}"]
 
 
 def test_json(folders: list[Path]) -> None:
@@ -234,7 +262,7 @@ def test_names_and_arguments_are_shown_as_they_are(tmp_path: Path, odd: str) -> 
     assert sum(paths[0].name in line for line in text.splitlines()) >= 4  # title, verdict, and headings of columns
     page = Comparison.of(paths).to_html()
     assert "<b>one" not in page and html.escape(odd) in page
-    assert all(line.count(" | ") in (0, 2, 3, 6, 7) for line in Comparison.of(paths).to_markdown().splitlines())
+    assert all(line.count(" | ") in (0, 2, 4, 6) for line in Comparison.of(paths).to_markdown().splitlines())
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,13 @@ def test_the_accuracy_of_each_class(report: Report) -> None:
     assert section is not None and section.sentences[1] == "The lowest is 25.0 %, of class dog."
 
 
+def test_training_samples_below_names_are_a_matter_of_pictures(report: Report) -> None:
+    section = replace(report, class_accuracies={"0": 0.5, "1": 0.25}).section("accuracies")
+    assert section is not None
+    assert bars_of(section).note == "Below each name: the training samples of the class."
+    assert section.sentences[0] == "Accuracy of the classifier on held-out samples of each class."
+
+
 def test_accuracies_without_counts_have_no_notes(report: Report) -> None:
     bare = replace(report.without_evidence(), class_accuracies={"0": 0.0, "2": 1.0})
     assert bars_of(bare.section("accuracies")) == Bars("accuracy on held-out data", ("ant", "cat"), (0.0, 1.0))

@@ -70,6 +70,38 @@ def test_the_pairs_farthest_from_the_prediction_are_outlined(make_evidence: Make
         assert set(figure.outlined) == {*worst, *((j, i) for i, j in worst)}
 
 
+def test_the_pairs_farthest_from_the_prediction_are_named(make_evidence: Make) -> None:
+    """What only pictures show is said with them alone."""
+    evidence = make_evidence((9, 10, 8, 7, 9), 6)
+    names = ["ant", "bee", "cat", "dog", "eel"]
+    section = Report.from_evidence(evidence, context={"class_names": names}).section("geometry")
+    assert section is not None
+    means, _, gaps, rows, _ = section.figures
+
+    def named(figure: object) -> str:
+        assert isinstance(figure, Matrix)
+        return ", ".join(f"{names[i]}–{names[j]}" for i, j in figure.outlined[::2])
+
+    assert section.sentences[0].endswith(
+        f" Farthest from the prediction: class means {named(means)}; classifier rows {named(rows)}."
+    )
+    assert not any(word in " ".join(section.sentences) for word in ("colour", "outlined", "White"))
+    assert means.note == "White: the cosine of a simplex ETF. Outlined: the pairs farthest from the prediction."
+    assert gaps.note == "White: no difference. Outlined: the pairs farthest from the prediction."
+    alone = Report.from_evidence(Evidence(evidence.statistics)).section("geometry")
+    assert alone is not None and alone.figures[0].outlined == means.outlined
+    ends = ", ".join(f"{i}–{j}" for i, j in means.outlined[::2])
+    assert alone.sentences[0].endswith(f" Farthest from the prediction: {ends}.")
+
+
+def test_where_all_agree_no_pair_is_farthest() -> None:
+    report = simplex(torch.tensor([2, 2, 2]))
+    assert [figure.outlined for figure in matrices(report)] == [(), (), ()]
+    section = report.section("geometry")
+    assert section is not None and section.sentences[0].endswith(" Predicted: the simplex ETF.")
+    assert matrices(report)[0].note == "White: the cosine of a simplex ETF."
+
+
 def test_classes_without_names_are_called_by_their_labels(make_evidence: Make) -> None:
     for figure in matrices(Report.from_evidence(make_evidence((9, 0, 8, 7), 6))):
         assert figure.names == ("0", "2", "3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tightframe.render.axes import reading
+from tightframe.render.axes import reading, signed
 from tightframe.sections import Bars, Curves, Figure, Matrix, Series
 
 _OUTLINED = 5  # pairs that are named
@@ -90,7 +90,7 @@ def _matrix(figure: Matrix) -> str:
     shown = outlined[:_OUTLINED]
     if shown:
         pairs = [
-            f"{named(figure, row)} and {named(figure, column)} {reading(figure.values[row][column])}"
+            f"{named(figure, row)}–{named(figure, column)}: {_decimals(figure.values[row][column])}"
             for row, column in shown
         ]
         more = len(outlined) - len(shown)
@@ -99,7 +99,15 @@ def _matrix(figure: Matrix) -> str:
 
 
 def _mirrored(figure: Matrix, row: int, column: int) -> bool:
-    return (column, row) in figure.outlined and figure.values[row][column] == figure.values[column][row]
+    """Whether the place on the other side of the diagonal is outlined too, with the same value but for rounding."""
+    value, other = figure.values[row][column], figure.values[column][row]
+    same = math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(value) and math.isnan(other))
+    return same and (column, row) in figure.outlined
+
+
+def _decimals(value: float) -> str:
+    """Four decimals, as cosines have; four digits of what these don't show."""
+    return signed(f"{value:.4f}") if value == 0 or 1e-3 <= abs(value) < 1e3 else reading(value)
 
 
 def named(figure: Matrix, place: int) -> str:

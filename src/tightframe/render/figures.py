@@ -58,7 +58,8 @@ _TITLE, _LABEL = 46, 40  # letters of a line of a title, and of other texts
 _BESIDE = 4  # curves up to which the legend is inside the panel
 _LEGEND_ROW = 0.13  # inches
 _HANDLE = 32  # points: a sample of a line in a legend, and the gaps about it
-_MARK_FONT, _PANEL = 5.5, 175.0  # points: the size of marks' labels, the width of a panel
+_MARK_FONT, _PANEL = 5.5, 175.0  # points: the size of marks' labels and of notes, the width of a panel
+_NOTE = 55  # letters of a line of a note
 _THIN = 0.7  # lines on paper, as a share of those on the page
 
 
@@ -99,7 +100,24 @@ def _figure(data: FigureData, variants: bool) -> Figure:
         _draw_bars(axes, data)
     else:
         _draw_matrix(figure, axes, data)
+    if not isinstance(data, Curves) and data.note:
+        _draw_note(axes, data.note)
     return figure
+
+
+def _draw_note(axes: Axes, note: str) -> None:
+    """How to read the picture, between title and panel."""
+    lines = textwrap.wrap(note, _NOTE)
+    axes.annotate(
+        _literal("\n".join(lines)), (0, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points",
+        ha="left", va="bottom", fontsize=_MARK_FONT, color=LIGHT["soft"],
+    )  # fmt: skip
+    _raise_title(axes, 8 * len(lines))
+
+
+def _raise_title(axes: Axes, points: int) -> None:
+    """Make room for small text below the title."""
+    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + points)
 
 
 def _literal(text: str) -> str:
@@ -146,7 +164,7 @@ def _draw_marks(axes: Axes, data: Curves, x: Axis) -> None:
             _literal(label), (middle, 1), xycoords="axes fraction", xytext=(0, 1 + 7 * row),
             textcoords="offset points", ha="center", va="bottom", fontsize=_MARK_FONT, color=LIGHT["soft"],
         )  # fmt: skip
-    axes.set_title(axes.get_title(loc="left"), loc="left", pad=4 + 7 * len(ends))
+    _raise_title(axes, 7 * len(ends))
 
 
 def _set_scale(axes: Axes, direction: str, scale: Axis, log: bool) -> None:

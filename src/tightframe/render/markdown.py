@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tightframe.render.described import described
-from tightframe.sections import Card, Document, Section, Table, number, times, written
+from tightframe.sections import Card, Document, Section, Table, number, written
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|^[-+](?=\s))")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s)")
@@ -24,8 +24,7 @@ def _blocks(document: Document) -> Iterator[str]:
     if document.verdict:
         verdict = document.verdict
         yield " ".join(part for part in (f"**{_plain(verdict.word)}.**", _plain(verdict.sentence)) if part)
-        if verdict.advice:
-            yield _plain(verdict.advice)
+        yield from (_plain(text) for text in (verdict.advice, verdict.state) if text)
     if document.remarks:
         yield "## What is odd"
         yield "\n".join(
@@ -61,7 +60,7 @@ def _cards(cards: Sequence[Card]) -> str:
             _plain(card.statement),
             number(card.value),
             *(number(value) for value in (card.error, card.target, card.shuffled)),
-            times(card.closeness),
+            _plain(card.remark) if card.closer == "–" and card.remark else card.closer,
             number(card.held_out),
             f"`{card.key}`",
         )

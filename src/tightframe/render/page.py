@@ -169,6 +169,7 @@ def _figure(figure: Figure, key: str) -> str:
     caption = f"<figcaption>{html.escape(figure.title)}</figcaption>"
     if isinstance(figure, Curves):
         return f"<figure>{caption}{''.join(_curves(figure, key))}</figure>"
+    caption += _undertitle(figure.note)
     if isinstance(figure, Bars):
         kind = ' class="wide"' if wide(figure) else ""
         scroll = f' tabindex="0" role="region" aria-label="{html.escape(figure.title)}"' if wide(figure) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,6 @@ from tightframe.sections import (
     Tone,
     number,
     short,
-    times,
     written,
 )
 
@@ -33,6 +33,7 @@ _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "
 _BETWEEN = 3  # blanks between two columns of a table
 _FOLDED = 18  # columns of the terminal that a folded name has at least
 _ODD = 4  # shown before the rest is only counted
+_LOWEST = 5  # bars that are told
 _NOTE = 170  # characters of the one note that a short form prints
 
 
@@ -75,7 +76,8 @@ def _lines(document: Document, width: int) -> Iterator[RenderableType]:
     full = any(section.shown for section in document.sections)
     notes = document.notes
     if not full and (len(notes) > 1 or any(len(note) > _NOTE for note in notes)):
-        notes = (f"{len(notes)} {'note' if len(notes) == 1 else 'notes'} on these numbers, in the full report.",)
+        those = "1 note qualifies" if len(notes) == 1 else f"{len(notes)} notes qualify"
+        notes = (f"{those} these numbers: --all on the command line, report.notes in Python.",)
     labels += [
         (section.brief, section.key, "cyan") for section in document.sections if section.brief and not section.shown
     ]
@@ -112,7 +114,7 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
         ("± s.e.", lambda card: short(card.error)),
         ("target", lambda card: short(card.target)),
         ("shuffled", lambda card: short(card.shuffled)),
-        ("closer", lambda card: Text(_closer(card), "bold")),
+        ("closer", lambda card: Text(card.closer, "bold")),
     ]
     if held_out:
         columns.append(("held out", lambda card: Text(short(card.held_out), "dim")))
@@ -127,12 +129,6 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
     for card in cards:
         grid.add_row(*(make(card) for _, make in columns))
     return grid
-
-
-def _closer(card: Card) -> str:
-    if card.standing == "no better":
-        return "no"
-    return "–" if card.closeness is None else times(card.closeness)
 
 
 def _natural(columns: Sequence[tuple[str, Any]], cards: Sequence[Card]) -> int:
@@ -160,7 +156,12 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
 def _told(figure: object) -> str:
     """What a figure of a section without a table says, in a line."""
     if isinstance(figure, Bars):
-        return ", ".join(f"{name} {number(value)}" for name, value in zip(figure.names, figure.values, strict=True))
+        pairs = list(zip(figure.names, figure.values, strict=True))
+        if len(pairs) <= _LOWEST:
+            return " · ".join(f"{name} {number(value)}" for name, value in pairs)
+        values = [(value, name) for name, value in pairs if value is not None and not math.isnan(value)]
+        lowest = sorted(values, key=lambda pair: pair[0])[:_LOWEST]
+        return "lowest: " + " · ".join(f"{name} {number(value)}" for value, name in lowest) if lowest else ""
     if isinstance(figure, Curves) and figure.series and figure.series[0].y:
         first, *_ = figure.series
         return f"{figure.title}: {number(first.y[0])} → {number(first.y[-1])}"

@@ -18,7 +18,7 @@ from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.report import Report, written_to
 from tightframe.report.run_folder import RunFolder
-from tightframe.sections import Column, Curves, Document, Section, Table
+from tightframe.sections import Cell, Column, Curves, Document, Section, Table
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,19 @@ class Comparison:
         )
 
     def _verdicts(self) -> Section:
-        columns = (Column("run", "name"), Column("verdict"), Column("samples", "count"), *_CARD_COLUMNS)
+        reported = {card.label for report in self.reports for card in report.cards}
+        labels = [phenomenon.label for phenomenon in PHENOMENA if phenomenon.label in reported]
+        closer = [Column(label, "times") for label in labels]
+        columns = (Column("run", "name"), Column("verdict"), Column("samples", "count"), *closer)
         rows = []
         for name, report in zip(self.names, self.reports, strict=True):
-            times = {card.label: card.closeness for card in report.cards}
-            known = (times.get(column.heading) for column in _CARD_COLUMNS)
-            rows.append((name, report.verdict.word, report.facts.samples, *known))
+            cells: dict[str, Cell] = {
+                card.label: "no" if card.closer == "no" else card.closeness for card in report.cards
+            }
+            rows.append((name, report.verdict.word, report.facts.samples, *map(cells.get, labels)))
         hint = (
-            "The verdict on each run, and how many times nearer its best each phenomenon is than with shuffled labels."
+            "The verdict on each run, and how many times nearer its best each phenomenon is than with shuffled labels; "
+            "no, if it is not nearer."
         )
         return Section("verdicts", "Verdicts", (hint,), Table(columns, tuple(rows)))
 
@@ -155,7 +160,7 @@ class Comparison:
         """All measures as CSV text: key, target, then one column for each run; empty where a run lacks it."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["measure", "target", *self.names])
+        writer.writerow(["measure", "target", *map(_literal, self.names)])
         for entry, found in self.rows(full=True):
             values = ["" if each is None else each.value for each in found]
             writer.writerow([entry.key, "" if entry.target is None else entry.target, *values])
@@ -179,9 +184,6 @@ class Comparison:
         self.document(full=everything).to("terminal", printed=True)
 
 
-_CARD_COLUMNS = tuple(Column(f"NC{number}", "times") for number in range(1, 6))
-
-
 def _difference(found: Sequence[Entry | None]) -> tuple[float | None, float | None]:
     """The second value less the first, and its standard error where both have one."""
     first, second = found
@@ -199,10 +201,19 @@ def _arguments(description: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The last parts of the paths, as many as tell them apart."""
-    parts = [folder.resolve().parts for folder in folders]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = tuple("/".join(part[-length:]) for part in parts)
-        if len(set(names)) == len(names):
-            return names
-    return tuple(f"{name} ({place + 1})" for place, name in enumerate(names))
+    """The last parts of the paths, as many as tell them apart; the same folder again has a number."""
+    paths = [folder.resolve() for folder in folders]
+    longest = max(len(path.parts) for path in paths)
+    for length in range(1, longest + 1):
+        names = [Path(*path.parts[-length:]).as_posix() for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({names[:place].count(name) + 1})"
+        for place, name in enumerate(names)
+    )
+
+
+def _literal(cell: str) -> str:
+    """Text that a spreadsheet takes for no formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -26,8 +26,10 @@ def accuracies(found: Findings) -> Section | None:
     labels = [int(label) for label in shares]
     counts = _counts(found)
     notes = tuple(f"{counts[label]:,}" if label in counts else "–" for label in labels) if counts else ()
-    bars = Bars("accuracy on held-out data", tuple(found.facts.names_of(labels)), tuple(shares.values()), notes)
-    hint = "Accuracy of the classifier on held-out samples of each class; below its name, its training samples."
+    note = "Below each name: the training samples of the class." if notes else ""
+    names = tuple(found.facts.names_of(labels))
+    bars = Bars("accuracy on held-out data", names, tuple(shares.values()), notes, note=note)
+    hint = "Accuracy of the classifier on held-out samples of each class."
     worst = min(shares, key=lambda label: shares[label])
     (name,) = found.facts.names_of([int(worst)])
     said = f"The lowest is {100 * shares[worst]:.1f} %, of class {name}."

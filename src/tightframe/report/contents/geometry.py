@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from tightframe.report import predicted
@@ -11,6 +13,7 @@ from tightframe.sections import Matrix, Section
 HEADING = "Gram matrices"
 
 _WORST = 3  # pairs outlined
+_AGREE = 1e-9  # differences of cosines that are rounding
 
 
 def geometry(found: Findings) -> Section | None:
@@ -27,29 +30,54 @@ def geometry(found: Findings) -> Section | None:
     figures: list[Matrix] = []
     ideal = -1 / (len(names) - 1)
     same = len(kinds) > 1 and bool((kinds[0][2] - kinds[1][2]).abs().max() < 1e-9)
+    farthest: dict[str, str] = {}
     for what, cosines, prediction in kinds:
         worst = _worst_pairs(cosines, prediction)
+        if worst:
+            farthest[what] = ", ".join(f"{names[i]}–{names[j]}" for i, j in worst[::2])
         figures.append(_matrix(what, cosines, names, ideal, worst))
         if what == "class means" or not same:
             figures.append(_matrix(f"predicted, {what if not same else expected.name}", prediction, names, ideal))
         figures.append(_difference(f"{what}: measured − predicted", cosines - prediction, names, worst))
     hint = (
-        f"Cosines of centred vectors. A simplex ETF has −{-ideal:.4f} = −1/(K − 1) in every pair, the neutral colour. "
-        f"Predicted: {expected.name}. The pairs farthest from the prediction are outlined."
+        f"Cosines of centred vectors. A simplex ETF has −{-ideal:.4f} = −1/(K − 1) in every pair. "
+        f"Predicted: {expected.name}.{_farthest(farthest)}"
     )
     return Section("geometry", HEADING, (hint, *predicted.statements(found)), figures=tuple(figures))
+
+
+def _farthest(pairs: Mapping[str, str]) -> str:
+    """The pairs that are farthest from the prediction, by what they are pairs of."""
+    if not pairs:
+        return ""
+    if len(pairs) == 1:
+        return f" Farthest from the prediction: {next(iter(pairs.values()))}."
+    return f" Farthest from the prediction: {'; '.join(f'{what} {named}' for what, named in pairs.items())}."
 
 
 def _matrix(
     title: str, cosines: Tensor, names: tuple[str, ...], ideal: float, outlined: tuple[tuple[int, int], ...] = ()
 ) -> Matrix:
     reach = 1 - ideal
-    return Matrix(title, _values(cosines), names, ideal - reach, ideal, ideal + reach, outlined)
+    return Matrix(
+        title,
+        _values(cosines),
+        names,
+        ideal - reach,
+        ideal,
+        ideal + reach,
+        outlined,
+        _note("the cosine of a simplex ETF", outlined),
+    )
 
 
 def _difference(title: str, gaps: Tensor, names: tuple[str, ...], outlined: tuple[tuple[int, int], ...]) -> Matrix:
     reach = max(float(gaps.nan_to_num().abs().max()), 1e-3)
-    return Matrix(title, _values(gaps), names, -reach, 0.0, reach, outlined)
+    return Matrix(title, _values(gaps), names, -reach, 0.0, reach, outlined, _note("no difference", outlined))
+
+
+def _note(white: str, outlined: tuple[tuple[int, int], ...]) -> str:
+    return f"White: {white}." + (" Outlined: the pairs farthest from the prediction." if outlined else "")
 
 
 def _values(grid: Tensor) -> tuple[tuple[float, ...], ...]:
@@ -57,8 +85,9 @@ def _values(grid: Tensor) -> tuple[tuple[float, ...], ...]:
 
 
 def _worst_pairs(cosines: Tensor, prediction: Tensor) -> tuple[tuple[int, int], ...]:
-    """The pairs that are farthest from the prediction, in both triangles."""
+    """The pairs that are farthest from the prediction, each in both triangles; none that agree with it."""
     gaps = (cosines - prediction).nan_to_num().abs().triu(1)
     count = min(_WORST, len(gaps) * (len(gaps) - 1) // 2)
-    places = [divmod(int(place), len(gaps)) for place in gaps.flatten().topk(count).indices]
+    values, indices = gaps.flatten().topk(count)
+    places = [divmod(place, len(gaps)) for place in indices[values > _AGREE].tolist()]
     return tuple(pair for i, j in places for pair in ((i, j), (j, i)))

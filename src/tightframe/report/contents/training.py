@@ -49,7 +49,7 @@ def _figure(found: Findings, label: str, log: bool) -> Curves | None:
             series.append(_variant(found, entry))
     return _drawn(
         found,
-        main.label if main.label.startswith(label) else f"{label}: {main.label}",
+        f"{label}: {main.label.removeprefix(label).strip()}",
         series,
         log_y=log,
         target=main.best,
