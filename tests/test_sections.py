@@ -2,15 +2,19 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 
+from tightframe.errors import ChoiceError, MissingExtraError
 from tightframe.plain import json_text
 from tightframe.sections import (
     Bars,
     Cell,
     Column,
     Curves,
+    Document,
     Kind,
     Matrix,
     Section,
@@ -148,6 +152,30 @@ SECTION = Section(
     folded=True,
     searchable=True,
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["nonsense", "axes", "page.nonsense", "nonsense.page", "", "html"])
+def test_a_format_that_there_is_not(name: str) -> None:
+    with pytest.raises(ChoiceError) as caught:
+        Document("t").to(name)
+    assert str(caught.value) == f"the format must be one of figures, markdown, page, terminal; got {name!r}."
+
+
+def test_formats_are_named_without_their_packages() -> None:
+    program = (
+        "import sys\nfrom tightframe.sections import Document\n"
+        "try:\n    Document('t').to('nonsense')\nexcept LookupError:\n"
+        "    assert not [m for m in sys.modules if m.startswith(('matplotlib', 'rich', 'tightframe.render.'))]\n"
+        "else:\n    raise SystemExit(1)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_a_format_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tightframe.render.figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match="matplotlib"):
+        Document("t").to("figures")
 
 
 def test_a_section_comes_back_from_json() -> None:

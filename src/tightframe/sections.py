@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
+from importlib.resources import files
 from typing import Any, Literal
 
+from tightframe.errors import ChoiceError
 from tightframe.plain import number_of
 
 Cell = str | int | float | None
@@ -338,7 +340,7 @@ class Document:
         title, facts: what this is about; facts are short phrases.
         remarks: what is odd; notes: what a reader of the numbers must know.
         footer: (name, value): command, versions, seed, date.
-        downloads: {file name: text} that the page offers.
+        downloads: {file name: function that gives its text} of the files that the page offers.
     """
 
     title: str
@@ -349,8 +351,28 @@ class Document:
     sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
     footer: tuple[tuple[str, str], ...] = ()
-    downloads: Mapping[str, str] = field(default_factory=dict)
+    downloads: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
     def to(self, renderer: str, **options: Any) -> Any:
-        """The document in a format: the name of a module of `tightframe.render`, and its options."""
-        return import_module(f"tightframe.render.{renderer}").render(self, **options)
+        """The document in a format: the name of a module of `tightframe.render`, and its options.
+
+        Raises: ChoiceError for the name of no such module.
+        """
+        path = f"tightframe.render.{renderer}"
+        try:
+            render = getattr(import_module(path), "render", None)
+        except ModuleNotFoundError as error:
+            if error.name is None or not path.startswith(error.name):
+                raise
+            render = None
+        if render is None:
+            raise ChoiceError(f"the format must be one of {', '.join(_formats())}; got {renderer!r}.")
+        return render(self, **options)
+
+
+def _formats() -> list[str]:
+    """Modules of `tightframe.render` with a function `render`; their text is read, as some need optional packages."""
+    modules = (each for each in files("tightframe.render").iterdir() if each.name.endswith(".py"))
+    return sorted(
+        each.name.removesuffix(".py") for each in modules if "\ndef render(" in each.read_text(encoding="utf-8")
+    )

@@ -1,6 +1,9 @@
 """Certificates as documents: each quantity beside its reference, the verdict, and the nearest pairs."""
 
+import json
 import math
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,6 +98,36 @@ def test_the_verdict(vectors: torch.Tensor, word: str, tone: str, renderer: str)
     for number in (f"{certificate.max_cosine:.9f}", f"{certificate.bound.value:.9f}", f"{certificate.min_angle:.6f}°"):
         assert number in text
     assert f"° {word} " in text
+
+
+def test_fields_by_name() -> None:
+    certificate = certify(code("petersen").vectors)
+    assert dict(certificate) == {each.name: getattr(certificate, each.name) for each in fields(certificate)}
+    assert certificate["max_cosine"] == certificate.max_cosine
+    with pytest.raises(KeyError, match="no field 'max_cosin'; did you mean 'max_cosine'"):
+        certificate["max_cosin"]
+    with pytest.raises(KeyError, match="no field 'xyz'; there are: num_vectors, dim, "):
+        certificate["xyz"]
+
+
+@pytest.mark.parametrize(("form", "renderer"), [("html", "page"), ("markdown", "markdown")])
+def test_files_hold_the_text_returned(form: str, renderer: str, tmp_path: Path) -> None:
+    certificate = certify(polygon(5).vectors)
+    text = getattr(certificate, f"to_{form}")(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes().decode("utf-8") == text == getattr(certificate, f"to_{form}")()
+    assert text == certificate.document().to(renderer)
+
+
+@pytest.mark.parametrize("vectors", [polygon(5).vectors, code("petersen").vectors])
+def test_json_holds_the_verdict_and_every_field(vectors: torch.Tensor, tmp_path: Path) -> None:
+    certificate = certify(vectors)
+    text = certificate.to_json(tmp_path / "certificate.json")
+    assert (tmp_path / "certificate.json").read_text(encoding="utf-8") == text
+    data = json.loads(text)
+    assert list(data) == ["verdict", *certificate.keys()]
+    assert data["verdict"]["word"] == certificate.verdict.word
+    assert data["bound"]["value"] == certificate.bound.value
+    assert data["max_cosine"] == certificate.max_cosine and data["skipped"] == list(certificate.skipped)
 
 
 def test_lengths_and_nearest_pairs() -> None:

@@ -111,7 +111,7 @@ def document() -> Document:
         ),
         ("Features were sampled.", "Small classes are left out.", "The bias is ignored."),
         (("command", "tightframe measure --seed 0"), ("seed", "0")),
-        {"report.csv": "name,value\nnc1,0.0123\n", "report.json": '{"end": "</script>"}'},
+        {"report.csv": lambda: "name,value\nnc1,0.0123\n", "report.json": lambda: '{"end": "</script>"}'},
     )
 
 
@@ -172,5 +172,5 @@ def unusual() -> Document:
         ),
         (HOSTILE,),
         ((HOSTILE, HOSTILE),),
-        {HOSTILE: HOSTILE},
+        {HOSTILE: lambda: HOSTILE},
     )

@@ -230,7 +230,7 @@ def test_escaping(unusual: Document) -> None:
     assert root.one("h1").text == hostile
     for kind in ("word", "sentence", "advice", "facts", "statement"):
         assert hostile in [each.text for each in root.all(kind=kind)]
-    assert json.loads(scripts[0].text) == dict(unusual.downloads)
+    assert json.loads(scripts[0].text) == {name: text() for name, text in unusual.downloads.items()}
     many = next(each for each in root.all("svg", "curves") if each.children[0].text == "many")
     assert json.loads(many.attributes["data-values"])[3][0] == f"{hostile} 3"
 
@@ -238,10 +238,22 @@ def test_escaping(unusual: Document) -> None:
 def test_downloads_are_there_once(document: Document) -> None:
     text = page.render(document)
     content = next(each for each in parsed(text).all("script") if each.attributes.get("id") == "_files").text
-    assert json.loads(content) == dict(document.downloads)
+    assert json.loads(content) == {name: text() for name, text in document.downloads.items()}
     assert text.count("nc1,0.0123") == 1
     names = [each.attributes["data-file"] for each in parsed(text).all("button")]
     assert names == list(document.downloads)
+
+
+def test_no_other_format_writes_the_downloads(document: Document) -> None:
+    def refuse() -> str:
+        raise AssertionError
+
+    unasked = replace(document, downloads={"report.json": refuse})
+    for form in ("terminal", "markdown", "figures"):
+        unasked.to(form)
+    page.render(unasked, top=True)
+    with pytest.raises(AssertionError):
+        page.render(unasked)
 
 
 def test_folds_filters_and_notes(document: Document) -> None:

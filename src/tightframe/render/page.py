@@ -214,5 +214,6 @@ def _downloads(document: Document) -> str:
     """The texts offered, once; "<" is written so that no text ends the element."""
     if not document.downloads:
         return ""
-    content = json.dumps(dict(document.downloads), ensure_ascii=False).replace("<", "\\u003c")
+    texts = {name: text() for name, text in document.downloads.items()}
+    content = json.dumps(texts, ensure_ascii=False).replace("<", "\\u003c")
     return f'<script type="application/json" id="_files">{content}</script>'

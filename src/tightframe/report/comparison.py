@@ -72,7 +72,7 @@ class Comparison:
         """The comparison as any renderer takes it: words, arguments, measures and curves; of the measures those of
         cards and accuracies, unless `full`."""
         sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
-        downloads = {"comparison.json": self.to_json(), "comparison.csv": self.to_csv()}
+        downloads = {"comparison.json": self.to_json, "comparison.csv": self.to_csv}
         notes = [
             f"{name}: {note}"
             for name, report in zip(self.names, self.reports, strict=True)

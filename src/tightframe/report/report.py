@@ -127,7 +127,7 @@ class Report(Findings):
                     sections.append(section)
             elif line := content.brief(self):
                 sections.append(Section(content.key, content.key, brief=line, shown=False))
-        downloads = {} if only is not None else {"report.json": self.to_json(), "report.csv": self.to_csv()}
+        downloads = {} if only is not None else {"report.json": self.to_json, "report.csv": self.to_csv}
         judged = self.verdict
         return Document(
             self.facts.title or "tightframe report",

@@ -59,16 +59,8 @@ def _matrix(
     title: str, cosines: Tensor, names: tuple[str, ...], ideal: float, outlined: tuple[tuple[int, int], ...] = ()
 ) -> Matrix:
     reach = 1 - ideal
-    return Matrix(
-        title,
-        _values(cosines),
-        names,
-        ideal - reach,
-        ideal,
-        ideal + reach,
-        outlined,
-        _note("the cosine of a simplex ETF", outlined),
-    )
+    note = _note("the cosine of a simplex ETF", outlined)
+    return Matrix(title, _values(cosines), names, ideal - reach, ideal, ideal + reach, outlined, note)
 
 
 def _difference(title: str, gaps: Tensor, names: tuple[str, ...], outlined: tuple[tuple[int, int], ...]) -> Matrix:
