@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tightframe.errors import ChoiceError
 from tightframe.plain import number_of
@@ -367,7 +367,35 @@ class Document:
             render = None
         if render is None:
             raise ChoiceError(f"the format must be one of {', '.join(_formats())}; got {renderer!r}.")
-        return render(self, **options)
+        return render(as_text(self), **options)
+
+
+_CONTROL = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
+"""Characters that a terminal or a browser may take for commands: escapes, bells, changes of the writing's direction."""
+
+Value = TypeVar("Value")
+
+
+def as_text(value: Value) -> Value:
+    """The same text, table or document with every control character replaced: names come from anywhere.
+
+    >>> as_text(("class \x1b[2J", 0.5))
+    ('class �[2J', 0.5)
+    """
+    cleaned: Any = value
+    if isinstance(value, str):
+        cleaned = value.translate(_CONTROL)
+    elif isinstance(value, tuple) and not all(isinstance(each, float) for each in value):
+        cleaned = tuple(as_text(each) for each in value)
+    elif isinstance(value, Mapping):
+        cleaned = {as_text(key): as_text(each) for key, each in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        cleaned = replace(value, **{each.name: as_text(getattr(value, each.name)) for each in fields(value)})
+    return cleaned
 
 
 def _formats() -> list[str]:
