@@ -230,7 +230,7 @@ def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
         (("demo", "--long-tail", "3", "--profile", "nothing"), "the profile must be one of step, exponential"),
         (("demo", "--incremental", "11"), "1 to as many sessions; got 11"),
         (("compare", "nowhere"), "two or more runs to compare; got 1"),
-        (("compare", "nowhere", "either"), "nowhere is not a run folder"),
+        (("compare", "nowhere", "either"), "error: no run folder at nowhere."),
     ],
 )
 def test_what_demo_and_compare_refuse(
@@ -257,7 +257,7 @@ def test_report_of_something_else(tightframe: Command, here: Path) -> None:
     for name in ("file", "folder", "missing"):
         outcome = tightframe("report", name)
         assert outcome.status == 2
-        assert f"error: {name} is not a run folder" in outcome.complaint
+        assert f"error: no run folder at {name}." in outcome.complaint
 
 
 def test_report_of_an_empty_run(tightframe: Command, here: Path) -> None:

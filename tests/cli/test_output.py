@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,87 @@ def test_what_can_not_be_written_is_refused_at_once(
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.complaint == f"error: {complaint}"
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", [("measure", "a.npz"), ("report", "one"), ("compare", "one", "two")])
+def test_what_may_not_be_written_is_refused_at_once(
+    tightframe: Command, runs: tuple[str, str], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and folders alike; root may write everything, so that rights are those of a user here."""
+    Path("closed").mkdir()
+    Path("closed.json").write_text("")
+    Path("folder.json").mkdir()
+    closed = {Path("closed").resolve(), Path("closed.json").resolve()}
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK or Path(path).resolve() not in closed)
+    before = sorted(Path().rglob("*"))
+    for name, complaint in (
+        ("closed/a.json", "no permission to write to closed."),
+        ("closed.json", "no permission to write to closed.json."),
+        ("folder.json", "that is a folder."),
+    ):
+        outcome = tightframe(*command, "--json", name)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.complaint == f"error: --json {name}: {complaint}"
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_folder_of_figures_is_checked_at_once(
+    tightframe: Command, runs: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("closed").mkdir()
+    closed = {Path("closed").resolve()}
+    monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK or Path(path).resolve() not in closed)
+    before = sorted(Path().rglob("*"))
+    for name, complaint in (
+        ("a.npz", "a.npz is a file, not a folder."),
+        ("a.npz/figures", "a.npz is a file, not a folder."),
+        ("closed/deep/figures", "no permission to write to closed."),
+        ("closed", "no permission to write to closed."),
+    ):
+        outcome = tightframe("report", "one", "--figures", name)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.complaint == f"error: --figures {name}: {complaint}"
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("flag", METHODS)
+def test_a_pipe_leaves_the_run_folder_alone(tightframe: Command, runs: tuple[str, str], flag: str) -> None:
+    assert tightframe("report", "one", flag, "-").status == 0
+    assert not (Path("one") / "report.html").exists()
+
+
+def test_a_report_is_printed_where_its_page_can_not_be_written(
+    tightframe: Command, runs: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: RunFolder, report: Report) -> Path:
+        raise PermissionError(13, "Permission denied", "one/report.html.new")
+
+    monkeypatch.setattr(RunFolder, "write_html", refuse)
+    outcome = tightframe("report", "one", "--json", "a.json")
+    assert outcome.status == 0
+    assert outcome.err == "could not write one/report.html: Permission denied\n"
+    assert RunFolder("one").report().verdict.word in outcome.out
+    assert "wrote a.json" in outcome.out and "report.html" not in outcome.out
+
+
+@pytest.mark.parametrize("command", [("report", "digit"), ("compare", "one", "digit"), ("report", "one/report.html")])
+def test_a_missing_run_folder_is_told_what_there_is(
+    tightframe: Command, runs: tuple[str, str], command: tuple[str, ...]
+) -> None:
+    RunFolder.create("runs/digits", {})
+    Path("other").mkdir()
+    outcome = tightframe(*command)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.complaint == f"error: no run folder at {command[-1]}; runs here: one, two, runs/digits."
+
+
+def test_of_many_run_folders_five_are_named(tightframe: Command, here: Path) -> None:
+    for name in "abcdefg":
+        RunFolder.create(f"elsewhere/{name}", {})
+    outcome = tightframe("report", "elsewhere/x")
+    named = ", ".join(f"elsewhere/{name}" for name in "abcde")
+    assert outcome.complaint == f"error: no run folder at elsewhere/x; runs here: {named} and 2 more."
+    assert tightframe("report", "x").complaint == "error: no run folder at x."
 
 
 @pytest.mark.parametrize("name", ["A.HTML", "a.htm"])

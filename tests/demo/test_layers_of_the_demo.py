@@ -75,7 +75,7 @@ def test_they_are_drawn_and_kept(finished: tuple[Profile, nn.Module, Path]) -> N
     figures = {figure.title: figure for figure in stored.section("depth").figures}
     for title, key in (
         ("NC1", "nc1"),
-        ("nearest-mean accuracy", "ncc_accuracy"),
+        ("nearest-centre accuracy", "ncc_accuracy"),
         ("numerical rank of Σ_T", "numerical_rank"),
     ):
         lines = {line.name: list(line.y) for line in figures[title].series}

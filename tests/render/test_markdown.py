@@ -160,6 +160,7 @@ def test_how_to_read_a_picture_is_not_said_in_words(kind: Bars | Matrix) -> None
         (Curves("t", "x", ()), "t – no curves."),
         (Bars("t", ("a", "b", "c"), (0.5, 0.25, None)), "t – 2 bars, from 0.25 (b) to 0.5 (a); 1 missing."),
         (Bars("t", ("a",), (NAN,)), "t – no values."),
+        (Bars("t", ("a",), (0.5,)), "t – 1 bar, from 0.5 (a) to 0.5 (a)."),
         (
             Matrix("t", ((1.0, 0.5), (0.5, 1.0)), ("a", "b"), -1, 0, 1, ((0, 1), (1, 0))),
             "t – 2 × 2 values, coloured from −1 to 1; outlined: a–b: 0.5000.",

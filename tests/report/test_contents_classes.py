@@ -117,6 +117,14 @@ def test_what_is_predicted_to_merge_and_has(report: Report) -> None:
     assert said["0 – 1"] == ("", "")
 
 
+def test_two_classes_are_one_pair() -> None:
+    folds = folded((20, 20))
+    section = Report.from_evidence(Evidence(folds.total, folds=folds)).section("pairs")
+    assert section is not None and section.sentences[0] == (
+        "The pair of classes with the smallest angle between centred means, which a classifier is likely to confuse."
+    )
+
+
 def test_without_classifier_or_folds(report: Report) -> None:
     assert report.evidence is not None
     bare = Report.from_evidence(Evidence(report.evidence.statistics))

@@ -50,7 +50,7 @@ def test_a_row_for_each_layer() -> None:
     section = measured(3, (5.0, 0.5, 0.0)).section("depth")
     assert section is not None and section.table is not None
     assert [column.heading for column in section.table.columns] == [
-        "layer", "D", "NC1", "nearest-mean accuracy", "held out", "rank",
+        "layer", "D", "NC1", "nearest-centre accuracy", "held out", "rank",
     ]  # fmt: skip
     assert section.table.rows == (
         ("conv", 64, 5.0, 0.5, 0.4, 32.0),
@@ -71,10 +71,10 @@ def test_what_a_layer_lacks_is_left_out() -> None:
 
 def test_a_figure_for_each_measure() -> None:
     found = figures(measured(3, (5.0, 0.5, 0.0)))
-    assert list(found) == ["NC1", "nearest-mean accuracy", "numerical rank of Σ_T"]
+    assert list(found) == ["NC1", "nearest-centre accuracy", "numerical rank of Σ_T"]
     assert [(figure.log_y, figure.target) for figure in found.values()] == [(True, 0.0), (False, 1.0), (False, 3.0)]
     assert all(figure.categories == ("conv", "block", "input of fc") for figure in found.values())
-    now, held_out = found["nearest-mean accuracy"].series
+    now, held_out = found["nearest-centre accuracy"].series
     assert (now.name, now.role, now.x, now.y) == ("epoch 3", "main", (0.0, 1.0, 2.0), (0.5, 0.995, 1.0))
     assert (held_out.name, held_out.role, held_out.y) == ("held out", "held-out", (0.4, 0.9, 0.95))
     (nc1,) = found["NC1"].series

@@ -60,7 +60,7 @@ def test_without_the_scatter_of_each_class_nc1_is_of_all_classes_only() -> None:
     nc1 = next(line for line in table.rows if str(line[0]).startswith("NC1"))
     assert nc1[1:] == (report["nc1"].value, None, None, None)
     assert [column.heading for column in table.columns] == [
-        "samples a class", "at least 1", "at least 2", "at least 10", "at least 50",
+        "samples per class", "at least 1", "at least 2", "at least 10", "at least 50",
     ]  # fmt: skip
     assert all(len(line) == len(table.columns) for line in table.rows)
 

@@ -59,7 +59,8 @@ def test_seli_is_told_from_the_simplex_unasked() -> None:
     assert "4 to 20 samples" in first and "SELI" in first
     assert "classifier rows is nearest to SELI. Distances: " in classifier
     assert "class means is nearest to SELI" in means
-    assert "in random directions" in classifier and "with shuffled labels" in means
+    assert "; for rows in random directions the least distance is " in classifier
+    assert "; with shuffled labels the least distance is " in means
     assert "the optimum" not in classifier
 
 
@@ -83,16 +84,24 @@ def test_at_known_decays_the_optimum_is_nearest() -> None:
     _, means, classifier, merging = statements(report)
     assert "nearest to the optimum at the weight decays" in classifier
     assert "nearest to the optimum at the weight decays" in means
-    assert "merge up to 4.51 samples a class: 3 are predicted to merge: 3, 4, 5." in merging
-    assert "3 pairs have a cosine of at least 0.99: 3–4, 3–5, 4–5." in merging
-    assert "estimate" not in merging  # both decays were given
+    assert merging.startswith(
+        "At these weight decays, theory merges the classifier rows of classes of one size with at most 4.51 samples: "
+        "3 here: 3, 4, 5. "
+    )
+    assert "3 pairs of rows have a cosine of at least 0.99: 3–4, 3–5, 4–5." in merging
+    assert "estimated" not in merging  # both decays were given
 
 
 def test_merging_that_is_predicted_and_has_not_happened() -> None:
     merging = statements(report_of("SELI", DECAYS))[-1]
-    assert "3 are predicted to merge: 3, 4, 5." in merging
-    assert "No pair has a cosine of 0.99 or more." in merging
-    assert "none is predicted to merge" in statements(report_of("SELI", Training(1e-4, 1e-4)))[-1]
+    assert "3 here: 3, 4, 5." in merging
+    assert "No pair of rows has a cosine of 0.99 or more." in merging
+    assert "samples: none here. No pair" in statements(report_of("SELI", Training(1e-4, 1e-4)))[-1]
+
+
+def test_classes_that_merge_are_named() -> None:
+    report = report_of("optimum", DECAYS).extended(facts={"class_names": dict(zip("012345", "uvwxyz", strict=True))})
+    assert "3 here: x, y, z. 3 pairs of rows have a cosine of at least 0.99: x–y, x–z, y–z." in statements(report)[-1]
 
 
 def test_a_decay_of_features_is_estimated_and_said_to_be() -> None:
@@ -100,7 +109,7 @@ def test_a_decay_of_features_is_estimated_and_said_to_be() -> None:
     known = report.facts.training
     assert known is not None and report.facts.feature_decay_estimated
     assert known.feature_decay == pytest.approx(0.0295, rel=1e-3)  # at the optimum both penalties are equal
-    assert "λ_W = 0.0295; λ_H = 0.0295 is an estimate" in statements(report)[-1]
+    assert "(λ_W = 0.0295; λ_H = 0.0295, estimated as λ_W‖W‖²/‖H‖².)" in statements(report)[-1]
 
 
 def test_squared_error_predicts_another_optimum() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tightframe.cli.options import errors_in_flags, given, spread, takes
 from tightframe.cli.output import Output
+from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
 from tightframe.errors import TightframeError
 from tightframe.options import Measuring, flags_of
@@ -311,14 +313,25 @@ def report(
     everything: AllOption = False,
     classes: Annotated[bool, typer.Option("--classes", help="Print classes and nearest pairs of classes.")] = False,
 ) -> None:
-    """Print the last measurement of a run folder; write its page into the folder, or elsewhere with --html."""
+    """Print the last measurement of a run folder; write its page into the folder, or elsewhere with --html.
+
+    With - as a file, the standard output holds that file alone, and no page is written unasked.
+    """
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, figures)
+    require_runs([run])
+    if figures is not None:
+        import_module("tightframe.render.figures")  # says at once that matplotlib is missing
     from tightframe.report import RunFolder
 
-    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     folder = RunFolder(run)
     last = folder.report()
     _deliver(last, output, everything=everything, classes=classes)
-    written = [] if html is not None else [folder.write_html(last)]
+    written = []
+    if html is None and not output.piped:
+        try:
+            written.append(folder.write_html(last))
+        except OSError as error:  # a folder of someone else's; the report is printed all the same
+            print(f"could not write {folder.report_path}: {error.strerror or error}", file=sys.stderr)
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
         for name, figure in last.to_figures().items():
@@ -339,9 +352,11 @@ def compare(
     everything: AllOption = False,
 ) -> None:
     """Show the last measurements of several runs side by side."""
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
+    if len(runs) > 1:
+        require_runs(runs)
     from tightframe.report import Comparison
 
-    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     comparison = Comparison.of(runs)
     paths = output.write(
         {

@@ -1,7 +1,9 @@
-"""`--html`, `--json`, `--csv` and `--md`: where a command writes what it shows; "-" is the standard output."""
+"""`--html`, `--json`, `--csv`, `--md` and `--figures`: where a command writes what it shows; "-" is the standard
+output."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,12 +22,14 @@ SUFFIXES = {
 class Output:
     """The files that flags name, checked before anything is computed.
 
-    Args: given, {flag: path or None}.
+    Args:
+        given: {flag: path or None}.
+        figures: the folder of `--figures`, or None.
 
     Raises: OptionError for a file that can't be written, of another kind, or for two that are the standard output.
     """
 
-    def __init__(self, given: Mapping[str, Path | None]):
+    def __init__(self, given: Mapping[str, Path | None], figures: Path | None = None):
         self._paths = {flag: path for flag, path in given.items() if path is not None}
         piped = [flag for flag, path in self._paths.items() if str(path) == "-"]
         if len(piped) > 1:
@@ -38,6 +42,11 @@ class Output:
                 raise OptionError(f"{flag} writes {SUFFIXES[flag][0]} files; got {path}.")
             if not path.resolve().parent.is_dir():
                 raise OptionError(f"{flag} {path}: there is no folder {path.parent}.")
+            if path.is_dir():
+                raise OptionError(f"{flag} {path}: that is a folder.")
+            _require_writable(flag, path, path if path.exists() else path.parent)
+        if figures is not None:
+            _require_folder("--figures", figures)
 
     def write(self, formats: Mapping[str, Callable[[], Any]]) -> list[Path]:
         """Write each file that was asked for; the files written. `formats` give the text for a flag."""
@@ -50,3 +59,17 @@ class Output:
                 path.write_text(text, encoding="utf-8")
                 written.append(path)
         return written
+
+
+def _require_folder(flag: str, path: Path) -> None:
+    """Raises: OptionError for a path that is no folder, or can't become one, or in which nothing can be written."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise OptionError(f"{flag} {path}: {there} is a file, not a folder.")
+    _require_writable(flag, path, there)
+
+
+def _require_writable(flag: str, path: Path, there: Path) -> None:
+    """Raises: OptionError if the process may not write to what is there, a file or a folder."""
+    if not os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
+        raise OptionError(f"{flag} {path}: no permission to write to {there}.")

@@ -80,7 +80,8 @@ def _bars(figure: Bars) -> str:
     (least, low), (most, high) = min(values), max(values)
     missing = len(figure.names) - len(values)
     tail = f"; {missing} missing" if missing else ""
-    return f"{figure.title} – {len(values)} bars, from {reading(least)} ({low}) to {reading(most)} ({high}){tail}."
+    bars = "1 bar" if len(values) == 1 else f"{len(values)} bars"
+    return f"{figure.title} – {bars}, from {reading(least)} ({low}) to {reading(most)} ({high}){tail}."
 
 
 def _matrix(figure: Matrix) -> str:

@@ -153,7 +153,8 @@ def _section(section: Section) -> str:
         parts.append(f'<div class="figures{four}">{figures}</div>')
     if section.table is not None:
         if section.searchable:
-            rows = f"{len(section.table.rows):,} rows"
+            count = len(section.table.rows)
+            rows = "1 row" if count == 1 else f"{count:,} rows"
             parts.append(
                 f'<p class="search" hidden><input type="search" placeholder="Filter rows" aria-label="Filter rows of '
                 f'{heading}"> <output aria-live="polite">{rows}</output></p>'

@@ -219,20 +219,18 @@ def statements(found: Findings) -> list[str]:
 
 def _statement(found: Distances) -> str:
     what, nearest, error = found.what, found.nearest, found.error
-    level = number(found.level)
     listed_ = ", ".join(f"{number(value)} to {name}" for name, value in found.distances.items())
-    chance = "with shuffled labels" if what == "class means" else "in random directions"
+    chance = "with shuffled labels" if what == "class means" else "for rows in random directions"
+    level = f"{chance} the least distance is {number(found.level)}"
     if found.distances[nearest] >= found.level:
-        return (
-            f"The Gram matrix of the {what} is near no prediction. Distances: {listed_}; {chance} the least is {level}."
-        )
+        return f"The Gram matrix of the {what} is near no prediction. Distances: {listed_}; {level}."
     if error is not None and found.margin < 2 * error:
         return (
             f"The Gram matrix of the {what} is about as near to {nearest} as to {found.next}: {listed_}; their "
             f"difference of {number(found.margin)} has a standard error of {number(error)}."
         )
     by = f", by {number(found.margin)} ± {number(error)}" if error is not None else ""
-    return f"The Gram matrix of the {what} is nearest to {nearest}{by}. Distances: {listed_} ({chance} {level})."
+    return f"The Gram matrix of the {what} is nearest to {nearest}{by}. Distances: {listed_}; {level}."
 
 
 @dataclass(frozen=True)
@@ -240,7 +238,7 @@ class Merging:
     """Which classes are predicted to share a classifier row at the weight decays.
 
     Attributes:
-        threshold: samples a class up to which classes of one size merge; groups: of labels that merge.
+        threshold: samples per class up to which classes of one size merge; groups: of labels that merge.
     """
 
     threshold: float
@@ -291,26 +289,26 @@ def _merging(found: Findings) -> list[str]:
     merging, training = predicted_merging(found), found.facts.training
     if merging is None or training is None:
         return []
-    estimated = (
-        f" (λ_W = {training.weight_decay:g}; λ_H = {training.feature_decay:.3g} is an estimate, λ_W‖W‖²/‖H‖², as "
-        "features are not penalised)"
-        if found.facts.feature_decay_estimated
-        else ""
+    merged = found.facts.names_of([label for group in merging.groups for label in group])
+    sets = "" if len(merging.groups) < 2 else f", in {len(merging.groups)} sets"
+    threshold = f"{merging.threshold:.3g}"
+    few = (
+        f"at most {threshold} sample{'' if threshold == '1' else 's'}"
+        if training.class_weights is None
+        else "few samples"
     )
-    merged = [str(label) for group in merging.groups for label in group]
-    sets = "" if len(merging.groups) < 2 else f" in {len(merging.groups)} sets"
-    until = (
-        f"up to {merging.threshold:.3g} samples a class" if training.class_weights is None else "where these are few"
-    )
-    said = f"Classifiers of classes of one size merge {until}{estimated}: " + (
-        f"{len(merged)} are predicted to merge{sets}: {listed(merged)}."
-        if merging.groups
-        else "none is predicted to merge."
-    )
+    sentences = [
+        f"At these weight decays, theory merges the classifier rows of classes of one size with {few}: "
+        + (f"{len(merged)} here{sets}: {listed(merged)}." if merged else "none here.")
+    ]
+    if found.facts.feature_decay_estimated:
+        sentences.append(
+            f"(λ_W = {training.weight_decay:g}; λ_H = {training.feature_decay:.3g}, estimated as λ_W‖W‖²/‖H‖².)"
+        )
     geometry = measured(found)
-    if geometry is None or geometry.classifiers is None:
-        return [said]
-    pairs = merged_pairs(found)
-    shown = listed([f"{i}–{j}" for i, j in pairs])
-    have = f"{len(pairs)} {'pair has' if len(pairs) == 1 else 'pairs have'} a cosine of at least {MERGED}: {shown}."
-    return [f"{said} {have if pairs else f'No pair has a cosine of {MERGED} or more.'}"]
+    if geometry is not None and geometry.classifiers is not None:
+        pairs = ["–".join(found.facts.names_of(pair)) for pair in merged_pairs(found)]
+        have = "1 pair of rows has" if len(pairs) == 1 else f"{len(pairs)} pairs of rows have"
+        named = f"{have} a cosine of at least {MERGED}: {listed(pairs)}."
+        sentences.append(named if pairs else f"No pair of rows has a cosine of {MERGED} or more.")
+    return [" ".join(sentences)]

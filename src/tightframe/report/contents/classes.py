@@ -69,8 +69,9 @@ def classes(found: Findings) -> Section | None:
         columns[Column("± variance", "number", optional=True)] = list(found.class_errors["variance"])
     rows = list(zip(*columns.values(), strict=True))
     said = (
-        "Each class: its samples, the distance of its mean to the mean of all means, the variance about its own mean, "
-        "and the class nearest to it. In a simplex ETF the distances are equal and every cosine is −1/(K − 1)."
+        "Each class: its number of samples, the distance of its mean to the mean of all class means, the variance "
+        "about its own mean, and the nearest class. In a simplex ETF the distances are equal and every cosine is "
+        "−1/(K − 1)."
     )
     sentences = [said]
     if len(rows) > LARGEST:
@@ -122,15 +123,16 @@ def pairs(found: Findings) -> Section | None:
         Column("distance", "number"): table.distances.tolist(),
         Column("CDNV", "number"): table.cdnv.tolist(),
     }
+    which = "The pair of classes" if len(names) == 1 else f"The {len(names)} pairs of classes"
     said = [
-        f"The {len(names)} pairs of classes{enough} with the smallest angles between their centred means: those that a "
+        f"{which}{enough} with the smallest angle{'' if len(names) == 1 else 's'} between centred means, which a "
         "classifier is likely to confuse."
     ]
     if expected is not None:
         said.append(f"Predicted: {expected.name}.")
     if Column("merged") in columns:
         said.append(
-            f"Merged: the centred classifier rows have a cosine of at least {MERGED}. To merge: they are predicted to."
+            f"Merged: the centred classifier rows have a cosine of at least {MERGED}. To merge: theory merges them."
         )
     lines = tuple(zip(*columns.values(), strict=True))
     return Section("pairs", "Nearest pairs of classes", tuple(said), Table(tuple(columns), lines), searchable=True)

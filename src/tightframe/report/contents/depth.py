@@ -13,14 +13,14 @@ HEADING = "Collapse by depth"
 
 _COLUMNS = {
     "nc1": "NC1",
-    "ncc_accuracy": "nearest-mean accuracy",
+    "ncc_accuracy": "nearest-centre accuracy",
     "test/ncc_accuracy": "held out",
     "numerical_rank": "rank",
     "principal_angle": "angle to weights °",
 }
 _FIGURES = {
     "NC1": ("nc1", True),
-    "nearest-mean accuracy": ("ncc_accuracy", False),
+    "nearest-centre accuracy": ("ncc_accuracy", False),
     "numerical rank of Σ_T": ("numerical_rank", False),
     "ETF error": ("etf_error", True),
     "CDNV": ("cdnv", True),

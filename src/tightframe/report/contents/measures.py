@@ -48,10 +48,11 @@ def grouped(families: Iterable[str]) -> dict[int, str]:
 def measures(found: Findings) -> Section:
     """Every entry."""
     hint = (
-        'Every measure, by the name that report["..."] knows. Target: its value at perfect collapse. Floor: the best '
-        "that the dimension allows, where that is not the target. Shuffled: the median with shuffled labels on these "
-        "features, for classifier rows with random directions, and half the range of 68 % of the draws. Closer: how "
-        "many times nearer the target or floor than that; no, if it is not nearer. A dash: no such number."
+        'Every measure with its key for report["..."]. Target: the value at perfect collapse. Floor: the best value '
+        "that the dimension allows, where it is not the target. Shuffled: the median over draws with shuffled labels "
+        "on these features, or for classifier rows with random directions; ±: half the range of 68 % of the draws. "
+        "Closer: how many times nearer to the target or floor than shuffled; no, if it is not nearer. A dash: no such "
+        "number."
     )
     table = Table(COLUMNS, tuple(map(cells, found)), grouped(entry.family for entry in found))
     return Section("measures", "All measures", (hint,), table, folded=True, searchable=True)
@@ -63,7 +64,7 @@ def coverage(found: Findings) -> Section | None:
         return None
     names = [name for name in MEASURES if any(name in row.values for row in found.coverage)]
     columns = (
-        Column("samples a class", "name"),
+        Column("samples per class", "name"),
         *(Column(f"at least {row.min_count}", "number") for row in found.coverage),
     )
     rows = [
@@ -71,5 +72,5 @@ def coverage(found: Findings) -> Section | None:
         ("samples", *(f"{row.samples:,}" for row in found.coverage)),
         *((MEASURES[name].label, *(row.values.get(name) for row in found.coverage)) for name in names),
     ]
-    hint = "The measures over the classes with at least so many samples. Few samples a class bias most measures."
+    hint = "The measures over the classes with at least this many samples. Few samples per class bias most measures."
     return Section("coverage", "Classes with enough samples", (hint,), Table(columns, tuple(rows)))
