@@ -32,9 +32,9 @@ def detection_entries(table: DetectionTable) -> list[Entry]:
     ]
 
 
-def detection(found: Findings) -> Section | None:
+def detection(report: Findings) -> Section | None:
     """A row for each detector; None where nothing was detected."""
-    table = found.detection
+    table = report.detection
     if table is None:
         return None
     columns = (
@@ -57,9 +57,9 @@ def detection(found: Findings) -> Section | None:
     return Section("detection", HEADING, tuple(_sentences(table)), Table(columns, rows), figures)
 
 
-def brief(found: Findings) -> str:
+def brief(report: Findings) -> str:
     """The highest AUROC, and how many detectors are as good, in a line."""
-    rows = [] if found.detection is None else [row for row in found.detection.rows if not math.isnan(row.auroc)]
+    rows = [] if report.detection is None else [row for row in report.detection.rows if not math.isnan(row.auroc)]
     if not rows:
         return ""
     best = max(rows, key=lambda row: row.auroc)
