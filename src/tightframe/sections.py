@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tightframe.errors import ChoiceError
 from tightframe.plain import number_of
@@ -28,6 +28,19 @@ Role = Literal["main", "held-out", "variant", "reference"]
 compare with."""
 
 Tone = Literal["good", "near", "bad", "unknown"]
+
+Standing = Literal["", "nearer", "best", "no better", "undecided"]
+"""Where a value stands between its level with shuffled labels and the best: nearer the best, at it, no better than
+shuffled labels, or undecided, where shuffled labels do as well; empty where that isn't known."""
+
+
+def standing_of(remark: str) -> Standing:
+    """What a closeness in words says. Reports keep the words, so that files of any version can be read."""
+    if remark.startswith("at "):
+        return "best"
+    if remark.startswith("no better"):
+        return "no better"
+    return "undecided" if remark.endswith("do as well") else "nearer" if remark.endswith("nearer") else ""
 
 
 def number(value: float | None) -> str:
@@ -56,7 +69,7 @@ def times(value: float | None) -> str:
         return "–"
     if math.isinf(value):
         return "exact"
-    if value < 10:
+    if value < 9.95:
         return f"{value:.1f}×"
     digits = 10 ** max(math.floor(math.log10(value)) - 1, 0)
     return f"{int(round(value / digits) * digits):,}×"
@@ -309,11 +322,14 @@ class Card:
     log: bool = True
 
     @property
+    def standing(self) -> Standing:
+        """Where the value stands between its level with shuffled labels and the best."""
+        return standing_of(self.remark)
+
+    @property
     def closer(self) -> str:
-        """The closeness as text: "no" where shuffled labels do as well or better."""
-        if self.remark.startswith("no better") or self.remark.endswith("do as well"):
-            return "no"
-        return times(self.closeness)
+        """The closeness as text: "no" where the value is no better than with shuffled labels."""
+        return "no" if self.standing == "no better" else times(self.closeness)
 
 
 @dataclass(frozen=True)
@@ -351,7 +367,35 @@ class Document:
             render = None
         if render is None:
             raise ChoiceError(f"the format must be one of {', '.join(_formats())}; got {renderer!r}.")
-        return render(self, **options)
+        return render(as_text(self), **options)
+
+
+_CONTROL = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
+"""Characters that a terminal or a browser may take for commands: escapes, bells, changes of the writing's direction."""
+
+Value = TypeVar("Value")
+
+
+def as_text(value: Value) -> Value:
+    """The same text, table or document with every control character replaced: names come from anywhere.
+
+    >>> as_text(("class \x1b[2J", 0.5))
+    ('class �[2J', 0.5)
+    """
+    cleaned: Any = value
+    if isinstance(value, str):
+        cleaned = value.translate(_CONTROL)
+    elif isinstance(value, tuple) and not all(isinstance(each, float) for each in value):
+        cleaned = tuple(as_text(each) for each in value)
+    elif isinstance(value, Mapping):
+        cleaned = {as_text(key): as_text(each) for key, each in value.items()}
+    elif is_dataclass(value) and not isinstance(value, type):
+        cleaned = replace(value, **{each.name: as_text(getattr(value, each.name)) for each in fields(value)})
+    return cleaned
 
 
 def _formats() -> list[str]:

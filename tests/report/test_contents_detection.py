@@ -99,11 +99,12 @@ def test_an_undefined_curve_has_no_best() -> None:
 
 def test_the_best_detector_in_a_line() -> None:
     lines = {section.key: section.brief for section in report_of(TABLE).document(()).sections}
-    best = "NECO detects foreign samples best: AUROC 90.00 ± 1.50 %, FPR95 40.00 %."
-    assert lines == {"detection": best}
+    assert lines == {"detection": "Highest AUROC 90.00 ± 1.50 % (NECO)."}
+    near = replace(TABLE, rows=(*ROWS[:-1], replace(ROWS[0], name="twin", label="twin", auroc=0.886)))
+    assert " % (NECO); 1 of " in report_of(near).document(()).sections[0].brief
     sure = replace(TABLE, rows=(replace(ROWS[0], auroc_error=math.nan),))
     line = report_of(sure).document(()).sections[0].brief
-    assert line == "MSP detects foreign samples best: AUROC 80.00 %, FPR95 70.00 %."
+    assert line == "Highest AUROC 80.00 % (MSP)."
     assert report_of(replace(TABLE, rows=ROWS[3:])).document(()).sections == ()
     assert report_of(None).document(()).sections == ()
 

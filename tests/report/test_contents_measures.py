@@ -32,7 +32,7 @@ def test_every_entry_has_a_row(report: Report) -> None:
     expected = [
         (
             *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
-            *(entry.shuffled, entry.shuffled_spread, "no" if entry.chance else entry.closeness),
+            *(entry.shuffled, entry.shuffled_spread, "no" if entry.standing == "no better" else entry.closeness),
             *(entry.convention, entry.source),
         )
         for entry in report
@@ -68,8 +68,7 @@ def test_a_remark_is_shown_where_the_closeness_does_not_say_it(
     remark: str, closeness: float | None, shown: str
 ) -> None:
     (row,) = section_of(Report((entry(remark, closeness),))).table.rows
-    nearer = remark.endswith("nearer") or remark.startswith("at ") or not remark
-    assert (row[8], row[9]) == (closeness if nearer else "no", shown)
+    assert (row[8], row[9]) == ("no" if remark.startswith("no better") else closeness, shown)
 
 
 def test_every_family_has_its_heading(report: Report) -> None:

@@ -44,7 +44,7 @@ def test_a_figure_for_each_phenomenon(series: Report) -> None:
     assert all(figure.log_x and figure.x_label == "epoch" for figure in found.values())
     for label, key in (("NC1", "nc1"), ("NC2", "etf_error"), ("NC3", "nc3_cosine"), ("NC4", "ncc_mismatch")):
         entry, figure = series[key], found[label]
-        assert figure.title == f"{label}: {entry.label}"
+        assert figure.title == f"{label}: {entry.label.removeprefix('NC1').strip()}"
         assert figure.series[0].name == entry.label and figure.series[0].role == "main"
         assert (figure.target, figure.shuffled) == (entry.target, entry.shuffled)
 
@@ -150,7 +150,7 @@ def test_the_terminal_phase_is_marked(series: Report) -> None:
     first, second, third = series.history
     begun = replace(perfect(series), history=(first, second, perfect(third)))
     assert all(figure.marks == ((5, "terminal phase"),) for figure in figures(begun).values())
-    assert sentences(begun)[0].startswith("The terminal phase begins at epoch 5,")
+    assert sentences(begun)[0].startswith("The terminal phase began at epoch 5,")
     assert all(figure.marks == () for figure in figures(series).values())
 
 

@@ -65,7 +65,7 @@ def test_every_number_of_every_measure_is_whole(report: Report, width: int) -> N
         }  # fmt: skip
         if columns:
             row = [number(value) for heading, value in numbers.items() if heading in columns]
-            row.append("no" if entry.chance else times(entry.closeness))
+            row.append("no" if entry.standing == "no better" else times(entry.closeness))
             assert f" {entry.key} {' '.join(row)} " in f"{text} ", entry.key
         else:
             block = [f"{heading} {number(value)}" for heading, value in numbers.items() if number(value) != "–"]

@@ -109,7 +109,7 @@ def test_thresholds_have_room_on_both_sides() -> None:
         if word in ("TOO FEW SAMPLES", "NO BETTER THAN SHUFFLED"):
             continue
         report = measured(make(), 1)
-        nc1, nc2 = report["nc1"].least_closeness, report["etf_error"].least_closeness
+        nc1, nc2 = report["trace_ratio"].least_closeness, report["etf_error"].least_closeness
         thresholds = {"COLLAPSED": (20, None), "NOT A SIMPLEX": (20, 2), "COLLAPSING": (5, None)}.get(word)
         if thresholds is None:
             assert nc1 < 5 / 1.2, name
@@ -126,7 +126,7 @@ def test_thresholds_have_room_on_both_sides() -> None:
 def test_every_word_has_a_sentence_and_the_last_rule_holds_always() -> None:
     report = measured(recorded("last epoch"), 0.5)
     assert RULES[-1].holds(report)
-    assert len({rule.word for rule in RULES}) == len(RULES)
+    assert RULES[-1].word == "NOT COLLAPSED"
     verdict = report.verdict
     assert (verdict.word, verdict.tone) == ("COLLAPSED", "good")
     assert verdict.sentence == "Samples sit at their class means, which form a simplex ETF."
@@ -135,10 +135,55 @@ def test_every_word_has_a_sentence_and_the_last_rule_holds_always() -> None:
 def test_two_standard_errors_count() -> None:
     """A value far beyond the threshold doesn't make the word if its error reaches back over it."""
     report = measured(recorded("last epoch"), 0.5)
-    unsure = tuple(replace(each, least_closeness=19.9) if each.name == "nc1" else each for each in report)
+    unsure = tuple(replace(each, least_closeness=19.9) if each.name == "trace_ratio" else each for each in report)
     assert replace(report, entries=unsure).verdict.word == "COLLAPSING"
-    sure = tuple(replace(each, least_closeness=20.1) if each.name == "nc1" else each for each in report)
+    sure = tuple(replace(each, least_closeness=20.1) if each.name == "trace_ratio" else each for each in report)
     assert replace(report, entries=sure).verdict.word == "COLLAPSED"
+
+
+def sixfold(spread: float = 0.02) -> tuple[Tensor, Tensor]:
+    features, labels, _ = about(prototypes.simplex(6, 12).vectors, 360, spread)
+    return features, labels
+
+
+@pytest.mark.parametrize(
+    ("metrics", "word"),
+    [(["nc1"], "AT CLASS MEANS"), (["cdnv"], "AT CLASS MEANS"), (["etf_error"], "MEASURED"),
+     (["nc1", "etf_error"], "COLLAPSED"), (None, "COLLAPSED")],
+)  # fmt: skip
+def test_nothing_is_said_of_what_was_not_measured(metrics: list[str] | None, word: str) -> None:
+    verdict = measure(*sixfold(), metrics=metrics, progress=False).verdict
+    assert verdict.word == word
+    assert ("NC2 was not measured" in verdict.sentence) is (word == "AT CLASS MEANS")
+
+
+def test_constant_features() -> None:
+    features, labels = sixfold()
+    assert measure(torch.ones_like(features), labels, progress=False).verdict.word == "CONSTANT FEATURES"
+
+
+def test_means_in_one_dimension_form_no_simplex_that_shuffled_labels_do_not() -> None:
+    _, labels = sixfold()
+    three = (labels % 3)[:, None].double()
+    noise = torch.randn(len(labels), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    report = measure(three + 0.001 * noise, labels % 3, progress=False)
+    assert report.verdict.word == "AT CLASS MEANS"
+    assert report.verdict.sentence.endswith("with shuffled labels NC2 is as good, so it says nothing.")
+
+
+def test_exact_collapse_is_said_to_be_exact() -> None:
+    """Random means, without any scatter: the sentence has no infinite number of times."""
+    means = torch.randn(10, 64, generator=torch.Generator().manual_seed(0))
+    features, labels, _ = about(means, 400, 0.0)
+    report = measure(features, labels, progress=False)
+    assert report.verdict.word in ("NOT A SIMPLEX", "COLLAPSING")
+    assert "inf" not in report.verdict.sentence and "exact " not in report.verdict.sentence
+
+
+@pytest.mark.parametrize(("each", "word"), [(4, "TOO FEW SAMPLES"), (5, "COLLAPSED")])
+def test_five_samples_a_class_are_enough(each: int, word: str) -> None:
+    features, labels, _ = about(prototypes.simplex(6, 12).vectors, 6 * each, 1e-4)
+    assert measure(features, labels, progress=False).verdict.word == word
 
 
 def test_a_regression_has_no_word_of_collapse() -> None:

@@ -131,7 +131,7 @@ def classifier_mean_products(statistics: ClassStatistics, weight: Tensor) -> Ten
 def classifier_mean_cosines(statistics: ClassStatistics, weight: Tensor) -> Tensor:
     """(K present,) cosines between w_k and mu_k - mu_G."""
     rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means()
-    return numerics.row_products(rows, means) / numerics.norms(rows) / numerics.norms(means)
+    return numerics.row_products(numerics.unit_rows(rows), numerics.unit_rows(means))
 
 
 def classifier_mean_distances(statistics: ClassStatistics, weight: Tensor, *, unit: bool = True) -> Tensor:

@@ -26,6 +26,7 @@ from tightframe.metrics.metric import plain as unscaled
 from tightframe.metrics.pairs import Smallest
 from tightframe.metrics.shared import inverse_near_total
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
+from tightframe.sections import times
 from tightframe.statistics import ClassStatistics
 
 MANY = 2000
@@ -606,7 +607,7 @@ def closeness(metric: Metric[Any], value: float, level: Level | None, setting: S
         return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")
     if beyond or _alike(metric, found, drawn, on_scale, noise):
         return Closeness(gap / off, f"no better than {whose}")
-    return Closeness(gap / off, f"{_rounded(gap / off)}× nearer")
+    return Closeness(gap / off, f"{times(gap / off)} nearer")
 
 
 def _alike(metric: Metric[Any], found: float, drawn: Sequence[float], level: Level, noise: float) -> bool:
@@ -617,10 +618,3 @@ def _alike(metric: Metric[Any], found: float, drawn: Sequence[float], level: Lev
         return abs(found - level.value) <= noise
     odds = Level.of([math.log(each / (1 - each)) for each in inner], level.kind)
     return odds is not None and abs(math.log(found / (1 - found)) - odds.value) <= 2 * odds.spread
-
-
-def _rounded(times: float) -> str:
-    if times < 10:
-        return f"{times:.1f}"
-    digits = 10 ** max(math.floor(math.log10(times)) - 1, 0)
-    return f"{int(round(times / digits) * digits):,}"

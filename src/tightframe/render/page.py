@@ -126,7 +126,7 @@ def _card(card: Card) -> str:
 
 def _remark(card: Card) -> str:
     """What the closeness is of, or why there is none."""
-    return "nearer than shuffled labels" if card.remark.endswith("nearer") else card.remark
+    return "nearer than shuffled labels" if card.standing == "nearer" else card.remark
 
 
 def _notes(notes: tuple[str, ...]) -> str:

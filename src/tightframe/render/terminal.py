@@ -23,6 +23,7 @@ from tightframe.sections import (
     Section,
     Table,
     Tone,
+    as_text,
     number,
     short,
     written,
@@ -52,7 +53,8 @@ def render(document: Document, *, width: int = _WIDTH, more: str = "", printed: 
 
 
 def show(document: Document, console: Console, *, more: str = "") -> None:
-    """Print a document on a console."""
+    """Print a document on a console, its names as text."""
+    document = as_text(document)
     for line in _lines(document, console.width):
         console.print(line, soft_wrap=False)
     if more:

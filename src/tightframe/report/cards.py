@@ -46,28 +46,28 @@ PHENOMENA = (
 """In the order of tables."""
 
 
-def entry_of(found: Findings, label: str) -> Entry | None:
+def entry_of(report: Findings, label: str) -> Entry | None:
     """The entry that the card of a phenomenon shows; None where nothing tells it."""
     (phenomenon,) = (each for each in PHENOMENA if each.label == label)
-    return _entry(found, phenomenon)
+    return _entry(report, phenomenon)
 
 
-def _entry(found: Findings, phenomenon: Phenomenon) -> Entry | None:
-    there = [entry for key in phenomenon.keys if (entry := found.get(key)) is not None]
+def _entry(report: Findings, phenomenon: Phenomenon) -> Entry | None:
+    there = [entry for key in phenomenon.keys if (entry := report.get(key)) is not None]
     return next((entry for entry in there if not math.isnan(entry.value)), there[0] if there else None)
 
 
-def cards(found: Findings) -> tuple[Card, ...]:
+def cards(report: Findings) -> tuple[Card, ...]:
     """A card for each phenomenon that something was measured of."""
     shown = []
     for phenomenon in PHENOMENA:
-        if (entry := _entry(found, phenomenon)) is not None:
-            shown.append(_card(found, phenomenon, entry))
+        if (entry := _entry(report, phenomenon)) is not None:
+            shown.append(_card(report, phenomenon, entry))
     return tuple(shown)
 
 
-def _card(found: Findings, phenomenon: Phenomenon, entry: Entry) -> Card:
-    held_out = found.get(f"test/{entry.name}")
+def _card(report: Findings, phenomenon: Phenomenon, entry: Entry) -> Card:
+    held_out = report.get(f"test/{entry.name}")
     crowded = phenomenon.crowded and entry.floor is not None
     return Card(
         phenomenon.label,
@@ -80,34 +80,34 @@ def _card(found: Findings, phenomenon: Phenomenon, entry: Entry) -> Card:
         entry.closeness,
         entry.remark,
         None if held_out is None else held_out.value,
-        curves(found, entry.key),
+        curves(report, entry.key),
         phenomenon.log,
     )
 
 
-def curves(found: Findings, key: str) -> tuple[Series, ...]:
+def curves(report: Findings, key: str) -> tuple[Series, ...]:
     """A measure over training, and on held-out data; none without a history."""
-    if not found.history:
+    if not report.history:
         return ()
-    times = times_of(found)
-    shown = [Series("training", times, tuple(each.value(key) for each in found.series))]
-    held_out = tuple(each.value(f"test/{key}") for each in found.series)
+    times = times_of(report)
+    shown = [Series("training", times, tuple(each.value(key) for each in report.series))]
+    held_out = tuple(each.value(f"test/{key}") for each in report.series)
     if not all(map(math.isnan, held_out)):
         shown.append(Series("held out", times, held_out, "held-out"))
     return tuple(shown)
 
 
-def unit_of(found: Findings) -> str:
+def unit_of(report: Findings) -> str:
     """What the series is over: "session" or "epoch" where all of it say theirs, else "measurement"."""
     for unit in ("session", "epoch"):
-        if all(getattr(each.facts, unit) is not None for each in found.series):
+        if all(getattr(each.facts, unit) is not None for each in report.series):
             return unit
     return "measurement"
 
 
-def times_of(found: Findings) -> tuple[float, ...]:
+def times_of(report: Findings) -> tuple[float, ...]:
     """Where each measurement of the series is in training, in `unit_of`; their numbers where that isn't known."""
-    unit = unit_of(found)
+    unit = unit_of(report)
     if unit == "measurement":
-        return tuple(float(place + 1) for place in range(len(found.series)))
-    return tuple(float(getattr(each.facts, unit)) for each in found.series)
+        return tuple(float(place + 1) for place in range(len(report.series)))
+    return tuple(float(getattr(each.facts, unit)) for each in report.series)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tightframe.plain import number_of
+from tightframe.sections import Standing, standing_of
 
 _TEXTS = ("name", "split", "label", "family", "convention", "source", "level", "remark")
 
@@ -68,9 +69,9 @@ class Entry:
         return self.target if self.floor is None else self.floor
 
     @property
-    def chance(self) -> bool:
-        """Whether the value is no better than with shuffled labels, or shuffled labels do as well."""
-        return self.remark.startswith("no better") or self.remark.endswith("do as well")
+    def standing(self) -> Standing:
+        """Where the value stands between its level with shuffled labels and the best."""
+        return standing_of(self.remark)
 
     @property
     def key(self) -> str:

@@ -26,7 +26,7 @@ class Facts:
         classifier: its name in the model; classifier_fixed: whether it isn't trained.
         agreement: share of samples whose decision by the classifier is the model's own.
         training: of the classifier; feature_decay_estimated: whether its feature decay is.
-        normalisation_gap: how far features in eval mode are from those with batch statistics, relative.
+        normalisation_gap: 1 less the correlation of features in eval mode with those under batch statistics.
         measuring_seconds: how long it took; samples_in_all: those there are, where some were measured.
         processes: that measured together.
     """

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,8 @@ class Report(Findings):
 
     In a notebook, `report` shows the verdict and the cards.
     """
+
+    written_oddities: tuple[Remark, ...] = ()
 
     @classmethod
     def from_evidence(
@@ -88,8 +90,9 @@ class Report(Findings):
 
     @property
     def oddities(self) -> tuple[Remark, ...]:
-        """What is odd about this measurement: each with a name, a sentence and advice."""
-        return oddities(self)
+        """What is odd about this measurement: each with a name, a sentence and advice. Without evidence, as in a report
+        read from JSON, those that were written with it."""
+        return self.written_oddities if self.evidence is None and self.written_oddities else oddities(self)
 
     @property
     def cards(self) -> tuple[Card, ...]:
@@ -180,6 +183,13 @@ class Report(Findings):
         """Plain data for JSON, the verdict and the oddities first: see `plain`. Evidence and history are left out."""
         judged = {"verdict": plain(asdict(self.verdict)), "oddities": plain([asdict(each) for each in self.oddities])}
         return {**judged, **super().to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`; reads what earlier versions wrote, too."""
+        return replace(
+            super().from_dict(data), written_oddities=tuple(Remark(**each) for each in data.get("oddities", ()))
+        )
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text, also written to `path` if given."""

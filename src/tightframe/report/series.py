@@ -43,13 +43,21 @@ def plateau(
     return _epoch(series[start]) if len(series) - start >= measurements else None
 
 
-def when(found: Findings) -> str:
+def when(report: Findings) -> str:
     """Where a measurement is in training, in words: its session, or else its epoch; "" where that isn't known."""
-    facts = found.facts
+    facts = report.facts
     if facts.session is not None:
         return f"session {facts.session:g}"
     return "" if facts.epoch is None else f"epoch {facts.epoch:g}"
 
 
-def _epoch(found: Findings) -> float | None:
-    return None if found.facts.epoch is None else float(found.facts.epoch)
+def training_error_gone(report: Findings) -> float | None:
+    """The epoch of the first measurement without a training error, if the latest has none either; None otherwise, and
+    where classes arrived in sessions."""
+    if not report.history or report.facts.session is not None or report.value("classifier_accuracy") != 1:
+        return None
+    return terminal_phase(report.series)
+
+
+def _epoch(report: Findings) -> float | None:
+    return None if report.facts.epoch is None else float(report.facts.epoch)

@@ -10,7 +10,7 @@ from tightframe.report.findings import Findings
 from tightframe.sections import Section
 
 
-def _nothing(found: Findings) -> str:
+def _nothing(report: Findings) -> str:
     return ""
 
 

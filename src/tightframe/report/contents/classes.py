@@ -18,55 +18,55 @@ _ENOUGH = 10  # samples that a class must have to be among them
 _COINCIDE = 1e-6  # 1 less a predicted cosine below which classifier rows are the same
 
 
-def accuracies(found: Findings) -> Section | None:
+def accuracies(report: Findings) -> Section | None:
     """The held-out accuracy of each class; None where it wasn't measured, and for many classes."""
-    shares = {label: share for label, share in found.class_accuracies.items() if not math.isnan(share)}
+    shares = {label: share for label, share in report.class_accuracies.items() if not math.isnan(share)}
     if len(shares) < 2:
         return None
     labels = [int(label) for label in shares]
-    counts = _counts(found)
+    counts = _counts(report)
     notes = tuple(f"{counts[label]:,}" if label in counts else "–" for label in labels) if counts else ()
     note = "After each name: the training samples of the class." if notes else ""
-    names = tuple(found.facts.names_of(labels))
+    names = tuple(report.facts.names_of(labels))
     bars = Bars("accuracy on held-out data", names, tuple(shares.values()), notes, note=note)
     hint = "Accuracy of the classifier on held-out samples of each class."
     worst = min(shares, key=lambda label: shares[label])
-    (name,) = found.facts.names_of([int(worst)])
+    (name,) = report.facts.names_of([int(worst)])
     said = f"The lowest is {100 * shares[worst]:.1f} %, of class {name}."
     return Section("accuracies", "Accuracy by class", (hint, said), figures=(bars,))
 
 
-def _counts(found: Findings) -> dict[int, int]:
-    statistics = None if found.evidence is None else found.evidence.statistics
+def _counts(report: Findings) -> dict[int, int]:
+    statistics = None if report.evidence is None else report.evidence.statistics
     if statistics is None:
         return {}
     return dict(zip(statistics.class_ids.tolist(), statistics.counts.tolist(), strict=True))
 
 
-def classes(found: Findings) -> Section | None:
+def classes(report: Findings) -> Section | None:
     """A row for every class; of more than `LARGEST`, those with enough samples that scatter most. None without
     statistics."""
-    evidence = found.evidence
+    evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
     statistics, enough = _with_enough(evidence.statistics)
     table = class_table(statistics, evidence.weight)
     columns: dict[Column, list[Cell]] = {
-        Column("class", "name"): list(found.facts.names_of(table.labels.tolist())),
+        Column("class", "name"): list(report.facts.names_of(table.labels.tolist())),
         Column("samples", "count"): table.counts.tolist(),
         Column("‖μ − μ_G‖", "number"): table.mean_norms.tolist(),
         Column("variance", "number"): table.variances.tolist(),
-        Column("nearest by angle"): _nearest(found, table.nearest_by_angle),
+        Column("nearest by angle"): _nearest(report, table.nearest_by_angle),
         Column("cosine", "cosine"): table.nearest_cosines.tolist(),
     }
     if table.classifier_norms is not None and table.classifier_cosines is not None:
         columns[Column("‖w‖", "number", optional=True)] = table.classifier_norms.tolist()
         columns[Column("cos(w, μ)", "cosine")] = table.classifier_cosines.tolist()
-    columns[Column("nearest by distance", optional=True)] = _nearest(found, table.nearest_by_distance)
+    columns[Column("nearest by distance", optional=True)] = _nearest(report, table.nearest_by_distance)
     columns[Column("distance", "number", optional=True)] = table.nearest_distances.tolist()
-    if len(found.class_errors.get("norm", ())) == len(table.labels):
-        columns[Column("± ‖μ − μ_G‖", "number", optional=True)] = list(found.class_errors["norm"])
-        columns[Column("± variance", "number", optional=True)] = list(found.class_errors["variance"])
+    if len(report.class_errors.get("norm", ())) == len(table.labels):
+        columns[Column("± ‖μ − μ_G‖", "number", optional=True)] = list(report.class_errors["norm"])
+        columns[Column("± variance", "number", optional=True)] = list(report.class_errors["variance"])
     rows = list(zip(*columns.values(), strict=True))
     said = (
         "Each class: its number of samples, the distance of its mean to the mean of all class means, the variance "
@@ -90,18 +90,18 @@ def classes(found: Findings) -> Section | None:
     )
 
 
-def pairs(found: Findings) -> Section | None:
+def pairs(report: Findings) -> Section | None:
     """A row for each of the nearest pairs of classes; None without statistics."""
-    evidence = found.evidence
+    evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
     statistics, enough = _with_enough(evidence.statistics)
-    geometry, theory = measured(found), predicted(found)
+    geometry, theory = measured(report), predicted(report)
     expected = theory[-1] if theory else None
     table = pair_table(statistics, None, PAIRS, predicted=None if expected is None else expected.mean_cosines)
     place = {label: row for row, label in enumerate(statistics.class_ids.tolist())}
     first, second = ([place[label] for label in labels] for labels in table.labels.mT.tolist())
-    names = [" – ".join(found.facts.names_of(labels)) for labels in table.labels.tolist()]
+    names = [" – ".join(report.facts.names_of(labels)) for labels in table.labels.tolist()]
     columns: dict[Column, list[Cell]] = {
         Column("pair", "name"): list(names),
         Column("cos(μ, μ′)", "cosine"): table.cosines.tolist(),
@@ -146,8 +146,8 @@ def _with_enough(statistics: ClassStatistics) -> tuple[ClassStatistics, str]:
     return statistics, ""
 
 
-def _nearest(found: Findings, labels: torch.Tensor) -> list[Cell]:
-    return [None if label < 0 else found.facts.names_of([label])[0] for label in labels.tolist()]
+def _nearest(report: Findings, labels: torch.Tensor) -> list[Cell]:
+    return [None if label < 0 else report.facts.names_of([label])[0] for label in labels.tolist()]
 
 
 def _yes(flags: torch.Tensor) -> list[Cell]:

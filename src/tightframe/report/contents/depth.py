@@ -31,11 +31,11 @@ _FIGURES = {
 _EARLIER = 4  # earlier measurements drawn at most
 
 
-def depth(found: Findings) -> Section | None:
+def depth(report: Findings) -> Section | None:
     """A row and a point for each layer; None for a report of one layer."""
-    if not found.layers:
+    if not report.layers:
         return None
-    profile = Profile.of(found)
+    profile = Profile.of(report)
     keys = [key for key in _COLUMNS if any(key in layer for layer in profile.reports)]
     columns = (Column("layer", "name"), Column("D", "count"), *(Column(_COLUMNS[key], "number") for key in keys))
     rows = tuple(
@@ -43,16 +43,16 @@ def depth(found: Findings) -> Section | None:
         for layer, name in zip(profile.reports, profile.names, strict=True)
     )
     hint = "The layers in order, the classifier's input last. In a collapsed network NC1 falls from layer to layer."
-    return Section("depth", HEADING, (hint, *depth_sentences(found)), Table(columns, rows), _figures(found))
+    return Section("depth", HEADING, (hint, *depth_sentences(report)), Table(columns, rows), _figures(report))
 
 
-def brief(found: Findings) -> str:
+def brief(report: Findings) -> str:
     """The effective depth, in a line."""
-    return " ".join(depth_sentences(found)[:1])
+    return " ".join(depth_sentences(report)[:1])
 
 
-def _figures(found: Findings) -> tuple[Curves, ...]:
-    series = [Profile.of(each) for each in found.series if len(each.layers) == len(found.layers)]
+def _figures(report: Findings) -> tuple[Curves, ...]:
+    series = [Profile.of(each) for each in report.series if len(each.layers) == len(report.layers)]
     last = len(series) - 1
     places = sorted({round(last * step / _EARLIER) for step in range(_EARLIER + 1)})
     shown = [series[place] for place in places]

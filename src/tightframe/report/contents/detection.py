@@ -32,9 +32,9 @@ def detection_entries(table: DetectionTable) -> list[Entry]:
     ]
 
 
-def detection(found: Findings) -> Section | None:
+def detection(report: Findings) -> Section | None:
     """A row for each detector; None where nothing was detected."""
-    table = found.detection
+    table = report.detection
     if table is None:
         return None
     columns = (
@@ -57,15 +57,17 @@ def detection(found: Findings) -> Section | None:
     return Section("detection", HEADING, tuple(_sentences(table)), Table(columns, rows), figures)
 
 
-def brief(found: Findings) -> str:
-    """The detector with the highest AUROC, in a line."""
-    rows = [] if found.detection is None else [row for row in found.detection.rows if not math.isnan(row.auroc)]
+def brief(report: Findings) -> str:
+    """The highest AUROC, and how many detectors are as good, in a line."""
+    rows = [] if report.detection is None else [row for row in report.detection.rows if not math.isnan(row.auroc)]
     if not rows:
         return ""
     best = max(rows, key=lambda row: row.auroc)
-    error = "" if math.isnan(best.auroc_error) else f" ± {100 * best.auroc_error:.2f}"
-    rates = f"AUROC {100 * best.auroc:.2f}{error} %, FPR95 {100 * best.fpr95:.2f} %"
-    return f"{best.label} detects foreign samples best: {rates}."
+    if math.isnan(best.auroc_error):
+        return f"Highest AUROC {100 * best.auroc:.2f} % ({best.label})."
+    near = sum(row.auroc >= best.auroc - best.auroc_error for row in rows) - 1
+    others = f"; {near} of {len(rows) - 1} others are within this error" if near else ""
+    return f"Highest AUROC {100 * best.auroc:.2f} ± {100 * best.auroc_error:.2f} % ({best.label}){others}."
 
 
 def _sentences(table: DetectionTable) -> list[str]:

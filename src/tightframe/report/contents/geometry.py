@@ -16,14 +16,14 @@ _WORST = 3  # pairs outlined
 _AGREE = 1e-9  # differences of cosines that are rounding
 
 
-def geometry(found: Findings) -> Section | None:
+def geometry(report: Findings) -> Section | None:
     """Cosines between class means and between classifier rows; None without statistics and for many classes."""
-    measured, theory = predicted.measured(found), predicted.predicted(found)
-    if measured is None or not theory or found.evidence is None or found.evidence.statistics is None:
+    measured, theory = predicted.measured(report), predicted.predicted(report)
+    if measured is None or not theory or report.evidence is None or report.evidence.statistics is None:
         return None
     expected = theory[-1]
-    labels = found.evidence.statistics.populated().class_ids.tolist()
-    names = tuple(found.facts.names_of(labels))
+    labels = report.evidence.statistics.populated().class_ids.tolist()
+    names = tuple(report.facts.names_of(labels))
     kinds = [("class means", measured.mean_cosines, expected.mean_cosines)]
     if measured.classifier_cosines is not None and expected.classifier_cosines is not None:
         kinds.append(("classifier rows", measured.classifier_cosines, expected.classifier_cosines))
@@ -43,7 +43,7 @@ def geometry(found: Findings) -> Section | None:
         f"Cosines of centred vectors. A simplex ETF has −{-ideal:.4f} = −1/(K − 1) in every pair. "
         f"Predicted: {expected.name}.{_farthest(farthest)}"
     )
-    return Section("geometry", HEADING, (hint, *predicted.statements(found)), figures=tuple(figures))
+    return Section("geometry", HEADING, (hint, *predicted.statements(report)), figures=tuple(figures))
 
 
 def _farthest(pairs: Mapping[str, str]) -> str:

@@ -27,8 +27,8 @@ COLUMNS = (
 
 def cells(entry: Entry) -> tuple[Cell, ...]:
     """The cells of an entry, under `COLUMNS`."""
-    said = entry.remark if entry.chance or entry.remark.startswith("at ") else ""
-    closer = "no" if entry.chance else entry.closeness
+    said = "" if entry.standing == "nearer" else entry.remark
+    closer = "no" if entry.standing == "no better" else entry.closeness
     return (
         *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
         *(entry.shuffled, entry.shuffled_spread, closer, said, entry.convention, entry.source),
@@ -45,7 +45,7 @@ def grouped(families: Iterable[str]) -> dict[int, str]:
     return groups
 
 
-def measures(found: Findings) -> Section:
+def measures(report: Findings) -> Section:
     """Every entry."""
     hint = (
         'Every measure with its key for report["..."]. Target: the value at perfect collapse. Floor: the best value '
@@ -54,23 +54,23 @@ def measures(found: Findings) -> Section:
         "Closer: how many times nearer to the target or floor than shuffled; no, if it is not nearer. A dash: no such "
         "number."
     )
-    table = Table(COLUMNS, tuple(map(cells, found)), grouped(entry.family for entry in found))
+    table = Table(COLUMNS, tuple(map(cells, report)), grouped(entry.family for entry in report))
     return Section("measures", "All measures", (hint,), table, folded=True, searchable=True)
 
 
-def coverage(found: Findings) -> Section | None:
+def coverage(report: Findings) -> Section | None:
     """The measures over the classes with enough samples; None where all have them."""
-    if not found.coverage:
+    if not report.coverage:
         return None
-    names = [name for name in MEASURES if any(name in row.values for row in found.coverage)]
+    names = [name for name in MEASURES if any(name in row.values for row in report.coverage)]
     columns = (
         Column("samples per class", "name"),
-        *(Column(f"at least {row.min_count}", "number") for row in found.coverage),
+        *(Column(f"at least {row.min_count}", "number") for row in report.coverage),
     )
     rows = [
-        ("classes", *(f"{row.classes:,}" for row in found.coverage)),
-        ("samples", *(f"{row.samples:,}" for row in found.coverage)),
-        *((MEASURES[name].label, *(row.values.get(name) for row in found.coverage)) for name in names),
+        ("classes", *(f"{row.classes:,}" for row in report.coverage)),
+        ("samples", *(f"{row.samples:,}" for row in report.coverage)),
+        *((MEASURES[name].label, *(row.values.get(name) for row in report.coverage)) for name in names),
     ]
     hint = "The measures over the classes with at least this many samples. Few samples per class bias most measures."
     return Section("coverage", "Classes with enough samples", (hint,), Table(columns, tuple(rows)))

@@ -7,47 +7,54 @@ import math
 from tightframe.report.cards import PHENOMENA, curves, entry_of, times_of, unit_of
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.report.series import plateau, terminal_phase
+from tightframe.report.series import plateau, training_error_gone
 from tightframe.sections import Curves, Section, Series
 
 HEADING = "Collapse over training"
 
 
-def training(found: Findings) -> Section | None:
+def training(report: Findings) -> Section | None:
     """One figure for each phenomenon; None without a history, and where nothing has a curve."""
-    if not found.history:
+    if not report.history:
         return None
-    figures = [figure for each in PHENOMENA if (figure := _figure(found, each.label, each.log)) is not None]
-    figures += [figure for figure in (_accuracies(found),) if figure is not None]
+    figures = [figure for each in PHENOMENA if (figure := _figure(report, each.label, each.log)) is not None]
+    figures += [figure for figure in (_accuracies(report),) if figure is not None]
     if not figures:
         return None
     hint = "Each phenomenon over training. Collapse means that NC1, NC2, NC4 and NC5 fall and NC3 rises to 1."
-    return Section("training", HEADING, (hint, *sentences(found)), figures=tuple(figures))
+    return Section("training", HEADING, (hint, *sentences(report)), figures=tuple(figures))
 
 
-def sentences(found: Findings) -> list[str]:
+def sentences(report: Findings) -> list[str]:
     """The terminal phase and plateaus, in sentences; none where epochs aren't known."""
-    if not found.history or any(each.facts.epoch is None for each in found.series):
+    if not report.history or any(each.facts.epoch is None for each in report.series):
         return []
-    begun, still = terminal_phase(found.series), plateau(found.series)
+    begun, still = training_error_gone(report), plateau(report.series)
     said = []
     if begun is not None:
-        said.append(f"The terminal phase begins at epoch {begun:g}, the first measurement without a training error.")
+        said.append(f"The terminal phase began at epoch {begun:g}, the first measurement without a training error.")
     if still is not None:
         said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
     return said
 
 
-def _figure(found: Findings, label: str, log: bool) -> Curves | None:
-    main = entry_of(found, label)
+def _figure(report: Findings, label: str, log: bool) -> Curves | None:
+    main = entry_of(report, label)
     if main is None:
         return None
-    series = list(curves(found, main.key))
+    series = list(curves(report, main.key))
     series[0] = Series(main.label, series[0].x, series[0].y)
-    for entry in found:
+    for entry in report:
         if entry.family == main.family and entry.split == main.split and entry.key != main.key and _like(entry, main):
-            series.append(_variant(found, entry))
-    return _drawn(found, f"{label}: {main.label}", series, log_y=log, target=main.best, shuffled=main.shuffled)
+            series.append(_variant(report, entry))
+    return _drawn(
+        report,
+        f"{label}: {main.label.removeprefix(label).strip()}",
+        series,
+        log_y=log,
+        target=main.best,
+        shuffled=main.shuffled,
+    )
 
 
 def _like(entry: Entry, main: Entry) -> bool:
@@ -55,15 +62,15 @@ def _like(entry: Entry, main: Entry) -> bool:
     return entry.headline and (entry.target == 0) == (main.target == 0)
 
 
-def _variant(found: Findings, entry: Entry) -> Series:
-    return Series(entry.title, times_of(found), tuple(each.value(entry.key) for each in found.series), "variant")
+def _variant(report: Findings, entry: Entry) -> Series:
+    return Series(entry.title, times_of(report), tuple(each.value(entry.key) for each in report.series), "variant")
 
 
-def _accuracies(found: Findings) -> Curves | None:
+def _accuracies(report: Findings) -> Curves | None:
     """All that is a share of right decisions; families of a caller's own are left out."""
     shares = [
         entry
-        for entry in found
+        for entry in report
         if (entry.family == "accuracy" or entry.name == "ncc_accuracy") and entry.target == 1 and entry.headline
     ]
     if not shares:
@@ -73,22 +80,22 @@ def _accuracies(found: Findings) -> Curves | None:
     series = []
     for entry in shares:
         role = "variant" if entry.name != first else "held-out" if entry.split == "test" else "main"
-        values = tuple(each.value(entry.key) for each in found.series)
-        series.append(Series(entry.title, times_of(found), values, role))  # type: ignore[arg-type]
-    return _drawn(found, "accuracy", series, log_y=False, target=1.0, shuffled=None)
+        values = tuple(each.value(entry.key) for each in report.series)
+        series.append(Series(entry.title, times_of(report), values, role))  # type: ignore[arg-type]
+    return _drawn(report, "accuracy", series, log_y=False, target=1.0, shuffled=None)
 
 
 def _drawn(
-    found: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
+    report: Findings, title: str, series: list[Series], *, log_y: bool, target: float | None, shuffled: float | None
 ) -> Curves:
-    unit = unit_of(found)
-    begun = terminal_phase(found.series) if unit == "epoch" else None
+    unit = unit_of(report)
+    begun = training_error_gone(report) if unit == "epoch" else None
     shown = [each for each in series if not all(map(math.isnan, each.y))]
     return Curves(
         title,
         unit,
         tuple(shown),
-        log_x=unit == "epoch" and min(times_of(found)) > 0,
+        log_x=unit == "epoch" and min(times_of(report)) > 0,
         log_y=log_y,
         target=target,
         shuffled=shuffled,
