@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -41,3 +43,10 @@ def number_of(value: Any) -> Any:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Strict JSON of the value as plain data."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def written_to(text: str, path: str | os.PathLike[str] | None) -> str:
+    """The text, also written to `path` if given."""
+    if path is not None:
+        Path(path).write_text(text, encoding="utf-8")
+    return text

@@ -281,7 +281,7 @@ def test_the_phrases_say_what_was_measured(full_report: Report) -> None:
     assert document.facts == ("epoch 3", "46 samples", "4 classes", "6 dimensions")
     footer = dict(document.footer)
     assert footer["layer"] == "input of fc"
-    assert footer["samples a class"] == "9 to 15"
+    assert footer["samples per class"] == "9 to 15"
     facts = replace(
         full_report.facts, samples=60_000, classes=21_843, epoch=2.5, session=3, mode="eval", data="<digits>",
         measuring_seconds=1.26, title="mine",

@@ -6,12 +6,11 @@ import difflib
 import math
 import os
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from tightframe.bounds import Bound, random_cosine
 from tightframe.certificate.known_codes import KnownCode
-from tightframe.plain import json_text
+from tightframe.plain import json_text, written_to
 from tightframe.sections import Column, Document, Section, Table, Tone, Verdict
 
 _WORDS: dict[bool | None, tuple[str, Tone]] = {
@@ -95,15 +94,15 @@ class Certificate:
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The verdict and all fields as JSON text, also written to `path` if given."""
-        return _written_to(json_text({"verdict": asdict(self.verdict), **asdict(self)}, indent=1), path)
+        return written_to(json_text({"verdict": asdict(self.verdict), **asdict(self)}, indent=1), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """A self-contained page with the verdict and the table, also written to `path` if given."""
-        return _written_to(self.document().to("page"), path)
+        return written_to(self.document().to("page"), path)
 
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
         """The certificate as Markdown, also written to `path` if given."""
-        return _written_to(self.document().to("markdown"), path)
+        return written_to(self.document().to("markdown"), path)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Quantity, value, reference and what that is. A quantity with several references has its name and value in
@@ -194,13 +193,6 @@ def one_vs_rest_bound(num_vectors: int, dim: int, cosine: float) -> tuple[float,
         return num_vectors / (num_vectors - 1), "the simplex ETF (Jiang et al. 2023)"
     chord = math.sqrt(2 - 2 * cosine)
     return (1.0, "any K > D + 1 (Jiang et al. 2023)") if chord >= 1 else (chord, "the chord of the largest angle")
-
-
-def _written_to(text: str, path: str | os.PathLike[str] | None) -> str:
-    """The text, also written to `path` if given."""
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
 
 
 def _degrees(cosine: float) -> float:

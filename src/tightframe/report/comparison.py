@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
-from tightframe.plain import json_text
+from tightframe.plain import json_text, written_to
 from tightframe.report.cards import PHENOMENA, curves, entry_of, unit_of
 from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
-from tightframe.report.report import Report, written_to
+from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
 from tightframe.sections import Cell, Column, Curves, Document, Section, Table
 

@@ -8,13 +8,12 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
-from pathlib import Path
 from typing import Any, Self
 
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import Metric
-from tightframe.plain import json_text, plain
+from tightframe.plain import json_text, plain, written_to
 from tightframe.report import evaluation
 from tightframe.report.cards import cards
 from tightframe.report.contents import BY_CLASS, CONTENTS
@@ -168,7 +167,7 @@ class Report(Findings):
             "layer": facts.layer,
             "mode": facts.mode,
             "classifier": facts.classifier,
-            "samples a class": _range(facts.smallest_class, facts.largest_class),
+            "samples per class": _range(facts.smallest_class, facts.largest_class),
             "measuring": None if seconds is None else f"{seconds:.1f} s",
             **{name: number(value) for name, value in self.context.items() if isinstance(value, float)},
             **{name: value for name, value in self.context.items() if isinstance(value, str | int)},
@@ -250,10 +249,3 @@ def _range(low: int | None, high: int | None) -> str | None:
 def shown(*, everything: bool = False, classes: bool = False) -> Collection[str] | None:
     """Keys of the sections that a terminal shows, for `Report.document`."""
     return None if everything else BY_CLASS if classes else ()
-
-
-def written_to(text: str, path: str | os.PathLike[str] | None) -> str:
-    """The text, also written to `path` if given."""
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
-    return text
