@@ -140,7 +140,7 @@ def assert_readable(path: Path, reference: Reference) -> int:
         for read in (folder.series, folder.report):
             with pytest.raises(StateError, match="not a run folder"):
                 read()
-        assert all("not a run folder" in str(run().exception) for run in (show, compare))
+        assert all("no run folder at" in str(run().exception) for run in (show, compare))
         return NO_RUN
     assert folder.description["data"] == RunFolder(reference.path).description["data"]
     series = folder.series()
