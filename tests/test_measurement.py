@@ -835,10 +835,3 @@ def test_progress_of_a_loader_without_length() -> None:
     model, rows = network(), data()
     expected = measure(model, batches(rows), progress=False).values
     assert measure(model, iter(batches(rows)), progress=True).values == expected
-
-
-def test_progress_without_rich(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = network(), data()
-    expected = measure(model, batches(rows), progress=False).values
-    monkeypatch.setitem(sys.modules, "rich.progress", None)
-    assert measure(model, batches(rows), progress=True).values == expected

@@ -150,13 +150,18 @@ class FeatureSource(ABC):
 
 
 def with_progress(batches: Iterable[Any], split: str, total: int | None, *, show: bool) -> Iterator[Any]:
-    """Batches behind a progress bar that goes away, if wanted and if rich is installed."""
-    if show:
-        try:
-            from rich.progress import track
-        except ImportError:
-            pass
-        else:
-            yield from track(batches, f"measuring {SPLITS[split]}", total=total, transient=True)
-            return
-    yield from batches
+    """Batches behind a progress bar that goes away, if wanted.
+
+    Not `rich.progress.track`: its end waits for a thread, which may wait for the display that is being drawn while the
+    garbage collector ends a measurement that failed.
+    """
+    if not show:
+        yield from batches
+        return
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"measuring {SPLITS[split]}", total=total)
+        for batch in batches:
+            yield batch
+            bar.advance(task)
