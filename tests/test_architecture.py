@@ -28,6 +28,7 @@ LAYERS = {
     11: ("monitor",),
     12: ("demo",),
     13: ("cli", "integrations"),
+    14: ("__main__",),
 }
 LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HOSTS = (

@@ -1,5 +1,6 @@
 """Tables of classes and of pairs, against loops; ties, empty classes, classifiers, predictions, memory."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -42,6 +43,19 @@ def test_a_row_for_every_class(name: str, tile_size: int) -> None:
         assert table.nearest_by_distance[row] == near
         gap = (centred[k] - centred[near]).norm().item()
         assert table.nearest_distances[row].item() == pytest.approx(gap, rel=1e-11)
+
+
+@pytest.mark.parametrize("tile_size", [1, 2, 3, 512])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_rows_of_some_classes_are_those_of_all(name: str, tile_size: int) -> None:
+    sample = draw(SCENARIOS[name])
+    statistics, weight = statistics_of(sample), torch.from_numpy(sample.weight)
+    every = metrics.class_table(statistics, weight)
+    rows = torch.arange(len(every.labels)).flip(0)[::2]
+    some = metrics.class_table(statistics, weight, rows=rows, tile_size=tile_size)
+    for field in dataclasses.fields(every):
+        expected, found = getattr(every, field.name)[rows], getattr(some, field.name)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("tile_size", [1, 2, 3, 512])

@@ -71,10 +71,21 @@ class PairTable:
     predicted_cosines: Tensor | None
 
 
-def class_table(statistics: ClassStatistics, weight: Array | None = None, *, tile_size: int = TILE_SIZE) -> ClassTable:
+def class_table(
+    statistics: ClassStatistics,
+    weight: Array | None = None,
+    *,
+    rows: Tensor | None = None,
+    tile_size: int = TILE_SIZE,
+) -> ClassTable:
     """Size, spread, classifier and nearest other class of every class with samples.
 
-    Args: weight (K, D), the classifier. Memory is O(K + tile^2); no graph is kept. A class whose mean is the mean of
+    Args:
+        weight: (K, D), the classifier.
+        rows: (R,) int64, places among the classes with samples of those to have a row; default: all. Each is compared
+            with all classes.
+
+    Memory is O(K + tile^2); no graph is kept. A class whose mean is the mean of
     class means has no direction: its nearest by angle is labelled -1, with NaN.
     Raises: EmptyClassError if fewer than two classes have samples; ShapeError for a weight of another shape.
 
@@ -86,9 +97,34 @@ def class_table(statistics: ClassStatistics, weight: Array | None = None, *, til
     """
     statistics = statistics.populated().detach()
     centred, ids = statistics.centred_means(), statistics.class_ids
-    classes = len(centred)
-    best = centred.new_full((2, classes), -math.inf)
-    who = ids.new_full((2, classes), -1)
+    by_angle, by_distance = (
+        _nearest(statistics, tile_size) if rows is None else _nearest_of(statistics, rows, tile_size)
+    )
+    mine = torch.arange(len(centred), device=centred.device) if rows is None else rows.to(centred.device)
+    known = by_angle >= 0
+    units = numerics.unit_rows(centred)
+    cosines = torch.where(known, (units[mine] * units[by_angle]).sum(1), math.nan)
+    angles = torch.where(known, _degrees(units[mine], units[by_angle]), math.nan)
+    own = None if weight is None else classifier_rows(statistics, as_tensor(weight).detach())[mine]
+    return ClassTable(
+        ids[mine],
+        statistics.counts[mine],
+        numerics.norms(centred[mine]),
+        statistics.variances[mine],
+        None if own is None else numerics.norms(own),
+        None if own is None else (numerics.unit_rows(own) * units[mine]).sum(1),
+        torch.where(known, ids[by_angle], -1),
+        cosines,
+        angles,
+        ids[by_distance],
+        numerics.norms(centred[mine] - centred[by_distance]),
+    )
+
+
+def _nearest(statistics: ClassStatistics, tile_size: int) -> Tensor:
+    """(2, K) for each class the place of the one nearest by angle, -1 without any, and by distance."""
+    best = statistics.means.new_full((2, statistics.num_classes), -math.inf)
+    who = statistics.class_ids.new_full((2, statistics.num_classes), -1)
     for rows, columns, tile in _tiles(statistics, tile_size):
         for kind, values in enumerate((_without_nan(tile.cosine), -tile.squared_distance)):
             grid = values.view(len(rows), len(columns))
@@ -96,25 +132,21 @@ def class_table(statistics: ClassStatistics, weight: Array | None = None, *, til
                 grid.fill_diagonal_(-math.inf)
             _improve(best[kind], who[kind], rows, columns, grid)
             _improve(best[kind], who[kind], columns, rows, grid.mT)
-    by_angle, by_distance = who
-    known = by_angle >= 0
-    units = numerics.unit_rows(centred)
-    cosines = torch.where(known, (units * units[by_angle]).sum(1), math.nan)
-    angles = torch.where(known, _degrees(units, units[by_angle]), math.nan)
-    own = None if weight is None else classifier_rows(statistics, as_tensor(weight).detach())
-    return ClassTable(
-        ids,
-        statistics.counts,
-        numerics.norms(centred),
-        statistics.variances,
-        None if own is None else numerics.norms(own),
-        None if own is None else (numerics.unit_rows(own) * units).sum(1),
-        torch.where(known, ids[by_angle], -1),
-        cosines,
-        angles,
-        ids[by_distance],
-        numerics.norms(centred - centred[by_distance]),
-    )
+    return who
+
+
+def _nearest_of(statistics: ClassStatistics, rows: Tensor, tile_size: int) -> Tensor:
+    """(2, R) the same for some classes, each compared with all."""
+    centred, moments = statistics.centred_means(), class_moments(statistics)
+    rows = rows.to(centred.device)
+    best, who = centred.new_full((2, len(rows)), -math.inf), rows.new_full((2, len(rows)), -1)
+    places = torch.arange(len(rows), device=centred.device)
+    for columns in torch.arange(len(centred), device=centred.device).split(tile_size):
+        tile = Tile(centred[rows], centred[columns], moments[:, rows], moments[:, columns], False, len(centred))
+        for kind, values in enumerate((_without_nan(tile.cosine), -tile.squared_distance)):
+            grid = values.view(len(rows), len(columns)).masked_fill(rows[:, None] == columns, -math.inf)
+            _improve(best[kind], who[kind], places, columns, grid)
+    return who
 
 
 def pair_table(

@@ -50,7 +50,10 @@ def classes(report: Findings) -> Section | None:
     if evidence is None or evidence.statistics is None:
         return None
     statistics, enough = _with_enough(evidence.statistics)
-    table = class_table(statistics, evidence.weight)
+    widest = None
+    if statistics.num_classes > LARGEST:
+        widest = statistics.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW]
+    table = class_table(statistics, evidence.weight, rows=widest)
     columns: dict[Column, list[Cell]] = {
         Column("class", "name"): list(report.facts.names_of(table.labels.tolist())),
         Column("samples", "count"): table.counts.tolist(),
@@ -74,10 +77,8 @@ def classes(report: Findings) -> Section | None:
         "−1/(K − 1)."
     )
     sentences = [said]
-    if len(rows) > LARGEST:
-        widest = table.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW].tolist()
-        rows = [rows[row] for row in widest]
-        sentences.append(f"Of {len(table.labels):,} classes{enough}, the {_FEW} that scatter most are shown.")
+    if widest is not None:
+        sentences.append(f"Of {statistics.num_classes:,} classes{enough}, the {_FEW} that scatter most are shown.")
     elif enough:
         sentences.append(f"The {len(rows)} classes{enough} are shown.")
     return Section(
