@@ -199,13 +199,14 @@ def measure(
     _deliver(report, output, everything=everything, classes=classes)
 
 
-def _deliver(report: Any, output: Output, *, everything: bool, classes: bool) -> None:
-    """Write a report's files first, which are safe then; print it unless a file is the standard output."""
+def _deliver(report: Any, output: Output, **shown: bool) -> None:
+    """Write the files of a report or a comparison first, which are safe then; print it unless a file is the standard
+    output. `shown` says what is printed, as in its `to_terminal`."""
     paths = output.write(
         {"--html": report.to_html, "--json": report.to_json, "--csv": report.to_csv, "--md": report.to_markdown}
     )
     if not output.piped:
-        report.to_terminal(everything=everything, classes=classes)
+        report.to_terminal(**shown)
         for path in paths:
             print(f"wrote {path}")
 
@@ -385,18 +386,7 @@ def compare(
     from tightframe.report import Comparison
 
     comparison = Comparison.of(runs)
-    paths = output.write(
-        {
-            "--html": comparison.to_html,
-            "--json": comparison.to_json,
-            "--csv": comparison.to_csv,
-            "--md": comparison.to_markdown,
-        }
-    )
-    if not output.piped:
-        comparison.to_terminal(everything=everything)
-        for path in paths:
-            print(f"wrote {path}")
+    _deliver(comparison, output, everything=everything)
 
 
 @app.command(name="datasets")

@@ -231,13 +231,7 @@ class Report(Findings):
 
     def _top(self) -> Document:
         """The verdict and the cards alone."""
-        return Document(
-            self.facts.title or "tightframe report",
-            tuple(self._phrases()),
-            self.verdict,
-            self.oddities,
-            self.cards,
-        )
+        return replace(self.document(()), sections=(), notes=(), footer=(), downloads={})
 
 
 def _range(low: int | None, high: int | None) -> str | None:

@@ -290,14 +290,14 @@ class Oddity:
 def _held_out_far(report: Findings) -> str | None:
     entry = _scatter(report)
     test = None if entry is None else report.get(f"test/{entry.name}")
-    shown, held = entry_of(report, "NC1"), None
-    if entry is None or test is None or shown is None or not _at_means(report):
+    if entry is None or test is None or not _at_means(report):
         return None
     low = test.value - 2 * (test.standard_error or 0.0)
     if not _share(report, entry, low) >= HELD_OUT * _share(report, entry, entry.value):
         return None
-    held = report.get(f"test/{shown.name}")
-    shown, held = (entry, test) if held is None else (shown, held)
+    shown, held = entry_of(report, "NC1"), report.get("test/nc1")
+    if shown is None or held is None or shown.name != "nc1":  # the card's, where it was measured on both
+        shown, held = entry, test
     name = "NC1" if shown.name == "nc1" else shown.label
     if shown.value == 0:
         return f"{name} is 0 on the training data, {number(held.value)} on held-out data."
