@@ -96,7 +96,7 @@ class LoaderError(TightframeError, RuntimeError):
     """A data loader gave something that can't be measured, or not the same samples twice."""
 
 
-class ShardError(TightframeError, ValueError):
+class ShardError(StateError):
     """A shard of features is missing, foreign, damaged or there twice; the message names the file."""
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import tightframe.measurement.plan as plan
 from hooks.models import draw
 from oracle import ORACLE, Sample
-from tightframe import Report
+from tightframe import Report, memory
 from tightframe import measure as measure_with_folds
 from tightframe.errors import EmptyBatchError, EvidenceError, TightframeError
 from variants import VARIANTS
@@ -320,7 +319,7 @@ def test_by_default_a_quarter_of_the_free_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_there_is_free_memory() -> None:
-    free = plan.free_memory(torch.device("cpu"))
+    free = memory.free_memory(torch.device("cpu"))
     assert 1 << 20 < free < 1 << 50
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import ShardError
-from tightframe.sources.tables import DTYPES, NAMES, Kind
+from tightframe.reading.safetensors import DTYPES, NAMES
+from tightframe.sources.tables import Kind
 
 FORMAT = "tightframe shards 1"
 LABELS, DECIDED = "labels", "decided"
