@@ -147,9 +147,10 @@ def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: b
 
 def _clear(folder: Path) -> None:
     """Delete an earlier extraction: manifests first, so that what is left is never taken for a whole one."""
-    for path in manifests_in(folder):
+    manifests = manifests_in(folder)
+    for path in manifests:
         path.unlink()
-    for path in folder.iterdir():
+    for path in folder.iterdir() if manifests else ():
         if _WRITTEN.fullmatch(path.name):
             path.unlink()
 

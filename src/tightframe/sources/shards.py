@@ -36,6 +36,7 @@ from tightframe.errors import (
 )
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
+from tightframe.reading import failures_of, read_safetensors
 from tightframe.sources.manifest import DECIDED, LABELS, Manifest, SplitEntry, array_of, layer_of, manifests_in
 from tightframe.sources.prefetch import BUFFERS, Prefetch
 from tightframe.sources.source import (
@@ -543,6 +544,12 @@ def _extracted(folder: Path) -> _Contents:
         what = "has no manifest.json" if folder.is_dir() else "doesn't exist"
         raise ShardError(f"{folder} {what}: it isn't a folder that tightframe.sources.extract wrote.")
     manifests = [Manifest.read(path) for path in paths]
+    with failures_of(folder, "as shards"):
+        return _contents(folder, paths, manifests)
+
+
+def _contents(folder: Path, paths: Sequence[Path], manifests: Sequence[Manifest]) -> _Contents:
+    """The contents that manifests list. Raises: ShardError, and an error of any type for damaged manifests."""
     _require_whole(folder, paths, manifests)
     described = next((each.source for each in manifests if each.source), {})
     splits: dict[str, list[Shard]] = {split: [] for split in manifests[0].settings["splits"]}
@@ -619,15 +626,12 @@ def _classifier(folder: Path, described: Mapping[str, Any]) -> tuple[LinearClass
     file = described.get("classifier_file")
     if file is None:
         return None, {}
-    path = folder / file["file"]
+    path = folder / Path(file["file"]).name
     if not path.is_file():
         raise ShardError(f"{path} is missing; the manifest names it.")
-    content = path.read_bytes()
-    if zlib.crc32(content) != file["checksum"]:
+    if zlib.crc32(path.read_bytes()) != file["checksum"]:
         raise ShardError(f"{path} is damaged or foreign: its checksum isn't the manifest's.")
-    from safetensors.torch import load
-
-    tensors = load(content)
+    tensors, _ = read_safetensors(path)
     consumers = {name.removeprefix("consumer/"): rows for name, rows in tensors.items() if name.startswith("consumer/")}
     if "weight" not in tensors:
         return None, consumers
