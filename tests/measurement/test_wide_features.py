@@ -134,7 +134,7 @@ def test_classes_whose_means_coincide() -> None:
     loader = [(inputs, labels)]
     full = measure(model, loader, progress=False)
     wide = measure(model, loader, covariance_bytes=ROOM, progress=False)
-    assert any("span 3 dimensions where 4 are possible" in note for note in full.notes)
+    assert any("span 3 of 4 possible dimensions" in note for note in full.notes)
     assert set(wide.notes) == {*full.notes, NOTE}
     for name in IN_SPAN:
         assert of(wide, name) == pytest.approx(of(full, name), rel=1e-9), name

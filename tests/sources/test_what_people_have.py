@@ -111,9 +111,9 @@ def test_arrays_with_a_classifier_held_out_and_foreign_samples() -> None:
         ((torch.zeros(4, 2, dtype=torch.int64), torch.zeros(4, dtype=torch.int64)), DtypeError, "floating point"),
         ((torch.zeros(4, 2), torch.zeros(3, dtype=torch.int64)), ShapeError, r"shape \(4, 2\), but labels have"),
         ((torch.zeros(4, 2), torch.rand(4)), DtypeError, 'labels must be integers.*task="regression"'),
-        (([(torch.zeros(4, 5), torch.zeros(4))], Plain()), LoaderError, r"swapped: measure\(model, loader\)"),
-        ((Plain(),), LoaderError, r"measure\(model, loader\) needs a loader"),
-        (("features.npy", "labels.npy"), LoaderError, "first argument is a str"),
+        (([(torch.zeros(4, 5), torch.zeros(4))], Plain()), LoaderError, r"swapped; call measure\(model, loader\)"),
+        ((Plain(),), LoaderError, r"measure\(model\) needs a loader"),
+        (("features.npy", "labels.npy"), LoaderError, "got str as first argument"),
     ],
 )
 def test_arguments_that_mean_nothing(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
