@@ -257,7 +257,7 @@ def test_a_single_sample_is_a_note_and_nothing_else(tightframe: Command, here: P
     npz("a.npz", features=arrays.features[:58], labels=np.where(np.arange(58) == 5, 4, arrays.labels[:58]))
     outcome = tightframe("measure", "a.npz", "--all")
     assert outcome.status == 0
-    assert "a single sample, whose zero variance is not collapse: 4." in outcome.plain
+    assert "a single sample (4); zero variance there is not collapse." in outcome.plain
     assert outcome.err == ""
 
 

@@ -26,10 +26,10 @@ measure = partial(measure_with_folds, folds=None)  # whose memory and rounding a
 SCATTER = 36  # bytes for each entry of a scatter while it is accumulated
 ROOM = 2000  # bytes: enough for four dimensions, not for forty
 NOTE = (
-    "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where it is the "
+    "the D x D scatter exceeds the memory budget: NC1 was computed in the span of the class means, where it is the "
     "same; VCI and the rank are left out."
 )
-NONE_KEPT = "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
+NONE_KEPT = "NC1, VCI, the rank and the share in the span of the means are left out: there is no covariance."
 
 assert SCATTER * (CLASSES - 1) ** 2 < ROOM < SCATTER * 30**2
 
