@@ -74,7 +74,7 @@ def test_the_monitor_takes_every_option() -> None:
     ("options", "error", "message"),
     [
         ({"metric": "nc1"}, TypeError, "unknown option 'metric'; choose from layers, features"),
-        ({"metrics": ["nc9"]}, ChoiceError, "unknown measure 'nc9'"),
+        ({"metrics": ["nc9"]}, ChoiceError, "got 'nc9'. Did you mean nc1"),
         ({"conventions": ["papyan"]}, ChoiceError, "unknown convention 'papyan'"),
         ({"positions": "middle"}, ChoiceError, "positions must be one of"),
         ({"task": "ranking"}, ChoiceError, "task must be one of classification, multilabel, regression; got 'ranking'"),

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightframe.errors import ChoiceError, ShapeError
+from tightframe.choices import require_choice
+from tightframe.errors import ShapeError
 from tightframe.layout import rows_of
 
 
@@ -65,6 +66,5 @@ float32 at least; the first (a class token) or the last of them (N, D); all as o
 
 def require_positions(name: str) -> str:
     """The name, or ChoiceError listing those of `POSITIONS`."""
-    if name not in POSITIONS:
-        raise ChoiceError(f"positions must be one of {', '.join(POSITIONS)}; got {name!r}.")
+    require_choice(name, POSITIONS, "positions")
     return name

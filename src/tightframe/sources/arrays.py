@@ -90,11 +90,11 @@ class ArraySource(FeatureSource):
         counted = labels if self.ignore_index is None else labels[labels != self.ignore_index]
         if counted.numel() == 0:
             raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
-        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel())
+        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel(), self.ignore_index)
 
     def _require_fits(self, classifier: LinearClassifier, width: int) -> None:
         weight = classifier.weight
-        if weight.shape != (self.num_classes, width) and weight.mT.shape == (self.num_classes, width):
+        if weight.ndim == 2 and weight.shape[1] != width == weight.shape[0]:
             raise ClassifierError(
                 f"the classifier's weight is (features, classes), {tuple(weight.shape)}; transpose it."
             )

@@ -226,7 +226,7 @@ class ShardSource(FeatureSource):
         if num_classes is not None:
             return num_classes
         least, most = min(extent[0] for extent in extents), max(extent[1] for extent in extents)
-        K = number_of_classes(least, most, rows)
+        K = number_of_classes(least, most, rows, self.ignore_index)
         for shard in self._shards.get(TEST, ()):
             _checked_labels(shard, LABELS, K, self.ignore_index)
         return K
