@@ -55,6 +55,14 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
     return torch.from_numpy(values if usable and dtype == values.dtype else np.array(values, dtype, order="C"))
 
 
+def as_array(values: Any, what: str) -> npt.NDArray[Any]:
+    """Lists and other values as a numpy array. Raises: ShapeError for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError):
+        raise ShapeError(f"{what} must be rows of equal length.") from None
+
+
 def require_dense(tensor: Tensor, what: str) -> None:
     """Raise DtypeError for a tensor whose values aren't a plain array in memory, naming the call that makes it one."""
     if tensor.layout is not torch.strided and tensor.layout is not torch.jagged:

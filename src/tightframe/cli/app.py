@@ -329,8 +329,8 @@ def prototypes(
         "--warm-start": warm_start,
     }
     given = {option: value for option, value in options.items() if value is not None}
-    names = {"num_classes": "-k", "num_targets": "-k", "dim": "-d", "alpha": "--alpha", "gamma": "--gamma"}
-    with errors_in_flags((), "time", "rounds", "seed", "scale", "warm_start", "target", "cost", "name", **names):
+    own_names = ("time", "rounds", "seed", "scale", "warm_start", "target", "cost", "alpha", "gamma", "code")
+    with errors_in_flags((), *own_names, num_classes="-k", num_targets="-k", dim="-d"):
         status = run(
             objective,
             given,

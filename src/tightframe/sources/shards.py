@@ -614,6 +614,8 @@ def _shards_of(folder: Path, manifest: Path, split: str, entry: SplitEntry, name
         table = safetensors_table(path)
         if dict(table.arrays) != kinds or table.rows != each.rows:
             raise ShardError(f"{path} is foreign: its header isn't that of {split} in {manifest.name}.")
+        if each.checksums.keys() != kinds.keys():
+            raise ShardError(f"{manifest} is damaged: {each.file} must have checksums of {listed(list(kinds))}.")
         for sums in each.checksums.values():
             if len(sums) != -(-each.rows // entry.block_rows):
                 raise ShardError(f"{manifest} is damaged: {each.file} has checksums for {len(sums)} blocks.")

@@ -12,11 +12,10 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor
+from tightframe.checks import as_array, as_tensor
 from tightframe.errors import ClassifierError
 from tightframe.hooks.classifier import rows_of_classes
 
@@ -87,7 +86,9 @@ class LinearClassifier:
 
 
 def _floats(given: Any) -> Tensor:
-    return as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "the classifier").detach()
+    return as_tensor(
+        given if isinstance(given, Tensor) else as_array(given, "the classifier"), "the classifier"
+    ).detach()
 
 
 class FeatureSource(ABC):
