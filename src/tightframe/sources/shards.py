@@ -35,6 +35,7 @@ from tightframe.errors import (
     ShardError,
 )
 from tightframe.options import Measuring
+from tightframe.plain import restored
 from tightframe.processes import rank, world_size
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.sources.manifest import DECIDED, LABELS, Manifest, SplitEntry, array_of, layer_of, manifests_in
@@ -565,14 +566,18 @@ def _contents(folder: Path, paths: Sequence[Path], manifests: Sequence[Manifest]
     for split, shards in splits.items():
         if not shards:
             raise EmptyBatchError(f"{folder} has no {SPLITS[split]}.")
+
+    def described_as(name: str, kind: Any, facts: Mapping[str, Any] = described) -> Any:
+        return restored(kind, facts.get(name), f"source.{name}")
+
     classifier, consumers = _classifier(folder, described)
     return _Contents(
         splits,
-        max((each.source["num_classes"] or 0 for each in manifests if each.source), default=0) or None,
-        described.get("class_names"),
-        described.get("ignore_index"),
-        described.get("title"),
-        list(described.get("notes", ())),
+        max((described_as("num_classes", int | None, each.source) or 0 for each in manifests), default=0) or None,
+        described_as("class_names", tuple[str, ...] | None),
+        described_as("ignore_index", int | None),
+        described_as("title", str | None),
+        list(described_as("notes", tuple[str, ...] | None) or ()),
         classifier,
         consumers,
     )
