@@ -655,7 +655,7 @@ def test_samples_that_differ_in_length_are_listed() -> None:
         listed = list_layers(encoder, x, src_key_padding_mask=padding, **({"layers": "layers.?"} | options))
         found = [(layer.name, layer.shape, layer.features, layer.samples_per_row) for layer in listed]
         assert found[-1] == ("layers.1", (3, 8), 8, 1)
-    with pytest.raises(LayerError, match="differ in length; choose the positions mean, first or last"):
+    with pytest.raises(LayerError, match="differ in length; set positions to mean, first or last"):
         list_layers(encoder, x, src_key_padding_mask=padding, layers="layers.?", positions="each")
 
 

@@ -143,7 +143,7 @@ def test_a_sample_without_a_score_is_told() -> None:
     assert len(table.notes) == 1
     assert re.match("NECO, raw features: 2 samples have no score", table.notes[0])
     assert table.curve is not None
-    with pytest.raises(RangeError, match="undefined at every number"):
+    with pytest.raises(RangeError, match="undefined for all of them"):
         _ = table.curve.best
     plain = json.loads(json.dumps(table.to_dict(), allow_nan=False))
     assert plain["rows"][0]["auroc"] == "nan"

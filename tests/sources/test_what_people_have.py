@@ -358,7 +358,7 @@ def test_a_function_as_the_classifier() -> None:
 
 
 def test_a_parameter_without_the_layer_it_reads() -> None:
-    with pytest.raises(ClassifierError, match=r"the parameter 'W': name the layer .* features="):
+    with pytest.raises(ClassifierError, match=r"the parameter 'W'\. Name the layer .* features="):
         measure(Arc(), [data()], classifier="W", **QUICK)
 
 

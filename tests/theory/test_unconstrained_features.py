@@ -310,7 +310,7 @@ def test_bad_arguments(solve) -> None:
 
 
 def test_bad_frames() -> None:
-    with pytest.raises(RangeError, match="num_classes must be at least 2 and samples_per_class at least 1; got 1 and 3"):
+    with pytest.raises(RangeError, match="at least 2 and samples_per_class at least 1; got 1 and 3"):
         theory.frame_cosine(1, 3, 0.1, 0.1)
     with pytest.raises(RangeError, match="the weight decay of H"):
         theory.frame_cosine(2, 3, 0.1, -0.1)
