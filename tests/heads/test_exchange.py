@@ -425,7 +425,7 @@ def test_only_whole_heads_on_prototypes_are_folded() -> None:
     for deploy in (fold, decision_layer):
         with pytest.raises(ClassifierError, match=r"every class needs a mean; classes \[1\] have none"):
             deploy(unseen)
-        with pytest.raises(ClassifierError, match="got a Linear"):
+        with pytest.raises(ClassifierError, match="got Linear"):
             deploy(nn.Linear(3, 4))
 
 

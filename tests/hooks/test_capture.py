@@ -1139,7 +1139,7 @@ def test_the_picture_would_show_a_hook_a_mode_or_a_value() -> None:
 
 def test_an_unknown_name_is_answered_with_the_modules() -> None:
     with (
-        pytest.raises(LayerError, match=r"^no module of the model matches 'body\.\*'; it has: 0, 1, 2, 3, 4\.$"),
+        pytest.raises(LayerError, match=r"^no module of the model matches 'body\.\*'; choose from 0, 1, 2, 3, 4\.$"),
         capture(mlp(), ["0", "body.*"]),
     ):
         pass
@@ -1147,11 +1147,11 @@ def test_an_unknown_name_is_answered_with_the_modules() -> None:
 
 def test_of_many_modules_the_first_twenty_are_named() -> None:
     model = nn.Sequential(*[nn.Identity() for _ in range(21)])
-    with pytest.raises(LayerError, match=r"it has: 0, 1, .*, 18, 19, \.\.\.\.$"), capture(model, "x"):
+    with pytest.raises(LayerError, match=r"choose from 0, 1, .*, 18, 19, \.\.\.\.$"), capture(model, "x"):
         pass
-    with pytest.raises(LayerError, match=r"it has: 0, 1, .*, 18, 19\.$"), capture(model[:20], "x"):
+    with pytest.raises(LayerError, match=r"choose from 0, 1, .*, 18, 19\.$"), capture(model[:20], "x"):
         pass
-    with pytest.raises(LayerError, match=r"it has: none\.$"), capture(nn.Linear(2, 2), "x"):
+    with pytest.raises(LayerError, match=r"choose from none\.$"), capture(nn.Linear(2, 2), "x"):
         pass
 
 

@@ -534,7 +534,7 @@ def test_a_compiled_part_keeps_its_name() -> None:
 
 @pytest.mark.parametrize("choice", ["3.*", Layer("nothing"), ["0", "0.9"]])
 def test_what_matches_nothing(choice: Any) -> None:
-    with pytest.raises(LayerError, match=r"no module of the model matches .*; it has: 0, 0\.0, .*2\.4\."):
+    with pytest.raises(LayerError, match=r"no module of the model matches .*; choose from 0, 0\.0, .*2\.4\."):
         choose_layers(nested(), choice)
 
 

@@ -151,9 +151,9 @@ def test_one_sample_has_no_standard_error() -> None:
 
 def test_what_cannot_be_judged() -> None:
     good = torch.rand(4)
-    with pytest.raises(EmptyBatchError, match="no out-of-distribution scores"):
+    with pytest.raises(EmptyBatchError, match="out-of-distribution scores are empty"):
         evaluate(good, good[:0])
-    with pytest.raises(EmptyBatchError, match="no in-distribution scores"):
+    with pytest.raises(EmptyBatchError, match="in-distribution scores are empty"):
         evaluate(good[:0], good)
     with pytest.raises(NonFiniteError, match="2 of 4 aren't"):
         evaluate(torch.tensor([1.0, math.nan, math.inf, 0.0]), good)
