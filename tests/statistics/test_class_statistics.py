@@ -262,11 +262,11 @@ def test_populated_leaves_out_classes_without_samples() -> None:
 def test_values_of_other_things_do_not_merge() -> None:
     value = statistics_of(sample_of("zipf"))
     others = {
-        "different classes": ClassStatistics.empty(7, 12, per_class=True),
+        "same classes and features": ClassStatistics.empty(7, 12, per_class=True),
         "features": ClassStatistics.empty(8, 11, per_class=True),
-        "describe different": value.select([7, 6, 5, 4, 3, 2, 1, 0]),
+        "same classes": value.select([7, 6, 5, 4, 3, 2, 1, 0]),
         "both statistics must have within": ClassStatistics.empty(8, 12, covariance=False, per_class=True),
-        "one of the two statistics has class_within": ClassStatistics.empty(8, 12),
+        "both statistics must have class_within": ClassStatistics.empty(8, 12),
         "about given centres": value.about(value.means),
     }
     for message, other in others.items():
@@ -279,7 +279,7 @@ def test_values_of_other_things_do_not_merge() -> None:
 
 def test_more_samples_than_there_are_can_not_be_taken_away() -> None:
     value = statistics_of(sample_of("zipf"))
-    with pytest.raises(MergeError, match="can't take 96 samples of class 0 away from 48"):
+    with pytest.raises(MergeError, match="can't subtract 96 samples of class 0 from 48"):
         value.subtract(value.merge(value))
 
 
