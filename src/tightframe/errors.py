@@ -96,7 +96,7 @@ class LoaderError(TightframeError, RuntimeError):
     """A data loader yields an unknown form, or different samples in the second pass."""
 
 
-class ShardError(TightframeError, ValueError):
+class ShardError(StateError):
     """A shard of features is missing, foreign, damaged or duplicated; the message names the file."""
 
 

@@ -155,7 +155,7 @@ def test_what_cannot_be_judged() -> None:
         evaluate(good, good[:0])
     with pytest.raises(EmptyBatchError, match="in-distribution scores are empty"):
         evaluate(good[:0], good)
-    with pytest.raises(NonFiniteError, match="2 of 4 aren't"):
+    with pytest.raises(NonFiniteError, match="2 of 4 are not"):
         evaluate(torch.tensor([1.0, math.nan, math.inf, 0.0]), good)
     with pytest.raises(ShapeError, match=r"\(N,\); got \(2, 2\)"):
         evaluate(good, good.reshape(2, 2))

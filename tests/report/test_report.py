@@ -165,7 +165,7 @@ def test_floors_and_a_remark_where_the_classes_do_not_fit(crowded_report: Report
         assert crowded_report[name].value >= least
     assert crowded_report["nc1"].floor is None
     crowded = {remark.name: remark.sentence for remark in crowded_report.oddities}["crowded"]
-    assert crowded == "9 classes fit no simplex ETF in 4 dimensions; NC2 has a floor."
+    assert crowded == "9 classes cannot form a simplex ETF in 4 dimensions; NC2 has a floor."
 
 
 def test_no_floor_for_some_of_the_models_classes(make_evidence: Make) -> None:

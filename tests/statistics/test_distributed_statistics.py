@@ -392,7 +392,7 @@ def test_a_group_is_its_members(met: tuple[int, Path]) -> None:
     for rank in range(1, world - 1):
         kind, message = json.loads((folder / f"failures {rank}.json").read_text())["not in the group"]
         assert kind == "DistributedError"
-        assert f"(rank {rank}) isn't in the group" in message
+        assert f"(rank {rank}) is not in the group" in message
 
 
 # ---------------------------------------------------------------------- failures, and being alone

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import psutil
-import torch
-
 from tightframe.statistics import StatisticsAccumulator
 
 FREE_SHARE = 4  # by default scatter may use 1/4 of the free memory
@@ -25,14 +22,6 @@ class LayerPlan:
     per_class: bool = False
     folds: int | None = None
     fold_scatter: bool = True
-
-
-def free_memory(device: torch.device) -> int:
-    """Free memory of a device in bytes, without swap."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    return int(psutil.virtual_memory().available)
 
 
 def planned(

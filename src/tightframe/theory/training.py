@@ -9,6 +9,7 @@ from typing import Any
 
 from tightframe.checks import Array, require_positive
 from tightframe.errors import ChoiceError, OptionError, RangeError, ShapeError
+from tightframe.plain import restored, restored_fields
 from tightframe.statistics import ClassStatistics
 from tightframe.theory.class_groups import (
     Counts,
@@ -116,5 +117,11 @@ class Training:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Training:
-        """Inverse of `to_dict`."""
-        return cls(**data)
+        """Inverse of `to_dict`, also after JSON. Raises: StateError for other data; as the class."""
+        options = {
+            "class_weights": restored(tuple[float, ...] | None, data.get("class_weights"), "class_weights"),
+            "logit_adjustment": restored(
+                tuple[float, ...] | float | None, data.get("logit_adjustment"), "logit_adjustment"
+            ),
+        }
+        return restored_fields(cls, {**data, **options}, "training", leave=options)
