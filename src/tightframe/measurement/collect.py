@@ -43,7 +43,7 @@ from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.source import OOD, START, TEST, TRAIN
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
-_MANY_NAMES = 1000  # above so many classes only names of classes with samples are stored
+_MANY_NAMES = 1000  # number of classes above which only names of classes with samples are stored
 _TOGETHER = 2048  # rows of small batches that are concatenated
 
 

@@ -93,8 +93,8 @@ class Intake(DeviceState):
             self.register_buffer("waiting_labels", torch.zeros(self._rows, dtype=torch.int64, device=self.device))
             self.register_buffer("rejected", torch.zeros(2, dtype=torch.int64, device=self.device))
         self._queue = _Queue(torch.zeros(self._rows, dtype=torch.int64))
-        self._judged = 0  # batches that weren't validated
-        self.epsilon = EPS  # of the coarsest features seen
+        self._judged = 0  # unvalidated batches
+        self.epsilon = EPS  # machine epsilon of the coarsest features
 
     # ------------------------------------------------------------------ checking
 

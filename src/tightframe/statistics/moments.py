@@ -16,16 +16,16 @@ from tightframe.numerics import EPS, large_zeros
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.scatter import Scatter, add_products, gaps_between
 
-CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits, and memory stays O(rows * D)
-_FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
-_BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
-_CANCELLATION = 8.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
-_SETTLED_ROWS = 3  # after which a class is known well enough to choose its anchor, or to judge one that isn't of them
-_NARROW = 32  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
-_OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
-SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
-_LONGEST = 16  # rows of a step unseen by the host that may be outliers
-_EARLY_STEPS = 32  # steps unseen by the host that are multiplied in float64, as anchors may not have been judged yet
+CHUNK_ROWS = 4096  # maximum rows per step: longer float32 sums lose digits, and memory stays O(rows * D)
+_FLUSH_ROWS = 4096  # rows of float32 products summed before they are added to the float64 total
+_BLOCK_ROWS = 256  # rows converted to float64 at a time, which stay in cache
+_CANCELLATION = 8.0  # largest ratio of energy about the anchor to spread: costs one of float32's seven digits
+_SETTLED_ROWS = 3  # minimum rows of a class to choose its anchor, or to check an anchor that is not among them
+_NARROW = 32  # features up to which products run in float64, which is as fast as float32 there
+_OUTLIER = 64.0  # rows with 64 times the median energy would cost float32 products of other rows digits
+SQUARES = (1e-24, 1e30)  # range of squared lengths with exact squares, products and sums in float32
+_LONGEST = 16  # longest rows of an unvalidated step, treated as outliers
+_EARLY_STEPS = 32  # unvalidated steps with float64 products, because anchors may not be checked yet
 
 
 class Moments(DeviceState):
@@ -47,8 +47,8 @@ class Moments(DeviceState):
     anchors: Tensor  # (K, D), in the dtype of the widest features seen
     sums: Tensor  # (K, D), sum of x - anchor
     energy: Tensor  # (K,), sum of |x - anchor|^2
-    floor: Tensor  # (K,), the spread when the anchor was last judged, a lower bound from then on; 0 before
-    on_sample: Tensor  # (K,) whether the anchor is a sample that may be an outlier
+    floor: Tensor  # (K,), spread at the last check of the anchor, a lower bound from then on; 0 before
+    on_sample: Tensor  # (K,), whether the anchor is a sample that may be an outlier
     product: Tensor | None  # (1 or K, D, D), sums of (x - anchor)(x - anchor)^T; upper triangles
     pending: Tensor | None  # the same in float32, of rows not yet added to `product`
 
@@ -88,8 +88,8 @@ class Moments(DeviceState):
         self._rows_pending = [0] * (products[0] if products else 0)
         self._all_seen = False
         self._floor_changed()
-        self._steps = 0  # that the host didn't look into
-        self.product_epsilon = 0.0  # of the coarsest products
+        self._steps = 0  # unvalidated steps
+        self.product_epsilon = 0.0  # machine epsilon of the coarsest products
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         return large_zeros(*shape, dtype=dtype, device=self.device)
@@ -105,7 +105,7 @@ class Moments(DeviceState):
             counted: (N,) bool, rows that count. If passed, nothing is read back from the device, except at steps 1, 2,
                 4, 8, ..., which check the anchors; squares of rows must then be in the range of float32.
         """
-        seen = counted is None  # by the host, which can then choose what is best for these rows
+        seen = counted is None  # validated: the host may read these rows
         if self.num_features <= _NARROW:
             rows = rows.to(torch.float64)
         if not seen:
@@ -138,7 +138,7 @@ class Moments(DeviceState):
             return
         long = None
         if not seen and self._steps > _EARLY_STEPS and not self.per_class:
-            long = squares.topk(min(_LONGEST, len(squares))).indices  # whether they are outliers would be a look
+            long = squares.topk(min(_LONGEST, len(squares))).indices  # without reading whether they are outliers
             deviations = deviations.to(rows.dtype)
         elif sizes is not None and deviations.dtype is not torch.float64:
             long = sizes.far_longer(young)
@@ -162,7 +162,7 @@ class Moments(DeviceState):
 
     def _deviate(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows minus their anchors, in scratch memory that the next call reuses, and their squared lengths."""
-        if counted is not None:  # in float64, which needs no look at the rows to be right
+        if counted is not None:  # in float64, exact without reading the rows
             deviations = rows.to(torch.float64) - self.anchors.index_select(0, labels)
             deviations.masked_fill_(~counted[:, None], 0.0)
         elif self.anchors.dtype is rows.dtype:
@@ -187,7 +187,7 @@ class Moments(DeviceState):
         for start in range(0, len(labels), _BLOCK_ROWS):
             some = slice(start, start + _BLOCK_ROWS)
             block = deviations[some]
-            if block.dtype is not torch.float64:  # those of float32 rows are rounded, the means would be too
+            if block.dtype is not torch.float64:  # rounded float32 deviations would round the means
                 block = wide[: len(block)].copy_(rows[some]).sub_(self.anchors.index_select(0, labels[some]))
             self.sums.index_add_(0, labels[some], block)
 
@@ -233,7 +233,7 @@ class Moments(DeviceState):
             if len(where) == 0:
                 return
             rows, labels, new = rows.index_select(0, where), labels.index_select(0, where), new[where]
-            classes, groups = labels.unique(return_inverse=True)  # few, where there are very many classes
+            classes, groups = labels.unique(return_inverse=True)  # few of very many classes
         else:
             new &= counted
             classes, groups = torch.arange(self.num_classes, device=labels.device), labels
@@ -279,7 +279,7 @@ class Moments(DeviceState):
         """Check the anchors of classes whose energy exceeds the limit, O(log N) times per class."""
         if not (self.energy > self._limit).any():
             return
-        grown = (self.energy > self._limit / 2).nonzero().flatten()  # those that soon would be, too
+        grown = (self.energy > self._limit / 2).nonzero().flatten()  # also those near the limit
         counts = self.counts[grown]
         settled = counts - self.on_sample[grown].long() >= _SETTLED_ROWS
         grown, counts = grown[settled], counts[settled]
