@@ -101,7 +101,7 @@ def test_a_classifier_that_is_named_and_not_there_is_refused_at_once(tmp_path: P
 
 
 def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(LayerError, match="no module of the model matches 'all'; it has: 0, 1, 2, 3"):
+    with pytest.raises(LayerError, match="no module of the model matches 'all'; choose from 0, 1, 2, 3"):
         Monitor(model, layers="all", folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -232,7 +232,7 @@ def test_states_merge() -> None:
     metric.merge_state(other)
     assert_same(metric.compute(), expected(batches))
     assert_same(other.compute(), expected(batches[1:]))
-    with pytest.raises(MergeError, match="num_classes=3 into one with num_classes=4"):
+    with pytest.raises(MergeError, match="same num_classes to be merged; got 4 and 3"):
         metric.merge_state(NeuralCollapse(3, DIM))
     with pytest.raises(StateError, match="only a NeuralCollapse can be merged"):
         metric.merge_state(MulticlassAccuracy(num_classes=CLASSES))

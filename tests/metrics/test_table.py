@@ -187,7 +187,7 @@ def test_what_lacks_is_named() -> None:
         metrics.ncc_mismatch.of(cases["decisions without classifier"])
     with pytest.raises(EvidenceError, match="needs class statistics; the"):
         evaluate(cases["no statistics"], ["cdnv"])
-    with pytest.raises(EvidenceError, match=r"needs out-of-distribution data \(ood=\), which"):
+    with pytest.raises(EvidenceError, match=r"needs out-of-distribution data \(ood=\); the"):
         evaluate(cases["no outside"], ["ood_orthogonality"])
 
 
