@@ -531,5 +531,5 @@ def test_bad_arguments_of_floors() -> None:
     with pytest.raises(DimensionError, match=r"dim=0"):
         bounds.rank_floor([1.0], 0)
     for values in ([], [0.0, -1.0], [1.0, math.nan]):
-        with pytest.raises(RangeError, match=r"finite, and one of them positive"):
+        with pytest.raises(RangeError, match=r"finite, and at least one must be positive"):
             bounds.rank_floor(values, 1)

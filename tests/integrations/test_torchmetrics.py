@@ -234,7 +234,7 @@ def test_states_merge() -> None:
     assert_same(other.compute(), expected(batches[1:]))
     with pytest.raises(MergeError, match="num_classes=3 into one with num_classes=4"):
         metric.merge_state(NeuralCollapse(3, DIM))
-    with pytest.raises(StateError, match="only a NeuralCollapse can be merged"):
+    with pytest.raises(StateError, match="incoming_state must be a NeuralCollapse"):
         metric.merge_state(MulticlassAccuracy(num_classes=CLASSES))
 
 
