@@ -320,7 +320,7 @@ def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
     """
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
     if dim < 1:
-        raise DimensionError(f"dim, the rank of the Gram matrix, must be at least 1; got {dim}.")
+        raise DimensionError(f"a Gram matrix must have a rank of at least 1; got dim={dim}.")
     if not np.isfinite(values).all() or values.size == 0 or values[0] <= 0:
         raise RangeError("the eigenvalues of a Gram matrix must be finite, and at least one must be positive.")
     values = values / values[0]

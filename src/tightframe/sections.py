@@ -13,8 +13,8 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
-from tightframe.errors import ChoiceError
-from tightframe.plain import number_of
+from tightframe.errors import ChoiceError, StateError
+from tightframe.plain import restored
 
 Cell = str | int | float | None
 """A value of a table; None if missing."""
@@ -123,13 +123,21 @@ class Table:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Table:
-        """Inverse of `asdict`, also after JSON."""
-        columns = tuple(Column(**each) for each in data["columns"])
-        rows = tuple(
-            tuple(number_of(cell) if column.numeric else cell for cell, column in zip(row, columns, strict=True))
-            for row in data["rows"]
-        )
-        return cls(columns, rows, {int(row): heading for row, heading in data["groups"].items()})
+        """Inverse of `asdict`, also after JSON. Raises: StateError."""
+        columns = restored(tuple[Column, ...], data.get("columns"), "table.columns")
+        rows = restored(tuple[tuple[Cell, ...], ...], data.get("rows"), "table.rows")
+        if any(len(row) != len(columns) for row in rows):
+            raise StateError(f"every row of a table must have {len(columns)} cells.")
+        cells = tuple(tuple(map(_cell, row, columns)) for row in rows)
+        groups = restored(Mapping[str, str], data.get("groups", {}), "table.groups")
+        if not all(row.isdecimal() for row in groups):
+            raise StateError("table.groups must have the numbers of rows as keys.")
+        return cls(columns, cells, {int(row): heading for row, heading in groups.items()})
+
+
+def _cell(cell: Cell, column: Column) -> Cell:
+    """A cell after JSON: numbers that JSON lacks were written as text."""
+    return restored(float | None, cell, "a cell") if column.numeric else cell
 
 
 @dataclass(frozen=True)
@@ -208,25 +216,6 @@ class Matrix:
 
 
 Figure = Curves | Bars | Matrix
-_FIGURES = {each.__name__: each for each in (Curves, Bars, Matrix)}
-
-
-def _figure(data: Mapping[str, Any]) -> Figure:
-    """A figure from plain data with its kind."""
-    values = _restored(data)
-    if "series" in values:
-        values["series"] = tuple(Series(**_restored(each)) for each in data["series"])
-    return _FIGURES[values.pop("kind")](**values)
-
-
-def _restored(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts lists to tuples and restores numbers that JSON lacks; names stay text."""
-    numbers = ("x", "y", "error", "values", "target", "shuffled", "low", "middle", "high", "most")
-    return {name: _tuples(value, number_of if name in numbers else lambda text: text) for name, value in data.items()}
-
-
-def _tuples(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    return tuple(_tuples(each, leaf) for each in value) if isinstance(value, list | tuple) else leaf(value)
 
 
 @dataclass(frozen=True)
@@ -256,19 +245,6 @@ class Section:
         """Plain data; each figure includes the name of its kind."""
         figures = [{"kind": type(figure).__name__, **asdict(figure)} for figure in self.figures]
         return {**asdict(self), "figures": figures}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Section:
-        """Inverse of `to_dict`, also after JSON, with NaN written as "nan"."""
-        table = data["table"]
-        return cls(
-            **{
-                **{name: value for name, value in data.items() if name in cls.__dataclass_fields__},
-                "sentences": tuple(data["sentences"]),
-                "table": None if table is None else Table.from_dict(table),
-                "figures": tuple(_figure(each) for each in data["figures"]),
-            }
-        )
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import tightframe.measurement.plan as plan
 from hooks.models import draw
 from oracle import ORACLE, Sample
-from tightframe import Report
+from tightframe import Report, memory
 from tightframe import measure as measure_with_folds
 from tightframe.errors import EmptyBatchError, EvidenceError, TightframeError
 from variants import VARIANTS
@@ -135,7 +134,7 @@ def test_classes_whose_means_coincide() -> None:
     loader = [(inputs, labels)]
     full = measure(model, loader, progress=False)
     wide = measure(model, loader, covariance_bytes=ROOM, progress=False)
-    assert any("span 3 dimensions where 4 are possible" in note for note in full.notes)
+    assert any("span 3 of 4 possible dimensions" in note for note in full.notes)
     assert set(wide.notes) == {*full.notes, NOTE}
     for name in IN_SPAN:
         assert of(wide, name) == pytest.approx(of(full, name), rel=1e-9), name
@@ -320,7 +319,7 @@ def test_by_default_a_quarter_of_the_free_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_there_is_free_memory() -> None:
-    free = plan.free_memory(torch.device("cpu"))
+    free = memory.free_memory(torch.device("cpu"))
     assert 1 << 20 < free < 1 << 50
 
 

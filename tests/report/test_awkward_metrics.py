@@ -77,7 +77,7 @@ def test_metrics_that_give_plain_numbers_and_counts() -> None:
 
 
 def test_what_is_no_evidence_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match=r"'ddof' is no evidence; .* Options follow a \*"):
+    with pytest.raises(TypeError, match=r"must be evidence, .* got 'ddof'\. Put options after a \*"):
 
         @metrics.metric("odd", "NC1")
         def odd(statistics: ClassStatistics, ddof: int = 1) -> Tensor:

@@ -214,7 +214,7 @@ def test_without_classifier(make_evidence: Make) -> None:
 
 def test_chosen_names_in_their_order(make_evidence: Make) -> None:
     assert list(Report.from_evidence(make_evidence(), metrics=["cdnv", METRICS["nc1"]]).values) == ["cdnv", "nc1"]
-    with pytest.raises(ChoiceError, match="no measure is called 'nc9'"):
+    with pytest.raises(ChoiceError, match="unknown measure 'nc9'"):
         Report.from_evidence(make_evidence(), metrics=["nc9"])
 
 
@@ -345,7 +345,7 @@ def test_coincident_classes_are_a_note_and_no_warning() -> None:
         report = Report.from_evidence(Evidence(statistics))
     pairs, rank = report.notes  # though several metrics meet them
     assert "coincide" in pairs and pairs.endswith(": 1, 2.")
-    assert "span 2 dimensions" in rank and rank.endswith("coincide: 1, 2.")
+    assert "span 2 of 3 possible dimensions" in rank and rank.endswith("coincide: 1, 2.")
     assert math.isfinite(report["nc1"].value)
 
 

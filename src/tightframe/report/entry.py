@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from tightframe.plain import number_of
 from tightframe.sections import Standing, standing_of
-
-_TEXTS = ("name", "split", "label", "family", "convention", "source", "level", "remark")
 
 
 @dataclass(frozen=True)
@@ -50,13 +45,6 @@ class Entry:
     remark: str = ""
     classes: int | None = None
     least_closeness: float | None = None
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        """An entry from plain data. Unknown fields, such as those of earlier versions, are dropped."""
-        names = {each.name for each in fields(cls)}
-        values = {name: value if name in _TEXTS else number_of(value) for name, value in data.items() if name in names}
-        return cls(**{"shuffled": None, **values})
 
     @property
     def title(self) -> str:

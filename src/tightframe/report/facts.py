@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tightframe.plain import number_of, plain
+from tightframe.plain import plain, restored_fields
 from tightframe.theory import Training
 
 
@@ -59,16 +59,19 @@ class Facts:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Facts:
-        """Facts from plain data or the caller's values; unknown keys are dropped."""
-        values = {name: value if name in _TEXTS else number_of(value) for name, value in given.items() if name in NAMES}
-        names = values.get("class_names")
-        if isinstance(names, Sequence) and not isinstance(names, str):
-            values["class_names"] = {str(label): str(name) for label, name in enumerate(names)}
-        elif isinstance(names, Mapping):
-            values["class_names"] = {str(label): str(name) for label, name in names.items()}
-        if isinstance(training := values.get("training"), Mapping):
-            values["training"] = Training.from_dict(training)
-        return cls(**{name: value for name, value in values.items() if value is not None})
+        """Facts from a caller's values by name; other keys are dropped."""
+        facts = {name: value for name, value in given.items() if name in NAMES and value is not None}
+        if "class_names" in facts:
+            facts["class_names"] = _by_label(facts["class_names"])
+        return cls(**facts)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Facts:
+        """Inverse of `to_dict`, also after JSON; other keys are dropped. Raises: StateError."""
+        facts = {name: value for name, value in data.items() if value is not None}
+        if "class_names" in facts:
+            facts["class_names"] = _by_label(facts["class_names"])
+        return restored_fields(cls, facts, "facts")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without unknown values."""
@@ -86,7 +89,12 @@ class Facts:
 NAMES = frozenset(each.name for each in fields(Facts))
 """The names of all facts."""
 
-_TEXTS = frozenset({"title", "data", "task", "layer", "mode", "classifier"})
-
 CALLERS = frozenset({"title", "data", "epoch", "session", "class_names"})
-"""Facts that a caller may set with `context=`."""
+"""Facts that a caller may give with `context=`."""
+
+
+def _by_label(names: Any) -> Any:
+    """Names of classes by label, from a list of names or a mapping."""
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return {str(label): str(name) for label, name in enumerate(names)}
+    return {str(label): str(name) for label, name in names.items()} if isinstance(names, Mapping) else names

@@ -11,7 +11,7 @@ from typing import Any, Self
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.ood import DetectionTable
-from tightframe.plain import number_of, plain
+from tightframe.plain import plain, restored
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.facts import NAMES, Facts
 from tightframe.sections import Section
@@ -46,13 +46,6 @@ class Distances:
     error: float | None
     level: float
     spread: float
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Distances:
-        """Inverse of `asdict`, also after JSON."""
-        numbers = {name: number_of(data[name]) for name in ("margin", "error", "level", "spread")}
-        distances = {name: number_of(value) for name, value in data["distances"].items()}
-        return cls(**{**data, **numbers, "distances": distances})
 
 
 @dataclass(frozen=True)
@@ -189,27 +182,26 @@ class Findings:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`; also reads files of earlier versions."""
+        """Inverse of `to_dict`; reads what earlier versions wrote, too."""
+        restored(Mapping[str, Any], data, "a measurement")
         if "facts" not in data:
             data = _from_context(data)
-        detection = data.get("detection")
+
+        def value(name: str, kind: Any, default: Any) -> Any:
+            return restored(kind, data.get(name, default), name)
+
         return cls(
-            tuple(Entry.from_dict(entry) for entry in data["entries"]),
-            Facts.of(data["facts"]),
-            tuple(data["notes"]),
-            data.get("context", {}),
-            layers=tuple(cls.from_dict(layer) for layer in data.get("layers", ())),
-            detection=None if detection is None else DetectionTable.from_dict(detection),
-            coverage=tuple(
-                CoverageRow(**{**row, "values": {name: number_of(value) for name, value in row["values"].items()}})
-                for row in data.get("coverage", ())
-            ),
-            class_errors={
-                name: [number_of(value) for value in values] for name, values in data.get("class_errors", {}).items()
-            },
-            class_accuracies={label: number_of(value) for label, value in data.get("class_accuracies", {}).items()},
-            distances=tuple(Distances.from_dict(each) for each in data.get("distances", ())),
-            sections=tuple(Section.from_dict(each) for each in data.get("sections", ())),
+            value("entries", tuple[Entry, ...], None),
+            value("facts", Facts, None),
+            value("notes", tuple[str, ...], None),
+            value("context", Mapping[str, Any], {}),
+            layers=value("layers", tuple[cls, ...], ()),  # type: ignore[valid-type]
+            detection=value("detection", DetectionTable | None, None),
+            coverage=value("coverage", tuple[CoverageRow, ...], ()),
+            class_errors=value("class_errors", Mapping[str, Sequence[float]], {}),
+            class_accuracies=value("class_accuracies", Mapping[str, float], {}),
+            distances=value("distances", tuple[Distances, ...], ()),
+            sections=value("sections", tuple[Section, ...], ()),
         )
 
 
@@ -218,16 +210,14 @@ _OF_CLASSES = {"‖μ − μ_G‖": "norm", "variance": "variance"}
 
 
 def _from_context(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts the format of versions that had no typed facts and kept all values in one context."""
-    context = dict(data["context"])
-    fields: dict[str, Any] = {"facts": {name: context.pop(name) for name in NAMES & context.keys()}}
+    """What versions before facts had types wrote, which kept all in one context."""
+    context = dict(restored(Mapping[str, Any], data.get("context"), "context"))
+    parts: dict[str, Any] = {"facts": {name: context.pop(name) for name in NAMES & context.keys()}}
     for old, new in _OF_CONTEXT.items():
         if old in context:
-            fields[new] = context.pop(old)
-    errors = context.pop("class_errors", {})
-    fields["class_errors"] = {_OF_CLASSES.get(name, name): values for name, values in errors.items()}
-    accuracies = context.pop("class_accuracies", [])
-    fields["class_accuracies"] = {
-        str(label): math.nan if value is None else value for label, value in enumerate(accuracies)
-    }
-    return {**data, **fields, "context": context}
+            parts[new] = context.pop(old)
+    errors = restored(Mapping[str, Any], context.pop("class_errors", {}), "class_errors")
+    parts["class_errors"] = {_OF_CLASSES.get(name, name): values for name, values in errors.items()}
+    accuracies = restored(tuple[float, ...], context.pop("class_accuracies", []), "class_accuracies")
+    parts["class_accuracies"] = {str(label): value for label, value in enumerate(accuracies)}
+    return {**data, **parts, "context": context}

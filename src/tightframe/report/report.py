@@ -13,7 +13,7 @@ from typing import Any, Self
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import Metric
-from tightframe.plain import json_text, plain, written_to
+from tightframe.plain import json_text, plain, restored, written_to
 from tightframe.report import evaluation
 from tightframe.report.cards import cards
 from tightframe.report.contents import BY_CLASS, CONTENTS
@@ -185,10 +185,9 @@ class Report(Findings):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`; also reads files of earlier versions."""
-        return replace(
-            super().from_dict(data), written_oddities=tuple(Remark(**each) for each in data.get("oddities", ()))
-        )
+        """Inverse of `to_dict`; reads what earlier versions wrote, too."""
+        oddities = restored(tuple[Remark, ...], data.get("oddities", ()), "oddities")
+        return replace(super().from_dict(data), written_oddities=oddities)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text, also written to `path` if given."""
