@@ -561,7 +561,7 @@ def test_a_loader_whose_labels_change_between_passes() -> None:
 def test_an_empty_loader(which: str) -> None:
     loaders: dict[str, Any] = {"training": batches(data()), "held-out": batches(data()), "out-of-distribution": None}
     loaders[which] = []
-    with pytest.raises(EmptyBatchError, match=f"the loader of {which} samples gave no batch"):
+    with pytest.raises(EmptyBatchError, match=f"the loader of {which} samples yielded no batch"):
         measure(
             network(), loaders["training"], test=loaders["held-out"], ood=loaders["out-of-distribution"], progress=False
         )

@@ -70,7 +70,7 @@ def fejes_toth(num_vectors: int, dim: int) -> Bound | None:
 
 
 def coxeter_boroczky(num_vectors: int, dim: int) -> Bound | None:
-    """The simplex bound: K caps are packed no denser than the caps about the vertices of one regular simplex.
+    """The simplex bound: K caps have at most the density of caps about the vertices of one regular simplex.
 
     With v_m the share of S^m inside a regular simplex of dihedral angle d, K <= D v_{D-2}(d) / v_{D-1}(d), where the
     simplex on S^{D-1} has the caps' separation as its edge. Equals Fejes Tóth's bound for D = 3; attained by the
@@ -162,9 +162,9 @@ def levenshtein_quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
     """Inner products t and shares w of pairs of the (hypothetical) code that attains Levenshtein's bound.
 
     The w are >= 0 and sum to 1; 1/K at 1 and (1 - 1/K) w at t integrate every polynomial of Levenshtein's degree
-    over the sphere exactly. The largest t is `levenshtein`'s bound. A code that attains that bound has these inner
-    products, each in w of its pairs: for K <= D + 1 the simplex, for D = 2 the polygon. For D = 1, where pairs must
-    coincide once K > 2, they are those of the most even split between the two unit vectors.
+    over the sphere exactly. The largest t is `levenshtein`'s bound. A code that attains this bound has these inner
+    products, each in a share w of its pairs: for K <= D + 1 the simplex, for D = 2 the polygon. For D = 1, where
+    vectors coincide if K > 2, they belong to the most even split between the two unit vectors.
     Returns: two read-only vectors, t ascending.
     Raises: DimensionError unless K >= 2 and D >= 1.
     Source: Levenshtein 1998; Boyvalenkov, Dragnev, Hardin, Saff & Stoyanova 2016 (Universal lower bounds for potential
@@ -188,7 +188,7 @@ def energy_bound(num_vectors: int, dim: int, potential: Callable[[Array], Array]
     derivatives of every order >= 1 are >= 0. (Orders 1 to m + 1 suffice, with m the degree of the quadrature.) It may
     be infinite at 1.
     Attained by the simplex (K <= D + 1), the orthoplex (K = 2D), polygons, and every sharp code: the icosahedron, E8's
-    roots, ... Elsewhere it lies below the optimum.
+    roots, ... For other sizes it lies below the optimum.
     Raises: DimensionError unless K >= 2 and D >= 1.
     Source: Boyvalenkov et al. 2016: the sum of w potential(t) over `levenshtein_quadrature`. The Hermite interpolant h
     of the potential at t lies below it, and its Gegenbauer coefficients are >= 0, so the sum of h over all K^2 pairs is
@@ -344,7 +344,7 @@ def random_cosine(num_vectors: int, dim: int) -> float:
     if dim == 1:
         return 1.0 if num_vectors > 2 else 0.0
     pairs = num_vectors * (num_vectors - 1) / 2
-    target = math.log(-math.expm1(-math.log(2) / pairs))  # of P[cosine >= c]
+    target = math.log(-math.expm1(-math.log(2) / pairs))  # logarithm of P[cosine >= c]
     return math.cos(_root(lambda angle: _log_cap(angle, dim) - target, 1e-300, math.pi / 2))
 
 
@@ -369,7 +369,7 @@ def _least_variance(num_vectors: int, dim: int) -> float:
 
 
 def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
-    """`levenshtein_quadrature` of valid sizes."""
+    """`levenshtein_quadrature` for valid sizes."""
     K, D = num_vectors, dim
     if K <= D + 1:
         return np.array([-1 / (K - 1)]), np.ones(1)
@@ -455,9 +455,9 @@ def _jacobi_recurrence(degree: int, a: int, b: int, dim: int) -> tuple[list[floa
 
 
 _SIMPLEX_DIMS = 48
-_ORDER = 96  # of interpolation and quadrature: errors below 1e-13 for every dimension allowed
+_ORDER = 96  # order of interpolation and quadrature: errors below 1e-13 in all allowed dimensions
 _NODES = np.cos((np.arange(_ORDER) + 0.5) * math.pi / _ORDER)  # Chebyshev points on [-1, 1]
-_EDGES = (_NODES + 1) * (math.pi / 4)  # of simplices, in (0, pi/2)
+_EDGES = (_NODES + 1) * (math.pi / 4)  # edges of simplices, in (0, pi/2)
 
 
 @cache
@@ -486,7 +486,7 @@ def _smooth_share(m: int) -> Array:
     if m < 2:
         return np.array([math.log(0.5) if m == 0 else -math.log(2 * math.pi)])
     points, weights = np.polynomial.legendre.leggauss(_ORDER)
-    parts = (points + 1) / 2  # of the edge, integrated from 0 to 1
+    parts = (points + 1) / 2  # fractions of the edge, integrated from 0 to 1
     edges = np.outer(_EDGES, parts)
     c = np.cos(edges)
     log_integrand = (
@@ -519,7 +519,7 @@ def _log_cap(angle: float, dim: int) -> float:
 
 
 def _beta_fraction(x: float, a: float, b: float) -> float:
-    """The continued fraction of the incomplete beta function (Lentz); converges fast for x < (a+1)/(a+b+2)."""
+    """Continued fraction of the incomplete beta function (Lentz); converges fast for x < (a+1)/(a+b+2)."""
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     result = d
     for j in range(1, 10_000):

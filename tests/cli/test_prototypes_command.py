@@ -368,7 +368,7 @@ def test_the_one_vs_rest_distance_on_demand(tightframe: Command, here: Path) -> 
     name = saved("a.npy", orthoplex(8).vectors)
     assert "one-vs-rest distance 1.000000000 1.000000000" in tightframe("prototypes", "--verify", name).plain
     without = tightframe("prototypes", "--verify", name, "--no-one-vs-rest").plain
-    assert "note The one-vs-rest distance was left out on request." in without
+    assert "note The one-vs-rest distance was skipped on request." in without
     assert "one-vs-rest distance 1" not in without
 
 

@@ -348,7 +348,7 @@ def test_an_empty_iterator_in_one_process(tmp_path: Path) -> None:
 def test_a_process_without_samples_tells_what_was_left_out(tmp_path: Path) -> None:
     outcomes, _ = run(has_nothing, tmp_path)
     first, second = reports_of(outcomes)
-    assert "labels of 0.1 are those nearest to its 2x2 positions; they have 4x4." in first["notes"]
+    assert "0.1 has 2x2 positions and uses the nearest of 4x4 labels." in first["notes"]
     assert second == first
 
 

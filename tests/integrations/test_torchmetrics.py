@@ -234,7 +234,7 @@ def test_states_merge() -> None:
     assert_same(other.compute(), expected(batches[1:]))
     with pytest.raises(MergeError, match="same num_classes to be merged; got 4 and 3"):
         metric.merge_state(NeuralCollapse(3, DIM))
-    with pytest.raises(StateError, match="only a NeuralCollapse can be merged"):
+    with pytest.raises(StateError, match="incoming_state must be a NeuralCollapse"):
         metric.merge_state(MulticlassAccuracy(num_classes=CLASSES))
 
 
