@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -119,10 +120,8 @@ def _summary(folders: Sequence[Path], *, everything: bool) -> Document:
     comparison = Comparison.of(folders)
     rows: list[tuple[Cell, ...]] = []
     for entry, entries in comparison.rows(full=everything):
-        values = [each.value for each in entries if each is not None]
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        each_run = [None if each is None else each.value for each in entries]
-        rows.append((entry.title, entry.target, statistics.fmean(values), deviation, *each_run))
+        values = torch.tensor([math.nan if each is None else each.value for each in entries], dtype=torch.float64)
+        rows.append((entry.title, entry.target, values.mean().item(), values.std().item(), *values.tolist()))
     columns = (
         Column("measure", "name"),
         *(Column(heading, "number") for heading in ("target", "mean", "s.d.")),
