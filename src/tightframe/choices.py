@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
-from tightframe.errors import ChoiceError
+from tightframe.errors import ChoiceError, TightframeError
 
 _LISTED = 16  # names that a message lists; of more it gives the nearest
 
 
-def require_choice(name: object, choices: Collection[str], what: str, *, table: str = "") -> None:
-    """Raise ChoiceError unless a name is among the choices. The message lists them, or else the nearest.
+def require_choice(
+    name: object,
+    choices: Collection[str],
+    what: str,
+    *,
+    table: str = "",
+    error: type[TightframeError] = ChoiceError,
+) -> None:
+    """Raise the error unless a name is among the choices. The message lists them, or else the nearest.
 
     Args:
         what: what the name is of, such as "task".
@@ -23,4 +30,4 @@ def require_choice(name: object, choices: Collection[str], what: str, *, table: 
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     few = len(choices) <= _LISTED or not table
     among = f"be one of {', '.join(choices)}" if few else f"be a name in {table}"
-    raise ChoiceError(f"{what} must {among}; got {name!r}.{hint}")
+    raise error(f"{what} must {among}; got {name!r}.{hint}")

@@ -17,6 +17,7 @@ from tightframe.cli.options import given, spread, takes
 from tightframe.cli.output import Output
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
+from tightframe.demo.settings import Settings
 from tightframe.errors import OptionError
 from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
@@ -62,89 +63,31 @@ def _root(
     pass
 
 
-@app.command()
+AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
+
+DEMO = flags_of(Settings)
+
+
 def demo(
-    data: Annotated[str, typer.Option(help="Data set to train on; see `tightframe datasets`.")] = "digits",
-    data_folder: Annotated[Path | None, typer.Option(help="Folder that holds its files.")] = None,
-    ood: Annotated[
-        str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set's name.")
-    ] = ("photographs"),
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Number of epochs. Default: 300 for digits, 10 for larger images.")
-    ] = None,
-    learning_rate: Annotated[
-        float, typer.Option(min=0, help="Learning rate of SGD; divided by 10 at 50 % and 75 % of the epochs.")
-    ] = 0.05,
-    weight_decay: Annotated[
-        float | None, typer.Option(min=0, help="Weight decay of SGD. Default: 1e-2 for digits, 5e-4 for larger images.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 128,
-    measurements: Annotated[int, typer.Option(min=2, help="Approximate number of measurements.")] = 12,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Measure layers too: auto (every block), or names and patterns; repeatable."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for the random number generator.")] = 0,
-    head: Annotated[
-        str,
-        typer.Option(help="Classifier head: linear, etf, guided, ncm, hierarchical, ...; an unknown name lists all."),
-    ] = ("linear"),
-    loss: Annotated[str | None, typer.Option(help="Loss; an unknown name lists all. Default: the head's.")] = None,
-    dim: Annotated[
-        int | None, typer.Option("--dim", "-d", min=1, help="Dimension of the prototypes. Default: the head's.")
-    ] = (None),
-    scale: Annotated[
-        float | None, typer.Option(help="Scale of the logits. Default: the head's, 16 for cosines.")
-    ] = None,
-    long_tail: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="Make classes unequal by leaving images out: ratio of the largest class to the smallest."
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option(help="Shape of --long-tail: step (half of the classes are small) or exponential.")
-    ] = "step",
-    train_images: Annotated[
-        int | None, typer.Option(min=1, help="Number of training images, drawn at random. Default: all.")
-    ] = None,
-    incremental: Annotated[
-        int | None, typer.Option(min=1, help="Number of sessions in which the classes arrive.")
-    ] = None,
-    memory: Annotated[int, typer.Option(min=0, help="Images per class kept from earlier sessions.")] = 10,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA, with -HEAD for other heads.")
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: a new one, runs/DATA or runs/DATA-HEAD.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    seeds: Annotated[
+        int, typer.Option(help="Number of runs, with seeds from --seed on, each in a folder below --out.")
+    ] = 1,
     everything: AllOption = False,
+    **options: Any,
 ) -> None:
     """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
-    from tightframe.cli.demo import show_demo
-    from tightframe.demo import Settings
+    with errors_in_flags(DEMO, "overwrite", "seeds"):
+        settings = Settings(**given(options, DEMO))
+        from tightframe.cli.demo import show_demo
 
-    folder = None if data_folder is None else str(data_folder)
-    settings = Settings(
-        data=data,
-        data_folder=folder,
-        ood=ood,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        measurements=measurements,
-        layers=tuple(layers or ()),
-        seed=seed,
-        head=head,
-        loss=loss,
-        dim=dim,
-        scale=scale,
-        long_tail=long_tail,
-        profile=profile,
-        train_images=train_images,
-        incremental=incremental,
-        memory=memory,
-    )
-    show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), everything=everything)
+        raise typer.Exit(show_demo(settings, out, seeds=seeds, overwrite=overwrite, everything=everything))
 
+
+app.command()(takes(DEMO)(demo))
 
 SUBJECT = flags_of(Subject)
 
@@ -152,7 +95,6 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the page 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write JSON to this file; - is standard output.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write CSV to this file; - is standard output.")]
 MarkdownOption = Annotated[Path | None, typer.Option("--md", help="Write Markdown to this file; - is standard output.")]
-AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
 
 
 def measure(
