@@ -80,8 +80,8 @@ def in_flags(message: str, names: dict[str, str]) -> str:
     """A message with flags for arguments.
 
     Args:
-        names: flags by argument. An argument is recognised by "=" after it, by an underscore in its name, or as the
-            subject of "must" at the beginning.
+        names: flags by argument. An argument is recognised by "=" after it, by an underscore in its name, or as
+            the subject of a clause.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -92,6 +92,7 @@ def in_flags(message: str, names: dict[str, str]) -> str:
     message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
     message = re.sub(rf"\b({'|'.join(names)})=(True\b)?(?=(\S?))", value, message)
     subjects = names | {flag.lstrip("-"): flag for flag in names.values()}
-    message = re.sub(rf"^({'|'.join(subjects)})(?= must )", lambda match: subjects[match[1]], message)
+    clause = rf"(^|: )({'|'.join(subjects)})(?= (?:must|needs|adds)\b)"
+    message = re.sub(clause, lambda match: match[1] + subjects[match[2]], message)
     words = "|".join(name for name in names if "_" in name)
     return re.sub(rf"(?<![\w./'\"-])({words}){_NO_WORD}", lambda match: names[match[1]], message) if words else message
