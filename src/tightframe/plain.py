@@ -164,11 +164,14 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return out.getvalue()
 
 
+_SPACES = dict.fromkeys(map(ord, "\r\n\t"), " ")
+
+
 def _cell(value: object) -> object:
     if not isinstance(value, str):
         return "" if value is None else value
-    text = " ".join(value.split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    text = value.translate(_SPACES)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def written_to(text: str, path: str | os.PathLike[str] | None) -> str:
