@@ -76,8 +76,7 @@ def test_the_program_starts_without_torch() -> None:
 def test_misuse_has_status_two(tightframe: Command, arguments: tuple[str, ...]) -> None:
     outcome = tightframe(*arguments)
     assert outcome.status == 2
-    assert "Usage: tightframe" in outcome.err
-    assert "Traceback" not in outcome.err
+    assert outcome.err.startswith("error: ") and len(outcome.err.splitlines()) == 1
 
 
 def test_data_sets_are_listed(tightframe: Command) -> None:
@@ -105,7 +104,7 @@ def test_a_long_error_stays_one_line_in_a_narrow_terminal(tightframe: Command, h
     outcome = tightframe("demo", "--data", "nothing", width=40)
     assert outcome.status == 2
     assert len(outcome.err.splitlines()) == 1
-    assert "dataset must be one of digits, mnist, fashion-mnist; got 'nothing'." in outcome.err
+    assert "--data must be one of digits, mnist, fashion-mnist; got 'nothing'." in outcome.err
 
 
 @pytest.mark.parametrize("name", ["a[red].npz", "a[/].npz", "[bold]"])
@@ -203,7 +202,7 @@ def test_two_heads_side_by_side(tightframe: Command, here: Path) -> None:
     assert "step imbalance 65" in linear.plain and "SELI geometry" in linear.plain
     etf = tightframe(*shared, "--head", "etf")
     assert etf.status == 0, etf.err
-    assert "etf head, its own loss" in etf.plain
+    assert "etf head" in etf.plain
     both = tightframe("compare", "linear", "runs/digits-etf", "--all", "--csv", "both.csv")
     assert both.status == 0, both.err
     for folder in ("linear", "runs/digits-etf"):
@@ -225,10 +224,10 @@ def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("demo", "--head", "nothing"), "the head must be one of linear, "),
-        (("demo", "--loss", "nothing"), "the loss must be one of cross-entropy, "),
-        (("demo", "--long-tail", "3", "--profile", "nothing"), "the profile must be one of step, exponential"),
-        (("demo", "--incremental", "11"), "1 to as many sessions; got 11"),
+        (("demo", "--head", "nothing"), "error: --head must be one of linear, "),
+        (("demo", "--loss", "nothing"), "error: --loss must be one of cross-entropy, "),
+        (("demo", "--long-tail", "3", "--profile", "nothing"), "error: --profile must be one of step, exponential"),
+        (("demo", "--incremental", "11"), "error: --incremental must be at most 6, so that"),
         (("compare", "nowhere"), "a comparison needs at least two runs; got 1"),
         (("compare", "nowhere", "either"), "error: no run folder at nowhere."),
     ],
