@@ -349,7 +349,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         ClassStatistics.load(other)
     with pytest.raises(StateError, match="must be a file of"):
         ClassStatistics.load(bare)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StateError, match="doesn't exist"):
         ClassStatistics.load(tmp_path / "missing")
 
 
