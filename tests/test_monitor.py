@@ -112,7 +112,7 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
         ({"per_clas": True}, TypeError, "unknown option 'per_clas'; choose from layers"),
         ({"loader": []}, TypeError, "unknown option 'loader'"),
         ({"epoch": 3}, TypeError, "unknown option 'epoch'"),
-        ({"metrics": ["nc1", "nc9"]}, ChoiceError, "got 'nc9'. Did you mean nc1"),
+        ({"metrics": ["nc1", "nc9"]}, ChoiceError, "got 'nc9'. Did you mean 'nc1"),
         ({"conventions": ["nc1"]}, ChoiceError, "convention must be a name in .*CONVENTIONS; got 'nc1'"),
         ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),
         ({"samples": 2.5}, RangeError, "samples must be a whole number; got 2.5"),

@@ -16,8 +16,8 @@ from tightframe.errors import ChoiceError, OptionError, RangeError, TightframeEr
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"data": "digitz"}, ChoiceError, r"data must be one of digits, .*'digitz'\. Did you mean digits\?"),
-        ({"ood": "nois"}, ChoiceError, r"ood must be one of photographs, .* Did you mean noise"),
+        ({"data": "digitz"}, ChoiceError, r"data must be one of digits, .*'digitz'\. Did you mean 'digits'\?"),
+        ({"ood": "nois"}, ChoiceError, r"ood must be one of photographs, .* Did you mean 'noise'"),
         ({"head": "nothing"}, ChoiceError, "head must be one of linear, .*'nothing'"),
         ({"loss": "nothing"}, ChoiceError, "loss must be one of cross-entropy, .*'nothing'"),
         ({"profile": "nothing", "long_tail": 2.0}, ChoiceError, "one of step, exponential; got 'nothing'"),
