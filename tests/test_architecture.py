@@ -13,7 +13,7 @@ import tightframe
 ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: (
-        *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head"),
+        *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "fixed", "sharing", "head"),
         *("sections", "plain"),
     ),
     2: ("bounds", "certificate"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tightframe.errors import (
     ClassifierError,
+    DeviceError,
     DtypeError,
     EmptyBatchError,
     LabelError,
@@ -36,10 +37,11 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
 
     Copied are arrays that are read-only (as memory maps of files are), in another byte order or with strides that torch
     doesn't know, and unsigned integers of more than a byte.
-    Raises: DtypeError for anything else, and for arrays of anything but numbers and bools.
+    Raises: DtypeError for anything else, and for arrays of anything but numbers and bools; DeviceError for tensors on
+    the meta device.
     """
     if isinstance(values, Tensor):
-        return values
+        return require_values(values, what)
     if not isinstance(values, np.ndarray):
         raise DtypeError(f"{what} must be a tensor or a numpy array; got {type(values).__name__}.")
     if isinstance(values, np.ma.MaskedArray):
@@ -50,6 +52,16 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
     dtype = np.dtype(_SIGNED[width]) if kind == "u" and width > 1 else values.dtype.newbyteorder("=")
     usable = values.flags.writeable and all(stride >= 0 and stride % width == 0 for stride in values.strides)
     return torch.from_numpy(values if usable and dtype == values.dtype else np.array(values, dtype, order="C"))
+
+
+def require_values(tensor: Tensor, what: str) -> Tensor:
+    """The tensor itself. Raises: DeviceError if it is on the meta device."""
+    if tensor.is_meta:
+        raise DeviceError(
+            f"{what} must have values; got a tensor on the meta device, which has none. Make it under "
+            "`with torch.device('cpu')`."
+        )
+    return tensor
 
 
 def as_rows(

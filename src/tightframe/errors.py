@@ -16,6 +16,10 @@ class DtypeError(TightframeError, TypeError):
     """A tensor has a dtype that the operation can't use without changing its meaning."""
 
 
+class DeviceError(TightframeError, ValueError):
+    """A tensor whose values are needed is on the meta device, where tensors have none."""
+
+
 class LabelError(TightframeError, ValueError):
     """A label lies outside [0, num_classes)."""
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from tightframe.checks import require_positive
 from tightframe.errors import ChoiceError, LabelError, ShapeError, StateError
+from tightframe.fixed import FixedTensors
 from tightframe.heads.similarity import SIMILARITIES
 from tightframe.layout import features_last, like_features, rows_of
 
 
-class ComparisonHead(nn.Module, ABC):
+class ComparisonHead(FixedTensors, ABC):
     """Logits by comparing embeddings with prototypes; stands in for a model's last `nn.Linear`.
 
     Features (N, D_in), (N, T, D_in) or (N, D_in, H, W) give logits (N, K), (N, T, K) or (N, K, H, W). The embedding is
@@ -25,9 +26,13 @@ class ComparisonHead(nn.Module, ABC):
 
     Like `nn.Linear` it has `in_features`, `out_features`, `weight` and `bias`: for weight (K, D) and bias (K,) or None,
     argmax of weight z + bias is the head's own decision on an embedding z, whatever its logits.
+
+    A head made on the meta device gets its prototypes and scale back at `to_empty` and `reset_parameters`, or takes
+    those of a state dict with `load_state_dict(..., assign=True)`.
     """
 
     _scale: Tensor
+    log_scale: Tensor
     decides_linearly = True
     follows_labels = False  # whether `forward` takes labels, to follow the class means
 
@@ -59,11 +64,9 @@ class ComparisonHead(nn.Module, ABC):
         if projection is None and in_features != dim:
             projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
         self.dim, self.in_features, self.projection = dim, int(in_features), projection
-        start = torch.tensor(math.log(scale) if learn_scale else float(scale), device=device, dtype=dtype)
-        if learn_scale:
-            self.log_scale = nn.Parameter(start)
-        else:
-            self.register_buffer("_scale", start)
+        name, start = ("log_scale", math.log(scale)) if learn_scale else ("_scale", float(scale))
+        value = torch.tensor(start, dtype=torch.float64, device="cpu")
+        self.hold(name, value, saved=True, learnt=learn_scale, device=device, dtype=dtype or torch.get_default_dtype())
 
     # ------------------------------------------------------------------ what a subclass has
 
@@ -97,7 +100,7 @@ class ComparisonHead(nn.Module, ABC):
 
     def get_extra_state(self) -> Tensor:
         """The number of open classes."""
-        return torch.tensor(self.out_features)
+        return torch.tensor(self.out_features, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Open as many classes as the saved head had. Raises: StateError where there are fewer prototypes."""
@@ -149,11 +152,8 @@ class ComparisonHead(nn.Module, ABC):
         return self.compare(self.embed(features))
 
     def reset_parameters(self) -> None:
-        """The scale and the projection as they were made; subclasses add the vectors that they learn."""
-        if "log_scale" in self._parameters:
-            nn.init.constant_(self.log_scale, math.log(self._first_scale))
-        else:
-            self._scale.fill_(self._first_scale)
+        """Prototypes and scale as they were made, the projection anew."""
+        super().reset_parameters()
         if self.projection is not None:
             reset_all(self.projection)
 

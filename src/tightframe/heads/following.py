@@ -162,9 +162,8 @@ class GuidedHead(ComparisonHead):
         if self.means.sums.shape != given.vectors.shape:
             raise ShapeError(f"means must be {tuple(given.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
         self.proximal, self.every, self.ignore_index = proximal, every, ignore_index
-        self._first = given.vectors.detach().clone()
-        vectors = given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
-        self.register_buffer("vectors", vectors)
+        start = given.vectors.detach().clone()
+        self.hold("vectors", start, saved=True, device=device, dtype=dtype or torch.get_default_dtype())
         self._calls, self._all_seen = 0, False
 
     @property
@@ -197,11 +196,10 @@ class GuidedHead(ComparisonHead):
         super().reset_parameters()
         self.means.reset()
         self._calls, self._all_seen = 0, False
-        self.vectors = self._first.to(self.vectors)
 
     def get_extra_state(self) -> Tensor:
         """The numbers of open classes and of labelled calls."""
-        return torch.stack([super().get_extra_state(), torch.tensor(self._calls)])
+        return torch.stack([super().get_extra_state(), torch.tensor(self._calls, device="cpu")])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Inverse of `get_extra_state`. Raises: StateError where there are fewer prototypes."""

@@ -65,8 +65,10 @@ class PrototypeHead(ComparisonHead):
         super().__init__(given.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
         self._require_usable(given.vectors)
         self.provenance = dict(given.provenance)
-        self._first = given.vectors.detach().clone() if learnable else None
-        self._hold(given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
+        start = given.vectors.detach().clone()
+        self.hold(
+            "vectors", start, saved=True, learnt=learnable, device=device, dtype=dtype or torch.get_default_dtype()
+        )
         if open_classes is not None:
             self.open(open_classes)
 
@@ -91,29 +93,15 @@ class PrototypeHead(ComparisonHead):
         if given.dim != before.shape[1]:
             raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {given.dim}.")
         self._require_usable(given.vectors)
-        if self._first is not None:
-            self._first = torch.cat([self._first, given.vectors.to(self._first)])
-        self._hold(torch.cat([before, given.vectors.to(before)]), self.learnable)
+        start, vectors = (torch.cat([old, given.vectors.to(old)]) for old in (self._starts["vectors"], before))
+        self._starts["vectors"], self.vectors = start, nn.Parameter(vectors) if self.learnable else vectors
         kinds = (part.get("constructor", "given vectors") for part in (self.provenance, given.provenance))
         self.provenance = {"constructor": " + ".join(kinds)}
         self.open(len(self.prototypes))
 
-    def reset_parameters(self) -> None:
-        """Learnt prototypes, scale and projection as they were made; fixed prototypes are left alone."""
-        super().reset_parameters()
-        if self._first is not None:
-            with torch.no_grad():
-                self.prototypes.copy_(self._first)
-
     def extra_repr(self) -> str:
         kind = self.provenance.get("constructor", "given vectors")
         return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}"
-
-    def _hold(self, vectors: Tensor, learnable: bool) -> None:
-        if learnable:
-            self.vectors = nn.Parameter(vectors)
-        else:
-            self.register_buffer("vectors", vectors)
 
     def _require_usable(self, vectors: Tensor) -> None:
         if self.logits == "cosine":

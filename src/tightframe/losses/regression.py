@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from tightframe.checks import Array, can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
+from tightframe.fixed import FixedTensors
 from tightframe.layout import features_last
 from tightframe.losses.class_loss import EmbeddingLoss, require_on_empty, require_reduction
 from tightframe.numerics import directions, norms, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
-class PoleRegression(nn.Module):
+class PoleRegression(FixedTensors):
     """Sum over targets t of (r_t - cos(z, upper pole of t))^2 with r = 2 (v - lower) / (upper - lower) - 1.
 
     Args:
@@ -55,7 +56,7 @@ class PoleRegression(nn.Module):
         if not -math.inf < lower < upper < math.inf:
             raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
         self.lower, self.upper, self.reduction, self.on_empty = lower, upper, reduction, on_empty
-        self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
+        self.hold("upper_poles", directions(vectors.detach()[1::2], "poles"))
 
     def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
         targets, dim = self.upper_poles.shape
@@ -149,7 +150,7 @@ class _BesidePoles(EmbeddingLoss):
         axes = axes[sizes > 8 * torch.finfo(poles.dtype).eps * sizes[0]]  # poles of two targets may share an axis
         if len(axes) == self.num_features:
             raise ShapeError(f"the poles' axes span all {len(axes)} dimensions, which leaves none for the classes.")
-        self.register_buffer("axes", axes, persistent=False)
+        self.hold("axes", axes)
         directions(self._beside(self.prototypes.detach().to(axes)), "prototypes beside the poles' axes")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
