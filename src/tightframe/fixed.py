@@ -1,4 +1,4 @@
-"""`FixedTensors`: a module with tensors that no initialisation could make again: prototypes, costs, trees, means."""
+"""`FixedTensors`: a module whose prototypes, costs, trees or means survive deferred initialisation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import require_values
+from tightframe.checks import require_dense
 
 
 class FixedTensors(nn.Module):
-    """A module that keeps the values of its buffers where torch makes tensors without values.
+    """A module that keeps the values of its buffers when torch creates tensors without values.
 
-    torch makes modules on the meta device and empties them (`to_empty`, `skip_init`, FSDP), and counts on
-    `reset_parameters` or a state dict for values. Buffers that `hold` made keep theirs through all of these: those in
-    the state dict go to the meta device as parameters do, and come back as they were made; the others stay where they
-    are, as no state dict could bring them back.
+    The meta device, `to_empty`, `skip_init` and FSDP leave tensors uninitialised until `reset_parameters` or a state
+    dict fills them. Buffers registered with `hold` keep their values. Saved buffers move to the meta device like
+    parameters and get their start values back; unsaved buffers never move there, since no state dict contains them.
     """
 
     def __init__(self) -> None:
@@ -34,18 +33,19 @@ class FixedTensors(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Register a buffer or, if `learnt`, a parameter with these values; `start` itself must not change afterwards.
+        """Register a buffer or, if `learnt`, a parameter with start values; do not modify `start` afterwards.
 
         Args:
-            saved: whether the state dict has it; what is learnt is.
-            device: by default the start's; of a start on the CPU torch's default device.
+            saved: whether the state dict contains the buffer; it always contains parameters.
+            device: default: the device of `start`, or torch's default device if `start` is on the CPU.
 
-        Raises: DeviceError for a tensor on the meta device.
+        Raises: DtypeError for a tensor on the meta device.
         """
         if start is None:
             self.register_buffer(name, None, persistent=saved)
             return
-        self._starts[name] = start = require_values(start.detach(), name)
+        require_dense(start, name)
+        self._starts[name] = start = start.detach()
         if device is None:
             device = torch.get_default_device() if start.device.type == "cpu" else start.device
         if learnt:
@@ -55,7 +55,7 @@ class FixedTensors(nn.Module):
             self.register_buffer(name, start.to(place, dtype, copy=saved), persistent=saved)
 
     def reset_parameters(self) -> None:
-        """All that `hold` made as it was made."""
+        """Restore the start values."""
         for name, start in self._starts.items():
             if name in self._parameters:
                 with torch.no_grad():

@@ -28,7 +28,7 @@ def float64_device(device: torch.device | str | None) -> torch.device:
 
 
 def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, which makes its tensors on the CPU whatever torch's default device is."""
+    """A decorator: the function creates its tensors on the CPU, even if torch's default device differs."""
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -74,7 +74,7 @@ class TreeInference(FixedTensors):
         return masses[..., self.indices("order", masses)]
 
     def indices(self, name: str, values: Tensor) -> Tensor:
-        """Indices by name for values; for those on the meta device they are there too."""
+        """Index buffer by name, on the meta device if the values are."""
         indices = self.get_buffer(name)
         return indices.to("meta") if values.is_meta else indices
 
