@@ -71,7 +71,7 @@ def require_dense(tensor: Tensor, what: str) -> None:
     if tensor.is_quantized:
         raise DtypeError(f"{what} must not be quantised; got {tensor.dtype}. Convert with .dequantize().")
     if tensor.is_meta:
-        raise DtypeError(f"{what} must have values; the tensor is on the meta device.")
+        raise DtypeError(f"{what} must have values; the tensor is on the meta device. Make it on the CPU.")
 
 
 def as_rows(

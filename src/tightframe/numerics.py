@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from tightframe.checks import can_look
 from tightframe.errors import ZeroVectorError, ZeroVectorWarning
 from tightframe.sharing import warn_once
 
+P = ParamSpec("P")
+R = TypeVar("R")
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -22,6 +25,19 @@ def float64_device(device: torch.device | str | None) -> torch.device:
     """The device of float64 state for data on `device`: the same device, or the CPU if it has no float64."""
     device = torch.device(device if device is not None else "cpu")
     return torch.device("cpu") if device.type == "mps" else device
+
+
+def on_cpu(function: Callable[P, R]) -> Callable[P, R]:
+    """A decorator: the function creates its tensors on the CPU, even if torch's default device differs."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.get_default_device().type == "cpu":  # the mode below would slow every operation down
+            return function(*args, **kwargs)
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return wrapper
 
 
 def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:

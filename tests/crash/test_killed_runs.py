@@ -26,7 +26,6 @@ from tightframe.report import Report, RunFolder
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SECONDS = 60  # for a process that hangs
-IMPORTED = ["tightframe.monitor", "sklearn.datasets", "torch._dynamo"]
 NO_RUN = -1
 
 # death, at which call of the place, and how many measurements can then be read; each process goes on from the last
@@ -103,7 +102,6 @@ class Process:
 
     def __init__(self, folder: Path, death: str | None = None, call: int = 1):
         context = torch.multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         ready = context.Event()
         self._process = context.Process(target=start, args=(folder, ready, death, call))
         self._process.start()

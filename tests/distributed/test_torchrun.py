@@ -40,10 +40,7 @@ SINGLE = 5e-6  # of float32 features, whose last digits depend on the batches; 4
 AS_ALONE = ("padded", "plain", "one idle", "second pass", "one overflows")
 AS_ALONE_WITH_LITTLE_MEMORY = ("wide", "one lacks memory")
 
-pytestmark = [
-    pytest.mark.levels,  # as in the other processes
-    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
-]
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def torchrun(folder: Path, world: int, *arguments: str) -> Run:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TORCHELASTIC")}
     done = subprocess.run(
         [*command, str(WORKER), str(folder), *arguments],
-        env=environment | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        env=environment | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

@@ -1,6 +1,7 @@
 """Two processes that aren't alike: one is lost, raises or makes no call, or has other loaders than the other."""
 
 import datetime
+import importlib
 import json
 import os
 import signal
@@ -24,10 +25,7 @@ K, D, ROWS = 4, 6, 240
 SECONDS = 240  # the group's timeout, and twice what processes may take: nothing is found out by waiting
 PATIENCE = 3  # the group's timeout where it is, as the second process never comes
 
-pytestmark = [
-    pytest.mark.levels,  # as in the other processes
-    pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed"),
-]
+pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
 
 Outcome = dict[str, Any]
 
@@ -77,6 +75,7 @@ def shuffled(start: int = 0, stop: int = ROWS) -> DataLoader[Any]:
 def process(rank: int, folder: str, what: str, patience: float) -> None:
     """Do something with the other process and write down what came of it and how long it took."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    importlib.import_module("few_draws")
     torch.set_num_threads(1)
     timeout = datetime.timedelta(seconds=patience)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -236,7 +235,6 @@ def measures_alone_once(rank: int) -> Outcome:
 def run(what: Callable[[int], Outcome], folder: Path, patience: float = SECONDS) -> tuple[list[Outcome], list[int]]:
     """What both processes wrote down ({} for one that wrote nothing), and their exit codes."""
     context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tightframe.monitor", "tightframe.report", "torch"])
     pair = [context.Process(target=process, args=(r, str(folder), what.__name__, patience)) for r in (0, 1)]
     for each in pair:
         each.start()

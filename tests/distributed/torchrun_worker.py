@@ -20,6 +20,7 @@ from torch import distributed, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+import few_draws  # noqa: F401
 import tightframe.monitor
 from tightframe import Monitor, Report, measure
 from tightframe.errors import BlipWarning, DistributedError

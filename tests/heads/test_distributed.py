@@ -75,7 +75,9 @@ def work(rank: int, meeting: str, folder: str) -> None:
 
 def launch(function: Callable[..., None], *arguments: str) -> None:
     """Run a function in two processes; an error in one is an error here, and so is taking too long."""
-    context = torch.multiprocessing.spawn(function, arguments, nprocs=WORLD, join=False)
+    context = torch.multiprocessing.start_processes(
+        function, arguments, nprocs=WORLD, join=False, start_method="forkserver"
+    )
     end = time.monotonic() + SECONDS
     try:
         while not context.join(timeout=1):  # raises what a process raised

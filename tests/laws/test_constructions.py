@@ -58,6 +58,14 @@ def test_the_same_arguments_give_the_same_value(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOTYPES)
+def test_the_default_device_does_not_matter(name: str) -> None:
+    """As in models that are built `with torch.device("meta")`."""
+    with torch.device("meta"):
+        made = build(name)
+    assert made == build(name)
+
+
+@pytest.mark.parametrize("name", PROTOTYPES)
 def test_files_keep_it(name: str, tmp_path: Path) -> None:
     made = build(name)
     made.save(tmp_path / "p.safetensors")

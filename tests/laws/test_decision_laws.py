@@ -178,14 +178,14 @@ def problems(draw: st.DrawFn, most: int = 7) -> Problem:
     return Problem(means, counts, rounding, weight, bias, rows.to(dtype), tile_size)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(problems())
 def test_decisions_are_those_of_exact_arithmetic(problem: Problem) -> None:
     assert_decides(problem)
 
 
 @pytest.mark.slow
-@settings(max_examples=30_000)
+@settings(max_examples=12_000)
 @given(problems())
 def test_decisions_are_those_of_exact_arithmetic_at_length(problem: Problem) -> None:
     assert_decides(problem)
@@ -203,14 +203,14 @@ def test_a_bias_that_dwarfs_the_others_costs_them_no_digits() -> None:
         assert_decides(problem)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(problems(most=150))
 def test_among_many_classes(problem: Problem) -> None:
     assert_decides(problem)
 
 
 @pytest.mark.slow
-@settings(max_examples=3_000)
+@settings(max_examples=1_500)
 @given(problems(most=150))
 def test_among_many_classes_at_length(problem: Problem) -> None:
     assert_decides(problem)

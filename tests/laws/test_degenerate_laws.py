@@ -284,7 +284,7 @@ def check_degenerate(plan: DegeneratePlan) -> None:
     assert not (wrong := wrong_degenerate(plan)), "\n".join(wrong)
 
 
-@settings(max_examples=80, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(plan=degenerate_plans())
 def test_degenerate_data_are_what_they_are_on_every_path(plan: DegeneratePlan) -> None:
     check_degenerate(plan)
@@ -292,7 +292,7 @@ def test_degenerate_data_are_what_they_are_on_every_path(plan: DegeneratePlan) -
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=450, **QUIET)
+@settings(max_examples=250, **QUIET)
 @given(plan=degenerate_plans())
 def test_degenerate_data_are_what_they_are_on_every_path_at_length(plan: DegeneratePlan) -> None:
     check_degenerate(plan)
@@ -412,7 +412,7 @@ def _wrong_pair(
     return lines, error * min(1.0, apart / 100)
 
 
-@settings(max_examples=80, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(plan=near_plans())
 def test_means_no_further_apart_than_rounding_coincide(plan: NearPlan) -> None:
     assert not (wrong := wrong_near(plan)), "\n".join(wrong)
@@ -420,7 +420,7 @@ def test_means_no_further_apart_than_rounding_coincide(plan: NearPlan) -> None:
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=600, **QUIET)
+@settings(max_examples=300, **QUIET)
 @given(plan=near_plans())
 def test_means_no_further_apart_than_rounding_coincide_at_length(plan: NearPlan) -> None:
     assert not (wrong := wrong_near(plan)), "\n".join(wrong)

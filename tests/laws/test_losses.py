@@ -314,6 +314,55 @@ def test_derivatives_with_respect_to_learnt_prototypes(name: str) -> None:
     assert case.learnt.grad is not None and case.learnt.grad.abs().sum() > 0
 
 
+# ---------------------------------------------------------------------- torch's modules without values
+
+
+def under_meta(build: Callable[..., None]) -> Callable[..., None]:
+    def wrapper(*args: Any, **options: Any) -> None:
+        with torch.device("meta"):
+            build(*args, **options)
+
+    return wrapper
+
+
+def emptied(loss: nn.Module) -> nn.Module:
+    return loss.to_empty(device="cpu")
+
+
+def moved(loss: nn.Module) -> nn.Module:
+    return loss.to("meta").to("cpu")
+
+
+def loaded(loss: nn.Module) -> nn.Module:
+    loss.to("meta").load_state_dict({}, assign=True)
+    return loss
+
+
+def refilled(loss: nn.Module) -> nn.Module:
+    """Every buffer replaced by zeros, then reset: some loaders do so."""
+    for module in loss.modules():
+        for name, value in module._buffers.items():
+            module._buffers[name] = None if value is None else torch.zeros_like(value, device="cpu")
+    for module in loss.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return loss
+
+
+@pytest.mark.parametrize("pass_on", [nn.Module.eval, emptied, moved, loaded, refilled])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_made_on_the_meta_device_is_the_same(
+    name: str, pass_on: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Costs, trees, prototypes and class weights are in no state dict: nothing could make them anew."""
+    options = {"weight": torch.arange(1.0, K + 1)} if name in CLASS_LOSSES else {}
+    usual = BUILDERS[name](2, **options)
+    monkeypatch.setattr(LOSSES[name].module, "__init__", under_meta(LOSSES[name].module.__init__))
+    case = BUILDERS[name](2, **options)
+    assert pass_on(case.loss) is case.loss
+    assert torch.equal(case(), usual())
+
+
 # ---------------------------------------------------------------------- layouts
 
 

@@ -185,7 +185,7 @@ def wrong_resolution(plan: ResolutionPlan) -> list[str]:
     return wrong
 
 
-@settings(max_examples=80, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(plan=resolution_plans())
 def test_what_is_not_resolved_is_told(plan: ResolutionPlan) -> None:
     assert not (wrong := wrong_resolution(plan)), "\n".join(wrong)
@@ -193,7 +193,7 @@ def test_what_is_not_resolved_is_told(plan: ResolutionPlan) -> None:
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=400, **QUIET)
+@settings(max_examples=220, **QUIET)
 @given(plan=st.one_of(resolution_plans(), resolution_plans(), resolution_plans((20, 60, 200, 1000))))
 def test_what_is_not_resolved_is_told_at_length(plan: ResolutionPlan) -> None:
     assert not (wrong := wrong_resolution(plan)), "\n".join(wrong)
@@ -217,7 +217,7 @@ def wrong_measured(plan: ResolutionPlan) -> list[str]:
     return lines + [f"warned: {each.message}" for each in told if each.category is ResolutionWarning]
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=resolution_plans())
 def test_measure_resolves_what_lies_in_the_span_of_the_means(plan: ResolutionPlan) -> None:
     assert not (wrong := wrong_measured(plan)), "\n".join(wrong)
@@ -225,7 +225,7 @@ def test_measure_resolves_what_lies_in_the_span_of_the_means(plan: ResolutionPla
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=100, **QUIET)
+@settings(max_examples=60, **QUIET)
 @given(plan=resolution_plans())
 def test_measure_resolves_what_lies_in_the_span_of_the_means_at_length(plan: ResolutionPlan) -> None:
     assert not (wrong := wrong_measured(plan)), "\n".join(wrong)

@@ -115,7 +115,7 @@ def wrong_scales(plan: ScalePlan) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::tightframe.errors.GeometryWarning")
-@settings(max_examples=80, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(plan=scale_plans())
 def test_scale_changes_no_unitless_measure(plan: ScalePlan) -> None:
     check_scale(plan)
@@ -124,7 +124,7 @@ def test_scale_changes_no_unitless_measure(plan: ScalePlan) -> None:
 @SLOW
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore::tightframe.errors.GeometryWarning")
-@settings(max_examples=400, **QUIET)
+@settings(max_examples=220, **QUIET)
 @given(plan=scale_plans())
 def test_scale_changes_no_unitless_measure_at_length(plan: ScalePlan) -> None:
     check_scale(plan)
@@ -260,7 +260,7 @@ def wrong_neighbours(plan: NeighbourPlan) -> list[str]:
     return wrong
 
 
-@settings(max_examples=80, **QUIET)
+@settings(max_examples=30, **QUIET)
 @given(plan=neighbour_plans())
 def test_a_class_however_large_leaves_the_others_alone(plan: NeighbourPlan) -> None:
     check_neighbours(plan)
@@ -268,7 +268,7 @@ def test_a_class_however_large_leaves_the_others_alone(plan: NeighbourPlan) -> N
 
 @SLOW
 @pytest.mark.timeout(1800)
-@settings(max_examples=1400, **QUIET)
+@settings(max_examples=700, **QUIET)
 @given(plan=neighbour_plans())
 def test_a_class_however_large_leaves_the_others_alone_at_length(plan: NeighbourPlan) -> None:
     check_neighbours(plan)

@@ -311,7 +311,7 @@ def test_every_path_gives_the_same(path: Callable[[Data, Draws], Iterator[Case]]
 @SLOW
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-@settings(max_examples=1500, **QUIET)
+@settings(max_examples=750, **QUIET)
 @given(plan=st.one_of(plans(), plans(), plans(), plans(max_items=4500)))
 def test_every_path_gives_the_same_at_length(path: Callable[[Data, Draws], Iterator[Case]], plan: Plan) -> None:
     check_paths(plan, path)

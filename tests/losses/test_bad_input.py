@@ -476,3 +476,20 @@ def test_similarities() -> None:
     similarity[2, 1] = NAN
     with pytest.raises(NonFiniteError, match=r"similarity must be finite; entry \(2, 1\) is nan"):
         SemanticRanking(similarity)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda values: DotRegression(values),
+        lambda values: DotRegression(FRAME, weight=values[0]),
+        lambda values: ExpectedCost(values),
+        lambda values: HierarchicalCrossEntropy(TREE, level_weights=values.flatten()[:7]),
+        lambda values: Distortion(values),
+        lambda values: SemanticRanking(values),
+        lambda values: PoleRegression(values, 0.0, 1.0),
+    ],
+)
+def test_tensors_without_values_are_refused(build: Callable[[Tensor], nn.Module]) -> None:
+    with pytest.raises(DtypeError, match="must have values; the tensor is on the meta device"):
+        build(torch.empty(K, K, device="meta"))

@@ -665,7 +665,6 @@ def test_no_random_generator_moves(workers: int) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     # forked from a process with threads, as that of many tests is, a worker may never start
     context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tightframe.monitor"])
     aside: dict[str, Any] = {"multiprocessing_context": context, "timeout": 60} if workers else {}
     train, test, ood = (
         DataLoader(Noisy(24), 8, shuffle=True, generator=generator, num_workers=workers, **aside)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tightframe.sources import ModelSource, extract
 
 K, D, ROWS, BATCH = 4, 6, 600, 32
-SHARD_BYTES = 1500  # some 15 rows: a batch is in several shards
+SHARD_BYTES = 3000  # some 26 rows: a batch is in several shards
 
 
 class Slow:

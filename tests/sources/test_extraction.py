@@ -235,7 +235,7 @@ def test_another_model_or_other_options_are_refused(tmp_path: Path) -> None:
     for match, given, options in (
         ("origin weights = ", source(seed=6), {}),
         (r"origin layers = \['2', 'input of 5'\]; this one has \['4', 'input of 5'\]", source(layers=["4"]), {}),
-        ("shard_bytes = 1500; this one has 3000", source(), {"shard_bytes": 3000}),
+        ("shard_bytes = 3000; this one has 6000", source(), {"shard_bytes": 6000}),
         ("dtype = None; this one has 'F16'", source(), {"dtype": torch.float16}),
         (r"splits = .*; this one has \['train'\]", source(), {"splits": ["train"]}),
         ("num_classes|ignore_index = None; this one has 2", source(ignore_index=2), {}),
@@ -362,7 +362,9 @@ def data() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_write_their_own_samples(world: int, tmp_path: Path) -> None:
     for deadline in (4, 10**9):
-        torch.multiprocessing.spawn(process, (world, str(tmp_path), deadline), world)  # type: ignore[attr-defined]
+        torch.multiprocessing.start_processes(
+            process, (world, str(tmp_path), deadline), world, start_method="forkserver"
+        )
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
     folder = tmp_path / "shards"
     assert all(each == [{"train": 203, "test": 40}, len(list(folder.glob("*.safetensors")))] for each in told)

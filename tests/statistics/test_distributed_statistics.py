@@ -234,7 +234,6 @@ def lose(rank: int, world: int, folder: str, how: str) -> None:
 def launch(function: Callable[..., None], world: int, *arguments: str) -> list[int | None]:
     """Run a function in so many processes; their exit codes, once all are done or the time is up."""
     context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["laws.scenarios", "tightframe.metrics", "torch"])  # so each starts with them loaded
     processes = [context.Process(target=function, args=(rank, world, *arguments)) for rank in range(world)]
     end = time.monotonic() + SECONDS
     for process in processes:

@@ -520,7 +520,6 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two processes wrote."""
     folder = tmp_path_factory.mktemp("folds")
     context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["laws.scenarios", "tightframe.metrics", "torch"])  # so each starts with them loaded
     processes = [context.Process(target=work, args=(rank, str(folder))) for rank in range(2)]
     for process in processes:
         process.start()

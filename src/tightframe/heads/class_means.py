@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightframe.checks import can_look, require_finite
 from tightframe.errors import RangeError, ShapeError
+from tightframe.fixed import FixedTensors
 from tightframe.layout import labelled_rows
 from tightframe.processes import all_reduce, world_size
 from tightframe.statistics import ClassStatistics
 
 
-class ClassMeans(nn.Module, ABC):
+class ClassMeans(FixedTensors, ABC):
     """Mean embedding per class over batches, always in float64, also after `.half()` on the model.
 
     Under `torch.distributed`, `update` sums over all processes, so that each has the means of all samples.
@@ -32,9 +33,9 @@ class ClassMeans(nn.Module, ABC):
     def __init__(self, num_classes: int, num_features: int, *, device: torch.device | str | None = None):
         super().__init__()
         self.num_classes, self.num_features = num_classes, num_features
-        exact: dict[str, Any] = {"dtype": torch.float64, "device": device}
-        self.register_buffer("sums", torch.zeros(num_classes, num_features, **exact))
-        self.register_buffer("counts", torch.zeros(num_classes, **exact))
+        zero = torch.zeros((), dtype=torch.float64, device="cpu")  # takes no memory when expanded
+        self.hold("sums", zero.expand(num_classes, num_features), saved=True, device=device)
+        self.hold("counts", zero.expand(num_classes), saved=True, device=device)
 
     @property
     def means(self) -> Tensor:
@@ -78,18 +79,15 @@ class ClassMeans(nn.Module, ABC):
 
     def reset(self) -> None:
         """Remove all samples."""
-        self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
+        self.reset_parameters()
 
     @abstractmethod
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The sums (K, D) and counts (K,) after a batch with the sums and counts given."""
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassMeans:
-        exact = self.sums, self.counts
-        super()._apply(fn, recurse)
-        if self.sums.dtype is not torch.float64:  # sums over an epoch need float64 in a half-precision model
-            self.sums, self.counts = (value.to(self.sums.device) for value in exact)
-        return self
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # sums over an epoch need float64 in a half-precision model
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), recurse)
 
     def extra_repr(self) -> str:
         return f"{self.num_classes} classes, {self.num_features} features"
@@ -126,18 +124,13 @@ class CondensedMeans(ClassMeans):
         if every < 1:
             raise RangeError(f"every must be at least 1; got {every}.")
         self.every = every
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=device))
+        self.hold("batches", torch.zeros((), dtype=torch.int64, device="cpu"), saved=True, device=device)
 
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         sums, counts = self.sums + sums, self.counts + counts
         self.batches = self.batches + 1
         condensed = torch.where((self.batches % self.every == 0) & (counts > 0), counts, 1.0)
         return sums / condensed[:, None], counts / condensed
-
-    def reset(self) -> None:
-        """Remove all samples and reset the number of batches."""
-        super().reset()
-        self.batches = torch.zeros_like(self.batches)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, every={self.every}"

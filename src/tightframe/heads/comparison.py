@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from tightframe.checks import require_positive
 from tightframe.choices import require_choice
 from tightframe.errors import LabelError, ShapeError, StateError
+from tightframe.fixed import FixedTensors
 from tightframe.heads.similarity import SIMILARITIES
 from tightframe.layout import features_last, like_features, rows_of
 
 
-class ComparisonHead(nn.Module, ABC):
+class ComparisonHead(FixedTensors, ABC):
     """A head whose logits compare embeddings with prototypes; replaces a model's last `nn.Linear`.
 
     Features (N, D_in), (N, T, D_in) or (N, D_in, H, W) give logits (N, K), (N, T, K) or (N, K, H, W). The embedding is
@@ -25,9 +26,13 @@ class ComparisonHead(nn.Module, ABC):
 
     Like `nn.Linear` it has `in_features`, `out_features`, `weight` (K, D) and `bias` (K,) or None; the argmax of
     weight z + bias is the head's decision on an embedding z, for any kind of logits.
+
+    On a head made on the meta device, `to_empty` and `reset_parameters` restore prototypes and scale, and
+    `load_state_dict(..., assign=True)` loads them.
     """
 
     _scale: Tensor
+    log_scale: Tensor
     decides_linearly = True
     follows_labels = False  # whether `forward` takes labels to update class means
 
@@ -58,11 +63,9 @@ class ComparisonHead(nn.Module, ABC):
         if projection is None and in_features != dim:
             projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
         self.dim, self.in_features, self.projection = dim, int(in_features), projection
-        start = torch.tensor(math.log(scale) if learn_scale else float(scale), device=device, dtype=dtype)
-        if learn_scale:
-            self.log_scale = nn.Parameter(start)
-        else:
-            self.register_buffer("_scale", start)
+        name, start = ("log_scale", math.log(scale)) if learn_scale else ("_scale", float(scale))
+        value = torch.tensor(start, dtype=torch.float64, device="cpu")
+        self.hold(name, value, saved=True, learnt=learn_scale, device=device, dtype=dtype or torch.get_default_dtype())
 
     # ------------------------------------------------------------------ implemented by subclasses
 
@@ -96,7 +99,7 @@ class ComparisonHead(nn.Module, ABC):
 
     def get_extra_state(self) -> Tensor:
         """Number of open classes, for `state_dict`."""
-        return torch.tensor(self.out_features)
+        return torch.tensor(self.out_features, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the number of open classes. Raises: StateError if there are fewer prototypes."""
@@ -150,11 +153,8 @@ class ComparisonHead(nn.Module, ABC):
         return self.compare(self.embed(features))
 
     def reset_parameters(self) -> None:
-        """Reset scale and projection; subclasses also reset learnt vectors."""
-        if "log_scale" in self._parameters:
-            nn.init.constant_(self.log_scale, math.log(self._first_scale))
-        else:
-            self._scale.fill_(self._first_scale)
+        """Reset prototypes, scale and projection."""
+        super().reset_parameters()
         if self.projection is not None:
             reset_all(self.projection)
 

@@ -161,9 +161,8 @@ class GuidedHead(ComparisonHead):
         if self.means.sums.shape != etf.vectors.shape:
             raise ShapeError(f"means must be {tuple(etf.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
         self.proximal, self.every, self.ignore_index = proximal, every, ignore_index
-        self._first = etf.vectors.detach().clone()
-        vectors = etf.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
-        self.register_buffer("vectors", vectors)
+        vectors = etf.vectors.detach().clone()
+        self.hold("vectors", vectors, saved=True, device=device, dtype=dtype or torch.get_default_dtype())
         self._calls, self._all_seen = 0, False
 
     @property
@@ -196,11 +195,10 @@ class GuidedHead(ComparisonHead):
         super().reset_parameters()
         self.means.reset()
         self._calls, self._all_seen = 0, False
-        self.vectors = self._first.to(self.vectors)
 
     def get_extra_state(self) -> Tensor:
         """Numbers of open classes and of labelled calls, for `state_dict`."""
-        return torch.stack([super().get_extra_state(), torch.tensor(self._calls)])
+        return torch.stack([super().get_extra_state(), torch.tensor(self._calls, device="cpu")])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Inverse of `get_extra_state`. Raises: StateError if there are fewer prototypes."""

@@ -112,6 +112,6 @@ class HierarchicalHead(nn.Module):
         return widened(scores).unflatten(0, rows.shape[:-1])
 
     def _along_paths(self, rows: Tensor) -> Tensor:
-        paths = self.tree.paths[: self.out_features, 1:]
+        paths = self.tree.indices("paths", rows)[: self.out_features, 1:]
         padded = torch.cat([rows, torch.zeros_like(rows[:1])])  # paths are padded with -1, the last row
         return padded[paths].sum(1)

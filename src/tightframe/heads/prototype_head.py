@@ -66,8 +66,8 @@ class PrototypeHead(ComparisonHead):
         super().__init__(start.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
         self._require_usable(start.vectors)
         self.provenance = dict(start.provenance)
-        self._first = start.vectors.detach().clone() if learnable else None
-        self._hold(start.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
+        vectors, dtype = start.vectors.detach().clone(), dtype or torch.get_default_dtype()
+        self.hold("vectors", vectors, saved=True, learnt=learnable, device=device, dtype=dtype)
         if open_classes is not None:
             self.open(open_classes)
 
@@ -92,29 +92,15 @@ class PrototypeHead(ComparisonHead):
         if new.dim != before.shape[1]:
             raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {new.dim}.")
         self._require_usable(new.vectors)
-        if self._first is not None:
-            self._first = torch.cat([self._first, new.vectors.to(self._first)])
-        self._hold(torch.cat([before, new.vectors.to(before)]), self.learnable)
+        start, vectors = (torch.cat([old, new.vectors.to(old)]) for old in (self._starts["vectors"], before))
+        self._starts["vectors"], self.vectors = start, nn.Parameter(vectors) if self.learnable else vectors
         kinds = (part.get("constructor", "given vectors") for part in (self.provenance, new.provenance))
         self.provenance = {"constructor": " + ".join(kinds)}
         self.open(len(self.prototypes))
 
-    def reset_parameters(self) -> None:
-        """Reset learnt prototypes, scale and projection; fixed prototypes do not change."""
-        super().reset_parameters()
-        if self._first is not None:
-            with torch.no_grad():
-                self.prototypes.copy_(self._first)
-
     def extra_repr(self) -> str:
         kind = self.provenance.get("constructor", "given vectors")
         return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}"
-
-    def _hold(self, vectors: Tensor, learnable: bool) -> None:
-        if learnable:
-            self.vectors = nn.Parameter(vectors)
-        else:
-            self.register_buffer("vectors", vectors)
 
     def _require_usable(self, vectors: Tensor) -> None:
         if self.logits == "cosine":

@@ -32,7 +32,7 @@ def lca_height_cost(hierarchy: Hierarchy) -> Tensor:
 
 def absolute_difference_cost(num_classes: int) -> Tensor:
     """(K, K) float64, |i - j|: the cost of ordered classes."""
-    order = torch.arange(num_classes, dtype=torch.float64)
+    order = torch.arange(num_classes, dtype=torch.float64, device="cpu")
     return (order[:, None] - order).abs()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tightframe.fixed import FixedTensors
 from tightframe.hierarchy.tree import Hierarchy
 
 
-class TreeInference(nn.Module):
+class TreeInference(FixedTensors):
     """The index arithmetic of a hierarchy of M nodes, K of them classes; moves between devices, saves nothing.
 
     All tensors end in nodes or classes: scores (..., M) of the root's too, which is not used.
@@ -21,51 +22,44 @@ class TreeInference(nn.Module):
     tensor([0.2500, 0.2500, 0.5000, 1.0000, 0.5000])
     """
 
-    group: Tensor
-    above: Tensor
-    paths: Tensor
-
     def __init__(self, hierarchy: Hierarchy):
         super().__init__()
         self.hierarchy = hierarchy
         nodes, root = len(hierarchy), hierarchy.root
-        parents = torch.tensor(hierarchy.parents)
+        parents = torch.tensor(hierarchy.parents, device="cpu")
         parents[root] = root  # the root is above itself: climbing further adds nothing
-        group = torch.zeros(nodes, dtype=torch.int64)
+        group = torch.zeros(nodes, dtype=torch.int64, device="cpu")
         for number, siblings in enumerate(hierarchy.siblings):
             group[list(siblings)] = number
         self._groups = len(hierarchy.siblings) + 1
         group[root] = self._groups - 1  # alone, so that its conditional probability is one
-        self._add("group", group)
-        self._add("above", parents)
-        self._add("paths", hierarchy.paths)
+        self.hold("group", group)
+        self.hold("above", parents)
+        self.hold("paths", hierarchy.paths)
         heights = replace(hierarchy, lengths=None).heights  # in hops
-        self._add("order", torch.argsort(heights, stable=True).argsort())  # where each node is, nodes by height
-        ranks = self.get_buffer("order")
+        ranks = torch.argsort(heights, stable=True).argsort()
+        self.hold("order", ranks)  # where each node is, nodes by height
         self._steps: list[tuple[str, str, int]] = []
         inner: dict[int, list[int]] = {}  # by height, inner nodes in order; siblings are listed in that order too
         for number in range(len(hierarchy.siblings)):
             inner.setdefault(int(heights[hierarchy.num_classes + number]), []).append(number)
         for height, groups in sorted(inner.items()):
             below = [hierarchy.siblings[number] for number in groups]
-            self._add(f"children_{height}", ranks[[node for group in below for node in group]])
-            self._add(
-                f"parents_{height}", torch.arange(len(below)).repeat_interleave(torch.tensor(list(map(len, below))))
-            )
+            self.hold(f"children_{height}", ranks[[node for group in below for node in group]])
+            places = [place for place, group in enumerate(below) for _ in group]
+            self.hold(f"parents_{height}", torch.tensor(places, device="cpu"))
             self._steps.append((f"children_{height}", f"parents_{height}", len(below)))
         self._climbs = max(int(hierarchy.depths.max()) - 1, 0).bit_length()
 
-    def _add(self, name: str, indices: Tensor) -> None:
-        self.register_buffer(name, indices, persistent=False)
-
     def conditional_log_probabilities(self, scores: Tensor) -> Tensor:
         """log P(node | its parent), (..., M): log-softmax over each group of siblings; 0 for the root."""
-        largest, logs = _segment_logsumexp(scores, self.group, self._groups)
-        return (scores - largest[..., self.group]) - logs[..., self.group]  # in this order large scores keep digits
+        group = self.indices("group", scores)
+        largest, logs = _segment_logsumexp(scores, group, self._groups)
+        return (scores - largest[..., group]) - logs[..., group]  # in this order large scores keep digits
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """log P(node), (..., M), from scores (..., M): conditional ones added up along the path from the root."""
-        total, above = self.conditional_log_probabilities(scores), self.above
+        total, above = self.conditional_log_probabilities(scores), self.indices("above", scores)
         for _ in range(self._climbs):  # each step doubles the number of nodes up the path that are added
             total, above = total + total[..., above], above[above]
         return total
@@ -74,10 +68,15 @@ class TreeInference(nn.Module):
         """log P(node), (..., M), from log P(class), (..., K): log-sum-exp over the classes below each node."""
         masses = class_log_probabilities
         for children, parents, number in self._steps:
-            below = masses[..., self.get_buffer(children)]
-            largest, logs = _segment_logsumexp(below, self.get_buffer(parents), number)
+            below = masses[..., self.indices(children, masses)]
+            largest, logs = _segment_logsumexp(below, self.indices(parents, masses), number)
             masses = torch.cat([masses, largest + logs], -1)
-        return masses[..., self.get_buffer("order")]
+        return masses[..., self.indices("order", masses)]
+
+    def indices(self, name: str, values: Tensor) -> Tensor:
+        """Index buffer by name, on the meta device if the values are."""
+        indices = self.get_buffer(name)
+        return indices.to("meta") if values.is_meta else indices
 
 
 def _segment_logsumexp(values: Tensor, segment: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -25,14 +25,14 @@ def path_matrix(hierarchy: Hierarchy) -> Tensor:
     while any(node in place for node in above):
         rows.append([place.get(node, 0) for node in above])
         above = [hierarchy.parents[node] if node in place else node for node in above]
-    return torch.tensor(rows[::-1], dtype=torch.int64).reshape(len(rows), len(order))
+    return torch.tensor(rows[::-1], dtype=torch.int64, device="cpu").reshape(len(rows), len(order))
 
 
 def sibling_mask(hierarchy: Hierarchy) -> Tensor:
     """(M - 1,) int64: nodes with the same parent have the same number."""
     parents = [hierarchy.parents[node] for node in _without_root(hierarchy)]
     number = {parent: place for place, parent in enumerate(dict.fromkeys(parents))}
-    return torch.tensor([number[parent] for parent in parents], dtype=torch.int64)
+    return torch.tensor([number[parent] for parent in parents], dtype=torch.int64, device="cpu")
 
 
 def from_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hierarchy:
@@ -71,10 +71,10 @@ def class_path_matrix(hierarchy: Hierarchy) -> Tensor:
     for node in range(hierarchy.num_classes, len(hierarchy)):
         number.setdefault(node, len(number))
     depth = int(hierarchy.depths.max())
-    matrix = torch.zeros(depth, hierarchy.num_classes, dtype=torch.int64)
+    matrix = torch.zeros(depth, hierarchy.num_classes, dtype=torch.int64, device="cpu")
     for column, path in enumerate(hierarchy.paths[: hierarchy.num_classes].tolist()):
         above = [number[node] for node in path if node >= 0 and node != column]
-        matrix[depth - len(above) :, column] = torch.tensor(above)
+        matrix[depth - len(above) :, column] = torch.tensor(above, device="cpu")
     return matrix
 
 

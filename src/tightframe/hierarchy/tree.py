@@ -304,9 +304,9 @@ class Hierarchy:
                 climb.append(self.parents[climb[-1]])
             for below in reversed(climb):
                 chains[below] = [*chains[self.parents[below]], below]
-        paths = torch.full((len(self), max(map(len, chains.values()))), -1)
+        paths = torch.full((len(self), max(map(len, chains.values()))), -1, device="cpu")
         for node in range(len(self)):
-            paths[node, : len(chains[node])] = torch.tensor(chains[node])
+            paths[node, : len(chains[node])] = torch.tensor(chains[node], device="cpu")
         return paths
 
     @property
@@ -317,7 +317,7 @@ class Hierarchy:
     @cached_property
     def heights(self) -> Tensor:
         """(M,) float64, the longest way from each node down to a leaf below it; 0 for leaves."""
-        heights = torch.zeros(len(self), dtype=torch.float64)
+        heights = torch.zeros(len(self), dtype=torch.float64, device="cpu")
         reached = self._reached
         for level in self.paths[: self.num_classes].mT:
             leaves = (level >= 0).nonzero()[:, 0]
@@ -328,7 +328,7 @@ class Hierarchy:
     def lowest_common_ancestors(self, nodes: Nodes = "leaves") -> Tensor:
         """(K, K) int64 for the leaves, (M, M) for all nodes: the deepest node above both (a node is above itself)."""
         paths = self.paths[: self._count(nodes)]
-        shared = torch.zeros(len(paths), len(paths), dtype=torch.int64)
+        shared = torch.zeros(len(paths), len(paths), dtype=torch.int64, device="cpu")
         for level in paths.mT:
             shared += (level[:, None] == level) & (level >= 0)  # once apart, two paths never meet again
         return paths.gather(1, shared - 1)
@@ -347,7 +347,7 @@ class Hierarchy:
         """
         if depth < 0:
             raise HierarchyError(f"a depth counts hops from the root, 0 or more; got {depth}.")
-        inner = torch.arange(len(self)) >= self.num_classes
+        inner = torch.arange(len(self), device="cpu") >= self.num_classes
         return ((self.depths == depth) | ((self.depths < depth) & ~inner)).nonzero().flatten()
 
     def restrict(self, classes: Sequence[str]) -> Hierarchy:
@@ -381,7 +381,7 @@ class Hierarchy:
         """(M,) float64, the length of the way from the root to each node."""
         if self.lengths is None:
             return self.depths.to(torch.float64)
-        lengths = torch.tensor([*self.lengths, 0.0], dtype=torch.float64)  # the last for the padding, -1
+        lengths = torch.tensor([*self.lengths, 0.0], dtype=torch.float64, device="cpu")  # the last for the padding, -1
         lengths[self.root] = 0.0
         return lengths[self.paths].sum(1)
 

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from tightframe.checks import Array, can_look, require_finite
+from tightframe.checks import Array, can_look, require_dense, require_finite
 from tightframe.choices import require_choice
 from tightframe.errors import EmptyBatchError, ShapeError
+from tightframe.fixed import FixedTensors
 from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
 from tightframe.numerics import directions, unit_embeddings, widened, without_autocast
@@ -19,7 +20,7 @@ REDUCTIONS = ("mean", "sum", "none")
 ON_EMPTY = ("zero", "error")
 
 
-class ClassLoss(nn.Module, ABC):
+class ClassLoss(FixedTensors, ABC):
     """A loss per row and label, weighted by class and reduced over rows.
 
     Inputs (N, C), (N, T, C) or (N, C, H, W) with labels of that shape without C. Computed in float32 at least, also
@@ -46,9 +47,10 @@ class ClassLoss(nn.Module, ABC):
         if weight is not None:
             if weight.shape != (num_classes,):
                 raise ShapeError(f"class weights must have shape ({num_classes},); got {tuple(weight.shape)}.")
+            require_dense(weight, "class weights")
             require_finite(weight.reshape(-1, 1), "class weights")
         self.reduction, self.ignore_index, self.on_empty = reduction, ignore_index, on_empty
-        self.register_buffer("weight", weight, persistent=False)
+        self.hold("weight", weight)
 
     @abstractmethod
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ class EmbeddingLoss(ClassLoss):
             directions(fixed, "prototypes")
         super().__init__(len(vectors), weight, reduction, ignore_index, on_empty)
         self._head: tuple[Head] | None = None if head is None else (head,)  # a tuple hides its parameters from the loss
-        self.register_buffer("fixed", fixed, persistent=False)
+        self.hold("fixed", fixed)
 
     @property
     def prototypes(self) -> Tensor:

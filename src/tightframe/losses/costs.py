@@ -8,7 +8,7 @@ from abc import ABC
 import torch
 from torch import Tensor
 
-from tightframe.checks import Array, require_finite, require_non_negative
+from tightframe.checks import Array, require_dense, require_finite, require_non_negative
 from tightframe.errors import CostMatrixError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, TreeInference, cost_of, require_decision_cost
 from tightframe.losses.class_loss import ClassLoss
@@ -55,7 +55,7 @@ class CostLoss(LogitLoss, ABC):
         if len(matrix) < 2:
             raise CostMatrixError(f"costs must be for at least two classes; got {len(matrix)}.")
         super().__init__(len(matrix), weight, reduction, ignore_index, on_empty)
-        self.register_buffer("cost", matrix, persistent=False)
+        self.hold("cost", matrix)
 
 
 class SoftLabelCrossEntropy(CostLoss):
@@ -91,7 +91,7 @@ class SoftLabelCrossEntropy(CostLoss):
     ):
         super().__init__(cost, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty)
         self.beta, self.focal = require_non_negative(beta, "beta"), require_non_negative(focal, "focal")
-        self.register_buffer("soft_labels", (-beta * self.cost / self.cost.max()).softmax(1), persistent=False)
+        self.hold("soft_labels", (-beta * self.cost / self.cost.max()).softmax(1))
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         terms = focal_terms(rows.log_softmax(1), self.focal)
@@ -143,12 +143,13 @@ class HierarchicalCrossEntropy(LogitLoss):
             raise ShapeError(
                 f"level weights must be ({len(hierarchy)},), one per node; got {tuple(level_weights.shape)}."
             )
+        require_dense(level_weights, "level weights")
         require_finite(level_weights.reshape(-1, 1), "level weights")
-        self.register_buffer("level_weights", level_weights.detach().clone(), persistent=False)
+        self.hold("level_weights", level_weights.detach().clone())
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         masses = self.tree.log_masses(rows.log_softmax(1))
-        path = self.tree.paths[labels]
+        path = self.tree.indices("paths", rows)[labels]
         on_path = masses.gather(1, path.clamp(min=0))
         inside = path[:, 1:] >= 0
         conditional = torch.where(inside, on_path[:, 1:] - on_path[:, :-1], 0.0)

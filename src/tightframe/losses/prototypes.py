@@ -6,10 +6,11 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tightframe.checks import Array, can_look, require_finite
 from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeError
+from tightframe.fixed import FixedTensors
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import directions, widened, without_autocast
 from tightframe.prototypes.gram_matching import require_symmetric
@@ -26,7 +27,7 @@ from tightframe.prototypes.metric_guided import (
 )
 
 
-class PrototypeLoss(nn.Module, ABC):
+class PrototypeLoss(FixedTensors, ABC):
     """A scalar loss of prototypes (K, D). Call it with `head.prototypes` and add it to the training loss.
 
     Computed in float32 at least. Raises: ShapeError unless (K, D) with K >= 2, NonFiniteError (CPU only), DtypeError.
@@ -100,7 +101,7 @@ class _TripletLoss(PrototypeLoss, ABC):
             raise RangeError(f"number must be at least 1; got {number}.")
         self.num_classes, self.number = num_classes, MOST_TRIPLETS if number is None else number
         triplets = all_triplets(num_classes) if number is None and has_few_triplets(num_classes) else None
-        self.register_buffer("triplets", triplets, persistent=False)
+        self.hold("triplets", triplets)
 
     def drawn(self, vectors: Tensor) -> Tensor:
         """(T, 3), the triplets of this call. Raises: ShapeError if the number of classes differs."""
@@ -130,7 +131,7 @@ class SemanticRanking(_TripletLoss):
     def __init__(self, similarity: Array, number: int | None = None):
         matrix = require_symmetric(similarity, "similarity")
         super().__init__(len(matrix), number)
-        self.register_buffer("similarity", matrix, persistent=False)
+        self.hold("similarity", matrix)
 
     def loss(self, vectors: Tensor) -> Tensor:
         unit = directions(vectors, "prototypes")
@@ -142,7 +143,7 @@ class _CostRegulariser(PrototypeLoss, ABC):
 
     def __init__(self, cost: Array | Hierarchy, *, metric: bool = True):
         super().__init__()
-        self.register_buffer("cost", _checked(cost, metric), persistent=False)
+        self.hold("cost", _checked(cost, metric))
 
 
 class Distortion(_CostRegulariser):
@@ -192,7 +193,7 @@ class PrototypeRank(_TripletLoss):
     def __init__(self, cost: Array | Hierarchy, number: int | None = None, *, metric: bool = True):
         matrix = _checked(cost, metric)
         super().__init__(len(matrix), number)
-        self.register_buffer("cost", matrix, persistent=False)
+        self.hold("cost", matrix)
 
     def loss(self, vectors: Tensor) -> Tensor:
         return rank_loss(vectors, self.cost, self.drawn(vectors))

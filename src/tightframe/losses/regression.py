@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from tightframe.checks import Array, can_look, require_non_negative
 from tightframe.errors import DtypeError, EmptyBatchError, NonFiniteError, RangeError, ShapeError
+from tightframe.fixed import FixedTensors
 from tightframe.layout import features_last
 from tightframe.losses.class_loss import EmbeddingLoss, require_on_empty, require_reduction
 from tightframe.numerics import directions, norms, unit_embeddings, widened, without_autocast
 from tightframe.prototypes import Prototypes, pole_cosine
 
 
-class PoleRegression(nn.Module):
+class PoleRegression(FixedTensors):
     """Sum over targets t of (r_t - cos(z, upper pole of t))^2 with r = 2 (v - lower) / (upper - lower) - 1.
 
     Args:
@@ -55,7 +56,7 @@ class PoleRegression(nn.Module):
         if not -math.inf < lower < upper < math.inf:
             raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
         self.lower, self.upper, self.reduction, self.on_empty = lower, upper, reduction, on_empty
-        self.register_buffer("upper_poles", directions(vectors.detach()[1::2], "poles"), persistent=False)
+        self.hold("upper_poles", directions(vectors.detach()[1::2], "poles"))
 
     def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
         targets, dim = self.upper_poles.shape
@@ -154,7 +155,7 @@ class _OrthogonalToPoles(EmbeddingLoss):
                 f"the poles' axes span all {len(axes)} dimensions, and the classes need further ones. Use more "
                 "dimensions or fewer targets."
             )
-        self.register_buffer("axes", axes, persistent=False)
+        self.hold("axes", axes)
         directions(self._orthogonal(self.prototypes.detach().to(axes)), "prototypes orthogonal to the poles' axes")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tightframe.bounds import cosine_bound
 from tightframe.certificate import best_known
 from tightframe.errors import DimensionError
+from tightframe.numerics import on_cpu
 from tightframe.prototypes.codes import Code, code, codes_for
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.separated import separated
@@ -24,6 +25,7 @@ _PATIENCE = 30.0  # default seconds of a huge search
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
 
 
+@on_cpu
 def best(
     num_classes: int,
     dim: int,

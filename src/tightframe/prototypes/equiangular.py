@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tightframe.bounds import coherence_bound
 from tightframe.errors import DimensionError, RangeError, SearchWarning
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, on_cpu
 from tightframe.prototypes.polytopes import orthonormal
 from tightframe.prototypes.solver import starts
 from tightframe.prototypes.solver.energy import SeparationEnergy
@@ -26,6 +26,7 @@ from tightframe.prototypes.value import Prototypes
 _ROUNDING = 1e-13
 
 
+@on_cpu
 def equiangular(
     num_classes: int,
     dim: int,
@@ -94,7 +95,7 @@ def equiangular(
             f"the search ended at a largest |cosine| of {search.best:.6f}, above alpha={alpha:g}; the proven bound is "
             f"{bound.value:.6f}. Increase time or rounds, or raise alpha.",
             SearchWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return searched(
         vectors,

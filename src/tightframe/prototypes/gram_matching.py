@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, on_cpu
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import require_sizes, searched
 from tightframe.prototypes.solver.sphere import descend, unit
@@ -24,6 +24,7 @@ _EXACT = 1e-12  # residual, relative to the target's norm, at which the search e
 _SYMMETRY = 1e-9
 
 
+@on_cpu
 def gram_matching(
     num_classes: int,
     dim: int,

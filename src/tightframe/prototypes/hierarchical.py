@@ -8,12 +8,13 @@ from torch import Tensor
 from tightframe.checks import Array, require_positive
 from tightframe.errors import CostMatrixError, DimensionError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
-from tightframe.numerics import float64_device, rank_tolerance, unit_rows
+from tightframe.numerics import float64_device, on_cpu, rank_tolerance, unit_rows
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.gram_matching import nearest_rows, truncation
 from tightframe.prototypes.value import Prototypes
 
 
+@on_cpu
 def hierarchical(
     cost: Array | Hierarchy,
     dim: int | None = None,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightframe.bounds import cosine_bound
 from tightframe.errors import GeometryWarning
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, on_cpu
 from tightframe.prototypes.simplex import simplex
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
@@ -22,6 +22,7 @@ _OPTIMAL = 1e-13
 _COINCIDENT = 1e-6  # vectors coincide if 1 - cosine is below this
 
 
+@on_cpu
 def hyperspherical(
     num_classes: int,
     dim: int,
@@ -84,7 +85,7 @@ def hyperspherical(
 
 
 def warn_of_coincidence(vectors: Tensor) -> None:
-    """Issue a GeometryWarning, attributed to the caller's caller, if two unit vectors (K, D) coincide."""
+    """Issue a GeometryWarning, as if from the call of the construction, if two unit vectors (K, D) are the same."""
     for rows in _tiles(1, len(vectors)):
         nearest, index = _others(vectors[None], rows)[0].max(1)
         if float(nearest.max()) > 1 - _COINCIDENT:
@@ -93,7 +94,7 @@ def warn_of_coincidence(vectors: Tensor) -> None:
                 f"some classes coincide, for example {rows.start + i} and {int(index[i])}, which minimises the mean. "
                 "Use more dimensions, or `separated`, which keeps the nearest pair apart.",
                 GeometryWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
             return
 

@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, pdist
 from tightframe.checks import Array
 from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
-from tightframe.numerics import float64_device, unit_rows
+from tightframe.numerics import float64_device, on_cpu, unit_rows
 from tightframe.prototypes.descent import descend
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.value import Prototypes
@@ -113,8 +113,8 @@ def rank_cross_entropy(values: Tensor, order: Tensor, triplets: Tensor) -> Tenso
 
 def all_triplets(num_classes: int) -> Tensor:
     """(K (K-1) (K-2) / 2, 3) int64, every i with every j < k, all distinct."""
-    j, k = torch.triu_indices(num_classes, num_classes, offset=1)
-    i = torch.arange(num_classes).repeat_interleave(len(j))
+    j, k = torch.triu_indices(num_classes, num_classes, offset=1, device="cpu")
+    i = torch.arange(num_classes, device="cpu").repeat_interleave(len(j))
     j, k = j.repeat(num_classes), k.repeat(num_classes)
     return torch.stack([i, j, k], dim=1)[(i != j) & (i != k)]
 
@@ -183,6 +183,7 @@ def _absolute_scale(ratios: Tensor) -> Tensor:
 # ---------------------------------------------------------------------- construction
 
 
+@on_cpu
 def metric_guided(
     cost: Array | Hierarchy,
     dim: int,
@@ -242,6 +243,7 @@ def metric_guided(
     return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
 
 
+@on_cpu
 def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:
     """`metric_guided` over all M nodes of a tree: prototypes for the classes and, hidden from them, for inner nodes.
 

@@ -7,10 +7,12 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, can_look
 from tightframe.errors import DimensionError, RangeError
+from tightframe.numerics import on_cpu
 from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.value import Prototypes
 
 
+@on_cpu
 def poles(
     num_targets: int,
     dim: int,

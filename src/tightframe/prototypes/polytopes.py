@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import DimensionError
+from tightframe.numerics import on_cpu
 from tightframe.prototypes.embedding import embedded, require_room
 from tightframe.prototypes.value import Prototypes
 
 PERNICI = "Pernici et al. 2021, Regular polytope networks"
 
 
+@on_cpu
 def orthonormal(
     num_classes: int,
     dim: int | None = None,
@@ -31,6 +33,7 @@ def orthonormal(
     return _prototypes("orthonormal", torch.eye(num_classes, dtype=torch.float64), dim, scale, device, dtype)
 
 
+@on_cpu
 def orthoplex(
     num_classes: int,
     dim: int | None = None,
@@ -50,6 +53,7 @@ def orthoplex(
     return _prototypes("orthoplex", vectors, dim, scale, device, dtype)
 
 
+@on_cpu
 def hypercube(
     num_classes: int,
     dim: int | None = None,
@@ -73,6 +77,7 @@ def hypercube(
     return _prototypes("hypercube", vectors, dim, scale, device, dtype)
 
 
+@on_cpu
 def polygon(
     num_classes: int,
     dim: int = 2,

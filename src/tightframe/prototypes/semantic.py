@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from tightframe.bounds import cosine_bound
 from tightframe.checks import Array, as_tensor, require_finite, require_non_negative
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
-from tightframe.numerics import float64_device, unit_rows
+from tightframe.numerics import float64_device, on_cpu, unit_rows
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.mean_row_maximum import (
     MeanRowMaximum,
@@ -28,6 +28,7 @@ from tightframe.prototypes.value import Prototypes
 _STARTS = 2  # of a round's batch: triplets cost more than cosines
 
 
+@on_cpu
 def semantic(
     similarity: Array,
     dim: int,

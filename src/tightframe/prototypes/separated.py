@@ -12,7 +12,7 @@ from torch import Tensor
 from tightframe.bounds import cosine_bound
 from tightframe.checks import Array, as_tensor, require_directions
 from tightframe.errors import ShapeError
-from tightframe.numerics import one_thread, unit_rows
+from tightframe.numerics import on_cpu, one_thread, unit_rows
 from tightframe.prototypes.solver import starts
 from tightframe.prototypes.solver.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
 from tightframe.prototypes.solver.neighbours import NearEnergy
@@ -40,6 +40,7 @@ _SINGLE = 1 << 16  # ... and the exponents below which it does
 _HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
 
 
+@on_cpu
 def separated(
     num_classes: int,
     dim: int,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tightframe.choices import require_choice
+from tightframe.numerics import on_cpu
 from tightframe.prototypes.embedding import embedded, require_room
 from tightframe.prototypes.value import Prototypes
 
@@ -18,6 +19,7 @@ SOURCES = {
 }
 
 
+@on_cpu
 def simplex(
     num_classes: int,
     dim: int | None = None,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.bounds import cosine_bound
 from tightframe.certificate.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, on_cpu
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.prototypes.solver.search import Budget, Progress, Search
@@ -20,6 +20,7 @@ from tightframe.prototypes.value import Prototypes
 _OPTIMAL = 1e-13
 
 
+@on_cpu
 def softmax_code(
     num_classes: int,
     dim: int,

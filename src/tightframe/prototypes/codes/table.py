@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tightframe.choices import require_choice
+from tightframe.numerics import on_cpu
 from tightframe.prototypes.codes import bases, golden, lattices, quadrics
 from tightframe.prototypes.codes.blocks import BLOCKS, signed_blocks
 from tightframe.prototypes.embedding import embedded, require_room
@@ -172,6 +173,7 @@ CODES: dict[str, Code] = {
 """Every exact code by name. `codes_for` looks for those of use for some K and D."""
 
 
+@on_cpu
 def code(
     name: str,
     num_classes: int | None = None,
