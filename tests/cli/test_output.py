@@ -82,10 +82,10 @@ def test_a_file_beside_the_standard_output(tightframe: Command, runs: tuple[str,
     ("options", "complaint"),
     [
         (("--json", "-", "--csv", "-"), "only one of --json and --csv can be -, the standard output."),
-        (("--html", "a.json"), "--html writes .html files; got a.json."),
+        (("--html", "a.json"), "--html writes .html or .htm files; got a.json."),
         (("--json", "a"), "--json writes .json files; got a."),
         (("--csv", "a.tsv"), "--csv writes .csv files; got a.tsv."),
-        (("--md", "a.txt"), "--md writes .md files; got a.txt."),
+        (("--md", "a.txt"), "--md writes .md or .markdown files; got a.txt."),
         (("--html", "no/a.html"), "--html no/a.html: there is no folder no."),
     ],
 )

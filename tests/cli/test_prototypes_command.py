@@ -78,7 +78,7 @@ def test_a_code_of_many_vectors_is_taken_as_it_is_unless_a_search_is_asked_for(
         asked.append({"K": num_classes, "time": time})
         return polygon(3)
 
-    monkeypatch.setattr(command, "_constructions", lambda: {"best": best})
+    monkeypatch.setattr(command, "constructions", lambda: {"best": best})
     console = Console(quiet=True)
     for given in ({"-k": 16_384, "-d": 127}, {"-k": 16_384, "-d": 127, "--time": 3.0}, {"-k": 100, "-d": 16}):
         command.build_prototypes(None, given, console)
@@ -105,7 +105,7 @@ def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path
         ("polygon", 7, 2, polygon(7, 2)),
     ],
 )
-def test_constructions_by_name(
+def testconstructions_by_name(
     tightframe: Command, here: Path, objective: str, K: int, D: int, expected: Prototypes
 ) -> None:
     outcome = tightframe("prototypes", "-k", K, "-d", D, "--objective", objective, "-o", "p.safetensors")
@@ -154,7 +154,7 @@ def test_warnings_are_lines(tightframe: Command, here: Path, monkeypatch: pytest
         warnings.warn("two classes [coincide]", GeometryWarning, stacklevel=2)
         return polygon(num_classes)
 
-    monkeypatch.setattr(command, "_constructions", lambda: {"best": best})
+    monkeypatch.setattr(command, "constructions", lambda: {"best": best})
     outcome = tightframe("prototypes", "-k", "7", "-d", "2")
     assert outcome.status == 0, outcome.err
     assert "warning: two classes [coincide]" in outcome.out.splitlines()
@@ -210,7 +210,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
     ("arguments", "complaint"),
     [
         ("-k 1 -d 3", "at least 2|num_classes >= 2|K >= 2"),
-        ("-k 3 -d 0", "D >= 1|dim >= 1|dim=0"),
+        ("-k 3 -d 0", "at least 2 classes and 1 dimension"),
         ("-k 3", "best needs -d"),
         ("-d 3", "best needs -k"),
         ("-k 3 -d 2 --objective nothing", "--objective must be one of best, simplex, .*separated, .*got 'nothing'"),
@@ -227,13 +227,13 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-d 2 --tree cyclic.csv --objective metric-guided", "a tree has no cycle"),
         ("-k 5 -d 3 --objective separated --time 0", "time must be a positive number"),
         ("-k 4 -d 3 --objective simplex --scale -1", "scale must be positive"),
-        ("-k 4 -d 3 --objective simplex -o p.npy", "p.npy must end in .safetensors"),
+        ("-k 4 -d 3 --objective simplex -o p.npy", "--out writes .safetensors files; got p.npy"),
         ("-k 4 -d 3 --objective simplex -o no/p.safetensors", "there is no folder no"),
-        ("-k 4 -d 3 --objective simplex --plot p.gif", "p.gif must end in .png or .pdf or .svg"),
+        ("-k 4 -d 3 --objective simplex --plot p.gif", "--plot writes .png or .pdf or .svg files; got p.gif"),
         ("--verify a.npy -k 3", "leave out -k"),
         ("--verify a.npy -o p.safetensors", "--verify reads vectors and builds none"),
         ("-k 3 -d 2 --columns", "they need --verify"),
-        ("-k 12 -d 3 --objective separated --warm-start start.npy", r"warm_start must be \(12, 3\); got \(5, 5\)"),
+        ("-k 12 -d 3 --objective separated --warm-start start.npy", r"--warm-start must be \(12, 3\); got \(5, 5\)"),
     ],
 )
 def test_bad_requests_are_one_line(tightframe: Command, here: Path, arguments: str, complaint: str) -> None:

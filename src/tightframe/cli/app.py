@@ -23,7 +23,7 @@ from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
 
 app = typer.Typer(
-    help="The geometry of class representations: measure neural collapse, with every number beside what it should be.",
+    help="Measure the geometry of class representations, build class prototypes, and train with them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,16 +70,22 @@ DEMO = flags_of(Settings)
 
 def demo(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder. Default: a new one, runs/DATA or runs/DATA-HEAD.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write the run to this folder. Default: a new one, runs/DATA or runs/DATA-HEAD."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     seeds: Annotated[
-        int, typer.Option(help="Number of runs, with seeds from --seed on, each in a folder below --out.")
+        int,
+        typer.Option(
+            help="Number of runs with consecutive seeds, each in a subfolder of --out; prints mean and deviation."
+        ),
     ] = 1,
     everything: AllOption = False,
     **options: Any,
 ) -> None:
-    """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
+    """Train a small network on real data, measure neural collapse during training, and write a report."""
     with errors_in_flags(DEMO, "overwrite", "seeds"):
         settings = Settings(**given(options, DEMO))
         from tightframe.cli.demo import show_demo
@@ -91,10 +97,12 @@ app.command()(takes(DEMO)(demo))
 
 SUBJECT = flags_of(Subject)
 
-HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the page to this .html file.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write JSON to this file; - is standard output.")]
-CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write CSV to this file; - is standard output.")]
-MarkdownOption = Annotated[Path | None, typer.Option("--md", help="Write Markdown to this file; - is standard output.")]
+HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the HTML page to this file.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write JSON to this file; - for standard output.")]
+CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write CSV to this file; - for standard output.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--md", help="Write Markdown to this file; - for standard output.")
+]
 
 
 def measure(
@@ -102,20 +110,22 @@ def measure(
         list[Path] | None,
         typer.Argument(
             metavar="[FEATURES]",
-            help=".npz, .npy, .safetensors or .pt with features (N, D) and, but for .npy, labels; or shards, or the "
-            "folder that `tightframe extract` wrote. Or else --model.",
+            help="File with features (N, D) and labels (N,): .npz, .npy, .safetensors or .pt; several files, which are "
+            "read one after the other; or a folder that `tightframe extract` wrote.",
             show_default=False,
         ),
     ] = None,
-    labels: Annotated[list[Path] | None, typer.Option(help="File of labels (N,), if they aren't in FEATURES.")] = None,
-    weight: Annotated[Path | None, typer.Option(help="File of the classifier's weight (K, D) and bias (K,).")] = None,
-    bias: Annotated[Path | None, typer.Option(help="File of the bias, if it isn't in the weight's file.")] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="Read the labels (N,) from this file.")] = None,
+    weight: Annotated[
+        Path | None, typer.Option(help="Read the classifier's weight (K, D) and bias (K,) from this file.")
+    ] = None,
+    bias: Annotated[Path | None, typer.Option(help="Read the classifier's bias (K,) from this file.")] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="Weight decay of the classifier in training: compare with the optimum at this weight decay."),
+        typer.Option(help="Compare with the theoretical optimum at this weight decay of the classifier."),
     ] = None,
     loss: Annotated[
-        str, typer.Option(help="Loss for --weight-decay: cross-entropy or squared error.")
+        str, typer.Option(help="Training loss that --weight-decay assumes: cross-entropy or squared error.")
     ] = "cross-entropy",
     everything: AllOption = False,
     classes: Annotated[
@@ -127,7 +137,7 @@ def measure(
     md: MarkdownOption = None,
     **options: Any,
 ) -> None:
-    """Measure features that are on disk, or a model on images or texts; under torchrun, each process reads a part."""
+    """Measure features in files, or a model on images or texts. Under torchrun each process reads its part."""
     if not files and options["model"] is None:
         raise OptionError("give files of features, or a model with --model.")
     from tightframe.cli.measure import measured, torchrun_processes
@@ -172,20 +182,24 @@ EXTRACTED = [each for each in Measuring.flags() if each[1].metadata["of"] != "re
 
 
 def extract(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of shards to write, or to continue.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Write the shards to this folder, or continue there.")],
     dtype: Annotated[
         str | None,
-        typer.Option(help="Type of the features: float16, bfloat16, float32 or float64. Default: the model's."),
+        typer.Option(help="Store features as float16, bfloat16, float32 or float64. Default: the model's dtype."),
     ] = None,
-    shard_bytes: Annotated[int | None, typer.Option(min=1, help="Bytes per file. Default: 256 MiB.")] = None,
-    splits: Annotated[list[str] | None, typer.Option(help="Splits to write: train, test, ood. Default: all.")] = None,
-    flatten: Annotated[
-        bool, typer.Option("--flatten", help="Write each token or pixel as a sample of its own.")
+    shard_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Limit the size of a file, in bytes. Default: 256 MiB.")
+    ] = None,
+    splits: Annotated[
+        list[str] | None, typer.Option(help="Write only these splits: train, test, ood. Default: all.")
+    ] = None,
+    flatten: Annotated[bool, typer.Option("--flatten", help="Store each token or pixel as a separate sample.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier extraction in the folder.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an earlier extraction in the folder.")] = False,
     **options: Any,
 ) -> None:
-    """Write a model's features to shards, to measure them later; called again, it continues where it stopped."""
+    """Write a model's features to files. The same command continues an extraction that was stopped."""
     if options["model"] is None:
         raise OptionError("give a model with --model.")
     from tightframe.cli.extract import write_shards
@@ -213,45 +227,73 @@ def extract(
 app.command()(takes([*SUBJECT, *EXTRACTED])(extract))
 
 
-@app.command()
+class _Prototypes(typer.core.TyperCommand):
+    """A command whose help lists the constructions, which are imported (with torch) only if it is printed."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from tightframe.cli.prototypes import constructions
+
+        for parameter in self.params:
+            text = getattr(parameter, "help", None) or ""
+            parameter.help = text.replace("{objectives}", ", ".join(constructions()))  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+@app.command(cls=_Prototypes)
 def prototypes(
-    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors.")] = None,
-    dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions.")] = None,
-    objective: Annotated[
-        str | None, typer.Option(help="best, or the name of a construction; an unknown name lists all. Default: best.")
-    ] = None,
-    code: Annotated[str | None, typer.Option(help="Name of an exact code; an unknown name lists all.")] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors, K.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions, D.")] = None,
+    objective: Annotated[str | None, typer.Option(help="Construction: {objectives}. Default: best.")] = None,
+    code: Annotated[str | None, typer.Option(help="Build this exact code, such as icosahedron.")] = None,
     cost: Annotated[
-        Path | None, typer.Option(help="Costs between classes, square: .csv (or lines i,j,cost), .npy, .safetensors.")
+        Path | None,
+        typer.Option(
+            help="Read the matrix of costs between classes: .csv (square, or lines i,j,cost), .npy, .safetensors."
+        ),
     ] = None,
-    tree: Annotated[Path | None, typer.Option(help="Tree of classes: .json, .csv of edges, text of paths.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="Word vectors or similarities of the classes.")] = None,
-    target: Annotated[Path | None, typer.Option(help="Gram matrix to approximate.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame.")] = None,
-    gamma: Annotated[float | None, typer.Option(help="How fast a hierarchical frame's cosines fall with cost.")] = None,
-    time: Annotated[float | None, typer.Option(help="Seconds of search. Default: 10.")] = None,
+    tree: Annotated[
+        Path | None, typer.Option(help="Read the class hierarchy: .json, .csv of edges, text with one path per line.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Read word vectors (K, d) or similarities (K, K) of the classes.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="Read the Gram matrix (K, K) to approximate.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame, in [0, 1).")] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Rate at which the cosines of a hierarchical frame decrease with the cost.")
+    ] = None,
+    time: Annotated[float | None, typer.Option(help="Search for this many seconds. Default: 10.")] = None,
     rounds: Annotated[
         int | None, typer.Option(help="Stop after this many rounds of search; the result is then reproducible.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed for the random number generator. Default: 0.")] = None,
     scale: Annotated[float | None, typer.Option(help="Length of the vectors. Default: 1.")] = None,
-    warm_start: Annotated[Path | None, typer.Option(help="File of vectors to start from.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write the vectors to: .safetensors.")] = None,
-    verify: Annotated[
-        Path | None, typer.Option(help="Certify the vectors of a .npy, .npz, .pt, .pth or .safetensors file instead.")
+    warm_start: Annotated[Path | None, typer.Option(help="Start the search from the vectors in this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the vectors to this .safetensors file.")
     ] = None,
-    key: Annotated[str | None, typer.Option(help="The array in a file of several.")] = None,
-    columns: Annotated[bool, typer.Option("--columns", help="The file's vectors are columns: (D, K).")] = False,
-    pairs: Annotated[bool, typer.Option("--pairs", help="List lengths and the smallest angles.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw Gram matrix, angles and vectors: .png, .pdf or .svg.")] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certify the vectors in this .npy, .npz, .pt, .pth or .safetensors file instead of building any."
+        ),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Name of the array in the file for --verify.")] = None,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Read the vectors from the columns of the file for --verify, (D, K).")
+    ] = False,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Print the lengths and the smallest angles.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the Gram matrix, angles and vectors in this .png, .pdf or .svg file.")
+    ] = None,
     one_vs_rest: Annotated[
         bool | None,
         typer.Option(
-            help="Compute the one-vs-rest distance, or skip it. Default: compute it where that takes seconds."
+            help="Compute the one-vs-rest distance, or skip it. Default: compute it if that takes only seconds."
         ),
     ] = None,
 ) -> None:
-    """Build class prototypes, or verify given ones, with a certificate of how good they are."""
+    """Build class prototypes, or certify the vectors in a file: how near they are to the best possible."""
     from tightframe.cli.prototypes import run
 
     options = {
@@ -289,20 +331,20 @@ def prototypes(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder to read.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
     md: MarkdownOption = None,
-    figures: Annotated[Path | None, typer.Option(help="Write every figure as a .pdf file into this folder.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write each figure to this folder as a .pdf file.")] = None,
     everything: AllOption = False,
     classes: Annotated[
         bool, typer.Option("--classes", help="Print the tables of classes and of the nearest pairs.")
     ] = False,
 ) -> None:
-    """Print the last measurement of a run folder; write its page into the folder, or elsewhere with --html.
+    """Print the last measurement of a run folder, and write its page to the folder or, with --html, elsewhere.
 
-    With - as a file, the standard output holds that file alone, and no page is written unasked.
+    If a file is -, standard output holds only that file, and no page is written.
     """
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, figures)
     require_runs([run])

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from tightframe.cli.failures import INTERRUPTED
 from tightframe.demo.run import Progress, require_free, run
 from tightframe.demo.settings import Settings
 from tightframe.errors import RangeError
@@ -26,7 +27,6 @@ from tightframe.sections import Cell, Column, Document, Section, Table, short
 
 _WIDE = 100  # columns of a terminal that has room for a bar
 _EVERY = 10.0  # seconds between lines of progress where there is no terminal
-INTERRUPTED = 130
 
 
 def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bool, everything: bool) -> int:

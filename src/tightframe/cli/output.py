@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,7 @@ class Output:
         for flag, path in self._paths.items():
             if str(path) == "-":
                 continue
-            if path.suffix.lower() not in SUFFIXES[flag]:
-                raise OptionError(f"{flag} writes {SUFFIXES[flag][0]} files; got {path}.")
-            if not path.resolve().parent.is_dir():
-                raise OptionError(f"{flag} {path}: there is no folder {path.parent}.")
-            if path.is_dir():
-                raise OptionError(f"{flag} {path}: that is a folder.")
-            _require_writable(flag, path, path if path.exists() else path.parent)
+            require_writable(flag, path, SUFFIXES[flag])
         if figures is not None:
             _require_folder("--figures", figures)
 
@@ -61,15 +55,26 @@ class Output:
         return written
 
 
+def require_writable(flag: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Raise OptionError unless the file that a flag names can be written, and has one of the suffixes."""
+    if path.suffix.lower() not in suffixes:
+        raise OptionError(f"{flag} writes {' or '.join(suffixes)} files; got {path}.")
+    if not path.resolve().parent.is_dir():
+        raise OptionError(f"{flag} {path}: there is no folder {path.parent}.")
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{flag} {path}: that is a {'folder' if path.is_dir() else 'device or pipe'}.")
+    _require_permission(flag, path, path if path.exists() else path.parent)
+
+
 def _require_folder(flag: str, path: Path) -> None:
     """Raises: OptionError for a path that is no folder, or can't become one, or in which nothing can be written."""
     there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir():
         raise OptionError(f"{flag} {path}: {there} is a file, not a folder.")
-    _require_writable(flag, path, there)
+    _require_permission(flag, path, there)
 
 
-def _require_writable(flag: str, path: Path, there: Path) -> None:
+def _require_permission(flag: str, path: Path, there: Path) -> None:
     """Raises: OptionError if the process may not write to what is there, a file or a folder."""
     if not os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
         raise OptionError(f"{flag} {path}: no permission to write to {there}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,7 +24,9 @@ from tightframe.bounds import cosine_bound
 from tightframe.certificate import Certificate, certification_seconds, certify, largest_cosine
 from tightframe.certificate.pairs import pair_sections
 from tightframe.choices import require_choice
+from tightframe.cli.failures import INTERRUPTED
 from tightframe.cli.matrices import read_cost, read_matrix
+from tightframe.cli.output import require_writable
 from tightframe.errors import OptionError, StateError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import norms
@@ -35,7 +38,6 @@ from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
 from tightframe.render.terminal import show
 
 SEARCH_SECONDS = 10.0  # of a search that has neither --time nor --rounds
-INTERRUPTED = 130  # exit status, as of a shell
 _CHARACTERS = 60  # of a value in a provenance
 _LONG = 5.0  # seconds that a certificate may take without a word about it
 _EVERY = 3.0  # seconds between lines of progress where there is no terminal
@@ -77,18 +79,18 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     Raises: ChoiceError listing the objectives; OptionError for options that are missing, exclude each other or belong
     to other objectives; the errors of the construction.
     """
-    constructions = _constructions()
+    objectives = constructions()
     if objective is None:
-        fitting = [name for name, construct in constructions.items() if given.keys() <= _accepted(construct).keys()]
+        fitting = [name for name, construct in objectives.items() if given.keys() <= _accepted(construct).keys()]
         objective = fitting[0] if len(fitting) == 1 else "best"
-    require_choice(objective, constructions, "--objective")
-    construct = constructions[objective]
+    require_choice(objective, objectives, "--objective")
+    construct = objectives[objective]
     parameters = inspect.signature(construct).parameters
     accepted = _accepted(construct)
     if {"--cost", "--tree"} <= given.keys():
         raise OptionError("--cost and --tree exclude each other: a tree has costs of its own.")
     for option in (option for option in given if option not in accepted):
-        others = [name for name, other in constructions.items() if option in _accepted(other)]
+        others = [name for name, other in objectives.items() if option in _accepted(other)]
         raise OptionError(f"{option} is no option of {objective}, but of {', '.join(others)}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
     if missing := [
@@ -121,7 +123,7 @@ def _build(console: Console, construct: Construct, arguments: Mapping[str, Any])
     return prototypes
 
 
-def _constructions() -> dict[str, Construct]:
+def constructions() -> dict[str, Construct]:
     """The constructions by name but for those that begin with data rather than with files of a few numbers."""
     return {name: row.build for name, row in PROTOTYPES.items() if row.needs not in (STATISTICS, MEANS)}
 
@@ -289,12 +291,16 @@ def _certify(vectors: torch.Tensor, one_vs_rest: bool | None, console: Console) 
         return certify(vectors, one_vs_rest=one_vs_rest, progress=lambda done: bar.update(task, completed=done))
 
 
-def require_writable(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Raise OptionError unless a file of one of these kinds can be put there: before hours of search, not after."""
-    if path.suffix not in suffixes:
-        raise OptionError(f"{path} must end in {' or '.join(suffixes)}.")
-    if not path.resolve().parent.is_dir():
-        raise OptionError(f"{path} can't be written: there is no folder {path.parent}.")
+def _save(prototypes: Prototypes, path: Path, console: Console) -> None:
+    """Save to a file, or where that can't be written any more to the folder of temporary files: a search took time."""
+    try:
+        prototypes.save(path)
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="tightframe-")) / path.name
+        prototypes.save(other)
+        console.print(Text(f"warning: could not write {path}: {error.strerror or error}.", "yellow"), soft_wrap=True)
+        path = other
+    _tell_written(path, console)
 
 
 def _tell_written(path: Path, console: Console) -> None:
@@ -323,9 +329,9 @@ def run(
     if verify is None and (key or columns):
         raise OptionError("--key and --columns say how to read a file; they need --verify.")
     if out is not None:
-        require_writable(out, (".safetensors",))
+        require_writable("--out", out, (".safetensors",))
     if plot is not None:
-        require_writable(plot, (".png", ".pdf", ".svg"))
+        require_writable("--plot", plot, (".png", ".pdf", ".svg"))
         from tightframe.render.prototype_figures import save_figure
     if verify is not None:
         prototypes = read_prototypes(verify, key=key, columns=columns, console=console)
@@ -334,8 +340,7 @@ def run(
     if prototypes.provenance.get("interrupted") and verify is None:
         console.print(Text("Stopped early; these are the best so far.", "yellow"))
     if out is not None:
-        prototypes.save(out)
-        _tell_written(out, console)
+        _save(prototypes, out, console)
     certificate = show_prototypes(prototypes, console, one_vs_rest=one_vs_rest, pairs=pairs)
     if certificate is None:
         return INTERRUPTED

@@ -34,26 +34,34 @@ IMAGE_BATCH, TEXT_BATCH = 64, 4
 class Subject:
     """A model and its data. The fields are the command's flags."""
 
-    model: str | None = option(None, "Model to run: timm:NAME, hf:FOLDER or module:function.", type=str)
-    checkpoint: Path | None = option(None, "Weights of the model: .safetensors, .pt or .pth.", type=Path)
-    images: Path | None = option(None, "Folder of training images: a subfolder for each class, or --masks.", type=Path)
-    masks: Path | None = option(None, "Folder of masks of class indices, named as --images.", type=Path)
-    data: str | None = option(None, "Data set in place of --images; see `tightframe datasets`.", type=str)
+    model: str | None = option(
+        None, "Model: timm:NAME, hf:FOLDER (transformers) or module:function (your own).", type=str
+    )
+    checkpoint: Path | None = option(
+        None, "Load the model's weights from this .safetensors, .pt or .pth file.", type=Path
+    )
+    images: Path | None = option(
+        None, "Folder of training images, with one subfolder per class or with --masks.", type=Path
+    )
+    masks: Path | None = option(None, "Folder of masks with class indices; each has the name of its image.", type=Path)
+    data: str | None = option(None, "Built-in data set instead of --images; see `tightframe datasets`.", type=str)
     data_folder: Path | None = option(None, "Folder that holds the files of --data.", type=Path)
-    texts: list[Path] | None = option(None, "Text files for a causal language model, .gz too.", type=list[Path])
-    test: Path | None = option(None, "Held-out data of the same kind, for NC4 and detectors.", type=Path)
+    texts: list[Path] | None = option(None, "Text files for a causal language model; .gz is read too.", type=list[Path])
+    test: Path | None = option(None, "Held-out data of the same kind, for NC4 and the detectors.", type=Path)
     test_masks: Path | None = option(None, "Folder of masks of --test.", type=Path)
     ood: Path | None = option(
-        None, "Out-of-distribution data, for NC5 and detectors: any images; with --data, a data set.", type=Path
+        None,
+        "Out-of-distribution data, for NC5 and the detectors: any images; with --data, the name of a data set.",
+        type=Path,
     )
-    length: int | None = option(None, "Tokens per sequence. Default: 512, or the most that the model reads.", type=int)
+    length: int | None = option(None, "Tokens per sequence. Default: 512, or the model's maximum.", type=int)
     image_size: int | None = option(
-        None, "Height and width in pixels, for models without their own transform. Default: 224.", type=int
+        None, "Height and width in pixels, for a model without its own transform. Default: 224.", type=int
     )
     batch_size: int | None = option(None, "Samples per batch. Default: 64 images, 4 sequences.", type=int)
     workers: int | None = option(None, "Processes that load images. Default: 0.", type=int)
     device: str | None = option(None, "Device that runs the model. Default: cuda if available, else cpu.", type=str)
-    own_classifier: bool = option(True, "Measure the model's classifier too, or only its input.")
+    own_classifier: bool = option(True, "Measure the model's classifier as well as the features.")
 
     def require_consistent(self) -> None:
         """Raise OptionError for flags that exclude each other, lack another, or are out of range."""

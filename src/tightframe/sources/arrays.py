@@ -90,7 +90,10 @@ class ArraySource(FeatureSource):
         counted = labels if self.ignore_index is None else labels[labels != self.ignore_index]
         if counted.numel() == 0:
             raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
-        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel(), self.ignore_index)
+        smallest = int(counted.min())
+        if smallest > 0 and self._options.distributed and not self._divided and world_size() > 1:
+            smallest = 0  # the other processes may have samples of class 0
+        return number_of_classes(smallest, int(counted.max()), counted.numel(), self.ignore_index)
 
     def _require_fits(self, classifier: LinearClassifier, width: int) -> None:
         weight = classifier.weight
