@@ -25,9 +25,7 @@ def require_sizes(num_classes: int, dim: int, scale: float, *, distinct: bool = 
     if num_classes < 2 or dim < 1:
         raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {num_classes} and {dim}.")
     if distinct and dim == 1 and num_classes > 2:
-        raise DimensionError(
-            f"num_classes must be at most 2 with dim=1, which has two unit vectors; got {num_classes}."
-        )
+        raise DimensionError(f"there are at most two unit vectors on a line; got num_classes={num_classes} with dim=1.")
     if not 0 < scale < math.inf:
         raise RangeError(f"scale must be positive and finite; got {scale}.")
 
