@@ -118,8 +118,8 @@ def similarity_of(word_vectors: Array) -> Tensor:
     require_finite(words, "word vectors")
     if not (present := words.any(1)).all():
         raise ZeroVectorError(
-            f"word vectors must not be zero; that of class {int((~present).nonzero()[0])} is. Check that its name is "
-            "in the vocabulary."
+            f"word vectors must be non-zero; class {int((~present).nonzero()[0])} has a zero vector. Check that its "
+            "name is in the vocabulary."
         )
     directions = unit_rows(words / words.abs().amax(1, keepdim=True))  # squares of tiny entries would underflow
     return directions @ directions.mT

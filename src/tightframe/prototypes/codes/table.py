@@ -193,7 +193,7 @@ def code(
     torch.Size([10, 4])
     """
     if name not in CODES:
-        raise ChoiceError(f"the name of an exact code must be one of {', '.join(CODES)}; got {name!r}.")
+        raise ChoiceError(f"there is no exact code {name!r}; choose one of {', '.join(CODES)}.")
     exact = CODES[name]
     num_classes = exact.K if num_classes is None else num_classes
     dim = exact.D if dim is None else dim
