@@ -214,7 +214,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-k 3", "best needs -d"),
         ("-d 3", "best needs -k"),
         ("-k 3 -d 2 --objective nothing", "--objective must be one of best, simplex, .*separated, .*got 'nothing'"),
-        ("--code nothing", "no exact code 'nothing'; choose one of icosahedron"),
+        ("--code nothing", "--code must be a name in .*CODES; got 'nothing'"),
         ("-d 2 --objective metric-guided", "metric-guided needs --cost or --tree"),
         ("-d 2 --objective semantic", "semantic needs --vectors"),
         ("-d 2 --cost a.csv --tree b.json", "--cost and --tree exclude each other"),

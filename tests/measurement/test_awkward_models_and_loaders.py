@@ -90,7 +90,7 @@ def test_data_drawn_anew_in_a_second_pass_are_refused() -> None:
     model = network()
     loader = DataLoader(Augmented(own=True), 16)
     measure(model, loader, progress=False)  # one pass is enough
-    with pytest.raises(LoaderError, match=r"other samples in a second pass.*input of 2.*buffer_bytes"):
+    with pytest.raises(LoaderError, match=r"features at input of 2 must be the same in both passes.*buffer_bytes"):
         measure(model, loader, buffer_bytes=0, progress=False)
 
 
@@ -105,7 +105,7 @@ def test_a_model_that_draws_at_random_in_eval_mode_is_refused_likewise() -> None
             hidden: Tensor = self.body(x)
             return self.fc(hidden + torch.randn(hidden.shape, generator=self.own))
 
-    with pytest.raises(LoaderError, match="or the model other features"):
+    with pytest.raises(LoaderError, match="must be the same in both passes"):
         measure(Noisy(), DataLoader(TensorDataset(*rows()), 16), buffer_bytes=0, progress=False)
 
 

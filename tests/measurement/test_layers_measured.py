@@ -538,7 +538,7 @@ def test_a_block_that_is_not_called_is_left_out() -> None:
 
 
 def test_an_unknown_layer() -> None:
-    with pytest.raises(LayerError, match="no module of the model matches 'body'; it has: 0, 1, 2, 3, 4"):
+    with pytest.raises(LayerError, match="no module of the model matches 'body'; choose from 0, 1, 2, 3, 4"):
         measure(mlp(), [], layers=["1", "body"], progress=False)
 
 

@@ -148,7 +148,7 @@ def test_dtype_and_lengths() -> None:
 
 def test_what_it_refuses() -> None:
     for num_classes, dim in [(1, 3), (3, 0)]:
-        with pytest.raises(DimensionError, match=f"num_classes >= 2 and dim >= 1; got {num_classes} and {dim}"):
+        with pytest.raises(DimensionError, match=f"at least 2 classes and 1 dimension; got {num_classes} and {dim}"):
             hyperspherical(num_classes, dim)
     with pytest.raises(DimensionError, match="at most two unit vectors on a line; got num_classes=3 with dim=1"):
         hyperspherical(3, 1)

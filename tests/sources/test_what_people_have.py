@@ -358,7 +358,7 @@ def test_a_function_as_the_classifier() -> None:
 
 
 def test_a_parameter_without_the_layer_it_reads() -> None:
-    with pytest.raises(ClassifierError, match=r"the parameter 'W': name the layer .* features="):
+    with pytest.raises(ClassifierError, match=r"the parameter 'W'\. Name the layer .* features="):
         measure(Arc(), [data()], classifier="W", **QUICK)
 
 
@@ -763,7 +763,7 @@ def test_classes_with_enough_samples_in_awkward_cases(options: dict[str, Any]) -
     three = labels < 3
     own = ClassStatistics.from_features(model.features(x[three]).detach(), labels[three], CLASSES)
     assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(own), ["nc1"])["nc1"]))
-    assert any("unit features aren't collected" in note for note in report.notes) is bool(options)
+    assert any("unit features are not available" in note for note in report.notes) is bool(options)
 
 
 def test_held_out_labels_out_of_range_are_an_error_with_min_count_too() -> None:
@@ -776,7 +776,7 @@ def test_tags_that_are_not_known() -> None:
     x, hot = tags()
     unknown = hot.clone()
     unknown[1::7] = -1
-    with pytest.raises(LabelError, match="tags must be 0 or 1; pass ignore_index="):
+    with pytest.raises(LabelError, match=r"tags must be 0 or 1\. Pass ignore_index="):
         measure(Plain(), [(x, unknown)], task="multilabel", **QUICK)
     report = measure(Plain(), [(x, unknown)], task="multilabel", ignore_index=-1, **QUICK)
     known = (unknown >= 0).all(1)

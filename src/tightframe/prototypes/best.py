@@ -51,8 +51,8 @@ def best(
     """
     K, D = num_classes, dim
     if K < 2 or D < 1:
-        raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {K} and {D}.")
-    Budget(time, rounds)  # validates it for every construction
+        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {K} and {D}.")
+    Budget(time, rounds)  # refuses a bad one whatever the route
     options: dict[str, Any] = {"scale": scale, "device": device, "dtype": dtype}
     if K <= D + 1:
         return _because(simplex(K, D, **options), f"K <= D + 1: a simplex meets Rankin's bound -1/{K - 1}")

@@ -13,13 +13,11 @@ from tightframe.errors import DimensionError, RangeError
 def require_room(construction: str, num_classes: int, dim: int, most: int, bound: str) -> None:
     """Raise DimensionError unless 2 <= num_classes <= most and dim >= 1; `bound` is the formula of `most`."""
     if num_classes < 2 or dim < 1:
-        raise DimensionError(
-            f"prototypes need at least 2 classes and 1 dimension; got num_classes={num_classes}, dim={dim}."
-        )
+        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
     if num_classes > most:
         raise DimensionError(
-            f"{construction} has at most {bound} = {most} vectors in dim={dim}; got num_classes={num_classes}. "
-            "Use more dimensions or a different construction."
+            f"{construction} in {dim} dimensions has at most {most} vectors ({bound}); got {num_classes}. "
+            f"Take more dimensions, or prototypes.best({num_classes}, {dim}), which separates any number of vectors."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +212,7 @@ def _loaded(folder: str, kind: Any, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # a damaged folder makes transformers fail in any way
         raise StateError(f"transformers can't load {kind.__name__} from {folder}: {error}") from None
     finally:
         logging.set_verbosity(level)
@@ -262,17 +263,28 @@ def _of_function(module: str, function: str) -> NamedModel:
         home = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # an import inside the module failed
+            raise _failed(f"importing the module {module!r}", error) from error
         raise ChoiceError(
             f"there is no module {module!r} in the current folder or installed; a model is one of {', '.join(KINDS)}."
         ) from None
+    except Exception as error:
+        raise _failed(f"importing the module {module!r}", error) from error
     build = getattr(home, function, None)
     if not callable(build):
         raise ChoiceError(f"the module {module!r} has no function {function!r}.")
-    made = build()
+    try:
+        made = build()
+    except Exception as error:
+        raise _failed(f"{module}:{function}", error) from error
     model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module) or not (transform is None or callable(transform)):
         raise LoaderError(
             f"{module}:{function} must return a torch module, or (module, transform); got {type(made).__name__}."
         )
     return NamedModel(model=model, title=f"{module}:{function}", transform=transform)
+
+
+def _failed(what: str, error: Exception) -> LoaderError:
+    """The error for a user's own code that failed, with the place where it did."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return LoaderError(f"{what} failed: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}).")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,11 +12,10 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor
+from tightframe.checks import as_array, as_tensor
 from tightframe.errors import ClassifierError
 from tightframe.hooks.classifier import rows_of_classes
 
@@ -25,7 +26,8 @@ START = (
     "of one process)"
 )
 FEATURES = "features"
-"""The name of the only layer of a source without layer names."""
+"""The name of a layer where a source has but one and gives it no name."""
+_SECONDS_PER_LINE = 10.0  # between lines of progress where there is no terminal
 
 
 class FeatureBatch(NamedTuple):
@@ -84,7 +86,9 @@ class LinearClassifier:
 
 
 def _floats(given: Any) -> Tensor:
-    return as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "the classifier").detach()
+    return as_tensor(
+        given if isinstance(given, Tensor) else as_array(given, "the classifier"), "the classifier"
+    ).detach()
 
 
 class FeatureSource(ABC):
@@ -158,10 +162,26 @@ def with_progress(batches: Iterable[Any], split: str, total: int | None, *, show
     if not show:
         yield from batches
         return
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    console = Console(stderr=True)
+    if not console.is_terminal and not console.is_jupyter:
+        yield from _with_lines(batches, split, total)
+        return
+    with Progress(transient=True, console=console) as bar:
         task = bar.add_task(f"measuring {SPLITS[split]}", total=total)
         for batch in batches:
             yield batch
             bar.advance(task)
+
+
+def _with_lines(batches: Iterable[Any], split: str, total: int | None) -> Iterator[Any]:
+    """Batches, with a line on the standard error every few seconds."""
+    last = time.monotonic()
+    for done, batch in enumerate(batches, 1):
+        yield batch
+        if time.monotonic() - last >= _SECONDS_PER_LINE:
+            last = time.monotonic()
+            count = f"{done:,}" if total is None else f"{done:,} of {total:,}"
+            print(f"measuring {SPLITS[split]}: {count} batches", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.errors import ChoiceError
+from tightframe.choices import require_choice
 from tightframe.prototypes.codes import bases, golden, lattices, quadrics
 from tightframe.prototypes.codes.blocks import BLOCKS, signed_blocks
 from tightframe.prototypes.embedding import embedded, require_room
@@ -192,6 +192,7 @@ def code(
     >>> code("petersen").vectors.shape
     torch.Size([10, 4])
     """
+<<<<<<< HEAD
     if name not in CODES:
         raise ChoiceError(f"there is no exact code {name!r}; choose one of {', '.join(CODES)}.")
     exact = CODES[name]
@@ -199,6 +200,14 @@ def code(
     dim = exact.D if dim is None else dim
     require_room(f"the code {name!r}", num_classes, dim, exact.K, "K")
     vectors = embedded(exact.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
+=======
+    require_choice(name, CODES, "code", table="tightframe.prototypes.CODES")
+    chosen = CODES[name]
+    num_classes = chosen.K if num_classes is None else num_classes
+    dim = chosen.D if dim is None else dim
+    require_room(f"the code {name!r}", num_classes, dim, chosen.K, "K")
+    vectors = embedded(chosen.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
+>>>>>>> 1bdb5b4f610a2ebbf7f713618e6c0885a3db2178
     provenance = {"constructor": "code", "name": name, "num_classes": num_classes, "dim": dim, "scale": scale}
     return Prototypes(vectors, {**provenance, "source": exact.source})
 
