@@ -192,22 +192,12 @@ def code(
     >>> code("petersen").vectors.shape
     torch.Size([10, 4])
     """
-<<<<<<< HEAD
-    if name not in CODES:
-        raise ChoiceError(f"there is no exact code {name!r}; choose one of {', '.join(CODES)}.")
+    require_choice(name, CODES, "code", table="tightframe.prototypes.CODES")
     exact = CODES[name]
     num_classes = exact.K if num_classes is None else num_classes
     dim = exact.D if dim is None else dim
     require_room(f"the code {name!r}", num_classes, dim, exact.K, "K")
     vectors = embedded(exact.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
-=======
-    require_choice(name, CODES, "code", table="tightframe.prototypes.CODES")
-    chosen = CODES[name]
-    num_classes = chosen.K if num_classes is None else num_classes
-    dim = chosen.D if dim is None else dim
-    require_room(f"the code {name!r}", num_classes, dim, chosen.K, "K")
-    vectors = embedded(chosen.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
->>>>>>> 1bdb5b4f610a2ebbf7f713618e6c0885a3db2178
     provenance = {"constructor": "code", "name": name, "num_classes": num_classes, "dim": dim, "scale": scale}
     return Prototypes(vectors, {**provenance, "source": exact.source})
 
