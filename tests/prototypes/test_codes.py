@@ -246,10 +246,10 @@ def test_code_is_cut_padded_and_scaled() -> None:
         (
             {"name": "petersen", "num_classes": 11},
             DimensionError,
-            "at most K = 10 vectors in dim=4; got num_classes=11",
+            r"in 4 dimensions has at most 10 vectors \(K\); got 11",
         ),
         ({"name": "petersen", "num_classes": 1}, DimensionError, "at least 2 classes"),
-        ({"name": "petersen", "dim": 3}, DimensionError, "need 4 dimensions; got dim=3"),
+        ({"name": "petersen", "dim": 3}, DimensionError, "dim must be at least 4 for these vectors; got 3"),
         ({"name": "petersen", "scale": -1.0}, RangeError, "positive and finite; got -1.0"),
     ],
 )

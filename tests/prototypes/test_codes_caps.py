@@ -63,7 +63,7 @@ def test_starts_of_huge_codes_use_a_part(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_caps_of_more_than_all_points() -> None:
-    with pytest.raises(DimensionError, match="10 vectors can't have num_classes=11"):
+    with pytest.raises(DimensionError, match="num_classes must be at most 10, the number of vectors; got 11"):
         cap(CODES["petersen"].build(10), torch.ones(4, dtype=torch.float64), 11)
     with pytest.raises(DimensionError, match="'petersen' has 10 vectors; got num_classes=11"):
         next(cap_starts(CODES["petersen"], 11, 0, 1))

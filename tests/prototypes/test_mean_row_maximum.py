@@ -150,7 +150,7 @@ def test_what_it_refuses() -> None:
     for num_classes, dim in [(1, 3), (3, 0)]:
         with pytest.raises(DimensionError, match=f"at least 2 classes and 1 dimension; got {num_classes} and {dim}"):
             hyperspherical(num_classes, dim)
-    with pytest.raises(DimensionError, match="on a line there are two unit vectors; got num_classes=3 with dim=1"):
+    with pytest.raises(DimensionError, match="at most two unit vectors on a line; got num_classes=3 with dim=1"):
         hyperspherical(3, 1)
     for scale in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(RangeError, match="scale must be positive and finite"):

@@ -310,7 +310,7 @@ def test_what_it_refuses() -> None:
         metric_guided(cost, 2, separation=0.5)
     with pytest.raises(RangeError, match=r"separation must be .* got -1 with spherical=True"):
         metric_guided(cost, 2, separation=-1, spherical=True)
-    with pytest.raises(RangeError, match="at least one start; got 0"):
+    with pytest.raises(RangeError, match="starts must be at least 1; got 0"):
         metric_guided(cost, 2, starts=0)
     with pytest.raises(RangeError, match="scale"):
         metric_guided(cost, 2, scale=0.0)

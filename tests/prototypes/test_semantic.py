@@ -158,7 +158,7 @@ def test_what_it_refuses() -> None:
     similarity = similarity_of(words(4))
     with pytest.raises(ShapeError, match=r"similarity must be square, \(K, K\); got shape \(4, 3\)"):
         semantic(similarity[:, :3], 3)
-    with pytest.raises(RangeError, match="at least three classes; got 2"):
+    with pytest.raises(RangeError, match="at least three classes to rank; got 2"):
         semantic(similarity[:2, :2], 3)
     uneven = similarity.clone()
     uneven[0, 3] += 0.5
@@ -187,5 +187,5 @@ def test_what_the_measures_refuse() -> None:
         similarity_of(torch.ones(3))
     with pytest.raises(NonFiniteError, match="row 1 holds nan in column 0"):
         similarity_of(torch.tensor([[1.0], [math.nan]]))
-    with pytest.raises(ZeroVectorError, match="the word vector of class 1 is zero"):
+    with pytest.raises(ZeroVectorError, match="class 1 has a zero vector"):
         similarity_of(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))

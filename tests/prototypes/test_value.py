@@ -75,7 +75,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(StateError, match="can't read"):
         Prototypes.load(tmp_path / "broken.safetensors")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StateError, match="doesn't exist"):
         Prototypes.load(tmp_path / "missing.safetensors")
 
 

@@ -330,7 +330,8 @@ def process(rank: int, world: int, folder: str, deadline: int) -> None:
     )
     features, labels = data()
     rows = slice(rank, None, world)
-    held = Dying(features[rows], labels[rows], test=(features[:40][rows], labels[:40][rows]))
+    classes = {"num_classes": int(labels.max()) + 1}  # a part of the labels may lack the first class
+    held = Dying(features[rows], labels[rows], test=(features[:40][rows], labels[:40][rows]), options=classes)
     held.deadline = deadline
     try:
         done = extract(held, Path(folder, "shards"), shard_bytes=40 * 7)

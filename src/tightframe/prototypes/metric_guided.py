@@ -1,6 +1,6 @@
-"""Prototypes whose distances follow the costs between classes, and how well any prototypes do.
+"""Prototypes whose distances follow the costs between classes, and measures of their fit.
 
-With d_ij the distances of prototypes, D_ij the costs and r_ij = d_ij / D_ij, all measures look at the pairs i < j.
+With distances d_ij of prototypes, costs D_ij and ratios r_ij = d_ij / D_ij, all measures use the pairs i < j.
 Source: Sainte Fare Garnot & Landrieu 2021 (Leveraging Class Hierarchies with Metric-Guided Prototype Learning).
 """
 
@@ -24,12 +24,12 @@ from tightframe.prototypes.embedding import embedded
 from tightframe.prototypes.value import Prototypes
 
 _SOURCE = "Sainte Fare Garnot & Landrieu 2021"
-_START_ENTRIES = 200_000  # of the K x K matrices of all starts, unless their number is given
-_MAJORISATIONS = 100  # steps that all starts take together
-_POLISHED = 4  # and the best of them, but at most every fifth, are worth a precise descent
-_SOFTNESSES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # |x| bends as sqrt(x^2 + softness^2), ever less
+_START_ENTRIES = 200_000  # maximum entries of the K x K matrices of all starts, by default
+_MAJORISATIONS = 100  # steps of all starts
+_POLISHED = 4  # maximum number of best starts, and at most a fifth of all, for precise descent
+_SOFTNESSES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # smooth |x| as sqrt(x^2 + softness^2), in stages
 _FLAT = 1e-14
-MOST_TRIPLETS = 50_000  # of which ranks look at all, or at this many random ones
+MOST_TRIPLETS = 50_000  # ranks use all triplets, or this many random ones
 
 Objective = Literal["squared", "absolute", "rank"]
 """What `metric_guided` minimises: squared or absolute scale-free distortion, or the rank loss."""
@@ -39,19 +39,19 @@ Objective = Literal["squared", "absolute", "rank"]
 
 
 def distortion(vectors: Tensor, cost: Tensor) -> Tensor:
-    """Mean over pairs of |d_ij - D_ij| / D_ij: relative error of the distances as they are; 0-d, in [0, inf).
+    """Mean over pairs of |d_ij - D_ij| / D_ij: relative error of the unscaled distances; 0-d, in [0, inf).
 
     Args:
         vectors: (K, D) prototypes, K >= 2.
-        cost: (K, K), symmetric and positive off the diagonal; see `require_cost`, which this doesn't call.
+        cost: (K, K), symmetric and positive off the diagonal; see `require_cost`, which is not called here.
 
-    Raises: ShapeError, CostMatrixError where the shapes don't fit.
+    Raises: ShapeError, CostMatrixError if the shapes don't fit.
     """
     return (_ratios(vectors, cost) - 1).abs().mean()
 
 
 def scale_free_distortion(vectors: Tensor, cost: Tensor) -> Tensor:
-    """The smallest `distortion` of a multiple of the vectors, min_s mean |s r_ij - 1|; 0-d, in [0, 1).
+    """The smallest `distortion` over multiples of the vectors, min_s mean |s r_ij - 1|; 0-d, in [0, 1).
 
     Exact: the best scale is `optimal_scale`. Arguments and errors: as for `distortion`.
     """
@@ -87,25 +87,25 @@ def optimal_squared_scale(vectors: Tensor, cost: Tensor) -> Tensor:
 def rank_loss(vectors: Tensor, cost: Tensor, triplets: Tensor) -> Tensor:
     """RankNet on triplets (i, j, k): mean cross-entropy of sigmoid(d_ij - d_ik) against [D_ij > D_ik]; 0-d, > 0.
 
-    Where D_ij = D_ik the target is 1/2, as in RankNet (Burges et al. 2005): i should be as far from j as from k.
-    (The paper's released code has 0 there, which pulls j towards i for no reason.) Depends on the vectors' scale.
+    If D_ij = D_ik the target is 1/2, as in RankNet (Burges et al. 2005): i should be as far from j as from k.
+    (The paper's released code uses 0, which pulls j towards i.) The loss depends on the vectors' scale.
 
     Args:
         vectors, cost: as for `distortion`.
-        triplets: (T, 3) integers; `all_triplets` or `random_triplets`.
+        triplets: (T, 3) integers from `all_triplets` or `random_triplets`.
 
-    Raises: ShapeError, CostMatrixError where the shapes don't fit.
+    Raises: ShapeError, CostMatrixError if the shapes don't fit.
     """
     _require_fit(vectors, cost)
     if triplets.ndim != 2 or triplets.shape[1] != 3 or not len(triplets):
         raise ShapeError(f"triplets must be (T, 3) with T >= 1; got {tuple(triplets.shape)}.")
-    vectors = vectors - vectors.detach().mean(0)  # cdist goes through the Gram matrix
+    vectors = vectors - vectors.detach().mean(0)  # cdist uses the Gram matrix, which would lose digits
     distances = torch.cdist(vectors, vectors)
     return rank_cross_entropy(distances, cost.to(distances), triplets)
 
 
 def rank_cross_entropy(values: Tensor, order: Tensor, triplets: Tensor) -> Tensor:
-    """RankNet of values (K, K): mean cross-entropy of sigmoid(v_ij - v_ik) against [order_ij > order_ik], ties 1/2."""
+    """RankNet on values (K, K): mean cross-entropy of sigmoid(v_ij - v_ik) against [order_ij > order_ik], ties 1/2."""
     i, j, k = triplets.mT
     target = (1 + (order[i, j] - order[i, k]).sign()) / 2
     return binary_cross_entropy_with_logits(values[i, j] - values[i, k], target.to(values))
@@ -120,18 +120,18 @@ def all_triplets(num_classes: int) -> Tensor:
 
 
 def has_few_triplets(num_classes: int) -> bool:
-    """Whether there are at most `MOST_TRIPLETS`, few enough to look at all of them."""
+    """Whether there are at most `MOST_TRIPLETS` triplets, so that all are used."""
     return num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
 
 
 def chosen_triplets(num_classes: int, seed: int) -> Tensor:
-    """(T, 3) int64: all of them, or `MOST_TRIPLETS` random ones."""
+    """(T, 3) int64: all triplets, or `MOST_TRIPLETS` random ones."""
     few = has_few_triplets(num_classes)
     return all_triplets(num_classes) if few else random_triplets(num_classes, MOST_TRIPLETS, seed=seed)
 
 
 def random_triplets(num_classes: int, number: int, *, seed: int = 0) -> Tensor:
-    """(number, 3) int64, independent draws from the (i, j, k) that are all distinct."""
+    """(number, 3) int64: independent draws of distinct (i, j, k)."""
     return drawn_triplets(num_classes, number, generator=torch.Generator().manual_seed(seed))
 
 
@@ -142,7 +142,7 @@ def drawn_triplets(
     if num_classes < 3:
         raise RangeError(f"triplets need at least three classes; got {num_classes}.")
     i, j, k = (torch.randint(num_classes - gone, (number,), generator=generator, device=device) for gone in range(3))
-    j = j + (j >= i)  # uniform on what is left when i, and then j too, is taken out
+    j = j + (j >= i)  # uniform on the classes without i, and then without i and j
     low, high = torch.minimum(i, j), torch.maximum(i, j)
     k = k + (k >= low)
     return torch.stack([i, j, k + (k >= high)], dim=1)
@@ -174,7 +174,7 @@ def _squared_scale(ratios: Tensor) -> Tensor:
 
 
 def _absolute_scale(ratios: Tensor) -> Tensor:
-    # mean |s r - 1| = mean r |s - 1/r|, least where s is the median of 1/r weighted by r
+    # mean |s r - 1| = mean r |s - 1/r|, which is least if s is the median of 1/r weighted by r
     ordered = ratios.sort().values
     mass = ordered.detach().cumsum(0)
     return 1 / ordered[torch.searchsorted(mass, mass[-1:] / 2).clamp(max=len(mass) - 1)].squeeze(0)
@@ -198,27 +198,26 @@ def metric_guided(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Prototypes:
-    """Prototypes whose distances are proportional to the costs between classes, as nearly as `dim` allows.
+    """Prototypes whose distances are proportional to the costs between classes, as far as `dim` allows.
 
-    The result is centred and already multiplied by its optimal scale (then by `scale`): its distances are the costs'
-    best approximations. On the sphere vectors have length `scale` and distances are chords; the size of the costs is
-    set so that their mean square is that of the chords of centred unit vectors, 2K / (K-1), or else the best points
-    would crowd where the sphere is nearly flat.
+    The result is centred and multiplied by its optimal scale (then by `scale`), so that distances approximate costs.
+    On the sphere vectors have length `scale` and distances are chords. Costs are then rescaled to the mean square
+    2K / (K-1) of chords between centred unit vectors; otherwise points would concentrate on a nearly flat cap.
 
-    Starts from classical scaling and from random points; majorisation (SMACOF, De Leeuw 1977) of all starts together,
-    then L-BFGS on the best few. A local optimum: the best found, and where K is large about the only one tried.
+    The search starts from classical scaling and from random points: majorisation (SMACOF, De Leeuw 1977) of all starts,
+    then L-BFGS on the best few. The result is the best local optimum; for large K there are few starts.
 
     Args:
-        cost: (K, K) costs between classes, or a tree, whose distances between leaves they then are.
+        cost: (K, K) costs between classes, or a tree, whose distances between leaves are the costs.
         objective: "squared" or "absolute" scale-free distortion, or the "rank" loss on distances in units of the costs
             (over all triplets, or 50,000 random ones).
         separation: weight of the mean over classes of the largest cosine to another class; on the sphere only.
-        starts: how many; by default as many as keep starts * K^2 <= 200,000, at most 64 and at least 2.
-        metric: require the triangle inequality of the costs.
+        starts: number of starts. Default: at most 64 and at least 2, with starts * K^2 <= 200,000.
+        metric: whether costs must satisfy the triangle inequality.
 
-    Provenance: also `value`, the objective reached (with the separation term), and `names` for a tree.
-    Raises: CostMatrixError naming the entry, pair or triple; DimensionError for dim < 1, ChoiceError for the objective,
-    RangeError for other bad arguments.
+    Provenance: also `value`, the final objective (with the separation term), and `names` for a tree.
+    Raises: CostMatrixError that names the entry, pair or triple; DimensionError for dim < 1, ChoiceError for the
+    objective, RangeError for other invalid arguments.
     Source: Sainte Fare Garnot & Landrieu 2021.
 
     >>> from tightframe.hierarchy import absolute_difference_cost
@@ -245,10 +244,10 @@ def metric_guided(
 
 @on_cpu
 def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:
-    """`metric_guided` over all M nodes of a tree: prototypes for the classes and, hidden from them, for inner nodes.
+    """`metric_guided` over all M nodes of a tree: prototypes for the classes and for inner nodes.
 
-    Row m is node m, so the first K are the classes' (`nodes[:K]`, guided by the inner nodes too) and the rest the
-    inner nodes'; `names` in the provenance. Options, errors and source: as for `metric_guided`.
+    Row m is node m: the first K are classes (`nodes[:K]`, also guided by the inner nodes), the rest are inner nodes;
+    the provenance has `names`. Options, errors and source: as for `metric_guided`.
     """
     nodes = metric_guided(hierarchy.distances("all"), dim, **options)
     named = {"constructor": "metric_guided_nodes", "num_classes": hierarchy.num_classes, "names": hierarchy.names}
@@ -268,14 +267,14 @@ def _embed(
 ) -> tuple[Tensor, float]:
     """Vectors (K, at most dim) and the objective's value there."""
     if objective not in ("squared", "absolute", "rank"):
-        raise ChoiceError(f'the objective is "squared", "absolute" or "rank"; got {objective!r}.')
+        raise ChoiceError(f'objective must be "squared", "absolute" or "rank"; got {objective!r}.')
     if not 0 <= separation < math.inf or (separation and not spherical):
         raise RangeError(
-            f"separation must be a finite weight >= 0, and 0 unless spherical: cosines say nothing about prototypes "
-            f"that may be moved together; got {separation} with spherical={spherical}."
+            f"separation must be a finite weight >= 0, and 0 unless spherical, since cosines depend on the origin; "
+            f"got {separation} with spherical={spherical}."
         )
     if starts is not None and starts < 1:
-        raise RangeError(f"there must be at least one start; got {starts}.")
+        raise RangeError(f"starts must be at least 1; got {starts}.")
     if dim < 1:
         raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
     cost = require_cost(cost.to(float64_device(cost.device)), metric=metric)
@@ -285,7 +284,7 @@ def _embed(
     if objective == "rank" and num < 3:
         raise CostMatrixError(f"ranks compare the costs of at least three classes; got {num}.")
     cost_of_sphere = cost * math.sqrt(2 * num / (num - 1)) / _pairs(cost).square().mean().sqrt()
-    target = cost_of_sphere if spherical else cost / _pairs(cost).mean()  # of size one: tolerances are absolute
+    target = cost_of_sphere if spherical else cost / _pairs(cost).mean()  # mean 1, since tolerances are absolute
     loss = _loss_of(cost, target, objective, spherical, separation, seed)
 
     def exact(points: Tensor) -> float:
@@ -300,7 +299,7 @@ def _embed(
     most = 100 if objective == "absolute" else 300  # steps for each softness
     for place, points in enumerate(promising):
         if not separation and exact(points) < _FLAT:
-            break  # the costs are met; on such flat ground L-BFGS only wanders
+            break  # the costs are met; further descent gives nothing
         for softness in softnesses:
             points = descend(partial(loss, softness=softness), points, most=most)
         promising[place] = min(promising[place], points, key=exact)
@@ -318,12 +317,12 @@ def _embed(
 def _loss_of(
     cost: Tensor, target: Tensor, objective: Objective, spherical: bool, separation: float, seed: int
 ) -> Callable[..., Tensor]:
-    """The objective as a function of points (K, width) of any length, and of how softly an absolute value bends."""
+    """The objective as a function of points (K, width) of any length, and of the softness of absolute values."""
     off_diagonal = 1 - torch.eye(len(target), dtype=target.dtype, device=target.device)
     weights = off_diagonal / off_diagonal.sum()
     if objective == "rank":
         triplets = chosen_triplets(len(cost), seed).to(cost.device)
-    size = target.sum() / cost.sum()  # of a unit of cost, on the sphere
+    size = target.sum() / cost.sum()  # size of a unit of cost on the sphere
 
     def loss(points: Tensor, softness: float) -> Tensor:
         vectors = unit_rows(points) if spherical else points
@@ -331,7 +330,7 @@ def _loss_of(
             unit = 1 / size if spherical else optimal_squared_scale(vectors, cost)
             value = rank_loss(unit * vectors, cost, triplets)
         else:
-            # without the sphere the points' own size is free, so this is scale-free
+            # off the sphere the size of points is free, so this is scale-free
             error = torch.cdist(vectors, vectors) / (target + 1 - off_diagonal) - off_diagonal
             bent = error.square() if objective == "squared" else torch.hypot(error, error.new_tensor(softness))
             value = (weights * bent).sum()
@@ -357,12 +356,12 @@ def _first_points(target: Tensor, width: int, number: int, seed: int) -> Tensor:
 
 
 def _majorise(points: Tensor, target: Tensor, spherical: bool) -> Tensor:
-    """Many starts (S, K, width) at once: SMACOF steps for the squared relative error of the distances."""
+    """SMACOF steps on many starts (S, K, width) for the squared relative error of the distances."""
     num = len(target)
     diagonal = torch.eye(num, dtype=target.dtype, device=target.device)
     weights = 1 / (target + diagonal).square() - diagonal
     laplacian = torch.diag(weights.sum(1)) - weights
-    inverse = torch.linalg.inv(laplacian + 1 / num)  # on centred points the pseudo-inverse
+    inverse = torch.linalg.inv(laplacian + 1 / num)  # the pseudo-inverse, on centred points
     for _ in range(_MAJORISATIONS):
         distances = torch.cdist(points, points)
         pull = torch.where(distances > 0, weights * target / distances, 0.0)

@@ -1,4 +1,4 @@
-"""`semantic`: separated prototypes whose cosines order other classes as their meanings do."""
+"""`semantic`: separated prototypes whose cosines follow the order of class similarities."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, 
 from tightframe.prototypes.solver.sphere import Objective
 from tightframe.prototypes.value import Prototypes
 
-_STARTS = 2  # of a round's batch: triplets cost more than cosines
+_STARTS = 2  # starts per round: triplets cost more than cosines
 
 
 @on_cpu
@@ -42,32 +42,32 @@ def semantic(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[Progress], None] | None = None,
 ) -> Prototypes:
-    """Unit prototypes that are apart, yet order each other by similarity: `hyperspherical` with prior knowledge.
+    """Separated unit prototypes with cosines in the order of similarities: `hyperspherical` with prior knowledge.
 
     Minimises the mean over classes of the largest cosine to another, plus `weight` times a RankNet loss: the mean over
     triplets (i, j, k) of the cross-entropy of sigmoid(cos_ij - cos_ik) against [similarity_ij > similarity_ik]. (Equal
-    similarities have target 1/2, as in RankNet.) Only the order of similarities matters. By the same continuation and
-    solver as `hyperspherical`.
+    similarities have target 1/2, as in RankNet.) Only the order of similarities matters. Continuation and solver are
+    those of `hyperspherical`.
 
     Args:
-        similarity: (K, K) symmetric, of any scale, its diagonal unused; of word vectors: `similarity_of`.
-        weight: of the ranking, >= 0.
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors.
-        progress: is called with a `Progress` as the search goes on; its score is the objective.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far. A GeometryWarning tells
-        of classes that coincide.
-    Provenance: also `value`, the exact objective; `mean_max_cosine`; `rank_agreement` over the triplets that were
-        looked at (all, or 50,000 random ones where K > 47), None if all similarities are equal.
-    Raises: ShapeError, NonFiniteError or RangeError naming the entry of a similarity that is no such matrix; RangeError
-        for K < 3 or a bad weight, scale or budget, DimensionError for dim < 2.
+        similarity: (K, K) symmetric, of any scale; the diagonal is unused. For word vectors: `similarity_of`.
+        weight: weight of the ranking, >= 0.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors.
+        progress: function called with a `Progress` during the search; its score is the objective.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far. A GeometryWarning names
+        classes that coincide.
+    Provenance: also `value`, the exact objective; `mean_max_cosine`; `rank_agreement` over the triplets used (all, or
+        50,000 random ones if K > 47), None if all similarities are equal.
+    Raises: ShapeError, NonFiniteError or RangeError that names an invalid entry of `similarity`; RangeError for K < 3
+        or an invalid weight, scale or budget; DimensionError for dim < 2.
     Source: Mettes, van der Pol & Snoek 2019, privileged information (their released script averages cosines over
         pairs instead); Burges et al. 2005 (RankNet).
     """
     similarity = require_symmetric(similarity, "similarity").to(float64_device(device))
     K, D = len(similarity), dim
     if K < 3:
-        raise RangeError(f"ranks compare the similarities of at least three classes; got {K}.")
+        raise RangeError(f"similarity must have at least three classes to rank; got {K}.")
     require_non_negative(weight, "weight")
     require_sizes(K, D, scale)
     triplets = chosen_triplets(K, seed).to(similarity.device)
@@ -110,7 +110,7 @@ def semantic(
 def similarity_of(word_vectors: Array) -> Tensor:
     """Cosines of the classes' word vectors, (K, E) -> (K, K), float64.
 
-    Raises: ShapeError unless (K, E) with K, E >= 1, NonFiniteError, ZeroVectorError naming the row.
+    Raises: ShapeError unless (K, E) with K, E >= 1; NonFiniteError; ZeroVectorError that names the row.
     """
     word_vectors = as_tensor(word_vectors, "word vectors")
     if word_vectors.ndim != 2 or 0 in word_vectors.shape:
@@ -119,25 +119,25 @@ def similarity_of(word_vectors: Array) -> Tensor:
     require_finite(words, "word vectors")
     if not (present := words.any(1)).all():
         raise ZeroVectorError(
-            f"the word vector of class {int((~present).nonzero()[0])} is zero and has no direction: is its name in the "
-            "vocabulary?"
+            f"word vectors must be non-zero; class {int((~present).nonzero()[0])} has a zero vector. Check that its "
+            "name is in the vocabulary."
         )
     directions = unit_rows(words / words.abs().amax(1, keepdim=True))  # squares of tiny entries would underflow
     return directions @ directions.mT
 
 
 def rank_agreement(vectors: Tensor, similarity: Tensor, triplets: Tensor | None = None) -> Tensor:
-    """The share of triplets (i, j, k) in which j and k are as near to i in the order of their cosines as of similarity.
+    """The share of triplets (i, j, k) whose cosines to i have the same order as the similarities to i.
 
-    Triplets of equal similarities aren't counted, and equal cosines agree with no order; 0-d, in [0, 1], about 1/2 by
+    Triplets with equal similarities are left out, and equal cosines count as disagreement. 0-d, in [0, 1], about 1/2 by
     chance; NaN if all similarities are equal.
 
     Args:
         vectors: (K, D) non-zero.
         similarity: (K, K).
-        triplets: (T, 3) integers; by default all.
+        triplets: (T, 3) integers. Default: all.
 
-    Raises: ShapeError where the shapes don't fit.
+    Raises: ShapeError if the shapes don't fit.
     """
     if vectors.ndim != 2 or similarity.shape != (len(vectors), len(vectors)):
         raise ShapeError(
@@ -158,11 +158,11 @@ class RankLoss:
     def __init__(self, similarity: Tensor, triplets: Tensor):
         i, j, k = triplets.mT
         self.target = (1 + (similarity[i, j] - similarity[i, k]).sign())[:, None] / 2
-        self.nearer, self.further = i * len(similarity) + j, i * len(similarity) + k  # places in a flat matrix
+        self.nearer, self.further = i * len(similarity) + j, i * len(similarity) + k  # indices into the flat matrix
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         R, K, _ = points.shape
-        cosines = (points @ points.mT).view(R, K * K).mT.contiguous()  # a gathered row serves all problems
+        cosines = (points @ points.mT).view(R, K * K).mT.contiguous()  # one gathered row covers all problems
         margin = cosines[self.nearer] - cosines[self.further]
         value = (softplus(margin) - self.target * margin).mean(0)
         slope = (margin.sigmoid() - self.target) / len(self.target)

@@ -1,4 +1,4 @@
-"""`separated`: the most separated unit vectors that a search can find, for any K and D."""
+"""`separated`: a search for the most separated unit vectors, for any K and D."""
 
 from __future__ import annotations
 
@@ -56,25 +56,24 @@ def separated(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[Progress], None] | None = None,
 ) -> Prototypes:
-    """K unit vectors in R^D with the smallest largest cosine that a search finds (the Tammes problem).
+    """A search for K unit vectors in R^D with the smallest largest cosine (the Tammes problem).
 
-    Every round begins elsewhere: uniform points, with opposites, orbits of random groups, and, with `caps`, the points
-    of exact codes nearest to a direction, or to a plane through codes of up to two dimensions more, and layers of such
-    caps and sections that hold fewer than K points, with more points in their holes. A smoothed largest
-    cosine is minimised by L-BFGS while its exponent rises from one that differs among the starts of a round; the best
-    are polished to rounding level by an interior-point Newton method on their nearest pairs (while K * D <= 3000).
+    Rounds use different starts: uniform points, points with opposites, orbits of random groups. With `caps` also parts
+    of exact codes: the points nearest to a direction (caps), or nearest to a plane in codes of up to two more
+    dimensions (sections), and layers of these with fewer than K points and additional points in their holes. L-BFGS
+    minimises a smoothed largest cosine while its exponent rises; starts of a round have different first exponents. An
+    interior-point Newton method on the nearest pairs polishes the best points (for K * D <= 3000).
 
     Args:
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors; with `time`, rounds are as many as it had time for, and provenance tells how many.
-        target: a largest cosine that is good enough to stop.
-        caps: also start from caps, sections and layers of exact codes.
-        warm_start: (K, D) vectors to begin with, in round 0.
-        progress: is called with a `Progress` as the search goes on.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
-    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), ShapeError for a warm start of another shape,
-        NonFiniteError or ZeroVectorError for one that isn't made of directions, RangeError for a scale or budget that
-        isn't positive.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors; with `time` the number of rounds depends on speed and is in the provenance.
+        target: stop at a largest cosine of at most this.
+        caps: whether to start also from caps, sections and layers of exact codes.
+        warm_start: (K, D) vectors as the start of round 0.
+        progress: function called with a `Progress` during the search.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2); ShapeError, NonFiniteError or ZeroVectorError for an
+        invalid warm start; RangeError unless scale and budget are positive.
     Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
         and exact codes as in `certify`.
 
@@ -114,7 +113,7 @@ def separated(
 
 
 class _Rounds:
-    """What `separated` plays in each round."""
+    """The rounds of `separated`."""
 
     def __init__(
         self, K: int, D: int, search: Search, seed: int, caps: bool, warm_start: Tensor | None, device: torch.device
@@ -138,9 +137,9 @@ class _Rounds:
         self.scores = [math.inf] * len(self.kinds)
 
     def play(self, index: int) -> None:
-        """One round: a warm start first; in three of four rounds the best kind of start so far, else all in turn.
+        """One round: a warm start first; then the best kind of start in three of four rounds, else each kind in turn.
 
-        Where rounds are short, each kind is played once to begin with.
+        If rounds are short, each kind is first played once.
         """
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
@@ -174,7 +173,7 @@ class _Rounds:
         return score
 
     def _play_blind(self) -> float:
-        """Points with opposites, free points, and those of random groups, in turn."""
+        """Points with opposites, free points, and orbits of random groups, in turn."""
         turn, self.blind = self.blind, self.blind + 1
         if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
             return self._anneal(starts.antipodal(self.K, self.D, self.generator, self.share))
@@ -189,7 +188,7 @@ class _Rounds:
         return score
 
     def _anneal(self, start: Start) -> float:
-        """Lower the energy of a batch of starts; relax the best if it may beat what is known. Its largest cosine."""
+        """Minimise the energy of a batch of starts, relax the best if it may improve the result; its largest cosine."""
         batch = len(start.representatives)
         whole = isinstance(start.orbits, Free)
         stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
@@ -208,7 +207,7 @@ class _Rounds:
         return cosine
 
     def _relax(self, points: Tensor, name: str, lowest: float = _MELTED) -> None:
-        """Descend without symmetry from where a start led, up to high exponents."""
+        """Descend without symmetry from the result of a start, up to high exponents."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
         start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
@@ -221,7 +220,7 @@ class _Rounds:
         self._polish()
 
     def _descend(self, start: Start, exponents: list[Tensor], steps: int, patience: float) -> Tensor:
-        """Representatives lowered through a schedule of exponents (R,), the remaining time shared among its stages."""
+        """Representatives after descent through a schedule of exponents (R,), which share the remaining time."""
         points = start.representatives.to(self.device, torch.float64 if self.small else torch.float32)
         orbits = start.orbits.to(points)
         pairs = points.shape[0] * points.shape[1] * self.K
@@ -255,15 +254,15 @@ class _Rounds:
         return points
 
     def _promising(self) -> bool:
-        """Whether some points are neither polished nor too bad to become the best."""
+        """Whether there are unpolished points that may become the best."""
         return self.unpolished is not None and self.unpolished[0] < self.search.best + 2e-3 / self.unit
 
     def _left(self) -> float:
-        """Seconds left to explore: what is needed to polish promising points is set aside."""
+        """Seconds left to explore, without the time reserved for polishing."""
         return self.search.remaining - (1.2 * self.polish_cost if self._promising() else 0.0)
 
     def _polish(self, *, last: bool = False) -> None:
-        """Polish promising points: at once where that won't take long, else while it takes a third of the time."""
+        """Polish promising points: at once if that is quick, else with at most a third of the time."""
         if not self._promising():
             return
         assert self.unpolished is not None

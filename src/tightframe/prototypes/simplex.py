@@ -30,15 +30,15 @@ def simplex(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Prototypes:
-    """K vectors of length `scale` with all cosines -1/(K - 1), the least largest cosine there is for K <= D + 1.
+    """K vectors of length `scale` with all cosines -1/(K - 1), the smallest possible largest cosine for K <= D + 1.
 
-    Poses, which differ by an orthogonal map only:
+    Poses differ only by an orthogonal map:
         canonical: lower triangular; the first vector is e_1, the last two differ in coordinate K - 1 only.
         centred:   the rows of sqrt(K/(K - 1)) (I - 11'/K); needs dim >= K.
-        haar:      canonical, turned by a random orthogonal map, uniform (Haar) and fixed by `seed`.
+        haar:      canonical, rotated by a random orthogonal map, uniform (Haar) and fixed by `seed`.
 
-    `dim` is K - 1 by default (K for the centred pose); a larger one is padded with zeros, or filled by the turn.
-    Raises: DimensionError unless 2 <= num_classes <= dim + 1 (dim for centred), ChoiceError for another pose,
+    `dim` is K - 1 by default (K for the centred pose); additional dimensions are zero, or filled by the rotation.
+    Raises: DimensionError unless 2 <= num_classes <= dim + 1 (dim for centred), ChoiceError for an unknown pose,
     RangeError unless scale is positive and finite.
 
     >>> from tightframe.prototypes.simplex import simplex
@@ -67,11 +67,11 @@ def simplex(
 
 
 def _columns(num_classes: int) -> tuple[Tensor, Tensor]:
-    """What column j of the canonical pose holds on its diagonal, and everywhere below: both (K - 1,).
+    """Entries of column j of the canonical pose on the diagonal and below it: both (K - 1,).
 
     Kasarla's recursion scales column j by sqrt(1 - 1/m^2) for m = K - 1, ..., K - j; the product telescopes.
     """
-    left = torch.arange(num_classes - 1, 0, -1, dtype=torch.float64)  # vectors that are still equal after column j
+    left = torch.arange(num_classes - 1, 0, -1, dtype=torch.float64)  # number of vectors that are equal after column j
     diagonal = (num_classes * left / ((num_classes - 1) * (left + 1))).sqrt()
     return diagonal, -diagonal / left
 
@@ -88,7 +88,7 @@ def _turned(num_classes: int, dim: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     gaussian = torch.randn(dim, num_classes - 1, generator=generator, dtype=torch.float64)
     basis, triangle = torch.linalg.qr(gaussian)
-    rows = (basis * triangle.diagonal().sign()).T  # without the signs LAPACK's convention would bias the rotation
+    rows = (basis * triangle.diagonal().sign()).T  # the signs remove the bias of LAPACK's convention
     diagonal, below = _columns(num_classes)
     vectors = torch.zeros(num_classes, dim, dtype=torch.float64)
     torch.cumsum(below[:, None] * rows, dim=0, out=vectors[1:])

@@ -1,4 +1,4 @@
-"""`softmax_code`: prototypes each as far as possible from the convex hull of the others."""
+"""`softmax_code`: prototypes far from the convex hull of the others."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def softmax_code(
 ) -> Prototypes:
     """K unit vectors in R^D with a large one-vs-rest distance, min_k |w_k - conv{w_j : j != k}|.
 
-    It is the largest of min_{k, j != k} <w_k - w_j, h_k> over unit vectors h_k, the normals of the widest gaps, so
-    prototypes and normals are found together: the smoothed maximum of <w_j - w_k, h_k> is lowered on the spheres of
-    both by L-BFGS while its exponent rises. Normals that are short of the best still prove a distance, which is the
-    score of the search. The optimum is known for K <= D + 1 (simplex ETF, K/(K-1)), up to 2D (orthoplex, 1) and on
-    the circle (polygon, 1 - cos(2 pi/K)), and returned at once.
+    This distance is the maximum of min_{k, j != k} <w_k - w_j, h_k> over unit vectors h_k, the normals of the widest
+    gaps. The search optimises prototypes and normals together: L-BFGS on both spheres lowers the smoothed maximum of
+    <w_j - w_k, h_k> while its exponent rises. Any normals prove a lower bound on the distance, the score of the search.
+    The known optimum is returned at once for K <= D + 1 (simplex ETF, K/(K-1)), up to 2D (orthoplex, 1) and on
+    the circle (polygon, 1 - cos(2 pi/K)).
 
     Args:
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors.
-        progress: is called with a `Progress` as the search goes on; its score is minus the proven distance.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
-    Provenance: also `one_vs_rest`, the distance of the unit vectors, and whether it is `exact` or, for so many
-        classes that the exact one takes long, the one that the normals prove.
-    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a scale or budget that isn't positive.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors.
+        progress: function called with a `Progress` during the search; its score is minus the proven distance.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far.
+    Provenance: also `one_vs_rest`, the distance of the unit vectors, and `exact`: False if K is so large that
+        `one_vs_rest` is the distance proven by the normals.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError unless scale and budget are positive.
     Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes).
 
     >>> round(softmax_code(12, 3, rounds=1).provenance["one_vs_rest"], 6)  # the icosahedron
@@ -83,7 +83,7 @@ def softmax_code(
 
 
 def _optimum(K: int, D: int) -> Prototypes | None:
-    """A code that is known to be the best; its vectors are their own normals."""
+    """The optimal code if it is known, else None; its vectors are their own normals."""
     if K <= D + 1:
         return simplex(K, D)
     if D == 2:
@@ -92,19 +92,19 @@ def _optimum(K: int, D: int) -> Prototypes | None:
 
 
 def both(vectors: Tensor) -> Tensor:
-    """Vectors (..., K, D) with themselves as normals, (..., 2K, D)."""
+    """Vectors (..., K, D), followed by themselves as normals: (..., 2K, D)."""
     return torch.cat([vectors, vectors], dim=-2)
 
 
 def proven_distance(points: Tensor) -> float:
-    """The one-vs-rest distance that unit normals prove, for (2K, D) vectors and, after them, their normals."""
+    """The one-vs-rest distance proven by unit normals, for (2K, D): vectors, then their normals."""
     return -float(_excesses(points[None]).amax())
 
 
 class OneVsRestMargin:
     """The smoothed maximum of <w_j - w_k, h_k> over j != k, as an objective for `descend`, of (R, 2K, D) w and h.
 
-    Exceeds the maximum, minus the proven distance, by at most log(K (K-1)) / p.
+    It exceeds the maximum, which is minus the proven distance, by at most log(K (K-1)) / p.
     """
 
     def __init__(self, exponents: Tensor):
@@ -113,7 +113,7 @@ class OneVsRestMargin:
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         vectors, normals = points.chunk(2, dim=1)
         scaled = _excesses(points).mul_(self.exponents[:, None, None]).flatten(1)
-        shares = scaled.softmax(1).unflatten(1, (vectors.shape[1],) * 2)  # of class k (row) and j (column)
+        shares = scaled.softmax(1).unflatten(1, (vectors.shape[1],) * 2)  # class k is the row, j the column
         own = shares.sum(2, keepdim=True)
         gradient = torch.cat([shares.mT @ normals - own * normals, shares @ vectors - own * vectors], dim=1)
         return scaled.logsumexp(1) / self.exponents, gradient

@@ -1,4 +1,4 @@
-"""Where a search begins that knows exact codes: their caps and sections, and complete layers with filled holes."""
+"""Starts of a search from exact codes: caps, sections, and complete layers with filled holes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RANKING, _RANKING_STEPS = 15.0, 30  # the exponent, in units, at which these ar
 
 
 def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf) -> Iterator[Start]:
-    """Batches of caps of the codes of this dimension and sections of those of a few more, in turn, without end."""
+    """Infinite batches of caps of codes in `dim` dimensions and sections of codes in a few more, in turn."""
     K, D = num_points, dim
     codes = _codes(K, D, _CAP_DIMENSIONS, K)[:_CAP_CODES]
     batch = batch_size(K * K, seconds)
@@ -41,10 +41,10 @@ def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf)
 
 
 class FilledLayers:
-    """Complete layers of codes' caps and sections with points in their holes, the most promising ones first.
+    """Complete layers of codes' caps and sections with points in their holes, the most promising first.
 
-    Which layers are promising is told by their energy after a short descent. Where points are so many that starts are
-    annealed one by one, those that did best come again, with other holes filled, in two of three turns.
+    The energy after a short descent ranks the layers. If there are so many points that starts are annealed one by one,
+    two of three turns repeat the best layers with different holes.
     """
 
     def __init__(self, num_points: int, dim: int, unit: float, seed: int, seconds: float = math.inf):
@@ -63,7 +63,7 @@ class FilledLayers:
         self._exhausted = False
 
     def draw(self) -> Start | None:
-        """The next batch; None if there are no codes, or no further layers were found."""
+        """The next batch; None without codes or further layers."""
         turn, self._turn = self._turn, self._turn + 1
         if self._batch == 1 and len(self._played) > 1 and turn % 3 != 1:
             _, self._last = min(self._played, key=lambda played: played[0])
@@ -78,12 +78,12 @@ class FilledLayers:
         return self._start(chosen, *(_MILD if self._batch > 1 else (_RANKING, _RANKING)))
 
     def tell(self, score: float) -> None:
-        """What became of the last start: its largest cosine."""
+        """Report the largest cosine of the last start."""
         if self._last is not None:
             self._played.append((score, self._last))
 
     def _look(self) -> None:
-        """Draw caps and sections; queue the layers that weren't known, and give up once there are none."""
+        """Draw caps and sections, and queue new layers; stop drawing if there are none."""
         found = [
             layers
             for code in self._codes
@@ -107,7 +107,7 @@ class FilledLayers:
         return torch.stack([filled(layers.points, self.num_points, self._generator) for layers in chosen])
 
     def _energies(self, points: Tensor) -> Tensor:
-        """The energies (R,) of starts after a short descent."""
+        """Energies (R,) of starts after a short descent."""
         energy = SeparationEnergy(torch.full((len(points),), _RANKING * self._unit))
         return energy(descend(points.float(), energy, steps=_RANKING_STEPS))[0]
 
@@ -117,7 +117,7 @@ class FilledLayers:
 
 
 def _codes(num_points: int, dim: int, more: int, fewest: int) -> list[Code]:
-    """Codes of at least `fewest` vectors in D to D + `more` dimensions: nearest dimension first, then least cosine."""
+    """Codes of at least `fewest` vectors in D to D + `more` dimensions, sorted by dimension, then by cosine."""
     near = [
         code
         for code in CODES.values()

@@ -1,8 +1,8 @@
-"""Signed blocks: vectors (±1, ..., ±1) on w coordinates, for as many sets of w as can share two coordinates fewer.
+"""Signed blocks: vectors (±1, ..., ±1) on w coordinates, for a largest family of sets that share at most w - 2.
 
 Two vectors on one block, or on blocks that share w - 2 coordinates, have cosine (w - 2)/w at most; the unit vectors
-±e_i join them. For w = 4 these are kissing configurations: in 9 to 12 dimensions few arrangements of spheres are known
-that touch a central one in more places. The blocks are found as orbits of a permutation of the coordinates.
+±e_i are added. For w = 4 these are kissing configurations: in 9 to 12 dimensions few known arrangements of spheres
+touch a central one in more places. The blocks are orbits of a permutation of the coordinates.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from tightframe.prototypes.codes.lattices import signs
 Block = tuple[int, ...]
 
 BLOCKS = {(9, 4): 18, (10, 4): 30, (11, 4): 35, (12, 4): 51, (9, 5): 18, (10, 5): 36, (11, 5): 66}
-"""For D coordinates and w the largest number of blocks, A(D, 4, w): Johnson's bound of 1962.
+"""{(D, w): largest number of blocks A(D, 4, w)}: Johnson's bound of 1962.
 
 Source: Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes.
 """
 _CYCLES = {(9, 4): (3, 3, 3), (10, 4): (10,), (11, 4): (6, 3, 2), (12, 4): (6, 6),
            (9, 5): (8, 1), (10, 5): (8, 2), (11, 5): (11,)}  # fmt: skip
-"""The cycles of a permutation of the coordinates that some set of so many blocks is invariant under."""
+"""Cycles of a permutation of the coordinates that leaves some largest family of blocks invariant."""
 
 
 def signed_blocks(dim: int, size: int) -> Tensor:
@@ -38,7 +38,7 @@ def signed_blocks(dim: int, size: int) -> Tensor:
 
 
 def _packing(dim: int, size: int) -> list[Block]:
-    """A(D, 4, w) blocks of which no two share w - 1 coordinates."""
+    """A(D, 4, w) blocks; no two share w - 1 coordinates."""
     wanted = BLOCKS[dim, size]
     orbits = [orbit for orbit in _orbits(dim, size) if _apart(orbit[:1], orbit[1:])]
     orbits.sort(key=len, reverse=True)
@@ -77,5 +77,5 @@ def _orbits(dim: int, size: int) -> Iterator[list[Block]]:
 
 
 def _apart(some: list[Block], others: list[Block]) -> bool:
-    """Whether no block shares all but one coordinate with another; one block of an orbit stands for all of it."""
+    """Whether no two blocks share all but one coordinate; one block of an orbit represents the orbit."""
     return all(len(set(left) & set(right)) <= len(left) - 2 for left in some for right in others)

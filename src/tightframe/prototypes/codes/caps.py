@@ -1,8 +1,8 @@
 """Parts of exact codes as starts for other K and D: caps, sections, and the complete layers of both.
 
-A cap holds the points nearest to a direction; a section those nearest to a plane of fewer dimensions, projected onto
-it. Points at the same distance are a layer. K points usually cut through one; the layers before it are a code of its
-own, often with a smaller largest cosine, whose holes can take the points that are missing.
+A cap contains the points nearest to a direction. A section contains the points nearest to a plane of fewer dimensions,
+projected onto it. Points at equal distance form a layer. K points usually cut a layer; the complete layers before it
+are a code, often with a smaller largest cosine, and the missing points fit into its holes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def cap(vectors: Tensor, direction: Tensor, num_classes: int) -> Tensor:
     Raises: DimensionError if there are fewer rows than that.
     """
     if num_classes > len(vectors):
-        raise DimensionError(f"a cap of {len(vectors)} vectors can't have num_classes={num_classes}.")
+        raise DimensionError(f"num_classes must be at most {len(vectors)}, the number of vectors; got {num_classes}.")
     return vectors[(vectors @ direction).sort(descending=True, stable=True).indices[:num_classes]]
 
 
@@ -77,10 +77,10 @@ class Layers:
 
 
 def complete_layers(code: Code, num_classes: int, dim: int, seed: int, draws: int) -> list[Layers]:
-    """What of a code's caps (dim = its D) or sections (dim below) holds at most K vectors, in complete layers.
+    """Complete layers with at most K vectors from a code's caps (dim = its D) or sections (dim < D).
 
-    Of all that `draws` caps or sections hold, none is kept for which another has more vectors and no larger cosine. A
-    code of K vectors or fewer in `dim` dimensions is kept whole. The same layers for the same seed.
+    From `draws` caps or sections, layers are dropped if others have more vectors and no larger cosine. A code of at
+    most K vectors in `dim` dimensions is returned whole. The same seed gives the same layers.
     """
     if dim == code.D and num_classes >= code.K:
         return [Layers(code.build(code.K), code.cosine, code.name)]
@@ -105,7 +105,7 @@ def complete_layers(code: Code, num_classes: int, dim: int, seed: int, draws: in
 
 
 def undominated(layers: list[Layers]) -> list[Layers]:
-    """Those for which no other has as many vectors and as small a cosine; smallest cosines first."""
+    """The layers without a better one (as many vectors and as small a cosine), sorted by cosine."""
     kept: list[Layers] = []
     for each in sorted(layers, key=lambda layer: (round(layer.cosine, 9), -len(layer.points))):
         if not kept or len(each.points) > len(kept[-1].points):

@@ -1,8 +1,8 @@
-"""Codes from the E8 and Leech lattices: their minimal vectors, and the layers in which these lie about a few poles.
+"""Codes from the E8 and Leech lattices: minimal vectors, and their layers about a few poles.
 
-Looking from one vector of an optimal code along the sphere, the vectors at a given cosine often form an optimal code
-again, one dimension lower; most of the known sharp codes are such layers. Nothing is stored: roots, the Golay code and
-a table of inner products suffice.
+The vectors of an optimal code at a given cosine from one of its vectors often form an optimal code in one dimension
+less; most known sharp codes are such layers. Nothing is stored: roots, the Golay code and a table of inner products
+suffice.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def leech() -> Tensor:
 
 
 def layer(points: Tensor, first: Tensor, poles: Sequence[Sequence[float]], products: Sequence[float]) -> Tensor:
-    """The points with given inner products with some poles, as unit vectors in the space orthogonal to these.
+    """The points with given inner products with some poles, as unit vectors in the orthogonal complement of the poles.
 
-    The first pole is `first`, (D,). Each row of `poles` gives the next one: the first of `points`, (K, D), with those
-    inner products with all poles before it. `products` select the layer. Returns (fewer, D - number of poles).
+    The first pole is `first`, (D,). Each row of `poles` defines the next pole: the first of `points`, (K, D), with
+    these inner products with all earlier poles. `products` select the layer. Returns (fewer, D - number of poles).
     """
     axes = first[None]
     for row in poles:
@@ -65,13 +65,13 @@ def layer(points: Tensor, first: Tensor, poles: Sequence[Sequence[float]], produ
 
 
 def e8_layer(poles: Sequence[Sequence[float]], products: Sequence[float]) -> Tensor:
-    """A layer of E8 about poles of which the first is a root."""
+    """A layer of E8 about poles; the first pole is a root."""
     points = e8()
     return layer(points, points[0], poles, products)
 
 
 def leech_layer(poles: Sequence[Sequence[float]], products: Sequence[float], *, long: bool = False) -> Tensor:
-    """A layer of the Leech lattice about poles of which the first is minimal or, if `long`, of squared length 6."""
+    """A layer of the Leech lattice about poles; the first is a minimal vector or, if `long`, has squared length 6."""
     points = leech()
     first = points[0]
     if long:  # 6 = 4 + 4 - 2: the difference of two minimal vectors with inner product 1

@@ -1,4 +1,4 @@
-"""The exact codes as a table: what each one is, and how to build its first n vectors."""
+"""The table of exact codes: properties, and a builder of the first n vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tightframe.prototypes.value import Prototypes
 
 @dataclass(frozen=True)
 class Code:
-    """K unit vectors in exactly D dimensions, the largest cosine known in closed form."""
+    """K unit vectors in exactly D dimensions with a largest cosine in closed form."""
 
     name: str
     K: int
@@ -29,7 +29,7 @@ class Code:
     """The first n vectors, (n, D) float64, for n <= K."""
     source: str
     antipodal: bool
-    """Whether -x is in the code with every x."""
+    """Whether the code contains -x for every x."""
 
 
 CGS = "Cameron, Goethals & Seidel 1978, Strongly regular graphs having strongly regular subconstituents"
@@ -170,7 +170,7 @@ CODES: dict[str, Code] = {
         *(code for dim in (32, 128, 512, 2048) for code in _gold(dim)),
     )
 }  # fmt: skip
-"""Every exact code by name. `codes_for` looks for those of use for some K and D."""
+"""Every exact code by name. `codes_for` selects the codes for given K and D."""
 
 
 @on_cpu
@@ -185,9 +185,9 @@ def code(
 ) -> Prototypes:
     """An exact code, or its first K vectors, times `scale`, padded with zeros to `dim` columns.
 
-    Kerdock and Gold codes come one orthonormal basis (or, punctured, simplex) after the other, so that few vectors are
-    as far apart as can be; the order of the others promises nothing, and `cap` cuts better.
-    Raises: ChoiceError for a name that isn't in `CODES`, DimensionError unless 2 <= num_classes <= the code's K and
+    Kerdock and Gold codes are ordered by orthonormal bases (or, punctured, by simplices), so that the first vectors
+    are well separated. The order of other codes is arbitrary; `cap` selects better parts.
+    Raises: ChoiceError for a name outside `CODES`, DimensionError unless 2 <= num_classes <= the code's K and
     dim >= its D, RangeError unless scale is positive and finite.
 
     >>> from tightframe.prototypes.codes import code
@@ -195,16 +195,16 @@ def code(
     torch.Size([10, 4])
     """
     require_choice(name, CODES, "code", table="tightframe.prototypes.CODES")
-    chosen = CODES[name]
-    num_classes = chosen.K if num_classes is None else num_classes
-    dim = chosen.D if dim is None else dim
-    require_room(f"the code {name!r}", num_classes, dim, chosen.K, "K")
-    vectors = embedded(chosen.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
+    exact = CODES[name]
+    num_classes = exact.K if num_classes is None else num_classes
+    dim = exact.D if dim is None else dim
+    require_room(f"the code {name!r}", num_classes, dim, exact.K, "K")
+    vectors = embedded(exact.build(num_classes), dim, scale=scale, device=device, dtype=dtype)
     provenance = {"constructor": "code", "name": name, "num_classes": num_classes, "dim": dim, "scale": scale}
-    return Prototypes(vectors, {**provenance, "source": chosen.source})
+    return Prototypes(vectors, {**provenance, "source": exact.source})
 
 
 def codes_for(num_classes: int, dim: int) -> list[Code]:
-    """The exact codes that hold K vectors and fit in D dimensions, the smallest largest cosine first."""
+    """The exact codes with at least K vectors in at most D dimensions, sorted by largest cosine."""
     fitting = [code for code in CODES.values() if num_classes <= code.K and dim >= code.D]
     return sorted(fitting, key=lambda code: (code.cosine, code.K, code.D))

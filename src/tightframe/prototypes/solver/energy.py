@@ -11,17 +11,17 @@ from torch import Tensor
 
 from tightframe.prototypes.solver.orbits import Free, Orbits
 
-_TILE = 1 << 24  # cosines held at once
-_NEGLIGIBLE = -80.0  # logarithm of a weight that adds nothing; smaller ones would be denormal, and very slow
-_WHOLE, _SAMPLED = 0.1, 0.02  # parts of a search's time: what scoring all pairs may take, else what a sample takes
+_TILE = 1 << 24  # number of cosines held at once
+_NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
+_WHOLE, _SAMPLED = 0.1, 0.02  # shares of a search's time: limit for scoring all pairs, and time of a sample
 
 
 class SeparationEnergy:
-    """The smoothed largest cosine of orbits' points, as an objective for `descend`.
+    """The smoothed largest cosine of the points of orbits, as an objective for `descend`.
 
-    A low exponent spreads points like charges, a high one sees only the nearest pairs; the value exceeds the largest
-    cosine by at most log(number of pairs) / p. Work: R x M x K cosines for M representatives, in tiles of rows; when
-    `stop` says so after a tile, the values are infinite, which no descent accepts.
+    A low exponent spreads points like charges; a high one weighs only the nearest pairs. The value exceeds the largest
+    cosine by at most log(number of pairs) / p. Work: R x M x K cosines for M representatives, in tiles of rows. If
+    `stop()` is true after a tile, the values are infinite, which no descent accepts.
     """
 
     def __init__(self, exponents: Tensor, orbits: Orbits | None = None, stop: Callable[[], bool] = lambda: False):
@@ -60,7 +60,7 @@ class SeparationEnergy:
 def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, every: int = 1) -> Tensor:
     """The largest cosine between different points of each problem, (R, M, D) -> (R,).
 
-    `every` = n looks at pairs with every n-th representative only: a lower bound in an n-th of the time.
+    `every` = n uses only pairs with every n-th representative: a lower bound in 1/n of the time.
     """
     orbits = orbits if orbits is not None else Free()
     points = orbits.expand(representatives)
@@ -74,7 +74,7 @@ def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, ev
 
 
 def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> float:
-    """About how long `largest_cosines` takes, from a tile of it; the energy takes three times as long."""
+    """Approximate seconds of `largest_cosines`, from one tile; the energy takes three times as long."""
     orbits = orbits if orbits is not None else Free()
     R, M, _ = representatives.shape
     K = orbits.expand(representatives).shape[1]
@@ -85,10 +85,10 @@ def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> 
 
 
 class LargestCosine:
-    """Scores points (K, D) by their largest cosine, or by a sample of it where a search has no time for all pairs.
+    """Scores points (K, D) by their largest cosine, or by a sample of pairs if a search has no time for all.
 
     Attributes:
-        every: n if pairs with every n-th point are looked at, chosen when the first points are scored; 1 for all.
+        every: n to use pairs with every n-th point, set with the first score; 1 for all pairs.
     """
 
     def __init__(self, time: float | None):
@@ -103,12 +103,12 @@ class LargestCosine:
         return float(largest_cosines(points[None], every=self.every))
 
     def remark(self, num_points: int) -> str:
-        """What to tell of scores that are samples; empty if they aren't."""
+        """A remark on sampled scores; empty for exact scores."""
         return "" if self.every <= 1 else f", judged by 1 in {self.every} of {num_points} points"
 
 
 def _others(representatives: Tensor, points: Tensor, orbits: Orbits, rows: slice) -> Tensor:
-    """Cosines of some representatives with all points, (R, rows, K); -inf with themselves."""
+    """Cosines of some representatives with all points, (R, rows, K); -inf for a point with itself."""
     cosines = representatives[:, rows] @ points.mT
     index = torch.arange(representatives.shape[1], device=points.device)[rows]
     own = index if orbits.own is None else orbits.own.to(index.device)[rows]

@@ -1,4 +1,4 @@
-"""Holes of a set of points on a sphere: directions far from all of them, where more points have room."""
+"""Holes of a set of points on a sphere: directions far from all points, with room for more points."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from tightframe.prototypes.solver.sphere import tangent, unit
 
-_PER_HOLE, _FEWEST = 3, 256  # random directions that begin the search, for each hole wanted and in all
-_STAGES = (10.0, 30.0, 100.0)  # exponents of the smoothed largest cosine that directions flee from
+_PER_HOLE, _FEWEST = 3, 256  # random directions per hole, and minimum in total
+_STAGES = (10.0, 30.0, 100.0)  # exponents of the smoothed largest cosine that directions minimise
 _STEPS = 25
 
 
 def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
-    """Points (n, D) and as many of their holes as make K, (K, D).
+    """Points (n, D) and K - n of their holes, (K, D).
 
-    Random directions flee from the points, in single precision; then, one by one, that which is farthest from all
-    points and from the holes taken before is taken.
+    Random directions move away from the points, in single precision. Then the direction farthest from all points and
+    earlier holes is selected, one at a time.
     """
     missing = num_points - len(points)
     if missing <= 0:
@@ -28,8 +28,8 @@ def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tenso
             weights = (exponent * holes @ rough.mT).softmax(1)
             holes = unit(holes - (2 / exponent) * tangent(weights @ rough, holes))
     nearest = (holes @ rough.mT).amax(1)
-    chosen = []
+    selected = []
     for _ in range(missing):
-        chosen.append(nearest.argmin())
-        nearest = torch.maximum(nearest, holes @ holes[chosen[-1]])
-    return torch.cat([points, unit(holes[torch.stack(chosen)].to(points))])
+        selected.append(nearest.argmin())
+        nearest = torch.maximum(nearest, holes @ holes[selected[-1]])
+    return torch.cat([points, unit(holes[torch.stack(selected)].to(points))])

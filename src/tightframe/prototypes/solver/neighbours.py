@@ -1,4 +1,4 @@
-"""The smoothed largest cosine from near pairs alone: at high exponents all others together are less than rounding."""
+"""The smoothed largest cosine from near pairs only: at high exponents the sum of all others is below rounding."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.nn.functional import embedding_bag
 
 from tightframe.prototypes.solver.energy import SeparationEnergy
 
-_TILE = 1 << 22  # cosines held at once while pairs are collected
+_TILE = 1 << 22  # number of cosines held at once while pairs are collected
 _CHUNK = 1 << 18  # numbers gathered at once
-_MOST = 1 << 25  # pairs in a list, 1/4 GiB
-_SHARE = 32  # a list that holds more than this part of all pairs saves no time
-_SAMPLE = 64  # points whose neighbours are counted before all are collected
+_MOST = 1 << 25  # maximum pairs in a list, 1/4 GiB
+_SHARE = 32  # a list with more than 1/32 of all pairs saves no time
+_SAMPLE = 64  # points whose neighbours are counted before all pairs are collected
 
 
 class NearEnergy:
-    """`SeparationEnergy` of one set of free points, equal to rounding, from a list of near pairs where one is short.
+    """`SeparationEnergy` of one set of free points, equal up to rounding, from a list of near pairs if that is short.
 
-    What is below the largest cosine by more than log(K^2 / eps) / p may be left out. A list holds all pairs within a
-    wider angle, and serves until points have moved so far that another pair might count: the angle of a pair falls by
-    no more than its two points move. Whether a list serves is checked at every call, so its size is a matter of speed.
+    Cosines below the largest by more than log(K^2 / eps) / p are negligible. A list holds all pairs within a wider
+    angle. It is valid until points have moved so far that another pair might count: the angle of a pair decreases by at
+    most the movement of its two points. Validity is checked at every call, so the size of the list affects only speed.
     Source: the neighbour lists of molecular dynamics, Verlet 1967.
     """
 
@@ -52,20 +52,20 @@ class NearEnergy:
         return (highest + total.log() / self._p)[None], gradient[None]
 
     def _near(self, points: Tensor) -> tuple[_Pairs, Tensor] | None:
-        """Pairs that make up the energy and their cosines, from the list that is there or a new one; None without."""
+        """The relevant pairs and their cosines, from the current list or a new one; None without a list."""
         if self._pairs is not None and (cosines := self._served(self._pairs, points)) is not None:
             return self._pairs, cosines
         if math.isnan(self._highest):
             return None
         slack = 1 + 1 / points.shape[1]  # widens a list by a factor below e
-        self._pairs = None  # frees it first
+        self._pairs = None  # frees memory first
         self._pairs = collect(points, min(math.pi, self._reach(self._highest, points) * slack), self._stop)
         if self._pairs is None or (cosines := self._served(self._pairs, points)) is None:
             return None
         return self._pairs, cosines
 
     def _served(self, pairs: _Pairs, points: Tensor) -> Tensor | None:
-        """The cosines of a list's pairs, if no pair outside of it counts."""
+        """The cosines of a list's pairs if no other pair counts; else None."""
         moved = pairs.moved(points)
         if moved >= pairs.angle or not len(pairs.right):
             return None
@@ -73,14 +73,14 @@ class NearEnergy:
         return cosines if self._reach(float(cosines.max()), points) + moved <= pairs.angle else None
 
     def _reach(self, highest: float, points: Tensor) -> float:
-        """The angle beyond which pairs are too far apart to count."""
+        """The angle beyond which pairs do not count."""
         margin = math.log(len(points) ** 2 / torch.finfo(points.dtype).eps)
         return math.acos(max(-1.0, min(1.0, highest - margin / self._p)))
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """All pairs of points, in both orders, that were within an angle of each other; ordered by the first."""
+    """All pairs of points within an angle, in both orders, sorted by the first point."""
 
     origin: Tensor  # (K, D), the points when they were collected
     angle: float
@@ -89,7 +89,7 @@ class _Pairs:
     first: Tensor  # (K,), where each point's pairs begin
 
     def moved(self, points: Tensor) -> float:
-        """The most by which the angle of a pair can have fallen."""
+        """Upper bound on the decrease of a pair's angle."""
         chords = torch.linalg.vector_norm(points - self.origin, dim=1).topk(2).values.double()
         return float(2 * (chords / 2).clamp(max=1).asin().sum())
 
@@ -104,11 +104,11 @@ class _Pairs:
 
 
 def collect(points: Tensor, angle: float, stop: Callable[[], bool] = lambda: False) -> _Pairs | None:
-    """The pairs of points (K, D) within an angle, (K, K) / 32 at most; None if there are more, or `stop` says so."""
+    """The pairs of points (K, D) within an angle, at most K^2 / 32; None if there are more, or if `stop()` is true."""
     K = len(points)
     cut, most = math.cos(angle), min(_MOST, K * K // _SHARE)
     sample = points[:: max(1, K // _SAMPLE)]
-    if int((sample @ points.T > cut).sum()) * K > most * len(sample) + K * len(sample):  # each finds itself
+    if int((sample @ points.T > cut).sum()) * K > most * len(sample) + K * len(sample):  # each point counts itself
         return None
     rows = max(1, _TILE // K)
     tiles, count = [], 0

@@ -1,8 +1,8 @@
 """The last digits of a spherical code: an interior-point Newton method on the graph of nearest pairs.
 
-Minimise t subject to cosine(i, j) <= t on the product of spheres. The barrier problem's optimality conditions, in the
-points X, t and one multiplier a pair, are solved by primal-dual Newton steps while the barrier shrinks; at a rigid
-code convergence is quadratic, and it ends at rounding level.
+Minimise t subject to cosine(i, j) <= t on the product of spheres. Primal-dual Newton steps solve the optimality
+conditions of the barrier problem, in the points X, t and one multiplier per pair, while the barrier shrinks. At a rigid
+code convergence is quadratic, to rounding level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tightframe.prototypes.solver.sphere import unit
 
-LARGEST = 3000  # numbers K * D to solve for; a step factorises a matrix of that size
+LARGEST = 3000  # maximum number K * D of unknowns; a step factorises a matrix of that size
 _PAIRS_PER_NUMBER = 4
 _SHORTEN = 0.7
 
@@ -23,10 +23,10 @@ _SHORTEN = 0.7
 def polish(
     points: Tensor, *, steps: int = 100, accuracy: float = 1e-14, stop: Callable[[], bool] = lambda: False
 ) -> Tensor:
-    """Unit vectors (K, D), float64, whose largest cosine is a local minimum near the given ones', never larger.
+    """Unit vectors (K, D), float64, at a local minimum of the largest cosine near the given ones, never worse.
 
-    Pairs far from contact are left out of the equations but may not come closer than t. The Hessian is shifted
-    until it is positive definite, which also takes care of rotations and of points without contact.
+    Pairs far from contact are left out of the equations, but their cosines stay below t. A shift makes the Hessian
+    positive definite, which also handles rotations and points without contact.
     Stops when t exceeds the largest cosine by at most `accuracy`.
     """
     K, D = points.shape
@@ -85,9 +85,9 @@ def polish(
 
 
 def is_rigid(points: Tensor, within: float) -> bool:
-    """Whether as many pairs are nearest, but for a difference in cosine, as there are numbers to fix.
+    """Whether there are enough contacts, up to a difference `within` in cosine, to fix all unknowns.
 
-    Newton steps then converge at once; with fewer contacts they may have a long way to go.
+    Newton steps then converge at once; with fewer contacts they may need long.
     """
     K, D = points.shape
     cosines = _cosines(points)
@@ -100,10 +100,10 @@ def _cosines(X: Tensor) -> Tensor:
 
 
 def _contacts(cosines: Tensor, numbers: int) -> tuple[Tensor, float]:
-    """Which pairs enter the equations, (K, K), and the barrier to begin with.
+    """The pairs in the equations, (K, K), and the first barrier.
 
-    Every rigid code has about as many contacts as numbers to fix; the spread of that many nearest pairs says how far
-    from contact the points still are, hence how strong the barrier must be.
+    A rigid code has about as many contacts as unknowns. The spread of that many nearest pairs shows the distance from
+    contact, which determines the barrier.
     """
     K = len(cosines)
     values = cosines[torch.triu(torch.ones_like(cosines, dtype=torch.bool), 1)]

@@ -1,4 +1,4 @@
-"""The outer loop of every search: rounds until time, rounds or wishes run out, and the best points found so far."""
+"""The outer loop of every search: rounds until a limit is reached, and the best points so far."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tightframe.errors import RangeError
 
 @dataclass(frozen=True)
 class Budget:
-    """When a search ends: after so many seconds or rounds, or at a score as low as `target`; whichever comes first.
+    """Limits of a search: `time` in seconds, `rounds`, or a score of at most `target`; the first one reached ends it.
 
-    Only a search that ends by rounds or target gives the same points on every machine; with time alone, the rounds
-    it had time for. Without any of them: `rounds` = 8. Raises: RangeError for limits that aren't positive.
+    Results are reproducible if rounds or target end the search; with time alone the number of rounds depends on speed.
+    Default: 8 rounds. Raises: RangeError unless limits are positive.
     """
 
     time: float | None = None
@@ -32,7 +32,7 @@ class Budget:
 
     @property
     def last_round(self) -> float:
-        """The number of rounds to play; infinite where time decides."""
+        """The number of rounds; infinite if only time limits the search."""
         if self.rounds is not None:
             return self.rounds
         return 8 if self.time is None else float("inf")
@@ -40,7 +40,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a search is: seconds since its start, rounds finished, the best score and the start that led to it."""
+    """State of a search: seconds since its start, finished rounds, the best score and its start."""
 
     seconds: float
     round: int
@@ -49,9 +49,9 @@ class Progress:
 
 
 class Search:
-    """Keeps the best of all points offered, by the lowest score, and says when to stop.
+    """Stores the points with the lowest score, and decides when to stop.
 
-    Ctrl-C ends a search like its budget would: the best points so far are its result.
+    Ctrl-C ends a search like its budget: the best points so far are the result.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Search:
         return float("inf") if self._budget.time is None else self._budget.time - self.seconds
 
     def stopped(self) -> bool:
-        """Whether the time is over or the target reached."""
+        """Whether time has run out or the target is reached."""
         return self.remaining <= 0 or (self._budget.target is not None and self.best <= self._budget.target)
 
     def offer(self, points: Tensor, start: str) -> float:
-        """Score points (K, D), keep them if they are the best; their score. Points that aren't finite are ignored."""
+        """Score points (K, D), and store them if they are the best and finite; returns their score."""
         score = self._score(points)
         if score < self.best and bool(torch.isfinite(points).all()):
             self.points, self.best, self.start = points.detach().clone(), score, start
@@ -91,7 +91,7 @@ class Search:
         return score
 
     def run(self, play: Callable[[int], None]) -> Tensor:
-        """Play rounds 0, 1, 2, ... until the budget is spent; the best points."""
+        """Run rounds 0, 1, 2, ... until the budget is spent; returns the best points."""
         try:
             while self.round < self._budget.last_round and not (self.round and self.stopped()):
                 play(self.round)

@@ -1,4 +1,4 @@
-"""What the searches for published objectives share: sizes that make sense, a continuation, and their result."""
+"""Common parts of searches for published objectives: checks of sizes, the continuation, and the result."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def require_sizes(num_classes: int, dim: int, scale: float, *, distinct: bool = 
     if num_classes < 2 or dim < 1:
         raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
     if distinct and dim == 1 and num_classes > 2:
-        raise DimensionError(f"on a line there are two unit vectors; got num_classes={num_classes} with dim=1.")
+        raise DimensionError(f"there are at most two unit vectors on a line; got num_classes={num_classes} with dim=1.")
     if not 0 < scale < math.inf:
         raise RangeError(f"scale must be positive and finite; got {scale}.")
 
 
 def exponent_unit(bound: float) -> float:
-    """What exponents scale with: how near to one a lower bound says the best cosine must be."""
+    """Unit of the exponents, 1 / (1 − lower bound on the largest cosine)."""
     return 1 / (1 - min(bound, 1 - 1e-9))
 
 
@@ -89,9 +89,9 @@ def searched(
     source: str,
     **found: Any,
 ) -> Prototypes:
-    """What a search found as Prototypes: `dim` and `scale` are among the arguments, which provenance repeats.
+    """The result of a search as Prototypes, with `arguments` (including `dim` and `scale`) in the provenance.
 
-    Provenance also tells how the search went and what it found, but no seconds: equal searches give equal Prototypes.
+    Provenance also records the search and its results, but no seconds, so that equal searches give equal Prototypes.
     """
     told = {"rounds": search.round, "interrupted": search.interrupted, "start": search.start}
     return Prototypes(

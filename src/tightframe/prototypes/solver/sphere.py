@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Unit vectors (R, M, D) -> values (R,) and Euclidean gradients (R, M, D), each problem on its own."""
+"""Unit vectors (R, M, D) -> values (R,) and Euclidean gradients (R, M, D), separately for each problem."""
 
 _ARMIJO = 1e-4
 _SHORTEN = 0.25
 _TRIALS = 8
-_LONGEST = 0.5  # no point moves further in one step, in radians
+_LONGEST = 0.5  # largest movement of a point in one step, in radians
 
 
 def unit(points: Tensor) -> Tensor:
@@ -35,11 +35,11 @@ def descend(
     memory: int = 8,
     stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """Unit vectors (R, M, D) that lower the objective, by at most `steps` steps of L-BFGS.
+    """Unit vectors (R, M, D) with a lower objective, after at most `steps` steps of L-BFGS.
 
-    Ends early when no problem's value falls by more than its `tolerance` (scalar or (R,)) in a step, or when `stop`
-    says so. Values never rise, but for rounding. Curvature pairs are taken between tangent gradients at successive
-    points, without transport: the steps are short enough for that. A problem whose line search fails stays where it is.
+    Ends early if no value falls by more than its `tolerance` (scalar or (R,)) in a step, or if `stop()` is true. Values
+    never rise, up to rounding. Curvature pairs use tangent gradients at successive points without transport, since
+    steps are short. A problem with a failed line search stays at its points.
     """
     R, M, D = points.shape
     past = points.new_zeros(memory, 2, R, M * D)
@@ -69,9 +69,9 @@ def descend(
                 break
             length = torch.where(accepted, length, length * _SHORTEN)
         settled = ~accepted
-        kept = accepted[:, None, None]
-        moved = torch.where(kept, moved, points)
-        new_gradient = torch.where(kept, tangent(new_gradient, moved), gradient)
+        mask = accepted[:, None, None]
+        moved = torch.where(mask, moved, points)
+        new_gradient = torch.where(mask, tangent(new_gradient, moved), gradient)
         new_value = torch.where(accepted, new_value, value)
         change, bend = (moved - points).view(R, -1), (new_gradient - gradient).view(R, -1)
         curvature, size = (change * bend).sum(1), (bend * bend).sum(1)

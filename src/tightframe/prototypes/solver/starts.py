@@ -1,4 +1,4 @@
-"""Where a search begins: points without symmetry, with opposites, or under a group of rotations."""
+"""Starts of a search: points without symmetry, with opposites, or under a group of rotations."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _REMEMBERED = 4
 
 @dataclass(frozen=True)
 class Start:
-    """A batch of representatives (R, M, D) with the symmetry that makes K points of each.
+    """A batch of representatives (R, M, D) with the symmetry that generates K points from each.
 
-    `lowest` and `highest` are exponents, in units, between which the first ones of an anneal had better be: where a
-    start leads depends on them, and none is best everywhere.
+    `lowest` and `highest` bound the recommended first exponents, in units: the result of a start depends on them, and
+    no exponent is always best.
     """
 
     representatives: Tensor
@@ -45,7 +45,7 @@ class Start:
     lowest: float = 1.0
     highest: float = 60.0
     names: tuple[str, ...] = ()
-    """Of each member, where they differ."""
+    """Name of each member, if they differ."""
 
 
 def free(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
@@ -62,7 +62,7 @@ def antipodal(num_points: int, dim: int, generator: torch.Generator, seconds: fl
 
 @dataclass
 class Symmetric:
-    """Orbits of random groups; groups and orbit shapes that did well are drawn again."""
+    """Orbits of random groups; successful groups and orbit shapes are drawn again."""
 
     num_points: int
     dim: int
@@ -70,7 +70,7 @@ class Symmetric:
     _successes: list[tuple[float, Group, list[OrbitShape]]] = field(default_factory=list)
 
     def draw(self) -> tuple[Start, Callable[[float], None]] | None:
-        """A start, and a function that is to be told its score; None if no group fits."""
+        """A start, and a function to call with its score; None if no group fits."""
         chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
         for _ in range(100):
             shapes: list[OrbitShape] | None = None
@@ -89,7 +89,7 @@ class Symmetric:
         return None
 
     def _any_group(self, chance: np.random.Generator) -> Group:
-        """Cyclic, dihedral and the other groups alike; among each, as many of order 2 to 4 as of 20 to 40."""
+        """Cyclic, dihedral and other groups with equal probability; within each kind, log-uniform in the order."""
         largest = min(_LARGEST_GROUP, self.num_points)
         acting = int(chance.integers(1, 4))
         kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting] or groups(largest)
@@ -106,7 +106,7 @@ class Symmetric:
         representations = torch.from_numpy(np.stack(maps))
         representatives = torch.randn(len(maps), len(shapes), self.dim, dtype=torch.float64, generator=self.generator)
         fixed = GroupOrbits(representations, shapes).project(representatives)
-        real = (torch.linalg.vector_norm(fixed, dim=-1) > 1e-6).all(1)  # a stabiliser may fix no direction at all
+        real = (torch.linalg.vector_norm(fixed, dim=-1) > 1e-6).all(1)  # a stabiliser may fix no direction
         if not real.any():
             return None
         sizes = sorted({len(shape.transversal) for shape in shapes}, reverse=True)
@@ -120,9 +120,9 @@ class Symmetric:
 
 
 def batch_size(cosines: int, seconds: float = math.inf) -> int:
-    """How many problems to advance together, given the cosines that one evaluation of one of them takes.
+    """Number of problems per batch, from the number of cosines of one evaluation.
 
-    Few enough that an anneal of some 2,000 evaluations fits the seconds, by a rough estimate.
+    An anneal of about 2,000 evaluations should fit in the seconds, by a rough estimate.
     """
     affordable = seconds / (2000 * _SECONDS_PER_COSINE * max(cosines, 1))
     return int(max(1, min(_LARGEST_BATCH, _COSINES // max(cosines, 1), affordable)))
