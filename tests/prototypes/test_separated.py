@@ -125,8 +125,8 @@ def test_scale_and_dtype() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"num_classes": 1, "dim": 3}, DimensionError, "num_classes >= 2"),
-        ({"num_classes": 5, "dim": 0}, DimensionError, "dim >= 1"),
+        ({"num_classes": 1, "dim": 3}, DimensionError, "at least 2 classes"),
+        ({"num_classes": 5, "dim": 0}, DimensionError, "and 1 dimension"),
         ({"num_classes": 3, "dim": 1}, DimensionError, "two unit vectors"),
         ({"num_classes": 5, "dim": 3, "warm_start": torch.eye(3)}, ShapeError, r"warm_start must be \(5, 3\)"),
         ({"num_classes": 3, "dim": 3, "warm_start": torch.eye(3).fill_diagonal_(0)}, ZeroVectorError, "warm_start"),
