@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe.certificate import Certificate, certify
 from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.errors import DtypeError, ShapeError, StateError
 from tightframe.version import __version__
+from tightframe.writing import write_tensors
 
 _FORMAT = "tightframe.prototypes"
 
@@ -117,7 +117,7 @@ class Prototypes:
             "version": __version__,
             "provenance": json.dumps(dict(self.provenance), ensure_ascii=False),
         }
-        save_file({"vectors": self.vectors.detach().cpu().contiguous()}, str(path), metadata)
+        write_tensors(path, {"vectors": self.vectors}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Prototypes:

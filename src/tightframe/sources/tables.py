@@ -17,18 +17,15 @@ import numpy as np
 import torch
 from numpy.lib import format as npy
 
+from tightframe import writing
 from tightframe.checks import listed
 from tightframe.errors import DtypeError, MissingExtraError, ShapeError, ShardError
 
 FEATURES_COLUMN, LABELS_COLUMN = "features", "labels"
 PARQUET = (".parquet", ".pq")
 _LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
-DTYPES = {
-    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
-    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
-    **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64},
-}
-"""Dtypes by their names in safetensors."""
+DTYPES = {name: dtype for name, dtype in writing.DTYPES.items() if not name.startswith(("C", "F8"))}
+"""Dtypes of arrays by their names in safetensors."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -337,17 +334,6 @@ def safetensors_table(path: Path) -> RawTable:
         raise ShardError(f"{path}: arrays have {' and '.join(f'{n} rows ({a})' for n, a in rows.items())}.")
     _require_size(path, end)
     return RawTable(path, next(iter(rows), 0), arrays, offsets)
-
-
-def safetensors_header(arrays: Mapping[str, tuple[Kind, int]]) -> bytes:
-    """The bytes before the arrays (kind and rows) of a safetensors file, one after the other."""
-    header, end = {}, 0
-    for name, (kind, rows) in arrays.items():
-        start, end = end, end + rows * kind.bytes
-        header[name] = {"dtype": NAMES[kind.dtype], "shape": [rows, *kind.shape], "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
 
 
 def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
