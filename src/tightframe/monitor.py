@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from tightframe.checks import require_non_negative, require_positive
-from tightframe.errors import BlipWarning, RangeError, StateError, TrackerWarning
+from tightframe.errors import BlipWarning, FolderWarning, OptionError, RangeError, StateError, TrackerWarning
+from tightframe.evidence import Evidence
 from tightframe.hooks import Layer
 from tightframe.measuring import measure
 from tightframe.options import Measuring
@@ -33,12 +35,15 @@ Tracker = Callable[[Mapping[str, float], float], object]
 
 Fact = TypeVar("Fact")
 
-LEAST_SAMPLES = 20
-"""Samples a class, on average, below which a time budget doesn't go."""
+MIN_SAMPLES_PER_CLASS = 20
+"""Minimum average number of samples per class when a time budget subsamples the data."""
+
+UNWRITTEN_STATISTICS = 8
+"""Number of measurements whose statistics are kept in memory while the folder can't be written."""
 
 
-class _Cut(NamedTuple):
-    """About how many samples all processes take of those they have, whose number may be unknown."""
+class _Subsample(NamedTuple):
+    """Approximate number of samples measured in all processes together, and the number available, if known."""
 
     limit: int
     total: int | None
@@ -97,25 +102,32 @@ class Monitor:
     Training goes on as if nothing had been measured: the model, its modes and all random generators are left as they
     were. Under `torch.distributed` every process makes the same calls with its part of the data; rank 0 writes.
 
+    One Monitor writes to a folder at a time, until `close`, its garbage collection, or the end of the process. A folder
+    that can't be written during training, such as on a full disk, is a FolderWarning: the measurement stays in `series`
+    and is written with a later one; `save` writes the series elsewhere.
+
     Args:
         model: the model in training; may be compiled or wrapped for data parallelism.
         num_classes: checked against the classifier if given.
         layers: measured beside the classifier's input: names, patterns, `Layer`s, or "auto", every block boundary.
-        folder: write a run folder as the series grows; None keeps it in memory.
-        resume: go on with the run that is in the folder, if there is one, instead of starting anew.
+        folder: run folder, written as the series grows; None keeps the series in memory.
+        resume: continue the run in the folder, if there is one.
+        overwrite: delete the measurements of an earlier run in the folder.
         description: what runs (arguments, seed, data), for the folder's run.json.
         trackers: called after every measurement with {key: value} and the epoch, on rank 0; entries of other layers
             have the key "layer/key".
-        budget: the share of all time that measuring may take, e.g. 0.05; `due` keeps to it. None: no limit.
-        every: measure each so many epochs. With a budget, on as many samples as that allows, of each loader; without
-            `every`, all samples are measured as often as the budget allows.
-        samples: the most to measure on, of each loader; default: all.
+        budget: maximum share of the run time spent on measuring, e.g. 0.05; `due` keeps to it. None: no limit.
+        every: epochs between measurements. With a budget, each loader is subsampled to keep to it; with a budget alone,
+            all samples are measured as often as it allows.
+        samples: maximum number of samples of each loader; default: all.
         options: of every measurement, as in `Measuring`: classifier="fc", per_class=True, ...; and `test`, `ood`.
 
     Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
     layers; RangeError for a budget outside (0, 1), `every` that isn't positive, `samples` that isn't a whole number;
     TypeError for options that `measure` doesn't have; ChoiceError for unknown measures, conventions or positions;
-    StateError for a folder that can't be gone on with.
+    OptionError for `resume` with `overwrite`; StateError for a folder that can't be written, that another run writes
+    to, that holds measurements of an earlier run with neither `resume` nor `overwrite`, or files of another origin in
+    the way of the run's.
     """
 
     def __init__(
@@ -126,6 +138,7 @@ class Monitor:
         *,
         folder: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         description: dict[str, Any] | None = None,
         trackers: Sequence[Tracker] = (),
         budget: float | None = None,
@@ -146,6 +159,8 @@ class Monitor:
                 require_positive(value, name)
         if samples is not None and samples != int(samples):
             raise RangeError(f"samples must be a whole number; got {samples}.")
+        if resume and overwrite:
+            raise OptionError("resume continues the run in the folder and overwrite deletes it; pass one of them.")
         self.model = model
         self.series: list[Report] = []
         self.trackers = list(trackers)
@@ -156,12 +171,24 @@ class Monitor:
         self._training = self._measuring = 0.0  # seconds
         self._last_training: float | None = None  # of them, at the last measurement
         self._seconds_per_sample: float | None = None
+        self._description = description or {}
+        self._run: dict[str, Any] = {}
         if folder is not None and self._writes:
-            self.folder = (RunFolder.resume if resume else RunFolder.create)(folder, description or {})
+            if resume:
+                self.folder = RunFolder.resume(folder, self._description)
+            else:
+                self.folder = RunFolder.create(folder, self._description, overwrite=overwrite)
+            self._description = self._run = self.folder.description
         if folder is not None and resume:
-            known = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
-            series = [Report.from_dict(each) for each in self._first_process(known) or ()]
-            self.series = _placed(series, f"{os.fspath(folder)} can't be gone on with")
+            try:
+                stored = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
+                series = [Report.from_dict(each) for each in self._first_process(stored) or ()]
+                self.series = _placed(series, f"{os.fspath(folder)} can't be resumed")
+            except BaseException:
+                self.close()
+                raise
+        self._written, self._rewound = len(self.series), False  # what the folder holds of the series; or holds more
+        self._failure: str | None = None  # of the last attempt to write
         self._mark = time.perf_counter()
 
     # ------------------------------------------------------------------ when, and on how much
@@ -201,10 +228,10 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _chosen(self, loaders: Mapping[str, Any], options: Measuring) -> tuple[dict[str, Any], dict[str, _Cut]]:
+    def _chosen(self, loaders: Mapping[str, Any], options: Measuring) -> tuple[dict[str, Any], dict[str, _Subsample]]:
         """Loaders of the samples to measure on, and how many all processes take where that isn't all they have."""
         unpack, shared = options.unpack, options.distributed
-        chosen, cut = dict(loaders), dict[str, _Cut]()
+        chosen, cut = dict(loaders), dict[str, _Subsample]()
         most = self._affordable()
         if most is None:  # by the settings, so in every process; counting a list of batches may load them all
             return chosen, cut
@@ -221,7 +248,7 @@ class Monitor:
             total = None if None in counts else max(counts, default=0) if divided else sum(counts)  # type: ignore[type-var, arg-type]
             if total is not None and total <= most:
                 continue
-            cut[name] = _Cut(most, total)
+            cut[name] = _Subsample(most, total)
             if name in mine:
                 limit, own = most, mine[name][0]
                 if total is None or own is None:
@@ -235,7 +262,7 @@ class Monitor:
         """The most samples that the settings allow; None for all."""
         limit = self.samples
         if self.budget is not None and self.every is not None:
-            least = LEAST_SAMPLES * self._num_classes
+            least = MIN_SAMPLES_PER_CLASS * self._num_classes
             allowed = least
             if self._seconds_per_sample is not None and self._last_training is not None:
                 seconds = (self._training - self._last_training) * self.budget / (1 - self.budget)
@@ -298,15 +325,12 @@ class Monitor:
         returns it. Without an epoch it is one after the last."""
         epoch = self._epoch(report.facts.epoch)
         report = report.extended(facts={"epoch": epoch})
-        kept = [each for each in self.series if _epoch_of(each) < epoch]
-        if len(kept) < len(self.series):
-            self._rewind(kept)
-        if self.folder is not None:
-            self.folder.append(report)
-        if self.series:  # only the latest keeps its tensors; the folder has the others'
-            self.series[-1] = self.series[-1].without_evidence()
+        earlier = [each for each in self.series if _epoch_of(each) < epoch]
+        self._rewound |= len(earlier) < len(self.series)
+        self._written = min(self._written, len(earlier))
         layers = tuple(layer.without_evidence() for layer in report.layers)  # pictures show the classifier's input only
-        self.series.append(replace(report, layers=layers))
+        self.series = [*earlier, replace(report, layers=layers)]
+        self._write()
         if self._writes:
             values = dict(report.values)
             for layer in report.layers:
@@ -315,10 +339,56 @@ class Monitor:
                 _track(tracker, values, epoch)
         return report
 
-    def _rewind(self, kept: list[Report]) -> None:
+    def _write(self) -> None:
+        """Make the folder hold the series; a failure is a warning, and the next call tries again."""
+        failure = None
+        if self.folder is None:
+            self._written, self._rewound = len(self.series), False
+        try:
+            if self.folder is not None and self._rewound:
+                self.folder.replace_series(self.series[: self._written])
+                self._rewound = False
+            while self.folder is not None and self._written < len(self.series):
+                self.folder.append(self.series[self._written], self._written)
+                self._written += 1
+        except (OSError, StateError) as error:
+            failure = str(getattr(error, "strerror", None) or error).rstrip(".")
+        # the latest keeps its tensors, and those that the folder lacks
+        stripped = min(len(self.series) - 1, max(self._written, len(self.series) - UNWRITTEN_STATISTICS))
+        for number in range(stripped):
+            if self.series[number].evidence is not None:
+                self.series[number] = self.series[number].without_evidence()
+        before, self._failure = self._failure, failure
+        if self.folder is not None and failure not in (None, before):
+            warnings.warn(
+                f"{self.folder.path} can't be written ({failure}); the series stays in memory and is written with a "
+                "later measurement: make the folder writable, or write the series to another with save(folder).",
+                FolderWarning,
+                stacklevel=3,
+            )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the series to another run folder, once; rank 0 does.
+
+        Statistics are those in memory and in the Monitor's own folder. Raises: StateError for a folder that `Monitor`
+        would refuse; OSError if it can't be written.
+        """
+        if not self._writes:
+            return
+        target = RunFolder.create(folder, self._description, overwrite=overwrite)
+        try:
+            for number, report in enumerate(self.series):
+                if report.evidence is None and self.folder is not None and number < self._written and not self._rewound:
+                    with suppress(OSError, StateError):
+                        report = replace(report, evidence=Evidence(self.folder.statistics(number)))
+                target.append(report, number)
+        finally:
+            target.close()
+
+    def close(self) -> None:
+        """Release the folder, so that another run can write to it; the next measurement takes it again."""
         if self.folder is not None:
-            self.folder.replace_series(kept)
-        self.series = kept
+            self.folder.close()
 
     # ------------------------------------------------------------------ results
 
@@ -326,8 +396,7 @@ class Monitor:
         """The latest report with the earlier ones as its history. Raises StateError before the first measurement."""
         if not self.series:
             raise StateError("nothing was measured yet; call measure() first.")
-        run = {} if self.folder is None else self.folder.description
-        return replace(self.series[-1], history=tuple(self.series[:-1]), run=run)
+        return replace(self.series[-1], history=tuple(self.series[:-1]), run=self._run)
 
     @property
     def terminal_phase(self) -> float | None:
@@ -364,7 +433,9 @@ class Monitor:
             known = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no monitor's state: {error!r}") from None
-        self._rewind(_placed(series, "this is no monitor's state"))
+        self.series = _placed(series, "this is no monitor's state")
+        self._written, self._rewound = len(series), True
+        self._write()
         training, measuring = known["training_seconds"], known["measuring_seconds"]
         last, pace = known.get("last_training_seconds"), known.get("seconds_per_sample")
         self._training, self._measuring, self._last_training, self._seconds_per_sample = training, measuring, last, pace
