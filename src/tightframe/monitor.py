@@ -50,7 +50,7 @@ class _Subsample(NamedTuple):
 
 
 def _finite(value: Any, what: str) -> float:
-    """The value as Python's number, or RangeError unless it is a finite one, of whatever library."""
+    """The number, of any library, as Python's; RangeError unless it is finite."""
     if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
         value = value.item()
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
@@ -69,18 +69,18 @@ def _placed(series: list[Report], what: str) -> list[Report]:
 
 
 def _epoch_of(report: Report) -> float:
-    """Where a report of the series is in training: all have an epoch."""
+    """The epoch of a report of the series, which all have one."""
     assert report.facts.epoch is not None
     return report.facts.epoch
 
 
 def _slack(epoch: float, every: float) -> float:
-    """How far a difference of epochs may fall short of a multiple of `every` by rounding."""
+    """Rounding error of a difference of epochs that is a multiple of `every`."""
     return 1e-6 * every + 4 * sys.float_info.epsilon * abs(epoch)
 
 
 def _track(tracker: Tracker, values: Mapping[str, float], epoch: float) -> None:
-    """Call a tracker; what goes wrong there is a warning, as the measurement and the training are worth more."""
+    """Call a tracker; a failure is a warning, so that it costs neither the measurement nor the training."""
     try:
         tracker(values, epoch)
     except Exception as error:
@@ -196,8 +196,8 @@ class Monitor:
     def due(self, epoch: float | None = None) -> bool:
         """Whether to measure now, by `every` and `budget`; the same in all processes, which must all ask.
 
-        `epoch` is where training is; default: one after the last measurement. If that is before the last one, training
-        was taken back, and what was measured from there on doesn't count.
+        `epoch` is where training is; default: one after the last measurement. If it is before the last one, training
+        was taken back, and the measurements from it on don't count.
         """
         now = self._epoch(epoch)
         if not self.series:
@@ -215,7 +215,7 @@ class Monitor:
         return self._first_process(spent <= self.budget * (self._training + spent))
 
     def _first_process(self, fact: Fact) -> Fact:
-        """What rank 0 says, where processes measure together."""
+        """The fact on rank 0, where processes measure together."""
         return every_process(fact, "a monitor", shared=self._shared)[0]
 
     def _cost(self) -> float:
@@ -228,45 +228,46 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _chosen(self, loaders: Mapping[str, Any], options: Measuring) -> tuple[dict[str, Any], dict[str, _Subsample]]:
-        """Loaders of the samples to measure on, and how many all processes take where that isn't all they have."""
+    def _subsampled(
+        self, loaders: Mapping[str, Any], options: Measuring
+    ) -> tuple[dict[str, Any], dict[str, _Subsample]]:
+        """The loaders to measure on, and by name the size of each that was subsampled."""
         unpack, shared = options.unpack, options.distributed
-        chosen, cut = dict(loaders), dict[str, _Subsample]()
-        most = self._affordable()
-        if most is None:  # by the settings, so in every process; counting a list of batches may load them all
-            return chosen, cut
-        mine = {
+        result, subsamples = dict(loaders), dict[str, _Subsample]()
+        maximum = self._affordable()
+        if maximum is None:  # by the settings, so in every process; counting a list of batches may load them all
+            return result, subsamples
+        sizes = {
             name: (number_of_samples(loader, unpack), is_divided(loader))
             for name, loader in loaders.items()
             if loader is not None
         }
-        said = every_process((mine, most), "a monitor", shared=shared)
-        most = said[0][1]
+        processes = every_process((sizes, maximum), "a monitor", shared=shared)
+        maximum = processes[0][1]
         for name in loaders:
-            parts = [theirs[name] for theirs, _ in said if name in theirs]
+            parts = [others[name] for others, _ in processes if name in others]
             counts, divided = [count for count, _ in parts], any(each for _, each in parts)
             total = None if None in counts else max(counts, default=0) if divided else sum(counts)  # type: ignore[type-var, arg-type]
-            if total is not None and total <= most:
+            if total is not None and total <= maximum:
                 continue
-            cut[name] = _Subsample(most, total)
-            if name in mine:
-                limit, own = most, mine[name][0]
+            subsamples[name] = _Subsample(maximum, total)
+            if name in sizes:
+                limit, own = maximum, sizes[name][0]
                 if total is None or own is None:
-                    limit = math.ceil(most / len(parts))
+                    limit = math.ceil(maximum / len(parts))
                 elif not divided:  # this process's share
-                    limit = most * own // total
-                chosen[name] = sampled(loaders[name], limit, unpack)
-        return chosen, cut
+                    limit = maximum * own // total
+                result[name] = sampled(loaders[name], limit, unpack)
+        return result, subsamples
 
     def _affordable(self) -> int | None:
-        """The most samples that the settings allow; None for all."""
+        """Maximum number of samples that the settings allow; None for all."""
         limit = self.samples
         if self.budget is not None and self.every is not None:
-            least = MIN_SAMPLES_PER_CLASS * self._num_classes
-            allowed = least
+            allowed = minimum = MIN_SAMPLES_PER_CLASS * self._num_classes
             if self._seconds_per_sample is not None and self._last_training is not None:
                 seconds = (self._training - self._last_training) * self.budget / (1 - self.budget)
-                allowed = max(least, int(seconds / self._seconds_per_sample))
+                allowed = max(minimum, int(seconds / self._seconds_per_sample))
             limit = allowed if limit is None else min(limit, allowed)
         return limit
 
@@ -284,7 +285,7 @@ class Monitor:
         self._account()
         try:
             report = self._measured(loader, epoch, options)
-        finally:  # what failed took its time too
+        finally:  # a failed measurement took its time, too
             now = time.perf_counter()
             self._measuring += now - self._mark
             self._mark = now
@@ -297,7 +298,7 @@ class Monitor:
         given = {"train": loader, **{name: options.pop(name, data) for name, data in self._data.items()}}
         settings = self._options.having(**options)
         given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
-        loaders, cut = self._chosen(given, settings)
+        loaders, subsamples = self._subsampled(given, settings)
         settings = settings.having(
             context={**(self._options.context or {}), **(settings.context or {}), "epoch": epoch}
         )
@@ -306,12 +307,13 @@ class Monitor:
         self._seconds_per_sample = seconds / max((report.facts.samples or 0), 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
         notes = []
-        if "train" in cut:
-            facts["samples_in_all"] = total = cut["train"].total
+        if "train" in subsamples:
+            facts["samples_in_all"] = total = subsamples["train"].total
             notes.append(f"measured on {report.facts.samples} of {total or 'more'} samples.")
         for name, what in (("test", "held-out"), ("ood", "out-of-distribution")):
-            if name in cut:
-                notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
+            if name in subsamples:
+                limit, total = subsamples[name]
+                notes.append(f"measured on about {limit} of {total or 'more'} {what} samples.")
         self._last_training = self._training
         return self.record(report.extended([], notes, facts))
 
@@ -421,22 +423,22 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a run back to where the state was saved: later measurements are forgotten, in the folder too.
+        """Take a run back to where the state was saved: later measurements are deleted, in the folder too.
 
-        Raises: StateError for anything that `state_dict` didn't make.
+        Raises: StateError for anything that `state_dict` did not make.
         """
         try:
             series = [Report.from_dict(each) for each in state["series"]]
             seconds = {name: state[name] for name in ("training_seconds", "measuring_seconds")}
-            unknown = {name: state[name] for name in ("last_training_seconds", "seconds_per_sample")}  # at first
-            seconds |= {name: value for name, value in unknown.items() if value is not None}
-            known = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
+            optional = {name: state[name] for name in ("last_training_seconds", "seconds_per_sample")}  # None at first
+            seconds |= {name: value for name, value in optional.items() if value is not None}
+            clocks = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no monitor's state: {error!r}") from None
         self.series = _placed(series, "this is no monitor's state")
         self._written, self._rewound = len(series), True
+        self._training, self._measuring = clocks["training_seconds"], clocks["measuring_seconds"]
+        self._last_training = clocks.get("last_training_seconds")
+        self._seconds_per_sample = clocks.get("seconds_per_sample")
         self._write()
-        training, measuring = known["training_seconds"], known["measuring_seconds"]
-        last, pace = known.get("last_training_seconds"), known.get("seconds_per_sample")
-        self._training, self._measuring, self._last_training, self._seconds_per_sample = training, measuring, last, pace
         self._mark = time.perf_counter()

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -86,7 +87,7 @@ class RunFolder:
         json.dumps(content, default=_as_json)
         with folder._starting(lambda: folder._require_startable(overwrite)):
             folder._describe({**content, _IDENTITY: [*content[_IDENTITY], *folder._identities()]})
-            folder._finish_start()
+            folder._require_current()
         return folder
 
     @classmethod
@@ -141,9 +142,8 @@ class RunFolder:
                 f"{self.path} holds {count} measurement{'s' * (count > 1)} of an earlier run. Pass overwrite=True to "
                 "delete them, resume=True to continue that run, or another folder."
             )
-        self._require_own(
-            self._description_path, self.series_path, *self._all_statistics(), self._model_path, self.report_path
-        )
+        self._require_own(self._description_path, self.series_path, self._statistics_folder)
+        self._require_own(*self._statistics_files().values(), self._model_path, self.report_path)
 
     def _require_resumable(self) -> None:
         """Raise StateError unless the run can be continued without touching the files of anything else."""
@@ -160,32 +160,25 @@ class RunFolder:
                 "overwrite=True to delete them."
             )
         if self._identities() == [""] and not self.series():  # an earlier version's run, known by its measurements
-            raise self._foreign(self._description_path)
+            raise _foreign(self._description_path)
         count = len(self._lines())
         beyond = [path for number, path in self._statistics_files().items() if number >= count]
         self._require_own(self.series_path, self._statistics_folder, *beyond)
 
     def _require_current(self) -> str:
-        """The run's identity, before a change. Raises StateError if another run writes to the folder, or took it."""
+        """Take the lock before a change; returns the run's identity. Raises StateError if another run took the folder."""
         self._load_description()
         self._lock.acquire()
-        identity = self._identities()[0]
+        identity, *replaced = self._identities()
         if self._run not in (None, identity):
             raise StateError(f"{self.path} now holds another run; choose another folder.")
         self._run = identity
-        self._finish_start()
+        if replaced:  # this start, or one that was killed, has yet to delete their files
+            for path in (self.series_path, *self._statistics_files().values(), self._model_path, self.report_path):
+                if self._wrote(path):
+                    path.unlink()
+            self._describe({**self._load_description(), _IDENTITY: [identity]})
         return identity
-
-    def _finish_start(self) -> None:
-        """Delete the files of the runs that this one replaces; the next change finishes a start that was killed."""
-        identity, *replaced = self._identities()
-        self._run = identity
-        if not replaced:
-            return
-        own = [path for path in (*self._all_statistics()[1:], self._model_path, self.report_path) if self._wrote(path)]
-        for path in (self.series_path, *own):
-            path.unlink(missing_ok=True)
-        self._describe({**self._load_description(), _IDENTITY: [identity]})
 
     def _describe(self, content: dict[str, Any]) -> None:
         write_whole(self._description_path, [json.dumps(content, indent=1, default=_as_json).encode()])
@@ -197,20 +190,15 @@ class RunFolder:
             identities = self._load_description().get(_IDENTITY)
         except StateError:
             return []
-        if isinstance(identities, list) and identities and all(isinstance(each, str) for each in identities):
-            return identities
-        return [""]
+        valid = isinstance(identities, list) and all(_is_identity(each) for each in identities)
+        return identities if valid and identities else [""]
 
     def _require_own(self, *paths: Path, advice: str = "choose another folder") -> None:
         """Raise StateError if a file at one of the paths was not written by this run, or is a link."""
         for path in paths:
             _require_no_link(path)
             if path.exists() and not self._wrote(path):
-                raise self._foreign(path, advice)
-
-    @staticmethod
-    def _foreign(path: Path, advice: str = "choose another folder") -> StateError:
-        return StateError(f"{path} was not written by this run, and is in its way. Move it, or {advice}.")
+                raise _foreign(path, advice)
 
     def _wrote(self, path: Path) -> bool:
         """Whether this run, or one that it is replacing, wrote what is at the path."""
@@ -267,7 +255,7 @@ class RunFolder:
             path.unlink(missing_ok=True)  # of a measurement whose line was lost
         with self.series_path.open("ab", buffering=0) as file:
             file.truncate(whole)
-            line = _line(report).encode()
+            line = _line(report)
             try:
                 while line:
                     line = line[file.write(line) :]
@@ -289,7 +277,7 @@ class RunFolder:
         # no crash may leave statistics beside another's line: what lines replace goes before them, the rest after
         for path in replaced:
             path.unlink()
-        write_whole(self.series_path, [line.encode() for line in lines])
+        write_whole(self.series_path, lines)
         for path in removed:
             path.unlink()
 
@@ -324,11 +312,13 @@ class RunFolder:
     # ------------------------------------------------------------------ reading
 
     def load_weights(self) -> dict[str, Tensor]:
-        """The weights that `save_model` wrote. Raises StateError if they are damaged."""
-        if self._model_path.exists() and not self._model_path.is_file():
-            raise StateError(f"{self._model_path} is not a file.")
+        """The weights that `save_model` wrote. Raises StateError if they are missing or damaged."""
         try:
+            if self._model_path.exists() and not self._model_path.is_file():
+                raise OSError("not a file")
             return load_file(self._model_path)
+        except OSError as error:
+            raise _unreadable(self._model_path, error) from None
         except SafetensorError as error:
             raise StateError(f"{self._model_path} is not a safetensors file: {error}") from None
 
@@ -375,7 +365,10 @@ class RunFolder:
     def statistics(self, number: int) -> ClassStatistics | None:
         """The statistics of a measurement, counted from 0; None if it has none. Raises StateError if damaged."""
         path = self._statistics_path(number)
-        return ClassStatistics.load(path) if path.is_file() else None
+        try:
+            return ClassStatistics.load(path) if path.is_file() else None
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
     @property
     def _description_path(self) -> Path:
@@ -416,9 +409,9 @@ class RunFolder:
                 raise OSError("not a file")
             return self.series_path.read_bytes()
         except OSError as error:
-            raise StateError(f"{self.series_path} can't be read: {error.strerror or error}.") from None
+            raise _unreadable(self.series_path, error) from None
 
-    def _shared_lines(self, reports: Sequence[Report]) -> list[str]:
+    def _shared_lines(self, reports: Sequence[Report]) -> list[bytes]:
         """The lines of the series up to the first that isn't of these reports."""
         shared = []
         for line, report in zip(self._lines(), reports, strict=False):
@@ -428,7 +421,7 @@ class RunFolder:
                 break
             if known != Findings.to_dict(report):  # whatever the order of keys, which checkpoints may sort
                 break
-            shared.append(f"{line.decode()}\n")
+            shared.append(line + b"\n")
         return shared
 
     def _statistics_path(self, number: int) -> Path:
@@ -440,12 +433,9 @@ class RunFolder:
         paths = {number: self._statistics_path(number) for number in numbers}
         return {number: path for number, path in paths.items() if os.path.lexists(path)}
 
-    def _all_statistics(self) -> list[Path]:
-        return [self._statistics_folder, *self._statistics_files().values()]
 
-
-def _line(report: Report) -> str:
-    return json_text(Findings.to_dict(report)) + "\n"
+def _line(report: Report) -> bytes:
+    return json_text(Findings.to_dict(report)).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _parsed(line: bytes) -> Report:
@@ -466,6 +456,11 @@ def _as_json(value: Any) -> Any:
     return str(value)
 
 
+def _is_identity(value: Any) -> bool:
+    """Whether this is an identity that `create` made: it is written into pages."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
+
+
 def _metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file; empty for anything else."""
     with suppress(OSError, SafetensorError):
@@ -473,6 +468,14 @@ def _metadata(path: Path) -> dict[str, str]:
             with safe_open(path, framework="pt") as file:
                 return file.metadata() or {}
     return {}
+
+
+def _foreign(path: Path, advice: str = "choose another folder") -> StateError:
+    return StateError(f"{path} was not written by this run, and is in its way. Move it, or {advice}.")
+
+
+def _unreadable(path: Path, error: OSError) -> StateError:
+    return StateError(f"{path} can't be read: {error.strerror or error}.")
 
 
 def _require_no_link(path: Path) -> None:
