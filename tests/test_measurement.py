@@ -690,7 +690,7 @@ def test_an_unknown_convention() -> None:
 
 def test_an_unknown_measure_is_refused_before_anything_is_run() -> None:
     loader = Repeating(batches(data()))
-    with pytest.raises(ChoiceError, match="no measure is called 'nc6'; there are: nc1, "):
+    with pytest.raises(ChoiceError, match="unknown measure 'nc6'; choose from nc1, "):
         measure(network(), loader, metrics=["nc1", "nc6"], progress=False)
     assert loader.number == 0
 

@@ -109,11 +109,11 @@ def test_unknown_layers_are_refused_at_once(model: nn.Module, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"per_clas": True}, TypeError, "no option of a measurement is called 'per_clas'; there are: layers"),
-        ({"loader": []}, TypeError, "no option of a measurement is called 'loader'"),
-        ({"epoch": 3}, TypeError, "no option of a measurement is called 'epoch'"),
-        ({"metrics": ["nc1", "nc9"]}, ChoiceError, "no measure is called 'nc9'; there are: nc1"),
-        ({"conventions": ["nc1"]}, ChoiceError, "no convention is called 'nc1'; there are: "),
+        ({"per_clas": True}, TypeError, "unknown option 'per_clas'; choose from layers"),
+        ({"loader": []}, TypeError, "unknown option 'loader'"),
+        ({"epoch": 3}, TypeError, "unknown option 'epoch'"),
+        ({"metrics": ["nc1", "nc9"]}, ChoiceError, "unknown measure 'nc9'; choose from nc1"),
+        ({"conventions": ["nc1"]}, ChoiceError, "unknown convention 'nc1'; choose from "),
         ({"positions": "middle"}, ChoiceError, "positions must be one of each, mean"),
         ({"samples": 2.5}, RangeError, "samples must be a whole number; got 2.5"),
     ],

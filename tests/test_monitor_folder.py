@@ -316,7 +316,7 @@ def test_a_folder_deleted_during_training(model: nn.Module, loader: Loader, tmp_
     path = tmp_path / "run"
     monitor = measured(Monitor(model, folder=path, description={"seed": 3}, **QUICK), loader, 1)
     shutil.rmtree(path)
-    with pytest.warns(FolderWarning, match=f"{path} can't be written .*No such file") as seen:
+    with pytest.warns(FolderWarning, match=f"{path} can't be written .*run.json doesn't exist") as seen:
         measured(monitor, loader, 2, 3)
     assert len(seen) == 1
     assert not path.exists()

@@ -344,7 +344,7 @@ def ending(series: list[Report]) -> Report:
 
 def test_the_page_and_the_terminal_say_so_too(capsys: pytest.CaptureFixture[str]) -> None:
     fitted = series_of("classifier_accuracy", 0.5, 0.9, 1.0, 1.0)  # and NC1 is the same in all
-    begun = "The terminal phase began at epoch 3, the first measurement without a training error."
+    begun = "The terminal phase began at epoch 3, the first measurement with zero training error."
     still = "NC1 has stayed within a factor of 1.1 since epoch 1."
     fitting = series_of("classifier_accuracy", 0.5, 0.9)
     for series, found in ((fitted, [begun, still]), (fitting, []), (fitted[2:3], [])):

@@ -73,13 +73,13 @@ def test_the_monitor_takes_every_option() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"metric": "nc1"}, TypeError, "no option of a measurement is called 'metric'; there are: layers, features"),
-        ({"metrics": ["nc9"]}, ChoiceError, "no measure is called 'nc9'"),
-        ({"conventions": ["papyan"]}, ChoiceError, "no convention is called 'papyan'"),
+        ({"metric": "nc1"}, TypeError, "unknown option 'metric'; choose from layers, features"),
+        ({"metrics": ["nc9"]}, ChoiceError, "unknown measure 'nc9'"),
+        ({"conventions": ["papyan"]}, ChoiceError, "unknown convention 'papyan'"),
         ({"positions": "middle"}, ChoiceError, "positions must be one of"),
         ({"task": "ranking"}, ChoiceError, "task must be one of classification, multilabel, regression; got 'ranking'"),
         ({"decisions": "some"}, ChoiceError, "decisions must be \"all\", a number of samples, or None; got 'some'"),
-        ({"decisions": -3}, RangeError, "or a number of samples; got -3"),
+        ({"decisions": -3}, RangeError, "or a number of samples >= 0; got -3"),
         ({"min_count": 0}, RangeError, "min_count must be at least 1; got 0"),
         ({"folds": 1}, RangeError, "folds must be at least 2, or 0 for none; got 1"),
         ({"num_classes": 0}, RangeError, "num_classes must be at least 1; got 0"),

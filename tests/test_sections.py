@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tightframe.errors import ChoiceError, MissingExtraError
-from tightframe.plain import json_text
+from tightframe.plain import json_text, restored
 from tightframe.sections import (
     Bars,
     Cell,
@@ -180,6 +180,6 @@ def test_what_a_format_lacks_is_its_own_error(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_section_comes_back_from_json() -> None:
     """Compared as text, as NaN is not equal to itself; names that read as numbers stay text."""
-    back = Section.from_dict(json.loads(json_text(SECTION.to_dict())))
+    back = restored(Section, json.loads(json_text(SECTION.to_dict())))
     assert repr(back) == repr(SECTION)
-    assert repr(Section.from_dict(json.loads(json_text(Section("a", "b").to_dict())))) == repr(Section("a", "b"))
+    assert repr(restored(Section, json.loads(json_text(Section("a", "b").to_dict())))) == repr(Section("a", "b"))

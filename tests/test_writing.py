@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from tightframe import ClassStatistics, prototypes, writing
 from tightframe.errors import DtypeError, FolderWarning, StateError
-from tightframe.writing import DTYPES, WriteLock, partials_in, write_tensors, write_whole
+from tightframe.reading.safetensors import DTYPES
+from tightframe.writing import WriteLock, partials_in, write_tensors, write_whole
 
 TENSORS = {
     "odd": torch.tensor([True, False, True]),

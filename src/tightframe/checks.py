@@ -23,6 +23,7 @@ from tightframe.errors import (
 _INTEGERS = frozenset(
     {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64}
 )
+_CLASSES_PER_ROW, _CLASSES = 100, 1000  # the most classes that labels alone are believed to have
 LARGEST = 1e140  # sums of squares of larger values could overflow float64
 
 Array = Tensor | npt.NDArray[Any]
@@ -36,9 +37,11 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
 
     Copied are arrays that are read-only (as memory maps of files are), in another byte order or with strides that torch
     doesn't know, and unsigned integers of more than a byte.
-    Raises: DtypeError for anything else, and for arrays of anything but numbers and bools.
+    Raises: DtypeError for anything else, for arrays of anything but numbers and bools, and for tensors that are
+    sparse, quantised or on the meta device.
     """
     if isinstance(values, Tensor):
+        require_dense(values, what)
         return values
     if not isinstance(values, np.ndarray):
         raise DtypeError(f"{what} must be a tensor or a numpy array; got {type(values).__name__}.")
@@ -50,6 +53,17 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
     dtype = np.dtype(_SIGNED[width]) if kind == "u" and width > 1 else values.dtype.newbyteorder("=")
     usable = values.flags.writeable and all(stride >= 0 and stride % width == 0 for stride in values.strides)
     return torch.from_numpy(values if usable and dtype == values.dtype else np.array(values, dtype, order="C"))
+
+
+def require_dense(tensor: Tensor, what: str) -> None:
+    """Raise DtypeError for a tensor whose values aren't a plain array in memory, naming the call that makes it one."""
+    if tensor.layout is not torch.strided and tensor.layout is not torch.jagged:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise DtypeError(f"{what} must be dense; got the layout {layout}. Convert with .to_dense().")
+    if tensor.is_quantized:
+        raise DtypeError(f"{what} must not be quantised; got {tensor.dtype}. Convert with .dequantize().")
+    if tensor.is_meta:
+        raise DtypeError(f"{what} must have values; the tensor is on the meta device.")
 
 
 def as_rows(
@@ -65,6 +79,8 @@ def as_rows(
     `class_dim` is the dimension that holds the D features: 1 for (N, D, H, W). Half precision becomes float32.
     Raises DtypeError, ShapeError or EmptyBatchError; labels' range is `require_labels`' business.
     """
+    require_dense(features, "features")
+    require_dense(labels, "labels")
     if not features.dtype.is_floating_point:
         raise DtypeError(f"features must be floating point; got {features.dtype}. Convert them with .float().")
     require_integers(labels)
@@ -137,22 +153,64 @@ def require_labels(labels: Tensor, num_classes: int, what: str = "labels") -> No
     """Raise LabelError unless all of (N,) int64 labels lie in [0, num_classes)."""
     if labels.numel() == 0:
         return
-    smallest, largest = torch.aminmax(labels)
-    if smallest.item() >= 0 and largest.item() < num_classes:
+    smallest, largest = (int(value) for value in torch.aminmax(labels))
+    if smallest >= 0 and largest < num_classes:
         return
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     first = int(wrong[0])
     rows = int((wrong == first).sum())
-    advice = ""
-    if what == "labels":
-        advice = f" Pass ignore_index={first} to drop {'it' if rows == 1 else 'them'}."
-        if smallest.item() == 1 and largest.item() == num_classes:
-            advice = f" They run from 1 to {num_classes} and must start at 0: subtract 1."
-        elif rows < len(wrong):
-            advice = f" They run from {int(smallest)} to {int(largest)}: are there more than {num_classes} classes?"
-    raise LabelError(
-        f"{what} must lie in [0, {num_classes}); got {first} ({rows} {'row' if rows == 1 else 'rows'}).{advice}"
+    others = rows < len(wrong)
+    raise LabelError(labels_out_of_range(first, rows, num_classes, (smallest, largest), what, others=others))
+
+
+def labels_out_of_range(
+    label: int,
+    rows: int,
+    num_classes: int | None,
+    extent: tuple[int, int],
+    what: str = "labels",
+    *,
+    others: bool = False,
+) -> str:
+    """What to say of a label outside [0, num_classes).
+
+    Args:
+        num_classes: K, or None if it is told from the labels.
+        rows: how many rows have it. extent: the smallest and the largest of all labels. others: whether there are
+            different labels outside.
+    """
+    smallest, largest = extent
+    if what != "labels":
+        advice = ""
+    elif (smallest, largest) == (1, num_classes):
+        return f"labels run from 1 to {num_classes}; they must start at 0. Subtract 1."
+    elif others and num_classes is not None:
+        advice = f" They run from {smallest} to {largest}: are there more than {num_classes} classes?"
+    else:
+        advice = f" Pass ignore_index={label} to drop {'it' if rows == 1 else 'them'}."
+    return (
+        f"{what} must lie in [0, {num_classes or 'K'}); got {label} ({rows} {'row' if rows == 1 else 'rows'}).{advice}"
     )
+
+
+def number_of_classes(smallest: int, largest: int, rows: int) -> int:
+    """K, told from the labels alone: the largest label + 1.
+
+    Raises: LabelError for labels that start at 1, and for a label so large that it can't be an index of classes.
+    """
+    if smallest < 0:
+        raise LabelError(f"labels must be at least 0; got {smallest}. Pass ignore_index={smallest} to drop it.")
+    if smallest == 1:
+        raise LabelError(
+            f"labels run from 1 to {largest}; they must start at 0. Subtract 1, or pass num_classes={largest + 1} if "
+            "class 0 has no samples."
+        )
+    if largest > (most := _CLASSES_PER_ROW * rows + _CLASSES):
+        raise LabelError(
+            f"labels run to {largest} in {rows} rows; they must number the classes 0, 1, 2, ... For more than {most} "
+            "classes, pass num_classes."
+        )
+    return largest + 1
 
 
 def require_positive(value: float, what: str) -> float:

@@ -1,11 +1,11 @@
-"""Every error and warning the package raises, in one place.
+"""All errors and warnings of the package.
 
-Each error also derives from the builtin that Python users would catch (`ValueError`, `TypeError`, ...).
+Each error also derives from a builtin exception (`ValueError`, `TypeError`, ...).
 """
 
 
 class TightframeError(Exception):
-    """Base class of every error raised on purpose by tightframe."""
+    """Base class of all tightframe errors."""
 
 
 class ShapeError(TightframeError, ValueError):
@@ -13,7 +13,7 @@ class ShapeError(TightframeError, ValueError):
 
 
 class DtypeError(TightframeError, TypeError):
-    """A tensor has a dtype that the operation can't use without changing its meaning."""
+    """A tensor has a dtype that the operation does not support."""
 
 
 class LabelError(TightframeError, ValueError):
@@ -21,126 +21,126 @@ class LabelError(TightframeError, ValueError):
 
 
 class NonFiniteError(TightframeError, ValueError):
-    """A value is NaN, infinite, or too large for its square to be a float64."""
+    """A value is NaN, infinite, or so large that its square overflows float64."""
 
 
 class EmptyBatchError(TightframeError, ValueError):
-    """A batch without a single row."""
+    """A batch has no rows."""
 
 
 class EmptyClassError(TightframeError, ValueError):
-    """Fewer than two classes have samples, so no quantity between classes exists."""
+    """Fewer than two classes have samples, so measures between classes are undefined."""
 
 
 class ScatterError(TightframeError, ValueError):
-    """The statistics lack the scatter that a metric needs; the message names the option that keeps it."""
+    """The statistics have no scatter, but a metric needs it; the message names the option that keeps it."""
 
 
 class EvidenceError(TightframeError, ValueError):
-    """A metric was asked for without the data that it needs."""
+    """The data that a metric needs are missing."""
 
 
 class WeightingError(TightframeError, ValueError):
-    """A weighting of classes other than "class" or "sample"."""
+    """A weighting of classes is neither "class" nor "sample"."""
 
 
 class MergeError(TightframeError, ValueError):
-    """Two mergeable values don't describe the same classes, features or centres."""
+    """Two values can't be merged: their classes, features or centres differ."""
 
 
 class DistributedError(TightframeError, RuntimeError):
-    """Processes that should sum their values lost each other; the message says over what, and who noticed."""
+    """A process was lost during a sum over processes; the message names the sum and the rank that noticed."""
 
 
 class ClassifierError(TightframeError, ValueError):
-    """A classifier doesn't fit the statistics, or no classifier was found in a model."""
+    """A classifier does not fit the statistics, or a model has no recognisable classifier."""
 
 
 class LayerError(TightframeError, LookupError):
-    """No layer of a model matches a name or pattern, or a layer gave no features that fit the labels."""
+    """No layer matches a name or pattern, or a layer's output does not fit the labels."""
 
 
 class DimensionError(TightframeError, ValueError):
-    """A geometry doesn't exist in the dimension asked for."""
+    """A geometry does not exist in the requested dimension."""
 
 
 class CostMatrixError(TightframeError, ValueError):
-    """Costs between classes that are no metric, or don't fit the construction; the message names the entry."""
+    """Costs between classes are not a metric or do not fit the construction; the message names the entry."""
 
 
 class HierarchyError(TightframeError, ValueError):
-    """A class hierarchy isn't a tree; the message names the node, the roots or the cycle."""
+    """A class hierarchy is not a tree; the message names the node, the roots or the cycle."""
 
 
 class RangeError(TightframeError, ValueError):
-    """An argument lies outside the values for which it means something."""
+    """An argument lies outside its valid range."""
 
 
 class ZeroVectorError(TightframeError, ValueError):
-    """A vector of length zero, which has no direction."""
+    """A vector has length zero and therefore no direction."""
 
 
 class ChoiceError(TightframeError, LookupError):
-    """A name that isn't among those on offer; the message lists them."""
+    """A name is unknown; the message lists the known names."""
 
 
 class StateError(TightframeError, ValueError):
-    """A saved state doesn't fit the object it is loaded into, or a file isn't what it should be."""
+    """A saved state does not fit the object, or a file has the wrong content."""
 
 
 class OptionError(TightframeError, ValueError):
-    """Options of a command that are missing, or that exclude each other."""
+    """Options of a command are missing, or exclude each other."""
 
 
 class LoaderError(TightframeError, RuntimeError):
-    """A data loader gave something that can't be measured, or not the same samples twice."""
+    """A data loader yields an unknown form, or different samples in the second pass."""
 
 
-class ShardError(TightframeError, ValueError):
-    """A shard of features is missing, foreign, damaged or there twice; the message names the file."""
+class ShardError(StateError):
+    """A shard of features is missing, foreign, damaged or duplicated; the message names the file."""
 
 
 class DatasetError(TightframeError, LookupError):
-    """A data set is unknown, not found, or its files are damaged."""
+    """A data set is unknown or missing, or its files are damaged."""
 
 
 class MissingExtraError(TightframeError, ImportError):
-    """An optional package is missing; the message says which extra installs it."""
+    """An optional package is missing; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str):
         super().__init__(f"{package} is not installed. Run: pip install 'tightframe[{extra}]'")
 
 
 class GeometryWarning(UserWarning):
-    """The geometry of the class means is degenerate: coincident classes, or a lower rank than K - 1."""
+    """The class means are degenerate: some coincide, or their rank is below K - 1."""
 
 
 class ResolutionWarning(GeometryWarning):
-    """A measure is near, or below, what the products behind it resolve; the message says how near."""
+    """A measure is near or below its numerical resolution; the message gives both."""
 
 
 class ZeroVectorWarning(UserWarning):
-    """Embeddings of length zero, which have no direction: their cosines count as 0, and they get no gradient."""
+    """An embedding has length zero: its cosines are 0, and it gets no gradient."""
 
 
 class UntrainedWarning(UserWarning):
-    """A head that follows class means was asked for logits before it saw a sample; they are all 0."""
+    """A head that follows class means has seen no sample; its logits are all 0."""
 
 
 class BlipWarning(UserWarning):
-    """A measurement in eval mode that is likely not to be typical, as batch normalisation's averages lag behind."""
+    """A measurement in eval mode is probably untypical: batch normalisation's running averages lag behind."""
 
 
 class ClassCountWarning(UserWarning):
-    """A head has another number of classes than the classifier whose place it takes."""
+    """A head and the classifier that it replaces have different numbers of classes."""
 
 
 class TrackerWarning(UserWarning):
-    """A tracker failed; the message says which, and why. What it should have logged is in the series."""
+    """A tracker failed; the message names it and the reason. The series still holds the values."""
 
 
 class SearchWarning(UserWarning):
-    """A search ended before it found what was asked for; the message says how near it came."""
+    """A search ended without reaching its target; the message says how near it came."""
 
 
 class FolderWarning(UserWarning):

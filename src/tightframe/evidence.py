@@ -1,4 +1,4 @@
-"""`Evidence`: what a measurement collected, and so what metrics may read."""
+"""`Evidence`: the data that a measurement collected, which metrics read."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ Decisions = DecisionCounts | DecisionTotals
 
 
 def totals_of(decisions: Decisions) -> DecisionTotals:
-    """The counts of decisions."""
+    """The decisions as `DecisionTotals`."""
     return decisions.totals if isinstance(decisions, DecisionCounts) else decisions
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a measurement collected; None where it wasn't collected.
+    """The data that a measurement collected; an attribute is None if it was not collected.
 
     Attributes:
         statistics: moments of the training features.
         weight, bias: the linear classifier on these features, (K, D) and (K,).
-        decisions: its decisions and the nearest centre's.
+        decisions: the decisions of the classifier and of the nearest class centre.
         outside: statistics, or the mean (D,), of out-of-distribution features.
-        consumer: weight (M, D) of the layer that reads the features, where that isn't the classifier.
-        projected: moments of the same features in an orthonormal basis of the span of the centred class means, with the
-            spread of the whole features: what NC1 needs where `statistics` holds no scatter, or doesn't resolve it.
-        folds: `statistics` by folds of the samples, for standard errors.
-        outside_folds: `outside` by folds of the samples, likewise.
+        consumer: weight (M, D) of the layer that reads the features, if it is not the classifier.
+        projected: moments of the features in an orthonormal basis of the span of the centred class means, with the
+            spread of the full features. NC1 reads it if `statistics` has no scatter or does not resolve it.
+        folds: `statistics` per fold of the samples, for standard errors.
+        outside_folds: `outside` per fold of the samples, for standard errors.
     """
 
     statistics: ClassStatistics | None = None
@@ -52,32 +52,32 @@ class Evidence:
 
     def __post_init__(self) -> None:
         for name in ("weight", "bias", "outside", "consumer"):
-            if isinstance(given := getattr(self, name), np.ndarray):
-                object.__setattr__(self, name, as_tensor(given, name))
+            if isinstance(array := getattr(self, name), np.ndarray):
+                object.__setattr__(self, name, as_tensor(array, name))
 
     @property
     def spanning(self) -> ClassStatistics | None:
-        """Moments with the scatter in the span of the centred class means: `projected`, or else `statistics`."""
+        """Moments with the scatter in the span of the centred class means: `projected`, else `statistics`."""
         return self.statistics if self.projected is None else self.projected
 
     @cached_property
     def classifier(self) -> Tensor | None:
-        """(K present, D) the classifier's rows of the classes with samples."""
+        """(K present, D) the classifier's rows for the classes with samples."""
         if self.weight is None or self.statistics is None:
             return None
         return classifier_rows(self.statistics, self.weight)
 
     @cached_property
     def counts(self) -> Tensor | None:
-        """(K present,) samples of the classes that have any."""
+        """(K present,) number of samples per class, for the classes with samples."""
         return None if self.statistics is None else self.statistics.counts[self.statistics.present]
 
     @cached_property
     def reader(self) -> Tensor | None:
-        """`consumer`, or else K-1 orthonormal contrasts of the classifier's rows of the classes with samples.
+        """`consumer`, else K-1 orthonormal contrasts of the classifier's rows for the classes with samples.
 
-        They have the singular values and right vectors of these rows less their mean. The means are centred too, and
-        softmax doesn't see a common row: it would only displace a singular vector.
+        They have the singular values and right singular vectors of the centred rows. Rows are centred like the class
+        means; softmax does not depend on the mean row, which would only displace a singular vector.
         """
         if self.consumer is not None or self.classifier is None:
             return self.consumer
@@ -89,19 +89,19 @@ def _in_order(labels: Tensor) -> bool:
 
 
 def classifier_rows(statistics: ClassStatistics, weight: Array) -> Tensor:
-    """The classifier's rows of the classes with samples, (K present, D) in the statistics' dtype and device.
+    """The classifier's rows for the classes with samples, (K present, D), in the statistics' dtype and device.
 
-    `weight` has a row for every class of the statistics or, after `select`, for every original label.
+    `weight` has one row per class of the statistics or, after `select`, per original label.
     """
     weight = as_tensor(weight, "the classifier's weight")
     populated = statistics.populated()
     allowed = {statistics.num_classes, statistics.num_labels}
     if weight.ndim != 2 or weight.shape[0] not in allowed or weight.shape[1] != statistics.num_features:
         raise ShapeError(
-            f"the classifier's weight must have shape (classes, features) = ({statistics.num_classes}, "
+            f"the classifier's weight must have shape (K, D) = ({statistics.num_classes}, "
             f"{statistics.num_features}); got {tuple(weight.shape)}."
         )
     rows = populated.class_ids if weight.shape[0] == statistics.num_labels else statistics.present
     if len(weight) == populated.num_classes and (rows.dtype is torch.bool or _in_order(rows)):
         return weight.to(statistics.means)
-    return weight[rows.to(weight.device)].to(statistics.means)  # of a vocabulary those may be few
+    return weight[rows.to(weight.device)].to(statistics.means)  # few rows of a vocabulary

@@ -1,4 +1,4 @@
-"""`Head`: what a classifier head says about itself; `is_head` checks it. A head of any package needs no more."""
+"""`Head`: the protocol of classifier heads, from any package; `is_head` checks it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Head(Protocol):
-    """A classifier head: an `nn.Module` that makes embeddings of features and logits of embeddings.
+    """A classifier head: an `nn.Module` that maps features to embeddings and embeddings to logits.
 
-    Nothing is inherited: any module with these members is a head. `measure` then measures what `embed` makes,
-    `replace_classifier` puts the head into a model, and losses on prototypes take it.
+    Any module with these members is a head; no base class is needed. `measure` then measures the output of `embed`,
+    `replace_classifier` puts the head into a model, and losses on prototypes accept it.
 
     >>> import torch
     >>> class Angles(nn.Module):
@@ -37,30 +37,30 @@ class Head(Protocol):
 
     @property
     def prototypes(self) -> Tensor | None:
-        """(K, D), the vectors that embeddings are compared with; None for a head that has none."""
+        """(K, D), the vectors that embeddings are compared with; None for a head without prototypes."""
 
     @property
     def out_features(self) -> int:
-        """The number of logits; if there are more prototypes, those of the first classes have logits."""
+        """Number of logits; if there are more prototypes, the first ones have logits."""
 
     @property
     def weight(self) -> Tensor | None:
-        """(K, D), with `bias` the linear rule on embeddings, or the linear part of one that isn't; None without one."""
+        """(K, D), with `bias` the linear rule on embeddings, or the linear part of the rule; None if there is none."""
 
     @property
     def bias(self) -> Tensor | None:
-        """(K,), or None for a rule without bias."""
+        """(K,), or None without a bias."""
 
     @property
     def decides_linearly(self) -> bool:
-        """Whether the head decides for argmax of weight z + bias on an embedding z."""
+        """Whether the head's decision on an embedding z is the argmax of weight z + bias."""
 
     @property
     def follows_labels(self) -> bool:
-        """Whether the head is called with features and labels in training, to follow the class means."""
+        """Whether the head takes features and labels in training, to follow the class means."""
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W) like these."""
+        """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W), in the layout of the features."""
 
 
 MEMBERS = tuple(name for name in vars(Head) if not name.startswith("_"))
@@ -69,7 +69,7 @@ MEMBERS = tuple(name for name in vars(Head) if not name.startswith("_"))
 def is_head(module: object) -> TypeGuard[Head]:
     """Whether a module has all members of `Head`.
 
-    `isinstance` of a protocol can't tell: from Python 3.12 on it doesn't see parameters and buffers.
+    `isinstance` with a protocol does not work: since Python 3.12 it ignores parameters and buffers.
     """
     return isinstance(module, nn.Module) and all(
         hasattr(type(module), name) or hasattr(module, name) for name in MEMBERS
@@ -77,5 +77,5 @@ def is_head(module: object) -> TypeGuard[Head]:
 
 
 def follows_labels(module: nn.Module) -> bool:
-    """Whether a module is a head that is called with labels in training."""
+    """Whether a module is a head that takes labels in training."""
     return is_head(module) and module.follows_labels

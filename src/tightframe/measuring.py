@@ -1,4 +1,4 @@
-"""`measure`: the main job as a function, from whatever people have to a report."""
+"""`measure`: from a model, features or a source to a report."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from tightframe.sources import ArraySource, FeatureSource, ModelSource
 
 
 def measure(model: Any, loader: Any = None, *, test: Any = None, ood: Any = None, **options: Any) -> Report:
-    """Measure the neural collapse of a classifier's last layer, and of others, in one pass over the data.
+    """Measure the neural collapse of a classifier's last layer, and of additional layers, in one pass over the data.
 
-    The forms are `measure(model, loader)`, `measure(features, labels)` with arrays, and `measure(source)` with a
-    `FeatureSource`. Features of a model are what flows into its classifier. The model runs in eval mode without
-    gradients, out of any wrapper (`torch.compile`, DataParallel, DistributedDataParallel), and is left exactly as it
-    was. Features wait in a buffer for NC4, which needs the finished class means; beyond `buffer_bytes` the data are
-    read a second time and must be the same. Where the D x D scatter of wide features doesn't fit, the second look also
-    projects them on the span of the class means, in which NC1 is the same.
+    Call `measure(model, loader)`, `measure(features, labels)` with arrays, or `measure(source)` with a `FeatureSource`.
+    The features of a model are the inputs of its classifier. The model runs in eval mode, without gradients and without
+    its wrapper (`torch.compile`, DataParallel, DistributedDataParallel); its state does not change. NC4 needs the final
+    class means, so features are buffered; if they need more than `buffer_bytes`, the data are read a second time and
+    must be the same. If the D x D scatter of wide features does not fit into memory, the second pass also projects the
+    features on the span of the class means, where NC1 has the same value.
 
-    Under `torch.distributed`, every process calls this with its own part of the data (none at all is fine), and all
-    get the report of all samples; what torch's DistributedSampler repeats to make the parts equal is left out.
+    Under `torch.distributed`, every process calls `measure` with its own part of the data, which may be empty, and gets
+    the report of all samples. Samples that torch's DistributedSampler repeats to equalise the parts are left out.
 
     Args:
         model: a model, called with a batch's inputs on the device of its first parameter; or features (N, D); or a
             source.
         loader: training batches, (inputs, labels) or mappings with labels; a data set; (inputs, labels) of all samples;
-            for features, their labels (N,).
-        test: held-out data of the same form, for NC4 and variability on held-out samples.
+            or, for features, their labels (N,).
+        test: held-out data in the same form, for NC4 and variability on held-out samples.
         ood: out-of-distribution data, with or without labels, for NC5.
-        options: as in `tightframe.options.Measuring`: layers, classifier, metrics, ....
+        options: fields of `tightframe.options.Measuring`: layers, classifier, metrics, ....
 
-    Raises: TypeError for unknown options, and the errors of `Measuring`, before anything is run; ClassifierError if no
-    classifier is found or it doesn't fit; LayerError for unknown layers; LoaderError for batches that can't be
-    recognised or a loader that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for data that
-    can't be measured; StateError if the model is being measured already; DistributedError if a process is lost.
+    Raises: TypeError for unknown options and the errors of `Measuring`, before the model runs; ClassifierError if no
+    classifier is found or it does not fit; LayerError for unknown layers; LoaderError for batches in an unknown form or
+    a loader that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for invalid data;
+    StateError if the model is already being measured; DistributedError if a process is lost.
 
     >>> import torch
     >>> features, labels = torch.randn(60, 5), torch.arange(60) % 3
@@ -75,52 +75,54 @@ measure.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 
 
 def source_of(model: Any, loader: Any, *, test: Any, ood: Any, options: Measuring) -> FeatureSource:
-    """The source that `measure`'s arguments mean. Raises: LoaderError where they mean none."""
+    """The `FeatureSource` for the arguments of `measure`. Raises: LoaderError if they don't describe one."""
     if isinstance(model, FeatureSource):
         if loader is not None or test is not None or ood is not None:
-            raise LoaderError("a source has its own data: measure(source) takes no loader, test or ood.")
+            raise LoaderError("measure(source) takes no loader, test or ood: the source contains the data.")
         return model
     if isinstance(model, nn.Module):
         if loader is None:
-            raise LoaderError("measure(model, loader) needs a loader: batches, a data set, or (inputs, labels).")
+            raise LoaderError("measure(model) needs a loader: pass batches, a data set, or (inputs, labels).")
         return ModelSource(model, loader, test=test, ood=ood, options=options)
     if isinstance(loader, nn.Module):
-        raise LoaderError("the arguments are swapped: measure(model, loader).")
+        raise LoaderError("the arguments are swapped; call measure(model, loader).")
     if isinstance(model, Tensor | np.ndarray | list):
         if loader is None:
-            raise LoaderError("measure(features, labels) needs labels.")
+            raise LoaderError("measure(features) needs labels; call measure(features, labels).")
         weight, bias = _rows_of(options.classifier)
         return ArraySource(model, loader, test=test, ood=ood, weight=weight, bias=bias, options=options)
     raise LoaderError(
-        "measure takes (model, loader), (features, labels) or a FeatureSource; its first argument is a "
-        f"{type(model).__name__}."
+        "measure takes (model, loader), (features, labels) or a FeatureSource; got "
+        f"{type(model).__name__} as first argument."
     )
 
 
 def _rows_of(classifier: Any) -> tuple[Any, Any]:
-    """Weight and bias of a classifier given beside features. Raises: LoaderError for one given by name."""
+    """Weight and bias of a classifier passed with features. Raises: LoaderError for a classifier's name."""
     if isinstance(classifier, nn.Module):
-        found = find_classifier(classifier)
-        if not found.decides_linearly:
-            raise LoaderError("beside features, the classifier must decide linearly; pass the model and a loader.")
-        return found.weight, found.bias
+        head = find_classifier(classifier)
+        if not head.decides_linearly:
+            raise LoaderError("with features, the classifier must be linear; pass the model and a loader instead.")
+        return head.weight, head.bias
     if classifier is None or isinstance(classifier, Tensor | np.ndarray):
         return classifier, None
-    raise LoaderError("beside features, classifier must be a weight (K, D) or a linear layer.")
+    raise LoaderError(
+        f"with features, classifier must be a weight (K, D) or a linear layer; got {type(classifier).__name__}."
+    )
 
 
 def classified(source: FeatureSource, options: Measuring) -> Report:
-    """The report of a source of classes."""
+    """The report of a source with class labels."""
     return reported(collect(source, options), options, title=source.title)
 
 
 def reported(collected: Collected, options: Measuring, *, title: str | None = None) -> Report:
-    """The report of what was collected, with those of the other layers as its `layers`."""
+    """The report of the collected evidence; its `layers` are the reports of the additional layers."""
     facts: Mapping[str, Any] = {**collected.facts, **({"title": title} if title else {})}
     *others, last = collected.layers
     notes = list(collected.notes)
     if options.training is not None and collected.classifier is not None and collected.classifier.fixed:
-        notes.append("the classifier is fixed: what theory predicts of a trained one is left out.")
+        notes.append("the classifier is fixed; predictions of theory for a trained classifier are left out.")
     report = _report_of(last, collected, options, facts, last=True).extended(notes=notes)
     layers = tuple(_report_of(each, collected, options, facts, last=False) for each in others)
     return replace(report, layers=layers)

@@ -1,7 +1,7 @@
-"""What a document consists of: a verdict, cards, and sections of sentences, a table and figures.
+"""The parts of a document: a verdict, cards, and sections with sentences, a table and figures.
 
-Plain values, which know no colour and no column width. Reports, comparisons and certificates make documents; each
-renderer of `tightframe.render` turns any document into one format.
+They are plain values without colours or column widths. Reports, comparisons and certificates make documents; each
+renderer of `tightframe.render` writes any document in one format.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
-from tightframe.errors import ChoiceError
-from tightframe.plain import number_of
+from tightframe.errors import ChoiceError, StateError
+from tightframe.plain import restored
 
 Cell = str | int | float | None
-"""A value of a table; None where there is none."""
+"""A value of a table; None if missing."""
 
 Kind = Literal["text", "name", "number", "count", "percent", "cosine", "times", "source"]
-"""How a column's cells are written: text; name, what a row is about; number, four significant digits; count, a whole
-number; percent, a share in per cent; cosine, four decimals; times, as 650×; source, where a number comes from."""
+"""Format of a column's cells: text; name, the subject of a row; number, four significant digits; count, a whole
+number; percent, a share in per cent; cosine, four decimals; times, as 650×; source, the origin of a number."""
 
 Role = Literal["main", "held-out", "variant", "reference"]
-"""What a curve is: what the figure is about; the same on held-out data; another definition of it; something else to
-compare with."""
+"""Role of a curve: the measure of the figure; the same on held-out data; another definition of it; a reference for
+comparison."""
 
 Tone = Literal["good", "near", "bad", "unknown"]
 
 Standing = Literal["", "nearer", "best", "no better", "undecided"]
-"""Where a value stands between its level with shuffled labels and the best: nearer the best, at it, no better than
-shuffled labels, or undecided, where shuffled labels do as well; empty where that isn't known."""
+"""Place of a value between its level with shuffled labels and the best: nearer the best, at the best, no better than
+shuffled labels, or undecided if shuffled labels are as good; empty if unknown."""
 
 
 def standing_of(remark: str) -> Standing:
-    """What a closeness in words says. Reports keep the words, so that files of any version can be read."""
+    """The standing that a remark expresses. Reports store the remark, so files of any version can be read."""
     if remark.startswith("at "):
         return "best"
     if remark.startswith("no better"):
@@ -44,7 +44,7 @@ def standing_of(remark: str) -> Standing:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, or a dash where there is no value."""
+    """Four significant digits, or a dash without a value."""
     if value is None or math.isnan(value):
         return "–"
     if value == 0:
@@ -53,7 +53,7 @@ def number(value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """Three significant digits, for what is read at a glance; or a dash."""
+    """Three significant digits, for values read at a glance; or a dash without a value."""
     if value is None or math.isnan(value):
         return "–"
     if value == 0:
@@ -64,7 +64,7 @@ def short(value: float | None) -> str:
 
 
 def times(value: float | None) -> str:
-    """How many times nearer its target than with shuffled labels, in two significant digits."""
+    """A closeness as text in two significant digits, such as "650×"; "exact" if infinite, a dash if undefined."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -97,7 +97,7 @@ def written(cell: Cell, kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and how the cells below it are written; whether a narrow form may leave it out."""
+    """A heading, the format of the cells below it, and whether narrow output may omit the column."""
 
     heading: str
     kind: Kind = "text"
@@ -105,7 +105,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        """Whether its cells are numbers, aligned to the right."""
+        """Whether the cells are numbers, which are aligned to the right."""
         return self.kind in ("number", "count", "percent", "cosine", "times")
 
 
@@ -114,7 +114,7 @@ class Table:
     """Rows of cells under columns.
 
     Attributes:
-        groups: headings of groups of rows, by the row that each begins with.
+        groups: first row of each group -> its heading.
     """
 
     columns: tuple[Column, ...]
@@ -123,13 +123,21 @@ class Table:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Table:
-        """Inverse of `asdict`, also after JSON."""
-        columns = tuple(Column(**each) for each in data["columns"])
-        rows = tuple(
-            tuple(number_of(cell) if column.numeric else cell for cell, column in zip(row, columns, strict=True))
-            for row in data["rows"]
-        )
-        return cls(columns, rows, {int(row): heading for row, heading in data["groups"].items()})
+        """Inverse of `asdict`, also after JSON. Raises: StateError."""
+        columns = restored(tuple[Column, ...], data.get("columns"), "table.columns")
+        rows = restored(tuple[tuple[Cell, ...], ...], data.get("rows"), "table.rows")
+        if any(len(row) != len(columns) for row in rows):
+            raise StateError(f"every row of a table must have {len(columns)} cells.")
+        cells = tuple(tuple(map(_cell, row, columns)) for row in rows)
+        groups = restored(Mapping[str, str], data.get("groups", {}), "table.groups")
+        if not all(row.isdecimal() for row in groups):
+            raise StateError("table.groups must have the numbers of rows as keys.")
+        return cls(columns, cells, {int(row): heading for row, heading in groups.items()})
+
+
+def _cell(cell: Cell, column: Column) -> Cell:
+    """A cell after JSON: numbers that JSON lacks were written as text."""
+    return restored(float | None, cell, "a cell") if column.numeric else cell
 
 
 @dataclass(frozen=True)
@@ -137,9 +145,9 @@ class Series:
     """A curve.
 
     Attributes:
-        x: where its points are, numbers, or places among the figure's `categories`.
-        y: NaN where a point is missing.
-        error: half of the width of a band about it, or None.
+        x: positions of the points: numbers, or indices of the figure's `categories`.
+        y: values; NaN for a missing point.
+        error: half-width of the error band, or None.
     """
 
     name: str
@@ -154,8 +162,8 @@ class Curves:
     """Curves over epochs, layers or settings.
 
     Attributes:
-        log_x, log_y: whether the axes are logarithmic; zeros are then marked as zeros at the lower edge.
-        categories: names of the places 0, 1, ... on the x axis; none for a numeric axis.
+        log_x, log_y: whether the axes are logarithmic; zeros are then marked at the lower edge.
+        categories: names of the positions 0, 1, ... on the x axis; empty for a numeric axis.
         target, shuffled: horizontal lines: the best value and the level with shuffled labels.
         marks: vertical lines (x, label).
     """
@@ -174,10 +182,10 @@ class Curves:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name, from 0 to `most`; None for a value that is missing.
+    """One bar per name, from 0 to `most`; None for a missing value.
 
     Attributes:
-        notes: what is below each name; note: how to read the picture, which only pictures say.
+        notes: text below each name; note: how to read the picture, shown only with the picture.
     """
 
     title: str
@@ -190,11 +198,11 @@ class Bars:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A square of values, coloured from `low` through `middle`, which is neutral, to `high`.
+    """A square matrix of values, coloured from `low` through neutral `middle` to `high`.
 
     Attributes:
-        outlined: places (row, column) that the reader should look at.
-        note: how to read the picture, which only pictures say.
+        outlined: cells (row, column) that deserve attention.
+        note: how to read the picture, shown only with the picture.
     """
 
     title: str
@@ -208,25 +216,6 @@ class Matrix:
 
 
 Figure = Curves | Bars | Matrix
-_FIGURES = {each.__name__: each for each in (Curves, Bars, Matrix)}
-
-
-def _figure(data: Mapping[str, Any]) -> Figure:
-    """A figure from plain data that names its kind."""
-    values = _restored(data)
-    if "series" in values:
-        values["series"] = tuple(Series(**_restored(each)) for each in data["series"])
-    return _FIGURES[values.pop("kind")](**values)
-
-
-def _restored(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as tuples, and the numbers that JSON lacks; names stay text."""
-    numbers = ("x", "y", "error", "values", "target", "shuffled", "low", "middle", "high", "most")
-    return {name: _tuples(value, number_of if name in numbers else lambda text: text) for name, value in data.items()}
-
-
-def _tuples(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    return tuple(_tuples(each, leaf) for each in value) if isinstance(value, list | tuple) else leaf(value)
 
 
 @dataclass(frozen=True)
@@ -235,11 +224,11 @@ class Section:
 
     Attributes:
         key: a short name, of letters, digits and dashes.
-        sentences: the first says what is shown and what good looks like; the others say what is found.
-        brief: what a short form prints in place of the section: one line, or nothing.
-        shown: whether short forms print all of it.
-        folded: whether the page shows only its heading, until it is opened.
-        searchable: whether the page lets the reader filter its rows.
+        sentences: the first explains the content and what good values look like; the others state results.
+        brief: one line that short forms print instead of the section, or "".
+        shown: whether short forms print the whole section.
+        folded: whether the page shows only the heading until the reader opens it.
+        searchable: whether the reader of the page can filter rows.
     """
 
     key: str
@@ -253,30 +242,17 @@ class Section:
     searchable: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; each figure with the name of its kind."""
+        """Plain data; each figure includes the name of its kind."""
         figures = [{"kind": type(figure).__name__, **asdict(figure)} for figure in self.figures]
         return {**asdict(self), "figures": figures}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Section:
-        """Inverse of `to_dict`, also after JSON, with NaN written as "nan"."""
-        table = data["table"]
-        return cls(
-            **{
-                **{name: value for name, value in data.items() if name in cls.__dataclass_fields__},
-                "sentences": tuple(data["sentences"]),
-                "table": None if table is None else Table.from_dict(table),
-                "figures": tuple(_figure(each) for each in data["figures"]),
-            }
-        )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word, one sentence of what it means here, and what to do about it, if anything.
+    """One word, a sentence that says what it means here, and advice, if any.
 
     Attributes:
-        state: where training is, in a few words.
+        state: state of training, in a few words.
     """
 
     word: str
@@ -288,7 +264,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Remark:
-    """Something odd: the rule that found it, a sentence, and what to do about it."""
+    """An oddity: the name of its rule, a sentence, and advice."""
 
     name: str
     sentence: str
@@ -297,14 +273,14 @@ class Remark:
 
 @dataclass(frozen=True)
 class Card:
-    """One of the phenomena, by the one measure that tells it best.
+    """One phenomenon with the measure that shows it best.
 
     Attributes:
-        label: "NC1"; statement: what it says, in plain words; key: the measure's name in the report.
-        value, error, target, shuffled, closeness: as in `Entry`; target is the floor where that is higher.
+        label: "NC1"; statement: the phenomenon in plain words; key: the measure's name in the report.
+        value, error, target, shuffled, closeness: as in `Entry`; target is the floor if there is one.
         remark: the closeness in words.
-        held_out: the same on held-out data; None where there are none.
-        history: its curve over training, and that of held-out data; empty without a history.
+        held_out: the value on held-out data, or None.
+        history: curves over training, also on held-out data; empty without a history.
         log: whether the curve has a logarithmic axis.
     """
 
@@ -323,24 +299,24 @@ class Card:
 
     @property
     def standing(self) -> Standing:
-        """Where the value stands between its level with shuffled labels and the best."""
+        """The value's place between its level with shuffled labels and the best."""
         return standing_of(self.remark)
 
     @property
     def closer(self) -> str:
-        """The closeness as text: "no" where the value is no better than with shuffled labels."""
+        """The closeness as text; "no" if the value is no better than with shuffled labels."""
         return "no" if self.standing == "no better" else times(self.closeness)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A report, a comparison or a certificate, as any renderer takes it.
+    """A report, comparison or certificate in the form that renderers read.
 
     Attributes:
-        title, facts: what this is about; facts are short phrases.
-        remarks: what is odd; notes: what a reader of the numbers must know.
-        footer: (name, value): command, versions, seed, date.
-        downloads: {file name: function that gives its text} of the files that the page offers.
+        title, facts: the subject; facts are short phrases.
+        remarks: oddities; notes: sentences that qualify the numbers.
+        footer: pairs (name, value) such as command, versions, seed and date.
+        downloads: {file name: function that returns the text} for the files that the page offers.
     """
 
     title: str
@@ -354,9 +330,9 @@ class Document:
     downloads: Mapping[str, Callable[[], str]] = field(default_factory=dict)
 
     def to(self, renderer: str, **options: Any) -> Any:
-        """The document in a format: the name of a module of `tightframe.render`, and its options.
+        """The document in the format of a module of `tightframe.render`, with its options.
 
-        Raises: ChoiceError for the name of no such module.
+        Raises: ChoiceError for an unknown format.
         """
         path = f"tightframe.render.{renderer}"
         try:
@@ -375,13 +351,13 @@ _CONTROL = {
     for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
     if chr(code) not in "\n\t"
 }
-"""Characters that a terminal or a browser may take for commands: escapes, bells, changes of the writing's direction."""
+"""Characters that a terminal or browser may execute: escapes, bells, changes of writing direction."""
 
 Value = TypeVar("Value")
 
 
 def as_text(value: Value) -> Value:
-    """The same text, table or document with every control character replaced: names come from anywhere.
+    """A copy of a text, table or document with every control character replaced, since names are untrusted.
 
     >>> as_text(("class \x1b[2J", 0.5))
     ('class �[2J', 0.5)
@@ -399,7 +375,7 @@ def as_text(value: Value) -> Value:
 
 
 def _formats() -> list[str]:
-    """Modules of `tightframe.render` with a function `render`; their text is read, as some need optional packages."""
+    """Modules of `tightframe.render` with a function `render`; read as text, since some need optional packages."""
     modules = (each for each in files("tightframe.render").iterdir() if each.name.endswith(".py"))
     return sorted(
         each.name.removesuffix(".py") for each in modules if "\ndef render(" in each.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.errors import EmptyBatchError, LabelError, LoaderError, ShapeError, TightframeError
+from tightframe.errors import DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError, TightframeError
 from tightframe.metrics.multilabel import tagwise_average_error
 from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
 from tightframe.options import Measuring
@@ -162,6 +162,8 @@ def measure_regression(
             name, features = list(batch.by_layer.items())[-1]
             if batch.labels is None:
                 raise LoaderError("a batch has no targets.")
+            if batch.labels.is_complex():
+                raise DtypeError(f"targets must be real numbers; got {batch.labels.dtype}.")
             targets = batch.labels.reshape(len(batch.labels), -1).to(torch.float64)
             kept.add(features.reshape(len(targets), -1), targets)
         classifier = source.classifier

@@ -21,22 +21,13 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import DtypeError, FolderWarning, StateError
+from tightframe.reading.safetensors import NAMES
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-DTYPES = {
-    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
-    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
-    **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
-    **{"F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz},
-}
-"""Dtypes by their names in safetensors files."""
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _PARTIAL = re.compile(r"\.[0-9a-f]{16}\.tightframe-partial")
 _HELD_ELSEWHERE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
@@ -81,10 +72,10 @@ def write_tensors(
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
+        if tensor.dtype not in NAMES:
             raise DtypeError(f"{name!r} has dtype {tensor.dtype}, which safetensors files lack; convert it first.")
         start, end = end, end + tensor.numel() * tensor.dtype.itemsize
-        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {"dtype": NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
     write_whole(path, chain([len(text).to_bytes(8, "little"), text], map(_content, tensors.values())))

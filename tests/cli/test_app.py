@@ -229,7 +229,7 @@ def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
         (("demo", "--loss", "nothing"), "the loss must be one of cross-entropy, "),
         (("demo", "--long-tail", "3", "--profile", "nothing"), "the profile must be one of step, exponential"),
         (("demo", "--incremental", "11"), "1 to as many sessions; got 11"),
-        (("compare", "nowhere"), "two or more runs to compare; got 1"),
+        (("compare", "nowhere"), "a comparison needs at least two runs; got 1"),
         (("compare", "nowhere", "either"), "error: no run folder at nowhere."),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-d 2 --cost a.csv --tree b.json", "--cost and --tree exclude each other"),
         ("-d 2 --cost cost.csv", "--cost is no option of best, but of metric-guided, hierarchical"),
         ("-k 3 -d 2 --objective simplex --time 3", "--time is no option of simplex, but of best, separated"),
-        ("-d 2 --cost missing.csv --objective metric-guided", "can't read missing.csv"),
+        ("-d 2 --cost missing.csv --objective metric-guided", "missing.csv doesn't exist"),
         ("-d 2 --cost triangle.csv --objective metric-guided", r"worst triple is \(i, j, k\) = \(0, 1, 2\)"),
         ("-d 2 --cost cost.csv --objective metric-guided -k 7", "-k is 7, but the file has 5 classes"),
         ("-d 2 --tree missing.json --objective metric-guided", "missing.json"),
@@ -292,7 +292,7 @@ def test_an_array_of_several_is_chosen_by_name(tightframe: Command, here: Path) 
     assert "choose one with --key. Its arrays: one (12, 3), two (3, 3), three (2,)" in refused.complaint
     assert "12 vectors in 3 dimensions" in tightframe("prototypes", "--verify", "a.npz", "--key", "one").plain
     assert "has no array called 'four'" in tightframe("prototypes", "--verify", "a.npz", "--key", "four").complaint
-    assert "has shape (2,)" in tightframe("prototypes", "--verify", "a.npz", "--key", "three").complaint
+    assert "has the shape (2,)" in tightframe("prototypes", "--verify", "a.npz", "--key", "three").complaint
 
 
 def test_vectors_in_columns(tightframe: Command, here: Path) -> None:
@@ -377,8 +377,8 @@ def test_the_one_vs_rest_distance_on_demand(tightframe: Command, here: Path) -> 
     [
         (np.array([[1, 2], [np.nan, 1]]), "non-finite|NaN|finite"),
         (np.array([[1.0, 0], [0, 0]]), "row 1 is zero"),
-        (np.array([["a", "b"]]), "real numbers are needed"),
-        (np.array([[1j, 2]]), "real numbers are needed"),
+        (np.array([["a", "b"]]), "must hold numbers"),
+        (np.array([[1j, 2]]), "must hold real numbers"),
         (np.ones(3), "has no matrix"),
         (np.ones((1, 3)), "K >= 2"),
     ],
@@ -485,8 +485,8 @@ def test_costs_in_csv(here: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("0,1\n1\n", StateError, "row 2 of cost.csv must be 2 numbers"),
-        ("0,1\n1,x\n", StateError, "row 2 of cost.csv must be 2 numbers; got 1,x"),
+        ("0,1\n1\n", StateError, "line 2 of cost.csv must be 2 numbers"),
+        ("0,1\n1,x\n", StateError, "line 2 of cost.csv must be 2 numbers; got 1,x"),
         ("0,1,1\n0,2,2\n1,2,3\n0,3,1\n", CostMatrixError, r"lacks the cost of \(1, 3\)"),
         ("0,1,1\n0,2.5,2\n1,2,3\n0,3,1\n", CostMatrixError, "i, j = 0, 1, 2"),
     ],

@@ -127,7 +127,7 @@ def test_the_report_says_why(tail: dict[str, Report]) -> None:
     mean = ((rows @ rows.T).sum() - 5) / 20
     assert tail["linear"]["minority_classifier_cosine"].value == pytest.approx(mean.item())
     said = statements(tail["linear"])[-1]
-    assert said.startswith("At these weight decays, theory merges the classifier rows") and "λ_W = 0.005" in said
+    assert said.startswith("At these weight decays, theory predicts that the classifier rows") and "λ_W = 0.005" in said
     assert "estimated as λ_W‖W‖²/‖H‖²" in said
     assert not any("merge" in sentence for sentence in statements(tail["etf"]))
     assert tail["etf"]["minority_classifier_cosine"].value == pytest.approx(-1 / 9, abs=1e-6)

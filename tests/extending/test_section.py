@@ -83,7 +83,7 @@ def test_a_renderer_loops_over_sections(report: tf.Report) -> None:
 
 
 def test_a_key_is_taken_once(report: tf.Report) -> None:
-    with pytest.raises(tf.errors.ChoiceError, match="two sections have the key 'widest'"):
+    with pytest.raises(tf.errors.ChoiceError, match="section keys must be unique; 'widest' is used twice"):
         report.with_sections(confusable(report))
-    with pytest.raises(tf.errors.ChoiceError, match="'classes' is a built-in section's"):
+    with pytest.raises(tf.errors.ChoiceError, match="section keys must be new; 'classes' is built in"):
         report.with_sections(Section("classes", "Mine"))

@@ -458,7 +458,7 @@ def test_more_classes_than_an_etf_can_have() -> None:
 
 
 def test_a_start_that_is_no_etf_is_refused() -> None:
-    with pytest.raises(RangeError, match=r"must be a simplex ETF, all cosines -0\.333333; one is off by"):
+    with pytest.raises(RangeError, match=r"must be a simplex ETF with all cosines -0\.333333; one cosine differs by"):
         GuidedHead(draw(4, D))
 
 

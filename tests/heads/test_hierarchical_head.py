@@ -295,7 +295,7 @@ def test_reset_parameters_draws_anew() -> None:
 
 def test_the_width_must_be_known() -> None:
     for options in ({}, {"scores": nn.Sequential(nn.Linear(5, 5))}):
-        with pytest.raises(ShapeError, match="needs in_features, or scores with an attribute of that name"):
+        with pytest.raises(ShapeError, match="pass in_features=, or a scores module"):
             HierarchicalHead(SMALL, **options)
     wide = HierarchicalHead(SMALL, 5, scores=nn.Sequential(nn.Linear(5, 5)))
     assert wide(torch.ones(2, 5)).shape == (2, SMALL.num_classes)
@@ -303,7 +303,7 @@ def test_the_width_must_be_known() -> None:
 
 def test_scores_of_another_number() -> None:
     head = HierarchicalHead(SMALL, scores=nn.Linear(3, len(SMALL) + 1))
-    with pytest.raises(ShapeError, match=r"\(N, 5\), one for each node; got \(2, 6\)"):
+    with pytest.raises(ShapeError, match=r"\(N, 5\), one per node; got \(2, 6\)"):
         head(torch.ones(2, 3))
 
 

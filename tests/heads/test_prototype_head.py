@@ -406,7 +406,7 @@ def test_state_dict_round_trip(kind: str, learnable: bool) -> None:
 
 
 def test_a_state_with_more_open_classes_than_prototypes() -> None:
-    with pytest.raises(StateError, match="saved head has 5 open classes, this one 4 prototypes: append"):
+    with pytest.raises(StateError, match="saved head has 5 open classes, but this head has 4 prototypes"):
         head_of("dot", draw(4, 4)).load_state_dict(head_of("dot").state_dict())
 
 
@@ -690,7 +690,7 @@ def test_an_embedding_without_direction() -> None:
 @pytest.mark.parametrize("projection", [nn.Linear(3, 5), nn.Unflatten(1, (1, 3))])
 def test_a_projection_to_another_dimension(projection: nn.Module) -> None:
     head = PrototypeHead(torch.eye(4), 3, projection=projection)
-    with pytest.raises(ShapeError, match=r"projection must give \(N, 4\), .*; got \(2, "):
+    with pytest.raises(ShapeError, match=r"projection must return \(N, 4\), .*; got \(2, "):
         head(torch.ones(2, 3))
 
 
@@ -813,7 +813,7 @@ def test_a_head_put_in_later_gets_the_labels_too() -> None:
 
 def test_a_projection_of_unknown_width_is_refused_at_once() -> None:
     projection = nn.Sequential(nn.Linear(5, 8))
-    with pytest.raises(ShapeError, match="pass in_features=, as a Sequential"):
+    with pytest.raises(ShapeError, match="a Sequential, has no attribute in_features; pass in_features="):
         PrototypeHead(constructions.simplex(3, 8), projection=projection)
     assert PrototypeHead(constructions.simplex(3, 8), 5, projection=projection)(torch.ones(2, 5)).shape == (2, 3)
 

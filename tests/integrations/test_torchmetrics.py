@@ -99,7 +99,7 @@ def test_per_class_scatter_layout_and_ignored_labels_are_the_accumulators() -> N
 
 @pytest.mark.parametrize("name", ["nonsense", "self_duality_error", "directional_cdnv", "ncc_mismatch"])
 def test_names_that_statistics_dont_allow_are_refused(name: str) -> None:
-    with pytest.raises(ChoiceError, match=f"(metrics must be among nc1, .*; got|no measure is called) '{name}'"):
+    with pytest.raises(ChoiceError, match=f"(metrics must be among nc1, .*; got|unknown measure) '{name}'"):
         NeuralCollapse(CLASSES, DIM, ["nc1", name])
 
 

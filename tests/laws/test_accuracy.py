@@ -32,7 +32,7 @@ PAIRWISE = {name: metric for name, metric in VARIANTS.items() if metric.pairs is
 COPIES = 16  # of every row: no other metric than those of `COUNTED` changes, and the rows fill many groups
 pytestmark = [
     pytest.mark.filterwarnings("ignore:debiased measures leave out:tightframe.errors.GeometryWarning"),
-    pytest.mark.filterwarnings("ignore:.*too small to tell them apart:tightframe.errors.GeometryWarning"),
+    pytest.mark.filterwarnings("ignore:.*are by chance:tightframe.errors.GeometryWarning"),
 ]
 
 

@@ -185,7 +185,7 @@ def _rotated(rows: Rows, weight: torch.Tensor, rng: Draws) -> tuple[Rows, torch.
     return replace(rows, features=(distinct @ turn)[place].to(rows.features.dtype)), weight @ turn
 
 
-COINCIDE = re.compile(r"coincide up to the features' rounding, .* over pairs leave (\d+) of them out: (.*)\.$")
+COINCIDE = re.compile(r"coincide up to rounding of the features; .* over pairs leave out (\d+) pairs: (.*)\.$")
 Views = Callable[[Rows, torch.Tensor, Draws], tuple[Rows, torch.Tensor]]
 VIEWS: tuple[Views, ...] = (_as_they_are, _permuted, _rotated)
 FREE = ("between_trace_debiased", "trace_ratio_debiased", "cdnv_debiased", "cdnv_debiased exact", "numerical_rank")
@@ -392,7 +392,7 @@ def _wrong_pair(
     texts = [str(each.message) for each in told if each.category is not ResolutionWarning]
     coincide, inexact = (
         any(key in text and f" {names}" in text for text in texts for names in ("0, 1;", "0, 1.", "0, 1,"))
-        for key in ("coincide up to the features' rounding, and measures over pairs leave 1 ", "distances are inexact")
+        for key in ("coincide up to rounding of the features; measures over pairs leave out 1", "distances are inexact")
     )
     lines, error = [], 0.0
     if apart < 0.6:

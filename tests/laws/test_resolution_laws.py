@@ -157,7 +157,7 @@ def resolved(name: str, value: ClassStatistics) -> tuple[float, float | None]:
     assert len(stated) + sum(each.category is GeometryWarning for each in told) == len(told)
     if not stated:
         return it, None
-    found = re.search(r"resolved only to ([-+.e\d]+)", stated[0])
+    found = re.search(r"its resolution of ([-+.e\d]+)", stated[0])
     assert found is not None
     stated_digit = float(found.group(1))
     return it, stated_digit + 0.5 * 10.0 ** np.floor(np.log10(stated_digit) + 1e-9)

@@ -310,7 +310,7 @@ def test_level_weights() -> None:
 
 
 def test_poles_and_their_values() -> None:
-    with pytest.raises(ShapeError, match="poles come in pairs; got 3 rows"):
+    with pytest.raises(ShapeError, match="poles must have two rows per target; got 3 rows"):
         PoleRegression(torch.eye(3), 0.0, 1.0)
     with pytest.raises(ZeroVectorError, match="poles must have a direction; row 1 is zero"):
         PoleRegression(torch.tensor([[-1.0, 0], [1, 0], [0, 1], [0, 0]]), 0.0, 1.0)
@@ -323,15 +323,15 @@ def test_poles_and_classes_in_one_embedding() -> None:
     """Classes have a direction beside the poles' axes."""
     with pytest.raises(ShapeError, match="poles and prototypes must have the same dimension; got 4 and 3"):
         JointHyperspherical(BESIDE_POLES, prototypes.poles(1, 4), 0.0, 1.0)
-    with pytest.raises(ShapeError, match="axes span all 3 dimensions, which leaves none for the classes"):
+    with pytest.raises(ShapeError, match="axes span all 3 dimensions, and the classes need"):
         JointHyperspherical(BESIDE_POLES, prototypes.poles(3, 3), 0.0, 1.0)
     turn = torch.linalg.qr(torch.randn(D, D, dtype=torch.float64)).Q
     for axes in (torch.eye(D, dtype=torch.float64), turn):
         poles, classes = POLES.vectors @ axes, BESIDE_POLES.double() @ axes
-        with pytest.raises(ZeroVectorError, match="prototypes beside the poles' axes must have a direction; row 1 is"):
+        with pytest.raises(ZeroVectorError, match=r"prototypes orthogonal to the poles' axes must have .*; row 1 is"):
             JointHyperspherical(torch.stack([classes[0], 3 * poles[0]]), poles, 0.0, 1.0)
         loss = JointHyperspherical(classes, poles, 0.0, 1.0)
-        with pytest.warns(ZeroVectorWarning, match="embeddings beside the poles' axes must have a direction; row 1 is"):
+        with pytest.warns(ZeroVectorWarning, match="embeddings orthogonal to the poles' axes must have .*; row 1 is"):
             loss(torch.stack([classes[0], 3 * poles[0]]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]))
 
 
@@ -430,7 +430,7 @@ def test_prototypes_of_other_classes(name: str, num_classes: int) -> None:
 
 def test_alpha_of_the_hinge() -> None:
     for wrong in (-0.1, 1.0, NAN):
-        with pytest.raises(RangeError, match=rf"alpha must be a largest \|cosine\| in \[0, 1\); got {wrong}"):
+        with pytest.raises(RangeError, match=rf"largest allowed \|cosine\|, must be in \[0, 1\); got {wrong}"):
             EquiangularHinge(wrong)
 
 
@@ -462,7 +462,7 @@ def test_ranks() -> None:
     for make in (PrototypeRank, SemanticRanking):
         with pytest.raises(CostMatrixError, match="at least three classes; got 2"):
             make(two)
-        with pytest.raises(RangeError, match="at least one triplet; got 0"):
+        with pytest.raises(RangeError, match="number must be at least 1; got 0"):
             make(COST, 0)
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import tightframe.measurement.plan as plan
 from hooks.models import draw
 from oracle import ORACLE, Sample
-from tightframe import Report
+from tightframe import Report, memory
 from tightframe import measure as measure_with_folds
 from tightframe.errors import EmptyBatchError, EvidenceError, TightframeError
 from variants import VARIANTS
@@ -27,10 +26,10 @@ measure = partial(measure_with_folds, folds=None)  # whose memory and rounding a
 SCATTER = 36  # bytes for each entry of a scatter while it is accumulated
 ROOM = 2000  # bytes: enough for four dimensions, not for forty
 NOTE = (
-    "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where it is the "
+    "the D x D scatter exceeds the memory budget: NC1 was computed in the span of the class means, where it is the "
     "same; VCI and the rank are left out."
 )
-NONE_KEPT = "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
+NONE_KEPT = "NC1, VCI, the rank and the share in the span of the means are left out: there is no covariance."
 
 assert SCATTER * (CLASSES - 1) ** 2 < ROOM < SCATTER * 30**2
 
@@ -135,7 +134,7 @@ def test_classes_whose_means_coincide() -> None:
     loader = [(inputs, labels)]
     full = measure(model, loader, progress=False)
     wide = measure(model, loader, covariance_bytes=ROOM, progress=False)
-    assert any("span 3 dimensions where 4 are possible" in note for note in full.notes)
+    assert any("span 3 of 4 possible dimensions" in note for note in full.notes)
     assert set(wide.notes) == {*full.notes, NOTE}
     for name in IN_SPAN:
         assert of(wide, name) == pytest.approx(of(full, name), rel=1e-9), name
@@ -320,7 +319,7 @@ def test_by_default_a_quarter_of_the_free_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_there_is_free_memory() -> None:
-    free = plan.free_memory(torch.device("cpu"))
+    free = memory.free_memory(torch.device("cpu"))
     assert 1 << 20 < free < 1 << 50
 
 

@@ -63,7 +63,7 @@ def test_without_a_classifier() -> None:
     decisions.update(*tensors(sample))
     assert abs(metrics.ncc_accuracy(decisions) - ORACLE["ncc_accuracy"](sample)) < 1e-15
     for function in BOTH:
-        with pytest.raises(EvidenceError, match="needs decisions of a classifier on labelled samples"):
+        with pytest.raises(EvidenceError, match="needs the decisions of a classifier on labelled samples"):
             function(decisions)
 
 

@@ -96,7 +96,7 @@ def test_a1_coincident_means_are_infinitely_variable_for_their_distance() -> Non
     """And are left out of the mean, unless its exact definition is asked for."""
     features = torch.tensor([[0.0], [1.0], [0.0], [1.0], [5.0], [6.0]])
     statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1, 2, 2]), 3)
-    told = r"coincide up to the features' rounding, and measures over pairs leave 1 of them out: 0, 1\.$"
+    told = r"coincide up to rounding of the features; measures over pairs leave out 1 pairs: 0, 1\.$"
     with pytest.warns(GeometryWarning, match=told):
         check(metrics.cdnv(statistics), 0.25 / 25, 1e-15)
     with pytest.warns(GeometryWarning, match=told):

@@ -144,7 +144,7 @@ def test_graphs_are_not_kept() -> None:
 
 def test_bad_input() -> None:
     statistics = statistics_of(draw(SCENARIOS["balanced"]))
-    with pytest.raises(RangeError, match="at least one pair must be asked for; got limit=0"):
+    with pytest.raises(RangeError, match="limit must be at least 1; got 0"):
         metrics.pair_table(statistics, limit=0)
     for table in (metrics.class_table, metrics.pair_table):
         with pytest.raises(ShapeError, match=r"\(6, 10\); got \(5, 10\)"):
@@ -152,7 +152,7 @@ def test_bad_input() -> None:
         with pytest.raises(EmptyClassError):
             table(statistics.select([1]))
     for shape in ((6,), (6, 5), (7, 7)):
-        with pytest.raises(ShapeError, match=r"must be \(6, 6\), a row for every class; got"):
+        with pytest.raises(ShapeError, match=r"must be \(6, 6\), one row per class; got"):
             metrics.pair_table(statistics, predicted=torch.ones(shape))
 
 

@@ -44,7 +44,7 @@ def test_after_a_layer_norm(shape: tuple[int, int, int], dtype: torch.dtype, tol
 def test_the_lost_direction_is_named() -> None:
     layer, inputs, labels = normalised(8, 12, 50)
     statistics = ClassStatistics.from_features(layer.float()(inputs.float()).detach(), labels, 12)
-    with pytest.warns(GeometryWarning, match="span 7 dimensions where 8 are possible"):
+    with pytest.warns(GeometryWarning, match="span 7 of 8 possible dimensions"):
         metrics.nc1(statistics)
 
 

@@ -101,7 +101,7 @@ def test_an_option_of_a_metrics_function_is_no_fact_of_the_metric() -> None:
     largest, weight = metrics.principal_angle.having(largest=True), torch.randn(5, 8)
     assert largest.options == {"largest": True}
     assert largest(statistics, weight) == metrics.principal_angles(statistics, weight)[-1].rad2deg()
-    with pytest.raises(TypeError, match="needs another name for its 'target': metrics have one"):
+    with pytest.raises(TypeError, match="rename the parameter 'target'; Metric has an attribute"):
 
         @metrics.metric("something", "scale")
         def something(statistics: ClassStatistics, *, target: float = 0.0) -> torch.Tensor:

@@ -71,11 +71,11 @@ def test_coincident_means_make_their_pair_infinite_and_no_other() -> None:
     assert infinite.nonzero().tolist() == [[1, 4], [4, 1]]
     rest = metrics.cdnv_grid(statistics).nan_to_num(posinf=0.0)
     close(metrics.cdnv_per_class(statistics), rest.sum(1) / torch.tensor([5, 4, 5, 5, 4, 5]))
-    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+    with pytest.warns(GeometryWarning, match=r"leave out 1 pairs: 1, 4\.$"):
         close(metrics.cdnv(statistics), rest.sum() / 28)
-    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+    with pytest.warns(GeometryWarning, match=r"leave out 1 pairs: 1, 4\.$"):
         assert metrics.cdnv(statistics, exact=True).isinf()
-    with pytest.warns(GeometryWarning, match=r"leave 1 of them out: 1, 4\.$"):
+    with pytest.warns(GeometryWarning, match=r"leave out 1 pairs: 1, 4\.$"):
         value = metrics.directional_cdnv(statistics)
     means, covariances = statistics.means, statistics.class_within / statistics.counts[:, None, None]
     lines = [
@@ -95,9 +95,9 @@ def test_coincident_means_make_their_pair_infinite_and_no_other() -> None:
 def test_without_distinct_means_there_is_no_pair() -> None:
     statistics = statistics_of(coincident((0, 1, 2, 3, 4, 5)))
     for function in (metrics.cdnv, VARIANTS["cdnv_dist4"], metrics.directional_cdnv):
-        with pytest.warns(GeometryWarning, match=r"leave 15 of them out: 0, 1, 2, 3, 4, 5\.$"):
+        with pytest.warns(GeometryWarning, match=r"leave out 15 pairs: 0, 1, 2, 3, 4, 5\.$"):
             assert function(statistics).isnan()
-    with pytest.warns(GeometryWarning, match="leave 15 of them out"):
+    with pytest.warns(GeometryWarning, match="leave out 15 pairs"):
         assert metrics.cdnv(statistics, exact=True).isinf()
     assert metrics.cdnv_per_class(statistics).isnan().all()
 
@@ -127,7 +127,7 @@ def test_coincident_means_are_named_and_the_true_rank_is_used(function: Callable
     with pytest.warns(GeometryWarning) as record:
         value = function(statistics)
     message = str(record[0].message)
-    assert f"span {rank} dimensions where 5 are possible" in message
+    assert f"span {rank} of 5 possible dimensions" in message
     assert sorted(message.split("coincide: ")[1].rstrip(".").split("; ")) == sorted(names.split("; "))
     means = statistics.means.numpy()
     _, values, right = np.linalg.svd(means - means.mean(0), full_matrices=False)
@@ -160,7 +160,7 @@ def test_a_lower_rank_without_coincidence_is_reported_without_names() -> None:
     means = torch.tensor([[0.0], [1.0], [2.0], [5.0]]) @ torch.tensor([[1.0, 2.0, 3.0]])
     features = torch.cat([means + torch.eye(3)[0], means - torch.eye(3)[0]])
     statistics = ClassStatistics.from_features(features, torch.arange(4).repeat(2), 4)
-    with pytest.warns(GeometryWarning, match=r"span 1 dimensions where 3 are possible\.$"):
+    with pytest.warns(GeometryWarning, match=r"span 1 of 3 possible dimensions\.$"):
         metrics.nc1(statistics)
     assert statistics.coincident() == []
 
@@ -170,7 +170,7 @@ def test_without_any_distance_between_classes_nothing_has_collapsed(function: Ca
     """All means in one place: S_B is zero and the ratio undefined, or infinite, but never 0, which says collapsed."""
     features = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]]).repeat(4, 1)
     statistics = ClassStatistics.from_features(features, torch.arange(4).repeat_interleave(3), 4, per_class=True)
-    with pytest.warns(GeometryWarning, match="span 0 dimensions.*0, 1, 2, 3"):
+    with pytest.warns(GeometryWarning, match="span 0 of.*0, 1, 2, 3"):
         value = function(statistics)
     assert not value.isfinite()
 

@@ -35,6 +35,7 @@ from tightframe.ood import (
     component_values,
     evaluate,
 )
+from tightframe.plain import restored
 
 ROWS, LABELS = features(400, 0)
 STATISTICS = streamed(ROWS, LABELS)
@@ -125,11 +126,11 @@ def test_what_the_evidence_allows() -> None:
 
 def test_plain_data_and_back() -> None:
     table = filled(DetectorScores(EVIDENCE)).table()
-    again = DetectionTable.from_dict(json.loads(json.dumps(table.to_dict(), allow_nan=False)))
+    again = restored(DetectionTable, json.loads(json.dumps(table.to_dict(), allow_nan=False)))
     assert again == table
     for damaged in ({}, {**table.to_dict(), "rows": [{}]}, {**table.to_dict(), "curve": {"auroc": 3}}):
         with pytest.raises(StateError):
-            DetectionTable.from_dict(damaged)
+            restored(DetectionTable, damaged)
 
 
 def test_a_sample_without_a_score_is_told() -> None:
@@ -147,7 +148,7 @@ def test_a_sample_without_a_score_is_told() -> None:
         _ = table.curve.best
     plain = json.loads(json.dumps(table.to_dict(), allow_nan=False))
     assert plain["rows"][0]["auroc"] == "nan"
-    assert math.isnan(DetectionTable.from_dict(plain)["neco_raw"].auroc)
+    assert math.isnan(restored(DetectionTable, plain)["neco_raw"].auroc)
 
 
 def test_a_bad_batch_adds_nothing() -> None:
@@ -192,6 +193,6 @@ def test_the_numbers_of_components(dim: int, classes: int) -> None:
 def test_the_best_of_equals_is_the_smallest() -> None:
     curve = ComponentCurve((1, 3, 9), (0.5, 0.9, 0.9), (0.1,) * 3, (1.0,) * 3, (math.nan, 0.1, 0.1), 9)
     assert curve.best == 3
-    again = ComponentCurve.from_dict(curve.to_dict())
+    again = restored(ComponentCurve, curve.to_dict())
     assert math.isnan(again.fpr95_error[0])
     assert again.auroc == curve.auroc

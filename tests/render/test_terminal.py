@@ -58,7 +58,7 @@ DOCUMENT = Document(
     "title [/x]",
     ("epoch 3", "4 classes"),
     Verdict("COLLAPSED", "Samples sit at their class means [red].", "good", "Do nothing.", "held-out accuracy 8.0 %"),
-    (Remark("crowded", "200 classes fit no simplex ETF.", "Use more dimensions."), Remark("other", "Odd [/b].")),
+    (Remark("crowded", "200 classes cannot form a simplex ETF.", "Use more dimensions."), Remark("other", "Odd [/b].")),
     CARDS,
     (SECTION,),
     ("beware of [/this]", "and of that"),
@@ -82,7 +82,7 @@ def test_no_line_exceeds_the_width(width: int) -> None:
 def test_nothing_is_cut_and_nothing_is_markup(width: int) -> None:
     text = words(render(DOCUMENT, width=width))
     for part in (
-        "title [/x] · epoch 3 · 4 classes", "200 classes fit no simplex ETF.", "Odd [/b].", "Beware of [/this]",
+        "title [/x] · epoch 3 · 4 classes", "200 classes cannot form a simplex ETF.", "Odd [/b].", "Beware of [/this]",
         "And of that", "All [i]measures", "What is shown. What [b]is[/b] found.", "NC3 [bold]",
         "held-out accuracy 8.0 %",
     ):  # fmt: skip

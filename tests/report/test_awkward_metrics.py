@@ -36,7 +36,7 @@ def test_held_out_classes_are_those_reported_on() -> None:
     assert report["test/etf_error"].value == pytest.approx(metrics.etf_error(kept).item(), rel=1e-12)
     _, _, small = clusters([6, 14, 16, 15], 4)
     report = Report.from_evidence(Evidence(training), test=Evidence(small), min_count=10, metrics=wanted)
-    assert "1 classes with fewer than 10 held-out samples are left out of held-out rows." in report.notes
+    assert "held-out rows leave out 1 class with fewer than 10 held-out samples." in report.notes
     assert report["test/etf_error"].value == pytest.approx(metrics.etf_error(small.select([1, 3])).item(), rel=1e-12)
 
 
@@ -77,7 +77,7 @@ def test_metrics_that_give_plain_numbers_and_counts() -> None:
 
 
 def test_what_is_no_evidence_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match=r"'ddof' is no evidence; .* Options follow a \*"):
+    with pytest.raises(TypeError, match=r"must be evidence, .* got 'ddof'\. Put options after a \*"):
 
         @metrics.metric("odd", "NC1")
         def odd(statistics: ClassStatistics, ddof: int = 1) -> Tensor:

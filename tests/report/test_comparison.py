@@ -291,7 +291,7 @@ def test_arguments_of_any_kind(
 
 
 def test_what_can_t_be_compared(folders: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="two or more runs to compare; got 1"):
+    with pytest.raises(OptionError, match="a comparison needs at least two runs; got 1"):
         Comparison.of(folders[:1])
     RunFolder.create(tmp_path / "empty", {})
     with pytest.raises(StateError, match="holds no measurement"):

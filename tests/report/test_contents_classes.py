@@ -121,7 +121,7 @@ def test_two_classes_are_one_pair() -> None:
     folds = folded((20, 20))
     section = Report.from_evidence(Evidence(folds.total, folds=folds)).section("pairs")
     assert section is not None and section.sentences[0] == (
-        "The pair of classes with the smallest angle between centred means, which a classifier is likely to confuse."
+        "The pair of classes with the smallest angle between centred means. A classifier is likely to confuse them."
     )
 
 
@@ -147,15 +147,16 @@ def test_of_many_classes_those_that_scatter_most() -> None:
     report, spread = many([5] * 300)
     section = report.section("classes")
     assert columns_of(section)["class"] == [str(k) for k in spread.argsort(descending=True)[:20].tolist()]
-    assert section is not None and section.sentences[1] == "Of 300 classes, the 20 that scatter most are shown."
+    assert section is not None
+    assert section.sentences[1] == "The table shows 20 of 300 classes: those with the largest variance."
     assert len(columns_of(report.section("pairs"))["pair"]) == PAIRS
 
 
 @pytest.mark.parametrize(
     ("enough", "rows", "said"),
     [
-        (30, range(30), "The 30 classes with at least 10 samples are shown."),
-        (210, None, "Of 210 classes with at least 10 samples, the 20 that scatter most are shown."),
+        (30, range(30), "The table shows the 30 classes with at least 10 samples."),
+        (210, None, "The table shows 20 of 210 classes with at least 10 samples: those with the largest variance."),
     ],
 )
 def test_of_many_classes_those_with_enough_samples(enough: int, rows: range | None, said: str) -> None:
@@ -195,14 +196,14 @@ def test_the_accuracy_of_each_class(report: Report) -> None:
     assert bars.values == (1.0, 0.5, 0.25, 0.75)
     assert bars.notes == ("20", "20", "5", "5")
     assert bars.most == 1.0
-    assert section is not None and section.sentences[1] == "The lowest is 25.0 %, of class dog."
+    assert section is not None and section.sentences[1] == "Class dog has the lowest accuracy: 25.0 %."
 
 
 def test_training_samples_below_names_are_a_matter_of_pictures(report: Report) -> None:
     section = replace(report, class_accuracies={"0": 0.5, "1": 0.25}).section("accuracies")
     assert section is not None
-    assert bars_of(section).note == "After each name: the training samples of the class."
-    assert section.sentences[0] == "Accuracy of the classifier on held-out samples of each class."
+    assert bars_of(section).note == "The number after each name counts the class's training samples."
+    assert section.sentences[0] == "Accuracy of the classifier on the held-out samples of each class."
 
 
 def test_accuracies_without_counts_have_no_notes(report: Report) -> None:

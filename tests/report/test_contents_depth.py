@@ -117,7 +117,7 @@ def test_the_effective_depth_in_a_line() -> None:
     assert section is not None
     assert section.sentences[1:] == (
         "Effective depth 2 of 3: block is the first layer with a nearest-centre error of 0.01 or less.",
-        "The tunnel begins at block (2 of 3), whose nearest-centre accuracy is at least 95% of the last layer's.",
+        "The tunnel begins at block (2 of 3): its nearest-centre accuracy is at least 95% of the last layer's.",
     )
     (brief,) = [each.brief for each in report.document(()).sections]
     assert brief == section.sentences[1]

@@ -117,7 +117,7 @@ def test_without_classifier_the_means_alone(make_evidence: Make) -> None:
 
 def test_the_sentence_names_the_simplex_and_the_prediction(make_evidence: Make, full_report: Report) -> None:
     even = Report.from_evidence(make_evidence((9, 10, 8, 7), 6)).section("geometry")
-    assert even is not None and "A simplex ETF has −0.3333 = −1/(K − 1) in every pair" in even.sentences[0]
+    assert even is not None and "In a simplex ETF every pair has −0.3333 = −1/(K − 1)" in even.sentences[0]
     assert "Predicted: the simplex ETF." in even.sentences[0]
     uneven = full_report.section("geometry")
     assert uneven is not None and "Predicted: SELI." in uneven.sentences[0]

@@ -160,7 +160,7 @@ def test_more_classes_than_fit() -> None:
     found = report(prototypes.simplex(4, 3).vectors.double())
     assert "crowded" not in said(found)
     square = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]], dtype=torch.float64)
-    assert said(report(square))["crowded"].startswith("4 classes fit no simplex ETF in 2 dimensions")
+    assert said(report(square))["crowded"].startswith("4 classes cannot form a simplex ETF in 2 dimensions")
 
 
 def test_a_measure_without_enough_samples() -> None:

@@ -85,8 +85,8 @@ def test_at_known_decays_the_optimum_is_nearest() -> None:
     assert "nearest to the optimum at the weight decays" in classifier
     assert "nearest to the optimum at the weight decays" in means
     assert merging.startswith(
-        "At these weight decays, theory merges the classifier rows of classes of one size with at most 4.51 samples: "
-        "3 here: 3, 4, 5. "
+        "At these weight decays, theory predicts that the classifier rows of equal-size classes with at most 4.51 "
+        "samples merge: 3 here (3, 4, 5). "
     )
     assert "3 pairs of rows have a cosine of at least 0.99: 3–4, 3–5, 4–5." in merging
     assert "estimated" not in merging  # both decays were given
@@ -94,14 +94,14 @@ def test_at_known_decays_the_optimum_is_nearest() -> None:
 
 def test_merging_that_is_predicted_and_has_not_happened() -> None:
     merging = statements(report_of("SELI", DECAYS))[-1]
-    assert "3 here: 3, 4, 5." in merging
+    assert "3 here (3, 4, 5)." in merging
     assert "No pair of rows has a cosine of 0.99 or more." in merging
-    assert "samples: none here. No pair" in statements(report_of("SELI", Training(1e-4, 1e-4)))[-1]
+    assert "merge: none here. No pair" in statements(report_of("SELI", Training(1e-4, 1e-4)))[-1]
 
 
 def test_classes_that_merge_are_named() -> None:
     report = report_of("optimum", DECAYS).extended(facts={"class_names": dict(zip("012345", "uvwxyz", strict=True))})
-    assert "3 here: x, y, z. 3 pairs of rows have a cosine of at least 0.99: x–y, x–z, y–z." in statements(report)[-1]
+    assert "3 here (x, y, z). 3 pairs of rows have a cosine of at least 0.99: x–y, x–z, y–z." in statements(report)[-1]
 
 
 def test_a_decay_of_features_is_estimated_and_said_to_be() -> None:

@@ -165,7 +165,7 @@ def test_floors_and_a_remark_where_the_classes_do_not_fit(crowded_report: Report
         assert crowded_report[name].value >= least
     assert crowded_report["nc1"].floor is None
     crowded = {remark.name: remark.sentence for remark in crowded_report.oddities}["crowded"]
-    assert crowded == "9 classes fit no simplex ETF in 4 dimensions; NC2 has a floor."
+    assert crowded == "9 classes cannot form a simplex ETF in 4 dimensions; NC2 has a floor."
 
 
 def test_no_floor_for_some_of_the_models_classes(make_evidence: Make) -> None:
@@ -214,7 +214,7 @@ def test_without_classifier(make_evidence: Make) -> None:
 
 def test_chosen_names_in_their_order(make_evidence: Make) -> None:
     assert list(Report.from_evidence(make_evidence(), metrics=["cdnv", METRICS["nc1"]]).values) == ["cdnv", "nc1"]
-    with pytest.raises(ChoiceError, match="no measure is called 'nc9'"):
+    with pytest.raises(ChoiceError, match="unknown measure 'nc9'"):
         Report.from_evidence(make_evidence(), metrics=["nc9"])
 
 
@@ -345,7 +345,7 @@ def test_coincident_classes_are_a_note_and_no_warning() -> None:
         report = Report.from_evidence(Evidence(statistics))
     pairs, rank = report.notes  # though several metrics meet them
     assert "coincide" in pairs and pairs.endswith(": 1, 2.")
-    assert "span 2 dimensions" in rank and rank.endswith("coincide: 1, 2.")
+    assert "span 2 of 3 possible dimensions" in rank and rank.endswith("coincide: 1, 2.")
     assert math.isfinite(report["nc1"].value)
 
 

@@ -344,7 +344,7 @@ def test_weights_cut_short(run: RunFolder, reports: list[Report], size: int) -> 
     run.save_model(model_of(reports[-1]))
     path = run.path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(StateError, match=r"model.safetensors is not a safetensors file"):
+    with pytest.raises(StateError, match=r"(can't read .*|)model.safetensors (as safetensors|is (truncated|damaged))"):
         run.load_weights()
     last = run.report()
     assert last.evidence.weight is None

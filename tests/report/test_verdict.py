@@ -168,7 +168,7 @@ def test_means_in_one_dimension_form_no_simplex_that_shuffled_labels_do_not() ->
     noise = torch.randn(len(labels), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     report = measure(three + 0.001 * noise, labels % 3, progress=False)
     assert report.verdict.word == "AT CLASS MEANS"
-    assert report.verdict.sentence.endswith("with shuffled labels NC2 is as good, so it says nothing.")
+    assert report.verdict.sentence.endswith("NC2 is no better than with shuffled labels.")
 
 
 def test_exact_collapse_is_said_to_be_exact() -> None:

@@ -168,7 +168,7 @@ def test_classes_with_enough_samples_keep_their_scatter(model: nn.Module, least:
     assert report["ncc_accuracy"].value == pytest.approx(values["ncc_accuracy"])
     assert report.facts.min_count == least
     left = int((counts > 0).sum()) - len(chosen)
-    assert any(f"{left} classes with fewer than {least} samples are left out" in note for note in report.notes)
+    assert any(f"leave out {left:,} classes with fewer than {least} samples" in note for note in report.notes)
 
 
 class Tokenizer:

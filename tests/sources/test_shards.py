@@ -282,13 +282,13 @@ def rejects(match: str, error: type[Exception], *arguments: Any, **options: Any)
 
 def test_files_that_are_missing_or_no_arrays(files: tuple[Paths, Paths], tmp_path: Path) -> None:
     x, y = files
-    rejects(r"x9\.npy doesn't exist", errors.ShardError, [x[0].with_name("x9.npy")], y[:1])
+    rejects(r"x9\.npy doesn't exist", errors.StateError, [x[0].with_name("x9.npy")], y[:1])
     rejects("there is no file of features", errors.ShardError, [], [])
-    rejects("is not a file", errors.ShardError, [tmp_path], y[:1])
+    rejects("is a folder, not a file", errors.StateError, [tmp_path], y[:1])
     (tmp_path / "x.npy").write_bytes(b"nonsense")
-    rejects(r"x\.npy can't be read as \.npy", errors.ShardError, [tmp_path / "x.npy"], y[:1])
+    rejects(r"can't read .*x\.npy as \.npy", errors.StateError, [tmp_path / "x.npy"], y[:1])
     (tmp_path / "x.safetensors").write_bytes(b"nonsense and more")
-    rejects(r"x\.safetensors can't be read", errors.ShardError, [tmp_path / "x.safetensors"])
+    rejects(r"x\.safetensors is damaged or truncated", errors.StateError, [tmp_path / "x.safetensors"])
     (tmp_path / "x.txt").touch()
     rejects(r"features are read from \.npy", errors.ShardError, [tmp_path / "x.txt"])
     save_file({"embeddings": torch.zeros(3, 2)}, tmp_path / "e.safetensors")
@@ -313,11 +313,11 @@ def test_truncated_and_longer_files(files: tuple[Paths, Paths]) -> None:
     x, y = files
     with x[1].open("ab") as file:
         file.write(b"more")
-    rejects("x1.npy is damaged: it has .* 4 more than its header says", errors.ShardError, x, y)
+    rejects("x1.npy is damaged: it has .* 4 more than its header says", errors.StateError, x, y)
     os.truncate(x[1], x[1].stat().st_size - 5)
-    rejects("x1.npy is truncated", errors.ShardError, x, y)
+    rejects("x1.npy is truncated", errors.StateError, x, y)
     os.truncate(y[2], y[2].stat().st_size - 1)
-    rejects("y2.npy is truncated", errors.ShardError, x[2:], y[2:])
+    rejects("y2.npy is truncated", errors.StateError, x[2:], y[2:])
 
 
 def test_another_dtype_or_width(files: tuple[Paths, Paths]) -> None:
@@ -355,15 +355,15 @@ def test_labels_beyond_k(files: tuple[Paths, Paths]) -> None:
     labels[17] = K
     np.save(y[2], labels)
     rejects(
-        r"y2.npy: labels must lie in \[0, 5\); row 17 holds 5 \(1 such in rows 0 to 299\)", errors.LabelError, x, y,
+        r"y2.npy, row 17: labels must lie in \[0, 5\); got 5 \(1 row\)", errors.LabelError, x, y,
         options={"num_classes": K},
     )  # fmt: skip
     assert ShardSource.from_files(x, y).num_classes == K + 1
     assert ShardSource.from_files(x, y, options={"ignore_index": K, "num_classes": K}).num_classes == K
     labels[17] = -1
     np.save(y[2], labels)
-    rejects("y2.npy: labels must lie in .*row 17 holds -1", errors.LabelError, x, y)
-    rejects("y2.npy.*row 17 holds -1", errors.LabelError, x[:2], y[:2], test=(x[2:], y[2:]))
+    rejects(r"y2.npy, row 17: labels must lie in \[0, K\); got -1", errors.LabelError, x, y)
+    rejects("y2.npy, row 17: .* got -1", errors.LabelError, x[:2], y[:2], test=(x[2:], y[2:]))
     np.save(y[2], np.full(ROWS, -100))
     rejects("no training sample has a label", errors.LabelError, x[2:3], y[2:3], options={"ignore_index": -100})
 

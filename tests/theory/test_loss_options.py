@@ -261,9 +261,9 @@ def test_the_dual_bounds_the_optimum_from_any_point(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"label_smoothing": 1.0}, RangeError, r"label smoothing must lie in \[0, 1\); got 1\.0"),
+        ({"label_smoothing": 1.0}, RangeError, r"label smoothing must be in \[0, 1\); got 1\.0"),
         ({"label_smoothing": math.nan}, RangeError, "label smoothing"),
-        ({"class_weights": [1, 2]}, ShapeError, r"class weights must have shape \(5,\), one for each class; got \(2"),
+        ({"class_weights": [1, 2]}, ShapeError, r"class weights must have shape \(5,\), one per class; got \(2"),
         ({"class_weights": [1, 1, 1, 1, 0]}, RangeError, "class weights must be finite and > 0"),
         ({"class_weights": [1, 1, 1, 1, math.inf]}, RangeError, "class weights"),
         ({"logit_adjustment": [[0.0] * 5]}, ShapeError, r"offsets of the logits .*; got \(1, 5\)"),

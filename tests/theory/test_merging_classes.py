@@ -56,7 +56,7 @@ def test_classes_of_different_sizes_coincide_where_their_rows_are_zero(
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(EmptyClassError, match="at least two, all with samples"):
+    with pytest.raises(EmptyClassError, match="must be positive, for at least two classes"):
         theory.merging_classes([4, 0], 0.1, 0.1)
     with pytest.raises(RangeError, match=r"-0\.1"):
         theory.merging_classes([4, 4], 0.1, -0.1)

@@ -72,9 +72,9 @@ def test_bad_arguments() -> None:
     for shape in ((2, 3), (2,), (0, 0)):
         with pytest.raises(ShapeError, match=r"must be \(T, T\)"):
             theory.regression_optimum(torch.ones(shape), 0.1, 0.1)
-    with pytest.raises(ShapeError, match="difference of 1 to the transposed"):
+    with pytest.raises(ShapeError, match="differs from its transpose by 1,"):
         theory.regression_optimum(torch.tensor([[1.0, 1.0], [0.0, 1.0]]), 0.1, 0.1)
-    with pytest.raises(ShapeError, match="smallest eigenvalue of -1"):
+    with pytest.raises(ShapeError, match="smallest eigenvalue is -1"):
         theory.regression_optimum(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 0.1, 0.1)
     with pytest.raises(NonFiniteError, match="the covariance"):
         theory.regression_optimum(torch.tensor([[math.nan]]), 0.1, 0.1)

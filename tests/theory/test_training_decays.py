@@ -46,7 +46,7 @@ def test_the_features_decay_is_estimated_only_where_it_was_not_given() -> None:
     [
         ({"weight_decay": 0.0}, RangeError, "weight_decay"),
         ({"weight_decay": 1.0, "feature_decay": -1.0}, RangeError, "feature_decay"),
-        ({"weight_decay": 1.0, "bias_decay": -1.0}, RangeError, "bias_decay must be finite and at least 0; got -1.0"),
+        ({"weight_decay": 1.0, "bias_decay": -1.0}, RangeError, "bias_decay must be finite and >= 0; got -1.0"),
         ({"weight_decay": 1.0, "loss": "hinge"}, ChoiceError, "one of cross-entropy, squared error; got 'hinge'"),
         ({"weight_decay": 1.0, "label_smoothing": -0.1}, RangeError, "label smoothing"),
         ({"weight_decay": 1.0, "class_weights": [1, -1]}, RangeError, "class weights"),
@@ -102,5 +102,5 @@ def test_a_measurement_predicts_with_the_options() -> None:
     assert distances[0][0] < 1e-9 and distances[1][0] > 1e-2
     assert distances[0][1] < distances[1][1] / 2
     statistics, other = ClassStatistics.from_features(features, labels, 4), Training(1e-3, class_weights=[1, 1, 3])
-    with pytest.raises(ShapeError, match=r"class_weights must have shape \(4,\), one for each class; got \(3,\)"):
+    with pytest.raises(ShapeError, match=r"class_weights must have shape \(4,\), one per class; got \(3,\)"):
         other.with_feature_decay(statistics, model[0].weight)

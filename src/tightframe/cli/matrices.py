@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from tightframe.checks import as_tensor
 from tightframe.errors import CostMatrixError, DtypeError, ShapeError, StateError
-from tightframe.sources.files import read_arrays
+from tightframe.reading import read_arrays, read_rows
 
 
 def read_matrix(path: Path, key: str | None = None) -> Tensor:
@@ -21,28 +18,22 @@ def read_matrix(path: Path, key: str | None = None) -> Tensor:
 
     Raises: StateError listing the file's arrays unless one is meant; ShapeError, DtypeError for one of another kind.
     """
-    arrays = dict(_flat(read_arrays(path)))
-    there = ", ".join(f"{name or 'a lone array'} {tuple(array.shape)}" for name, array in arrays.items()) or "none"
+    arrays = read_arrays(path)
     if key is None:
-        matrices = [array for array in arrays.values() if array.ndim == 2]
+        matrices = [name for name, shape in arrays.shapes.items() if len(shape) == 2]
         if len(matrices) > 1:
-            raise StateError(f"{path} has several matrices; choose one with --key. Its arrays: {there}.")
+            raise StateError(f"{path} has several matrices; choose one with --key. Its arrays: {arrays}.")
         if not matrices:
-            raise StateError(f"{path} has no matrix (an array of two dimensions). Its arrays: {there}.")
-        array = matrices[0]
-    elif key not in arrays:
-        raise StateError(f"{path} has no array called {key!r}. Its arrays: {there}.")
-    else:
-        array = arrays[key]
-    if array.ndim != 2:
-        raise ShapeError(f"a matrix is needed; {key!r} in {path} has shape {tuple(array.shape)}.")
-    if isinstance(array, np.ndarray):
-        if array.dtype.kind not in "fiu":
-            raise DtypeError(f"real numbers are needed; {path} holds {array.dtype}.")
-        return torch.from_numpy(np.array(array, dtype=np.float64))
-    if array.dtype.is_complex or array.dtype is torch.bool:
-        raise DtypeError(f"real numbers are needed; {path} holds {array.dtype}.")
-    return array.detach().double()
+            raise StateError(f"{path} has no matrix (an array of two dimensions). Its arrays: {arrays}.")
+        key = matrices[0]
+    elif key not in arrays.shapes:
+        raise StateError(f"{path} has no array called {key!r}. Its arrays: {arrays}.")
+    if len(arrays.shapes[key]) != 2:
+        raise ShapeError(f"{path} must hold a matrix; {key!r} has the shape {arrays.shapes[key]}.")
+    matrix = as_tensor(arrays[key], str(path))
+    if matrix.is_complex() or matrix.dtype is torch.bool:
+        raise DtypeError(f"{path} must hold real numbers; it holds {matrix.dtype}.")
+    return matrix.double()
 
 
 def read_cost(path: Path) -> Tensor:
@@ -53,16 +44,13 @@ def read_cost(path: Path) -> Tensor:
     """
     if path.suffix != ".csv":
         return read_matrix(path)
-    try:
-        lines = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateError(f"can't read {path}: {error}") from None
-    if lines and not _are_numbers(lines[0]):
+    lines = read_rows(path)
+    if lines and not _are_numbers(lines[0][1]):
         del lines[0]
-    for number, line in enumerate(lines, 1):
-        if not _are_numbers(line) or len(line) != len(lines[0]):
-            raise StateError(f"row {number} of {path} must be {len(lines[0])} numbers; got {','.join(line)}.")
-    table = torch.tensor([[float(field) for field in line] for line in lines], dtype=torch.float64)
+    for number, row in lines:
+        if not _are_numbers(row) or len(row) != len(lines[0][1]):
+            raise StateError(f"line {number} of {path} must be {len(lines[0][1])} numbers; got {','.join(row):.100}.")
+    table = torch.tensor([[float(field) for field in row] for _, row in lines], dtype=torch.float64)
     # three lines of three numbers may be either, but only a matrix has zeros on its diagonal
     square = len(lines) > 0 and table.shape[0] == table.shape[1] and (len(table) != 3 or not table.diagonal().any())
     if square or table.ndim != 2 or table.shape[1] != 3:
@@ -72,10 +60,14 @@ def read_cost(path: Path) -> Tensor:
 
 def _from_triples(triples: Tensor, path: Path) -> Tensor:
     pairs = triples[:, :2]
-    if (pairs < 0).any() or (pairs != pairs.round()).any():
+    if not ((pairs >= 0) & (pairs == pairs.round())).all():
         raise CostMatrixError(f"{path} must hold a square matrix or lines i,j,cost with i, j = 0, 1, 2, ...")
-    rows, columns = pairs.long().mT
     size = int(pairs.max()) + 1
+    if size * (size - 1) > 8 * len(pairs) + 32:  # too large to look for the pair that is missing
+        raise CostMatrixError(
+            f"{path} lists {len(pairs)} pairs, but its classes run to {size - 1}, which makes {size * (size - 1) // 2}."
+        )
+    rows, columns = pairs.long().mT
     cost = torch.full((size, size), torch.nan, dtype=torch.float64).fill_diagonal_(0)
     cost[rows, columns] = cost[columns, rows] = triples[:, 2]
     if (missing := cost.isnan().nonzero()).numel():
@@ -88,12 +80,3 @@ def _are_numbers(fields: list[str]) -> bool:
         return all(float(field) is not None for field in fields)
     except ValueError:
         return False
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The arrays of nested dicts, such as checkpoints, with dots between the names."""
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, Tensor | np.ndarray):
-            yield f"{prefix}{name}", value

@@ -12,6 +12,7 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor, require_integers, require_labels
 from tightframe.errors import CostMatrixError, MergeError, ShapeError
 from tightframe.hierarchy import Hierarchy, cost_of
+from tightframe.memory import require_memory
 from tightframe.processes import reduce_counts
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ConfusionCounts:
     @classmethod
     def empty(cls, num_classes: int) -> ConfusionCounts:
         """No samples: the identity of `merge`."""
+        require_memory(8 * num_classes**2, f"a table of {num_classes:,} by {num_classes:,} classes")
         return cls(torch.zeros(num_classes, num_classes, dtype=torch.int64))
 
     @classmethod
@@ -57,6 +59,7 @@ class ConfusionCounts:
             decided, true = decided[kept], true[kept]
         require_labels(true, num_classes)
         require_labels(decided, num_classes, "predictions")
+        require_memory(8 * num_classes**2, f"a table of {num_classes:,} by {num_classes:,} classes")
         cells = torch.bincount(true * num_classes + decided, minlength=num_classes**2)
         return cls(cells.view(num_classes, num_classes))
 

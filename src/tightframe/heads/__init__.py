@@ -1,4 +1,4 @@
-"""Classifier heads on prototypes: modules that stand in for a model's last linear layer."""
+"""Classifier heads on prototypes: modules that replace a model's last linear layer."""
 
 from tightframe.head import Head, is_head
 from tightframe.heads.class_means import ClassMeans, CondensedMeans, DecayedMeans, OnlineMeans

@@ -1,4 +1,4 @@
-"""Running class means: what `DeepNCM` and `GuidedHead` compare with or follow."""
+"""Running class means, used by `DeepNCM` and `GuidedHead`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tightframe.statistics import ClassStatistics
 
 
 class ClassMeans(nn.Module, ABC):
-    """The mean embedding of each class over batches, in float64, whatever `.half()` does to the model around it.
+    """Mean embedding per class over batches, always in float64, also after `.half()` on the model.
 
-    Where `torch.distributed` runs, `update` sums over all processes, so each has the means of all samples.
+    Under `torch.distributed`, `update` sums over all processes, so that each has the means of all samples.
 
     Args:
         num_classes, num_features: K and D.
@@ -38,18 +38,18 @@ class ClassMeans(nn.Module, ABC):
 
     @property
     def means(self) -> Tensor:
-        """(K, D) float64; NaN for classes not seen."""
+        """(K, D) float64; NaN for classes without samples."""
         return self.sums / self.counts[:, None]
 
     @property
     def seen(self) -> Tensor:
-        """(K,) bool."""
+        """(K,) bool, the classes with samples."""
         return self.counts > 0
 
     def update(self, embeddings: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
-        """Take a batch in, embeddings (N, D), (N, T, D) or (N, D, H, W). Returns the new means (K, D) with its graph.
+        """Add a batch of embeddings (N, D), (N, T, D) or (N, D, H, W). Returns the new means (K, D) with a graph.
 
-        What is kept has no graph. Raises: ShapeError, LabelError, NonFiniteError; the means are then as before.
+        The stored means have no graph. Raises: ShapeError, LabelError, NonFiniteError; the means do not change then.
         """
         rows, flat, kept = labelled_rows(embeddings, labels, self.num_features, self.num_classes, ignore_index)
         if can_look(rows):
@@ -64,28 +64,30 @@ class ClassMeans(nn.Module, ABC):
         return new_sums / new_counts[:, None]
 
     def set(self, statistics: ClassStatistics) -> None:
-        """Take over exact means and counts, for instance of the whole training set after an epoch.
+        """Replace the means and counts by exact ones, for example of the whole training set after an epoch.
 
-        Raises: ShapeError for other classes or features.
+        Raises: ShapeError if the number of classes or features differs.
         """
         if statistics.means.shape != self.sums.shape:
-            raise ShapeError(f"statistics must be {tuple(self.sums.shape)}; got {tuple(statistics.means.shape)}.")
+            raise ShapeError(
+                f"statistics must have means of shape {tuple(self.sums.shape)}; got {tuple(statistics.means.shape)}."
+            )
         counts = statistics.counts.to(self.counts)
         self.sums = torch.where(counts[:, None] > 0, statistics.means.detach().to(self.sums) * counts[:, None], 0.0)
         self.counts = counts
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Remove all samples."""
         self.sums, self.counts = torch.zeros_like(self.sums), torch.zeros_like(self.counts)
 
     @abstractmethod
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums (K, D) and counts (K,) after a batch with these."""
+        """The sums (K, D) and counts (K,) after a batch with the sums and counts given."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ClassMeans:
         exact = self.sums, self.counts
         super()._apply(fn, recurse)
-        if self.sums.dtype is not torch.float64:  # a model's .half() isn't meant for sums over an epoch
+        if self.sums.dtype is not torch.float64:  # sums over an epoch need float64 in a half-precision model
             self.sums, self.counts = (value.to(self.sums.device) for value in exact)
         return self
 
@@ -94,9 +96,9 @@ class ClassMeans(nn.Module, ABC):
 
 
 class OnlineMeans(ClassMeans):
-    """The mean of all samples since the last `reset`, each counting once: exact, if embeddings stay where they were.
+    """The mean of all samples since the last `reset`, with equal weight; exact if the network does not change.
 
-    `reset` it at each epoch's end to forget embeddings of earlier weights. Source: Guerriero et al. 2018, online means.
+    Call `reset` after each epoch to remove embeddings of earlier weights. Source: Guerriero et al. 2018, online means.
 
     >>> means = OnlineMeans(2, 1)
     >>> _ = means.update(torch.tensor([[1.0], [2.0], [7.0]]), torch.tensor([0, 0, 1]))
@@ -109,10 +111,10 @@ class OnlineMeans(ClassMeans):
 
 
 class CondensedMeans(ClassMeans):
-    """The online mean, but after every `every` batches all that a class had counts as one sample.
+    """The online mean; after every `every` batches, the samples of each class are condensed to one sample.
 
-    Source: Guerriero et al. 2018, mean condensation; the released code's period is 100, and a class not seen by then
-    has a mean at zero that counts as one sample.
+    Source: Guerriero et al. 2018, mean condensation. The released code has a period of 100, and counts a zero mean as
+    one sample for classes not seen by then.
     """
 
     batches: Tensor
@@ -122,7 +124,7 @@ class CondensedMeans(ClassMeans):
     ):
         super().__init__(num_classes, num_features, device=device)
         if every < 1:
-            raise RangeError(f"means are condensed after every 1 or more batches; got {every}.")
+            raise RangeError(f"every must be at least 1; got {every}.")
         self.every = every
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64, device=device))
 
@@ -133,7 +135,7 @@ class CondensedMeans(ClassMeans):
         return sums / condensed[:, None], counts / condensed
 
     def reset(self) -> None:
-        """Forget all samples and the number of batches."""
+        """Remove all samples and reset the number of batches."""
         super().reset()
         self.batches = torch.zeros_like(self.batches)
 
@@ -142,9 +144,9 @@ class CondensedMeans(ClassMeans):
 
 
 class DecayedMeans(ClassMeans):
-    """mean <- decay mean + (1 - decay) batch mean, for the classes in the batch; the first batch sets it.
+    """mean <- decay mean + (1 - decay) batch mean, for the classes in the batch; the first batch sets the mean.
 
-    Source: Guerriero et al. 2018, mean decay (the released code starts from zero, also for classes not seen).
+    Source: Guerriero et al. 2018, mean decay; the released code starts from zero means.
     """
 
     def __init__(
@@ -158,12 +160,12 @@ class DecayedMeans(ClassMeans):
     def _take_in(self, sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         present = (counts > 0)[:, None]
         batch = sums / torch.where(counts > 0, counts, 1.0)[:, None]
-        kept = self.decay * self.seen[:, None].to(self.sums)
-        mean = self.sums * kept + batch * (1 - kept)
+        decay = self.decay * self.seen[:, None].to(self.sums)
+        mean = self.sums * decay + batch * (1 - decay)
         return torch.where(present, mean, self.sums), torch.where(counts > 0, 1.0, self.counts)
 
     def set(self, statistics: ClassStatistics) -> None:
-        """Take over exact means; each then weighs like one batch."""
+        """Replace the means by exact ones; each then has the weight of one batch."""
         super().set(statistics)
         weight = torch.where(self.seen, self.counts, 1.0)
         self.sums, self.counts = self.sums / weight[:, None], self.counts / weight
@@ -173,7 +175,7 @@ class DecayedMeans(ClassMeans):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum over all processes; so is its gradient's, as every process's loss depends on every process's rows."""
+    """Sum over all processes. The gradient is summed too: the loss of each process depends on the rows of all."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`ComparisonHead`: what every head that compares embeddings with one vector a class has in common."""
+"""`ComparisonHead`: base class of heads that compare embeddings with one vector per class."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from tightframe.layout import features_last, like_features, rows_of
 
 
 class ComparisonHead(nn.Module, ABC):
-    """Logits by comparing embeddings with prototypes; stands in for a model's last `nn.Linear`.
+    """A head whose logits compare embeddings with prototypes; replaces a model's last `nn.Linear`.
 
     Features (N, D_in), (N, T, D_in) or (N, D_in, H, W) give logits (N, K), (N, T, K) or (N, K, H, W). The embedding is
-    the feature itself or its projection to the prototypes' dimension.
+    the feature, or its projection to the dimension of the prototypes.
 
-    Classes may be closed: without logits, until `open` lets them in. Prototypes reserved for classes that come later
-    stay where they are: class-incremental learning.
+    For class-incremental learning, classes can be closed: they have prototypes but no logits until `open`.
 
-    Like `nn.Linear` it has `in_features`, `out_features`, `weight` and `bias`: for weight (K, D) and bias (K,) or None,
-    argmax of weight z + bias is the head's own decision on an embedding z, whatever its logits.
+    Like `nn.Linear` it has `in_features`, `out_features`, `weight` (K, D) and `bias` (K,) or None; the argmax of
+    weight z + bias is the head's decision on an embedding z, for any kind of logits.
     """
 
     _scale: Tensor
     decides_linearly = True
-    follows_labels = False  # whether `forward` takes labels, to follow the class means
+    follows_labels = False  # whether `forward` takes labels to update class means
 
     def __init__(
         self,
@@ -50,12 +49,12 @@ class ComparisonHead(nn.Module, ABC):
         require_positive(scale, "the scale of logits")
         require_positive(delta, "delta")
         self.logits, self.delta, self._first_scale = logits, delta, float(scale)
-        self._open: int | None = None  # all
+        self._open: int | None = None  # None: all classes
         if in_features is None:
             in_features = dim if projection is None else getattr(projection, "in_features", None)
             if not isinstance(in_features, int):
                 name = type(projection).__name__
-                raise ShapeError(f"pass in_features=, as a {name} doesn't say how wide its input is.")
+                raise ShapeError(f"the projection, a {name}, has no attribute in_features; pass in_features=.")
         if projection is None and in_features != dim:
             projection = nn.Linear(in_features, dim, bias=False, device=device, dtype=dtype)
         self.dim, self.in_features, self.projection = dim, int(in_features), projection
@@ -65,51 +64,52 @@ class ComparisonHead(nn.Module, ABC):
         else:
             self.register_buffer("_scale", start)
 
-    # ------------------------------------------------------------------ what a subclass has
+    # ------------------------------------------------------------------ implemented by subclasses
 
     @property
     @abstractmethod
     def prototypes(self) -> Tensor:
         """(K, D), the vectors that embeddings are compared with."""
 
-    # ------------------------------------------------------------------ using it
+    # ------------------------------------------------------------------ use
 
     @property
     def scale(self) -> Tensor:
-        """0-d, > 0: what the similarities are multiplied by; learnt as its logarithm."""
+        """0-d, > 0: factor of the similarities; its logarithm is learnt."""
         return self.log_scale.exp() if "log_scale" in self._parameters else self._scale
 
     @property
     def out_features(self) -> int:
-        """The number of open classes, and of logits."""
+        """Number of open classes, equal to the number of logits."""
         return self.num_prototypes if self._open is None else self._open
 
     @property
     def num_prototypes(self) -> int:
-        """K, also of classes that aren't open."""
+        """K, including closed classes."""
         return self.prototypes.shape[0]
 
     def open(self, num_classes: int) -> None:
-        """Give the first `num_classes` classes logits; no vector moves. Raises: LabelError beyond the prototypes."""
+        """Open the first `num_classes` classes; vectors do not change. Raises: LabelError if there are fewer."""
         if not 1 <= num_classes <= self.num_prototypes:
-            raise LabelError(f"open classes must be in [1, {self.num_prototypes}]; got {num_classes}.")
+            raise LabelError(f"num_classes must be in [1, {self.num_prototypes}]; got {num_classes}.")
         self._open = num_classes if num_classes < self.num_prototypes else None
 
     def get_extra_state(self) -> Tensor:
-        """The number of open classes."""
+        """Number of open classes, for `state_dict`."""
         return torch.tensor(self.out_features)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Open as many classes as the saved head had. Raises: StateError where there are fewer prototypes."""
+        """Restore the number of open classes. Raises: StateError if there are fewer prototypes."""
         if int(state) > self.num_prototypes:
             raise StateError(
-                f"the saved head has {int(state)} open classes, this one {self.num_prototypes} prototypes: append."
+                f"the saved head has {int(state)} open classes, but this head has {self.num_prototypes} prototypes. "
+                "Call append() first."
             )
         self.open(int(state))
 
     @property
     def weight(self) -> Tensor:
-        """(K, D) of the open classes: with `bias`, the linear rule that decides like the head on an embedding."""
+        """(K, D) for the open classes: with `bias`, the linear rule with the head's decisions on embeddings."""
         return SIMILARITIES[self.logits].rule(self.prototypes[: self.out_features])[0]
 
     @property
@@ -118,9 +118,9 @@ class ComparisonHead(nn.Module, ABC):
         return SIMILARITIES[self.logits].rule(self.prototypes[: self.out_features])[1]
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W) like these: what the losses take.
+        """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W) in the layout of the features; inputs of losses.
 
-        Raises: ShapeError for features of another width, or a projection to another dimension than the prototypes'.
+        Raises: ShapeError if the width of the features or of the projection does not fit.
         """
         rows = features_last(features, self.in_features)
         if self.projection is None:
@@ -128,16 +128,17 @@ class ComparisonHead(nn.Module, ABC):
         flat = self.projection(rows.reshape(-1, self.in_features))
         if flat.ndim != 2 or flat.shape[1] != self.dim:
             raise ShapeError(
-                f"the projection must give (N, {self.dim}), the prototypes' dimension; got {tuple(flat.shape)}."
+                f"the projection must return (N, {self.dim}), as the prototypes have {self.dim} dimensions; got "
+                f"{tuple(flat.shape)}."
             )
         return like_features(flat.unflatten(0, rows.shape[:-1])) if rows.ndim > 2 else flat
 
     def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
-        """Logits of embeddings in their layout, by default with the head's own prototypes (K, D) of the open classes.
+        """Logits of embeddings, in their layout. Default: with the head's prototypes (K, D) of the open classes.
 
-        In the embeddings' dtype (autocast's for "dot" and "cosine"), but distances in float32 at least.
-        Under "cosine" an embedding of length zero has logits 0 and no gradient.
-        Warns: ZeroVectorWarning naming the first such embedding, once for each head (on the CPU).
+        Computed in the embeddings' dtype (autocast's for "dot" and "cosine"); distances in float32 at least.
+        Under "cosine", an embedding of length zero has logits 0 and no gradient.
+        Warns: ZeroVectorWarning naming the first such embedding, once per head (CPU only).
         """
         vectors = self.prototypes[: self.out_features] if prototypes is None else prototypes
         last = rows_of(embeddings)
@@ -149,7 +150,7 @@ class ComparisonHead(nn.Module, ABC):
         return self.compare(self.embed(features))
 
     def reset_parameters(self) -> None:
-        """The scale and the projection as they were made; subclasses add the vectors that they learn."""
+        """Reset scale and projection; subclasses also reset learnt vectors."""
         if "log_scale" in self._parameters:
             nn.init.constant_(self.log_scale, math.log(self._first_scale))
         else:
@@ -169,7 +170,7 @@ class ComparisonHead(nn.Module, ABC):
 
 
 def reset_all(module: nn.Module) -> None:
-    """Call `reset_parameters` on every module inside that has one, the module itself included."""
+    """Call `reset_parameters` of the module and of all its submodules that have it."""
     for inner in module.modules():
         if callable(reset := getattr(inner, "reset_parameters", None)):
             reset()

@@ -1,4 +1,4 @@
-"""Putting a head in a model's classifier's place, and back; folding a head into plain layers for deployment."""
+"""Replace a model's classifier by a head, and fold a head into plain layers for deployment."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from tightframe.numerics import unit_embeddings
 
 
 def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = None) -> nn.Module:
-    """Put a head in the place of a model's classifier and return the classifier, which a second call puts back.
+    """Replace a model's classifier by a head and return the classifier. A second call with it restores the model.
 
-    The classifier is what `measure` finds: by name, by the model's `get_classifier()` (timm) or
+    The classifier is found as in `measure`: by name, by the model's `get_classifier()` (timm) or
     `get_output_embeddings()` (transformers), else the last linear layer or 1x1 convolution. The head moves to its
     device and dtype.
 
-    A head of another number of classes is a ClassCountWarning.
-    Raises: ClassifierError if there is none, or if it is the model itself; ShapeError if the head takes another width.
+    Warns: ClassCountWarning if the head has a different number of classes.
+    Raises: ClassifierError if there is no classifier, or it is the model itself; ShapeError if the width differs.
 
     >>> from tightframe import PrototypeHead, prototypes
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
     >>> linear = replace_classifier(model, PrototypeHead(prototypes.simplex(4, 8)))
     >>> head = replace_classifier(model, linear)
     """
-    found = find_classifier(model, name)
-    old = found.module
+    classifier = find_classifier(model, name)
+    old = classifier.module
     if old is None:
-        raise ClassifierError(f"the parameter {found.name!r} is no module; only a module can be replaced.")
-    if not found.name:
-        raise ClassifierError("the model is its own classifier; use the head alone.")
-    width = getattr(old, "in_features", None) or (None if found.weight is None else found.weight.shape[1])
+        raise ClassifierError(f"the classifier must be a module to be replaced; {classifier.name!r} is a parameter.")
+    if not classifier.name:
+        raise ClassifierError("the model itself is the classifier; use the head instead of the model.")
+    width = getattr(old, "in_features", None) or (None if classifier.weight is None else classifier.weight.shape[1])
     if getattr(head, "in_features", width) != width:
         raise ShapeError(
-            f"the classifier {found.name!r} takes {width} features, but the head {head.in_features}. "
-            f"Pass in_features={width} for a projection."
+            f"the classifier {classifier.name!r} takes {width} features, but the head takes {head.in_features}. "
+            f"Pass in_features={width} to the head to add a projection."
         )
-    outputs = getattr(head, "out_features", found.outputs)
-    if outputs != found.outputs:
+    outputs = getattr(head, "out_features", classifier.outputs)
+    if outputs != classifier.outputs:
         warnings.warn(
-            f"the classifier {found.name!r} has {found.outputs} outputs, but the head {outputs}: labels must be of "
-            f"{outputs} classes from now on.",
+            f"the classifier {classifier.name!r} has {classifier.outputs} outputs, but the head has {outputs}. Labels "
+            f"must now be in [0, {outputs}).",
             ClassCountWarning,
             stacklevel=2,
         )
@@ -53,15 +53,15 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
         head.to(place.device, place.dtype if place.is_floating_point() else None)
         break
     head.train(old.training)
-    owner, _, attribute = found.name.rpartition(".")
+    owner, _, attribute = classifier.name.rpartition(".")
     setattr(model.get_submodule(owner), attribute, head)
     return old
 
 
 class UnitLength(nn.Module):
-    """Features (..., D) at length one. One of length zero stays zero and gets no gradient.
+    """Features (..., D) scaled to length one. A feature of length zero stays zero and gets no gradient.
 
-    Warns: ZeroVectorWarning naming the first such feature, once for each module (on the CPU).
+    Warns: ZeroVectorWarning naming the first such feature, once per module (CPU only).
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -70,14 +70,14 @@ class UnitLength(nn.Module):
 
 @torch.no_grad()
 def fold(head: ComparisonHead) -> nn.Module:
-    """A head as plain layers with its logits: what is left to deploy once prototypes and scale are final.
+    """Fold a head with final prototypes and scale into plain layers with the same softmax, for deployment.
 
-    For "dot" one `nn.Linear`, the projection multiplied in where it is linear; for "squared-euclidean" too, its logits
-    greater by |z|^2 scale, the same for all classes, so that softmax and decisions are equal; for "cosine" the
-    projection, `UnitLength` and an `nn.Linear`. The other distances aren't linear: see `decision_layer`.
+    "dot": one `nn.Linear`, which includes a linear projection. "squared-euclidean": likewise, with logits larger by
+    scale |z|^2 for all classes, which changes neither softmax nor decisions. "cosine": the projection, `UnitLength` and
+    an `nn.Linear`. Other distances are not linear: see `decision_layer`.
 
-    What comes out takes (..., D_in), is in eval mode and not for training.
-    Raises: ClassifierError for these distances, for other modules, and for classes of a `DeepNCM` without a mean.
+    The result takes (..., D_in) and is in eval mode, without gradients.
+    Raises: ClassifierError for other distances, for other modules, and for classes of a `DeepNCM` without a mean.
     """
     vectors, scale = _rows(head), head.scale.detach()
     if head.logits == "dot":
@@ -89,30 +89,30 @@ def fold(head: ComparisonHead) -> nn.Module:
     if head.logits == "cosine":
         return _deployed(head.projection, UnitLength(), _linear(vectors * scale, None))
     raise ClassifierError(
-        f"logits {head.logits!r} are no linear function of the features; decision_layer(head) gives a linear layer "
-        "with the same decisions."
+        f"logits {head.logits!r} are not linear in the features. Use decision_layer(head) for a linear layer with the "
+        "same decisions."
     )
 
 
 @torch.no_grad()
 def decision_layer(head: ComparisonHead) -> nn.Module:
-    """One `nn.Linear` (after a projection that isn't linear) whose largest output is the head's decision.
+    """One `nn.Linear`, after any nonlinear projection, whose largest output is the head's decision.
 
-    Its outputs are no probabilities; for heads whose softmax matters: `fold`.
-    Raises: ClassifierError naming classes of a `DeepNCM` that have no mean yet.
+    Its softmax differs from the head's; use `fold` to keep the softmax.
+    Raises: ClassifierError listing classes of a `DeepNCM` without a mean.
     """
     weight, bias = _rows(head), head.bias
     return _folded(head.projection, weight, None if bias is None else bias.detach())
 
 
 def _rows(head: ComparisonHead) -> Tensor:
-    """The head's weight; ClassifierError for other modules, and for classes without a mean."""
+    """The head's weight. Raises: ClassifierError for other modules, and for classes without a mean."""
     if not isinstance(head, ComparisonHead):
-        raise ClassifierError(f"only heads that compare with prototypes can be folded; got a {type(head).__name__}.")
+        raise ClassifierError(f"the head must be a ComparisonHead, such as PrototypeHead; got {type(head).__name__}.")
     weight = head.weight.detach()
     without = weight.isnan().any(1).nonzero().flatten().tolist()
     if without:
-        raise ClassifierError(f"classes {without} have no mean yet, so no linear layer decides like the head.")
+        raise ClassifierError(f"every class needs a mean; classes {without} have none. Train the head on them first.")
     return weight
 
 

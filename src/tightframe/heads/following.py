@@ -1,4 +1,4 @@
-"""Heads that follow the class means: `DeepNCM` compares with them, `GuidedHead` with the simplex ETF near to them."""
+"""Heads that follow the class means: `DeepNCM` compares with the means, `GuidedHead` with the nearest simplex ETF."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tightframe.numerics import norms, unit_rows, widened
 from tightframe.prototypes import Prototypes, guided
 from tightframe.sharing import warn_once
 
-_ETF = 1e-3  # how far cosines of a start may be off: of an ETF in half precision
+_ETF = 1e-3  # tolerance of the cosines of an ETF in half precision
 
 
 class DeepNCM(ComparisonHead):
-    """Nearest class mean as a trainable head: logits -|z - mean_k|^2 / 2, means running along and no gradient in them.
+    """Nearest-class-mean classifier as a trainable head: logits -|z - mean_k|^2 / 2, running means without gradient.
 
-    Call it with labels in training, `head(features, labels)`: the batch enters the means before the comparison.
-    Without labels, or in eval mode, the means stay. A class that was never seen has logit -inf; before any class was
-    seen, all logits are 0. Under "cosine" a mean of length zero has cosine 0 with any embedding.
+    In training, call `head(features, labels)`: the batch updates the means before the comparison. Without labels, or in
+    eval mode, the means do not change. A class without samples has logit -inf; while no class has samples, all logits
+    are 0. Under "cosine", a mean of length zero has cosine 0 with any embedding.
 
     Args:
         num_classes, dim: K and D.
         in_features, logits, scale, projection: as in `PrototypeHead`.
-        means: `OnlineMeans` (the default), `DecayedMeans` or `CondensedMeans` (K, D). For exact means of the whole
-            training set, at any time: `head.means.set(statistics)`.
+        means: `OnlineMeans` (default), `DecayedMeans` or `CondensedMeans` (K, D). `head.means.set(statistics)` sets
+            exact means of the whole training set.
 
-    Raises: as `PrototypeHead`; ShapeError for means of other classes or dimensions.
-    Warns: as `PrototypeHead`; UntrainedWarning when called before any class has a mean, once (on the CPU).
-    Source: Guerriero, Caputo & Mensink 2018. The released code has no 1/2 (say scale=1), compares before the batch
-    enters the means, and puts the means of classes not seen at zero.
+    Raises: as `PrototypeHead`; ShapeError if the means have a different shape.
+    Warns: as `PrototypeHead`; UntrainedWarning if called before any class has a mean, once (CPU only).
+    Source: Guerriero, Caputo & Mensink 2018. The released code has no factor 1/2 (pass scale=1), compares before it
+    updates the means, and sets means of unseen classes to zero.
 
     >>> head = DeepNCM(3, 8)
     >>> head(torch.randn(30, 8), torch.arange(30) % 3).shape
@@ -69,12 +69,12 @@ class DeepNCM(ComparisonHead):
 
     @property
     def decides_linearly(self) -> bool:  # type: ignore[override]
-        """Whether every open class has a mean; without, `weight` and `bias` hold NaN."""
+        """Whether every open class has a mean; otherwise `weight` and `bias` contain NaN."""
         return bool(self.means.seen[: self.out_features].all())
 
     @property
     def prototypes(self) -> Tensor:
-        """(K, D), the class means in the head's dtype; NaN for classes not seen."""
+        """(K, D), the class means in the head's dtype; NaN for classes without samples."""
         return self.means.means.to(self._scale.dtype)
 
     def compare(self, embeddings: Tensor, prototypes: Tensor | None = None) -> Tensor:
@@ -83,11 +83,11 @@ class DeepNCM(ComparisonHead):
         some = seen.any()
         if can_look(some) and not some:
             message = (
-                "no class has a mean yet, so all logits are 0; train with labels, or call means.update or means.set."
+                "no class has a mean yet, so all logits are 0. Train with labels, or call means.update or means.set."
             )
             warn_once(self, message, UntrainedWarning)
         compared = seen & (norms(widened(vectors)) > 0) if self.logits == "cosine" else seen
-        # where logits are masked, a vector near the others
+        # masked classes get the vector of another class
         other = vectors.index_select(0, compared.to(torch.uint8).argmax(0, keepdim=True))
         filled = torch.where(compared[:, None], vectors, torch.where(compared.any(), other, 1.0))
         logits = rows_of(super().compare(embeddings, filled))
@@ -101,29 +101,28 @@ class DeepNCM(ComparisonHead):
         return self.compare(embeddings)
 
     def reset_parameters(self) -> None:
-        """Scale and projection as they were made, no samples seen."""
+        """Reset scale and projection, and remove all samples."""
         super().reset_parameters()
         self.means.reset()
 
 
 class GuidedHead(ComparisonHead):
-    """A simplex ETF that turns towards the running class means: fixed geometry, guided pose.
+    """A simplex ETF that rotates towards the running class means: the geometry is fixed, the orientation is not.
 
-    Called with labels in training, `head(features, labels)`, it takes the batch into the means and, every `every`-th
-    time once each class was seen, replaces its ETF by the one nearest to the means and, with weight `proximal`, to the
-    previous ETF: one thin SVD. The logits of that call are differentiable through it. Otherwise the ETF stays, as it
-    does where all means are equal.
+    In training, call `head(features, labels)`: the batch updates the means. Once each class has samples, every
+    `every`-th call replaces the ETF by the one nearest to the means and, with weight `proximal`, to the previous ETF,
+    from one thin SVD; the logits of that call are differentiable through it. If all means are equal, the ETF stays.
 
     Args:
-        start: `Prototypes` that form a simplex ETF, K <= D + 1; lengths are kept.
+        start: `Prototypes` that form a simplex ETF, K <= D + 1; their lengths are kept.
         in_features, logits, scale, learn_scale, projection: as in `PrototypeHead`.
-        means: `DecayedMeans` with decay 0.9 by default.
+        means: running means. Default: `DecayedMeans` with decay 0.9.
         proximal: >= 0, see `prototypes.guided`.
+        every: number of labelled calls per update of the ETF, >= 1.
 
-    Raises: as `PrototypeHead`, and as `prototypes.guided`.
+    Raises: as `PrototypeHead` and `prototypes.guided`.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form. The released code takes means of
-    embeddings at length one, with weight 2 / (t + 1) for batch t, and subtracts the batch's mean from them and from
-    what it compares.
+    unit embeddings with weight 2 / (t + 1) for batch t, and centres means and embeddings by the batch's mean.
 
     >>> from tightframe import prototypes
     >>> head = GuidedHead(prototypes.simplex(3, 8))
@@ -152,24 +151,24 @@ class GuidedHead(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        given = Prototypes.of(start)
-        super().__init__(given.dim, in_features, projection, logits, scale, 1.0, learn_scale, device, dtype)
+        etf = Prototypes.of(start)
+        super().__init__(etf.dim, in_features, projection, logits, scale, 1.0, learn_scale, device, dtype)
         if every < 1:
-            raise RangeError(f"the ETF is renewed at every 1 or more calls; got {every}.")
-        guided(given, given.vectors, proximal=proximal)  # raises where there is no such ETF
-        _require_etf(given.vectors)
-        self.means = DecayedMeans(given.num_classes, given.dim, device=device) if means is None else means
-        if self.means.sums.shape != given.vectors.shape:
-            raise ShapeError(f"means must be {tuple(given.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
+            raise RangeError(f"every must be at least 1; got {every}.")
+        guided(etf, etf.vectors, proximal=proximal)  # raises for a wrong shape or proximal
+        _require_etf(etf.vectors)
+        self.means = DecayedMeans(etf.num_classes, etf.dim, device=device) if means is None else means
+        if self.means.sums.shape != etf.vectors.shape:
+            raise ShapeError(f"means must be {tuple(etf.vectors.shape)}; got {tuple(self.means.sums.shape)}.")
         self.proximal, self.every, self.ignore_index = proximal, every, ignore_index
-        self._first = given.vectors.detach().clone()
-        vectors = given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
+        self._first = etf.vectors.detach().clone()
+        vectors = etf.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True)
         self.register_buffer("vectors", vectors)
         self._calls, self._all_seen = 0, False
 
     @property
     def prototypes(self) -> Tensor:
-        """(K, D), the ETF as it is now."""
+        """(K, D), the current ETF."""
         return self.vectors
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -185,7 +184,7 @@ class GuidedHead(ComparisonHead):
         return self.compare(embeddings, None if turned is None else turned[: self.out_features])
 
     def _turned(self, means: Tensor) -> Tensor | None:
-        """The ETF nearest to the means; None where all are equal, as those of a dead layer, and no ETF is nearest."""
+        """The ETF nearest to the means; None if all means are equal, for example after a dead layer."""
         try:
             etf = guided(Prototypes(self.vectors.to(means)), means, proximal=self.proximal)
         except ZeroVectorError:
@@ -193,18 +192,18 @@ class GuidedHead(ComparisonHead):
         return etf.vectors.to(self.vectors)
 
     def reset_parameters(self) -> None:
-        """Scale, projection and ETF as they were made, no samples seen."""
+        """Reset scale, projection and ETF, and remove all samples."""
         super().reset_parameters()
         self.means.reset()
         self._calls, self._all_seen = 0, False
         self.vectors = self._first.to(self.vectors)
 
     def get_extra_state(self) -> Tensor:
-        """The numbers of open classes and of labelled calls."""
+        """Numbers of open classes and of labelled calls, for `state_dict`."""
         return torch.stack([super().get_extra_state(), torch.tensor(self._calls)])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Inverse of `get_extra_state`. Raises: StateError where there are fewer prototypes."""
+        """Inverse of `get_extra_state`. Raises: StateError if there are fewer prototypes."""
         super().set_extra_state(state[0])
         self._calls = int(state[1])
 
@@ -217,4 +216,7 @@ def _require_etf(vectors: Tensor) -> None:
     ideal = -1 / (len(unit) - 1)
     off = float((unit @ unit.mT - ideal).fill_diagonal_(0).abs().max())
     if not off < _ETF:
-        raise RangeError(f"the start must be a simplex ETF, all cosines {ideal:.6g}; one is off by {off:.3g}.")
+        raise RangeError(
+            f"start must be a simplex ETF with all cosines {ideal:.6g}; one cosine differs by {off:.3g}. "
+            "Use prototypes.simplex(K, D)."
+        )

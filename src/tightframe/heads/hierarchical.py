@@ -1,4 +1,4 @@
-"""`HierarchicalHead`: class probabilities as products of conditional ones along a tree."""
+"""`HierarchicalHead`: class probabilities as products of conditional probabilities along a tree."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tightframe.numerics import widened
 
 
 class HierarchicalHead(nn.Module):
-    """Softmax over the siblings below each node of a tree, multiplied along the path from the root.
+    """Softmax over the children of each node of a tree, multiplied along the path from the root.
 
-    Its logits are the log-probabilities of the K classes, normalised already: cross-entropy, as for any head.
+    The logits are the normalised log-probabilities of the K classes; train with cross-entropy.
 
     Args:
         hierarchy: a tree of M nodes over the K classes.
-        in_features: width of the features, for a linear layer that scores all M nodes (the root's score is not used).
-        scores: any module (N, D_in) -> (N, M) in its place, for instance a `PrototypeHead` on
-            `prototypes.metric_guided_nodes`; in_features then only where the module doesn't say.
+        in_features: width of the features, for a linear layer that scores all M nodes (the root's score is unused).
+        scores: a module (N, D_in) -> (N, M) instead of the linear layer, for example a `PrototypeHead` on
+            `prototypes.metric_guided_nodes`; in_features is then needed only if the module has no such attribute.
 
     Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> (N, K), (N, T, K) or (N, K, H, W).
-    Raises: ShapeError for scores of another width.
+    Raises: ShapeError unless there is one score per node.
     Source: Redmon & Farhadi 2017 (YOLO9000).
 
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
@@ -34,7 +34,7 @@ class HierarchicalHead(nn.Module):
     tensor([1., 1.], grad_fn=<RoundBackward1>)
     """
 
-    decides_linearly = False  # its decisions are no argmax of weight z + bias
+    decides_linearly = False  # decisions are not an argmax of weight z + bias
     follows_labels = False
     prototypes = None
 
@@ -51,7 +51,7 @@ class HierarchicalHead(nn.Module):
         super().__init__()
         width = in_features if in_features is not None else getattr(scores, "in_features", None)
         if not isinstance(width, int):
-            raise ShapeError("a hierarchical head needs in_features, or scores with an attribute of that name.")
+            raise ShapeError("pass in_features=, or a scores module with an attribute in_features.")
         if scores is None:
             scores = nn.Linear(width, len(hierarchy), bias=bias, device=device, dtype=dtype)
         self.hierarchy, self.scores, self.in_features = hierarchy, scores, width
@@ -60,7 +60,7 @@ class HierarchicalHead(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """(K, D): the part of each class's log-probability that is linear in the features, summed along its path."""
+        """(K, D): linear part of each class's log-probability, summed along the path."""
         return self._along_paths(self.scores.weight)  # type: ignore[arg-type]
 
     @property
@@ -70,22 +70,22 @@ class HierarchicalHead(nn.Module):
         return None if bias is None else self._along_paths(bias[:, None])[:, 0]  # type: ignore[index]
 
     def embed(self, features: Tensor) -> Tensor:
-        """What the scores are linear in: the features themselves, or their embedding by a head that scores."""
+        """The inputs of the linear scores: the features, or their embeddings if `scores` is a head."""
         scores = self.scores
         return scores.embed(features) if is_head(scores) else features
 
     def log_probabilities(self, features: Tensor) -> Tensor:
-        """log P(node) of all M nodes, (N, M) and so on: marginal, the root's is 0."""
+        """Marginal log P(node) of all M nodes, (N, M) or (N, M, H, W); 0 for the root."""
         return like_features(self.tree.log_probabilities(self._scores(features)))
 
     def conditional_log_probabilities(self, features: Tensor) -> Tensor:
-        """log P(node | its parent) of all M nodes, (N, M) and so on."""
+        """log P(node | parent) of all M nodes, (N, M) or (N, M, H, W)."""
         return like_features(self.tree.conditional_log_probabilities(self._scores(features)))
 
     def predict(self, features: Tensor, depth: int | None = None) -> Tensor:
-        """The most probable node, (N,) and so on: a class, or by `depth` a node at most so many hops below the root.
+        """The most probable node, (N,) or (N, H, W): a class or, with `depth`, a node at most that deep.
 
-        Nodes at that depth and classes above it compete: a partition of all classes. Depth 0 is the root.
+        Candidates are the nodes at that depth and the classes above it. Depth 0 is the root.
         Raises: HierarchyError for a negative depth.
         """
         log_probabilities = self.tree.log_probabilities(self._scores(features))
@@ -98,7 +98,7 @@ class HierarchicalHead(nn.Module):
         return like_features(log_probabilities[..., : self.out_features])
 
     def reset_parameters(self) -> None:
-        """The scores' parameters anew."""
+        """Reset the parameters of the scores."""
         reset_all(self.scores)
 
     def extra_repr(self) -> str:
@@ -108,12 +108,10 @@ class HierarchicalHead(nn.Module):
         rows = features_last(features, self.in_features)
         scores = self.scores(rows.reshape(-1, self.in_features))
         if scores.shape[-1] != len(self.hierarchy):
-            raise ShapeError(
-                f"scores must be (N, {len(self.hierarchy)}), one for each node; got {tuple(scores.shape)}."
-            )
+            raise ShapeError(f"scores must be (N, {len(self.hierarchy)}), one per node; got {tuple(scores.shape)}.")
         return widened(scores).unflatten(0, rows.shape[:-1])
 
     def _along_paths(self, rows: Tensor) -> Tensor:
         paths = self.tree.paths[: self.out_features, 1:]
-        padded = torch.cat([rows, torch.zeros_like(rows[:1])])  # -1, the padding of paths, is its last row
+        padded = torch.cat([rows, torch.zeros_like(rows[:1])])  # paths are padded with -1, the last row
         return padded[paths].sum(1)

@@ -1,4 +1,4 @@
-"""`PrototypeHead`: a classifier on fixed or learnt prototypes; `PrototypeModel`: backbone and head as one module."""
+"""`PrototypeHead`: a classifier on fixed or learnt prototypes; `PrototypeModel`: a backbone with a head."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from tightframe.prototypes import Prototypes
 
 
 class PrototypeHead(ComparisonHead):
-    """A classifier head on one prototype a class, fixed (a buffer) or learnt (a parameter).
+    """A classifier head with one prototype per class, fixed (a buffer) or learnt (a parameter).
 
-    Features after a ReLU can't point every way, and a row of them may be zero, whose cosines count as 0: give the head
-    the features before the ReLU, or a projection.
+    Features after a ReLU are non-negative, and a row may be zero, with cosines 0: use the features before the ReLU, or
+    a projection.
 
     Args:
         prototypes: `Prototypes` or vectors (K, D).
-        in_features: width of the features, if not D: then a linear projection without bias is learnt.
+        in_features: width of the features. Default: D. If not D, a linear projection without bias is learnt.
         logits: "cosine", "dot", "euclidean", "squared-euclidean" or "pseudo-huber"; see `SIMILARITIES`.
-        scale: of the logits, > 0; by default 16 for cosines and 1 for the others.
-        learnable: train the prototypes, from these as their start.
+        scale: scale of the logits, > 0. Default: 16 for cosines, else 1.
+        learnable: train the prototypes, starting from these.
         learn_scale: train the scale (its logarithm).
-        projection: any module (N, in_features) -> (N, D) in place of the linear one.
-        open_classes: how many classes, the first ones, have logits yet; by default all. `open` adds the next ones and
-            `append` new prototypes, and neither moves a vector: class-incremental learning on reserved prototypes.
-        delta: of "pseudo-huber", where it passes from squares to lengths.
+        projection: module (N, in_features) -> (N, D) instead of the linear projection.
+        open_classes: number of classes, from the first, that have logits. Default: all. For class-incremental learning,
+            `open` adds classes and `append` adds prototypes; existing vectors do not change.
+        delta: length at which "pseudo-huber" changes from quadratic to linear.
 
     Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout.
-    Raises: as `Prototypes`; ChoiceError, RangeError; ZeroVectorError naming a prototype of length zero under "cosine".
-    Warns: ZeroVectorWarning naming an embedding of length zero under "cosine", once (on the CPU).
+    Raises: as `Prototypes`; ChoiceError for unknown logits; RangeError for a scale or delta that is not positive;
+    ZeroVectorError for a prototype of length zero under "cosine".
+    Warns: ZeroVectorWarning for an embedding of length zero under "cosine", once (CPU only).
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
     Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
 
@@ -61,18 +62,18 @@ class PrototypeHead(ComparisonHead):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        given = Prototypes.of(prototypes)
-        super().__init__(given.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
-        self._require_usable(given.vectors)
-        self.provenance = dict(given.provenance)
-        self._first = given.vectors.detach().clone() if learnable else None
-        self._hold(given.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
+        start = Prototypes.of(prototypes)
+        super().__init__(start.dim, in_features, projection, logits, scale, delta, learn_scale, device, dtype)
+        self._require_usable(start.vectors)
+        self.provenance = dict(start.provenance)
+        self._first = start.vectors.detach().clone() if learnable else None
+        self._hold(start.vectors.detach().to(device, dtype or torch.get_default_dtype(), copy=True), learnable)
         if open_classes is not None:
             self.open(open_classes)
 
     @property
     def prototypes(self) -> Tensor:
-        """(K, D), also of classes that aren't open yet."""
+        """(K, D), including closed classes."""
         return self.vectors
 
     @property
@@ -82,24 +83,24 @@ class PrototypeHead(ComparisonHead):
 
     @torch.no_grad()
     def append(self, prototypes: Prototypes | Array) -> None:
-        """Add classes (K', D) after the others and open all; the vectors before them stay as they are, bit for bit.
+        """Append new classes (K', D) and open all classes; existing vectors do not change.
 
-        Learnt prototypes become a new parameter: tell the optimiser. Raises: ShapeError for another dimension.
+        Learnt prototypes become a new parameter: pass it to the optimiser. Raises: ShapeError if D differs.
         """
-        given = Prototypes.of(prototypes)
+        new = Prototypes.of(prototypes)
         before = self.prototypes
-        if given.dim != before.shape[1]:
-            raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {given.dim}.")
-        self._require_usable(given.vectors)
+        if new.dim != before.shape[1]:
+            raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {new.dim}.")
+        self._require_usable(new.vectors)
         if self._first is not None:
-            self._first = torch.cat([self._first, given.vectors.to(self._first)])
-        self._hold(torch.cat([before, given.vectors.to(before)]), self.learnable)
-        kinds = (part.get("constructor", "given vectors") for part in (self.provenance, given.provenance))
+            self._first = torch.cat([self._first, new.vectors.to(self._first)])
+        self._hold(torch.cat([before, new.vectors.to(before)]), self.learnable)
+        kinds = (part.get("constructor", "given vectors") for part in (self.provenance, new.provenance))
         self.provenance = {"constructor": " + ".join(kinds)}
         self.open(len(self.prototypes))
 
     def reset_parameters(self) -> None:
-        """Learnt prototypes, scale and projection as they were made; fixed prototypes are left alone."""
+        """Reset learnt prototypes, scale and projection; fixed prototypes do not change."""
         super().reset_parameters()
         if self._first is not None:
             with torch.no_grad():
@@ -123,9 +124,9 @@ class PrototypeHead(ComparisonHead):
 
 
 class PrototypeModel(nn.Module):
-    """A backbone and a head as one model: inputs -> features -> logits.
+    """A backbone with a head: inputs -> features -> logits.
 
-    `labels=` go to a head that follows class means (`DeepNCM`, `GuidedHead`).
+    `labels=` is passed to heads that follow class means (`DeepNCM`, `GuidedHead`).
 
     >>> from tightframe import prototypes
     >>> model = PrototypeModel(nn.Linear(3, 8), PrototypeHead(prototypes.simplex(4, 8)))
@@ -144,16 +145,16 @@ class PrototypeModel(nn.Module):
         return self.head(features)
 
     def embed(self, *inputs: Any, **options: Any) -> Tensor:
-        """Embeddings (..., D), which losses on embeddings take."""
+        """Embeddings (..., D), for losses on embeddings."""
         features = self.backbone(*inputs, **options)
         head = self.head
         return head.embed(features) if is_head(head) else features
 
     @property
     def prototypes(self) -> Tensor:
-        """The head's (K, D)."""
+        """(K, D), the head's prototypes."""
         return self.head.prototypes  # type: ignore[return-value]
 
     def get_classifier(self) -> nn.Module:
-        """The head, as timm's models name theirs."""
+        """The head, under the name that timm uses."""
         return self.head

@@ -1,4 +1,4 @@
-"""`SIMILARITIES`: how near an embedding is to a prototype, in the ways that published heads use as logits."""
+"""`SIMILARITIES`: similarities between embeddings and prototypes that published heads use as logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tightframe.numerics import directions, directions_or_zero, unit_embeddings,
 
 
 class Scores(Protocol):
-    """(embeddings, prototypes, scale, delta) -> (N, K). `owner`: the head, which warns once of what has no score."""
+    """(embeddings, prototypes, scale, delta) -> (N, K). `owner`: the head that warns once about zero embeddings."""
 
     def __call__(
         self, embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None
@@ -22,13 +22,13 @@ class Scores(Protocol):
 
 @dataclass(frozen=True)
 class Similarity:
-    """One way to compare embeddings (N, D) with prototypes (K, D).
+    """A similarity between embeddings (N, D) and prototypes (K, D).
 
     Attributes:
-        scores: see `Scores`; larger for nearer, times the scale (0-d); memory O(N K + N D + K D).
+        scores: see `Scores`; larger means nearer; multiplied by the scale (0-d); memory O(N K + N D + K D).
         rule: prototypes -> weight (K, D) and bias (K,) or None, with argmax of weight z + bias = argmax of the scores.
-        scale: what the scores are multiplied by unless asked for otherwise.
-        summary: what it is, in a line. source: the paper that trains with it.
+        scale: default factor of the scores.
+        summary: formula. source: paper that trains with it.
     """
 
     scores: Scores
@@ -41,8 +41,8 @@ class Similarity:
 def squared_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     """|z_n - p_k|^2, (N, D) and (K, D) -> (N, K), in float32 at least.
 
-    By the Gram matrix about the prototypes' mean, so that a common offset costs no digits; the smallest of each row,
-    where the Gram matrix cancels as embeddings collapse onto their prototypes, is computed from the difference.
+    From the Gram matrix about the prototypes' mean, so that a common offset costs no digits. The smallest distance of
+    each row is computed from the difference, because the Gram matrix cancels when embeddings collapse on prototypes.
     """
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, prototypes.dtype), torch.float32)
     with without_autocast(embeddings.device):
@@ -56,7 +56,7 @@ def squared_distances(embeddings: Tensor, prototypes: Tensor) -> Tensor:
 
 
 class _Root(torch.autograd.Function):
-    """Square root whose derivative at zero is zero: of the distance to the point itself, zero is a subgradient."""
+    """Square root with derivative zero at zero, a subgradient of the distance."""
 
     generate_vmap_rule = True
 
@@ -75,7 +75,7 @@ class _Root(torch.autograd.Function):
 
 
 class _PseudoHuber(torch.autograd.Function):
-    """delta (sqrt(1 + squares / delta^2) - 1), keeping one matrix for the backward pass where autograd keeps four."""
+    """delta (sqrt(1 + squares / delta^2) - 1); stores one matrix for the backward pass instead of autograd's four."""
 
     generate_vmap_rule = True
 
@@ -97,7 +97,7 @@ class _PseudoHuber(torch.autograd.Function):
 
 
 def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
-    return embeddings @ (prototypes * scale).mT  # (N, K) is the largest of the three to scale
+    return embeddings @ (prototypes * scale).mT  # scaling (N, K) would cost more
 
 
 def _cosine(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
@@ -116,8 +116,8 @@ def _squared_euclidean(
 
 
 def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
-    bent: Tensor = _PseudoHuber.apply(squared_distances(embeddings, prototypes), delta)
-    return bent * -scale
+    distances: Tensor = _PseudoHuber.apply(squared_distances(embeddings, prototypes), delta)
+    return distances * -scale
 
 
 def _nearest(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -141,4 +141,4 @@ SIMILARITIES: dict[str, Similarity] = {
         _pseudo_huber, _nearest, 1.0, "-delta (sqrt(1 + (|z - p| / delta)^2) - 1)", f"{_GUIDED}, released code"
     ),
 }
-"""Every similarity by the name that heads take as `logits`."""
+"""Similarities by name, as in the `logits` argument of heads."""

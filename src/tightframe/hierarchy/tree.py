@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +12,15 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import ChoiceError, HierarchyError
+from tightframe.reading import read_json, read_rows, read_text
 
 Nodes = Literal["leaves", "all"]
 """Which nodes of a hierarchy: the classes, or the inner nodes after them as well."""
 
+DEEPEST = 1000
+"""Levels below the root that a hierarchy can have: what is computed of it takes memory for each node and level."""
+
+_NO_MORE = object()
 _SHOWN = 8  # names in a message before it says how many more there are
 
 
@@ -153,20 +156,17 @@ class Hierarchy:
         Args: as for `from_edges`.
         """
         above: dict[str, str | None] = {}
-
-        def grow(branch: Any, parent: str | None) -> None:
-            if not isinstance(branch, Mapping | list | None):
-                raise HierarchyError(f"below {parent!r} there must be a dict, a list of names or None; got {branch!r}.")
-            children = branch.items() if isinstance(branch, Mapping) else [(name, None) for name in branch or ()]
-            for name, below in children:
-                if not isinstance(name, str):
-                    raise HierarchyError(f"names are strings; got {name!r} below {parent!r}.")
-                if name in above:
-                    raise HierarchyError(f"a node has one parent; {name!r} has {above[name]!r} and {parent!r}.")
-                above[name] = parent
-                grow(below, name)
-
-        grow(tree, None)
+        waiting: list[tuple[str | None, Iterator[tuple[str, Any]]]] = [(None, _children(tree, None))]
+        while waiting:
+            parent, children = waiting[-1]
+            name, branch = next(children, ("", _NO_MORE))
+            if branch is _NO_MORE:
+                waiting.pop()
+                continue
+            if name in above:
+                raise HierarchyError(f"a node has one parent; {name!r} has {above[name]!r} and {parent!r}.")
+            above[name] = parent
+            waiting.append((name, _children(branch, name)))
         return _assemble(above, None, root, classes)
 
     @classmethod
@@ -218,20 +218,17 @@ class Hierarchy:
         names: dict[str, str] = {}
         hypernyms: dict[str, str | None] = {}
         synsets: dict[str, list[str]] = {}  # by what a class may be called
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.startswith("  "):
-                    continue  # the licence
-                try:
-                    offset, words, hypernym = _read_synset(line)
-                except (ValueError, IndexError):
-                    raise HierarchyError(
-                        f"line {number} of {path} is no noun synset: {line[:60].rstrip()!r}."
-                    ) from None
-                names[offset] = f"{words[0]}.n{offset}"
-                hypernyms[offset] = hypernym
-                for key in {names[offset], f"n{offset}", *words}:
-                    synsets.setdefault(key, []).append(names[offset])
+        for number, line in enumerate(read_text(Path(path)).removesuffix("\n").split("\n"), 1):
+            if line.startswith("  "):
+                continue  # the licence
+            try:
+                offset, words, hypernym = _read_synset(line)
+            except (ValueError, IndexError):
+                raise HierarchyError(f"line {number} of {path} is no noun synset: {line[:60].rstrip()!r}.") from None
+            names[offset] = f"{words[0]}.n{offset}"
+            hypernyms[offset] = hypernym
+            for key in {names[offset], f"n{offset}", *words}:
+                synsets.setdefault(key, []).append(names[offset])
         for offset, hypernym in hypernyms.items():
             if hypernym is not None and hypernym not in names:
                 raise HierarchyError(f"the hypernym n{hypernym} of {names[offset]!r} is not in {path}.")
@@ -259,16 +256,11 @@ class Hierarchy:
         path = Path(path)
         if path.name == "data.noun":
             return cls.from_wordnet(path, classes)
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            try:
-                tree = json.loads(text, object_pairs_hook=_without_duplicates)
-            except json.JSONDecodeError as error:
-                raise HierarchyError(f"{path} is not JSON: {error}.") from None
-            return cls.from_nested(tree, root=root, classes=classes)
+            return cls.from_nested(read_json(path, _without_duplicates), root=root, classes=classes)
         if path.suffix == ".csv":
-            return cls.from_edges(_read_edges(text, path), root=root, classes=classes)
-        return cls.from_paths(filter(str.strip, text.splitlines()), root=root, classes=classes)
+            return cls.from_edges(_read_edges(path), root=root, classes=classes)
+        return cls.from_paths(filter(str.strip, read_text(path).splitlines()), root=root, classes=classes)
 
     # ------------------------------------------------------------------ reading it
 
@@ -414,23 +406,39 @@ class Hierarchy:
                 )
 
     def _require_no_cycle(self) -> None:
-        safe = {-1}
+        """Raise HierarchyError for a cycle, and for a tree that is too deep to be kept as paths."""
+        depths = {-1: -1}
         for start in range(len(self.parents)):
             climb: dict[int, None] = {}
             node = start
-            while node not in safe and node not in climb:
+            while node not in depths and node not in climb:
                 climb[node] = None
                 node = self.parents[node]
-            if node not in safe:
+            if node not in depths:
                 way = list(climb)
                 cycle = [self.names[index] for index in [*way[way.index(node) :], node]]
                 raise HierarchyError(f"a tree has no cycle; going up: {' -> '.join(map(repr, cycle))}.")
-            safe.update(climb)
+            for below in reversed(climb):
+                depths[below] = depths[self.parents[below]] + 1
+        if (depth := max(depths.values())) > DEEPEST:
+            raise HierarchyError(f"a hierarchy must be at most {DEEPEST} levels deep; this one has {depth}.")
 
     def _require_one_root(self) -> None:
         roots = [name for name, parent in zip(self.names, self.parents, strict=True) if parent == -1]
         if len(roots) > 1:
             raise HierarchyError(f"a tree has one root; got {len(roots)}: {_list(roots)}. Join them below one.")
+
+
+def _children(branch: Any, parent: str | None) -> Iterator[tuple[str, Any]]:
+    """Names and branches below a node of nested dicts."""
+    if not isinstance(branch, Mapping | list | None):
+        raise HierarchyError(
+            f"below {parent!r} there must be a dict, a list of names or None; got {type(branch).__name__}."
+        )
+    for name, below in branch.items() if isinstance(branch, Mapping) else ((name, None) for name in branch or ()):
+        if not isinstance(name, str):
+            raise HierarchyError(f"names must be strings; got {type(name).__name__} below {parent!r}.")
+        yield name, below
 
 
 def _assemble(
@@ -471,18 +479,19 @@ def _read_synset(line: str) -> tuple[str, list[str], str | None]:
     return offset, words, None
 
 
-def _read_edges(text: str, path: Path) -> Iterable[tuple[str, str] | tuple[str, str, float]]:
-    for number, row in enumerate(csv.reader(text.splitlines(), skipinitialspace=True), 1):
-        fields = [field.strip() for field in row]
-        if not any(fields) or (number == 1 and fields[:2] == ["parent", "child"]):
+def _read_edges(path: Path) -> Iterable[tuple[str, str] | tuple[str, str, float]]:
+    for place, (number, row) in enumerate(read_rows(path)):
+        if place == 0 and row[:2] == ["parent", "child"]:
             continue
         try:
-            parent, child, *length = fields
+            parent, child, *length = row
             if not (parent and child) or len(length) > 1:
                 raise ValueError
             yield (parent, child, float(length[0])) if length else (parent, child)
         except ValueError:
-            raise HierarchyError(f"line {number} of {path} must be parent,child[,length]; got {row}.") from None
+            raise HierarchyError(
+                f"line {number} of {path} must be parent,child[,length]; got {','.join(row):.100}."
+            ) from None
 
 
 def _without_duplicates(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:

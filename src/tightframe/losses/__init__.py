@@ -1,4 +1,4 @@
-"""Training losses on prototypes, hierarchies and costs; `LOSSES` lists them."""
+"""Training losses for prototypes, hierarchies and costs; `LOSSES` lists them."""
 
 from tightframe.losses.alignment import (
     BalancedDotRegression,

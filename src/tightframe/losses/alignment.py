@@ -15,18 +15,17 @@ from tightframe.theory import cross_entropy_floor
 
 
 class DotRegression(EmbeddingLoss):
-    """(<p_y, h> - |p_y| L)^2 / (2 |p_y| L) for the embedding h at length L: |p_y| L (1 - cos)^2 / 2.
+    """(<p_y, h> - |p_y| L)^2 / (2 |p_y| L) for the embedding h at length L, equal to |p_y| L (1 - cos)^2 / 2.
 
-    With unit prototypes and L = 1: 0 aligned, 1/2 orthogonal, 2 opposite. It only pulls: other prototypes don't enter.
+    With unit prototypes and L = 1: 0 aligned, 1/2 orthogonal, 2 opposite. Only the prototype of the own class enters.
 
     Args:
         prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
-        feature_length: L > 0, to which embeddings are normalised, sqrt(E_H) in the paper; sqrt(E_W) is |p_y|.
+        feature_length: L > 0, length of the normalised embeddings; sqrt(E_H) in the paper, where |p_y| is sqrt(E_W).
 
-    Raises: as `ClassLoss`; RangeError.
-    Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code, which
-    normalises embeddings to length one after an `nn.BatchNorm1d`, has |p_y|^2 in place of |p_y| L: equal for unit
-    prototypes.
+    Raises: as `ClassLoss`; RangeError unless feature_length > 0.
+    Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code
+    normalises embeddings after an `nn.BatchNorm1d` and has |p_y|^2 instead of |p_y| L, equal for unit prototypes.
 
     >>> from tightframe import prototypes
     >>> p = prototypes.simplex(3, 2)
@@ -53,11 +52,11 @@ class DotRegression(EmbeddingLoss):
 
 
 class BalancedDotRegression(DotRegression):
-    """Dot regression in which the classes of a batch of B rows count alike: each loss times B / (C n_y).
+    """Dot regression with equal weight for each class in a batch of B rows: each loss is multiplied by B / (C n_y).
 
-    C is the number of classes in the batch and n_y the rows of class y. It is what the released code computes, which
-    rescales unit prototypes by the root of that factor. Depends on how batches are cut, also over processes (the later
-    code for few-shot learning counts the labels of all processes).
+    C is the number of classes in the batch and n_y the number of rows of class y. The released code scales unit
+    prototypes by the root of that factor. The value depends on the batches of each process (the later code for few-shot
+    learning counts the labels of all processes).
     Source: Yang et al. 2022, released code.
 
     >>> loss = BalancedDotRegression(torch.eye(2))  # three rows of class 0 are right, the one of class 1 is wrong
@@ -88,9 +87,9 @@ class Hyperspherical(EmbeddingLoss):
 
 
 class CosineMatching(EmbeddingLoss):
-    """Sum over classes c of (cos(z, p_c) - cos(p_y, p_c))^2: 0 where the embedding lies as its prototype does.
+    """Sum over classes c of (cos(z, p_c) - cos(p_y, p_c))^2; 0 if z has the cosines of its prototype.
 
-    On a hierarchy-aware frame, whose cosines are the target; the authors add it to cross-entropy. Args, errors: as for
+    The prototypes are a hierarchy-aware frame; the authors add this loss to cross-entropy. Args, errors: as for
     `Hyperspherical`.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
@@ -100,15 +99,15 @@ class CosineMatching(EmbeddingLoss):
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
         frame = directions(self.prototypes.to(rows), "prototypes")
-        # cos(z, p_c) - cos(p_y, p_c) = <z - p_y, p_c>, which loses no digits near 0
+        # cos(z, p_c) - cos(p_y, p_c) = <z - p_y, p_c>, without cancellation near 0
         return ((self.unit(rows)[0] - frame[labels]) @ frame.mT).square().sum(1)
 
 
 class PrototypeCrossEntropy(EmbeddingLoss):
-    """Cross-entropy of scale cos(z, p_k): on fixed prototypes, with a known `floor`.
+    """Cross-entropy of the logits scale cos(z, p_k); `floor` is its minimum for fixed prototypes.
 
-    Args: as for `Hyperspherical`; scale: > 0, without which unit vectors can't fit labels; by default that of a head
-    with cosine logits, else 16.
+    Args: as for `Hyperspherical`; scale: > 0. Default: the scale of a head with cosine logits, else 16; unit vectors
+    can't fit the labels at scale 1.
     Source: Zhu et al. 2021, Yang et al. 2022 (fixed ETF classifier).
 
     >>> from tightframe import prototypes
@@ -133,7 +132,7 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     @property
     def scale(self) -> float | Tensor:
-        """What cosines are multiplied by: as given, or the head's, which may be learnt."""
+        """Factor of the cosines: the argument, or the head's scale, which may be learnt."""
         if self._scale is not None:
             return self._scale
         head = None if self._head is None else self._head[0]
@@ -141,7 +140,7 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     @property
     def floor(self) -> float:
-        """What no embeddings of balanced classes can be below on average; the simplex ETF attains it."""
+        """Minimum of the mean loss for balanced classes, attained by the simplex ETF."""
         return cross_entropy_floor(self.num_classes, float(self.scale))
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`ClassLoss`: what every loss on embeddings or logits and class labels has in common."""
+"""`ClassLoss`: base class of losses on embeddings or logits with class labels."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ ON_EMPTY = ("zero", "error")
 
 
 class ClassLoss(nn.Module, ABC):
-    """A loss of each row and its label, weighed by class, averaged.
+    """A loss per row and label, weighted by class and reduced over rows.
 
-    Inputs (N, C), (N, T, C) or (N, C, H, W) with labels of that shape without C. Computed in float32 at least, whatever
-    autocast says; rows labelled `ignore_index` have neither loss nor gradient, whatever they hold.
+    Inputs (N, C), (N, T, C) or (N, C, H, W) with labels of that shape without C. Computed in float32 at least, also
+    under autocast. Rows with the label `ignore_index` have no loss and no gradient, even if they are not finite.
 
     Args:
         num_classes: K.
-        weight: (K,) of the classes; "mean" divides by the sum of the rows' weights, as torch's losses do.
-        reduction: "mean", "sum", or "none" (labels' shape, 0 where ignored).
-        on_empty: what "mean" gives where no row counts, as all labels are ignored: "zero", with a gradient of 0, or
-            "error".
+        weight: (K,) class weights; "mean" divides by the sum of the rows' weights, as in torch.
+        reduction: "mean", "sum", or "none" (shape of the labels, 0 for ignored rows).
+        on_empty: result of "mean" if all labels are ignored: "zero", with gradient 0, or "error".
 
-    Raises: LabelError, ShapeError, DtypeError; with on_empty="error" EmptyBatchError. Values are looked at on the CPU
-    only; elsewhere such a mean is then NaN, as torch's is.
+    Raises: LabelError, ShapeError, DtypeError; with on_empty="error" EmptyBatchError. Values are checked on the CPU
+    only; on other devices an empty mean with on_empty="error" is NaN, as in torch.
     """
 
     weight: Tensor | None
@@ -52,12 +51,12 @@ class ClassLoss(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-        """(N,) from float rows (N, C) and labels (N,); where not `kept` (N,), rows are ones and labels 0."""
+        """(N,) losses from float rows (N, C) and labels (N,); ignored rows, with `kept` False, are ones, label 0."""
 
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """K; labels lie in [0, K)."""
+        """K; labels are in [0, K)."""
 
     @property
     @abstractmethod
@@ -87,13 +86,13 @@ class ClassLoss(nn.Module, ABC):
 
 
 class EmbeddingLoss(ClassLoss):
-    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a `Head` that holds them.
+    """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a `Head` with prototypes.
 
-    Of a head the prototypes of the moment are used, of its open classes; they get gradients if they are learnt. The
-    head isn't part of the loss: copy both together, or make the loss anew.
+    A head's current prototypes of its open classes are used; learnt prototypes get gradients. The head is not a
+    submodule of the loss: deep-copy both together, or construct a new loss.
 
-    The cosines of an embedding of length zero count as 0, and it gets no gradient.
-    Warns: ZeroVectorWarning naming the first such embedding, once (on the CPU).
+    An embedding of length zero has cosines 0 and no gradient.
+    Warns: ZeroVectorWarning naming the first such embedding, once (CPU only).
     """
 
     fixed: Tensor | None
@@ -113,14 +112,14 @@ class EmbeddingLoss(ClassLoss):
             head, vectors = prototypes, _vectors_of(prototypes)
         elif isinstance(prototypes, nn.Module):
             raise ShapeError(
-                f"a head has its prototypes (K, D) at .prototypes; {type(prototypes).__name__} has none, or is no "
-                f"{Head.__name__}: pass the head of a model, or vectors."
+                f"prototypes must be vectors (K, D), Prototypes or a {Head.__name__} with prototypes; got "
+                f"{type(prototypes).__name__}. Pass the head of a model, or vectors."
             )
         else:
             fixed = vectors = Prototypes.of(prototypes).vectors.detach().clone()
             directions(fixed, "prototypes")
         super().__init__(len(vectors), weight, reduction, ignore_index, on_empty)
-        self._head: tuple[Head] | None = None if head is None else (head,)  # so its parameters don't become the loss's
+        self._head: tuple[Head] | None = None if head is None else (head,)  # a tuple hides its parameters from the loss
         self.register_buffer("fixed", fixed, persistent=False)
 
     @property
@@ -133,7 +132,7 @@ class EmbeddingLoss(ClassLoss):
 
     @property
     def num_classes(self) -> int:
-        """K, of the prototypes of the moment."""
+        """K, the current number of prototypes."""
         return self.prototypes.shape[0]
 
     @property
@@ -146,31 +145,31 @@ class EmbeddingLoss(ClassLoss):
         return self.gaps_to(directions(self.own(rows, labels), "prototypes of the labels"), rows)
 
     def gaps_to(self, targets: Tensor, rows: Tensor, what: str = "embeddings") -> Tensor:
-        """The same for unit vectors (N, D): half the square of unit vectors' distance, which loses no digits near 0."""
+        """1 - cos(z, target) for unit targets (N, D): half the squared distance, without cancellation near 0."""
         unit, zero = self.unit(rows, what)
         gaps = (unit - targets).square().sum(1) / 2
         return gaps if zero is None else torch.where(zero, 1.0, gaps)
 
     def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
-        """`unit_embeddings` of the rows; the loss and the head that it is of warn once together."""
+        """`unit_embeddings` of the rows; a loss and its head warn only once."""
         return unit_embeddings(rows, self if self._head is None else self._head[0], what)
 
     def own(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """The prototype of each row's class, (N, D), in the rows' dtype; taken first, as K may be far above N."""
+        """The prototype of each row's class, (N, D), in the rows' dtype; indexed before the cast, as K may exceed N."""
         return self.prototypes[labels].to(rows)
 
 
 def require_some(kept: Tensor, ignore_index: int) -> None:
-    """Raise EmptyBatchError if no row counts, where that can be looked at."""
+    """Raise EmptyBatchError if all rows are ignored; only where values can be read (`can_look`)."""
     if can_look(kept) and not kept.any():
         raise EmptyBatchError(
-            f"a mean needs rows: all {len(kept)} labels are ignore_index={ignore_index}. "
+            f"the mean loss needs at least one labelled row; all {len(kept)} labels are ignore_index={ignore_index}. "
             'Skip such batches, or pass on_empty="zero".'
         )
 
 
 def number_or_one(number: Tensor, kept: Tensor) -> Tensor:
-    """What a mean divides by: the number or the weight (0-d) of the rows that count, or 1 where there are none."""
+    """Denominator of a mean: the number or weight (0-d) of the labelled rows, or 1 if there are none."""
     return torch.where(kept.any(), number, 1)
 
 
@@ -190,5 +189,5 @@ def _vectors_of(head: Head) -> Tensor:
     """(K, D), the prototypes of a head's open classes."""
     vectors = head.prototypes
     if not isinstance(vectors, Tensor) or vectors.ndim != 2:
-        raise ShapeError(f"a head has its prototypes (K, D) at .prototypes; {type(head).__name__} has none.")
+        raise ShapeError(f"the head must have prototypes (K, D); {type(head).__name__}.prototypes is not a matrix.")
     return vectors[: head.out_features]

@@ -1,4 +1,4 @@
-"""Losses on logits that know what it costs to take one class for another."""
+"""Losses on logits with misclassification costs."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class LogitLoss(ClassLoss, ABC):
 
 
 class CostLoss(LogitLoss, ABC):
-    """A `LogitLoss` with costs (K, K): row y, column k is what deciding k costs where y is true; needn't be symmetric.
+    """A `LogitLoss` with costs (K, K): entry (y, k) is the cost of predicting k for true class y; may be asymmetric.
 
-    Raises: CostMatrixError naming the entry for costs that are negative, not finite, or not zero on the diagonal.
+    Raises: CostMatrixError naming an entry that is negative, not finite, or not zero on the diagonal.
     """
 
     cost: Tensor
@@ -53,23 +53,23 @@ class CostLoss(LogitLoss, ABC):
     ):
         matrix = require_decision_cost(cost_of(cost))
         if len(matrix) < 2:
-            raise CostMatrixError(f"costs are between at least two classes; got {len(matrix)}.")
+            raise CostMatrixError(f"costs must be for at least two classes; got {len(matrix)}.")
         super().__init__(len(matrix), weight, reduction, ignore_index, on_empty)
         self.register_buffer("cost", matrix, persistent=False)
 
 
 class SoftLabelCrossEntropy(CostLoss):
-    """Cross-entropy against soft labels q_c ~ exp(-beta cost[y, c] / max cost), the nearer the class the likelier.
+    """Cross-entropy with soft labels q_c ~ exp(-beta cost[y, c] / max cost): cheaper mistakes get more probability.
 
     Args:
-        cost: (K, K) or a tree, whose distances between classes it then is.
+        cost: (K, K), or a tree, whose distances between classes are then the costs.
         weight, reduction, ignore_index, on_empty: see `ClassLoss`.
-        beta: >= 0; the larger, the nearer to one-hot labels.
+        beta: >= 0; larger values are closer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels; their costs are `lca_height_cost(tree)`, and
-    their code has the Kullback-Leibler divergence, less by the soft labels' entropy, divided by K. Focal form of the
-    released metric-guided code.
+    Source: Bertinetto et al. 2020 (Making better mistakes), soft labels, with costs `lca_height_cost(tree)`. Their code
+    subtracts the entropy of the soft labels (Kullback-Leibler divergence) and divides by K. Focal form: released
+    metric-guided code.
 
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> SoftLabelCrossEntropy(cost, beta=2.0).soft_labels[0].round(decimals=3).tolist()
@@ -99,20 +99,20 @@ class SoftLabelCrossEntropy(CostLoss):
 
 
 class HierarchicalCrossEntropy(LogitLoss):
-    """-sum over the nodes v above a class, itself included, of w_v ln P(v | parent of v), w_v = exp(-alpha depth(v)).
+    """-sum of w_v ln P(v | parent of v) over the path v from the root to the class, with w_v = exp(-alpha depth(v)).
 
-    P of a node is the sum over the classes below it of softmax(logits). With alpha = 0 it is cross-entropy; the larger
-    alpha, the less the fine levels count beside the coarse ones, and the smaller the loss as a whole.
+    P of a node is the sum of softmax(logits) over the classes below it. alpha = 0 gives cross-entropy; a larger alpha
+    gives fine levels less weight than coarse levels, and a smaller loss.
 
     Args:
         hierarchy: tree over the K classes, M nodes. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
-        alpha: >= 0. A depth is the distance from the root, in hops or the lengths of the tree's edges.
-        level_weights: (M,) in place of w.
+        alpha: >= 0. Depth is the distance from the root, in hops or in edge lengths of the tree.
+        level_weights: (M,) weights instead of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
 
-    Source: Bertinetto et al. 2020 (Making better mistakes), with the weights of their code. That code also divides the
-    weights by their sum over all nodes, the root's 1 included: a constant factor. The focal form is that of the
-    released metric-guided code, which weighs by height and so favours fine levels; `level_weights` can do so.
+    Source: Bertinetto et al. 2020 (Making better mistakes), with the weights of their code, which also divides by the
+    sum of the weights over all nodes, a constant factor. Focal form: released metric-guided code, which weights by
+    height and so favours fine levels; use `level_weights` for that.
 
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
@@ -140,7 +140,9 @@ class HierarchicalCrossEntropy(LogitLoss):
         if level_weights is None:
             level_weights = (-alpha * hierarchy.distances("all")[hierarchy.root]).exp()
         if level_weights.shape != (len(hierarchy),):
-            raise ShapeError(f"level weights must be ({len(hierarchy)},), one a node; got {level_weights.shape}.")
+            raise ShapeError(
+                f"level weights must be ({len(hierarchy)},), one per node; got {tuple(level_weights.shape)}."
+            )
         require_finite(level_weights.reshape(-1, 1), "level weights")
         self.register_buffer("level_weights", level_weights.detach().clone(), persistent=False)
 
@@ -155,10 +157,10 @@ class HierarchicalCrossEntropy(LogitLoss):
 
 
 class ExpectedCost(CostLoss):
-    """sum_k softmax(logits)_k cost[y, k]: what a decision drawn from the probabilities costs; in [0, max cost].
+    """Expected cost of a class drawn from softmax(logits): sum_k softmax(logits)_k cost[y, k], in [0, max cost].
 
-    Args: cost, weight, reduction, ignore_index, on_empty: as for `SoftLabelCrossEntropy`. What the most
-    probable class costs: `ConfusionCounts.average_cost`.
+    Args: cost, weight, reduction, ignore_index, on_empty: as for `SoftLabelCrossEntropy`. For the cost of the most
+    probable class see `ConfusionCounts.average_cost`.
     Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
 
     >>> ExpectedCost(1 - torch.eye(4))(torch.zeros(1, 4), torch.tensor([2]))  # wrong three times in four
@@ -170,9 +172,9 @@ class ExpectedCost(CostLoss):
 
 
 class SquaredEarthMover(CostLoss):
-    """sum_k softmax(logits)_k^2 (cost[y, k] - offset), to be added to cross-entropy; negative below the offset.
+    """sum_k softmax(logits)_k^2 (cost[y, k] - offset), a regulariser of cross-entropy; may be negative.
 
-    It pushes probability away from far classes, the farther the more, and up to the offset towards near ones.
+    It decreases probabilities of classes with a cost above the offset, and increases those below.
     Args: offset: finite; the others as for `SoftLabelCrossEntropy`.
     Source: Hou, Yu & Samaras 2017 (Squared earth mover's distance-based loss), as a regulariser; released metric-guided
     code.
@@ -201,7 +203,7 @@ class SquaredEarthMover(CostLoss):
 
 
 def focal_terms(log_probabilities: Tensor, gamma: float) -> Tensor:
-    """(1 - p)^gamma ln p; where p = 1 it is 0, with gradient 0 (that of gamma < 1 is unbounded there)."""
+    """(1 - p)^gamma ln p; 0 with gradient 0 at p = 1, where the gradient is unbounded for gamma < 1."""
     if gamma == 0:
         return log_probabilities
     certain = log_probabilities == 0

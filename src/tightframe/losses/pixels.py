@@ -1,4 +1,4 @@
-"""`CentreCollapse`: a regulariser for pixels and tokens, where a few classes fill most positions."""
+"""`CentreCollapse`: a regulariser for pixels and tokens, where a few classes occupy most positions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tightframe.prototypes import Prototypes
 
 
 class CentreCollapse(nn.Module):
-    """Cross-entropy of the mean embedding of each class in each image, on scale cos(mean, p_k).
+    """Cross-entropy of the mean embedding of each class in each image, with logits scale cos(mean, p_k).
 
-    A class counts once in an image however few of its pixels it has: added to the pixels' own loss it keeps the rare
-    classes' prototypes apart.
+    Each class in an image has equal weight, independent of its number of pixels. Added to the loss of the pixels, it
+    keeps the prototypes of rare classes apart.
 
     Args:
-        prototypes: fixed ones as a rule, a simplex ETF; or a head. scale: as for `PrototypeCrossEntropy`.
-        reduction: "mean" over the pairs of an image and a class in it, or "sum".
-        ignore_index: pixels with this label belong to no class.
+        prototypes: usually fixed, a simplex ETF; or a head. scale: as for `PrototypeCrossEntropy`.
+        reduction: "mean" over all (image, class in the image) pairs, or "sum".
+        ignore_index: label of pixels without a class.
         on_empty: see `ClassLoss`.
 
     Call: embeddings (N, D, H, W) or (N, T, D) and labels (N, H, W) or (N, T). Memory: N K D.
@@ -47,7 +47,7 @@ class CentreCollapse(nn.Module):
     ):
         super().__init__()
         if reduction not in ("mean", "sum"):
-            raise ChoiceError(f'reduction must be "mean" or "sum", as images have several centres; got {reduction!r}.')
+            raise ChoiceError(f'reduction must be "mean" or "sum"; got {reduction!r}.')
         self.centres = PrototypeCrossEntropy(prototypes, scale=scale, reduction="none")
         require_on_empty(on_empty)
         self.reduction, self.ignore_index, self.on_empty = reduction, ignore_index, on_empty
@@ -55,7 +55,8 @@ class CentreCollapse(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         if embeddings.ndim < 3:
             raise ShapeError(
-                f"embeddings must be (N, T, D) or (N, D, H, W), images of positions; got {embeddings.shape}."
+                f"embeddings must be (N, T, D) or (N, D, H, W), several positions per image; got "
+                f"{tuple(embeddings.shape)}."
             )
         images, classes = len(labels), self.centres.num_classes
         rows, flat, kept = labelled_rows(embeddings, labels, self.centres.num_features, classes, self.ignore_index)
@@ -68,15 +69,16 @@ class CentreCollapse(nn.Module):
             cell = image * classes + flat
             sums = rows.new_zeros(images * classes, rows.shape[1]).index_add(0, cell, rows)
             counts = rows.new_zeros(images * classes).index_add(0, cell, kept.to(rows.dtype))
-            there = counts > 0
-            # an absent class has no centre: any direction will do, as its loss is not counted
-            centres = torch.where(there[:, None], sums, 1.0)
+            present = counts > 0
+            # absent classes get any direction; their loss is not counted
+            centres = torch.where(present[:, None], sums, 1.0)
             target = torch.arange(classes, device=flat.device).repeat(images)
             logits = self.centres.logits(centres, "centres")
-            losses = torch.where(there, cross_entropy(logits, target, reduction="none"), 0.0)
+            losses = torch.where(present, cross_entropy(logits, target, reduction="none"), 0.0)
             if self.reduction == "sum":
                 return losses.sum()
-            return losses.sum() / (there.sum() if self.on_empty == "error" else number_or_one(there.sum(), kept))
+            number = present.sum()
+            return losses.sum() / (number if self.on_empty == "error" else number_or_one(number, kept))
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}, ignore_index={self.ignore_index}"

@@ -1,4 +1,4 @@
-"""Regularisers of learnt prototypes: apart from each other, or at distances that follow costs."""
+"""Regularisers of learnt prototypes: separation, or distances that follow costs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tightframe.prototypes.metric_guided import (
 
 
 class PrototypeLoss(nn.Module, ABC):
-    """A scalar of prototypes (K, D): call it with `head.prototypes`, add it to the loss. In float32 at least.
+    """A scalar loss of prototypes (K, D). Call it with `head.prototypes` and add it to the training loss.
 
-    Raises: ShapeError for other shapes, NonFiniteError (on the CPU), DtypeError.
+    Computed in float32 at least. Raises: ShapeError unless (K, D) with K >= 2, NonFiniteError (CPU only), DtypeError.
     """
 
     def forward(self, prototypes: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ class PrototypeLoss(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, vectors: Tensor) -> Tensor:
-        """0-d, of (K, D) in float32 at least."""
+        """The loss, 0-d, for vectors (K, D) in float32 at least."""
 
 
 class Separation(PrototypeLoss):
-    """The mean over prototypes of the largest cosine to another; -1/(K-1) for the simplex, which nothing beats.
+    """Mean over prototypes of the largest cosine to another prototype; minimum -1/(K-1), for the simplex.
 
-    Memory: K^2. Source: Mettes, van der Pol & Snoek 2019; their code adds 1 and leaves the normalisation to the step.
+    Memory: K^2. Source: Mettes, van der Pol & Snoek 2019; their code adds 1 and normalises after each step.
 
     >>> from tightframe import prototypes
     >>> round(Separation()(prototypes.simplex(4, 3).vectors).item(), 6)
@@ -65,10 +65,10 @@ class Separation(PrototypeLoss):
 
 
 class EquiangularHinge(PrototypeLoss):
-    """The mean over pairs of max(0, |cosine| - alpha): 0 where no pair is nearer to parallel than alpha.
+    """Mean over pairs of max(0, |cosine| - alpha); 0 if all |cosines| are at most alpha.
 
-    Args: alpha: in [0, 1). Memory: K^2. Its classifier: `PrototypeHead(p, scale=1 / 0.07)`.
-    Source: Shen et al. 2023 (Equiangular basis vectors); their code sums over the ordered pairs.
+    Args: alpha: in [0, 1). Memory: K^2. Used with `PrototypeHead(p, scale=1 / 0.07)`.
+    Source: Shen et al. 2023 (Equiangular basis vectors); their code sums over ordered pairs.
 
     >>> EquiangularHinge(0.0)(torch.eye(4))
     tensor(0.)
@@ -77,7 +77,7 @@ class EquiangularHinge(PrototypeLoss):
     def __init__(self, alpha: float):
         super().__init__()
         if not 0 <= alpha < 1:
-            raise RangeError(f"alpha must be a largest |cosine| in [0, 1); got {alpha}.")
+            raise RangeError(f"alpha, the largest allowed |cosine|, must be in [0, 1); got {alpha}.")
         self.alpha = alpha
 
     def loss(self, vectors: Tensor) -> Tensor:
@@ -88,48 +88,49 @@ class EquiangularHinge(PrototypeLoss):
 
 
 class _TripletLoss(PrototypeLoss, ABC):
-    """Ranks of K classes on triplets: all, or `number` random ones, drawn anew at each call from torch's generator."""
+    """Ranking loss on triplets of K classes: all, or `number` random triplets per call."""
 
     triplets: Tensor | None
 
     def __init__(self, num_classes: int, number: int | None):
         super().__init__()
         if num_classes < 3:
-            raise CostMatrixError(f"ranks compare at least three classes; got {num_classes}.")
+            raise CostMatrixError(f"a ranking loss needs at least three classes; got {num_classes}.")
         if number is not None and number < 1:
-            raise RangeError(f"there must be at least one triplet; got {number}.")
+            raise RangeError(f"number must be at least 1; got {number}.")
         self.num_classes, self.number = num_classes, MOST_TRIPLETS if number is None else number
-        every = all_triplets(num_classes) if number is None and has_few_triplets(num_classes) else None
-        self.register_buffer("triplets", every, persistent=False)
+        triplets = all_triplets(num_classes) if number is None and has_few_triplets(num_classes) else None
+        self.register_buffer("triplets", triplets, persistent=False)
 
     def drawn(self, vectors: Tensor) -> Tensor:
-        """(T, 3): the triplets of this call. Raises: ShapeError for prototypes of other classes."""
+        """(T, 3), the triplets of this call. Raises: ShapeError if the number of classes differs."""
         if len(vectors) != self.num_classes:
-            raise ShapeError(f"prototypes must be of {self.num_classes} classes; got {len(vectors)}.")
+            raise ShapeError(f"there must be {self.num_classes} prototypes, one per class; got {len(vectors)}.")
         if self.triplets is not None:
             return self.triplets
         return drawn_triplets(self.num_classes, self.number, device=vectors.device)
 
 
 class SemanticRanking(_TripletLoss):
-    """RankNet of cosines: mean over (i, j, k) of the cross-entropy of sigmoid(cos_ij - cos_ik) against the order of
-    similarities, 1, 1/2 or 0 as similarity_ij is larger than, equal to or smaller than similarity_ik.
+    """RankNet loss of cosines: mean cross-entropy over triplets (i, j, k) of sigmoid(cos_ij - cos_ik).
+
+    The target is 1, 1/2 or 0 if similarity_ij is larger than, equal to or smaller than similarity_ik.
 
     Args:
-        similarity: (K, K) symmetric; of word vectors: `prototypes.similarity_of`.
-        number: of random triplets a call; by default all, or 50,000 where K > 47.
+        similarity: (K, K), symmetric; `prototypes.similarity_of` computes it from word vectors.
+        number: number of random triplets per call. Default: all triplets; 50,000 for K > 47.
 
-    Raises: ShapeError, NonFiniteError, RangeError for what is no similarity.
-    Source: Mettes, van der Pol & Snoek 2019, privileged information, as in the paper; Burges et al. 2005 (RankNet). The
-    released script has another loss: the mean cosine to the far classes less that to the two most similar ones.
+    Raises: ShapeError, NonFiniteError, RangeError if the similarity is invalid.
+    Source: Mettes, van der Pol & Snoek 2019, privileged information; Burges et al. 2005 (RankNet). The released script
+    has a different loss: the mean cosine to the far classes minus that to the two most similar classes.
     """
 
     similarity: Tensor
 
     def __init__(self, similarity: Array, number: int | None = None):
-        checked = require_symmetric(similarity, "similarity")
-        super().__init__(len(checked), number)
-        self.register_buffer("similarity", checked, persistent=False)
+        matrix = require_symmetric(similarity, "similarity")
+        super().__init__(len(matrix), number)
+        self.register_buffer("similarity", matrix, persistent=False)
 
     def loss(self, vectors: Tensor) -> Tensor:
         unit = directions(vectors, "prototypes")
@@ -145,13 +146,13 @@ class _CostRegulariser(PrototypeLoss, ABC):
 
 
 class Distortion(_CostRegulariser):
-    """The mean over pairs of |d_ij - D_ij| / D_ij, of the prototypes' distances d and the costs D.
+    """Mean over pairs of |d_ij - D_ij| / D_ij for the prototypes' distances d and the costs D.
 
     Args:
-        cost: (K, K) or a tree, whose distances between classes it then is.
+        cost: (K, K), or a tree, whose distances between classes are then the costs.
         metric: require the triangle inequality.
 
-    Raises: CostMatrixError naming entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
+    Raises: CostMatrixError naming the entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
 
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> Distortion(cost)(torch.tensor([[0.0], [1.0], [3.0]]))  # distances 1, 3 and 2
@@ -163,9 +164,9 @@ class Distortion(_CostRegulariser):
 
 
 class ScaleFreeDistortion(_CostRegulariser):
-    """The `Distortion` at the best scale of the prototypes, which is known in closed form (a weighted median).
+    """`Distortion` at the best scale of the prototypes, in closed form (a weighted median).
 
-    The scale is part of the derivative; the released code holds it constant.
+    The gradient includes the scale; the released code treats it as a constant.
     """
 
     def loss(self, vectors: Tensor) -> Tensor:
@@ -173,14 +174,14 @@ class ScaleFreeDistortion(_CostRegulariser):
 
 
 class SquaredScaleFreeDistortion(_CostRegulariser):
-    """min over s of the mean of (s d_ij / D_ij - 1)^2: smooth, the paper's regulariser. Args: as for `Distortion`."""
+    """Minimum over s of the mean of (s d_ij / D_ij - 1)^2; smooth, as in the paper. Args: as for `Distortion`."""
 
     def loss(self, vectors: Tensor) -> Tensor:
         return squared_scale_free_distortion(vectors, self.cost)
 
 
 class PrototypeRank(_TripletLoss):
-    """RankNet of distances: cross-entropy of sigmoid(d_ij - d_ik) against the order of the costs D_ij and D_ik.
+    """RankNet loss of distances: mean cross-entropy of sigmoid(d_ij - d_ik) with the order of the costs as target.
 
     Args: cost, metric: as for `Distortion`; number: as for `SemanticRanking`. Depends on the prototypes' scale.
     Source: Sainte Fare Garnot & Landrieu 2021, rank loss; equal costs have target 1/2 (released code: 0).
@@ -189,16 +190,16 @@ class PrototypeRank(_TripletLoss):
     cost: Tensor
 
     def __init__(self, cost: Array | Hierarchy, number: int | None = None, *, metric: bool = True):
-        checked = _checked(cost, metric)
-        super().__init__(len(checked), number)
-        self.register_buffer("cost", checked, persistent=False)
+        matrix = _checked(cost, metric)
+        super().__init__(len(matrix), number)
+        self.register_buffer("cost", matrix, persistent=False)
 
     def loss(self, vectors: Tensor) -> Tensor:
         return rank_loss(vectors, self.cost, self.drawn(vectors))
 
 
 def _checked(cost: Array | Hierarchy, metric: bool) -> Tensor:
-    checked = require_cost(cost_of(cost), metric=metric)
-    if len(checked) < 2 or not math.isfinite(float(checked.max())):
-        raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {len(checked)}.")
-    return checked
+    matrix = require_cost(cost_of(cost), metric=metric)
+    if len(matrix) < 2 or not math.isfinite(float(matrix.max())):
+        raise CostMatrixError(f"costs must be finite, for at least two classes; got {len(matrix)} classes.")
+    return matrix

@@ -1,4 +1,4 @@
-"""Regression on the sphere: a value is a cosine to a pole; alone, or with classes in the same embedding."""
+"""Regression on the sphere: a value is a cosine to a pole, alone or together with classes in one embedding."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class PoleRegression(nn.Module):
 
     Args:
         poles: `prototypes.poles(T, D)`: rows 2t and 2t + 1 are the lower and upper pole of target t.
-        lower, upper: the values that the poles stand for, the same for all targets.
+        lower, upper: values at the lower and upper poles, the same for all targets.
         reduction: "mean" over rows, "sum", or "none".
-        on_empty: what "mean" gives for a batch without rows: "zero" or "error".
+        on_empty: result of "mean" for a batch without rows: "zero" or "error".
 
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
-    Raises: RangeError for values outside [lower, upper] (on the CPU), ShapeError, NonFiniteError; ZeroVectorError
-    naming a pole of length zero.
-    Warns: ZeroVectorWarning naming an embedding of length zero, once (on the CPU); its cosines count as 0.
-    Several targets share one embedding: with orthogonal axes the squares of its cosines to the poles add up to at most
-    1, so not all targets can be near their bounds at once.
+    Raises: RangeError for values outside [lower, upper] (CPU only), ShapeError, NonFiniteError; ZeroVectorError for a
+    pole of length zero.
+    Warns: ZeroVectorWarning for an embedding of length zero, once (CPU only); its cosines are 0.
+    With several targets on orthogonal axes, the squared cosines of an embedding to the poles sum to at most 1, so not
+    all targets can be near their bounds at once.
     Source: Mettes, van der Pol & Snoek 2019, one target; the released code sums over the batch.
-    `prototypes.pole_value` reads a value off a cosine.
+    `prototypes.pole_value` computes the value from a cosine.
 
     >>> import torch
     >>> from tightframe import prototypes
@@ -51,7 +51,7 @@ class PoleRegression(nn.Module):
         require_on_empty(on_empty)
         vectors = Prototypes.of(poles).vectors
         if len(vectors) % 2:
-            raise ShapeError(f"poles come in pairs; got {len(vectors)} rows.")
+            raise ShapeError(f"poles must have two rows per target; got {len(vectors)} rows.")
         if not -math.inf < lower < upper < math.inf:
             raise RangeError(f"lower must be less than upper, both finite; got {lower} and {upper}.")
         self.lower, self.upper, self.reduction, self.on_empty = lower, upper, reduction, on_empty
@@ -60,24 +60,26 @@ class PoleRegression(nn.Module):
     def forward(self, embeddings: Tensor, values: Tensor) -> Tensor:
         targets, dim = self.upper_poles.shape
         last = features_last(embeddings, dim, "embeddings")
-        wanted = values if values.shape == (*last.shape[:-1], targets) else values.unsqueeze(-1)
-        if wanted.shape != (*last.shape[:-1], targets):
+        target = values if values.shape == (*last.shape[:-1], targets) else values.unsqueeze(-1)
+        if target.shape != (*last.shape[:-1], targets):
             raise ShapeError(
-                f"values must be {(*last.shape[:-1], targets)}, one a row and target; got {tuple(values.shape)}."
+                f"values must be {(*last.shape[:-1], targets)}, one per row and target; got {tuple(values.shape)}."
             )
-        empty = self.reduction == "mean" and not wanted.numel()
+        empty = self.reduction == "mean" and not target.numel()
         if empty and self.on_empty == "error":
-            raise EmptyBatchError('a mean needs rows; the batch has none. Skip it, or pass on_empty="zero".')
+            raise EmptyBatchError(
+                'the mean loss needs at least one row; the batch has none. Skip it, or pass on_empty="zero".'
+            )
         if not values.dtype.is_floating_point:
             raise DtypeError(f"values must be floating point; got {values.dtype}.")
         with without_autocast(embeddings.device):
             rows = widened(last)
-            wanted = wanted.to(rows)
-            if can_look(wanted) and not wanted.isfinite().all():
-                raise NonFiniteError("values must be finite.")
-            wanted = pole_cosine(wanted, self.lower, self.upper)
+            target = target.to(rows)
+            if can_look(target) and not target.isfinite().all():
+                raise NonFiniteError("values must be finite; got NaN or infinity.")
+            target = pole_cosine(target, self.lower, self.upper)
             cosines = unit_embeddings(rows, self)[0] @ self.upper_poles.to(rows).mT
-            losses = (wanted - cosines).square().sum(-1)
+            losses = (target - cosines).square().sum(-1)
             if self.reduction == "none":
                 return losses
             return losses.sum() if self.reduction == "sum" or empty else losses.mean()
@@ -89,16 +91,16 @@ class PoleRegression(nn.Module):
 class JointHyperspherical(nn.Module):
     """Classification and regression in one embedding: (1 - cos)^2 to the class plus `balance` times `PoleRegression`.
 
-    Values are read off the whole embedding, classes off its part orthogonal to the poles' axes, so that each can be
-    right whatever the other is: the optimum, 0, has exactly the values of the targets.
+    The regression uses the whole embedding, the classification its part orthogonal to the poles' axes, so that both can
+    be optimal at once: at the minimum, 0, all values are exact.
 
-    Call: (embeddings, labels, values). A row whose label is `ignore_index` still counts for its value.
-    Args: as for `Hyperspherical` and `PoleRegression`; of the prototypes, too, only the part orthogonal to the poles'
-    axes counts, so they should have no other: `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.
-    Raises: as these; ZeroVectorError for a prototype along the poles' axes, ShapeError for poles that leave no other
-    direction. An embedding along these axes counts as one orthogonal to its class.
-    Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as their code has it: a weight w of
-    the classes there is balance = (1 - w) / w here.
+    Call: (embeddings, labels, values). A row with the label `ignore_index` still counts in the regression.
+    Args: as for `Hyperspherical` and `PoleRegression`. Only the part of the prototypes orthogonal to the poles' axes is
+    used; use prototypes without another part, `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.
+    Raises: as these; ZeroVectorError for a prototype along the poles' axes, ShapeError for poles that span the whole
+    space. An embedding along the poles' axes counts as orthogonal to its class.
+    Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as in their code: a class weight w
+    there is balance = (1 - w) / w here.
 
     >>> import torch
     >>> classes, poles = torch.eye(3)[:2], torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
@@ -123,7 +125,7 @@ class JointHyperspherical(nn.Module):
         super().__init__()
         require_non_negative(balance, "balance")
         self.values = PoleRegression(poles, lower, upper, reduction=reduction, on_empty=on_empty)
-        self.classes = _BesidePoles(
+        self.classes = _OrthogonalToPoles(
             prototypes, self.values, weight=weight, reduction=reduction, ignore_index=ignore_index, on_empty=on_empty
         )
         self.balance = balance
@@ -133,14 +135,14 @@ class JointHyperspherical(nn.Module):
         return total
 
 
-class _BesidePoles(EmbeddingLoss):
-    """(1 - cos(z, p_y))^2 of what is orthogonal to the poles' axes."""
+class _OrthogonalToPoles(EmbeddingLoss):
+    """(1 - cos(z, p_y))^2 for the parts of z and p_y orthogonal to the poles' axes."""
 
     axes: Tensor
 
     def __init__(self, prototypes: Prototypes | Array | nn.Module, values: PoleRegression, **options: Any):
         super().__init__(prototypes, **options)
-        self._values, poles = (values,), values.upper_poles  # in a tuple, so that it isn't a part of this loss too
+        self._values, poles = (values,), values.upper_poles  # a tuple hides it from this module
         if poles.shape[1] != self.num_features:
             raise ShapeError(
                 f"poles and prototypes must have the same dimension; got {poles.shape[1]} and {self.num_features}."
@@ -148,21 +150,24 @@ class _BesidePoles(EmbeddingLoss):
         _, sizes, axes = torch.linalg.svd(poles.to(torch.float64), full_matrices=False)
         axes = axes[sizes > 8 * torch.finfo(poles.dtype).eps * sizes[0]]  # poles of two targets may share an axis
         if len(axes) == self.num_features:
-            raise ShapeError(f"the poles' axes span all {len(axes)} dimensions, which leaves none for the classes.")
+            raise ShapeError(
+                f"the poles' axes span all {len(axes)} dimensions, and the classes need further ones. Use more "
+                "dimensions or fewer targets."
+            )
         self.register_buffer("axes", axes, persistent=False)
-        directions(self._beside(self.prototypes.detach().to(axes)), "prototypes beside the poles' axes")
+        directions(self._orthogonal(self.prototypes.detach().to(axes)), "prototypes orthogonal to the poles' axes")
 
     def losses(self, rows: Tensor, labels: Tensor, kept: Tensor) -> Tensor:
-        targets = directions(self._beside(self.own(rows, labels)), "prototypes beside the poles' axes")
-        beside = torch.where(kept[:, None], self._beside(rows), targets)
-        return self.gaps_to(targets, beside, "embeddings beside the poles' axes").square()
+        targets = directions(self._orthogonal(self.own(rows, labels)), "prototypes orthogonal to the poles' axes")
+        orthogonal = torch.where(kept[:, None], self._orthogonal(rows), targets)
+        return self.gaps_to(targets, orthogonal, "embeddings orthogonal to the poles' axes").square()
 
     def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
-        return unit_embeddings(rows, self._values[0], what)  # which warns of the same embeddings
+        return unit_embeddings(rows, self._values[0], what)  # one warning for both losses
 
-    def _beside(self, rows: Tensor) -> Tensor:
+    def _orthogonal(self, rows: Tensor) -> Tensor:
         axes = self.axes.to(rows)
         rest = rows - (rows @ axes.mT) @ axes
-        # what rounding leaves of a vector along the axes has no direction
-        nothing = norms(rest.detach()) <= 4 * torch.finfo(rows.dtype).eps * norms(rows.detach())
-        return torch.where(nothing[:, None], 0.0, rest)
+        # a vector along the axes leaves only rounding, which has no direction
+        rounding = norms(rest.detach()) <= 4 * torch.finfo(rows.dtype).eps * norms(rows.detach())
+        return torch.where(rounding[:, None], 0.0, rest)

@@ -1,4 +1,4 @@
-"""`LOSSES`: every training loss by name."""
+"""`LOSSES`: all training losses by name."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ class Loss:
 
     Attributes:
         module: the class.
-        takes: what it is called with: "embeddings" or "logits" and labels; "positions", embeddings of pixels or tokens
-            and labels; "values", embeddings and values; "labels and values", embeddings and both; or "prototypes"
-            alone.
-        summary: what it does, in a line.
+        takes: its inputs: "embeddings" or "logits" with labels; "positions", embeddings of pixels or tokens with
+            labels; "values", embeddings and values; "labels and values", embeddings and both; or only "prototypes".
+        summary: the loss in a line.
         source: the paper.
     """
 
@@ -59,25 +58,23 @@ _MGP, _HPN, _BETTER = "Sainte Fare Garnot & Landrieu 2021", "Mettes et al. 2019"
 LOSSES: dict[str, Loss] = {
     "dot-regression": Loss(DotRegression, EMBEDDINGS, "(1 - cos)^2 / 2 to the own prototype", "Yang et al. 2022"),
     "balanced-dot-regression": Loss(
-        BalancedDotRegression, EMBEDDINGS, "dot regression, classes of a batch alike", "Yang et al. 2022, code"
+        BalancedDotRegression, EMBEDDINGS, "dot regression, equal class weights", "Yang et al. 2022, code"
     ),
     "hyperspherical": Loss(Hyperspherical, EMBEDDINGS, "(1 - cos)^2 to the own prototype", _HPN),
-    "cosine-matching": Loss(
-        CosineMatching, EMBEDDINGS, "cosines to all prototypes as the own one's", "Liang & Davis 2023"
-    ),
+    "cosine-matching": Loss(CosineMatching, EMBEDDINGS, "match the cosines of the own prototype", "Liang & Davis 2023"),
     "prototype-cross-entropy": Loss(
-        PrototypeCrossEntropy, EMBEDDINGS, "cross-entropy of scaled cosines, floor known", "Yang et al. 2022"
+        PrototypeCrossEntropy, EMBEDDINGS, "cross-entropy of scaled cosines", "Yang et al. 2022"
     ),
     "soft-label-cross-entropy": Loss(SoftLabelCrossEntropy, LOGITS, "labels softened by cost", _BETTER),
     "hierarchical-cross-entropy": Loss(HierarchicalCrossEntropy, LOGITS, "cross-entropy along a tree", _BETTER),
-    "expected-cost": Loss(ExpectedCost, LOGITS, "what drawn decisions cost", _MGP),
+    "expected-cost": Loss(ExpectedCost, LOGITS, "expected cost of a random decision", _MGP),
     "squared-earth-mover": Loss(SquaredEarthMover, LOGITS, "squared probabilities times cost", "Hou et al. 2017"),
     "centre-collapse": Loss(CentreCollapse, POSITIONS, "cross-entropy of class centres in images", "Zhong et al. 2023"),
     "pole-regression": Loss(PoleRegression, VALUES, "a value is a cosine to a pole", _HPN),
     "joint-hyperspherical": Loss(JointHyperspherical, BOTH, "classes and values in one embedding", _HPN),
-    "separation": Loss(Separation, VECTORS, "mean largest cosine to another", _HPN),
+    "separation": Loss(Separation, VECTORS, "mean largest cosine to another prototype", _HPN),
     "semantic-ranking": Loss(SemanticRanking, VECTORS, "cosines ordered like similarities", _HPN),
-    "equiangular-hinge": Loss(EquiangularHinge, VECTORS, "|cosines| beyond alpha", "Shen et al. 2023"),
+    "equiangular-hinge": Loss(EquiangularHinge, VECTORS, "|cosines| above alpha", "Shen et al. 2023"),
     "distortion": Loss(Distortion, VECTORS, "relative error of distances against costs", _MGP),
     "scale-free-distortion": Loss(ScaleFreeDistortion, VECTORS, "the same at the best scale", _MGP),
     "squared-scale-free-distortion": Loss(SquaredScaleFreeDistortion, VECTORS, "the same, squared", _MGP),

@@ -33,7 +33,8 @@ from tightframe.measurement.passes import (
     Selected,
     Sums,
 )
-from tightframe.measurement.plan import FREE_SHARE, LayerPlan, free_memory, left_out, planned
+from tightframe.measurement.plan import FREE_SHARE, LayerPlan, left_out, planned
+from tightframe.memory import free_memory
 from tightframe.metrics import CONVENTIONS
 from tightframe.ood import DetectionTable, DetectorScores
 from tightframe.options import Measuring

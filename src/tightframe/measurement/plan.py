@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import psutil
-import torch
-
 from tightframe.statistics import StatisticsAccumulator
 
 FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
@@ -25,14 +22,6 @@ class LayerPlan:
     per_class: bool = False
     folds: int | None = None
     fold_scatter: bool = True
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on a device, without what the CPU would have to swap."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    return int(psutil.virtual_memory().available)
 
 
 def planned(

@@ -1,6 +1,6 @@
-"""Every measure of neural collapse as a pure, differentiable function of what was collected; `METRICS` lists them."""
+"""Measures of neural collapse as pure, differentiable functions of collected evidence; `METRICS` lists them."""
 
-# ruff: noqa: F403  (a family says itself what is public)
+# ruff: noqa: F403  (each family declares its public names in __all__)
 from tightframe.evidence import Evidence
 from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, predicted, variability
 from tightframe.metrics.agreement import *

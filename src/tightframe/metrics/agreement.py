@@ -1,4 +1,4 @@
-"""NC4: how often the classifier decides like the nearest class centre; and how often either is right."""
+"""NC4: how often the classifier and the nearest class centre agree, and how often each is correct."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def _classifier_right(totals: DecisionTotals) -> Tensor | None:
     "NCC mismatch", "NC4", source=_PAPYAN, convention=_POOLED, target=0.0, hits=_differing, headline=True, held_out=True
 )
 def ncc_mismatch(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
-    """Share of samples for which the classifier and the nearest class centre differ: 1 - `ncc_agreement`.
+    """Share of samples on which the classifier and the nearest class centre disagree, 1 - `ncc_agreement`.
 
-    Ties of either go to the lowest class index. Shape: scalar. Range: [0, 1]; 0 = collapsed.
+    Ties go to the lowest class index. Shape: scalar. Range: [0, 1]; 0 = collapsed.
 
     Args:
-        weighting: "class" for the mean over classes with samples, each counting once. Samples without labels, of which
-            agreement can be told too, are in the pooled share only.
+        weighting: "sample" pools all samples; "class" takes the unweighted mean over classes with samples. Samples
+            without labels are included in the pooled share only.
 
     Raises: EvidenceError without a classifier; EmptyClassError without samples.
     Source: Papyan, Han & Donoho 2020, NC4.
@@ -63,15 +63,15 @@ def ncc_mismatch(decisions: Decisions, *, weighting: Weighting = "sample") -> Te
 
 @metric("NCC agreement", "NC4", source="Wu & Papyan 2024", convention=_POOLED, target=1.0, hits=_agreeing)
 def ncc_agreement(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
-    """Share of samples for which the classifier and the nearest class centre decide alike.
+    """Share of samples on which the classifier and the nearest class centre agree.
 
-    Otherwise as `ncc_mismatch`. Range: [0, 1]; 1 = collapsed. Source: Wu & Papyan 2024, NC4.
+    Options and errors as in `ncc_mismatch`. Range: [0, 1]; 1 = collapsed. Source: Wu & Papyan 2024, NC4.
     """
     return _share(decisions, ncc_agreement, weighting)
 
 
 def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
-    """(K,) `ncc_agreement` within each class; NaN for classes without samples."""
+    """(K,) `ncc_agreement` per class; NaN for classes without samples."""
     totals = totals_of(decisions)
     return _hits(totals, ncc_agreement).to(torch.float64) / totals.counts
 
@@ -80,7 +80,7 @@ def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
     "nearest-centre accuracy", "NC4", convention="pooled", target=1.0, hits=_centre_right, headline=True, held_out=True
 )
 def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
-    """Share of samples whose nearest class centre is their label's. Range: [0, 1]. Options as of `ncc_mismatch`."""
+    """Share of samples nearest to the centre of their own class. Range: [0, 1]. Options as in `ncc_mismatch`."""
     return _share(decisions, ncc_accuracy, weighting)
 
 
@@ -94,7 +94,7 @@ def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Te
     held_out=True,
 )
 def classifier_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
-    """Share of samples that the classifier gets right. Range: [0, 1]. Options as of `ncc_mismatch`."""
+    """Share of samples that the classifier labels correctly. Range: [0, 1]. Options as in `ncc_mismatch`."""
     return _share(decisions, classifier_accuracy, weighting)
 
 
@@ -104,8 +104,9 @@ balanced_accuracy = classifier_accuracy.having(
 
 
 def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
-    """Standard error of a share of samples, sqrt(p (1 - p) / N); for classes weighted equally,
-    sqrt(sum_k p_k (1 - p_k) / n_k) / K, NaN if a class has a single sample, which doesn't tell its error."""
+    """Binomial standard error sqrt(p (1 - p) / N) of a share of samples.
+
+    For classes weighted equally: sqrt(sum_k p_k (1 - p_k) / n_k) / K; NaN if a class has a single sample."""
     totals = totals_of(decisions)
     if metric.options.get("weighting") != "class" or metric.hits is None:
         value = metric(decisions)
@@ -120,7 +121,10 @@ def binomial_error(metric: Metric[Any], decisions: Decisions) -> Tensor:
 def _hits(totals: DecisionTotals, metric: Metric[Any]) -> Tensor:
     hits = None if metric.hits is None else metric.hits(totals)
     if hits is None:
-        raise EvidenceError(f"{metric.label} needs decisions of a classifier on labelled samples; see DecisionCounts.")
+        raise EvidenceError(
+            f"{metric.label} needs the decisions of a classifier on labelled samples. Pass a classifier and labels to "
+            "DecisionCounts."
+        )
     return hits
 
 
@@ -130,7 +134,7 @@ def _share(decisions: Decisions, metric: Metric[Any], weighting: Weighting) -> T
     present = counts > 0
     samples, agreeing = totals.unlabelled if metric in (ncc_agreement, ncc_mismatch) else totals.unlabelled * 0
     if not present.any() and (weighting == "class" or samples == 0):
-        raise EmptyClassError("no decisions were counted: the classes chosen have no samples.")
+        raise EmptyClassError("no decisions were counted: the selected classes have no samples.")
     if weighting == "sample":
         more = agreeing if metric is ncc_agreement else samples - agreeing
         return (hits.sum() + more).to(torch.float64) / (counts.sum() + samples)

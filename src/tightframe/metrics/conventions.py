@@ -1,4 +1,4 @@
-"""`CONVENTIONS`: the variant of each measure that a paper or package computes, under that paper's name."""
+"""`CONVENTIONS`: the variant of each measure in a paper or package, under the name of the paper or package."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Convention:
     """A paper's variant of a quantity.
 
     Attributes:
-        quantity: what the paper calls it.
-        metric: with the paper's options.
+        quantity: name in the paper.
+        metric: the metric with the paper's options.
         source: paper or package.
-        unit_features: the statistics must be taken of features scaled to unit length.
-        without_bias: the decisions must be counted with bias None.
+        unit_features: whether the statistics must be of features scaled to unit length.
+        without_bias: whether the decisions must be counted with bias None.
     """
 
     quantity: str
@@ -47,7 +47,7 @@ class Convention:
     without_bias: bool = False
 
     def __call__(self, evidence: Evidence) -> Tensor:
-        """The convention's value, a 0-d tensor, for evidence collected as the two flags say."""
+        """The value, a 0-d tensor, for evidence collected according to `unit_features` and `without_bias`."""
         return self.metric.of(evidence)
 
 

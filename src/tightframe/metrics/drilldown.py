@@ -1,6 +1,6 @@
-"""Behind the scalars: a row for every class, and the pairs of classes whose means are nearest.
+"""Tables behind the scalar measures: one row per class, and the pairs of classes with the nearest means.
 
-Both walk over tiles of the Gram matrix of the class means and keep what they report: no K x K matrix is formed.
+Both iterate over tiles of the Gram matrix of the class means; no K x K matrix is formed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tightframe.statistics import ClassStatistics
 
 @dataclass(frozen=True, eq=False)
 class ClassTable:
-    """A row for each of the K classes with samples; NaN where a class, or the classifier, has no such value.
+    """One row per class with samples; NaN where a value is undefined.
 
     Attributes:
-        labels: (K,) int64, the classes; counts: (K,) int64, their samples.
+        labels: (K,) int64, class labels; counts: (K,) int64, numbers of samples.
         mean_norms: (K,) distance of the class mean to the mean of class means.
         variances: (K,) mean squared distance of a sample to its class mean (ddof 0).
-        classifier_norms: (K,) length of the classifier's row, and
-        classifier_cosines: (K,) its cosine with the centred class mean; None without a classifier.
-        nearest_by_angle: (K,) label of the class whose centred mean has the largest cosine with this one's, and
+        classifier_norms: (K,) length of the classifier's row; None without a classifier.
+        classifier_cosines: (K,) cosine of the classifier's row with the centred class mean; None without a classifier.
+        nearest_by_angle: (K,) label of the class whose centred mean has the largest cosine with this class's.
         nearest_cosines: (K,) that cosine; nearest_angles: (K,) the angle in degrees.
-        nearest_by_distance: (K,) label of the class with the nearest mean; nearest_distances: (K,) its distance.
+        nearest_by_distance: (K,) label of the class with the nearest mean; nearest_distances: (K,) the distance.
     """
 
     labels: Tensor
@@ -50,15 +50,15 @@ class ClassTable:
 
 @dataclass(frozen=True, eq=False)
 class PairTable:
-    """The pairs of classes with the largest cosines between centred means, the nearest first; P rows.
+    """The P pairs of classes with the largest cosines between centred means, nearest pair first.
 
     Attributes:
-        labels: (P, 2) int64, the two classes, in the statistics' order.
-        cosines, angles: (P,) between the centred class means, the angle in degrees.
-        distances: (P,) between the class means, in feature units.
-        cdnv: (P,) the pair's class-distance normalised variance (v_i + v_j) / (2 distance^2), ddof 0.
-        classifier_cosines, classifier_angles: (P,) between the classifier's rows; None without a classifier.
-        predicted_cosines: (P,) what was predicted; None without a prediction.
+        labels: (P, 2) int64, the two class labels, in the statistics' order.
+        cosines, angles: (P,) cosine, and angle in degrees, between the centred class means.
+        distances: (P,) distance between the class means, in feature units.
+        cdnv: (P,) class-distance normalised variance of the pair, (v_i + v_j) / (2 distance^2), ddof 0.
+        classifier_cosines, classifier_angles: (P,) the same between the classifier's rows; None without a classifier.
+        predicted_cosines: (P,) predicted cosine of the class means; None without a prediction.
     """
 
     labels: Tensor
@@ -78,16 +78,16 @@ def class_table(
     rows: Tensor | None = None,
     tile_size: int = TILE_SIZE,
 ) -> ClassTable:
-    """Size, spread, classifier and nearest other class of every class with samples.
+    """Number of samples, variance, classifier row and nearest class of each class with samples.
 
     Args:
         weight: (K, D), the classifier.
-        rows: (R,) int64, places among the classes with samples of those to have a row; default: all. Each is compared
-            with all classes.
+        rows: (R,) int64, indices among the classes with samples; only these classes have a row. Default: all. Each row
+            is compared with all classes.
 
-    Memory is O(K + tile^2); no graph is kept. A class whose mean is the mean of
-    class means has no direction: its nearest by angle is labelled -1, with NaN.
-    Raises: EmptyClassError if fewer than two classes have samples; ShapeError for a weight of another shape.
+    Memory is O(K + tile^2); no graph is kept. If a class mean equals the mean of class means, it has no direction:
+    `nearest_by_angle` is then -1, and its cosine and angle are NaN.
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError if the weight does not fit.
 
     >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
     >>> statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(3).repeat(2), 3)
@@ -100,29 +100,29 @@ def class_table(
     by_angle, by_distance = (
         _nearest(statistics, tile_size) if rows is None else _nearest_of(statistics, rows, tile_size)
     )
-    mine = torch.arange(len(centred), device=centred.device) if rows is None else rows.to(centred.device)
-    known = by_angle >= 0
+    classes = torch.arange(len(centred), device=centred.device) if rows is None else rows.to(centred.device)
+    directed = by_angle >= 0
     units = numerics.unit_rows(centred)
-    cosines = torch.where(known, (units[mine] * units[by_angle]).sum(1), math.nan)
-    angles = torch.where(known, _degrees(units[mine], units[by_angle]), math.nan)
-    own = None if weight is None else classifier_rows(statistics, as_tensor(weight).detach())[mine]
+    cosines = torch.where(directed, (units[classes] * units[by_angle]).sum(1), math.nan)
+    angles = torch.where(directed, _degrees(units[classes], units[by_angle]), math.nan)
+    classifier = None if weight is None else classifier_rows(statistics, as_tensor(weight).detach())[classes]
     return ClassTable(
-        ids[mine],
-        statistics.counts[mine],
-        numerics.norms(centred[mine]),
-        statistics.variances[mine],
-        None if own is None else numerics.norms(own),
-        None if own is None else (numerics.unit_rows(own) * units[mine]).sum(1),
-        torch.where(known, ids[by_angle], -1),
+        ids[classes],
+        statistics.counts[classes],
+        numerics.norms(centred[classes]),
+        statistics.variances[classes],
+        None if classifier is None else numerics.norms(classifier),
+        None if classifier is None else (numerics.unit_rows(classifier) * units[classes]).sum(1),
+        torch.where(directed, ids[by_angle], -1),
         cosines,
         angles,
         ids[by_distance],
-        numerics.norms(centred[mine] - centred[by_distance]),
+        numerics.norms(centred[classes] - centred[by_distance]),
     )
 
 
 def _nearest(statistics: ClassStatistics, tile_size: int) -> Tensor:
-    """(2, K) for each class the place of the one nearest by angle, -1 without any, and by distance."""
+    """(2, K) index of the class nearest by angle (-1 if there is none) and by distance, for each class."""
     best = statistics.means.new_full((2, statistics.num_classes), -math.inf)
     who = statistics.class_ids.new_full((2, statistics.num_classes), -1)
     for rows, columns, tile in _tiles(statistics, tile_size):
@@ -136,7 +136,7 @@ def _nearest(statistics: ClassStatistics, tile_size: int) -> Tensor:
 
 
 def _nearest_of(statistics: ClassStatistics, rows: Tensor, tile_size: int) -> Tensor:
-    """(2, R) the same for some classes, each compared with all."""
+    """(2, R) the same for the classes `rows`, each compared with all classes."""
     centred, moments = statistics.centred_means(), class_moments(statistics)
     rows = rows.to(centred.device)
     best, who = centred.new_full((2, len(rows)), -math.inf), rows.new_full((2, len(rows)), -1)
@@ -157,17 +157,17 @@ def pair_table(
     *,
     tile_size: int = TILE_SIZE,
 ) -> PairTable:
-    """The `limit` pairs of classes with the largest cosines between centred means: where a classifier may confuse them.
+    """The pairs of classes with the largest cosines between centred means, which a classifier may confuse.
 
     Args:
         weight: (K, D), the classifier, for the cosines between its rows.
-        limit: at most so many pairs; fewer where there aren't as many with a cosine.
+        limit: maximum number of pairs. Pairs without a cosine are left out.
         predicted: (K, K) Gram matrix that theory predicts for the class means up to scale, such as
-            `theory.seli(counts).means`, with a row for every class of the statistics or for every label.
+            `theory.seli(counts).means`, with one row per class of the statistics or per label.
 
     Memory is O(tile^2 + limit); no graph is kept.
-    Raises: EmptyClassError if fewer than two classes have samples; RangeError for a limit below one; ShapeError for a
-    weight or a prediction of another shape.
+    Raises: EmptyClassError if fewer than two classes have samples; RangeError if limit < 1; ShapeError if the weight or
+    the prediction does not fit.
 
     >>> means = torch.tensor([[4.0, 0.0], [0.0, 4.0], [-4.0, -4.0]])
     >>> statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(3).repeat(2), 3)
@@ -176,11 +176,11 @@ def pair_table(
     ([[0, 1]], 90.0)
     """
     if limit < 1:
-        raise RangeError(f"at least one pair must be asked for; got limit={limit}.")
-    chosen = statistics.populated().detach()
-    best = chosen.means.new_empty(0)
+        raise RangeError(f"limit must be at least 1; got {limit}.")
+    present = statistics.populated().detach()
+    best = present.means.new_empty(0)
     pairs = torch.empty(0, 2, dtype=torch.int64, device=best.device)
-    for rows, columns, tile in _tiles(chosen, tile_size):
+    for rows, columns, tile in _tiles(present, tile_size):
         values = _without_nan(tile.cosine)
         if rows[0] == columns[0]:
             below = torch.ones(len(rows), len(rows), dtype=torch.bool, device=values.device).tril()
@@ -188,23 +188,23 @@ def pair_table(
         if len(best) < limit or values.amax() > best[-1]:
             best, pairs = _merged(best, pairs, values, rows, columns, limit)
     i, j = pairs.unbind(1)
-    units, gaps = numerics.unit_rows(chosen.centred_means()), numerics.norms(chosen.means[i] - chosen.means[j])
-    own = None if weight is None else numerics.unit_rows(classifier_rows(statistics, as_tensor(weight).detach()))
+    units, gaps = numerics.unit_rows(present.centred_means()), numerics.norms(present.means[i] - present.means[j])
+    rows_w = None if weight is None else numerics.unit_rows(classifier_rows(statistics, as_tensor(weight).detach()))
     gram = None if predicted is None else _predicted_gram(statistics, predicted)
     return PairTable(
-        chosen.class_ids[pairs],
+        present.class_ids[pairs],
         best,
         _degrees(units[i], units[j]),
         gaps,
-        (chosen.variances[i] + chosen.variances[j]) / (2 * gaps.square()),
-        None if own is None else (own[i] * own[j]).sum(1),
-        None if own is None else _degrees(own[i], own[j]),
+        (present.variances[i] + present.variances[j]) / (2 * gaps.square()),
+        None if rows_w is None else (rows_w[i] * rows_w[j]).sum(1),
+        None if rows_w is None else _degrees(rows_w[i], rows_w[j]),
         None if gram is None else gram[i, j] / (gram[i, i] * gram[j, j]).sqrt(),
     )
 
 
 def _tiles(statistics: ClassStatistics, tile_size: int) -> Iterator[tuple[Tensor, Tensor, Tile]]:
-    """Row numbers, column numbers and all their pairs, for the tiles on and above the diagonal."""
+    """(row indices, column indices, tile of their pairs) for the tiles on and above the diagonal."""
     centred = statistics.centred_means()
     moments = class_moments(statistics)
     numbers = torch.arange(len(centred), device=centred.device).split(tile_size)
@@ -218,44 +218,44 @@ def _tiles(statistics: ClassStatistics, tile_size: int) -> Iterator[tuple[Tensor
 
 
 def _improve(best: Tensor, who: Tensor, rows: Tensor, columns: Tensor, grid: Tensor) -> None:
-    """Enter the largest value of each row of a grid, and its column, where it beats the best so far."""
+    """Update `best` and its column `who` with the largest value of each row of a grid, where it is larger."""
     values = grid.amax(1)
-    better = (values > best[rows]).nonzero().flatten()  # few rows in all but the first tiles: places are slow to find
+    better = (values > best[rows]).nonzero().flatten()  # few rows after the first tiles; argmax is slow
     best[rows[better]] = values[better]
     who[rows[better]] = columns[grid[better].argmax(1)]
 
 
 def _without_nan(cosines: Tensor) -> Tensor:
-    """-inf for pairs with a mean that has no direction; a sum tells whether there are any."""
+    """Cosines with -inf for pairs with a mean of length zero; the sum shows whether there are any."""
     return cosines if cosines.sum().isfinite() else cosines.nan_to_num(nan=-math.inf)
 
 
 def _merged(
     best: Tensor, pairs: Tensor, values: Tensor, rows: Tensor, columns: Tensor, limit: int
 ) -> tuple[Tensor, Tensor]:
-    """The `limit` largest of the best so far and of a tile's values, and their pairs."""
+    """The `limit` largest values of `best` and of a tile, and their pairs."""
     top, places = values.topk(min(limit, len(values)))
     top, places = top[top > -math.inf], places[top > -math.inf]
-    found = torch.stack([rows[places // len(columns)], columns[places % len(columns)]], 1)
-    best, pairs = torch.cat([best, top]), torch.cat([pairs, found])
+    top_pairs = torch.stack([rows[places // len(columns)], columns[places % len(columns)]], 1)
+    best, pairs = torch.cat([best, top]), torch.cat([pairs, top_pairs])
     best, order = best.sort(descending=True, stable=True)
     return best[:limit], pairs[order[:limit]]
 
 
 def _degrees(left: Tensor, right: Tensor) -> Tensor:
-    """Angles between the rows of two sets of unit vectors, exact for tiny ones."""
+    """Angles in degrees between the rows of two sets of unit vectors; exact for tiny angles."""
     return torch.rad2deg(2 * torch.atan2(numerics.norms(left - right), numerics.norms(left + right)))
 
 
 def _predicted_gram(statistics: ClassStatistics, predicted: Tensor) -> Tensor:
-    """Rows and columns of the classes with samples."""
+    """The predicted Gram matrix restricted to the classes with samples."""
     size = predicted.shape[0] if predicted.ndim == 2 and predicted.shape[0] == predicted.shape[-1] else None
     if size not in (statistics.num_classes, statistics.num_labels):
         raise ShapeError(
-            f"the predicted Gram matrix must be ({statistics.num_classes}, {statistics.num_classes}), a row for every "
+            f"the predicted Gram matrix must be ({statistics.num_classes}, {statistics.num_classes}), one row per "
             f"class; got {tuple(predicted.shape)}."
         )
     gram = predicted.detach().to(statistics.means)
     rows = statistics.class_ids if size == statistics.num_labels else torch.arange(statistics.num_classes)
-    kept = rows.to(gram.device)[statistics.present]
-    return gram[kept][:, kept]
+    present = rows.to(gram.device)[statistics.present]
+    return gram[present][:, present]

@@ -1,4 +1,4 @@
-"""NC3: how close the classifier's rows come to the class means."""
+"""NC3: how well the classifier's rows align with the class means."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CENTRED = "about the mean of class means"
 
 
 def _partial_cosine(setting: Setting, complement: bool = False) -> float | None:
-    """Of a row of a simplex of C classes with the mean of its class, centred by those of K classes."""
+    """Cosine of a row of a simplex of C classes with its class mean, centred by the mean of K classes."""
     if setting.crowded and setting.partial:
         return None
     cosine = math.sqrt((1 - 1 / setting.K) / (1 - 1 / setting.classes))
@@ -43,7 +43,7 @@ def _partial_cosine(setting: Setting, complement: bool = False) -> float | None:
 
 
 def _partial_distance(setting: Setting, squared: bool = True) -> float | None:
-    """|W/|W| - M/|M||^2 of K rows of a simplex of C classes and the means of these classes, centred by theirs."""
+    """|W/|W| - M/|M||^2 of K rows W of a simplex of C classes and the centred means M of these K classes."""
     gap = _partial_cosine(setting, complement=True)
     if gap is None:
         return None
@@ -68,13 +68,13 @@ def _partial_gap(setting: Setting) -> float | None:
 def self_duality_distance(
     statistics: ClassStatistics, weight: Tensor, *, squared: bool = True, centre: Weighting = "class"
 ) -> Tensor:
-    """|W/|W|_F - M/|M|_F|_F^2 with M the centred class means, classes with samples only.
+    """Distance |W/|W|_F - M/|M|_F|_F^2 of the classifier W from the centred class means M.
 
-    Shape: scalar. Range: [0, 4], or [0, 2] without the square, as NC3 is often quoted; 0 = self-dual.
+    Only classes with samples. Shape: scalar. Range: [0, 4], or [0, 2] without the square; 0 = self-dual.
 
     Args:
-        squared: False for the distance itself.
-        centre: of the class means; "sample" in Fang et al. 2021 and Liang & Davis 2023.
+        squared: False returns the distance without the square, as NC3 is often quoted.
+        centre: centre of the class means; "sample" in Fang et al. 2021 and Liang & Davis 2023.
 
     Source: Papyan, Han & Donoho 2020, NC3 (notebook).
     """
@@ -99,13 +99,13 @@ def self_duality_error(
     centre: Weighting = "class",
     classifier_centred: bool = False,
 ) -> Tensor:
-    """`structure_error` of the classifier's rows against the centred class means.
+    """`structure_error` of the classifier's rows W and the centred class means M.
 
     Shape: scalar. Range: [0, 2]; 0 iff the product W M^T is a simplex ETF's Gram matrix up to scale.
 
     Args:
-        centre: of the class means; that of all samples in Zhu et al. 2021.
-        classifier_centred: take the mean row off the classifier, as Zhou et al. 2022 do.
+        centre: centre of the class means; "sample", the mean of all samples, in Zhu et al. 2021.
+        classifier_centred: subtract the mean row from the classifier, as in Zhou et al. 2022.
 
     Source: Wu & Papyan 2024; Zhu et al. 2021.
     """
@@ -115,7 +115,7 @@ def self_duality_error(
     means = statistics.centred_means(centre)
     if centre != "class" or statistics.num_classes <= statistics.num_features + 1:
         return structure_error(means, rows)
-    spanning = spanning_rows(statistics)  # of D rows
+    spanning = spanning_rows(statistics)  # D rows
     overlap = numerics.row_products(means, rows).sum() - means.sum(0) @ rows.sum(0) / len(rows)
     return crowded_error(spanning.mT @ spanning, rows.mT @ rows, overlap, len(rows))
 
@@ -135,7 +135,7 @@ def classifier_mean_cosines(statistics: ClassStatistics, weight: Tensor) -> Tens
 
 
 def classifier_mean_distances(statistics: ClassStatistics, weight: Tensor, *, unit: bool = True) -> Tensor:
-    """(K present,) distances |w_k - (mu_k - mu_G)|, of unit vectors (in [0, 2]) or, with unit=False, as they are."""
+    """(K present,) distances |w_k - (mu_k - mu_G)| of the unit vectors, in [0, 2]; unit=False uses raw vectors."""
     rows, means = classifier_rows(statistics, weight), statistics.populated().centred_means()
     if unit:
         rows, means = numerics.unit_rows(rows), numerics.unit_rows(means)
@@ -147,7 +147,7 @@ def nc3_cosine(statistics: ClassStatistics, weight: Tensor, *, complement: bool 
     """Mean over classes of cos(w_k, mu_k - mu_G). Range: [-1, 1]; 1 = self-dual. Source: Wu & Papyan 2024, NC3.
 
     Args:
-        complement: 1 - cos instead, in [0, 2], formed from distances of unit vectors, so that it doesn't cancel near
+        complement: return 1 - cos, in [0, 2], computed from distances of unit vectors to avoid cancellation near
             collapse (Jiang et al. 2023, NC3).
     """
     if complement:
@@ -156,7 +156,7 @@ def nc3_cosine(statistics: ClassStatistics, weight: Tensor, *, complement: bool 
 
 
 def _bounded(value: float, setting: Setting) -> float:
-    """|v| / (1 + |v|): with shuffled labels the mean is near zero, and what is divided by it anywhere."""
+    """|v| / (1 + |v|): with shuffled labels the mean is near zero, so the ratio v is unbounded."""
     return share(abs(value), setting)
 
 
@@ -169,12 +169,12 @@ def unc3(
     relative: bool = True,
     ddof: int = 0,
 ) -> Tensor:
-    """How unequal the duality of classes is, 0 = uniform: standard deviation over mean of cos(w_k, mu_k - mu_G).
+    """Coefficient of variation over classes of cos(w_k, mu_k - mu_G); 0 = equal alignment of all classes.
 
     Args:
-        of: the cosines, or the inner products.
-        relative: to the mean; otherwise the variance.
-        ddof: of that standard deviation, or variance.
+        of: "cosine" or "product", the inner products.
+        relative: True divides the standard deviation by the mean; False returns the variance.
+        ddof: degrees of freedom subtracted in the standard deviation or variance.
 
     Source: Wu & Papyan 2024, UNC3; their package takes the variance of products, ddof 1.
     """
@@ -188,9 +188,9 @@ def unc3(
 
 @metric("‖ŵ − μ̂‖, mean", "NC3", source=f"{_WU} (package)", convention="unit vectors", target=_partial_gap)
 def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
-    """Mean over classes of the distance between the unit vectors along w_k and mu_k - mu_G. Range: [0, 2].
+    """Mean over classes of the distance between the unit vectors of w_k and mu_k - mu_G. Range: [0, 2].
 
-    Source: the package released with Wu & Papyan 2024.
+    Source: package released with Wu & Papyan 2024.
     """
     return classifier_mean_distances(statistics, weight).mean()
 
@@ -210,10 +210,10 @@ def duality_distance(statistics: ClassStatistics, weight: Tensor) -> Tensor:
 def bias_collapse(
     statistics: ClassStatistics, weight: Tensor, bias: Tensor | None = None, *, centre: Weighting = "class"
 ) -> Tensor:
-    """|W mu_G + b|: the logits of the global mean, over classes with samples, in logit units.
+    """|W mu_G + b|: length of the logit vector of the global mean, over classes with samples, in logit units.
 
-    Range: [0, inf); 0 = the bias cancels the mean. The global mean is that of class means, or of all samples with
-    centre="sample", as in Zhu et al. 2021. Source: Zhu et al. 2021.
+    Range: [0, inf); 0 = the bias cancels the mean. mu_G is the mean of class means; with centre="sample" the mean of
+    all samples, as in Zhu et al. 2021. Source: Zhu et al. 2021.
     """
     logits = classifier_rows(statistics, weight) @ statistics.global_mean(centre)
     if bias is not None:

@@ -1,4 +1,4 @@
-"""NC2 and generalised NC: how close the class means come to a simplex equiangular tight frame."""
+"""NC2 and generalised NC: how close the class means are to a simplex equiangular tight frame."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ _PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
 _CENTRED = "about the mean of class means"
 
 Reading = Literal["mean", "variance", "cv"]
-"""What is told of a kernel's values over all pairs: their mean, population variance, or its root over the mean."""
+"""Statistic of a kernel's values over all pairs: mean, population variance, or coefficient of variation."""
 
 # ---------------------------------------------------------------------- what the dimension allows
 
 
 def _whole(bound: Callable[..., float | None]) -> Callable[..., float | None]:
-    """A bound for all of the model's classes; where the data hold some only, it says nothing of these.
+    """The bound if all classes of the model have samples, else None: it does not hold for a subset of classes.
 
-    Nor does it where vectors must coincide, on a line: the energy is infinite, but the metric leaves their pairs out.
+    None also for an infinite bound (D = 1): there some vectors must coincide, and the metric leaves out such pairs.
     """
 
     @wraps(bound)
@@ -86,7 +86,7 @@ def rank_floor(setting: Setting) -> float:
 
 @_whole
 def _angle_floor(setting: Setting) -> float:
-    """The largest angle that K vectors in R^D can keep: of a proven optimum, or else a bound on it."""
+    """The largest possible smallest angle of K vectors in R^D: a proven optimum, else a bound."""
     K, D = setting.K, setting.D
     cosine = bounds.cosine_bound(K, D).value
     code = best_known(K, D) if D > 1 else None
@@ -97,7 +97,7 @@ def _angle_floor(setting: Setting) -> float:
 
 @_whole
 def _one_vs_rest_floor(setting: Setting) -> float | None:
-    """0 on a line, where two rows coincide; 1 - cos(2 pi/K) on the circle; 1 for D + 2 <= K <= 2D; else open."""
+    """0 for D = 1, where two rows coincide; 1 - cos(2 pi/K) for D = 2; 1 for D + 2 <= K <= 2D; else unknown."""
     if setting.D <= 2:
         return 0.0 if setting.D == 1 else 1 - math.cos(2 * math.pi / setting.K)
     return 1.0 if setting.K <= 2 * setting.D else None
@@ -137,12 +137,12 @@ def _dimension(setting: Setting) -> float:
 
 
 def mean_norms(statistics: ClassStatistics) -> Tensor:
-    """(K present,) distances of the class means to the mean of class means, in feature units."""
+    """(K present,) distance of each class mean to the mean of class means, in feature units."""
     return numerics.norms(statistics.populated().centred_means())
 
 
-_MANY_ROWS = 4096  # of a classifier, above which the spread of their cosines is taken without forming pairs
-_CANCELLING = 1e-9  # variance of cosines below which that would lose digits
+_MANY_ROWS = 4096  # above so many classifier rows the variance of cosines is computed without forming pairs
+_CANCELLING = 1e-9  # below this variance of cosines that would lose digits
 
 
 @metric(
@@ -153,13 +153,13 @@ def equinorm(
 ) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
-    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. For two classes it is 0 by construction.
+    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. Always 0 for two classes.
 
     Args:
         ddof: 1 as in the notebook of Papyan et al.; 0 in Fang et al. 2021 and Liang & Davis 2023.
         centre: mu_G; "sample", the mean of all samples, in Fang et al. 2021 and Liang & Davis 2023.
-        logarithmic: of the logarithms of the lengths instead, over the size of their mean, as Wu & Papyan 2024 do. It
-            depends on the features' scale.
+        logarithmic: use the logarithms of the lengths and the absolute value of their mean, as in Wu & Papyan 2024.
+            The result then depends on the scale of the features.
 
     Source: Papyan, Han & Donoho 2020, NC2.
     """
@@ -170,7 +170,7 @@ def equinorm(
 
 @metric("equinorm, classifier", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True)
 def classifier_equinorm(classifier: Tensor, *, ddof: int = 1) -> Tensor:
-    """`equinorm` of the classifier's rows w_k (K, D) as they are. Source: Papyan, Han & Donoho 2020, NC2."""
+    """`equinorm` of the classifier's rows (K, D), not centred. Source: Papyan, Han & Donoho 2020, NC2."""
     return numerics.coefficient_of_variation(numerics.norms(_rows(classifier)), ddof)
 
 
@@ -178,7 +178,7 @@ def classifier_equinorm(classifier: Tensor, *, ddof: int = 1) -> Tensor:
 
 
 def _equiangularity(ddof: int = 1, exact: bool = False) -> OverPairs:
-    return OverPairs(COSINE, lambda found: (found.exact if exact else found).standard_deviation(ddof))
+    return OverPairs(COSINE, lambda moments: (moments.exact if exact else moments).standard_deviation(ddof))
 
 
 @metric(
@@ -198,7 +198,7 @@ def equiangularity(
     """Standard deviation over pairs of the cosine between centred class means.
 
     Shape: scalar. Range: [0, 1), unitless; 0 = equal angles. ddof 1 over the K(K-1)/2 pairs; NaN for two classes.
-    A class whose mean is the mean of class means has no direction: its pairs are left out, but with `exact`.
+    A class mean equal to the mean of class means has no direction: its pairs are left out; with `exact` they give NaN.
     Source: Papyan, Han & Donoho 2020, NC2.
     """
     return over_pairs(statistics, _equiangularity(ddof, exact), tile_size=tile_size)[0]
@@ -208,7 +208,7 @@ def equiangularity(
     "equiangularity, classifier", "NC2", source=_PAPYAN, convention="std of cosines, ddof 1", target=0.0, headline=True
 )
 def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: int = TILE_SIZE) -> Tensor:
-    """`equiangularity` of the classifier's rows w_k, not centred. Source: Papyan, Han & Donoho 2020, NC2."""
+    """`equiangularity` of the classifier's rows (K, D), not centred. Source: Papyan, Han & Donoho 2020, NC2."""
     rows = _rows(classifier)
     if len(rows) > max(_MANY_ROWS, 2 * rows.shape[1]) and not rows.requires_grad:
         variance = _variance_of_cosines(rows, ddof)
@@ -220,7 +220,7 @@ def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: i
 
 
 def _variance_of_cosines(rows: Tensor, ddof: int) -> Tensor:
-    """Over pairs of (K, D) rows, from |U|U|^2 and |sum of U|^2 of the unit rows U: K D^2 products in place of K^2 D."""
+    """Variance over pairs of (K, D) rows, from |U^T U|^2 and |sum of U|^2 of unit rows U, in K D^2 products."""
     units = numerics.unit_rows(rows)
     squares = units.square().sum(1)
     pairs = len(rows) * (len(rows) - 1) / 2
@@ -230,7 +230,7 @@ def _variance_of_cosines(rows: Tensor, ddof: int) -> Tensor:
 
 
 def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:
-    return -1 / (setting.K - 1) if centred else None  # or 0, as the case may be
+    return -1 / (setting.K - 1) if centred else None  # not centred: -1/(K-1) or 0, both optimal
 
 
 @metric("mean cosine of means", "NC2", convention=_CENTRED, target=_simplex_cosine)
@@ -240,9 +240,9 @@ def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
     Shape: scalar. Range: [-1/(K-1), 1].
 
     Args:
-        centred: by the mean of class means. Without, as seen from the origin: -1/(K-1) for a simplex ETF, 0 for an
-            orthogonal frame, the optimum without a bias or with ReLU features (Tirer & Bruna 2022). Centred, an
-            orthogonal frame is a simplex ETF, so no centred measure tells the two apart.
+        centred: subtract the mean of class means. Not centred: -1/(K-1) for a simplex ETF, 0 for an orthogonal frame,
+            the optimum without a bias or with ReLU features (Tirer & Bruna 2022). A centred orthogonal frame is a
+            simplex ETF, so centred measures can't distinguish the two.
     """
     statistics = statistics.populated()
     return _mean_cosine(statistics.centred_means() if centred else statistics.means)
@@ -256,15 +256,15 @@ def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
     target=lambda s, centred=False: _simplex_cosine(s, centred),
 )
 def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tensor:
-    """`mean_cosine` of the classifier's rows (K, D), as they are or less their mean. Source: Tirer & Bruna 2022."""
+    """`mean_cosine` of the classifier's rows (K, D), by default not centred. Source: Tirer & Bruna 2022."""
     rows = _rows(classifier)
     return _mean_cosine(rows - rows.mean(0) if centred else rows)
 
 
 def _mean_cosine(rows: Tensor) -> Tensor:
-    """From |sum of unit rows|^2 = K + 2 sum of cosines: no pair is formed."""
+    """Mean cosine over pairs from |sum of unit rows|^2 = K + 2 sum of cosines, without forming pairs."""
     lengths = numerics.norms(rows)
-    directed = lengths.detach() > 0  # the centre of all has no direction
+    directed = lengths.detach() > 0  # a mean at the centre has no direction
     if not directed.all():
         rows, lengths = rows[directed], lengths[directed]
     number = len(rows)
@@ -272,7 +272,7 @@ def _mean_cosine(rows: Tensor) -> Tensor:
 
 
 def _deviation(exact: bool = False) -> OverPairs:
-    return OverPairs(ANGLE_DEVIATION, lambda found: (found.exact if exact else found).mean)
+    return OverPairs(ANGLE_DEVIATION, lambda moments: (moments.exact if exact else moments).mean)
 
 
 @metric(
@@ -287,16 +287,16 @@ def _deviation(exact: bool = False) -> OverPairs:
     headline=True,
 )
 def maximal_angle_deviation(statistics: ClassStatistics, *, exact: bool = False, tile_size: int = TILE_SIZE) -> Tensor:
-    """Mean over pairs of |cos + 1/(K-1)|, the distance from the maximal equal angle. Range: [0, 1 + 1/(K-1)].
+    """Mean over pairs of |cos + 1/(K-1)|, the deviation from the maximal equal angle. Range: [0, 1 + 1/(K-1)].
 
-    A class whose mean is the mean of class means has no direction: its pairs are left out, but with `exact`.
+    A class mean equal to the mean of class means has no direction: its pairs are left out; with `exact` they give NaN.
     Source: Papyan, Han & Donoho 2020, NC2 ("closeness to maximal-angle equiangularity").
     """
     return over_pairs(statistics, _deviation(exact), tile_size=tile_size)[0]
 
 
 def _nearest() -> OverPairs:
-    return OverPairs(NEAREST, lambda found: torch.rad2deg(found.value))
+    return OverPairs(NEAREST, lambda smallest: torch.rad2deg(smallest.value))
 
 
 @metric(
@@ -313,13 +313,13 @@ def minimum_angle(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) ->
 
 
 def interference_grid(statistics: ClassStatistics) -> Tensor:
-    """(K, K) inner products of the centred class means of classes with samples, in squared feature units."""
+    """(K present, K present) inner products of the centred class means, in squared feature units."""
     centred = statistics.populated().centred_means()
     return centred @ centred.mT
 
 
 def cosine_grid(statistics: ClassStatistics) -> Tensor:
-    """(K, K) cosines between the centred class means of classes with samples."""
+    """(K present, K present) cosines between the centred class means."""
     units = numerics.unit_rows(statistics.populated().centred_means())
     return units @ units.mT
 
@@ -330,13 +330,13 @@ def cosine_grid(statistics: ClassStatistics) -> Tensor:
 def structure_error(a: Array, b: Array) -> Tensor:
     """|B A^T / |B A^T|_F - (I - J/K) / sqrt(K-1)|_F for two sets of K vectors, (K, D) each.
 
-    Zero iff the two are dual simplex ETFs up to scale. Shape: scalar. Range: [0, 2]. For K > D + 1 no K x K matrix is
+    Shape: scalar. Range: [0, 2]; 0 iff the sets are dual simplex ETFs up to scale. For K > D + 1 no K x K matrix is
     built. Raises: ShapeError unless both are (K, D) with K >= 2.
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim != 2 or a.shape != b.shape or len(a) < 2:
-        raise ShapeError(f"two equal (K, D) shapes with K >= 2 expected; got {tuple(a.shape)}, {tuple(b.shape)}.")
+        raise ShapeError(f"both sets must have the same shape (K, D), K >= 2; got {tuple(a.shape)}, {tuple(b.shape)}.")
     b = b.to(a)
     classes, dim = a.shape
     if classes <= dim + 1:
@@ -351,7 +351,7 @@ def structure_error(a: Array, b: Array) -> Tensor:
 def crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor:
     """`structure_error` for K > D + 1, from A^T A, B^T B and <B A^T, I - J/K>: |B A^T|^2 = tr(A^T A B^T B).
 
-    The rank keeps the error off zero, so nothing cancels.
+    The rank bounds the error away from 0, so nothing cancels.
     """
     return (2 - 2 * overlap / (math.sqrt(classes - 1) * (a * b).sum().sqrt())).sqrt()
 
@@ -369,7 +369,7 @@ def crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor
 def etf_error(statistics: ClassStatistics) -> Tensor:
     """`structure_error` of the centred class means with themselves. Range: [0, sqrt(2 - 2/sqrt(K-1))].
 
-    Floor where D < K-1: sqrt(2 - 2 sqrt(D/(K-1))). Source: Kothapalli 2023; Wu & Papyan 2024 (NC2).
+    Minimum for D < K-1: sqrt(2 - 2 sqrt(D/(K-1))). Source: Kothapalli 2023; Wu & Papyan 2024 (NC2).
     """
     statistics = statistics.populated()
     if statistics.num_classes <= statistics.num_features + 1:
@@ -381,7 +381,7 @@ def etf_error(statistics: ClassStatistics) -> Tensor:
 
 
 def _partial_error(setting: Setting, centred: bool = False) -> float | None:
-    """Of K rows of a simplex of C: their Gram matrix I - J/C, not centred."""
+    """Error of K rows of a simplex of C classes; their Gram matrix, not centred, is I - J/C."""
     K, C = setting.K, setting.classes
     if setting.crowded and setting.partial:
         return None
@@ -401,8 +401,9 @@ def _partial_error(setting: Setting, centred: bool = False) -> float | None:
     headline=True,
 )
 def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor:
-    """`structure_error` of the classifier's rows (K, D), as they are (Zhu et al. 2021; Yaras et al. 2022) or less
-    their mean (Zhou et al. 2022)."""
+    """`structure_error` of the classifier's rows (K, D) with themselves.
+
+    Source: Zhu et al. 2021 and Yaras et al. 2022, not centred; Zhou et al. 2022, centred."""
     rows = _rows(classifier)
     rows = rows - rows.mean(0) if centred else rows
     return structure_error(rows, rows)
@@ -420,10 +421,10 @@ def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor
 def etf_distance(statistics: ClassStatistics) -> Tensor:
     """Frobenius distance of the normalised centred class means to the nearest simplex ETF, in closed form.
 
-    Equals sqrt(2 - 2 |M|_* / (sqrt(K-1) |M|_F)); the residual to the polar factor is formed, so nothing cancels near
-    collapse. For D < K-1 the means are padded with zeros to K-1 dimensions: floor sqrt(2 - 2 sqrt(D/(K-1))).
+    Equals sqrt(2 - 2 |M|_* / (sqrt(K-1) |M|_F)); computed from the residual to the polar factor, without cancellation
+    near collapse. For D < K-1 the means are padded with zeros to K-1 dimensions; minimum sqrt(2 - 2 sqrt(D/(K-1))).
     Shape: scalar. Range: [0, sqrt(2 - 2/sqrt(K-1))].
-    Source: the orthogonal Procrustes problem; as a target, Markou et al. 2024.
+    Source: orthogonal Procrustes problem; used as a training target in Markou et al. 2024.
     """
     statistics = statistics.populated()
     rows, polar = _polar(statistics)
@@ -436,27 +437,27 @@ def etf_distance(statistics: ClassStatistics) -> Tensor:
 
 
 def nearest_etf(statistics: ClassStatistics) -> Tensor:
-    """(K, D) simplex ETF of unit vectors nearest to the centred class means up to scale.
+    """(K present, D) simplex ETF of unit vectors nearest to the centred class means up to scale.
 
-    Rows follow the classes with samples. Raises: DimensionError where D < K-1, as no simplex ETF fits.
+    Raises: DimensionError if D < K-1, where no simplex ETF exists.
     """
     statistics = statistics.populated()
     classes, dim = statistics.num_classes, statistics.num_features
     if dim < classes - 1:
-        raise DimensionError(f"a simplex ETF of {classes} classes needs {classes - 1} dimensions; got {dim}.")
+        raise DimensionError(f"a simplex ETF of {classes} classes needs at least {classes - 1} dimensions; got {dim}.")
     _, polar = _polar(statistics)
     return numerics.from_contrasts(polar) * math.sqrt(classes / (classes - 1))
 
 
 def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
-    """`spanning_rows` and their polar factor, a constant: the distance is stationary in it."""
+    """`spanning_rows` and their polar factor without a graph: the distance is stationary in the factor."""
     left, _, right = spanning_factors(statistics)
     return spanning_rows(statistics), left @ right
 
 
 @metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1, floor=_dimension)
 def participation_ratio(statistics: ClassStatistics) -> Tensor:
-    """(tr S)^2 / tr S^2 of the centred class means' second moment S: how many dimensions they use evenly.
+    """(tr S)^2 / tr S^2 for the second moment S of the centred class means: their effective dimension.
 
     Shape: scalar. Range: [1, min(K-1, D)]; K-1 for a simplex ETF.
     """
@@ -470,8 +471,8 @@ def participation_ratio(statistics: ClassStatistics) -> Tensor:
 
 def _kernel(kernel: Kernel, of: Reading, exact: bool) -> OverPairs:
     if of not in ("mean", "variance", "cv"):
-        raise ChoiceError(f'of a kernel\'s values "mean", "variance" or "cv" can be had; got {of!r}.')
-    return OverPairs(kernel, lambda found: getattr(found.exact if exact else found, of))
+        raise ChoiceError(f'of must be "mean", "variance" or "cv"; got {of!r}.')
+    return OverPairs(kernel, lambda moments: getattr(moments.exact if exact else moments, of))
 
 
 def _log(of: Reading = "mean", exact: bool = False) -> OverPairs:
@@ -515,10 +516,10 @@ _UNIT = "unit centred means, over pairs"
 def log_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
-    """-log |u_i - u_j| over pairs, u the unit vectors along the centred class means.
+    """-log |u_i - u_j| over pairs; u are the unit vectors of the centred class means.
 
-    Its mean is at least -ln(2K/(K-1))/2, that of a simplex ETF, where variance and CV are 0. Pairs in one direction are
-    left out, but with `exact`, when one makes the mean infinite. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+    The mean is at least -ln(2K/(K-1))/2, attained by a simplex ETF, where variance and CV are 0. Pairs with equal
+    directions are left out; with `exact` they make the mean infinite. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
     """
     return over_pairs(statistics, _log(of, exact), tile_size=tile_size)[0]
 
@@ -535,9 +536,9 @@ def log_kernel(
 def distance_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
-    """|u_i - u_j| over pairs, u the unit vectors along the centred class means.
+    """|u_i - u_j| over pairs; u are the unit vectors of the centred class means.
 
-    Its mean is at most sqrt(2K/(K-1)), that of a simplex ETF. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+    The mean is at most sqrt(2K/(K-1)), attained by a simplex ETF. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
     """
     return over_pairs(statistics, _distance(of, exact), tile_size=tile_size)[0]
 
@@ -553,10 +554,10 @@ def riesz_kernel(
     exact: bool = False,
     tile_size: int = TILE_SIZE,
 ) -> Tensor:
-    """|u_i - u_j|^-exponent over pairs, u the unit vectors along the centred class means.
+    """|u_i - u_j|^-exponent over pairs; u are the unit vectors of the centred class means.
 
-    Its mean is at least (2K/(K-1))^(-exponent/2), that of a simplex ETF. Reduced in logarithms, for any exponent. Pairs
-    in one direction are left out, but with `exact`. Source: Liu et al. 2023 (GNC2).
+    The mean is at least (2K/(K-1))^(-exponent/2), attained by a simplex ETF. Computed in logarithms, for any exponent.
+    Pairs with equal directions are left out; with `exact` they make the mean infinite. Source: Liu et al. 2023 (GNC2).
     """
     return over_pairs(statistics, _riesz(of, exponent, exact), tile_size=tile_size)[0]
 
@@ -577,17 +578,17 @@ def _one_vs_rest_target(setting: Setting) -> float | None:
     most_classes=100,
 )
 def one_vs_rest_distance(classifier: Tensor) -> Tensor:
-    """Smallest distance of a unit classifier row to the convex hull of the others; largest for a softmax code.
+    """Smallest distance of a unit classifier row to the convex hull of the other rows; maximal for a softmax code.
 
-    Shape: scalar. Range: [0, K/(K-1)], the upper end for a simplex ETF; at most 1 where K > D + 1. Exact, by a
-    quadratic program for every class: the cost grows like K^2 D.
+    Shape: scalar. Range: [0, K/(K-1)]; K/(K-1) for a simplex ETF, at most 1 for K > D + 1. Exact, from one quadratic
+    program per class; the cost grows as K^2 D.
     Source: Jiang et al. 2023, GNC2.
     """
     return smallest_one_vs_rest(numerics.unit_rows(_rows(classifier)))
 
 
 def _rows(classifier: Tensor) -> Tensor:
-    """A classifier's rows in float64. Raises: ShapeError unless there are two rows at least."""
+    """The classifier's rows in float64. Raises: ShapeError for fewer than two rows."""
     if classifier.ndim != 2 or len(classifier) < 2:
         raise ShapeError(f"the classifier must be (K, D) with K >= 2 rows; got {tuple(classifier.shape)}.")
     return classifier if classifier.dtype is torch.float64 else classifier.to(torch.float64)

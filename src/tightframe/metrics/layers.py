@@ -1,4 +1,4 @@
-"""How features pass through layers: the rank of their covariance, and whether the next layer reads the class means."""
+"""Measures of a layer: numerical rank of its features, and alignment of the next weight with the class means."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tightframe.statistics import ClassStatistics
 
 __all__ = ["numerical_rank", "principal_angle", "principal_angles"]
 
-_FAR = 1 - 1e-6  # cosine below which an angle is exact to nine digits
+_FAR = 1 - 1e-6  # below this cosine acos is exact to nine digits
 
 # ---------------------------------------------------------------------- rank
 
@@ -44,18 +44,18 @@ def _collapsed_rank(setting: Setting) -> float | None:
 def numerical_rank(statistics: ClassStatistics, *, threshold: float = 1e-3) -> Tensor:
     """Number of singular values of the covariance of all samples that exceed `threshold` times the largest.
 
-    The covariance weighs samples equally. Its singular values are variances: a direction counts unless it is narrower
-    than sqrt(threshold) times the widest.
+    The covariance weights samples equally. Its singular values are variances, so a direction counts if its standard
+    deviation exceeds sqrt(threshold) times the largest.
 
-    Shape: scalar, a count in float64, without gradient. Range: [0, min(N - 1, D)]; 0 where all samples coincide. A
-    collapsed simplex has K - 1, unless class sizes differ by more than 1 / threshold. One class is enough.
+    Shape: scalar, a count in float64, without gradient. Range: [0, min(N - 1, D)]; 0 if all samples coincide; K - 1 for
+    a collapsed simplex, unless class sizes differ by more than a factor 1 / threshold. A single class is allowed.
     Invariant to rotation, translation and common scale.
     Raises: EmptyClassError without samples; ScatterError without the scatter; RangeError for a threshold below 0.
     Source: Masarczyk et al. 2023 (the tunnel effect), numerical rank of representations, with their threshold.
     """
     checks.require_non_negative(threshold, "threshold")
     if not statistics.present.any():
-        raise EmptyClassError("no class has samples: their covariance has no rank.")
+        raise EmptyClassError("the numerical rank needs at least one class with samples; all classes are empty.")
     variances = torch.linalg.eigvalsh(statistics.total_covariance().detach())
     return (variances > threshold * variances[-1]).sum().to(variances)
 
@@ -64,21 +64,21 @@ def numerical_rank(statistics: ClassStatistics, *, threshold: float = 1e-3) -> T
 
 
 def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tensor:
-    """(r,) principal angles in radians, ascending, between the class means and what the next layer reads.
+    """(r,) principal angles in radians, ascending, between the class means and the next layer's weight.
 
-    One subspace is spanned by the centred class means, r its true rank; the other by the top r right singular vectors
-    of `reader`. What the means span beyond the rank of `reader` isn't read at all: these angles are pi/2. If the
-    weight reads the common mean strongly, that direction takes the place of one of the r. Where r = D both subspaces
-    are everything, and the angles of any weight of full rank are 0.
+    The first subspace is the span of the centred class means, of rank r; the second is spanned by the top r right
+    singular vectors of `reader`. If r exceeds the rank of `reader`, the remaining angles are pi/2. If the weight
+    responds strongly to the common mean, that direction is one of the r. For r = D both subspaces are the whole space,
+    and the angles are 0 for any weight of full rank.
 
-    Range: [0, pi/2]; 0 = aligned; tiny angles are exact. Invariant to translation of the features, to rotation of
-    features and weight together, and to the scale of either. Gradients are first-order only.
+    Range: [0, pi/2]; 0 = aligned; tiny angles are exact. Invariant to translation of the features, to a common rotation
+    of features and weight, and to the scale of either. Gradients are first-order only.
 
     Args:
-        reader: (M, D), the weight of the layer that reads these features, taken as it is. Softmax doesn't see a row
-            common to all classes: of a classifier subtract the mean row, as `Evidence.reader` does.
+        reader: (M, D), the weight of the layer that reads these features, not centred. Softmax does not depend on a row
+            common to all classes: for a classifier, subtract the mean row, as `Evidence.reader` does.
 
-    Raises: EmptyClassError if fewer than two classes have samples; ShapeError.
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError unless the weight is (M, D).
     Source: Rangamani, Lindegaard, Galanti & Poggio 2023; their code leaves means and classifier uncentred, compares K
     directions and reports the mean cosine. Sines and cosines: Björck & Golub 1973; Knyazev & Argentati 2002.
     """
@@ -96,11 +96,11 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
     reader = reader.to(rows)
     read = _top_directions(reader, partial(weight_factors, reader), rank)
     if rank == read.shape[1] == statistics.num_features and not (rows.requires_grad or reader.requires_grad):
-        return torch.zeros_like(rows[0])  # both are the whole space
+        return torch.zeros_like(rows[0])  # both subspaces are the whole space
     overlap = read.mT @ span
     cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
     if not overlap.requires_grad and (cosines < _FAR).all():
-        return torch.acos(cosines)  # as exact, and the sines take longest
+        return torch.acos(cosines)  # equally exact; the sines cost most
     sines = torch.linalg.svdvals(span - read @ overlap).flip(0)
     return torch.atan2(sines, cosines)
 
@@ -110,13 +110,13 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
     "NC3",
     source="Rangamani et al. 2023",
     convention="span of means, top singular vectors",
-    target=lambda s: 0.0 if s.K - 1 < s.D else None,  # where the means span everything any weight reads it
+    target=lambda s: 0.0 if s.K - 1 < s.D else None,  # means that span the whole space: 0 for any weight
     headline=True,
 )
 def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: bool = False) -> Tensor:
-    """Mean, or largest, of `principal_angles` in degrees. Range: [0, 90]; NaN where all class means coincide.
+    """Mean of `principal_angles` in degrees, or the largest. Range: [0, 90]; NaN if all class means coincide.
 
-    Source: Rangamani et al. 2023, who average cosines.
+    Source: Rangamani et al. 2023, who average cosines instead.
     """
     angles = principal_angles(statistics, reader)
     if largest:
@@ -127,12 +127,12 @@ def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: boo
 def _top_directions(
     matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0, rows: int = 0
 ) -> Tensor:
-    """(D, r) top right singular vectors of an (M, D) matrix, r its rank but at most `most`; up to `floor` it is zero.
+    """(D, r) top right singular vectors of an (M, D) matrix; r is its rank, limited to `most`.
 
-    The vectors are constants plus their first-order change with the matrix, up to a rotation among themselves: unlike
-    the derivative of an SVD that is finite where singular values are equal.
+    Singular values up to `floor` count as zero. The vectors are constants plus their first-order change with the
+    matrix, up to a common rotation; unlike the derivative of an SVD this is finite where singular values are equal.
     """
-    if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # all rows: any basis of theirs does
+    if not matrix.requires_grad and len(matrix) <= min(most, matrix.shape[1]):  # any basis of the row space will do
         basis = numerics.row_space(matrix, floor, rows)
         if basis is not None:
             return basis
@@ -145,7 +145,7 @@ def _top_directions(
     outwards = change.mT @ left[:, :rank]
     inside = rest.mT @ outwards * sizes[:rank] + sizes[rank:, None] * (left[:, rank:].mT @ change @ top)
     gaps = sizes[:rank].square() - sizes[rank:, None].square()
-    gaps = torch.where(gaps > 0, gaps, math.inf)  # at a tie the directions jump: no derivative, but no NaN either
+    gaps = torch.where(gaps > 0, gaps, math.inf)  # at a tie the directions jump: derivative 0, not NaN
     outside = outwards / sizes[:rank]
     return top + rest @ (inside / gaps) + outside - right.mT @ (right @ outside)
 

@@ -1,7 +1,7 @@
-"""Levels: what a metric gives where labels carry no information about the features, and how much nearer a value is.
+"""Levels: the value of a metric when labels carry no information about the features, and a value's closeness.
 
-Evidence with shuffled labels is drawn from the moments that the pass kept, and the metric itself is evaluated on it. No
-formula of a metric's own is needed, and none assumes isotropic features.
+Evidence with shuffled labels is drawn from the collected moments, and the metric is evaluated on it. This needs no
+formula per metric and does not assume isotropic features.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ from tightframe.sections import times
 from tightframe.statistics import ClassStatistics
 
 MANY = 2000
-"""Classes above which measures over pairs are drawn for those of a random thousand, and the smallest has no level."""
+"""Above this number of classes, levels over pairs use 1000 random classes, and minima over pairs have no level."""
 
 DRAWS = ((1e5, 64), (5e5, 16), (math.inf, 4))
-"""How many are drawn unless the caller says otherwise, up to so many numbers in the class means and a quarter of the
-scatter."""
+"""(size, draws): default number of draws up to a size of K D + D^2 / 4."""
 
 _SOME = 1000
-_ROWS = 2000  # drawn samples that are decided on, at most
-_ENTRIES = 1 << 22  # numbers in these samples, at most, as long as there are some
-_COSTLY = 16  # draws at most of metrics that are left out where there are many classes
-_FEWEST, _RANDOM_NUMBERS = 4, 1 << 28  # draws of random classifiers at least, and numbers in all of them at most
+_ROWS = 2000  # maximum number of drawn samples for decisions
+_ENTRIES = 1 << 22  # maximum number of entries in these samples
+_COSTLY = 16  # maximum number of draws for metrics with `most_classes`
+_FEWEST, _RANDOM_NUMBERS = 4, 1 << 28  # minimum draws of random classifiers, and maximum entries in all of them
 
 # ---------------------------------------------------------------------- drawing statistics
 
 
 class Draw(NamedTuple):
-    """Statistics with shuffled labels, and what their samples scatter like."""
+    """Statistics with shuffled labels, and a factor of the scatter of their samples."""
 
     statistics: ClassStatistics
     factor: _Factor | _Sphere
 
     def samples(self, labels: Tensor, noise: _Noise, *, complete: bool = False) -> Tensor:
-        """(n, D) float32 samples of classes given by row, each about the mean of its class, which it is a part of.
+        """(n, D) float32 samples about their class means; `labels` are row indices of the classes.
+
+        Each sample is part of its class mean.
 
         Args:
-            complete: whether these are all samples of the statistics, so that those of a class have its mean.
+            complete: whether these are all samples of the statistics; the samples of a class then average to its mean.
         """
         counts, samples = self.statistics.counts, int(self.statistics.num_samples)
         around = self.factor.scattered(noise, max(samples - len(counts), 1) ** -0.5)
@@ -68,24 +69,24 @@ class Draw(NamedTuple):
 
 
 class _Noise(NamedTuple):
-    """(n, r) Gaussian numbers, and these times the root of the total scatter; float32, the same for all draws."""
+    """(n, r) Gaussian numbers, and their product with the root of the total scatter; float32, shared by all draws."""
 
     plain: Tensor
     coloured: Tensor
 
     def some(self, number: int, generator: torch.Generator) -> _Noise:
-        """Random rows of it: the rest of the draws get others."""
+        """A random subset of `number` rows."""
         if number == len(self.plain):
             return self
-        chosen = torch.randperm(len(self.plain), generator=generator, device=self.plain.device)[:number]
-        return _Noise(self.plain[chosen], self.coloured[chosen])
+        subset = torch.randperm(len(self.plain), generator=generator, device=self.plain.device)[:number]
+        return _Noise(self.plain[subset], self.coloured[subset])
 
 
 class _Factor(NamedTuple):
-    """A square root of the drawn scatter within classes: (I - B^T P B) L^T, or R^T C^-1 L^T.
+    """A square root of the drawn within-class scatter: (I - B^T P B) L^T, or R^T C^-1 L^T.
 
     Attributes:
-        left, right: B and L^T, or R^T C^-1 and L^T; product: of both.
+        left, right: B and L^T, or R^T C^-1 and L^T; product: left @ right.
         inner: P.
     """
 
@@ -95,7 +96,7 @@ class _Factor(NamedTuple):
     inner: Tensor | None
 
     def scattered(self, noise: _Noise, scale: float) -> Tensor:
-        """(n, D) float32 rows of this scatter times the square of `scale`."""
+        """(n, D) float32 rows with this scatter times the square of `scale`."""
         product = self.product.float() * scale
         if self.inner is None:
             return noise.plain[:, : len(self.left)] @ product
@@ -108,15 +109,15 @@ class _Factor(NamedTuple):
         return _Noise(plain, plain @ root)
 
     def around(self, generator: torch.Generator) -> Tensor:
-        """(D,) a row of the total scatter."""
+        """(D,) a random row with the total scatter."""
         return (_normal((1, len(self.right)), self.right, generator) @ self.right)[0]
 
 
 class _Sphere(NamedTuple):
-    """The drawn scatter within classes, and the total, the same along any direction.
+    """Isotropic within-class and total scatter of a draw.
 
     Attributes:
-        within, total: scalars, along one direction; of the dtype and on the device of the statistics.
+        within, total: scatter along one direction, 0-d, in the dtype and on the device of the statistics.
     """
 
     dim: int
@@ -135,16 +136,16 @@ class _Sphere(NamedTuple):
 
 
 def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_scatter: bool = False) -> Iterator[Draw]:
-    """Statistics of the same samples with their labels shuffled, from these moments alone; classes with samples only.
+    """Random statistics of the same samples with shuffled labels, drawn from the moments alone; classes with samples.
 
-    Exact for Gaussian features at any N, D, K and counts, where a random rotation of sample space is as good as a
-    permutation; for others within sampling error of true permutations. Without scatter the features are taken to be
-    isotropic about their mean. Statistics about given centres are drawn from the scatter about these.
+    Exact for Gaussian features at any N, D, K and counts, where a random rotation of sample space has the same effect
+    as a permutation; for other features within sampling error of true permutations. Without scatter the features are
+    assumed isotropic about their mean. Statistics about given centres are drawn from the scatter about these centres.
 
     Args:
-        class_scatter: whether the values have the scatter of each class, K x D x D.
+        class_scatter: whether to draw the scatter per class, K x D x D.
 
-    Source: the distribution of means and scatter given the total scatter (Wishart; Bartlett 1933).
+    Source: distribution of means and scatter for a fixed total scatter (Wishart; Bartlett 1933).
 
     >>> features, labels = torch.randn(90, 4), torch.arange(90) % 3
     >>> drawn = next(shuffled(ClassStatistics.from_features(features, labels, 3), 1)).statistics
@@ -158,7 +159,7 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
 
 
 class _Shuffling:
-    """What all draws of some statistics have in common: the total scatter and its root."""
+    """The quantities shared by all draws: the total scatter and its root."""
 
     def __init__(self, statistics: ClassStatistics, *, class_scatter: bool):
         statistics = statistics.detach().populated()
@@ -180,14 +181,14 @@ class _Shuffling:
             self._scattered = self._trace**2 / float(self._total.square().sum())
 
     def draw(self, generator: torch.Generator) -> Draw:
-        """One draw; it moves the generator on."""
+        """One draw; advances the generator."""
         statistics, counts, samples = self._statistics, self._counts, self._samples
         factor: _Factor | _Sphere
         if self._root is not None:
             between, factor = _between(counts, samples, self._root, generator)
         else:
             between, factor = _isotropic(counts, samples, self._gaps, self._trace, generator)
-        left = max(self._trace - float(between.square().sum()), 0.0)
+        spread = max(self._trace - float(between.square().sum()), 0.0)
         shares = _shares(counts - 1, self._scattered, generator)
         within = class_within = None
         if self._total is not None and isinstance(factor, _Factor):
@@ -196,7 +197,7 @@ class _Shuffling:
         drawn = replace(
             statistics,
             means=self._mean + between / self._roots,
-            spread=left * shares,
+            spread=spread * shares,
             within=within,
             class_within=class_within,
             product_epsilon=0.0,
@@ -206,37 +207,38 @@ class _Shuffling:
 
     @cached_property
     def _inverse(self) -> Tensor | None:
-        """The inverse of the covariance of all samples; None where its root isn't a triangle."""
+        """The inverse of the covariance of all samples; None if its root is not triangular."""
         if self._root is None or len(self._root) < self._root.shape[1] or self._root.tril(-1).any():
             return None
-        return torch.cholesky_inverse(self._root, upper=True).mT * self._samples  # symmetric; .mT has rows together
+        return torch.cholesky_inverse(self._root, upper=True).mT * self._samples  # symmetric; .mT is row-contiguous
 
 
 def _shares(degrees: Tensor, dims: float, generator: torch.Generator) -> Tensor:
-    """(K,) of the scatter by class, for so many degrees of freedom each: Dirichlet, exact for features that scatter
-    alike in `dims` dimensions; 0 for single samples."""
+    """(K,) random share of each class in the scatter, from its degrees of freedom; 0 for single samples.
+
+    Dirichlet distributed; exact for features with equal scatter in `dims` dimensions."""
     parts = torch._standard_gamma((degrees * dims / 2).clamp(min=1e-9), generator=generator)
     parts = torch.where(degrees > 0, parts, 0.0)
     return parts / parts.sum().clamp(min=torch.finfo(parts.dtype).tiny)
 
 
 def _root(total: Tensor, most: int) -> Tensor:
-    """(r, D) with R^T R the total scatter, r its rank, at most N - 1."""
+    """(r, D) matrix R with R^T R = `total`; r is its rank, limited to `most` = N - 1."""
     dim = len(total)
     if most >= dim and numerics.lowered_factor(total) is not None:
         return torch.linalg.cholesky(total).mT
     values, vectors = torch.linalg.eigh(total)
-    kept = values > numerics.rank_tolerance(total) * values[-1]
-    kept[: max(dim - most, 0)] = False
-    return (vectors[:, kept] * values[kept].sqrt()).mT
+    positive = values > numerics.rank_tolerance(total) * values[-1]
+    positive[: max(dim - most, 0)] = False
+    return (vectors[:, positive] * values[positive].sqrt()).mT
 
 
 def _isotropic(
     counts: Tensor, samples: int, like: Tensor, trace: float, generator: torch.Generator
 ) -> tuple[Tensor, _Sphere]:
-    """As `_between`, of features from an isotropic population, where only the trace of their scatter is given.
+    """`_between` for features from an isotropic population, with the trace of their total scatter.
 
-    Their scatter itself isn't isotropic: N samples in D >= N dimensions span N - 1 only.
+    The sample's scatter itself is not isotropic: N samples in D >= N dimensions span only N - 1.
     """
     classes, dim = like.shape
     axis = (counts / samples).sqrt()
@@ -249,7 +251,7 @@ def _isotropic(
 
 
 def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Generator) -> tuple[Tensor, _Factor]:
-    """(K, D) drawn class means about the samples' mean, times the roots of the counts; and the scatter's factor."""
+    """(K, D) drawn class means, centred by the samples' mean and times sqrt(counts); and the scatter's factor."""
     classes, rank = len(counts), len(root)
     axis = (counts / samples).sqrt()
     if classes - 1 <= rank:
@@ -271,7 +273,7 @@ def _between(counts: Tensor, samples: int, root: Tensor, generator: torch.Genera
 
 
 def _within(total: Tensor, between: Tensor, factor: _Factor, degrees: int) -> Tensor:
-    """The drawn scatter within classes; as a product where the difference would have eigenvalues below 0."""
+    """The drawn within-class scatter; as a product if the difference could have negative eigenvalues."""
     if degrees == 0:
         return torch.zeros_like(total)
     if factor.inner is None:
@@ -289,7 +291,7 @@ def _wishart(size: int, degrees: int, like: Tensor, generator: torch.Generator) 
 
 
 def _wishart_root(size: int, degrees: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """(size, m) with R R^T of the Wishart distribution: Bartlett's triangle, or Gaussian columns if these are fewer."""
+    """(size, m) matrix R with R R^T Wishart distributed: Bartlett's triangle, or Gaussian columns for few degrees."""
     if degrees < size:
         return _normal((size, max(degrees, 0)), like, generator)
     freedom = degrees - torch.arange(size, dtype=like.dtype, device=like.device)
@@ -307,14 +309,14 @@ def _normal(shape: tuple[int, int], like: Tensor, generator: torch.Generator) ->
 
 @dataclass(frozen=True)
 class Level:
-    """What a metric gives where labels carry no information about the features.
+    """The value of a metric when labels carry no information about the features.
 
     Attributes:
         value: median over the draws.
-        spread: half of the range that holds 68 % of them.
-        kind: "shuffled" labels on these features; on "isotropic" ones, where no scatter was kept; "random" directions
-            for a classifier, which has no labels.
-        draws: the values drawn.
+        spread: half the width of the central 68 % of the draws.
+        kind: "shuffled": shuffled labels on these features; "isotropic": shuffled labels on isotropic features, used
+            if no scatter was kept; "random": random directions, used for a classifier alone.
+        draws: the values of the draws.
     """
 
     value: float
@@ -324,7 +326,7 @@ class Level:
 
     @classmethod
     def of(cls, values: Sequence[float], kind: Literal["shuffled", "isotropic", "random"]) -> Level | None:
-        """Of the values drawn; None where one is NaN."""
+        """The level from the values of the draws; None if one is NaN."""
         drawn = torch.tensor(values, dtype=torch.float64)
         if drawn.isnan().any():
             return None
@@ -346,52 +348,52 @@ def levels(
     draws: int | None = None,
     seed: int = 0,
 ) -> dict[str, Level]:
-    """The levels of metrics, or of all that the evidence allows, by name; those that have none are left out.
+    """Levels by metric name. Default: of all metrics that the evidence allows. Metrics without a level are left out.
 
-    A metric of the statistics gets shuffled labels; the classifier's rows are kept as they are. One of decisions gets
-    samples of such classes, which sit in the mean of their own class, and one of outside samples others like those of
-    the training. A metric of the classifier alone gets random directions. Where labels don't matter there is none.
-    Levels are kept as long as the statistics are: the next call draws nothing for them.
+    Metrics of the statistics are evaluated with shuffled labels; the classifier is not changed. Metrics of decisions
+    use samples drawn with shuffled labels, which are part of their own class means. Metrics of outside samples use
+    samples drawn like the training samples. Metrics of the classifier alone use random directions. Metrics that do not
+    depend on labels have no level. Levels are cached for the lifetime of the statistics.
 
     Args:
-        trained: the training evidence, where this is of held-out samples, which aren't in the centres' means.
-        draws: default: 64, 16 or 4, by the numbers in the class means.
+        trained: training evidence, if `evidence` is of held-out samples, which are not part of the class means.
+        draws: number of draws. Default: 64, 16 or 4, depending on K and D.
     """
-    wanted = available(evidence) if metrics is None else chosen(metrics)
+    selected = available(evidence) if metrics is None else chosen(metrics)
     statistics, setting = evidence.statistics, Setting.of(evidence if evidence.statistics is not None else trained)
     if setting is None:
         return {}
     if draws is None:
         size = setting.K * setting.D + setting.D**2 / 4
         draws = next(number for most, number in DRAWS if most >= size)
-    found: dict[str, Level | None] = {}
-    beside, identity = _beside(evidence, trained)
+    result: dict[str, Level | None] = {}
+    inputs, identity = _other_inputs(evidence, trained)
     key = (draws, seed, identity)
-    known = {} if statistics is None else _CACHE.setdefault(statistics, {})
+    cache = {} if statistics is None else _CACHE.setdefault(statistics, {})
     missing = []
-    for each in wanted:
+    for each in selected:
         if not each.labelled:
             continue
         if "statistics" not in each.reads and "decisions" not in each.reads:
-            found[each.name] = _random_level(each, evidence, setting, draws, seed)
-        elif (each, key) in known:
-            found[each.name] = known[each, key][1]
+            result[each.name] = _random_level(each, evidence, setting, draws, seed)
+        elif (each, key) in cache:
+            result[each.name] = cache[each, key][1]
         else:
             missing.append(each)
     if missing:
         fresh = _drawn_levels(evidence, missing, trained, draws, seed)
-        known |= {(each, key): (beside, fresh.get(each.name)) for each in missing}
-        found |= fresh
-    return {each.name: level for each in wanted if (level := found.get(each.name)) is not None}
+        cache |= {(each, key): (inputs, fresh.get(each.name)) for each in missing}
+        result |= fresh
+    return {each.name: level for each in selected if (level := result.get(each.name)) is not None}
 
 
-def _beside(evidence: Evidence, trained: Evidence | None) -> tuple[tuple[object, ...], tuple[Any, ...]]:
-    """What levels depend on beside the statistics, and its identity, which holds as long as one has the former."""
+def _other_inputs(evidence: Evidence, trained: Evidence | None) -> tuple[tuple[object, ...], tuple[Any, ...]]:
+    """Inputs of levels other than the statistics, and their identity, valid while a reference to the inputs exists."""
     parts: list[object] = []
     for each in (evidence, trained):
         if each is not None:
             parts += [each.projected, each.weight, each.bias, each.consumer, each.outside]
-    if trained is not None and trained.statistics is not evidence.statistics:  # which would keep themselves alive
+    if trained is not None and trained.statistics is not evidence.statistics:  # else the cache keeps its own key alive
         parts.append(trained.statistics)
     rows = 0 if evidence.decisions is None else int(totals_of(evidence.decisions).counts.sum())
     versions = tuple(each._version if isinstance(each, Tensor) and not each.is_inference() else 0 for each in parts)
@@ -399,29 +401,29 @@ def _beside(evidence: Evidence, trained: Evidence | None) -> tuple[tuple[object,
 
 
 def _random_level(metric: Metric[Any], evidence: Evidence, setting: Setting, draws: int, seed: int) -> Level | None:
-    """Of rows in random directions, for the same classes."""
+    """The level of a classifier with random directions, for the same classes."""
     if evidence.weight is None or not {"weight", "classifier", "reader"} & set(metric.reads):
         return None
     evidence = _of_present(evidence)
     assert evidence.weight is not None
     key = (tuple(evidence.weight.shape), setting.counts.numpy().tobytes() if "counts" in metric.reads else setting.K)
-    known = _RANDOM.setdefault(metric, {})
+    cache = _RANDOM.setdefault(metric, {})
     key += (draws, seed)  # type: ignore[assignment]
-    if key not in known:
+    if key not in cache:
         generator = torch.Generator().manual_seed(seed)
         number = draws if metric.most_classes is None else min(draws, _COSTLY)
-        number = min(number, max(_FEWEST, _RANDOM_NUMBERS // evidence.weight.numel()))  # many numbers spread less
+        number = min(number, max(_FEWEST, _RANDOM_NUMBERS // evidence.weight.numel()))  # larger weights vary less
         values = []
         for _ in range(number):
             weight = torch.randn(evidence.weight.shape, dtype=torch.float64, generator=generator)
-            with suppress(Exception):  # of a metric of one's own
+            with suppress(Exception):  # a user's metric may fail
                 values.append(float(metric.of(replace(evidence, weight=weight.to(evidence.weight.device)))))
-        known[key] = Level.of(values, "random") if len(values) == number else None
-    return known[key]
+        cache[key] = Level.of(values, "random") if len(values) == number else None
+    return cache[key]
 
 
 def _of_present(evidence: Evidence) -> Evidence:
-    """The evidence with the classifier's rows of the classes with samples alone: of a vocabulary those may be few."""
+    """The evidence restricted to the classes with samples, which may be a small part of a vocabulary."""
     statistics, weight = evidence.statistics, evidence.weight
     if statistics is None or weight is None or len(weight) == int(statistics.present.sum()):
         return evidence
@@ -441,9 +443,9 @@ def _drawn_levels(
     rest = [each for each in metrics if each not in of_span]
     kind: Literal["shuffled", "isotropic"] = "shuffled"
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of geometry that is degenerate by chance
+        warnings.simplefilter("ignore")  # draws may be degenerate by chance
         if of_span and evidence.projected is not None:
-            of_span = [each for each in of_span if each.family == "NC1"]  # others compare with what lies outside
+            of_span = [each for each in of_span if each.family == "NC1"]  # others also read scatter outside the span
             for draw in shuffled(evidence.projected, draws, seed=seed):
                 _enter(values, replace(evidence, projected=draw.statistics, folds=None), of_span)
         source = evidence if trained is None else trained
@@ -466,13 +468,13 @@ def _drawn_levels(
     kinds = dict.fromkeys([each.name for each in of_span], "shuffled") | dict.fromkeys(
         [each.name for each in rest], kind
     )
-    found = {}
+    result = {}
     for each in metrics:
         drawn = values[each.name]
         complete = len(drawn) == (draws if each.most_classes is None else min(draws, _COSTLY))
         if complete and (level := Level.of(drawn, kinds[each.name])) is not None:  # type: ignore[arg-type]
-            found[each.name] = level
-    return found
+            result[each.name] = level
+    return result
 
 
 def _drawn_evidence(
@@ -489,14 +491,14 @@ def _drawn_evidence(
     """Evidence with the moments, decisions and outside samples of a draw.
 
     Args:
-        own_moments: of held-out samples, whose moments aren't those of the training.
+        own_moments: draws the moments of held-out samples, which differ from the training moments.
     """
     drawn = replace(evidence, folds=None, outside_folds=None, decisions=None, projected=None, consumer=evidence.reader)
     original = source.statistics
     assert original is not None
     if evidence.statistics is not None:
         moments = draw.statistics
-        if own_moments is not None:  # their labels are as little related to the features
+        if own_moments is not None:  # held-out labels are shuffled as well
             one = int(torch.randint(2**31, (), generator=generator, device=generator.device))
             moments = own_moments.draw(torch.Generator(generator.device).manual_seed(one)).statistics
         drawn = replace(drawn, statistics=moments, outside=None)
@@ -513,30 +515,30 @@ def _drawn_evidence(
 def _enter_drawn(
     values: dict[str, list[float]], drawn: Evidence, metrics: list[Metric[Any]], generator: torch.Generator
 ) -> None:
-    """Add a draw's values; of very many classes those over pairs are of some classes' pairs."""
+    """Add the values of a draw; above `MANY` classes, values over pairs are of a random subset of classes."""
     of_pairs: list[Metric[Any]] = []
     if drawn.statistics is not None and drawn.statistics.num_classes > MANY:
         of_pairs = [each for each in metrics if each.pairs is not None]
         some = torch.randperm(drawn.statistics.num_classes, generator=generator, device=generator.device)[:_SOME]
-        of_some = [each for each in of_pairs if _over_pairs(each).kernel.reduction is not Smallest]  # not of a sample
+        of_some = [each for each in of_pairs if _over_pairs(each).kernel.reduction is not Smallest]  # minima: all pairs
         for each, value in zip(of_some, pairwise(drawn.statistics, of_some, some.sort().values), strict=True):
             values[each.name].append(float(value))
     _enter(values, drawn, [each for each in metrics if each not in of_pairs])
 
 
 def _rows(statistics: ClassStatistics) -> int:
-    """How many samples are drawn at most: fewer of wide features."""
+    """Maximum number of drawn samples; fewer for wide features."""
     return max(_ROWS // 10, min(_ROWS, _ENTRIES // statistics.num_features))
 
 
 def _decided(
     draw: Draw, evidence: Evidence, source: Evidence, noise: _Noise, generator: torch.Generator, *, held_out: bool
 ) -> DecisionCounts:
-    """Decisions on samples drawn with their labels; held-out ones have labels of their own."""
+    """Decisions on drawn samples; held-out samples get independent labels."""
     statistics = draw.statistics
     assert evidence.decisions is not None
     measured = int(totals_of(evidence.decisions).counts.sum())
-    number = min(measured, _rows(statistics))  # as many as were decided on: it's in the spread
+    number = min(measured, _rows(statistics))  # the sample size determines the spread
     noise = noise.some(number, generator)
     complete = number == int(statistics.num_samples) and not held_out
     shares = statistics.counts.to(torch.float64)
@@ -555,17 +557,17 @@ def _decided(
 
 
 def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Metric[Any]]) -> None:
-    """Add a draw's values; a metric that can't be had of it, or of so many, has no level."""
+    """Add the values of a draw; a metric that fails or is unavailable has no level."""
     usable = [each for each in metrics if each.available(evidence)]
     usable = [each for each in usable if each.most_classes is None or len(values[each.name]) < _COSTLY]
     try:
-        found = evaluate(evidence, usable)
-    except Exception:  # of a metric of one's own, too: the others keep their levels
-        found = {}
+        result = evaluate(evidence, usable)
+    except Exception:  # a user's metric may fail: the others keep their levels
+        result = {}
         for each in usable:
             with suppress(Exception):
-                found |= evaluate(evidence, [each])
-    for name, value in found.items():
+                result |= evaluate(evidence, [each])
+    for name, value in result.items():
         values[name].append(float(value))
 
 
@@ -574,12 +576,11 @@ def _enter(values: dict[str, list[float]], evidence: Evidence, metrics: list[Met
 
 @dataclass(frozen=True)
 class Closeness:
-    """How many times nearer a value is to the best one than with shuffled labels.
+    """How many times nearer a value is to the best possible value than with shuffled labels.
 
     Attributes:
-        times: |shuffled - best| / |value - best| on the metric's scale; infinite at the best value, None where there is
-            no such number.
-        remark: in words: "650× nearer", "at target", "no better than shuffled labels", or why there is none.
+        times: |shuffled - best| / |value - best| on the metric's scale; infinite at the best value, None if undefined.
+        remark: in words: "650× nearer", "at target", "no better than shuffled labels", or the reason for None.
     """
 
     times: float | None
@@ -587,11 +588,11 @@ class Closeness:
 
 
 def closeness(metric: Metric[Any], value: float, level: Level | None, setting: Setting) -> Closeness:
-    """Compare a value with the best possible one and its level."""
+    """Compare a value with the best possible value and with the metric's level."""
     best = metric.best_in(setting)
     if best is None or level is None or math.isnan(value):
         return Closeness(None, "")
-    found, ideal = metric.scaled(value, setting), metric.scaled(best, setting)
+    scaled, ideal = metric.scaled(value, setting), metric.scaled(best, setting)
     draws = level.draws or (level.value - level.spread, level.value, level.value + level.spread)
     drawn = [metric.scaled(each, setting) for each in draws]
     on_scale = Level.of(drawn, level.kind)
@@ -600,21 +601,22 @@ def closeness(metric: Metric[Any], value: float, level: Level | None, setting: S
     chance, gap = on_scale.value, abs(on_scale.value - ideal)
     noise = max(2 * on_scale.spread, 1e-9 * max(abs(chance), abs(ideal), 1e-6))
     whose = "shuffled labels" if level.kind != "random" else "random directions"
-    off, beyond = abs(found - ideal), (found - chance) * (ideal - chance) <= 0
-    if gap <= noise and not (beyond and abs(found - chance) > noise):
+    off, beyond = abs(scaled - ideal), (scaled - chance) * (ideal - chance) <= 0
+    if gap <= noise and not (beyond and abs(scaled - chance) > noise):
         return Closeness(None, f"{whose} do as well")
     if off <= 1e-12 * gap:
         return Closeness(math.inf, "at floor" if setting.crowded and metric.floor is not None else "at target")
-    if beyond or _alike(metric, found, drawn, on_scale, noise):
+    if beyond or _alike(metric, scaled, drawn, on_scale, noise):
         return Closeness(gap / off, f"no better than {whose}")
     return Closeness(gap / off, f"{times(gap / off)} nearer")
 
 
-def _alike(metric: Metric[Any], found: float, drawn: Sequence[float], level: Level, noise: float) -> bool:
-    """Whether a value is within two spreads of the draws. Those of a share are near 1, some very near, where their
-    differences say little: they are compared by their log-odds, which are the logarithms of the ratios."""
+def _alike(metric: Metric[Any], value: float, drawn: Sequence[float], level: Level, noise: float) -> bool:
+    """Whether a value is within two spreads of the draws.
+
+    Shares are compared by their log-odds, the logarithms of the ratios: near 1 their differences are uninformative."""
     inner = [each for each in drawn if 0 < each < 1]
-    if metric.scale is unscaled or not 0 < found < 1 or not inner:
-        return abs(found - level.value) <= noise
+    if metric.scale is unscaled or not 0 < value < 1 or not inner:
+        return abs(value - level.value) <= noise
     odds = Level.of([math.log(each / (1 - each)) for each in inner], level.kind)
-    return odds is not None and abs(math.log(found / (1 - found)) - odds.value) <= 2 * odds.spread
+    return odds is not None and abs(math.log(value / (1 - value)) - odds.value) <= 2 * odds.spread

@@ -1,4 +1,4 @@
-"""NC5: whether out-of-distribution data are orthogonal to the class means."""
+"""NC5: orthogonality of out-of-distribution data to the class means."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -
     """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.
 
     Args:
-        outside: statistics of the out-of-distribution samples (all are averaged, whatever their labels), or their
-            mean (D,).
+        outside: statistics of the out-of-distribution samples, whose labels are ignored, or their mean (D,).
     """
     mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else as_tensor(outside)
     if mean.shape != (statistics.num_features,):
@@ -39,7 +38,7 @@ def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -
     headline=True,
 )
 def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
-    """Mean over classes of |cos(mu_k, mu_out)|, both as they are, not centred.
+    """Mean over classes of |cos(mu_k, mu_out)|; neither mean is centred.
 
     Shape: scalar. Range: [0, 1]; 0 = orthogonal. Depends on the origin of the features.
     Source: Ammar et al. 2024 (NECO), NC5.

@@ -1,7 +1,7 @@
-"""All pairwise measures of the class means from one tiled Gram matrix over the upper triangle.
+"""Pairwise measures of the class means, all from one tiled Gram matrix over the upper triangle.
 
-Values of a pair are reduced as their tile is produced: memory is O(tile^2), never O(K^2). With a graph to keep, tiles
-are recomputed in the backward pass instead of stored.
+Values of pairs are reduced tile by tile: memory is O(tile^2), never O(K^2). With gradients, tiles are recomputed in the
+backward pass instead of stored.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tightframe.statistics import ClassStatistics
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
 _NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
 _BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
-_CLOSE = 100  # roundings between two means up to which their distance has an error above a per cent or so
-_NAMED = 10  # sets of coincident classes named in a warning at most
+_CLOSE = 100  # means closer than so many roundings: the error of their distance is about 1 % or more
+_NAMED = 10  # maximum number of sets of coincident classes in a warning
 
 
 class Tile:
-    """The pairs (i, j) of two blocks of centred class means; what a kernel may read. All values are flat vectors.
+    """The pairs (i, j) of two blocks of centred class means, read by kernels. All values are flat vectors.
 
     Attributes:
         classes: K, the number of classes with samples.
@@ -64,19 +64,19 @@ class Tile:
 
     @cached_property
     def mean_error(self) -> Tensor:
-        """Mean of the two classes' `mean_errors`, half of what sampling adds to the squared distance."""
+        """Mean of the two classes' `mean_errors`, half of the sampling bias of the squared distance."""
         left, right = self._moments
         return self._pairwise(left[1] / 2, right[1] / 2, torch.add)
 
     @cached_property
     def squared_distance(self) -> Tensor:
-        """|mu_i - mu_j|^2; 0 where the features' rounding could make as much."""
+        """|mu_i - mu_j|^2; 0 below the rounding of the features."""
         total = self._pairwise(*self._squares, torch.add)
         return self._mend(torch.sub(total, self._gram, alpha=2), total, None)
 
     @cached_property
     def cosine(self) -> Tensor:
-        """Cosine between the centred means; NaN where one has no direction."""
+        """Cosine between the centred means; NaN if one has length zero."""
         left, right = self._lengths
         cosines = self._gram * self._pairwise(1 / left, 1 / right, torch.mul)
         one, other = (square.detach() > 0 for square in self._squares)
@@ -86,13 +86,13 @@ class Tile:
 
     @cached_property
     def _lengths(self) -> tuple[Tensor, Tensor]:
-        """Of the centred means; one where there is no direction, so that no gradient becomes 0/0."""
+        """Lengths of the centred means; 1 for length zero, to avoid a gradient 0/0."""
         left, right = (torch.where(square > 0, square, 1.0).sqrt() for square in self._squares)
         return left, right
 
     @cached_property
     def squared_chord(self) -> Tensor:
-        """|u_i - u_j|^2 of the unit vectors along the centred means; 0 where rounding could make as much."""
+        """|u_i - u_j|^2 for the unit vectors of the centred means; 0 below the rounding of the features."""
         two = self._left.new_full((1,), 2.0)
         return self._mend(torch.sub(two, self.cosine, alpha=2), two, self._lengths)
 
@@ -103,10 +103,10 @@ class Tile:
 
     @property
     def smallest_angle(self) -> Tensor:
-        """(1,) angle in radians of the pair with the smallest; exact everywhere in [0, pi]."""
+        """(1,) smallest angle in radians; exact everywhere in [0, pi]."""
         chords = self.squared_chord
         nearest = chords.argmin()[None]
-        if bool(chords[nearest].isnan()):  # of pairs without a direction, if there are any
+        if bool(chords[nearest].isnan()):  # argmin returns a pair without a direction
             nearest = torch.where(chords.isnan(), math.inf, chords).argmin()[None]
         i, j = self._classes(nearest)
         one, other = self._left[i] / self._lengths[0][i, None], self._right[j] / self._lengths[1][j, None]
@@ -115,15 +115,16 @@ class Tile:
         return torch.where(chords[nearest].isnan(), math.nan, angles)
 
     def _classes(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the two blocks, for places among the flat values."""
+        """Row indices in the two blocks, for indices into the flat values."""
         width = len(self._right)
         if self._upper is None:
             return pairs // width, pairs % width
         return self._upper[0][pairs], self._upper[1][pairs]
 
     def _mend(self, values: Tensor, scale: Tensor, lengths: tuple[Tensor, ...] | None) -> Tensor:
-        """Recompute the squared distances that the Gram form cancels away, those far below their scale, of the centred
-        means or, where their lengths are given, of the unit vectors along them."""
+        """Recompute squared distances far below `scale` from differences, where the Gram form cancels.
+
+        Of the centred means or, if `lengths` are passed, of their unit vectors."""
         if values.detach().amin() >= _NEAR * scale.detach().amax():
             return values
         near = (values.detach() < _NEAR * scale).nonzero().flatten()
@@ -143,9 +144,9 @@ class Tile:
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations of the values of all pairs that have one; population variance.
+    """Number, mean and sum of squared deviations of the finite values over pairs; population variance.
 
-    `left_out` counts the others, whose values aren't finite, and `rest` is what these add up to: infinity or NaN.
+    `left_out` is the number of values that are not finite, and `rest` their sum: infinity or NaN.
     """
 
     number: Tensor
@@ -180,18 +181,18 @@ class Moments(NamedTuple):
 
     @property
     def result(self) -> Moments:
-        """The moments, NaN where no pair has a value."""
+        """The moments; NaN if no pair has a value."""
         return self._replace(mean=torch.where(self.number > 0, self.mean, math.nan))
 
     @property
     def exact(self) -> Moments:
-        """The moments of all pairs: infinite or NaN as soon as one value is."""
+        """The moments of all pairs; infinite or NaN if one value is."""
         several = torch.where(self.left_out > 0, math.nan, 0.0)
         mean = torch.where(self.number > 0, self.mean, 0.0)
         return self._replace(mean=mean + self.rest, deviations=self.deviations + several)
 
     def standard_deviation(self, ddof: int) -> Tensor:
-        """Square root of deviations / (count - ddof); its gradient is zero, not NaN, where all values are equal."""
+        """sqrt(deviations / (number - ddof)); its gradient is 0, not NaN, if all values are equal."""
         flat = self.deviations == 0
         root = torch.where(flat, 1.0, self.deviations).sqrt()
         free = self.number - ddof
@@ -208,7 +209,7 @@ class Moments(NamedTuple):
 
 
 class LogMoments(NamedTuple):
-    """Moments of values given by their logarithms, in units of exp(scale): no overflow, whatever the power."""
+    """Moments of values from their logarithms, in units of exp(scale), without overflow for any exponent."""
 
     scale: Tensor
     moments: Moments
@@ -235,13 +236,13 @@ class LogMoments(NamedTuple):
 
     @property
     def result(self) -> LogMoments:
-        """The moments, NaN where no pair has a value."""
+        """The moments; NaN if no pair has a value."""
         scale = torch.where(self.moments.number > 0, self.scale, 0.0)
         return LogMoments(scale, self.moments.result)
 
     @property
     def exact(self) -> LogMoments:
-        """The moments of all pairs: infinite or NaN as soon as one value is."""
+        """The moments of all pairs; infinite or NaN if one value is."""
         return self._replace(moments=self.moments.exact)
 
     @property
@@ -250,7 +251,7 @@ class LogMoments(NamedTuple):
 
     @property
     def mean(self) -> Tensor:
-        """The mean itself, which may overflow to infinity where its logarithm doesn't."""
+        """The mean, which may overflow to infinity although its logarithm is finite."""
         return self.log_mean.exp()
 
     @property
@@ -264,7 +265,7 @@ class LogMoments(NamedTuple):
 
 
 class Smallest(NamedTuple):
-    """The smallest value of all pairs that have one."""
+    """The smallest value over pairs; NaN values are ignored."""
 
     value: Tensor
 
@@ -278,7 +279,7 @@ class Smallest(NamedTuple):
 
     @property
     def result(self) -> Smallest:
-        """The smallest value, NaN where no pair has one."""
+        """The smallest value; NaN if no pair has a value."""
         return Smallest(torch.where(self.value.isfinite(), self.value, math.nan))
 
 
@@ -287,7 +288,7 @@ Reduction = Moments | LogMoments | Smallest
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a pair of classes and how its values are reduced over all pairs; `directed` if of directions."""
+    """A function of pairs of classes, and the reduction over all pairs; `directed` if it reads directions."""
 
     value: Callable[[Tile], Tensor]
     reduction: type[Moments] | type[LogMoments] | type[Smallest] = Moments
@@ -296,7 +297,7 @@ class Kernel:
 
 
 class OverPairs(NamedTuple):
-    """A scalar of the values of all pairs: their kernel, and what is read off its reduction."""
+    """A scalar over all pairs: a kernel, and a function of its reduction."""
 
     kernel: Kernel
     read: Callable[[Any], Tensor]
@@ -310,7 +311,7 @@ def cdnv_kernel(distance_exponent: float) -> Kernel:
 
 
 def quotient(variance: Tensor, power: Tensor) -> Tensor:
-    """variance / power; infinity or NaN, without a gradient, where the power of a distance is zero."""
+    """variance / power; infinity or NaN, without a gradient, where the power is 0."""
     if bool(power.detach().amin() > 0):
         return variance / power
     apart = power.detach() > 0
@@ -318,9 +319,9 @@ def quotient(variance: Tensor, power: Tensor) -> Tensor:
 
 
 def debiased_ratio(variance: Tensor, squared_distance: Tensor, error: Tensor) -> Tensor:
-    """s^2 / (squared distance - 2 error) of flat vectors, all means over the two classes of a pair; s^2 is unbiased.
+    """s^2 / (squared distance - 2 error), with the unbiased variance s^2; flat vectors, means over a pair's classes.
 
-    NaN where the corrected distance isn't positive, or a class has no variance of its own.
+    NaN if the corrected distance is not positive, or a class has no variance (one sample).
     """
     corrected = squared_distance - 2 * error
     defined = corrected > 0
@@ -342,20 +343,20 @@ NEAREST = Kernel(lambda tile: tile.smallest_angle, Smallest, directed=True)
 
 
 def over_pairs(
-    statistics: ClassStatistics, *wanted: OverPairs, tile_size: int = TILE_SIZE, classes: Tensor | None = None
+    statistics: ClassStatistics, *measures: OverPairs, tile_size: int = TILE_SIZE, classes: Tensor | None = None
 ) -> list[Tensor]:
-    """Scalars of the values of all pairs i < j of classes with samples that have one, from one Gram matrix.
+    """Scalars over all pairs i < j of classes with samples, from one Gram matrix; undefined pairs are left out.
 
-    GeometryWarnings name classes whose means coincide, and say how many pairs have no value.
+    GeometryWarnings list classes with coincident means and the number of pairs left out.
 
     Args:
-        classes: indices among the classes with samples; only pairs of these, centred by the mean of all.
+        classes: indices among the classes with samples; only their pairs count. Means are centred by the mean of all.
 
     Raises: EmptyClassError if fewer than two classes have samples.
     """
     statistics = statistics.populated()
     warn_of_close_means(statistics)
-    kernels = {str(id(each.kernel)): each.kernel for each in wanted}  # one reduction for measures that share it
+    kernels = {str(id(each.kernel)): each.kernel for each in measures}  # one reduction per kernel
     debiased = any(kernel.debiased for kernel in kernels.values())
     if debiased:
         warn_of_single_samples(statistics)
@@ -370,35 +371,35 @@ def over_pairs(
     directed = [reduced[name] for name, kernel in kernels.items() if kernel.directed]
     if directed:
         _warn_of_directions(statistics, directed)
-    return [each.read(reduced[str(id(each.kernel))]) for each in wanted]
+    return [each.read(reduced[str(id(each.kernel))]) for each in measures]
 
 
 def _warn_of_undefined(statistics: ClassStatistics, reduced: Reduction) -> None:
-    """Warn of pairs of classes whose debiased measures are undefined for another reason than single samples."""
+    """Warn about pairs of classes whose debiased squared distance is not positive."""
     assert isinstance(reduced, Moments)
     several = int((statistics.counts > 1).sum()) if not statistics.recentred else statistics.num_classes
     undefined = several * (several - 1) // 2 - int(reduced.number)
     if undefined > 0:
         warnings.warn(
-            f"{undefined} of {undefined + int(reduced.number)} pairs of class means are no further apart than chance "
-            "puts two samples of one class: the sample is too small to tell them apart, and the debiased CDNV leaves "
-            "them out.",
+            f"{undefined} of {undefined + int(reduced.number)} pairs of class means are not further apart than two "
+            "means of one class are by chance; the debiased CDNV leaves out these pairs. Collect more samples per "
+            "class to distinguish them.",
             GeometryWarning,
             stacklevel=4,
         )
 
 
 def _warn_of_directions(statistics: ClassStatistics, directed: list[Reduction]) -> None:
-    """Warn of classes whose means have no direction, and of pairs in one direction whose kernels are infinite."""
+    """Warn about class means without a direction, and about pairs in one direction with infinite kernels."""
     lost = norms(statistics.centred_means().detach()) == 0
     nowhere, classes = statistics.class_ids[lost].tolist(), statistics.num_classes
     if len(nowhere) == classes:
-        return  # all means coincide, which is told already
+        return  # all means coincide: `warn_of_close_means` says so
     pairs = len(nowhere) * (2 * classes - len(nowhere) - 1) // 2
     if nowhere:
         warnings.warn(
-            f"the means of these classes have no direction, as they are the mean of class means, and measures of "
-            f"directions leave {pairs} pairs out: {listed(nowhere)}.",
+            f"some class means equal the mean of class means and have no direction; measures of directions leave out "
+            f"{pairs} pairs. Classes: {listed(nowhere)}.",
             GeometryWarning,
             stacklevel=4,
         )
@@ -409,15 +410,15 @@ def _warn_of_directions(statistics: ClassStatistics, directed: list[Reduction]) 
     equal = [[label for label in each if label not in nowhere] for each in statistics.coincident()]
     if (together := infinite - _pairs(equal)) > 0:
         warnings.warn(
-            f"{together} pairs of distinct class means lie in one direction from the mean of class means: measures "
-            "that are infinite there leave them out.",
+            f"{together} pairs of distinct class means have equal directions from the mean of class means; measures "
+            "that are infinite there leave out these pairs.",
             GeometryWarning,
             stacklevel=4,
         )
 
 
 def class_moments(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
-    """(3, K): what a `Tile` reads of each class, its variance, `mean_errors` (only if debiased) and rounding."""
+    """(3, K): variance, `mean_errors` (0 unless debiased) and rounding of each class, read by `Tile`."""
     errors = mean_errors(statistics) if debiased else torch.zeros_like(statistics.spread)
     return torch.stack([statistics.variances, errors, statistics.rounding])
 
@@ -425,7 +426,7 @@ def class_moments(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
 def mean_errors(statistics: ClassStatistics) -> Tensor:
     """(K,) expected squared error of each class mean, s^2 / n with s^2 = spread / (n - 1); NaN for one sample.
 
-    Zero for centres that were given (`ClassStatistics.about`): the statistics don't know how exact these are.
+    Zero about given centres (`ClassStatistics.about`), whose error is unknown.
     """
     if statistics.recentred:
         return torch.zeros_like(statistics.spread)
@@ -435,26 +436,26 @@ def mean_errors(statistics: ClassStatistics) -> Tensor:
 
 
 def warn_of_single_samples(statistics: ClassStatistics) -> None:
-    """Warn of classes with one sample, which debiased measures leave out as they have no variance, and name them."""
+    """Warn about classes with one sample: they have no variance, so debiased measures leave them out."""
     single = statistics.class_ids[statistics.counts == 1]
     if len(single) and not statistics.recentred:
         warnings.warn(
-            f"debiased measures leave out {len(single)} of {statistics.num_classes} classes, which have a single "
-            f"sample and so no variance of their own: {listed(single.tolist())}.",
+            f"debiased measures leave out {len(single)} of {statistics.num_classes} classes, because a single sample "
+            f"has no variance: {listed(single.tolist())}.",
             GeometryWarning,
             stacklevel=4,
         )
 
 
 def warn_of_close_means(statistics: ClassStatistics) -> None:
-    """Warn of classes whose means coincide, or lie so close that rounding of the features shows, and name them."""
+    """Warn about classes whose means coincide, or are so close that rounding of the features affects distances."""
     if not len(close := statistics.coincident(_CLOSE)):
         return
     equal = statistics.coincident()
     near = [each for each in close if each not in equal]
     for classes, what in (
-        (equal, f"coincide up to the features' rounding, and measures over pairs leave {_pairs(equal)} of them out"),
-        (near, f"lie within {_CLOSE} times the features' rounding of each other: their distances are inexact"),
+        (equal, f"coincide up to rounding of the features; measures over pairs leave out {_pairs(equal)} pairs"),
+        (near, f"lie within {_CLOSE} times the features' rounding of each other; their distances are inexact"),
     ):
         if classes:
             named = "; ".join(listed(each) for each in classes[:_NAMED]) + ("; ..." if len(classes) > _NAMED else "")
@@ -466,7 +467,7 @@ def _pairs(sets: list[list[int]]) -> int:
 
 
 def gaps_to(statistics: ClassStatistics, row: int) -> Tensor:
-    """(K, D) means of the classes less that of one of them; 0 where the features' rounding could make as much."""
+    """(K, D) class means minus the mean of class `row`; 0 below the rounding of the features."""
     gaps = statistics.means - statistics.means[row]
     rounding = torch.maximum(statistics.rounding, statistics.rounding[row])
     return torch.where((norms(gaps.detach()) <= rounding)[:, None], 0.0, gaps)
@@ -478,7 +479,7 @@ def reduce_vectors(
     tile_size: int = TILE_SIZE,
     moments_of_classes: Tensor | None = None,
 ) -> dict[str, Reduction]:
-    """Reduce each kernel over all pairs of (K, D) vectors, with their `class_moments` where a kernel reads them."""
+    """Reduce each kernel over all pairs of (K, D) vectors; `moments_of_classes` are their `class_moments`."""
     if len(vectors) > tile_size:
         keep_freed_memory()
     spreads = vectors.new_zeros(3, len(vectors)) if moments_of_classes is None else moments_of_classes
@@ -493,7 +494,7 @@ def reduce_vectors(
     for start in range(0, classes, tile_size):
         for other in range(start, classes, tile_size):
             if other == start and min(tile_size, classes - start) == 1:
-                continue  # a tile of one class has no pairs of its own
+                continue  # one class has no pairs
             rows, columns = slice(start, start + tile_size), slice(other, other + tile_size)
             arguments = vectors[rows], vectors[columns], spreads[:, rows], spreads[:, columns], start == other
             part = checkpoint(tile, *arguments, use_reentrant=False) if tracked else tile(*arguments)

@@ -1,4 +1,4 @@
-"""NC2 where classes are unequal: how near Gram matrices come to those that theory predicts for the counts."""
+"""NC2 for unequal class sizes: distance of Gram matrices to the SELI geometry predicted for the counts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["classifier_seli_error", "gram_distance", "seli_error"]
 
 
 def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
-    """|G / |G|_F - T / |T|_F|_F of the Gram matrix G of K centred rows (K, D) and a target T (K, K), centred alike.
+    """|G / |G|_F - T / |T|_F|_F for the Gram matrix G of K centred rows (K, D) and a centred target T (K, K).
 
     Shape: scalar. Range: [0, sqrt(2)]; 0 iff the rows have the target's geometry up to scale and rotation.
-    Raises: ShapeError unless the target is (K, K) for the rows' K.
-    Source: Thrampoulidis et al. 2022, who take it of classifiers, means and logits.
+    Raises: ShapeError unless the shapes are (K, D) and (K, K).
+    Source: Thrampoulidis et al. 2022, for classifiers, means and logits.
     """
     if rows.ndim != 2 or gram.shape != (len(rows), len(rows)):
         raise ShapeError(
-            f"rows (K, D) and a Gram matrix (K, K) expected; got {tuple(rows.shape)}, {tuple(gram.shape)}."
+            f"rows must be (K, D) and the Gram matrix (K, K); got {tuple(rows.shape)} and {tuple(gram.shape)}."
         )
     centred = rows - rows.mean(0)
     target = centred_gram(gram.to(rows))
@@ -37,7 +37,7 @@ def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
 
 
 def _rank_floor(which: str) -> Callable[[Setting], float | None]:
-    """Of a Gram matrix of rank D: what SELI's has beyond its D largest eigenvalues."""
+    """Least distance of a Gram matrix of rank D to the SELI Gram matrix."""
 
     def floor(setting: Setting) -> float | None:
         if setting.partial:
@@ -57,10 +57,10 @@ def _rank_floor(which: str) -> Callable[[Setting], float | None]:
     most_classes=500,
 )
 def seli_error(statistics: ClassStatistics) -> Tensor:
-    """`gram_distance` of the class means to the SELI geometry for their counts; with equal counts `etf_error`.
+    """`gram_distance` of the class means to the SELI geometry for their counts; equals `etf_error` for equal counts.
 
-    Range: [0, sqrt(2)]; 0 = what unregularised cross-entropy tends to on training data with these counts. Needs K x K
-    memory. Source: Thrampoulidis et al. 2022.
+    Range: [0, sqrt(2)]; 0 = the limit of unregularised cross-entropy training with these counts. Needs K x K memory.
+    Source: Thrampoulidis et al. 2022.
     """
     statistics = statistics.populated()
     return gram_distance(statistics.centred_means(), seli(statistics.counts).means)
@@ -76,7 +76,7 @@ def seli_error(statistics: ClassStatistics) -> Tensor:
     most_classes=500,
 )
 def classifier_seli_error(classifier: Tensor, counts: Tensor) -> Tensor:
-    """`gram_distance` of the classifier's rows (K, D), centred, to the SELI geometry for the classes' counts (K,).
+    """`gram_distance` of the classifier's centred rows (K, D) to the SELI geometry for the class counts (K,).
 
     Source: Thrampoulidis et al. 2022.
     """

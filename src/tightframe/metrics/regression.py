@@ -1,9 +1,9 @@
-"""Neural regression collapse: features in as many dimensions as there are targets, seen by the last layer's weight.
+"""Neural regression collapse: features span as many dimensions as there are targets, aligned with the last layer.
 
-The counterparts of NC1 to NC3 for a linear last layer W that predicts n targets from D features under squared loss.
-They take features and weights, as no classes exist. At the optimum of unconstrained features with weight decays a on W
-and b on the features, W W^T = sqrt(b/a) [S^(1/2) - sqrt(a b) I]_+ for targets of covariance S; all three vanish there
-where sqrt(a b) is below the least eigenvalue of S^(1/2).
+NRC1 to NRC3 correspond to NC1 to NC3 for a linear last layer W that predicts n targets from D features under squared
+loss. They read features and weights, because there are no classes. At the optimum of unconstrained features with weight
+decay a on W and b on the features, W W^T = sqrt(b/a) [S^(1/2) - sqrt(a b) I]_+ for targets of covariance S. All three
+are 0 there if sqrt(a b) is below the least eigenvalue of S^(1/2).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tightframe.errors import RangeError, ShapeError
 
 
 def nrc1(features: Array, num_targets: int) -> Tensor:
-    """Mean share of a centred feature's square that lies outside the top n principal components of the features.
+    """Mean share of a centred feature's squared length outside the top n principal components of the features.
 
-    Args: features (N, D), any float dtype; num_targets n in [1, D]. Gradients take the components as given.
-    Shape: scalar, float64. Range: [0, 1]; 0 = features span n dimensions; 1 - n/D for isotropic features of many
-    samples (`nrc_null`), less for few. Features equal to the mean have no direction and make it NaN.
+    Args: features (N, D), any float dtype; num_targets n in [1, D]. Gradients treat the components as constants.
+    Shape: scalar, float64. Range: [0, 1]; 0 = features span n dimensions; 1 - n/D for many isotropic features
+    (`nrc_null`), smaller for few. NaN if a feature equals the mean and so has no direction.
     Raises: DtypeError, ShapeError, NonFiniteError; RangeError for n outside [1, D].
     Source: Andriopoulos et al. 2024, The Prevalence of Neural Collapse in Neural Multivariate Regression (NRC1).
 
@@ -34,17 +34,17 @@ def nrc1(features: Array, num_targets: int) -> Tensor:
     rows = _centred(features)
     dim = rows.shape[1]
     if not 1 <= num_targets <= dim:
-        raise RangeError(f"the number of targets must lie in [1, {dim}], the features' dimension; got {num_targets}.")
+        raise RangeError(f"num_targets must be in [1, {dim}], the dimension of the features; got {num_targets}.")
     constant = rows.detach()
     _, vectors = torch.linalg.eigh(constant.mT @ constant)
     return _outside(rows, vectors[:, dim - num_targets :])
 
 
 def nrc2(features: Array, weight: Array) -> Tensor:
-    """Mean share of a centred feature's square that lies outside the row space of the last layer's weight.
+    """Mean share of a centred feature's squared length outside the row space of the last layer's weight.
 
-    Args: features (N, D); weight (n, D). The row space is taken at the weight's numerical rank.
-    Shape: scalar, float64. Range: [0, 1]; 0 = features vary only where the layer looks; 1 - n/D for a random weight.
+    Args: features (N, D); weight (n, D). The row space has the weight's numerical rank.
+    Shape: scalar, float64. Range: [0, 1]; 0 = features vary only in the row space; 1 - n/D for a random weight.
     Raises: DtypeError, ShapeError, NonFiniteError.
     Source: Andriopoulos et al. 2024 (NRC2).
     """
@@ -52,7 +52,7 @@ def nrc2(features: Array, weight: Array) -> Tensor:
     checks.require_matrix(weight, "the weight", "(targets, features)")
     if weight.shape[1] != rows.shape[1]:
         raise ShapeError(
-            f"the weight must be (targets, {rows.shape[1]}), as the features are; got {tuple(weight.shape)}."
+            f"the weight must be (targets, {rows.shape[1]}) to fit the features; got {tuple(weight.shape)}."
         )
     rows_of_weight = weight.to(rows)
     inverse, _ = numerics.pinv(rows_of_weight)
@@ -61,15 +61,15 @@ def nrc2(features: Array, weight: Array) -> Tensor:
 
 
 def nrc3(weight: Array, target_covariance: Array) -> Tensor:
-    """Squared distance of W W^T to S^(1/2) - g^(1/2) I, both of Frobenius norm one, at the best g in [0, least of S).
+    """Squared distance of W W^T to S^(1/2) - g^(1/2) I, both of Frobenius norm 1, at the best g.
 
-    S is the targets' covariance, whose least eigenvalue bounds g; S^(1/2) its positive root. The best g is exact: the
-    distance has one stationary point in g^(1/2). For one target both sides are the number 1, so NRC3 is 0 whatever the
-    weight and says nothing.
+    S is the targets' covariance and S^(1/2) its positive root; g is at least 0 and below the least eigenvalue of S. The
+    best g is exact: the distance has one stationary point in g^(1/2). For one target both matrices are 1, so NRC3 is
+    always 0 and carries no information.
 
     Args: weight (n, D); target_covariance (n, n), symmetric and positive definite (`torch.cov(targets.T)`).
-    Shape: scalar, float64. Range: [0, 2]; 0 = the weight's Gram matrix is the optimum's. Gradients reach the weight.
-    Raises: DtypeError, ShapeError, NonFiniteError; RangeError for a covariance that isn't symmetric positive definite.
+    Shape: scalar, float64. Range: [0, 2]; 0 = the weight has the optimum's Gram matrix. Differentiable in the weight.
+    Raises: DtypeError, ShapeError, NonFiniteError; RangeError if the covariance is not symmetric positive definite.
     Source: Andriopoulos et al. 2024 (NRC3).
     """
     weight = as_tensor(weight, "the weight")
@@ -78,21 +78,19 @@ def nrc3(weight: Array, target_covariance: Array) -> Tensor:
     checks.require_matrix(target_covariance, "the targets' covariance", "(targets, targets)")
     if target_covariance.shape != (len(weight), len(weight)):
         raise ShapeError(
-            f"the targets' covariance must be ({len(weight)}, {len(weight)}), as the weight has so many rows; "
+            f"the targets' covariance must be ({len(weight)}, {len(weight)}), one row per row of the weight; "
             f"got {tuple(target_covariance.shape)}."
         )
     rows = weight.to(numerics.float64_device(weight.device), torch.float64)
     covariance = target_covariance.to(rows)
     skew = float((covariance - covariance.mT).detach().abs().max())
     if skew > 1e-5 * float(covariance.detach().abs().max()):
-        raise RangeError(
-            f"the targets' covariance must be symmetric; two entries across the diagonal differ by {skew:.3g}."
-        )
+        raise RangeError(f"the targets' covariance must be symmetric; two mirrored entries differ by {skew:.3g}.")
     values, vectors = torch.linalg.eigh(covariance.detach())
     if values[0] <= numerics.rank_tolerance(covariance) * values[-1]:
         raise RangeError(
             f"the targets' covariance must be positive definite; its least eigenvalue is {float(values[0]):.3g}. "
-            "Drop targets that are constant or combinations of others."
+            "Drop targets that are constant or linear combinations of others."
         )
     gram = rows @ rows.mT
     gram = gram / torch.linalg.matrix_norm(gram)
@@ -104,9 +102,9 @@ def nrc3(weight: Array, target_covariance: Array) -> Tensor:
 
 
 def nrc_null(num_targets: int, num_features: int) -> float:
-    """1 - n/D: NRC1 of isotropic features in the limit of many samples, and NRC2 of a weight unrelated to them.
+    """1 - n/D: NRC1 of infinitely many isotropic features, and NRC2 of a random weight.
 
-    NRC1 is lower at few samples, as components follow the sample.
+    NRC1 of few samples is lower, because the components fit the sample.
     Raises: RangeError unless 1 <= n <= D.
 
     >>> nrc_null(2, 64)
@@ -114,16 +112,16 @@ def nrc_null(num_targets: int, num_features: int) -> float:
     """
     if not 1 <= num_targets <= num_features:
         raise RangeError(
-            f"targets must number between 1 and the features' dimension, {num_features}; got {num_targets}."
+            f"num_targets must be in [1, {num_features}], the dimension of the features; got {num_targets}."
         )
     return 1 - num_targets / num_features
 
 
 def _best_shift(gram: Tensor, root: Tensor, limit: Tensor) -> Tensor:
-    """The x in [0, limit) with the largest cosine between `gram` and root - x I, exact.
+    """The x in [0, limit) with the largest cosine between `gram` and root - x I; exact.
 
-    The cosine is (a - b x) / sqrt(s - 2 t x + n x^2), stationary at (a t - b s) / (a n - b t) only. At the limit itself
-    the difference may be the zero matrix, which has no direction.
+    The cosine is (a - b x) / sqrt(s - 2 t x + n x^2); its only stationary point is (a t - b s) / (a n - b t). At the
+    limit the difference may be the zero matrix, where the cosine is undefined.
     """
     a, b = (gram * root).sum(), gram.trace()
     s, t, n = root.square().sum(), root.trace(), len(root)
@@ -135,16 +133,16 @@ def _best_shift(gram: Tensor, root: Tensor, limit: Tensor) -> Tensor:
     return candidates[torch.where(defined, cosines, -math.inf).argmax()]
 
 
-def _centred(given: Array) -> Tensor:
-    """Features less their mean, float64."""
-    features = as_tensor(given, "features")
+def _centred(array: Array) -> Tensor:
+    """Features minus their mean, float64."""
+    features = as_tensor(array, "features")
     checks.require_matrix(features, "features", "(samples, dimensions)")
     rows = features.to(numerics.float64_device(features.device), torch.float64)
-    rows = rows - rows[:1].detach()  # far from the origin the mean itself would be inexact
+    rows = rows - rows[:1].detach()  # the mean is inexact far from the origin
     return rows - rows.mean(0)
 
 
 def _outside(rows: Tensor, basis: Tensor) -> Tensor:
-    """Mean squared distance of the unit vectors along rows to the span of an orthonormal basis (D, n)."""
+    """Mean squared distance of the rows, at unit length, to the span of an orthonormal basis (D, n)."""
     units = numerics.unit_rows(rows)
     return (units - (units @ basis) @ basis.mT).square().sum(1).mean()

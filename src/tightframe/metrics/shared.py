@@ -1,4 +1,4 @@
-"""What several metrics read of one value, computed once: factors of the centred means, a weight's singular vectors."""
+"""Quantities shared by several metrics and computed once: factors of the centred means and of a weight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tightframe.statistics import ClassStatistics
 
 
 class Factors(NamedTuple):
-    """Left singular vectors (M, r), singular values (r,), descending, and right ones (r, N); without a graph."""
+    """Singular value decomposition without a graph: left (M, r), descending sizes (r,), right (r, N)."""
 
     left: Tensor
     sizes: Tensor
@@ -26,15 +26,15 @@ class Factors(NamedTuple):
 
 
 def spanning_rows(statistics: ClassStatistics) -> Tensor:
-    """Rows R with R^T R = K S_B, free of the direction that centring made null.
+    """Rows R with R^T R = K S_B, without the null direction of centring.
 
-    Shape: (K-1, D), or (D, D) where that is smaller and they have no graph (`numerics.condensed`).
+    Shape: (K-1, D), or (D, D) if that is smaller and the means have no graph (`numerics.condensed`).
     """
 
     def make() -> Tensor:
         centred = statistics.centred_means()
         crowded = len(centred) > centred.shape[1] + 1 and not centred.requires_grad
-        return condensed(centred) if crowded else contrasts(centred)  # rows that sum to 0 take no direction of R^D
+        return condensed(centred) if crowded else contrasts(centred)  # D rows: nothing to remove
 
     return once(statistics, "rows", make, statistics.means)
 
@@ -45,9 +45,9 @@ def spanning_factors(statistics: ClassStatistics) -> Factors:
 
 
 def weight_factors(weight: Tensor) -> Factors:
-    """The singular value decomposition of a weight, made anew if the weight has changed, in whatever way.
+    """The singular value decomposition of a weight, recomputed if the weight has changed.
 
-    Without a graph it may be of the `condensed` weight, which has other left singular vectors.
+    Without a graph it may be of the `condensed` weight, which has different left singular vectors.
     """
     values = weight.detach()
     name = "factors" if weight.requires_grad else "condensed factors"
@@ -55,14 +55,14 @@ def weight_factors(weight: Tensor) -> Factors:
     def make() -> Factors:
         return Factors.of(values if weight.requires_grad else condensed(values))
 
-    known, factors = once(weight, name, lambda: (values.clone(), make()))
-    return factors if torch.equal(known, values) else make()
+    cached_values, factors = once(weight, name, lambda: (values.clone(), make()))
+    return factors if torch.equal(cached_values, values) else make()
 
 
 def inverse_near_total(statistics: ClassStatistics, make: Callable[[], Tensor | None] | None = None) -> Tensor | None:
-    """The inverse (D, D) of a matrix near the covariance of all samples, if a function for it was given before.
+    """The inverse (D, D) of a matrix near the covariance of all samples; None unless `make` was set before.
 
-    Shuffling labels doesn't change that covariance: `levels` gives all draws the same function, which inverts once.
+    Shuffled labels do not change that covariance: `levels` sets the same `make` for all draws, and it inverts once.
     """
-    known = once(statistics, "inverse near total", lambda: make)
-    return None if known is None else known()
+    inverse = once(statistics, "inverse near total", lambda: make)
+    return None if inverse is None else inverse()

@@ -1,4 +1,4 @@
-"""`METRICS`: the quantities of all families by name, and the evaluation of many of them at once."""
+"""`METRICS`: the metrics of all families by name; `evaluate`: the values of several metrics."""
 
 from __future__ import annotations
 
@@ -15,58 +15,56 @@ from tightframe.metrics.pairs import OverPairs, over_pairs
 from tightframe.statistics import ClassStatistics
 
 FAMILIES = ("NC1", "scale", "NC2", "GNC2", "NC3", "NC4", "accuracy", "NC5")
-"""The phenomena that metrics measure, in the order of tables; those of metrics of one's own come last."""
+"""The families of metrics in the order of tables; families of your own metrics come last."""
 
 _FILES = (variability, geometry, predicted, duality, layers, agreement, orthogonality)
 _ALL: list[Metric[Any]] = [each for file in _FILES for each in file.METRICS]
 
 METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for each in _ALL if each.family == family}
-"""Every quantity, with the options that are usual, by name."""
+"""All metrics by name, with default options."""
 
 
 def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
-    """The metrics, given by name or themselves.
+    """Metrics from names or `Metric`s.
 
-    Raises: ChoiceError for other names and for two of one name, TypeError for other things.
+    Raises: ChoiceError for unknown or duplicate names, TypeError for other types.
     """
-    found: list[Metric[Any]] = []
+    selected: list[Metric[Any]] = []
     for each in metrics:
         if isinstance(each, str):
             if each not in METRICS:
-                raise ChoiceError(f"no measure is called {each!r}; there are: {', '.join(METRICS)}.")
+                raise ChoiceError(f"unknown measure {each!r}; choose from {', '.join(METRICS)}.")
             each = METRICS[each]
         if not isinstance(each, Metric):
-            raise TypeError(f"metrics are names in METRICS, or made with @metric; got {each!r}.")
-        if any(each.name == other.name for other in found):
-            raise ChoiceError(
-                f"two measures are called {each.name!r}; give one another name: {each.name}.having('...')."
-            )
-        found.append(each)
-    return found
+            raise TypeError(f"metrics must be names in METRICS or made with @metric; got {each!r}.")
+        if any(each.name == other.name for other in selected):
+            raise ChoiceError(f"two measures are named {each.name!r}; rename one with {each.name}.having('...').")
+        selected.append(each)
+    return selected
 
 
 def available(evidence: Evidence) -> list[Metric[Any]]:
-    """Those of `METRICS` that the evidence allows."""
+    """The metrics in `METRICS` that the evidence allows."""
     return [each for each in METRICS.values() if each.available(evidence)]
 
 
 def evaluate(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | None = None) -> dict[str, Tensor]:
-    """The metrics, or all that the evidence allows, by name, with one Gram matrix for all pairwise ones.
+    """Values by metric name. Default: all metrics that the evidence allows. Pairwise metrics share one Gram matrix.
 
-    Raises: ChoiceError, EvidenceError; the errors of the functions.
+    Raises: ChoiceError for unknown names; EvidenceError for missing data; the errors of the functions.
     """
-    wanted = available(evidence) if metrics is None else chosen(metrics)
-    together = [each for each in wanted if each.pairs is not None and evidence.statistics is not None]
+    selected = available(evidence) if metrics is None else chosen(metrics)
+    together = [each for each in selected if each.pairs is not None and evidence.statistics is not None]
     shared: dict[str, Tensor] = {}
     if together and evidence.statistics is not None:
         shared = dict(zip([each.name for each in together], pairwise(evidence.statistics, together), strict=True))
-    return {each.name: shared[each.name] if each.name in shared else each.of(evidence) for each in wanted}
+    return {each.name: shared[each.name] if each.name in shared else each.of(evidence) for each in selected}
 
 
 def pairwise(
     statistics: ClassStatistics, metrics: Sequence[Metric[Any]], classes: Tensor | None = None
 ) -> list[Tensor]:
-    """Values of several pairwise metrics from one pass over one tiled Gram matrix; of some classes' pairs, by index."""
+    """Values of several pairwise metrics from one pass over one tiled Gram matrix. `classes`: indices of a subset."""
     return over_pairs(statistics, *(_over_pairs(each) for each in metrics), classes=classes)
 
 

@@ -1,4 +1,4 @@
-"""NC1: how far the samples of a class scatter about its mean, compared with the distances between means."""
+"""NC1: within-class variability compared with the distances between class means."""
 
 from __future__ import annotations
 
@@ -45,16 +45,15 @@ __all__ = [
     "within_trace",
 ]
 
-_POOR = 20  # times its resolution, below which a value is given with a warning: it may be off by 5 per cent
-_CERTAIN = 1000  # times its resolution, below which a second look takes the value in float64 if there is one
-_ENTRIES = 16  # times the machine epsilon that the error of a scatter's entries may be
+_POOR = 20  # a value below so many times its resolution gets a warning: its error may be 5 %
+_CERTAIN = 1000  # a value below so many times its resolution is recomputed in float64 in the second pass
+_ENTRIES = 16  # maximum error of a scatter's entries, in machine epsilons
 
 # ---------------------------------------------------------------------- scatter in the between-class metric
 
 
 def _mean_ratio(value: float, setting: Setting, divided: bool = True) -> float:
-    """The share of NC1 as the mean ratio of scatter along the directions of the means: K - 1, or D where these are
-    fewer."""
+    """`share` of the mean scatter ratio over the min(K - 1, D) directions of the means."""
     return share(value * (setting.K if divided else 1) / min(setting.K - 1, setting.D), setting)
 
 
@@ -81,20 +80,20 @@ def nc1(
     within: Weighting = "sample",
     divided: bool = True,
 ) -> Tensor:
-    """Within-class scatter seen in the between-class metric, tr(S_W S_B^+) / K.
+    """Within-class scatter relative to between-class scatter, tr(S_W S_B^+) / K.
 
-    S_W pools samples (1/N); S_B weighs classes equally about the mean of class means; K counts classes with samples.
-    Where class means coincide the true rank is used and a GeometryWarning names the classes.
+    S_W pools samples (1/N); S_B weights classes equally about the mean of class means; K counts classes with samples.
+    If class means coincide, S_B^+ uses the true rank and a GeometryWarning lists the classes.
 
     Shape: scalar. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common scale.
 
     Args:
-        weighting: of the classes in S_B; "sample" is the convention of discriminant analysis, where S_W + S_B is the
-            covariance of all samples.
-        centre: of S_B; default: as `weighting`. "sample" in Zhu et al. 2021, Zhou et al. 2022, Yaras et al. 2022 and
-            Markou et al. 2024.
-        within: "class" averages S_W over classes instead of samples, which needs the scatter of each class.
-        divided: by K; not in the notebook of Papyan et al. and in Han, Papyan & Donoho 2022.
+        weighting: weighting of the classes in S_B; "sample" is the convention of discriminant analysis, where S_W + S_B
+            is the covariance of all samples.
+        centre: centre of S_B. Default: as `weighting`. "sample" in Zhu et al. 2021, Zhou et al. 2022, Yaras et al. 2022
+            and Markou et al. 2024.
+        within: "sample" averages S_W over samples; "class" over classes, which needs the scatter per class.
+        divided: divide by K; False in the notebook of Papyan et al. and in Han, Papyan & Donoho 2022.
 
     Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
     Source: Papyan, Han & Donoho 2020, NC1.
@@ -113,7 +112,7 @@ def nc1(
             roots = (statistics.class_weights("sample") * statistics.num_classes).sqrt()
             rows, mass = roots[:, None] * rows, mass / roots
         inverse, rank = _pinv(statistics, numerics.condensed(numerics.contrasts(rows, mass)), roots)
-    if rank == 0:  # all means coincide: the opposite of collapse, though the pseudo-inverse of zero is zero
+    if rank == 0:  # all means coincide: infinite, though the pseudo-inverse of 0 is 0
         return statistics.spread.sum() / torch.zeros_like(scatter.trace())
     value, size = ((scatter @ inverse) * inverse).sum(), scatter.diagonal() @ inverse.square().sum(1)
     value = _resolved(statistics, value, size, "NC1")
@@ -121,9 +120,9 @@ def nc1(
 
 
 def nc1_per_class(statistics: ClassStatistics) -> Tensor:
-    """tr(S_k S_B^+) / K with each class's own covariance S_k, shape (K present,); needs per_class=True.
+    """(K present,) tr(S_k S_B^+) / K with the covariance S_k of each class; needs per_class=True.
 
-    Its mean is `nc1` with within="class"; its mean weighted by counts is `nc1`.
+    The mean over classes is `nc1` with within="class"; the mean weighted by counts is `nc1`.
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("nc1_per_class")
@@ -135,9 +134,10 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
 
 @metric("share of tr Σ_W in span of means", "scale", convention="what NC1 sees", needs="span scatter", headline=True)
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
-    """Share of tr(S_W) that lies in the span of the centred class means, in [0, 1].
+    """Share of tr(S_W) in the span of the centred class means, in [0, 1].
 
-    NC1 sees this share only: where it is small, a small NC1 can hide a large spread. NaN where tr(S_W) is 0.
+    NC1 measures only this share: if it is small, within-class scatter can be large although NC1 is small. NaN if
+    tr(S_W) is 0.
     """
     statistics = statistics.populated()
     within = statistics.require_within("within_in_mean_span")
@@ -149,11 +149,11 @@ def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
 
 
 def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: str, least: float = 0.0) -> Tensor:
-    """A value made from the scatter: NaN, with a warning, where its products don't resolve it.
+    """A value computed from the scatter; NaN, with a warning, below the resolution of the scatter's products.
 
     Args:
-        size: what the value would be, were the scatter diagonal: its entries' errors are this times `product_epsilon`.
-        least: the resolution of what is done with the scatter then.
+        size: the value for the diagonal of the scatter; times `product_epsilon` it bounds the error of the products.
+        least: resolution of the further computation.
     """
     if statistics.product_epsilon == 0:
         return value
@@ -162,19 +162,19 @@ def _resolved(statistics: ClassStatistics, value: Tensor, size: Tensor, what: st
     if poor.any():
         largest = float(resolution[poor].max())
         warnings.warn(
-            f"{what} is below {_POOR * largest:.1g} but is resolved only to {largest:.1g} (NaN below that): the "
-            "scatter in the span of the class means is too small a part of the whole for the products' precision. "
-            "measure() takes this part in float64 in its second look; accumulators do with features in float64.",
+            f"{what} is below {_POOR * largest:.1g}, near its resolution of {largest:.1g} (NaN below the resolution): "
+            "the scatter in the span of the class means is a very small part of the whole scatter. measure() computes "
+            "this part in float64 in its second pass; pass float64 features to an accumulator.",
             ResolutionWarning,
             stacklevel=4,
         )
     if value.requires_grad:
-        return value  # in training, what can't be told from zero is as good as zero
+        return value  # in training, a value below the resolution serves as zero
     return torch.where(value < resolution, math.nan, value)
 
 
 def is_resolved(statistics: ClassStatistics) -> bool:
-    """Whether the pooled scatter in the span of the class means is far more than what its products resolve."""
+    """Whether the pooled scatter in the span of the class means is far above the resolution of its products."""
     statistics = statistics.detach().populated()
     if statistics.product_epsilon == 0:
         return True
@@ -200,10 +200,10 @@ def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
     """tr(S_B), the mean squared distance of a class mean to the mean of class means, in squared feature units.
 
     Args:
-        debiased: take off what sampling adds, (1/K) sum_k (1 - 1/K) s_k^2 / n_k with s_k^2 = spread_k / (n_k - 1). The
-            expectation is then tr(S_B) of the true means, so it may be negative where these can't be told apart.
-            Classes with one sample have no s_k^2: they are left out, with a GeometryWarning naming them, and where
-            fewer than two others are left the value is NaN. About given centres nothing is subtracted.
+        debiased: subtract the sampling bias (1/K) sum_k (1 - 1/K) s_k^2 / n_k with s_k^2 = spread_k / (n_k - 1). The
+            expectation is then tr(S_B) of the true means; a value may be negative if these are nearly equal. Classes
+            with one sample have no s_k^2: they are left out, with a GeometryWarning; NaN if fewer than two classes
+            remain. About given centres nothing is subtracted.
     """
     if debiased:
         return _corrected_between(_with_variances(statistics))
@@ -225,8 +225,8 @@ def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tenso
     """tr(S_W) / tr(S_B), classes weighted equally in S_B. Range: [0, inf); 0 = collapsed.
 
     Args:
-        debiased: from unbiased traces, spread / (N - K) over the debiased `between_trace`; NaN, with a GeometryWarning,
-            where the latter isn't positive.
+        debiased: ratio of unbiased traces, spread / (N - K) over the debiased `between_trace`; NaN, with a
+            GeometryWarning, if the latter is not positive.
 
     Source: Tirer, Huang & Niles-Weed 2023; Rangamani et al. 2023.
     """
@@ -237,8 +237,8 @@ def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tenso
     positive = between > 0
     if between <= 0:
         warnings.warn(
-            "the class means are no further apart than chance puts means of one class: the sample is too small to tell "
-            "them apart, and the debiased trace ratio is undefined (NaN).",
+            "the debiased trace ratio is undefined (NaN): the class means are not further apart than means of one "
+            "class are by chance. Collect more samples per class.",
             GeometryWarning,
             stacklevel=3,
         )
@@ -250,7 +250,7 @@ def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tenso
 def trace_share(statistics: ClassStatistics) -> Tensor:
     """tr(S_W) / tr(S_T), with S_T the covariance of all samples. Range: [0, 1]; 0 = collapsed.
 
-    Source: the variant used with recursive feature machines (Beaglehole et al. 2024).
+    Source: Beaglehole et al. 2024, with recursive feature machines.
     """
     statistics = statistics.populated()
     within = within_trace(statistics)
@@ -259,12 +259,12 @@ def trace_share(statistics: ClassStatistics) -> Tensor:
 
 
 def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
-    """(D, D) covariance of the class means without what sampling adds: minus (1/K) (1 - 1/K) sum_k S_k / n_k.
+    """(D, D) covariance of the class means minus the sampling bias (1/K) (1 - 1/K) sum_k S_k / n_k.
 
-    S_k is the unbiased covariance of class k, so this needs per_class=True. Its trace is the debiased `between_trace`,
-    which states what becomes of classes with one sample. Right on average only: eigenvalues can be negative, so it
-    can't be inverted in an average, and there is no debiased NC1 for that reason.
-    Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter of each class.
+    S_k is the unbiased covariance of class k; needs per_class=True. The trace is the debiased `between_trace`, where
+    classes with one sample are described. Only the expectation is correct: eigenvalues can be negative, so the matrix
+    can't be inverted, and there is no debiased NC1.
+    Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter per class.
     """
     statistics.require_class_within("between_covariance_debiased")
     statistics = _with_variances(statistics).populated()
@@ -277,14 +277,14 @@ def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
 
 
 def _corrected_between(statistics: ClassStatistics) -> Tensor:
-    """Debiased `between_trace` of classes that all have a variance; NaN for fewer than two."""
+    """Debiased `between_trace` for classes that all have a variance; NaN for fewer than two classes."""
     if statistics.num_classes < 2:
         return statistics.means.new_full((), math.nan)
     return between_trace(statistics) - (1 - 1 / statistics.num_classes) * mean_errors(statistics).mean()
 
 
 def _with_variances(statistics: ClassStatistics) -> ClassStatistics:
-    """The classes with samples enough for a variance: two, or one about given centres."""
+    """The statistics restricted to classes with a variance: two samples, or one about given centres."""
     statistics = statistics.populated()
     if statistics.recentred:
         return statistics
@@ -297,7 +297,7 @@ def _with_variances(statistics: ClassStatistics) -> ClassStatistics:
 
 def _cdnv(distance_exponent: float = 2.0, debiased: bool = False, exact: bool = False) -> OverPairs:
     kernel = CDNV_DEBIASED if debiased else cdnv_kernel(distance_exponent)
-    return OverPairs(kernel, lambda found: (found.exact if exact else found).mean)
+    return OverPairs(kernel, lambda moments: (moments.exact if exact else moments).mean)
 
 
 def _pair_ratio(value: float, setting: Setting, distance_exponent: float = 2.0) -> float:
@@ -326,17 +326,17 @@ def cdnv(
     """Class-distance normalised variance, mean over pairs of (v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent).
 
     v_k is the mean squared distance to the class mean (ddof 0). Shape: scalar. Range: [0, inf); 0 = collapsed;
-    unitless for the exponent 2. Pairs whose means coincide are left out, with a GeometryWarning.
+    unitless for exponent 2. Pairs with coincident means are left out, with a GeometryWarning.
 
     Args:
         distance_exponent: 4 in Wu & Papyan 2024.
-        debiased: without the bias of few samples, (s_i^2 + s_j^2) / (2 (|mu_i - mu_j|^2 - s_i^2/n_i - s_j^2/n_j)) with
-            s_k^2 = spread_k / (n_k - 1): means of n samples lie further apart than the true ones, and the corrected
-            squared distance is right on average. Pairs where it isn't positive, and those of classes with one sample,
-            which have no s_k^2, are left out; GeometryWarnings say how many, and which. From samples several times as
-            many as make the correction half of the distance on, it is good to a few per cent; where many pairs are
-            left out it is too small. About given centres it equals the plain one.
-        exact: of all pairs: infinite or NaN as soon as one pair is.
+        debiased: correct the bias of small samples, (s_i^2 + s_j^2) / (2 (|mu_i - mu_j|^2 - s_i^2/n_i - s_j^2/n_j))
+            with s_k^2 = spread_k / (n_k - 1): sample means lie further apart than the true means, and the corrected
+            squared distance has the correct expectation. Pairs with a corrected distance <= 0 and classes with one
+            sample (no s_k^2) are left out; GeometryWarnings list them. The error is a few per cent if there are several
+            times as many samples as make the correction half of the distance; the value is too small if many pairs are
+            left out. About given centres there is no correction.
+        exact: include all pairs: infinite or NaN if one pair is.
 
     Raises: EmptyClassError if fewer than two classes have samples.
     Source: Galanti, György & Hutter 2022.
@@ -352,13 +352,13 @@ def cdnv(
 
 
 def cdnv_grid(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
-    """The (K, K) values of `cdnv` of every pair of classes with samples; NaN where undefined and on the diagonal."""
+    """(K present, K present) `cdnv` of each pair of classes; NaN where undefined and on the diagonal."""
     statistics = statistics.populated()
     return torch.stack([_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes)])
 
 
 def cdnv_per_class(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
-    """(K present,) mean of a class's values of `cdnv` with the other classes, over the pairs that have one."""
+    """(K present,) mean `cdnv` of each class with the other classes, over pairs with a finite value."""
     statistics = statistics.populated()
     rows = (_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes))
     return torch.stack([row[row.isfinite()].mean() for row in rows])
@@ -383,7 +383,7 @@ def _debiased_row(statistics: ClassStatistics, row: int) -> Tensor:
 
 
 def _line_ratio(value: float, setting: Setting) -> float:
-    """The share of the CDNV that scatter alike along all D directions would have: it tends to 1 by chance."""
+    """`share` of D times the value, the CDNV of isotropic scatter: with shuffled labels it is near 1."""
     return share(value * setting.D, setting)
 
 
@@ -397,9 +397,9 @@ def _line_ratio(value: float, setting: Setting) -> float:
     needs="class scatter",
 )
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:
-    """`cdnv` with each class's variance along the line between the two means only; needs per_class=True.
+    """`cdnv` with the class variances along the line between the two means; needs per_class=True.
 
-    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs whose means coincide are left out.
+    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs with coincident means are left out.
     Source: Luthra & Galanti 2026.
     """
     statistics = statistics.populated()
@@ -433,7 +433,7 @@ def vci(statistics: ClassStatistics) -> Tensor:
     """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
 
     Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with a
-    GeometryWarning, for N <= D + 1 samples: any so few would have the value 0.
+    GeometryWarning, for N <= D + 1 samples, where the value would always be 0.
     Gradients are first-order only. Source: Xu & Liu 2023.
     """
     statistics = statistics.populated()
@@ -443,10 +443,10 @@ def vci(statistics: ClassStatistics) -> Tensor:
     constant = statistics.detach() if rows.requires_grad else statistics
     inverse, rank = _spanning_inverse(constant)
     if rank < min(rows.shape):
-        rows = rows @ (inverse @ spanning_rows(constant))  # onto the directions that are real
+        rows = rows @ (inverse @ spanning_rows(constant))  # project on the row space at the true rank
     explained, size = _explained(statistics, rows / statistics.num_classes**0.5, lost=rank < min(rows.shape))
     value = 1 - explained / rank if rank else torch.full_like(explained, math.nan)
-    if rank and not statistics.spread.any():  # exactly zero, where rounding would be left
+    if rank and not statistics.spread.any():  # exactly zero, without rounding
         return value - value.detach()
     return _resolved(statistics, value, size / max(rank, 1), "VCI", least=16 * numerics.EPS)
 
@@ -460,14 +460,14 @@ def vci(statistics: ClassStatistics) -> Tensor:
     needs="scatter",
 )
 def h_score(statistics: ClassStatistics) -> Tensor:
-    """tr(S_T^+ S_B), with S_T the covariance of all samples and S_B weighted by class size, as S_T is.
+    """tr(S_T^+ S_B) with the covariance S_T of all samples; S_B weights classes by size.
 
-    Shape: scalar. Range: [0, min(K-1, D)], the upper end = collapsed. Invariant to invertible linear maps of the
-    features. NaN, with a GeometryWarning, for N <= D + 1 samples, any of which would have the largest value. Gradients
+    Shape: scalar. Range: [0, min(K-1, D)]; min(K-1, D) = collapsed. Invariant to invertible linear maps of the
+    features. NaN, with a GeometryWarning, for N <= D + 1 samples, where the value would always be maximal. Gradients
     are first-order only. Source: Bao et al. 2019 (transferability estimation).
     """
     statistics = statistics.populated()
-    if _too_few(statistics, "the H-score", "as large as can be"):
+    if _too_few(statistics, "the H-score", "maximal"):
         return statistics.spread.sum() * math.nan
     roots = statistics.class_weights("sample").sqrt()
     rows = numerics.condensed(numerics.contrasts(roots[:, None] * statistics.centred_means("sample"), roots))
@@ -478,9 +478,9 @@ def h_score(statistics: ClassStatistics) -> Tensor:
 
 
 def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tuple[Tensor, Tensor]:
-    """tr(R T^+ R^T) for T = S_W + R^T R; and what it would be of the scatter's diagonal, for its resolution.
+    """tr(R T^+ R^T) for T = S_W + R^T R, and its size for the diagonal of the scatter, for the resolution.
 
-    Args: lost, whether the rows span fewer dimensions than they could.
+    Args: lost, whether the rank of the rows is deficient.
     """
     scatter = statistics.require_within("the total scatter")
     near = None if lost or scatter.requires_grad or rows.requires_grad else inverse_near_total(statistics)
@@ -494,25 +494,25 @@ def _explained(statistics: ClassStatistics, rows: Tensor, *, lost: bool) -> tupl
     else:
         total = scatter / statistics.num_samples + rows.mT @ rows
         least = 0.0
-        if lost:  # rounding is no direction of the samples either
+        if lost:  # directions of rounding do not count
             least = float(statistics.counts.to(torch.float64) @ statistics.rounding.square() / statistics.num_samples)
         solution = numerics.solve_gram(total.detach(), rows.detach().mT, least)
         image = total @ solution
-    # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser X is as good as constant
+    # tr(R T^+ R^T) is the maximum over X of 2 tr(R X) - tr(X^T T X): at the maximiser the gradient in X is zero
     explained = 2 * (rows.mT * solution).sum() - (solution * image).sum()
     variances = scatter.diagonal().detach() / statistics.num_samples
-    spans = variances.sqrt()[:, None] * solution  # entries' errors are as good as independent
+    spans = variances.sqrt()[:, None] * solution  # errors of entries are nearly independent
     gram = spans.mT @ spans if spans.shape[0] > spans.shape[1] else spans @ spans.mT
     return explained, torch.linalg.matrix_norm(gram)
 
 
 def _too_few(statistics: ClassStatistics, what: str, value: str) -> bool:
-    """Whether there are so few samples that they lie in a subspace of their own, with a warning."""
+    """Whether N <= D + 1; warns if so."""
     few = bool(statistics.num_samples <= statistics.num_features + 1)
     if few:
         warnings.warn(
             f"{what} is undefined (NaN) for {int(statistics.num_samples)} samples in {statistics.num_features} "
-            f"dimensions: it would be {value} whatever the samples are.",
+            f"dimensions: it is {value} for any samples. Pass more than {statistics.num_features + 1} samples.",
             GeometryWarning,
             stacklevel=4,
         )
@@ -523,29 +523,29 @@ def _too_few(statistics: ClassStatistics, what: str, value: str) -> bool:
 
 
 def warn_of_lost_rank(statistics: ClassStatistics, rank: int, possible: int) -> None:
-    """Warn where the centred class means span fewer dimensions than they could, and name the coincident ones."""
+    """Warn if the rank of the centred class means is deficient; the warning lists coincident classes."""
     if rank < possible:
         equal = statistics.coincident()
         names = "; ".join(", ".join(map(str, classes)) for classes in equal)
         warnings.warn(
-            f"the centred class means span {rank} dimensions where {possible} are possible"
-            + (f": the means of these classes coincide: {names}." if equal else "."),
+            f"the centred class means span {rank} of {possible} possible dimensions"
+            + (f"; the means of these classes coincide: {names}." if equal else "."),
             GeometryWarning,
             stacklevel=5,
         )
 
 
 def means_rounding(statistics: ClassStatistics, weights: Tensor | None = None) -> float:
-    """The singular value that rounding of the features alone gives to class means, each multiplied by its weight."""
+    """Largest singular value of the class means, times `weights`, that rounding of the features alone can cause."""
     rounding = statistics.rounding.square()
-    varied = statistics.variances.detach() > statistics.num_features * rounding  # or else all samples are rounded alike
-    stored = (4 * numerics.EPS * numerics.norms(statistics.means.detach())).square()  # as float64 means
+    varied = statistics.variances.detach() > statistics.num_features * rounding  # else all samples round alike
+    stored = (4 * numerics.EPS * numerics.norms(statistics.means.detach())).square()  # float64 storage of the means
     errors = torch.where(varied, rounding / statistics.counts, rounding) + torch.where(rounding > 0, stored, 0.0)
     return float((errors if weights is None else weights.detach().square() * errors).sum().sqrt())
 
 
 def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
-    """Pseudo-inverse and rank of `spanning_rows`, with a warning where the rank is deficient."""
+    """Pseudo-inverse and rank of `spanning_rows`; warns if the rank is deficient."""
     rows = spanning_rows(statistics)
     floor = means_rounding(statistics)
     most = statistics.num_classes - 1
@@ -555,9 +555,9 @@ def _spanning_inverse(statistics: ClassStatistics) -> tuple[Tensor, int]:
 
 
 def _pinv(statistics: ClassStatistics, rows: Tensor, weights: Tensor | None = None) -> tuple[Tensor, int]:
-    """Pseudo-inverse and rank of rows that span the centred means, with a warning where the rank is deficient.
+    """Pseudo-inverse and rank of rows that span the centred means times `weights`; warns if the rank is deficient.
 
-    The rows are of the means multiplied by `weights` (default: 1). What is no more than the features' rounding is zero.
+    Singular values up to the rounding of the features count as zero.
     """
     inverse, rank = numerics.pinv(rows, means_rounding(statistics, weights), statistics.num_classes - 1)
     warn_of_lost_rank(statistics, rank, min(rows.shape))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
-from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError, StateError
+from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError
 from tightframe.evidence import Evidence
-from tightframe.ood.curve import NUMBERS, ComponentCurve, component_curve, component_values, float_of, judge
+from tightframe.ood.curve import NUMBERS, ComponentCurve, component_curve, component_values, judge
 from tightframe.ood.detector import Detector
 from tightframe.ood.neco import Neco
 from tightframe.ood.table import DETECTORS, Fitting
@@ -69,19 +69,6 @@ class DetectionTable:
             "outside": self.outside,
             "notes": list(self.notes),
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises: StateError for other data."""
-        try:
-            rows = []
-            for row in data["rows"]:
-                known: dict[str, Any] = {k: float_of(v) if k in NUMBERS else v for k, v in row.items()}
-                rows.append(DetectionRow(**known))
-            curve = None if data["curve"] is None else ComponentCurve.from_dict(data["curve"])
-            return cls(tuple(rows), curve, data["inside"], data["outside"], tuple(data["notes"]))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise StateError(f"this is no table of detectors: {error!r}.") from None
 
 
 class DetectorScores:

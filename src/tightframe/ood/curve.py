@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
-from tightframe.errors import RangeError, ShapeError, StateError
+from tightframe.errors import RangeError, ShapeError
 from tightframe.ood.evaluation import Detection, evaluate
 from tightframe.plain import plain
 
@@ -37,11 +37,6 @@ def component_values(num_features: int, num_classes: int, most: int = _MOST) -> 
         if len(chosen) <= most:
             break
     return sorted(chosen)
-
-
-def float_of(value: Any) -> float:
-    """A number from plain data; earlier versions wrote None for NaN."""
-    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True)
@@ -76,15 +71,6 @@ class ComponentCurve:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with NaN as "nan"."""
         return {name: plain(value) for name, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises: StateError for other data."""
-        try:
-            a, b, c, d = (tuple(map(float_of, data[name])) for name in NUMBERS)
-            return cls(tuple(data["components"]), a, b, c, d, data["default"])
-        except (KeyError, TypeError) as error:
-            raise StateError(f"this is no curve of components: {error!r}.") from None
 
 
 def component_curve(inside: Array, outside: Array, components: Sequence[int], default: int) -> ComponentCurve:

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tightframe.certificate import Certificate, certify
 from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.errors import DtypeError, ShapeError, StateError
+from tightframe.reading import failures_of, read_safetensors
 from tightframe.version import __version__
 from tightframe.writing import write_tensors
 
@@ -121,12 +121,8 @@ class Prototypes:
 
     @classmethod
     def load(cls, path: str | Path) -> Prototypes:
-        """Read what `save` wrote. Raises: StateError if the file isn't that, FileNotFoundError if it isn't there."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != _FORMAT:
-                    raise StateError(f"{path} holds no prototypes saved by tightframe.")
-                return cls(file.get_tensor("vectors"), json.loads(metadata["provenance"]))
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise StateError(f"can't read {path}: {error}") from None
+        """Read what `save` wrote. Raises: StateError for any other file."""
+        path = Path(path)
+        tensors, metadata = read_safetensors(path, _FORMAT)
+        with failures_of(path, "as prototypes"):
+            return cls(tensors["vectors"], json.loads(metadata["provenance"]))

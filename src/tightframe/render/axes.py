@@ -1,4 +1,4 @@
-"""Axes: the range of what is drawn, a few ticks, and a place for zeros on a logarithmic axis."""
+"""Axes: the range of values, a few ticks, and a position for zeros on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tightframe.sections import number
 
 LARGEST, SMALLEST = 1e200, 1e-200
-"""Magnitudes beyond which values are not drawn, or drawn as this on a logarithmic axis, so that ranges stay finite."""
+"""Values of larger magnitude are not drawn; smaller ones are drawn as `SMALLEST` on a logarithmic axis."""
 
-_LANE = 0.11  # share of a logarithmic axis that is kept for zeros
+_LANE = 0.11  # share of a logarithmic axis reserved for zeros
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -20,9 +20,9 @@ class Axis:
     """A linear or logarithmic axis.
 
     Attributes:
-        low, high: where it begins and ends.
-        ticks: (value, label); a value is where it is drawn.
-        zero: where zeros are drawn on a logarithmic axis; None if there are none.
+        low, high: ends of the axis.
+        ticks: pairs (value, label).
+        zero: value at which zeros are drawn on a logarithmic axis; None without zeros.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Axis:
     zero: float | None = None
 
     def drawn(self, value: float) -> float:
-        """The value that stands for another on this axis; NaN if it can't be drawn."""
+        """The value at which another is drawn; NaN if it can't be drawn."""
         if not abs(value) <= LARGEST:
             return math.nan
         if not self.log or value == self.zero:
@@ -42,7 +42,7 @@ class Axis:
         return max(value, SMALLEST)
 
     def share(self, value: float) -> float:
-        """How far along the axis a value is, from 0 to 1; NaN if it can't be drawn."""
+        """Position of a value along the axis, from 0 to 1; NaN if it can't be drawn."""
         value = self.drawn(value)
         if self.log and value > 0:
             return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
@@ -50,11 +50,11 @@ class Axis:
 
 
 def axis(values: Iterable[float], *, log: bool = False, ticks: int = 5, whole: bool = False) -> Axis:
-    """The axis that shows all values that can be shown.
+    """The axis that shows all values that can be drawn.
 
     Args:
-        ticks: about how many there are.
-        whole: whether a linear axis has ticks at whole numbers only, as epochs do.
+        ticks: approximate number of ticks.
+        whole: whether a linear axis has ticks at whole numbers only, as for epochs.
     """
     values = [float(value) for value in values if abs(value) <= LARGEST]
     if not log:
@@ -64,7 +64,7 @@ def axis(values: Iterable[float], *, log: bool = False, ticks: int = 5, whole: b
 
 
 def category_axis(number: int) -> Axis:
-    """The axis of so many places; it has no ticks, as their names must be fitted to its length."""
+    """The axis of `number` categories; without ticks, since the caller fits the names to its length."""
     return Axis(-0.5, max(number, 1) - 0.5, False, ())
 
 
@@ -88,7 +88,7 @@ def _logarithmic(low: float, high: float, ticks: int, *, zeros: bool) -> Axis:
         if low == high:
             low, high = _round(low / 1.5, down=True), _round(high * 1.5, down=False)
         steps = [size * 10.0**power for power in range(_power(low) - 1, _power(high) + 2) for size in (1, 2, 5)]
-        found = [(step, _short(step)) for step in steps if low * (1 - 1e-9) <= step <= high * (1 + 1e-9)]
+        marks = [(step, _short(step)) for step in steps if low * (1 - 1e-9) <= step <= high * (1 + 1e-9)]
         low, high = low / (high / low) ** 0.04, high * (high / low) ** 0.04
     else:
         below, above = math.log10(low), math.log10(high)
@@ -96,11 +96,11 @@ def _logarithmic(low: float, high: float, ticks: int, *, zeros: bool) -> Axis:
         low, high = 10.0 ** (below - margin), 10.0 ** (above + margin)
         powers = range(math.ceil(below - margin - 1e-9), math.floor(above + margin + 1e-9) + 1)
         stride = math.ceil(len(powers) / ticks)
-        found = [(10.0**power, _decade(power)) for power in powers if power % stride == 0]
+        marks = [(10.0**power, _decade(power)) for power in powers if power % stride == 0]
     if not zeros:
-        return Axis(low, high, True, tuple(found))
+        return Axis(low, high, True, tuple(marks))
     zero = 10.0 ** (math.log10(low) - (math.log10(high) - math.log10(low)) * _LANE / (1 - _LANE))
-    return Axis(zero, high, True, ((zero, "0"), *found), zero)
+    return Axis(zero, high, True, ((zero, "0"), *marks), zero)
 
 
 def _power(value: float) -> int:
@@ -108,7 +108,7 @@ def _power(value: float) -> int:
 
 
 def _round(value: float, *, down: bool) -> float:
-    """The next of 1, 2, 5, 10, 20, ... on a side of a value, or itself."""
+    """The nearest of 1, 2, 5, 10, 20, ... below or above a value, or the value itself."""
     steps = [
         size * 10.0**power for power in (_power(value) - 1, _power(value), _power(value) + 1) for size in (1, 2, 5)
     ]
@@ -122,7 +122,7 @@ def _decade(power: int) -> str:
 
 
 def _short(value: float) -> str:
-    """A number of few digits, as a power of ten where it is very small or large."""
+    """A number in few digits, with a power of ten if it is very small or large."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return signed(f"{value:.10g}")
     power = math.floor(math.log10(abs(value)) + 1e-9)
@@ -131,7 +131,7 @@ def _short(value: float) -> str:
 
 
 def _plain(value: float, step: float) -> str:
-    """A tick's label with as many decimals as its step has."""
+    """A tick's label with as many decimals as the step."""
     if value == 0:
         return "0"
     if step >= 1e4 or step < 1e-4:
@@ -140,12 +140,12 @@ def _plain(value: float, step: float) -> str:
 
 
 def signed(text: str) -> str:
-    """A number's text with a minus sign in place of a hyphen at its start."""
+    """A number's text with a minus sign instead of a leading hyphen."""
     return "−" + text[1:] if text.startswith("-") else text
 
 
 def reading(value: float) -> str:
-    """A value as a reader of a figure sees it: four significant digits."""
+    """A value as shown in a figure: four significant digits."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     return signed(number(value))

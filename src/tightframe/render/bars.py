@@ -1,4 +1,4 @@
-"""Bars as SVG: one for each name, from 0 to the most there can be."""
+"""Bars as SVG: one per name, from 0 to the maximum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tightframe.sections import Bars
 _WIDTH = 360.0
 _TOP, _HEIGHT, _RIGHT = 18.0, 172.0, 10.0
 _BOTTOM = _TOP + _HEIGHT
-_STEP = 15.0  # least width of a bar and its gap, at which names at 45 degrees don't touch
+_STEP = 15.0  # least width of a bar and its gap such that names at 45 degrees do not touch
 _FONT = 11.0
-_NAME = 15  # letters of a name
-_VALUED = 14  # bars up to which values stand above them
+_NAME = 15  # maximum letters of a name
+_VALUED = 14  # maximum number of bars with values above them
 
 
 def wide(figure: Bars) -> bool:
@@ -25,7 +25,7 @@ def wide(figure: Bars) -> bool:
 
 
 def bars_svg(figure: Bars) -> str:
-    """A picture as wide as one panel, or wider where there are many names."""
+    """A picture as wide as one panel, or wider for many names."""
     most = figure.most if math.isfinite(figure.most) and figure.most > 0 else 1.0
     ticks = [(value, label) for value, label in axis([0.0, most]).ticks if 0 <= value <= most * (1 + 1e-9)]
     names, notes = shortened(figure.names, _NAME, beginnings=True), [cut(note, _NAME) for note in figure.notes]
@@ -35,7 +35,7 @@ def bars_svg(figure: Bars) -> str:
     rotated = any(width(line, _FONT) + 4 > step for line in [*names, *notes])
     if rotated:
         lines = [f"{name} · {note}" for name, note in zip(names, notes, strict=True)] if notes else names
-        # names reach to the left of their bars
+        # rotated names extend to the left of their bars
         left = max(left, *(0.71 * width(line, _FONT) - (place + 0.5) * step for place, line in enumerate(lines)))
         depth = 0.71 * max(width(line, _FONT) for line in lines) + 14
     else:
@@ -50,8 +50,8 @@ def bars_svg(figure: Bars) -> str:
         parts.append(text(label, left - 5, y + 3.8, class_="tick end"))
     path, tops, shown = "", [], []
     half = min(step * 0.36, 22)
-    for centre, given in zip(centres, figure.values, strict=True):
-        value = math.nan if given is None else given
+    for centre, optional in zip(centres, figure.values, strict=True):
+        value = math.nan if optional is None else optional
         share = min(max(value / most, 0.0), 1.0) if math.isfinite(value) else 0.0
         top = _BOTTOM - _HEIGHT * share
         brief = f"{value:.3g}" if math.isfinite(value) else "–"

@@ -1,4 +1,4 @@
-"""Curves as SVG: axes, lines, bands, levels at the right margin, and the values that a pointer reads."""
+"""Curves as SVG: axes, lines, bands, levels at the right margin, and values under the pointer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tightframe.render.svg import coordinate, drawing, element, text
 from tightframe.sections import Curves, Series
 
 WIDTH = 360.0
-_HEIGHT = 172.0  # of the area between the axes
+_HEIGHT = 172.0  # height of the area between the axes
 _FONT = 11.0
-_LINE = 12.5  # from one line of text to the next
-_MARKED = 40  # points of a curve up to which each has a marker
-_NAME = 15  # letters of a category's name
+_LINE = 12.5  # distance between lines of text
+_MARKED = 40  # maximum points of a curve with markers
+_NAME = 15  # maximum letters of a category's name
 _RADIUS = 2.6
 
 Point = tuple[float, float]
@@ -28,7 +28,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Area:
-    """The rectangle between the axes, and the axes."""
+    """The axes and the rectangle between them."""
 
     left: float
     top: float
@@ -38,7 +38,7 @@ class _Area:
     y: Axis
 
     def place(self, x: float, y: float) -> Point:
-        """Pixels of a point; NaN where it can't be drawn."""
+        """Pixel position of a point; NaN if it can't be drawn."""
         return self.across(x), self.down(y)
 
     def across(self, x: float) -> float:
@@ -49,13 +49,13 @@ class _Area:
 
 
 def visible(figure: Curves) -> Curves:
-    """The figure without its variants, unless there is nothing else in it."""
+    """The figure without variants, unless it has only variants."""
     shown = tuple(series for series in figure.series if series.role != "variant")
     return replace(figure, series=shown) if shown else figure
 
 
 def axes_of(figure: Curves) -> tuple[Axis, Axis]:
-    """The axes that show everything in a figure."""
+    """The axes that show all curves and levels of a figure."""
     levels = [level for level in (figure.target, figure.shuffled) if level is not None]
     heights = [*levels]
     for series in figure.series:
@@ -70,7 +70,7 @@ def axes_of(figure: Curves) -> tuple[Axis, Axis]:
 
 
 def curves_svg(figure: Curves) -> str:
-    """All series of a figure, variants too."""
+    """A picture of all series of a figure, including variants."""
     x, y = axes_of(figure)
     labels = [(label, level) for label, level in (("target", figure.target), ("shuffled", figure.shuffled))
               if level is not None and not math.isnan(y.share(level))]  # fmt: skip
@@ -81,7 +81,9 @@ def curves_svg(figure: Curves) -> str:
     if rotated:
         left = max(left, 0.71 * max(width(name, _FONT) for name in names) - 4)
     rows = _mark_rows(figure, x, left, right)
-    above = max(max(rows, default=-1) + 1 + bool(figure.y_label), 1)  # a line even if empty: panels side by side align
+    above = max(
+        max(rows, default=-1) + 1 + bool(figure.y_label), 1
+    )  # reserve a line even if empty, so that panels align
     top = 8 + _LINE * above
     area = _Area(left, top, right, top + _HEIGHT, x, y)
     looks = styles(figure.series)
@@ -114,7 +116,7 @@ def curves_svg(figure: Curves) -> str:
 
 
 def legend(figure: Curves) -> str:
-    """A sample of each line beside its name."""
+    """A list with a sample of each line and its name."""
     items = []
     for series, look in zip(figure.series, styles(figure.series), strict=True):
         single = sum(math.isfinite(y) for y in series.y) == 1
@@ -131,7 +133,7 @@ def legend(figure: Curves) -> str:
 
 
 def undrawn(figure: Curves) -> str:
-    """How many values have no place on the axes; nothing where all have one."""
+    """A sentence with the number of values outside the axes; "" if all are drawn."""
     infinite = sum(abs(y) > LARGEST for series in figure.series for y in series.y)
     negative = sum(y < 0 for series in figure.series for y in series.y if math.isfinite(y)) if figure.log_y else 0
     parts = [f"{infinite} infinite" if infinite else "", f"{negative} below 0" if negative else ""]
@@ -140,7 +142,7 @@ def undrawn(figure: Curves) -> str:
 
 
 def sparkline(series: Sequence[Series], *, log: bool, title: str) -> str:
-    """Curves without axes, the last value of each as a dot."""
+    """Curves without axes; a dot marks the last value of each."""
     wide, high, margin = 200.0, 44.0, 5.0
     figure = Curves(title, "", tuple(series), log_y=log)
     x, y = axes_of(figure)
@@ -164,7 +166,7 @@ def _has_zeros(figure: Curves) -> bool:
 
 
 def _category_names(categories: Sequence[str], room: float) -> tuple[list[str], bool]:
-    """Names for the axis, and whether they must be rotated."""
+    """Names for the axis, and whether they need rotation."""
     if not categories:
         return [], False
     step = room / len(categories)
@@ -205,7 +207,7 @@ def _x_axis(figure: Curves, area: _Area, names: list[str], rotated: bool) -> Ite
 
 
 def _levels(area: _Area, labels: list[tuple[str, float]]) -> Iterator[str]:
-    """Horizontal lines, with their names and values at the right margin, where none covers another."""
+    """Horizontal lines, with names and values at the right margin that do not overlap."""
     heights = {label: area.down(level) for label, level in labels}
     centres = {label: min(max(y, area.top + 10), area.bottom - 8) for label, y in heights.items()}
     if len(labels) == 2:
@@ -225,7 +227,7 @@ def _levels(area: _Area, labels: list[tuple[str, float]]) -> Iterator[str]:
 
 
 def _mark_rows(figure: Curves, x: Axis, left: float, right: float) -> list[int]:
-    """The row above the area in which each mark's label has room; -1 for marks outside of the axis."""
+    """The row above the area in which each mark's label fits; -1 for marks outside the axis."""
     ends: list[float] = []
     rows = [-1] * len(figure.marks)
     for place in sorted(range(len(figure.marks)), key=lambda place: figure.marks[place][0]):
@@ -257,7 +259,7 @@ def _marks(figure: Curves, area: _Area, rows: list[int]) -> Iterator[str]:
         top = area.top - 3 - _LINE * row
         names.append(text(short, (begin + end) / 2, top - 2, class_="mark-name middle", full=label))
         yield element("path", class_="mark", d=f"M{coordinate(x)} {coordinate(top)}V{coordinate(area.bottom)}")
-    yield from names  # over the lines of other marks
+    yield from names  # drawn after the lines of other marks
 
 
 def _points(area: _Area, series: Series) -> list[Point]:
@@ -265,7 +267,7 @@ def _points(area: _Area, series: Series) -> list[Point]:
 
 
 def _runs(area: _Area, series: Series) -> list[list[Point]]:
-    """Pixels of the points that are joined: what can't be drawn breaks a line."""
+    """Pixels of the connected points; a point that can't be drawn breaks the line."""
     runs: list[list[Point]] = [[]]
     for point in _points(area, series):
         if math.isnan(point[0]) or math.isnan(point[1]):
@@ -280,7 +282,7 @@ def _path(runs: list[list[Point]]) -> str:
 
 
 def _band(area: _Area, series: Series, look: Style) -> str:
-    """The band of a curve's error, cut off at the edges of the area."""
+    """The error band of a curve, clipped at the edges of the area."""
     error = series.error or ()
     edges = []
     for sign in (1, -1):
@@ -318,11 +320,11 @@ def _stroke(look: Style) -> dict[str, Any]:
 
 
 def _markers(points: list[Point], look: Style) -> str:
-    """Markers as one path; circles and squares are the ends of very short lines."""
+    """Markers as one path; circles and squares are caps of very short lines."""
     if not points:
         return ""
     r = _RADIUS
-    # lines of length 0 have round ends, but in PDFs no square ones
+    # lines of length 0 have round caps, but no square caps in PDFs
     shape = {
         "circle": "h0",
         "square": "h.1",
@@ -335,8 +337,8 @@ def _markers(points: list[Point], look: Style) -> str:
 
 
 def _readings(figure: Curves, area: _Area) -> list[list[Any]]:
-    """Of each series its name, and pixels and texts of the points that are drawn; None for x if it is as before."""
-    found: list[list[Any]] = []
+    """Name, pixels and texts of the drawn points per series; x is None if equal to the previous series'."""
+    readings: list[list[Any]] = []
     before: Any = None
     for series in figure.series:
         errors: Sequence[float] = series.error or [math.nan] * len(series.y)
@@ -349,6 +351,6 @@ def _readings(figure: Curves, area: _Area) -> list[list[Any]]:
             places.append(position(figure, x))
             values.append(reading(y) + ("" if math.isnan(error) else f" ± {reading(error)}"))
         same = (xs, places) == before
-        found.append([series.name, None if same else xs, ys, None if same else places, values])
+        readings.append([series.name, None if same else xs, ys, None if same else places, values])
         before = (xs, places)
-    return found
+    return readings

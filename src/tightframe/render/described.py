@@ -1,4 +1,4 @@
-"""A figure in words: what is drawn, and from where to where it goes."""
+"""A figure in words: its curves, bars or values, and their ranges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from tightframe.render.axes import reading, signed
 from tightframe.sections import Bars, Curves, Figure, Matrix, Series
 
-_OUTLINED = 5  # pairs that are named
+_OUTLINED = 5  # maximum number of named pairs
 
 
 def described(figure: Figure) -> str:
@@ -20,7 +20,7 @@ def described(figure: Figure) -> str:
 
 
 def position(figure: Curves, x: float) -> str:
-    """A place on the x axis: the name of a category, or a number."""
+    """A position on the x axis: the name of a category, or a number."""
     if figure.categories:
         place = round(x) if math.isfinite(x) else -1
         return figure.categories[place] if 0 <= place < len(figure.categories) else reading(x)
@@ -32,7 +32,7 @@ def _curves(figure: Curves) -> str:
     spans = [_span(figure, series) for series in shown]
     common = spans[0] if spans and len(set(spans)) == 1 else ""
     parts = [
-        _course(series) + (f" ({span})" if span and not common else "")
+        _range(series) + (f" ({span})" if span and not common else "")
         for series, span in zip(shown, spans, strict=True)
     ]
     variants = len(figure.series) - len(shown)
@@ -47,21 +47,21 @@ def _curves(figure: Curves) -> str:
     return f"{title} – {'; '.join(parts) or 'no curves'}."
 
 
-def _known(series: Series) -> list[tuple[float, float]]:
+def _defined(series: Series) -> list[tuple[float, float]]:
     return [(x, y) for x, y in zip(series.x, series.y, strict=True) if not math.isnan(y)]
 
 
 def _span(figure: Curves, series: Series) -> str:
-    """From where to where a curve goes."""
-    points = _known(series)
+    """The range of a curve on the x axis."""
+    points = _defined(series)
     if not points:
         return ""
     begin, end = (position(figure, x) for x in (points[0][0], points[-1][0]))
     return f"{figure.x_label} {begin}" + (f" → {end}" if len(points) > 1 else "")
 
 
-def _course(series: Series) -> str:
-    points = _known(series)
+def _range(series: Series) -> str:
+    points = _defined(series)
     if not points:
         return f"{series.name}: no values"
     first, last = (reading(y) for y in (points[0][1], points[-1][1]))
@@ -100,14 +100,14 @@ def _matrix(figure: Matrix) -> str:
 
 
 def _mirrored(figure: Matrix, row: int, column: int) -> bool:
-    """Whether the place on the other side of the diagonal is outlined too, with the same value but for rounding."""
+    """Whether the mirrored cell is also outlined and has the same value up to rounding."""
     value, other = figure.values[row][column], figure.values[column][row]
     same = math.isclose(value, other, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(value) and math.isnan(other))
     return same and (column, row) in figure.outlined
 
 
 def _decimals(value: float) -> str:
-    """Four decimals, as cosines have; four digits of what these don't show."""
+    """Four decimals, as for cosines; four significant digits for very small or large values."""
     return signed(f"{value:.4f}") if value == 0 or 1e-3 <= abs(value) < 1e3 else reading(value)
 
 

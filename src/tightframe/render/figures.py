@@ -1,4 +1,4 @@
-"""Figures for papers, with matplotlib: one panel each, as wide as a column, in the colours of the page."""
+"""Figures for papers, with matplotlib: one panel each, one column wide, in the colours of the page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ try:
 except ImportError:
     raise MissingExtraError("matplotlib", "figures") from None
 
-_SIZE = (3.3, 2.4)  # inches: a column of a two-column paper
+_SIZE = (3.3, 2.4)  # inches: one column of a two-column paper
 _SQUARE = (3.3, 3.0)
 _STYLE: Any = {
     "font.size": 7.5,
@@ -51,23 +51,23 @@ _STYLE: Any = {
     "svg.fonttype": "none",
 }
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
-_MARKED = 40  # points of a curve up to which each has a marker
-_NAMED = 30  # names that fit below an axis
-_NAME = 15  # letters of a name
-_TITLE, _LABEL = 46, 40  # letters of a line of a title, and of other texts
-_BESIDE = 4  # curves up to which the legend is inside the panel
+_MARKED = 40  # maximum points of a curve with markers
+_NAMED = 30  # maximum number of names below an axis
+_NAME = 15  # maximum letters of a name
+_TITLE, _LABEL = 46, 40  # maximum letters per line of a title, and of other text
+_BESIDE = 4  # maximum curves with the legend inside the panel
 _LEGEND_ROW = 0.13  # inches
-_HANDLE = 32  # points: a sample of a line in a legend, and the gaps about it
-_MARK_FONT, _PANEL = 5.5, 175.0  # points: the size of marks' labels and of notes, the width of a panel
-_NOTE = 55  # letters of a line of a note
-_THIN = 0.7  # lines on paper, as a share of those on the page
+_HANDLE = 32  # points: width of a line sample in a legend with its gaps
+_MARK_FONT, _PANEL = 5.5, 175.0  # points: font size of mark labels and notes, width of a panel
+_NOTE = 55  # maximum letters per line of a note
+_THIN = 0.7  # line width on paper relative to the page
 
 
 def render(document: Document, *, variants: bool = False) -> dict[str, Figure]:
-    """A figure for each of the document's, by the key of its section: "depth", "depth-2", "depth-3".
+    """{key: matplotlib figure}; the key is the section's, numbered from the second figure: "depth", "depth-2".
 
     Args:
-        variants: whether to draw curves of other definitions too.
+        variants: whether to draw curves of other definitions.
     """
     drawn = {}
     for section in document.sections:
@@ -79,7 +79,7 @@ def render(document: Document, *, variants: bool = False) -> dict[str, Figure]:
 
 
 def save(document: Document, folder: Path, *, suffix: str = ".pdf", variants: bool = False) -> list[Path]:
-    """Write each figure to a file of a folder, named by its key; text stays text in .pdf and .svg."""
+    """Write each figure to a file named by its key in a folder; text stays text in .pdf and .svg."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for key, figure in render(document, variants=variants).items():
@@ -106,7 +106,7 @@ def _figure(data: FigureData, variants: bool) -> Figure:
 
 
 def _draw_note(axes: Axes, note: str) -> None:
-    """How to read the picture, between title and panel."""
+    """Write a note between title and panel."""
     lines = textwrap.wrap(note, _NOTE)
     axes.annotate(
         _literal("\n".join(lines)), (0, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points",
@@ -121,7 +121,7 @@ def _raise_title(axes: Axes, points: int) -> None:
 
 
 def _literal(text: str) -> str:
-    """Text in which dollar signs begin no formula."""
+    """Text with escaped dollar signs, which would start a formula."""
     return text.replace("$", r"\$")
 
 
@@ -149,7 +149,7 @@ def _draw_curves(figure: Figure, axes: Axes, data: Curves) -> None:
 
 
 def _draw_marks(axes: Axes, data: Curves, x: Axis) -> None:
-    """Vertical lines, their labels above the panel, where none covers another."""
+    """Draw vertical lines with labels above the panel that do not overlap."""
     ends: list[float] = []
     for place, label in sorted((place, cut(label, _LABEL)) for place, label in data.marks):
         at, share = x.drawn(place), x.share(place)
@@ -176,7 +176,7 @@ def _set_scale(axes: Axes, direction: str, scale: Axis, log: bool) -> None:
 
 
 def _name_places(axes: Axes, names: Sequence[str]) -> None:
-    """Names below places 0, 1, ...; of many, every second or third."""
+    """Write names below positions 0, 1, ...; with many names, only every second or third."""
     stride = math.ceil(max(len(names), 1) / _NAMED)
     short = [_literal(name) for name in names]
     flat = sum(map(len, short)) + 2 * len(short) < 45
@@ -190,7 +190,7 @@ def _draw_levels(axes: Axes, data: Curves, y: Axis) -> None:
         (name, value, dash) for name, value, dash in levels if value is not None and not math.isnan(y.share(value))
     ]
     heights = [y.share(value) for _, value, _ in shown]
-    if len(heights) == 2 and abs(heights[0] - heights[1]) < 0.16:  # two labels of two lines each
+    if len(heights) == 2 and abs(heights[0] - heights[1]) < 0.16:  # two labels with two lines each
         middle, sign = sum(heights) / 2, 1 if heights[0] >= heights[1] else -1
         heights = [middle + sign * 0.08, middle - sign * 0.08]
     for (name, value, dash), height in zip(shown, heights, strict=True):
@@ -233,10 +233,10 @@ def _draw_series(axes: Axes, series: Series, look: Style, x: Axis, y: Axis) -> N
 
 
 def _alone(heights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Points that no line reaches, as their neighbours are missing."""
-    known = np.isfinite(heights)
-    padded = np.concatenate([[False], known, [False]])
-    return np.asarray(known & ~padded[:-2] & ~padded[2:])
+    """Isolated points, whose neighbours are missing."""
+    finite = np.isfinite(heights)
+    padded = np.concatenate([[False], finite, [False]])
+    return np.asarray(finite & ~padded[:-2] & ~padded[2:])
 
 
 def _draw_bars(axes: Axes, data: Bars) -> None:

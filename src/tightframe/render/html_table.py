@@ -1,4 +1,4 @@
-"""A table as HTML, in a box of its own that scrolls."""
+"""A table as HTML, in a box that scrolls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import html
 
 from tightframe.sections import Cell, Column, Table, written
 
-_LONG = 40  # rows beyond which the box has a height of its own
+_LONG = 40  # maximum rows of a box without limited height
 
 _CLASSES = {"name": "name", "source": "source", "text": ""}
 
 
 def html_table(table: Table, label: str) -> str:
-    """All rows, with headings above groups of them; the first column of names heads its row."""
+    """All rows, with headings above groups of rows; cells of the first name column are row headings."""
     leading = next((place for place, column in enumerate(table.columns) if column.kind == "name"), None)
     head = "".join(f'<th{_class(column)} scope="col">{html.escape(column.heading)}</th>' for column in table.columns)
     body = []

@@ -1,4 +1,4 @@
-"""A document as Markdown: for an issue, a pull request or a paper's supplement."""
+"""A document as Markdown, for an issue, a pull request or a paper's supplement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s)")
 
 
 def render(document: Document) -> str:
-    """The whole document; of a figure, one line that says what it shows."""
+    """The whole document; one line of text replaces each figure."""
     return "\n\n".join(_blocks(document)) + "\n"
 
 
@@ -70,7 +70,7 @@ def _cards(cards: Sequence[Card]) -> str:
 
 
 def _table(table: Table) -> str:
-    """Headings of groups are rows of their own, in bold."""
+    """The table; headings of groups are separate rows in bold."""
     columns = table.columns
     rows = []
     for place, row in enumerate(table.rows):
@@ -86,5 +86,5 @@ def _grid(heads: Sequence[str], numeric: Sequence[bool], rows: Sequence[Sequence
 
 
 def _plain(text: str) -> str:
-    """Text on one line that Markdown shows as it is."""
+    """Text on one line with Markdown's special characters escaped."""
     return _NUMBERED.sub(r"\1\\\2", _SPECIAL.sub(r"\\\1", " ".join(text.split())))

@@ -1,4 +1,4 @@
-"""Matrices as images: orange below the neutral value, white at it, blue above."""
+"""Matrices as images: orange below the neutral value, white at it, blue above it."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from tightframe.render.svg import coordinate, drawing, element, text
 from tightframe.sections import Matrix
 
 ORANGE, WHITE, BLUE = (179, 80, 0), (255, 255, 255), (0, 84, 150)
-LEVELS = 63  # of colour, on each side of the neutral one
+LEVELS = 63  # levels of colour on each side of neutral
 
 _WIDTH = 360.0
-_PIXELS = 400  # rows of an image; larger matrices are shown by the means of blocks
-_NAMED = 30  # classes up to which the axes have names
-_READ = 100  # classes up to which a pointer reads values
+_PIXELS = 400  # maximum rows of an image; larger matrices show the means of blocks
+_NAMED = 30  # maximum number of classes with names on the axes
+_READ = 100  # maximum number of classes with values under the pointer
 _NAME = 14
 
 
 def palette() -> list[tuple[int, int, int]]:
-    """Colours by level: 0 is what is missing, 1 the lowest, 1 + LEVELS neutral, 1 + 2 LEVELS the highest."""
+    """Colours by level: 0 is missing, 1 the lowest, 1 + LEVELS neutral, 1 + 2 LEVELS the highest."""
     return [WHITE, *(colour(level / LEVELS) for level in range(-LEVELS, LEVELS + 1))]
 
 
 def colour(place: float) -> tuple[int, int, int]:
-    """The colour of a place from -1, the lowest value, through 0, the neutral one, to 1, the highest."""
+    """The colour of a place from -1 (lowest value) through 0 (neutral) to 1 (highest value)."""
     end = BLUE if place > 0 else ORANGE
-    strength = abs(place) ** 0.8  # so that small differences from neutral are seen
+    strength = abs(place) ** 0.8  # makes small differences from neutral visible
     red, green, blue = (round(white + (other - white) * strength) for white, other in zip(WHITE, end, strict=True))
     return red, green, blue
 
 
 def levels(figure: Matrix) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The level of each cell; of each block where the matrix is larger than an image."""
+    """The level of each cell, or of each block if the matrix is larger than an image."""
     values = np.asarray(figure.values, dtype=np.float64)
     block = block_size(figure)
     if block > 1:
         starts = np.arange(0, len(values), block)
-        known = np.isfinite(values)
-        sums, counts = np.where(known, values, 0.0), known.astype(np.float64)
+        finite = np.isfinite(values)
+        sums, counts = np.where(finite, values, 0.0), finite.astype(np.float64)
         for way in (0, 1):
             sums, counts = np.add.reduceat(sums, starts, axis=way), np.add.reduceat(counts, starts, axis=way)
         with np.errstate(invalid="ignore"):
@@ -58,12 +58,12 @@ def levels(figure: Matrix) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def block_size(figure: Matrix) -> int:
-    """Rows and columns of a block whose mean is one pixel."""
+    """Side of the square block whose mean is one pixel."""
     return max(math.ceil(len(figure.values) / _PIXELS), 1)
 
 
 def matrix_svg(figure: Matrix) -> str:
-    """The image, names beside it where there is room, outlined cells, and the scale of colours."""
+    """The image, names if there is room, outlined cells, and the colour scale."""
     count = len(figure.values)
     if not count:
         empty = [text("no values", _WIDTH / 2, 40, class_="label middle")]
@@ -120,7 +120,7 @@ def matrix_svg(figure: Matrix) -> str:
 
 
 def _cells(figure: Matrix) -> list[list[float | None]]:
-    """Values to three decimals, or to three digits where all are small."""
+    """Values to three decimals, or to three significant digits if all are small."""
     largest = max((abs(value) for row in figure.values for value in row if math.isfinite(value)), default=0.0)
     return [
         [
@@ -132,7 +132,7 @@ def _cells(figure: Matrix) -> list[list[float | None]]:
 
 
 def _scale(figure: Matrix, left: float, top: float, side: float) -> list[str]:
-    """The colours from the lowest to the highest value, with the three values that define them."""
+    """The colour scale with its lowest, middle and highest value."""
     image = data_uri(png([bytes(range(1, 2 * LEVELS + 2))], palette()))
     parts = [
         element("image", class_="pixels", x=left, y=top, width=side, height=9, href=image, preserveAspectRatio="none"),

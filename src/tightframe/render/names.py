@@ -1,4 +1,4 @@
-"""Names cut to the length that there is room for, and how wide text is."""
+"""Shortened names, and the width of text."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def shortened(names: Sequence[str], longest: int, *, beginnings: bool = False) -> list[str]:
-    """The ends of long names, in which nested layers differ; equal ones are numbered.
+    """The ends of long names, since nested layers differ there; equal ones are numbered.
 
     Args:
-        beginnings: whether to keep the beginnings, which name a class, unless two would be equal.
+        beginnings: whether to show the beginnings, as for class names, unless two would be equal.
     """
     if beginnings:
         short = [cut(name, longest) for name in names]
@@ -23,8 +23,8 @@ def shortened(names: Sequence[str], longest: int, *, beginnings: bool = False) -
 
 def _numbered(name: str, place: int, longest: int) -> str:
     suffix = f" ({place})"
-    kept = max(longest - len(suffix), 1)
-    return (name if len(name) <= kept else "…" + name[len(name) - kept + 1 :]) + suffix
+    room = max(longest - len(suffix), 1)
+    return (name if len(name) <= room else "…" + name[len(name) - room + 1 :]) + suffix
 
 
 def cut(text: str, longest: int) -> str:

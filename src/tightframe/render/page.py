@@ -1,4 +1,4 @@
-"""A document as one self-contained HTML page: it opens offline, and asks for nothing from anywhere."""
+"""A document as one self-contained HTML page that opens offline and loads nothing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tightframe.render.matrices import block_size, matrix_svg
 from tightframe.render.styles import DARK, LIGHT
 from tightframe.sections import Bars, Card, Curves, Document, Figure, Remark, Section, Verdict, number, times
 
-_NOTES = 2  # notes up to which all are shown
+_NOTES = 2  # maximum number of notes shown unfolded
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-"""What a browser may load: nothing that isn't in the page."""
+"""The browser may load nothing from outside the page."""
 
 
 def render(document: Document, *, top: bool = False) -> str:
     """The complete text of the page.
 
-    Args: top, only its top as a fragment, as a notebook shows it: the verdict, the odd things and the cards.
+    Args: top, return only the top as a fragment for a notebook: verdict, oddities and cards.
     """
     title = html.escape(document.title)
     parts = [
@@ -70,7 +70,7 @@ def _style() -> str:
 
 
 def _nested_style() -> str:
-    """The same for what is inside one element of somebody's page, as nested rules."""
+    """The style as nested rules, for one element of another page."""
     dark = f"@media(prefers-color-scheme:dark){{{_colours(DARK)}}}"
     return f".tightframe{{{_colours(LIGHT)}{dark}\n{_rules().replace('body {', '& {')}}}"
 
@@ -125,7 +125,7 @@ def _card(card: Card) -> str:
 
 
 def _remark(card: Card) -> str:
-    """What the closeness is of, or why there is none."""
+    """The meaning of the closeness, or why it is undefined."""
     return "nearer than shuffled labels" if card.standing == "nearer" else card.remark
 
 
@@ -181,7 +181,7 @@ def _figure(figure: Figure, key: str) -> str:
 
 
 def _curves(figure: Curves, key: str) -> Iterator[str]:
-    """The picture; a second one with variants, whose axes show them too, in place of the first when asked for."""
+    """The picture; if there are variants, also a second picture with them that the reader can switch to."""
     brief = visible(figure)
     hidden = len(figure.series) - len(brief.series)
     if not hidden:
@@ -212,7 +212,7 @@ def _footer(document: Document) -> str:
 
 
 def _downloads(document: Document) -> str:
-    """The texts offered, once; "<" is written so that no text ends the element."""
+    """The texts of the downloads; "<" is escaped so that no text ends the element."""
     if not document.downloads:
         return ""
     texts = {name: text() for name, text in document.downloads.items()}

@@ -1,4 +1,4 @@
-"""PNG images, written without an image library."""
+"""PNG images without an image library."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def png(rows: Sequence[bytes], colours: Sequence[tuple[int, int, int]]) -> bytes
 
 
 def data_uri(image: bytes) -> str:
-    """An image as an address that holds it."""
+    """An image as a data URI."""
     return "data:image/png;base64," + base64.b64encode(image).decode()

@@ -1,4 +1,4 @@
-"""Pictures of prototypes: their cosines, their angles beside what bounds them, and the vectors themselves."""
+"""Pictures of prototypes: cosines, angles with their bounds, and the vectors."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ try:
 except ImportError:
     raise MissingExtraError("matplotlib", "figures") from None
 
-_GRAM = 512  # vectors in the picture of the Gram matrix
-_COUNTED = 2000  # vectors up to which the angles of all pairs are counted
-_SAMPLED, _TOGETHER = 1_000_000, 10_000  # pairs counted of more vectors, and how many at a time
-_BINS = 81  # odd, so that a single angle is in the middle of one
-_POINTS = 2000  # vectors in a picture of vectors
-_LABELLED = 30  # vectors up to which they are numbered
-_CONTACT = 1e-6  # in cosine, below the largest, down to which vectors touch
-_EDGES = 4000  # contacts drawn
-_TIED = 1e-6  # relative difference of singular values that counts as none
-_INNER = 0.5  # a projection that stays within is drawn larger, without the unit circle
+_GRAM = 512  # maximum number of vectors in the Gram matrix
+_COUNTED = 2000  # maximum number of vectors for which all pairs are counted
+_SAMPLED, _TOGETHER = 1_000_000, 10_000  # number of random pairs for more vectors, and per step
+_BINS = 81  # odd, so that a single angle is in the middle of a bin
+_POINTS = 2000  # maximum number of vectors in a picture of vectors
+_LABELLED = 30  # maximum number of numbered vectors
+_CONTACT = 1e-6  # vectors touch if their cosine is within this of the largest
+_EDGES = 4000  # maximum number of contacts drawn
+_TIED = 1e-6  # singular values with a smaller relative difference count as equal
+_INNER = 0.5  # a projection inside this radius is enlarged, without the unit circle
 _INK, _ACCENT, _GREEN, _PALE = "#1b3a57", "#c8452f", "#2f8a57", "#9db4c8"
 _STYLE: Any = {
     "font.size": 9,
@@ -49,8 +49,8 @@ _STYLE: Any = {
 def prototype_figure(vectors: Tensor, certificate: Certificate) -> Figure:
     """Three panels of (K, D) vectors: Gram matrix of cosines, angles with bounds, and a picture of the vectors.
 
-    The vectors are shown in two or three dimensions if they have no more, else in their two first principal directions.
-    What is drawn of many vectors is a part, as the panel's title says; at most some million cosines are held.
+    Vectors in at most three dimensions are shown as they are, others in their first two principal directions. Of many
+    vectors only a part is drawn, as the panel's title says; memory holds at most a few million cosines.
     """
     unit = unit_rows(vectors.detach().double().cpu())
     with matplotlib.rc_context(_STYLE):
@@ -74,7 +74,7 @@ def save_figure(vectors: Tensor, certificate: Certificate, path: Path) -> None:
 
 
 def _draw_gram(figure: Figure, axes: Axes, unit: Tensor) -> None:
-    """The cosines, colours symmetric about zero; the diagonal, which is one, would drown the others and is left out."""
+    """Draw the cosines with colours symmetric about zero, without the diagonal of ones, which would dominate."""
     K = len(unit)
     shown = unit[_evenly(K, _GRAM)]
     cosines = (shown @ shown.mT).fill_diagonal_(math.nan)
@@ -99,7 +99,7 @@ def _draw_gram(figure: Figure, axes: Axes, unit: Tensor) -> None:
 
 
 def _draw_angles(axes: Axes, unit: Tensor, certificate: Certificate) -> None:
-    """How many pairs have which angle, and lines where the smallest is, could be and is known to have been."""
+    """Draw a histogram of angles, and lines at the smallest angle, its bound and the best known one."""
     angles, title = _angles(unit)
     bound, code = certificate.bound, certificate.best_known
     lines: list[tuple[str, float, Any, str]] = [("smallest", certificate.min_angle, "-", _INK)]
@@ -117,7 +117,7 @@ def _draw_angles(axes: Axes, unit: Tensor, certificate: Certificate) -> None:
     axes.set_xlabel("angle in degrees")
     axes.set_ylabel("pairs")
     axes.set_xlim(low, high)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # the legend's room
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.3)  # room for the legend
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -125,7 +125,7 @@ def _draw_angles(axes: Axes, unit: Tensor, certificate: Certificate) -> None:
 
 
 def _angles(unit: Tensor) -> tuple[Tensor, str]:
-    """Angles of all pairs in degrees, or of as many as can be drawn at random, and what they are."""
+    """Angles of all pairs in degrees, or of random pairs if there are many, and a title."""
     K = len(unit)
     total = K * (K - 1) // 2
     if K <= _COUNTED:
@@ -142,7 +142,7 @@ def _angles(unit: Tensor) -> tuple[Tensor, str]:
 
 
 def _draw_plane(axes: Axes, unit: Tensor) -> None:
-    """Vectors of the plane as arrows to the unit circle, or two principal coordinates of others."""
+    """Draw vectors of the plane as arrows to the unit circle, others by two principal coordinates."""
     K, D = unit.shape
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -154,8 +154,8 @@ def _draw_plane(axes: Axes, unit: Tensor) -> None:
         points, axis = principal_plane(unit[_evenly(K, _POINTS)])
         axes.set_title(f"{_some(len(points), K)} projected onto\n{axis}")
         share, farthest = points.square().sum() / len(points), norms(points).max()
-        told = f"{share:.1%} of the squared lengths; the longest has {farthest:.2f} of its length"
-        axes.text(0.5, 0.0, told, transform=axes.transAxes, ha="center", va="top", fontsize=8)
+        note = f"{share:.1%} of the squared lengths; the longest has {farthest:.2f} of its length"
+        axes.text(0.5, 0.0, note, transform=axes.transAxes, ha="center", va="top", fontsize=8)
         if farthest < _INNER:
             axes.patches[0].remove()
     limit = 1.18 * max(norms(points).max().item(), 1.0 if axes.patches else 0.0)
@@ -170,10 +170,10 @@ def _draw_plane(axes: Axes, unit: Tensor) -> None:
 
 
 def principal_plane(unit: Tensor) -> tuple[Tensor, str]:
-    """(K, 2) coordinates in two principal directions of (K, D) vectors, D > 2, and what these are.
+    """(K, 2) coordinates in two principal directions of (K, D) vectors, D > 2, and a description.
 
-    Where more than two directions are equally good, such as all of a simplex ETF's, the plane among them is taken in
-    which the vectors come nearest to going round in order: there the ETF is a regular polygon.
+    If more than two directions are equally good, as for a simplex ETF, the plane is the one in which the vectors lie
+    nearest to a regular polygon in order; the ETF is then that polygon.
     """
     K = len(unit)
     _, values, directions = torch.linalg.svd(unit, full_matrices=False)
@@ -193,7 +193,7 @@ def principal_plane(unit: Tensor) -> tuple[Tensor, str]:
 
 
 def _draw_sphere(axes: Any, unit: Tensor, max_cosine: float) -> None:
-    """Points on the sphere, joined where they are nearest; what is behind is pale."""
+    """Draw points on the sphere, with lines between nearest ones; the far side is pale."""
     shown = unit[_evenly(len(unit), _POINTS)]
     azimuth, elevation = math.radians(axes.azim), math.radians(axes.elev)
     towards = torch.tensor(
@@ -220,7 +220,7 @@ def _draw_sphere(axes: Any, unit: Tensor, max_cosine: float) -> None:
             *places, s=_size(len(shown)), color=_INK, alpha=alpha, linewidths=0, depthshade=False, zorder=order
         )
     if len(shown) <= _LABELLED:
-        across = shown - (shown @ towards)[:, None] * towards  # labels stand off in the plane of the picture
+        across = shown - (shown @ towards)[:, None] * towards  # labels are offset in the plane of the picture
         up = torch.tensor([0, 0, 1.0], dtype=torch.float64)
         across[norms(across) < 0.4] = up - (up @ towards) * towards
         for row, place in enumerate((shown + 0.13 * unit_rows(across)).tolist()):
@@ -234,7 +234,7 @@ def _draw_sphere(axes: Any, unit: Tensor, max_cosine: float) -> None:
 
 
 def _label(axes: Axes, points: Tensor, offset: float) -> None:
-    """Number points just outside; those that coincide share a label, and one that would cover another is left out."""
+    """Number the points on the outside; coinciding points share a label, and overlapping labels are left out."""
     places: dict[tuple[float, float], list[int]] = {}
     for row, (x, y) in enumerate(points.tolist()):
         places.setdefault((round(x, 3), round(y, 3)), []).append(row)
@@ -254,12 +254,12 @@ def _some(shown: int, total: int) -> str:
 
 
 def _evenly(total: int, most: int) -> Tensor:
-    """Indices of all rows, or of `most` of them, evenly spaced."""
+    """Indices of all rows, or of `most` evenly spaced rows."""
     return torch.linspace(0, total - 1, min(total, most), dtype=torch.float64).round().long()
 
 
 def _size(count: int) -> float:
-    """Area of a marker: large for few."""
+    """Area of a marker; larger for fewer points."""
     return min(40.0, max(4.0, 2000 / count))
 
 

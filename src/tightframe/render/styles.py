@@ -1,4 +1,4 @@
-"""Colours, dashes and markers: what a curve, a verdict and a value look like on the page and in figures."""
+"""Colours, dashes and markers of curves, verdicts and values on the page and in figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIGHT = {
     "curve-5": "#3e8fc4",
     "curve-6": "#3b3f8f",
 }
-"""Colours on white: those of Okabe and Ito, darkened where their contrast was below 3."""
+"""Colours on white: those of Okabe and Ito, darkened if their contrast was below 3."""
 
 DARK = {
     "page": "#0e131b",
@@ -52,7 +52,7 @@ DARK = {
     "curve-5": "#9fd3f7",
     "curve-6": "#a9a6f5",
 }
-"""The same colours on a dark ground."""
+"""The same colours on a dark background."""
 
 CURVE_COLOURS = tuple(name for name in LIGHT if name.startswith("curve-"))
 MARKERS = ("circle", "square", "triangle", "diamond")
@@ -69,7 +69,7 @@ _WIDTHS: dict[Role, float] = {"main": 2.0, "held-out": 1.6, "variant": 1.5, "ref
 
 @dataclass(frozen=True)
 class Style:
-    """How a curve is drawn.
+    """The look of a curve.
 
     Attributes:
         colour: a key of `LIGHT` and `DARK`.
@@ -84,8 +84,8 @@ class Style:
 
 
 def styles(series: Sequence[Series]) -> list[Style]:
-    """A style for each curve of a figure: no two are told apart by colour alone."""
-    found: list[Style] = []
+    """One style per curve of a figure; no two differ in colour alone."""
+    looks: list[Style] = []
     places: Counter[Role] = Counter()
     coloured = 0
     for each in series:
@@ -99,5 +99,5 @@ def styles(series: Sequence[Series]) -> list[Style]:
             turn = place // len(MARKERS) if each.role == "main" else place
             dash = _DASHES[each.role][turn % len(_DASHES[each.role])]
             coloured += 1
-        found.append(Style(colour, dash, MARKERS[place % len(MARKERS)], _WIDTHS[each.role]))
-    return found
+        looks.append(Style(colour, dash, MARKERS[place % len(MARKERS)], _WIDTHS[each.role]))
+    return looks

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def element(tag: str, *children: str, **attributes: str | float | None) -> str:
-    """An element; children are SVG already. A trailing underscore in a name is dropped, others become dashes."""
+    """An element with SVG children. A trailing underscore in a name is dropped; others become dashes."""
     written = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(coordinate(value))}"'
         for name, value in attributes.items()
@@ -18,13 +18,13 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> str:
 
 
 def text(content: str, x: float, y: float, *, full: str | None = None, **attributes: str | float | None) -> str:
-    """A line of text; `full` is what a pointer over it shows."""
+    """A line of text; `full` appears under the pointer."""
     title = "" if full is None or full == content else f"<title>{html.escape(full)}</title>"
     return element("text", title + html.escape(content), x=x, y=y, **attributes)
 
 
 def coordinate(value: str | float) -> str:
-    """A coordinate to a tenth of a pixel, or text as it is."""
+    """A coordinate to a tenth of a pixel, or unchanged text."""
     if isinstance(value, str):
         return value
     return f"{round(value, 1):g}"
@@ -32,8 +32,8 @@ def coordinate(value: str | float) -> str:
 
 def data(value: Any) -> str:
     """Plain values as JSON, for an attribute in single quotes."""
-    found = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return found.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;")
+    encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return encoded.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;")
 
 
 def drawing(
@@ -47,7 +47,7 @@ def drawing(
     values: Any,
     x_label: str = "",
 ) -> str:
-    """A picture with a title and a description, and the values that page.js reads out."""
+    """A picture with a title, a description, and the values that page.js shows."""
     return (
         f'<svg class="{kind}" viewBox="0 0 {coordinate(width)} {coordinate(height)}" role="img" tabindex="0" '
         f'data-x="{html.escape(x_label)}" '

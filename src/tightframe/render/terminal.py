@@ -1,4 +1,4 @@
-"""A document in the terminal: the verdict, the odd things and the cards in about twenty lines; sections on demand."""
+"""A document in the terminal: verdict, oddities and cards in about twenty lines; sections on demand."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from tightframe.sections import (
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
 _BETWEEN = 3  # blanks between two columns of a table
-_FOLDED = 18  # columns of the terminal that a folded name has at least
-_ODD = 4  # shown before the rest is only counted
-_LOWEST = 5  # bars that are told
-_NOTE = 170  # characters of the one note that a short form prints
+_FOLDED = 18  # minimum width of a folded name
+_ODD = 4  # maximum number of oddities shown; the rest are counted
+_LOWEST = 5  # number of lowest bars shown
+_NOTE = 170  # maximum characters of a note in a short form
 
 
 def render(document: Document, *, width: int = _WIDTH, more: str = "", printed: bool = False) -> str:
     """The document as lines of text.
 
     Args:
-        width: columns; of what is printed, the terminal's.
-        more: a line that says where the rest is.
-        printed: print it, in colour where the terminal has any.
+        width: number of columns; a printed document uses the terminal's.
+        more: a line that says how to see the rest.
+        printed: print the text, in colour if the terminal supports it.
     """
     out = io.StringIO()
     console = Console() if printed else Console(file=out, width=width, color_system=None, legacy_windows=False)
@@ -53,7 +53,7 @@ def render(document: Document, *, width: int = _WIDTH, more: str = "", printed: 
 
 
 def show(document: Document, console: Console, *, more: str = "") -> None:
-    """Print a document on a console, its names as text."""
+    """Print a document on a console."""
     document = as_text(document)
     for line in _lines(document, console.width):
         console.print(line, soft_wrap=False)
@@ -64,9 +64,9 @@ def show(document: Document, console: Console, *, more: str = "") -> None:
 def _lines(document: Document, width: int) -> Iterator[RenderableType]:
     yield Text(" · ".join((document.title, *document.facts)), "bold")
     if (verdict := document.verdict) is not None:
-        said = " ".join(filter(None, (verdict.sentence, verdict.advice)))
-        said = "\n".join(filter(None, (said, verdict.state)))
-        yield _hanging(verdict.word, _TONES[verdict.tone], said, width)
+        text = " ".join(filter(None, (verdict.sentence, verdict.advice)))
+        text = "\n".join(filter(None, (text, verdict.state)))
+        yield _hanging(verdict.word, _TONES[verdict.tone], text, width)
     if document.cards:
         yield ""
         yield _cards(document.cards, width)
@@ -95,7 +95,7 @@ def _lines(document: Document, width: int) -> Iterator[RenderableType]:
 
 
 def _hanging(label: str, style: str, text: str, width: int, indent: int | None = None) -> RenderableType:
-    """Text beside a label, its further lines under its first."""
+    """A label and indented text beside it."""
     grid = Grid.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True, min_width=0 if indent is None else indent - 2)
     grid.add_column(overflow="fold", max_width=max(20, width - (indent or cell_len(label) + 2)))
@@ -107,7 +107,7 @@ def _hanging(label: str, style: str, text: str, width: int, indent: int | None =
 
 
 def _cards(cards: Sequence[Card], width: int) -> Grid:
-    """A line for each phenomenon; the narrower the terminal, the fewer columns."""
+    """One line per phenomenon; a narrow terminal shows fewer columns."""
     held_out = any(card.held_out is not None for card in cards)
     columns: list[tuple[str, Any]] = [
         ("", lambda card: Text.assemble((card.label, "bold cyan"), f" {card.statement}")),
@@ -134,7 +134,7 @@ def _cards(cards: Sequence[Card], width: int) -> Grid:
 
 
 def _natural(columns: Sequence[tuple[str, Any]], cards: Sequence[Card]) -> int:
-    """Columns of the terminal that the cards take."""
+    """The width of the cards in terminal columns."""
     total = 0
     for heading, make in columns:
         cells = [made.plain if isinstance(made := make(card), Text) else made for card in cards]
@@ -152,11 +152,11 @@ def _section(section: Section, width: int) -> Iterator[RenderableType]:
     if section.table is not None and section.table.rows:
         yield from _table(section.table, width)
     else:
-        yield from (Text(line) for figure in section.figures if (line := _told(figure)))
+        yield from (Text(line) for figure in section.figures if (line := _summary(figure)))
 
 
-def _told(figure: object) -> str:
-    """What a figure of a section without a table says, in a line."""
+def _summary(figure: object) -> str:
+    """One line about a figure of a section without a table."""
     if isinstance(figure, Bars):
         pairs = list(zip(figure.names, figure.values, strict=True))
         if len(pairs) <= _LOWEST:
@@ -171,36 +171,36 @@ def _told(figure: object) -> str:
 
 
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
-    """The table, without as many of the optional columns, from the last, as there is no room for, then with its first
-    column folded; where that doesn't do, a block for each row."""
-    kept, dropped = list(range(len(table.columns))), []
-    optional = [place for place in kept if table.columns[place].optional or table.columns[place].kind == "source"]
-    while (excess := sum(widths := _widths(table, kept)) + _BETWEEN * (len(kept) - 1) - width) > 0:
+    """The table. If it is too wide: without optional columns, the last one first; then with the first column folded;
+    then one block per row."""
+    places, dropped = list(range(len(table.columns))), []
+    optional = [place for place in places if table.columns[place].optional or table.columns[place].kind == "source"]
+    while (excess := sum(widths := _widths(table, places)) + _BETWEEN * (len(places) - 1) - width) > 0:
         if optional:
             dropped.append(optional.pop())
-            kept.remove(dropped[-1])
+            places.remove(dropped[-1])
         elif widths[0] - excess >= _FOLDED:
             break
         else:
             yield from _blocks(table, width)
             return
-    yield _grid(table, kept, widths[0] - max(excess, 0))
+    yield _grid(table, places, widths[0] - max(excess, 0))
     if dropped:
         names = ", ".join(table.columns[place].heading for place in sorted(dropped))
         yield Text(f"A wider terminal shows more columns: {names}.", "dim")
 
 
-def _widths(table: Table, kept: Sequence[int]) -> list[int]:
-    cells = [[written(row[place], table.columns[place].kind) for row in table.rows] for place in kept]
+def _widths(table: Table, places: Sequence[int]) -> list[int]:
+    cells = [[written(row[place], table.columns[place].kind) for row in table.rows] for place in places]
     return [
-        max(map(cell_len, (table.columns[place].heading, *column))) for place, column in zip(kept, cells, strict=True)
+        max(map(cell_len, (table.columns[place].heading, *column))) for place, column in zip(places, cells, strict=True)
     ]
 
 
-def _grid(table: Table, kept: Sequence[int], first: int) -> Grid:
-    """The columns kept, the first of them at most so wide."""
+def _grid(table: Table, places: Sequence[int], first: int) -> Grid:
+    """The columns at `places`; the first is at most `first` wide."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    for place in kept:
+    for place in places:
         column = table.columns[place]
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
         fold = {"max_width": first, "overflow": "fold"} if place == 0 else {"no_wrap": True}
@@ -208,12 +208,12 @@ def _grid(table: Table, kept: Sequence[int], first: int) -> Grid:
     for line, row in enumerate(table.rows):
         if line in table.groups:
             grid.add_row(Text(table.groups[line], "bold cyan"))
-        grid.add_row(*(_cell(row[place], table.columns[place]) for place in kept))
+        grid.add_row(*(_cell(row[place], table.columns[place]) for place in places))
     return grid
 
 
 def _blocks(table: Table, width: int) -> Iterator[RenderableType]:
-    """A row's name on a line, and below it every cell with its heading."""
+    """Each row's name on one line, and below it every cell with its heading."""
     for line, row in enumerate(table.rows):
         if line in table.groups:
             yield Text(table.groups[line], "bold cyan")

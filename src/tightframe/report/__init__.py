@@ -1,4 +1,4 @@
-"""Reports: named values beside what they should be, and their terminal, file and HTML forms."""
+"""Reports: named values with their targets and levels, as text, files and HTML."""
 
 from tightframe.report.comparison import Comparison
 from tightframe.report.entry import Entry

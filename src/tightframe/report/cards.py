@@ -1,4 +1,4 @@
-"""The cards: each phenomenon in plain words, with the one measure that tells it best."""
+"""The cards: each phenomenon in plain words, with the measure that shows it best."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tightframe.sections import Card, Series
 
 @dataclass(frozen=True)
 class Phenomenon:
-    """What a card is about.
+    """A phenomenon that a card shows.
 
     Attributes:
-        label: as papers call it; statement: in plain words; crowded: the statement where K > D + 1.
-        keys: measures of the report, the first that is there and defined is shown.
-        log: whether its curve has a logarithmic axis.
+        label: the papers' name; statement: in plain words; crowded: the statement if K > D + 1.
+        keys: report keys; the card shows the first that was measured and is defined.
+        log: whether the curve has a logarithmic axis.
     """
 
     label: str
@@ -37,7 +37,7 @@ PHENOMENA = (
     ),
     Phenomenon("NC3", "classifier rows = class means", ("nc3_cosine", "self_duality_error"), log=False),
     Phenomenon("NC4", "decides like the nearest mean", ("ncc_mismatch",)),
-    Phenomenon("NC5", "foreign data are orthogonal", ("ood_orthogonality",)),
+    Phenomenon("NC5", "OOD data are orthogonal", ("ood_orthogonality",)),
     Phenomenon("tags", "tag sets' means are sums", ("tagwise_average_error",)),
     Phenomenon("NRC1", "features span n directions", ("nrc1",)),
     Phenomenon("NRC2", "features lie in the weight's span", ("nrc2",)),
@@ -47,18 +47,18 @@ PHENOMENA = (
 
 
 def entry_of(report: Findings, label: str) -> Entry | None:
-    """The entry that the card of a phenomenon shows; None where nothing tells it."""
+    """The entry that a phenomenon's card shows; None if none was measured."""
     (phenomenon,) = (each for each in PHENOMENA if each.label == label)
     return _entry(report, phenomenon)
 
 
 def _entry(report: Findings, phenomenon: Phenomenon) -> Entry | None:
-    there = [entry for key in phenomenon.keys if (entry := report.get(key)) is not None]
-    return next((entry for entry in there if not math.isnan(entry.value)), there[0] if there else None)
+    entries = [entry for key in phenomenon.keys if (entry := report.get(key)) is not None]
+    return next((entry for entry in entries if not math.isnan(entry.value)), entries[0] if entries else None)
 
 
 def cards(report: Findings) -> tuple[Card, ...]:
-    """A card for each phenomenon that something was measured of."""
+    """One card for each phenomenon with a measured entry."""
     shown = []
     for phenomenon in PHENOMENA:
         if (entry := _entry(report, phenomenon)) is not None:
@@ -86,7 +86,7 @@ def _card(report: Findings, phenomenon: Phenomenon, entry: Entry) -> Card:
 
 
 def curves(report: Findings, key: str) -> tuple[Series, ...]:
-    """A measure over training, and on held-out data; none without a history."""
+    """Curves of a measure over training, also on held-out data; empty without a history."""
     if not report.history:
         return ()
     times = times_of(report)
@@ -98,7 +98,7 @@ def curves(report: Findings, key: str) -> tuple[Series, ...]:
 
 
 def unit_of(report: Findings) -> str:
-    """What the series is over: "session" or "epoch" where all of it say theirs, else "measurement"."""
+    """Unit of the series: "session" or "epoch" if every report has one, else "measurement"."""
     for unit in ("session", "epoch"):
         if all(getattr(each.facts, unit) is not None for each in report.series):
             return unit
@@ -106,7 +106,7 @@ def unit_of(report: Findings) -> str:
 
 
 def times_of(report: Findings) -> tuple[float, ...]:
-    """Where each measurement of the series is in training, in `unit_of`; their numbers where that isn't known."""
+    """The time of each measurement of the series, in `unit_of`; its position from 1 if unknown."""
     unit = unit_of(report)
     if unit == "measurement":
         return tuple(float(place + 1) for place in range(len(report.series)))

@@ -23,11 +23,11 @@ from tightframe.sections import Cell, Column, Curves, Document, Section, Table
 
 @dataclass(frozen=True)
 class Comparison:
-    """Reports under the names of their runs, and the arguments in which the runs differ.
+    """The last reports of several runs, and the arguments in which the runs differ.
 
     Attributes:
-        names: one a run, as short as tells them apart.
-        reports: the last of each.
+        names: one per run, as short as possible but distinct.
+        reports: the last report of each run.
         differences: argument -> its value in each run.
     """
 
@@ -39,11 +39,11 @@ class Comparison:
     def of(cls, folders: Sequence[str | os.PathLike[str]]) -> Comparison:
         """Read run folders. Raises: OptionError for fewer than two, StateError for a folder without a measurement."""
         if len(folders) < 2:
-            raise OptionError(f"there must be two or more runs to compare; got {len(folders)}.")
+            raise OptionError(f"a comparison needs at least two runs; got {len(folders)}.")
         runs = [RunFolder(folder) for folder in folders]
         arguments = [_arguments(run.description) for run in runs]
-        known = dict.fromkeys(name for one in arguments for name in one)
-        differences = {name: tuple(one.get(name) for one in arguments) for name in known}
+        names = dict.fromkeys(name for one in arguments for name in one)
+        differences = {name: tuple(one.get(name) for one in arguments) for name in names}
         return cls(
             _names([Path(folder) for folder in folders]),
             tuple(run.report() for run in runs),
@@ -51,26 +51,26 @@ class Comparison:
         )
 
     def rows(self, *, full: bool = False) -> list[tuple[Entry, tuple[Entry | None, ...]]]:
-        """For each measure that a run has (those of cards and accuracies, unless `full`): an entry that describes it,
-        and each run's.
+        """For each measure of any run (with `full`; otherwise only those of cards and accuracies): an entry that
+        describes it, and the entry of each run or None.
 
-        In the order of the first run's table, what only others have after the last of its family.
+        The order is that of the first run's table; measures of other runs follow the last of their family.
         """
         order: list[Entry] = []
-        known: set[str] = set()
+        keys: set[str] = set()
         cards = {card.key for report in self.reports for card in report.cards}
         for report in self.reports:
             for entry in report:
                 short = entry.headline and (entry.name in cards or entry.family == "accuracy")
-                if (full or short) and entry.key not in known:
-                    known.add(entry.key)
+                if (full or short) and entry.key not in keys:
+                    keys.add(entry.key)
                     insert_by_family(order, entry)
-        found = [{entry.key: entry for entry in report} for report in self.reports]
-        return [(entry, tuple(entries.get(entry.key) for entries in found)) for entry in order]
+        tables = [{entry.key: entry for entry in report} for report in self.reports]
+        return [(entry, tuple(entries.get(entry.key) for entries in tables)) for entry in order]
 
     def document(self, *, full: bool = False) -> Document:
-        """The comparison as any renderer takes it: words, arguments, measures and curves; of the measures those of
-        cards and accuracies, unless `full`."""
+        """The comparison as a document for any renderer: verdicts, arguments, measures and curves. `full` includes all
+        measures, not only those of cards and accuracies."""
         sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
         downloads = {"comparison.json": self.to_json, "comparison.csv": self.to_csv}
         notes = [
@@ -99,8 +99,8 @@ class Comparison:
             }
             rows.append((name, report.verdict.word, report.facts.samples, *map(cells.get, labels)))
         hint = (
-            "The verdict on each run, and how many times nearer its best each phenomenon is than with shuffled labels; "
-            "no, if it is not nearer."
+            "The verdict on each run. For each phenomenon: how many times nearer the best value it is than with "
+            'shuffled labels; "no": not nearer.'
         )
         return Section("verdicts", "Verdicts", (hint,), Table(columns, tuple(rows)))
 
@@ -127,13 +127,13 @@ class Comparison:
             *changes,
         )
         cells = []
-        for entry, found in rows:
-            values = [None if each is None else each.value for each in found]
-            change = _difference(found) if two else ()
+        for entry, entries in rows:
+            values = [None if each is None else each.value for each in entries]
+            change = _difference(entries) if two else ()
             cells.append((entry.title, entry.key, entry.target, *values, *change))
         hint = "The last measurement of each run."
         if two:
-            hint += " Difference: the second less the first, with the standard error of independent samples."
+            hint += " Difference: second minus first, with the standard error of independent samples."
         groups = grouped(entry.family for entry, _ in rows)
         return Section("measures", "Measures", (hint,), Table(columns, tuple(cells), groups), searchable=True)
 
@@ -157,17 +157,17 @@ class Comparison:
         return [Section("training", "Collapse over training", (hint,), figures=tuple(figures), shown=False)]
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """All measures as CSV text: key, target, then one column for each run; empty where a run lacks it."""
+        """All measures as CSV text: key, target, then one column per run; empty if a run lacks the measure."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["measure", "target", *map(_literal, self.names)])
-        for entry, found in self.rows(full=True):
-            values = ["" if each is None else each.value for each in found]
+        for entry, entries in self.rows(full=True):
+            values = ["" if each is None else each.value for each in entries]
             writer.writerow([entry.key, "" if entry.target is None else entry.target, *values])
         return written_to(out.getvalue(), path)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The differing arguments, and {run: report} as JSON text."""
+        """The arguments that differ, and {run: report}, as JSON text."""
         reports = {name: report.to_dict() for name, report in zip(self.names, self.reports, strict=True)}
         return written_to(json_text({"differences": self.differences, "reports": reports}, indent=1), path)
 
@@ -180,13 +180,13 @@ class Comparison:
         return written_to(self.document().to("markdown"), path)
 
     def to_terminal(self, *, everything: bool = False) -> None:
-        """Print it: the measures of cards and accuracies, or all."""
+        """Print the comparison: the measures of cards and accuracies, or with `everything` all."""
         self.document(full=everything).to("terminal", printed=True)
 
 
-def _difference(found: Sequence[Entry | None]) -> tuple[float | None, float | None]:
-    """The second value less the first, and its standard error where both have one."""
-    first, second = found
+def _difference(entries: Sequence[Entry | None]) -> tuple[float | None, float | None]:
+    """The second value minus the first, and its standard error if both have one."""
+    first, second = entries
     if first is None or second is None:
         return None, None
     errors = (first.standard_error, second.standard_error)
@@ -195,13 +195,13 @@ def _difference(found: Sequence[Entry | None]) -> tuple[float | None, float | No
 
 
 def _arguments(description: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's arguments by name; what isn't a mapping is one argument."""
+    """A run's arguments by name; a value that is not a mapping counts as one argument."""
     arguments = description.get("arguments", {})
     return arguments if isinstance(arguments, Mapping) else {"arguments": arguments}
 
 
 def _names(folders: Sequence[Path]) -> tuple[str, ...]:
-    """The last parts of the paths, as many as tell them apart; the same folder again has a number."""
+    """The shortest distinct ends of the paths; a repeated folder gets a number."""
     paths = [folder.resolve() for folder in folders]
     longest = max(len(path.parts) for path in paths)
     for length in range(1, longest + 1):
@@ -215,5 +215,5 @@ def _names(folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _literal(cell: str) -> str:
-    """Text that a spreadsheet takes for no formula."""
+    """Text that a spreadsheet does not read as a formula."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,4 +1,4 @@
-"""How many classes have enough samples, and what the measures are over those alone."""
+"""The number of classes with enough samples, and the measures over those classes."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from tightframe.metrics import METRICS, Metric, cdnv, evaluate
 from tightframe.report.findings import CoverageRow
 
 THRESHOLDS = (1, 2, 10, 50)
-"""Samples a class must have, in the rows of the table."""
+"""Minimum samples per class, one row of the table each."""
 
 MEASURES: dict[str, Metric[Any]] = {
     **{name: METRICS[name] for name in ("nc1", "cdnv")},
     "cdnv_debiased": cdnv.having("cdnv_debiased", debiased=True, label="CDNV, debiased"),
     **{name: METRICS[name] for name in ("equinorm", "equiangularity", "etf_error", "self_duality_error")},
 }
-"""What is given for each row, where the evidence allows it."""
+"""The measures of each row; those that the evidence does not allow are left out."""
 
 
 def with_at_least(evidence: Evidence, samples: int) -> Evidence:
-    """The evidence on the classes that have so many samples; decisions stay those among all classes.
+    """The evidence on the classes with at least this many samples; decisions stay those among all classes.
 
-    NC1 then needs the scatter of each class, if classes are left out. Raises: RangeError unless samples >= 1.
+    If classes are left out, NC1 needs the scatter of each class. Raises: RangeError unless samples >= 1.
     """
     if samples < 1:
         raise RangeError(f"min_count must be at least 1; got {samples}.")
     statistics = evidence.statistics
     if statistics is None or not (statistics.counts[statistics.present] < samples).any():
         return evidence
-    chosen = statistics.with_at_least(samples)
+    selected = statistics.with_at_least(samples)
     folds = evidence.folds
     return replace(
         evidence,
-        statistics=chosen,
+        statistics=selected,
         projected=None,
-        folds=None if folds is None else folds.select(chosen.class_ids),
+        folds=None if folds is None else folds.select(selected.class_ids),
     )
 
 
 def coverage_rows(evidence: Evidence, known: Mapping[str, float] | None = None) -> tuple[CoverageRow, ...]:
-    """A row for every threshold that some class misses and some two meet, the first for all classes with samples.
+    """One row per threshold that at least two classes meet; the first row holds all classes with samples.
 
-    Empty where every class meets all thresholds. A measure that a part of the classes doesn't allow is missing there.
-    `known` are values for all classes, which needn't be computed again.
+    Thresholds that the same classes meet share a row; empty if all do. Measures undefined on a subset are left out.
+    `known` holds values over all classes, which are not computed again.
     """
     statistics = evidence.statistics
     if statistics is None:
         return ()
     counts = statistics.counts[statistics.present]
-    least: dict[int, int] = {}  # by the number of classes that meet it, the lowest threshold
+    least: dict[int, int] = {}  # number of classes that meet it -> lowest threshold
     for threshold in THRESHOLDS:
         least.setdefault(int((counts >= threshold).sum()), threshold)
     thresholds = {threshold: classes for classes, threshold in least.items() if classes > 1}
@@ -65,7 +65,7 @@ def coverage_rows(evidence: Evidence, known: Mapping[str, float] | None = None) 
         names = [name for name, metric in MEASURES.items() if metric.available(part)]
         values = {name: known[name] for name in names if known and name in known} if not rows else {}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said of all classes already
+            warnings.simplefilter("ignore")  # the measures of all classes already warned
             fresh = evaluate(part, [MEASURES[name] for name in names if name not in values])
         values |= {name: float(value) for name, value in fresh.items()}
         samples = int(counts[counts >= threshold].sum())

@@ -1,15 +1,10 @@
-"""`Entry`: one value of a report, beside what it should be."""
+"""`Entry`: one value of a report, with its target and levels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from tightframe.plain import number_of
 from tightframe.sections import Standing, standing_of
-
-_TEXTS = ("name", "split", "label", "family", "convention", "source", "level", "remark")
 
 
 @dataclass(frozen=True)
@@ -18,18 +13,18 @@ class Entry:
 
     Attributes:
         name: the metric's name; label, family, convention and source are the metric's.
-        split: the samples it was taken on: "train", "test", or "ood" where both are needed.
-        value: NaN where it is undefined.
+        split: the samples measured: "train", "test", or "ood" for train and outside samples together.
+        value: NaN if undefined.
         target: value at perfect collapse; floor: best possible in this dimension, if not the target. None if unknown.
-        shuffled: what it would be with shuffled labels, the median of draws, and
-        shuffled_spread: half of the range of 68 % of them; None where labels don't matter, or it can't be drawn.
-        standard_error: of the samples drawn, for the trained network as it is. None where unknown.
-        level: what labels were shuffled on: "shuffled" for these features, "isotropic" where their scatter wasn't kept;
-            "random" for a classifier's rows in random directions, which has no labels.
-        closeness: how many times nearer the best possible value than with shuffled labels; infinite at it. None where
-            there is no such number. least_closeness: the same of a value two standard errors farther from the best.
-        remark: the closeness in words, or why there is none.
-        classes: how many classes it was taken over.
+        shuffled: value with shuffled labels, the median of draws; shuffled_spread: half the range of the central 68 %
+            of draws. None if labels don't matter or no draws are possible.
+        standard_error: sampling error for the trained network as it is. None if unknown.
+        level: how `shuffled` was drawn: "shuffled", labels of these features; "isotropic", without their scatter;
+            "random", a classifier's rows in random directions.
+        closeness: how many times nearer the best value than with shuffled labels; infinite at the best. None if
+            undefined. least_closeness: the same for a value two standard errors farther from the best.
+        remark: the closeness in words, or why it is undefined.
+        classes: number of classes measured.
     """
 
     name: str
@@ -51,31 +46,24 @@ class Entry:
     classes: int | None = None
     least_closeness: float | None = None
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
-        """An entry from plain data. Fields that earlier versions had besides are dropped."""
-        known = {each.name for each in fields(cls)}
-        given = {name: value if name in _TEXTS else number_of(value) for name, value in data.items() if name in known}
-        return cls(**{"shuffled": None, **given})
-
     @property
     def title(self) -> str:
-        """The label, with the samples it was taken on where these aren't the training samples."""
+        """The label, with ", held out" for held-out samples."""
         return self.label + (", held out" if self.split == "test" else "")
 
     @property
     def best(self) -> float | None:
-        """The best possible value: the floor where there is one, else the target."""
+        """The best possible value: the floor if there is one, else the target."""
         return self.target if self.floor is None else self.floor
 
     @property
     def standing(self) -> Standing:
-        """Where the value stands between its level with shuffled labels and the best."""
+        """The value's place between its level with shuffled labels and the best."""
         return standing_of(self.remark)
 
     @property
     def key(self) -> str:
-        """The name, with "test/" or the like before it for splits other than "train" and "ood"."""
+        """The name, prefixed with the split, as in "test/nc1", unless that is "train" or "ood"."""
         return self.name if self.split in ("train", "ood") else f"{self.split}/{self.name}"
 
 

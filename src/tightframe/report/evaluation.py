@@ -1,4 +1,4 @@
-"""From evidence to findings: metrics with their errors and levels, facts, and what a reader must know."""
+"""From evidence to findings: metrics with their errors and levels, facts and notes."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def findings(
     facts: Mapping[str, Any] | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Findings:
-    """Evaluate metrics on evidence; arguments and errors as of `Report.from_evidence`."""
+    """Evaluate metrics on evidence; arguments and errors as in `Report.from_evidence`."""
     if evidence.statistics is None:
-        raise EmptyClassError("a report needs statistics.")
+        raise EmptyClassError("the evidence of a report must have statistics; got none. Collect or pass statistics.")
     whole, evidence = evidence, with_at_least(evidence, min_count) if selected is None else selected
     statistics = evidence.statistics
     assert statistics is not None
-    statistics.populated()  # raises if there is nothing to report
-    known, notes = _facts(evidence), _coverage_notes(evidence, whole)
+    statistics.populated()  # raises if no class has samples
+    values, notes = _facts(evidence), _coverage_notes(evidence, whole)
     left_out = int(whole.statistics.present.sum()) - int(statistics.present.sum())  # type: ignore[union-attr]
     if left_out:
-        known["min_count"] = min_count
-        notes.append(f"{left_out} classes with fewer than {min_count} samples are left out.")
+        values["min_count"] = min_count
+        notes.append(f"the measures leave out {_classes(left_out)} with fewer than {min_count} samples.")
     if training is not None and evidence.weight is not None:
         estimated = training.feature_decay is None
         training = training.with_feature_decay(statistics, evidence.weight)
-        known |= {"training": training, "feature_decay_estimated": estimated}
+        values |= {"training": training, "feature_decay_estimated": estimated}
     else:
         training = None
     with _geometry_notes() as remarks:
@@ -87,22 +87,20 @@ def findings(
             same = _of_classes(test, statistics) if left_out else test
             held = with_at_least(same, min_count)
             if held is not same and same.counts is not None and (few := int((same.counts < min_count).sum())):
-                notes.append(
-                    f"{few} classes with fewer than {min_count} held-out samples are left out of held-out rows."
-                )
+                notes.append(f"held-out rows leave out {_classes(few)} with fewer than {min_count} held-out samples.")
             for row in _entries(held, _held_out(held, wanted), test, trained=evidence, all_trained=whole):
                 insert_by_family(entries, replace(row, split="test"))
         distances = distances_to_predictions(evidence, training)
     for each in (evidence, test, *(conventions or {}).values()):
         forget(None if each is None else each.statistics)
-    said = {**(facts or {}), **(context or {})}
+    extra = {**(facts or {}), **(context or {})}
     callers = CALLERS | (facts or {}).keys()
-    named = Facts.of({**known, **{name: value for name, value in said.items() if name in callers}})
+    named = Facts.of({**values, **{name: value for name, value in extra.items() if name in callers}})
     return Findings(
         tuple(entries),
         named,
         tuple(dict.fromkeys(remarks + notes)),
-        {name: value for name, value in said.items() if name not in callers & NAMES},
+        {name: value for name, value in extra.items() if name not in callers & NAMES},
         evidence,
         coverage=coverage,
         class_errors=class_errors(evidence),
@@ -113,22 +111,22 @@ def findings(
 
 @contextmanager
 def _geometry_notes() -> Iterator[list[str]]:
-    """A list that has, at the end, what was said of the geometry; other warnings go on to the caller."""
-    said: list[str] = []
+    """A list that holds the geometry warnings on exit; other warnings go on to the caller."""
+    notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GeometryWarning)
-        yield said
+        yield notes
     for each in caught:
         if issubclass(each.category, GeometryWarning):
-            said.append(str(each.message))
+            notes.append(str(each.message))
         else:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 def class_errors(evidence: Evidence) -> dict[str, list[float]]:
-    """Standard errors of each class's "norm", the distance of its mean to the mean of means, and "variance", for the
-    classes with samples; NaN for a class whose samples are all in one fold. Empty without folds and for more than
-    `LARGEST` classes."""
+    """Standard errors of each class's "norm" (distance of its mean to the mean of means) and "variance", for the
+    classes with samples; NaN for a class with all samples in one fold. Empty without folds or for more than `LARGEST`
+    classes."""
     folds = evidence.folds
     if folds is None or int(folds.total.present.sum()) > LARGEST:
         return {}
@@ -154,20 +152,20 @@ def _class_accuracies(test: Evidence | None) -> dict[str, float]:
 
 
 def _held_out(test: Evidence, metrics: Sequence[Metric[Any]] | None) -> list[Metric[Any]]:
-    """What is reported of held-out samples: what they allow, which is nothing between classes if they have one."""
+    """Metrics that held-out samples allow; with one class, none that compare classes."""
     classes = 0 if test.counts is None else len(test.counts)
     wanted = METRICS.values() if metrics is None else metrics
-    able = [each for each in wanted if each.held_out and each.available(test)]
-    return [each for each in able if classes > 1 or each.reads == ("decisions",)]
+    feasible = [each for each in wanted if each.held_out and each.available(test)]
+    return [each for each in feasible if classes > 1 or each.reads == ("decisions",)]
 
 
 def _of_classes(test: Evidence, training: ClassStatistics) -> Evidence:
-    """Held-out evidence on the classes that are reported on; decisions stay those among all classes."""
+    """Held-out evidence on the reported classes; decisions stay those among all classes."""
     if test.statistics is None:
         return test
-    kept = training.class_ids[training.present]
-    there = torch.isin(kept.cpu(), test.statistics.class_ids.cpu())
-    return replace(test, statistics=test.statistics.select(kept.cpu()[there].to(test.statistics.counts.device)))
+    labels = training.class_ids[training.present].cpu()
+    shared = labels[torch.isin(labels, test.statistics.class_ids.cpu())]
+    return replace(test, statistics=test.statistics.select(shared.to(test.statistics.counts.device)))
 
 
 def _entries(
@@ -178,22 +176,22 @@ def _entries(
     trained: Evidence | None = None,
     all_trained: Evidence | None = None,
 ) -> list[Entry]:
-    """The metrics of some evidence with their standard errors and levels.
+    """The metrics of evidence, with standard errors and levels.
 
     Args:
-        whole: the evidence on all classes, among which decisions are.
-        trained, all_trained: the training evidence and that on all classes, where this is of held-out samples.
+        whole: the evidence on all classes, for metrics of decisions.
+        trained, all_trained: the training evidence, selected and on all classes, if `evidence` is held out.
     """
     metrics = available(evidence) if metrics is None else metrics
     values, errors = evaluate(evidence, metrics), standard_errors(evidence, metrics)
     of_decisions = [each for each in metrics if each.reads == ("decisions",) and whole is not evidence]
-    known = levels(evidence, [each for each in metrics if each not in of_decisions], trained=trained)
-    known |= levels(whole, of_decisions, trained=all_trained)
-    found = []
+    drawn = levels(evidence, [each for each in metrics if each not in of_decisions], trained=trained)
+    drawn |= levels(whole, of_decisions, trained=all_trained)
+    entries = []
     for each in metrics:
         value, error = float(torch.as_tensor(values[each.name]).detach()), errors.get(each.name)
-        found.append(_entry(each, value, error, known.get(each.name), evidence, trained))
-    return found
+        entries.append(_entry(each, value, error, drawn.get(each.name), evidence, trained))
+    return entries
 
 
 def _entry(
@@ -208,11 +206,11 @@ def _entry(
         trained if evidence.statistics is None or ("decisions" in metric.reads and trained) else evidence
     )
     everything = Setting.of(trained)
-    if setting is not None and everything is not None:  # held-out samples may be of fewer of the model's classes
+    if setting is not None and everything is not None:  # held-out samples may lack some of the model's classes
         setting = replace(setting, classes=max(setting.classes, everything.classes))
-    found = None if setting is None else closeness(metric, value, level, setting)
+    nearness = None if setting is None else closeness(metric, value, level, setting)
     number = None if error is None or error.isnan() else float(error)
-    least = found
+    least = nearness
     if setting is not None and number is not None and (best := metric.best_in(setting)) is not None:
         least = closeness(metric, value + math.copysign(2 * number, value - best), level, setting)
     return Entry(
@@ -230,8 +228,8 @@ def _entry(
         metric.headline,
         shuffled_spread=None if level is None else level.spread,
         level="" if level is None else level.kind,
-        closeness=None if found is None else found.times,
-        remark="" if found is None else found.remark,
+        closeness=None if nearness is None else nearness.times,
+        remark="" if nearness is None else nearness.remark,
         classes=None if setting is None else setting.K,
         least_closeness=None if least is None else least.times,
     )
@@ -250,6 +248,10 @@ def _facts(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def _classes(number: int) -> str:
+    return "1 class" if number == 1 else f"{number:,} classes"
+
+
 def _coverage_notes(evidence: Evidence, whole: Evidence) -> list[str]:
     statistics = evidence.statistics
     assert statistics is not None
@@ -266,21 +268,22 @@ def _coverage_notes(evidence: Evidence, whole: Evidence) -> list[str]:
             f"{len(absent)} of {statistics.num_classes} classes have no samples and are left out: {listed(absent)}."
         )
     if single:
-        who = "1 class has" if len(single) == 1 else f"{len(single)} classes have"
-        notes.append(f"{who} a single sample, whose zero variance is not collapse: {listed(single)}.")
+        have = "has" if len(single) == 1 else "have"
+        sizes = f"{_classes(len(single))} {have} a single sample ({listed(single)})"
+        notes.append(f"{sizes}; zero variance there is not collapse.")
     if statistics.within is None and statistics.class_within is None:
         selected = whole.statistics is not None and whole.statistics.within is not None
         notes.append(
-            "the scatter of the selected classes alone wasn't kept, so NC1, VCI, the rank and the share in the span of "
-            "the means are left out: keep it with per_class=True, or pass data that can be read again."
+            "NC1, VCI, the rank and the share in the span of the means are left out: they need the scatter of the "
+            "selected classes. Pass per_class=True, or data that can be read twice."
             if selected
-            else "no covariance was kept, so NC1, VCI, the rank and the share in the span of the means are left out."
+            else "NC1, VCI, the rank and the share in the span of the means are left out: there is no covariance."
             if evidence.projected is None
-            else "the D x D scatter was beyond the memory budget: NC1 was taken in the span of the class means, where "
+            else "the D x D scatter exceeds the memory budget: NC1 was computed in the span of the class means, where "
             "it is the same; VCI and the rank are left out."
         )
     if int(statistics.present.sum()) > MANY:
-        notes.append("levels with shuffled labels of measures over pairs are from a random 1,000 of the classes.")
+        notes.append("shuffled levels of measures over pairs come from 1,000 random classes.")
     if evidence.folds is not None and int(statistics.present.sum()) > MANY_PAIRED:
         notes.append(f"measures over pairs of more than {MANY_PAIRED:,} classes have no standard errors.")
     return notes

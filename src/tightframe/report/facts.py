@@ -1,4 +1,4 @@
-"""`Facts`: what was measured, as typed values."""
+"""`Facts`: the subject of a measurement, as typed values."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tightframe.plain import number_of, plain
+from tightframe.plain import plain, restored_fields
 from tightframe.theory import Training
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a measurement is of; None or empty where that isn't known.
+    """The subject of a measurement: data, model, sizes and training. Unknown values are None or empty.
 
     Attributes:
-        title: of the report; data: where the samples come from.
-        epoch, session: where the measurement is in training. Reports of a series share one of them.
-        task: "classification", "multilabel" or "regression"; targets: of a regression, how many.
-        layer: whose output the features are; mode: of the model, "eval".
-        samples, classes, dimension: N, K and D; coverage: {threshold: classes with as many samples}.
-        smallest_class, largest_class: samples of the classes that have any.
-        min_count: samples that a class must have to count.
+        title: title of the report; data: name of the data set.
+        epoch, session: time of the measurement. All reports of a series have one of them.
+        task: "classification", "multilabel" or "regression"; targets: number of regression targets.
+        layer: layer whose output the features are; mode: mode of the model, "eval".
+        samples, classes, dimension: N, K and D; coverage: {threshold: number of classes with as many samples}.
+        smallest_class, largest_class: fewest and most samples of a class with samples.
+        min_count: minimum samples of a measured class.
         class_names: {label: name}.
-        classifier: its name in the model; classifier_fixed: whether it isn't trained.
-        agreement: share of samples whose decision by the classifier is the model's own.
-        training: of the classifier; feature_decay_estimated: whether its feature decay is.
-        normalisation_gap: 1 less the correlation of features in eval mode with those under batch statistics.
-        measuring_seconds: how long it took; samples_in_all: those there are, where some were measured.
-        processes: that measured together.
+        classifier: its name in the model; classifier_fixed: whether it is not trained.
+        agreement: share of samples on which the classifier's decision is the model's.
+        training: loss and decays of the classifier; feature_decay_estimated: whether its feature decay is estimated.
+        normalisation_gap: 1 − correlation of the features in eval mode with those under batch statistics.
+        measuring_seconds: duration in seconds; samples_in_all: size of the data, if only a part was measured.
+        processes: number of processes that measured together.
     """
 
     title: str | None = None
@@ -59,19 +59,22 @@ class Facts:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Facts:
-        """Facts from plain data, or from a caller's; other keys are dropped."""
-        known = {name: value if name in _TEXTS else number_of(value) for name, value in given.items() if name in NAMES}
-        names = known.get("class_names")
-        if isinstance(names, Sequence) and not isinstance(names, str):
-            known["class_names"] = {str(label): str(name) for label, name in enumerate(names)}
-        elif isinstance(names, Mapping):
-            known["class_names"] = {str(label): str(name) for label, name in names.items()}
-        if isinstance(training := known.get("training"), Mapping):
-            known["training"] = Training.from_dict(training)
-        return cls(**{name: value for name, value in known.items() if value is not None})
+        """Facts from a caller's values by name; other keys are dropped."""
+        facts = {name: value for name, value in given.items() if name in NAMES and value is not None}
+        if "class_names" in facts:
+            facts["class_names"] = _by_label(facts["class_names"])
+        return cls(**facts)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Facts:
+        """Inverse of `to_dict`, also after JSON; other keys are dropped. Raises: StateError."""
+        facts = {name: value for name, value in data.items() if value is not None}
+        if "class_names" in facts:
+            facts["class_names"] = _by_label(facts["class_names"])
+        return restored_fields(cls, facts, "facts")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, without what isn't known."""
+        """Plain data, without unknown values."""
         unset = Facts()
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if self.training is not None:
@@ -79,14 +82,19 @@ class Facts:
         return {name: plain(value) for name, value in values.items() if value != getattr(unset, name)}
 
     def names_of(self, labels: Sequence[int]) -> list[str]:
-        """What classes are called, or their labels."""
+        """The names of classes; the label where a class has no name."""
         return [self.class_names.get(str(label), str(label)) for label in labels]
 
 
 NAMES = frozenset(each.name for each in fields(Facts))
 """The names of all facts."""
 
-_TEXTS = frozenset({"title", "data", "task", "layer", "mode", "classifier"})
-
 CALLERS = frozenset({"title", "data", "epoch", "session", "class_names"})
 """Facts that a caller may give with `context=`."""
+
+
+def _by_label(names: Any) -> Any:
+    """Names of classes by label, from a list of names or a mapping."""
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        return {str(label): str(name) for label, name in enumerate(names)}
+    return {str(label): str(name) for label, name in names.items()} if isinstance(names, Mapping) else names

@@ -1,4 +1,4 @@
-"""`Findings`: what a measurement found, as plain values with names."""
+"""`Findings`: the result of a measurement, as named plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.ood import DetectionTable
-from tightframe.plain import number_of, plain
+from tightframe.plain import plain, restored
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.facts import NAMES, Facts
 from tightframe.sections import Section
@@ -29,13 +29,13 @@ class CoverageRow:
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a measured Gram matrix is from each of the predicted ones.
+    """Distances of a measured Gram matrix to the predicted ones.
 
     Attributes:
         what: "class means" or "classifier rows".
-        distances: by prediction; nearest, next: the least and the second.
-        margin: how much farther the next one is; error: its standard error, None where samples have no part in it.
-        level, spread: of the least distance, with shuffled labels or for rows in random directions.
+        distances: by prediction; nearest, next: the nearest prediction and the second.
+        margin: the difference of their distances; error: its standard error, None if it does not depend on samples.
+        level, spread: the least distance with shuffled labels, or for rows in random directions.
     """
 
     what: str
@@ -47,32 +47,25 @@ class Distances:
     level: float
     spread: float
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Distances:
-        """Inverse of `asdict`, also after JSON."""
-        numbers = {name: number_of(data[name]) for name in ("margin", "error", "level", "spread")}
-        distances = {name: number_of(value) for name, value in data["distances"].items()}
-        return cls(**{**data, **numbers, "distances": distances})
-
 
 @dataclass(frozen=True)
 class Findings:
-    """The entries of one measurement, and what they were measured on.
+    """The entries of one measurement, and its subject.
 
     Attributes:
-        entries: in the order of tables.
-        facts: what was measured.
-        notes: sentences that a reader of the numbers must know.
-        context: what the caller said of it besides.
+        entries: values in the order of tables.
+        facts: the subject of the measurement.
+        notes: sentences that qualify the numbers.
+        context: further values from the caller.
         evidence: statistics, classifier and decisions behind the entries; not written to JSON.
         history: earlier measurements of the same run, oldest first.
         layers: the layers before this one, in order of depth.
-        detection: of out-of-distribution samples.
-        coverage: the measures over classes with enough samples; empty where all have them.
+        detection: results of out-of-distribution detectors.
+        coverage: measures over the classes with enough samples; empty if all classes have enough.
         class_errors: standard errors of each class's "norm" and "variance", for the classes with samples.
-        class_accuracies: of the classifier on held-out samples, by label; NaN for classes without any.
-        distances: to the predicted geometries, where there are several.
-        sections: the caller's own, shown after the built-in ones.
+        class_accuracies: accuracy on held-out samples by label; NaN for classes without samples.
+        distances: distances to the predicted geometries, if there are several.
+        sections: the caller's own sections, shown after the built-in ones.
         run: how the run was started, as in run.json.
     """
 
@@ -94,7 +87,7 @@ class Findings:
     # ------------------------------------------------------------------ entries by name
 
     def __getitem__(self, key: str) -> Entry:
-        """The entry of that key. Raises: KeyError, with the keys that are nearest to it."""
+        """The entry with this key. Raises: KeyError that names similar keys."""
         for entry in self.entries:
             if entry.key == key:
                 return entry
@@ -112,14 +105,14 @@ class Findings:
         return len(self.entries)
 
     def keys(self) -> list[str]:
-        """The keys of all entries, in the order of tables; so that `dict(report)` is {key: entry}."""
+        """The keys of all entries in the order of tables, so that `dict(report)` is {key: entry}."""
         return [entry.key for entry in self.entries]
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.keys()
 
     def get(self, key: str) -> Entry | None:
-        """The entry of that key, or None."""
+        """The entry with this key, or None."""
         return next((entry for entry in self.entries if entry.key == key), None)
 
     @property
@@ -128,21 +121,21 @@ class Findings:
         return {entry.key: entry.value for entry in self.entries}
 
     def value(self, key: str) -> float:
-        """The value of an entry; NaN where there is none."""
+        """The value of an entry; NaN if there is none."""
         entry = self.get(key)
         return math.nan if entry is None else entry.value
 
     @property
     def series(self) -> tuple[Self, ...]:
-        """The history, and this measurement at its end."""
+        """The history followed by this measurement."""
         return (*self.history, self)
 
-    # ------------------------------------------------------------------ made from others
+    # ------------------------------------------------------------------ extended copies
 
     def extended(
         self, entries: Sequence[Entry] = (), notes: Sequence[str] = (), facts: Mapping[str, Any] | None = None
     ) -> Self:
-        """The same with further entries, each after the last of its family, and further notes and facts."""
+        """A copy with further entries, each after the last of its family, and further notes and facts."""
         rows = list(self.entries)
         for entry in entries:
             insert_by_family(rows, entry)
@@ -154,17 +147,17 @@ class Findings:
         )
 
     def with_sections(self, *sections: Section) -> Self:
-        """The same with sections of one's own, which every format shows.
+        """A copy with additional sections, which every format shows.
 
-        Raises: ChoiceError for a key that another of them has.
+        Raises: ChoiceError if two sections have the same key.
         """
         keys = [section.key for section in (*self.sections, *sections)]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise ChoiceError(f"two sections have the key {twice[0]!r}; give one another key.")
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise ChoiceError(f"section keys must be unique; {repeated[0]!r} is used twice. Rename one of them.")
         return replace(self, sections=(*self.sections, *sections))
 
     def without_evidence(self) -> Self:
-        """The numbers alone, without the tensors behind them."""
+        """A copy with the numbers only, without the tensors behind them."""
         return replace(self, evidence=None, layers=tuple(layer.without_evidence() for layer in self.layers))
 
     # ------------------------------------------------------------------ plain data
@@ -190,26 +183,25 @@ class Findings:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`; reads what earlier versions wrote, too."""
+        restored(Mapping[str, Any], data, "a measurement")
         if "facts" not in data:
             data = _from_context(data)
-        detection = data.get("detection")
+
+        def value(name: str, kind: Any, default: Any) -> Any:
+            return restored(kind, data.get(name, default), name)
+
         return cls(
-            tuple(Entry.from_dict(entry) for entry in data["entries"]),
-            Facts.of(data["facts"]),
-            tuple(data["notes"]),
-            data.get("context", {}),
-            layers=tuple(cls.from_dict(layer) for layer in data.get("layers", ())),
-            detection=None if detection is None else DetectionTable.from_dict(detection),
-            coverage=tuple(
-                CoverageRow(**{**row, "values": {name: number_of(value) for name, value in row["values"].items()}})
-                for row in data.get("coverage", ())
-            ),
-            class_errors={
-                name: [number_of(value) for value in values] for name, values in data.get("class_errors", {}).items()
-            },
-            class_accuracies={label: number_of(value) for label, value in data.get("class_accuracies", {}).items()},
-            distances=tuple(Distances.from_dict(each) for each in data.get("distances", ())),
-            sections=tuple(Section.from_dict(each) for each in data.get("sections", ())),
+            value("entries", tuple[Entry, ...], None),
+            value("facts", Facts, None),
+            value("notes", tuple[str, ...], None),
+            value("context", Mapping[str, Any], {}),
+            layers=value("layers", tuple[cls, ...], ()),  # type: ignore[valid-type]
+            detection=value("detection", DetectionTable | None, None),
+            coverage=value("coverage", tuple[CoverageRow, ...], ()),
+            class_errors=value("class_errors", Mapping[str, Sequence[float]], {}),
+            class_accuracies=value("class_accuracies", Mapping[str, float], {}),
+            distances=value("distances", tuple[Distances, ...], ()),
+            sections=value("sections", tuple[Section, ...], ()),
         )
 
 
@@ -219,15 +211,13 @@ _OF_CLASSES = {"‖μ − μ_G‖": "norm", "variance": "variance"}
 
 def _from_context(data: Mapping[str, Any]) -> dict[str, Any]:
     """What versions before facts had types wrote, which kept all in one context."""
-    context = dict(data["context"])
-    found: dict[str, Any] = {"facts": {name: context.pop(name) for name in NAMES & context.keys()}}
+    context = dict(restored(Mapping[str, Any], data.get("context"), "context"))
+    parts: dict[str, Any] = {"facts": {name: context.pop(name) for name in NAMES & context.keys()}}
     for old, new in _OF_CONTEXT.items():
         if old in context:
-            found[new] = context.pop(old)
-    errors = context.pop("class_errors", {})
-    found["class_errors"] = {_OF_CLASSES.get(name, name): values for name, values in errors.items()}
-    accuracies = context.pop("class_accuracies", [])
-    found["class_accuracies"] = {
-        str(label): math.nan if value is None else value for label, value in enumerate(accuracies)
-    }
-    return {**data, **found, "context": context}
+            parts[new] = context.pop(old)
+    errors = restored(Mapping[str, Any], context.pop("class_errors", {}), "class_errors")
+    parts["class_errors"] = {_OF_CLASSES.get(name, name): values for name, values in errors.items()}
+    accuracies = restored(tuple[float, ...], context.pop("class_accuracies", []), "class_accuracies")
+    parts["class_accuracies"] = {str(label): value for label, value in enumerate(accuracies)}
+    return {**data, **parts, "context": context}

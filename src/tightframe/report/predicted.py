@@ -1,4 +1,4 @@
-"""Measured Gram matrices beside those that theory predicts for the counts and weight decays, and what that says."""
+"""Measured Gram matrices, those that theory predicts for the counts and weight decays, and their comparison."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tightframe.sections import number
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import Training, UnconstrainedOptimum, merging_classes, minority_collapse_threshold, seli
 
-LARGEST = 200  # classes; more can't be told apart in a picture
-_UNEQUAL = 1.5  # ratio of the largest class to the smallest below which SELI is as good as the simplex ETF
-MERGED = 0.99  # cosine of centred classifier rows from which on classes count as merged
+LARGEST = 200  # maximum number of classes; a picture cannot show more
+_UNEQUAL = 1.5  # ratio of largest to smallest class below which SELI and the simplex ETF hardly differ
+MERGED = 0.99  # least cosine of centred classifier rows at which classes count as merged
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Gram matrices (K, K) of class means and classifier rows, up to scale; the classifier's None where unknown."""
+    """Gram matrices (K, K) of class means and classifier rows, up to scale; `classifiers` is None if unknown."""
 
     name: str
     means: Tensor
@@ -46,7 +46,7 @@ class Geometry:
 
 
 def measured(found: Findings) -> Geometry | None:
-    """What was measured; None without statistics or with more than `LARGEST` classes."""
+    """The measured Gram matrices; None without statistics or with more than `LARGEST` classes."""
     evidence = found.evidence
     if evidence is None or evidence.statistics is None:
         return None
@@ -59,43 +59,41 @@ def measured(found: Findings) -> Geometry | None:
 
 
 def predicted(found: Findings) -> list[Geometry]:
-    """What theory predicts for the classes with samples, the best informed last: see `predictions`."""
+    """Predictions of theory for the classes with samples, the most specific last: see `predictions`."""
     return [] if found.evidence is None else predictions(found.evidence, found.facts.training)
 
 
 def predictions(evidence: Evidence, training: Training | None) -> list[Geometry]:
-    """The simplex ETF; where counts or the loss's options differ between classes enough to matter, SELI, for plain
-    cross-entropy, and with known weight decays the optimum of unconstrained features. Nothing for more than `LARGEST`
-    classes."""
+    """The simplex ETF. If counts or loss options differ enough between classes: also SELI, for plain cross-entropy,
+    and, with known weight decays, the optimum of unconstrained features. Empty for more than `LARGEST` classes."""
     if evidence.statistics is None:
         return []
     counts = evidence.statistics.populated().counts
     if len(counts) > LARGEST:
         return []
     simplex = torch.eye(len(counts), dtype=torch.float64) - 1 / len(counts)
-    found = [Geometry("the simplex ETF", simplex, simplex)]
-    known = training
-    unequal = known is not None and (known.class_weights is not None or known.logit_adjustment is not None)
+    geometries = [Geometry("the simplex ETF", simplex, simplex)]
+    unequal = training is not None and (training.class_weights is not None or training.logit_adjustment is not None)
     if counts.max() < _UNEQUAL * counts.min() and not unequal:
-        return found
-    if known is None or _plain(known):
+        return geometries
+    if training is None or _plain(training):
         limit = seli(counts)
-        found.append(Geometry("SELI", limit.means, limit.classifiers))
-    if known is not None:
-        optimum = optimum_of(known, counts, with_bias=evidence.bias is not None)
+        geometries.append(Geometry("SELI", limit.means, limit.classifiers))
+    if training is not None:
+        optimum = optimum_of(training, counts, with_bias=evidence.bias is not None)
         if optimum.rank > 0:
-            found.append(Geometry("the optimum at the weight decays", optimum.means, optimum.classifiers))
-    return found
+            geometries.append(Geometry("the optimum at the weight decays", optimum.means, optimum.classifiers))
+    return geometries
 
 
 def _plain(training: Training) -> bool:
-    """Whether SELI is the limit as weight decay vanishes: for cross-entropy without options."""
+    """Whether SELI is the limit as weight decay vanishes: true for cross-entropy without options."""
     options = (training.label_smoothing, training.class_weights, training.logit_adjustment)
     return training.loss == "cross-entropy" and not any(options)
 
 
 def optimum_of(training: Training, counts: Tensor, *, with_bias: bool) -> UnconstrainedOptimum:
-    """`Training.optimum`, solved once for all that show it."""
+    """`Training.optimum`, solved once and cached."""
     return _solved(training, tuple(counts.tolist()), with_bias)
 
 
@@ -107,13 +105,13 @@ def _solved(training: Training, counts: tuple[int, ...], with_bias: bool) -> Unc
 def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
     """Distances of class means and classifier rows to the optimum of unconstrained features at the weight decays.
 
-    Their standard errors are those of the features, for that optimum as it is.
+    Standard errors include the sampling of features, not the optimum, which is fixed.
     """
     statistics, weight = evidence.statistics, evidence.weight
     assert statistics is not None and weight is not None
     statistics = statistics.populated()
     optimum = optimum_of(training, statistics.counts, with_bias=evidence.bias is not None)
-    if optimum.rank == 0:  # everything decays to zero: no geometry to be near to
+    if optimum.rank == 0:  # everything decays to zero: there is no geometry
         return []
 
     def error(value: ClassStatistics) -> Tensor:
@@ -122,7 +120,7 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
     folds = evidence.folds
     uncertain = None if folds is None else float(jackknife(error, folds.without_scatter).standard_error)
     rows = classifier_rows(statistics, weight.detach())
-    found = {
+    measures = {
         "optimum_error": ("distance to the optimum, means", error(statistics), uncertain),
         "classifier_optimum_error": (
             "distance to the optimum, classifier",
@@ -137,20 +135,22 @@ def optimum_entries(evidence: Evidence, training: Training) -> list[Entry]:
             headline=False,
             classes=statistics.num_classes,
         )
-        for name, (label, value, uncertainty) in found.items()
+        for name, (label, value, uncertainty) in measures.items()
     ]
 
 
 def distances_to_predictions(evidence: Evidence, training: Training | None) -> tuple[Distances, ...]:
-    """How far the Gram matrices of class means and classifier rows are from the predicted ones, if there are several;
+    """Distances of the Gram matrices of class means and classifier rows to the predicted ones, if there are several;
     errors of margins are jackknife errors."""
-    found = predictions(evidence, training)
-    if len(found) < 2 or evidence.statistics is None or len(found[0].means) < 3:  # two have but one geometry
+    geometries = predictions(evidence, training)
+    if (
+        len(geometries) < 2 or evidence.statistics is None or len(geometries[0].means) < 3
+    ):  # two classes have one geometry
         return ()
-    statistics, said = evidence.statistics.populated(), list[Distances]()
-    kinds = [("class means", statistics.centred_means(), [each.means for each in found])]
+    statistics, results = evidence.statistics.populated(), list[Distances]()
+    kinds = [("class means", statistics.centred_means(), [each.means for each in geometries])]
     if evidence.classifier is not None:
-        grams = [each.classifiers for each in found if each.classifiers is not None]
+        grams = [each.classifiers for each in geometries if each.classifiers is not None]
         kinds.append(("classifier rows", evidence.classifier.detach(), grams))
     for what, rows, grams in kinds:
         distances = [float(gram_distance(rows, gram)) for gram in grams]
@@ -173,19 +173,19 @@ def distances_to_predictions(evidence: Evidence, training: Training | None) -> t
                 return gram_distance(means, a) - gram_distance(means, b)
 
             error = float(jackknife(margin, evidence.folds.without_scatter).standard_error)
-        said.append(
+        results.append(
             Distances(
                 what,
-                {each.name: distance for each, distance in zip(found, distances, strict=True)},
-                found[first].name,
-                found[second].name,
+                {each.name: distance for each, distance in zip(geometries, distances, strict=True)},
+                geometries[first].name,
+                geometries[second].name,
                 distances[second] - distances[first],
                 None if error is None or math.isnan(error) else error,
                 level.value,
                 level.spread,
             )
         )
-    return tuple(said)
+    return tuple(results)
 
 
 def _nearness(least: Callable[[Tensor], Tensor]) -> Metric[Any]:
@@ -205,16 +205,16 @@ def _nearness_of_rows(least: Callable[[Tensor], Tensor]) -> Metric[Any]:
 
 
 def statements(found: Findings) -> list[str]:
-    """What the distances to the predicted geometries say, in sentences: where class sizes differ enough to matter, and
-    where weight decays are known."""
-    facts, said = found.facts, []
+    """Sentences on the distances to the predicted geometries, if class sizes differ enough, and on merging, if weight
+    decays are known."""
+    facts, sentences = found.facts, []
     if any("SELI" in each.distances for each in found.distances):
-        said.append(
+        sentences.append(
             f"Classes have {facts.smallest_class or 1:,} to {facts.largest_class or 1:,} samples. If these are the "
-            "training counts, cross-entropy tends to their SELI geometry as weight decay vanishes, not to the simplex "
+            "training counts, cross-entropy tends to the SELI geometry as weight decay vanishes, not to the simplex "
             "ETF."
         )
-    return said + [_statement(each) for each in found.distances] + _merging(found)
+    return sentences + [_statement(each) for each in found.distances] + _merging(found)
 
 
 def _statement(found: Distances) -> str:
@@ -223,11 +223,11 @@ def _statement(found: Distances) -> str:
     chance = "with shuffled labels" if what == "class means" else "for rows in random directions"
     level = f"{chance} the least distance is {number(found.level)}"
     if found.distances[nearest] >= found.level:
-        return f"The Gram matrix of the {what} is near no prediction. Distances: {listed_}; {level}."
+        return f"The Gram matrix of the {what} is not near any prediction. Distances: {listed_}; {level}."
     if error is not None and found.margin < 2 * error:
         return (
-            f"The Gram matrix of the {what} is about as near to {nearest} as to {found.next}: {listed_}; their "
-            f"difference of {number(found.margin)} has a standard error of {number(error)}."
+            f"The Gram matrix of the {what} is about as near to {nearest} as to {found.next}. Distances: {listed_}; "
+            f"the difference of {number(found.margin)} has a standard error of {number(error)}."
         )
     by = f", by {number(found.margin)} ± {number(error)}" if error is not None else ""
     return f"The Gram matrix of the {what} is nearest to {nearest}{by}. Distances: {listed_}; {level}."
@@ -235,10 +235,10 @@ def _statement(found: Distances) -> str:
 
 @dataclass(frozen=True)
 class Merging:
-    """Which classes are predicted to share a classifier row at the weight decays.
+    """Predicted merging of classes: those that share a classifier row at the weight decays.
 
     Attributes:
-        threshold: samples per class up to which classes of one size merge; groups: of labels that merge.
+        threshold: classes of equal size merge up to this many samples per class; groups: labels that merge.
     """
 
     threshold: float
@@ -246,12 +246,12 @@ class Merging:
 
     @property
     def labels(self) -> set[int]:
-        """All labels that merge with another."""
+        """Labels of all classes that merge."""
         return {label for group in self.groups for label in group}
 
 
 def predicted_merging(found: Findings) -> Merging | None:
-    """The merging of classifier rows that theory predicts for cross-entropy; None where weight decays are unknown."""
+    """The merging of classifier rows that theory predicts for cross-entropy; None if weight decays are unknown."""
     training, evidence = found.facts.training, found.evidence
     if training is None or evidence is None or evidence.statistics is None or training.loss != "cross-entropy":
         return None
@@ -285,7 +285,7 @@ def merged_pairs(found: Findings) -> list[tuple[int, int]]:
 
 
 def _merging(found: Findings) -> list[str]:
-    """Which classes are predicted to share a classifier row at the weight decays, and which do."""
+    """Sentences on the classes predicted to share a classifier row at the weight decays, and on those that do."""
     merging, training = predicted_merging(found), found.facts.training
     if merging is None or training is None:
         return []
@@ -298,8 +298,8 @@ def _merging(found: Findings) -> list[str]:
         else "few samples"
     )
     sentences = [
-        f"At these weight decays, theory merges the classifier rows of classes of one size with {few}: "
-        + (f"{len(merged)} here{sets}: {listed(merged)}." if merged else "none here.")
+        f"At these weight decays, theory predicts that the classifier rows of equal-size classes with {few} merge: "
+        + (f"{len(merged)} here{sets} ({listed(merged)})." if merged else "none here.")
     ]
     if found.facts.feature_decay_estimated:
         sentences.append(

@@ -1,4 +1,4 @@
-"""`Profile`: the layers of a measurement in order of depth, and what their course says."""
+"""`Profile`: the layers of a measurement in order of depth, and conclusions from them."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from tightframe.report.findings import Findings
 
 @dataclass(frozen=True)
 class Profile:
-    """The reports of one measurement's layers, from the input to the classifier.
+    """The reports of all layers of a measurement, from the input to the classifier.
 
-    Depth counts the layers measured from 1, whatever lies between them.
+    Depth counts measured layers only, from 1.
     """
 
     reports: tuple[Findings, ...]
 
     @classmethod
     def of(cls, report: Findings) -> Profile:
-        """The layers of a report, its own the last."""
+        """The profile of a report; the report's own layer is last."""
         return cls((*report.layers, report))
 
     @property
     def names(self) -> list[str]:
-        """What the layers are called."""
+        """The names of the layers, or their depth if unnamed."""
         return [report.facts.layer or str(number) for number, report in enumerate(self.reports, start=1)]
 
     def values(self, key: str) -> list[float]:
-        """The values of an entry by depth; NaN where a layer lacks it."""
+        """The values of an entry by depth; NaN if a layer lacks it."""
         return [report.values.get(key, math.nan) for report in self.reports]
 
     def effective_depth(self, error: float = 0.01, *, split: str = "train") -> int | None:
-        """Depth of the first layer whose nearest-centre error is at most `error`; None if there is none.
+        """Depth, from 1, of the first layer whose nearest-centre error is at most `error`; None if there is none.
 
         Source: Galanti, György & Hutter 2022, epsilon-effective depth.
         """
         return self._first(1 - error, split)
 
     def tunnel_onset(self, share: float = 0.95, *, split: str = "train") -> int | None:
-        """Depth of the first layer whose nearest-centre accuracy is at least `share` of the last layer's.
+        """Depth, from 1, of the first layer whose nearest-centre accuracy is at least `share` of the last layer's.
 
-        Source: Masarczyk et al. 2023, who take the accuracy of linear probes.
+        Source: Masarczyk et al. 2023; they use the accuracy of linear probes.
         """
         return self._first(share * self.values(_accuracy(split))[-1], split)
 
     def _first(self, least: float, split: str) -> int | None:
-        found = (depth for depth, value in enumerate(self.values(_accuracy(split)), start=1) if value >= least)
-        return next(found, None)
+        depths = (depth for depth, value in enumerate(self.values(_accuracy(split)), start=1) if value >= least)
+        return next(depths, None)
 
 
 def _accuracy(split: str) -> str:
@@ -55,21 +55,21 @@ def _accuracy(split: str) -> str:
 
 
 def depth_sentences(report: Findings) -> list[str]:
-    """What the course over the layers says, in sentences; none for a report of one layer."""
+    """Sentences on the effective depth and the tunnel; empty for a report of one layer."""
     profile = Profile.of(report)
     if not report.layers or all(math.isnan(value) for value in profile.values(_accuracy("train"))):
         return []
     names, error, share = profile.names, 0.01, 0.95
     depth, onset = profile.effective_depth(error), profile.tunnel_onset(share)
-    found = []
+    sentences = []
     if depth is None:
-        found.append(f"No layer has a nearest-centre error of {error} or less.")
+        sentences.append(f"No layer has a nearest-centre error of {error} or less.")
     else:
         where = f"{names[depth - 1]} is the first layer with a nearest-centre error of {error} or less"
-        found.append(f"Effective depth {depth} of {len(names)}: {where}.")
+        sentences.append(f"Effective depth {depth} of {len(names)}: {where}.")
     if onset is not None:
-        found.append(
-            f"The tunnel begins at {names[onset - 1]} ({onset} of {len(names)}), whose nearest-centre accuracy is at "
+        sentences.append(
+            f"The tunnel begins at {names[onset - 1]} ({onset} of {len(names)}): its nearest-centre accuracy is at "
             f"least {share:.0%} of the last layer's."
         )
-    return found
+    return sentences

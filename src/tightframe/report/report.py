@@ -1,4 +1,4 @@
-"""`Report`: the outcome of one measurement, every value beside its target, level with shuffled labels and source."""
+"""`Report`: the result of one measurement; every value with its target, shuffled level and source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Self
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import Metric
-from tightframe.plain import json_text, plain, written_to
+from tightframe.plain import json_text, plain, restored, written_to
 from tightframe.report import evaluation
 from tightframe.report.cards import cards
 from tightframe.report.contents import BY_CLASS, CONTENTS
@@ -27,7 +27,7 @@ from tightframe.version import __version__
 
 @dataclass(frozen=True, repr=False)
 class Report(Findings):
-    """The outcome of one measurement. Its attributes are those of `Findings`: entries, facts, notes, history, ...
+    """The result of one measurement. Its attributes are those of `Findings`: entries, facts, notes, history, ...
 
         report["nc1"].value, report["nc1"].target, report["nc1"].shuffled, report["nc1"].standard_error
         report.verdict.word
@@ -55,19 +55,19 @@ class Report(Findings):
         """Evaluate metrics on evidence.
 
         Args:
-            selected: the same on the classes with `min_count` samples alone, where that was collected; otherwise they
-                are selected here, without their pooled scatter.
-            test: held-out evidence; of it, decisions (test NC4), variability and angles are reported.
-            metrics: what to evaluate, names in `METRICS` or metrics; default: all that the evidence allows.
-            conventions: names in `CONVENTIONS` to report as well, each with evidence collected as it says.
-            min_count: leave out classes with fewer samples; decisions stay those among all classes.
-            training: how the classifier was trained, for what theory predicts at these weight decays.
-            facts: further fields of `Facts`; context: what the caller says of the measurement: title, epoch, session,
-                data and class_names become facts.
+            selected: evidence on the classes with `min_count` samples, if it was collected. Default: select them from
+                `evidence`, without their pooled scatter.
+            test: held-out evidence, for decisions (test NC4), variability and angles.
+            metrics: names in `METRICS`, or metrics. Default: all that the evidence allows.
+            conventions: names in `CONVENTIONS` to report as well, each with the evidence that it needs.
+            min_count: minimum samples of a class; decisions stay those among all classes.
+            training: loss and weight decays of the classifier, for the predictions of theory.
+            facts: further fields of `Facts`; context: further values. Its title, epoch, session, data and class_names
+                become facts.
 
-        Raises: EmptyClassError where fewer than two classes have so many samples; ChoiceError for unknown names.
+        Raises: EmptyClassError if fewer than two classes have `min_count` samples; ChoiceError for unknown names.
         """
-        found = evaluation.findings(
+        result = evaluation.findings(
             evidence,
             selected=selected,
             test=test,
@@ -78,9 +78,9 @@ class Report(Findings):
             facts=facts,
             context=context,
         )
-        return cls(**{each.name: getattr(found, each.name) for each in fields(found)})
+        return cls(**{each.name: getattr(result, each.name) for each in fields(result)})
 
-    # ------------------------------------------------------------------ what it says
+    # ------------------------------------------------------------------ conclusions
 
     @property
     def verdict(self) -> Verdict:
@@ -89,35 +89,35 @@ class Report(Findings):
 
     @property
     def oddities(self) -> tuple[Remark, ...]:
-        """What is odd about this measurement: each with a name, a sentence and advice. Without evidence, as in a report
-        read from JSON, those that were written with it."""
+        """Unusual results, each with a name, a sentence and advice. A report without evidence, as read from JSON, has
+        those that were written with it."""
         return self.written_oddities if self.evidence is None and self.written_oddities else oddities(self)
 
     @property
     def cards(self) -> tuple[Card, ...]:
-        """NC1 to NC5, as far as they were measured, each by one measure."""
+        """One card per measured phenomenon, NC1 to NC5, each with one measure."""
         return cards(self)
 
     def with_sections(self, *sections: Section) -> Self:
-        """The same with sections of one's own, which every format shows.
+        """A copy with additional sections, which every format shows.
 
-        Raises: ChoiceError for a key that a built-in section or another of them has.
+        Raises: ChoiceError for the key of a built-in section, and if two sections have the same key.
         """
         taken = {content.key for content in CONTENTS}
         if built_in := [section.key for section in sections if section.key in taken]:
-            raise ChoiceError(f"the key {built_in[0]!r} is a built-in section's; give yours another.")
+            raise ChoiceError(f"section keys must be new; {built_in[0]!r} is built in. Rename your section.")
         return super().with_sections(*sections)
 
     def section(self, key: str) -> Section | None:
-        """A section by its key: one of `CONTENTS`, or of one's own; None where there is nothing to show."""
+        """The section with this key, from `CONTENTS` or the caller's own; None if there is nothing to show."""
         own = next((section for section in self.sections if section.key == key), None)
         made = next((content.make for content in CONTENTS if content.key == key), None)
         return own if made is None else made(self)
 
     def document(self, only: Collection[str] | None = None) -> Document:
-        """The report as any renderer takes it.
+        """The report as a document for any renderer.
 
-        Args: only, keys of the built-in sections to make; the others are left to their briefs. Default: all.
+        Args: only, keys of the built-in sections to make; the others give one line each. Default: all.
         """
         sections = []
         for content in CONTENTS:
@@ -141,7 +141,7 @@ class Report(Findings):
         )
 
     def _phrases(self) -> list[str]:
-        """What was measured, in short phrases."""
+        """Short phrases on the subject of the measurement."""
         facts = self.facts
         phrases = [
             "" if facts.session is None else f"session {facts.session:g}",
@@ -154,7 +154,7 @@ class Report(Findings):
         return [phrase for phrase in phrases if phrase]
 
     def _footer(self) -> list[tuple[str, str]]:
-        """Where the numbers come from."""
+        """The origin of the numbers."""
         facts, run = self.facts, self.run
         arguments = run.get("arguments", {})
         seed = arguments.get("seed") if isinstance(arguments, Mapping) else None
@@ -179,16 +179,15 @@ class Report(Findings):
     # ------------------------------------------------------------------ formats
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, the verdict and the oddities first: see `plain`. Evidence and history are left out."""
+        """Plain data for JSON (see `plain`), verdict and oddities first. Evidence and history are left out."""
         judged = {"verdict": plain(asdict(self.verdict)), "oddities": plain([asdict(each) for each in self.oddities])}
         return {**judged, **super().to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`; reads what earlier versions wrote, too."""
-        return replace(
-            super().from_dict(data), written_oddities=tuple(Remark(**each) for each in data.get("oddities", ()))
-        )
+        oddities = restored(tuple[Remark, ...], data.get("oddities", ()), "oddities")
+        return replace(super().from_dict(data), written_oddities=oddities)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text, also written to `path` if given."""
@@ -211,12 +210,12 @@ class Report(Findings):
         return written_to(self.document().to("markdown"), path)
 
     def to_figures(self) -> dict[str, Any]:
-        """{name: matplotlib figure} of all that the page draws. Raises: MissingExtraError without matplotlib."""
+        """{name: matplotlib figure} for every figure of the page. Raises: MissingExtraError without matplotlib."""
         figures: dict[str, Any] = self.document().to("figures")
         return figures
 
     def to_terminal(self, *, everything: bool = False, classes: bool = False) -> None:
-        """Print the verdict and the cards; with `classes` the tables of classes and pairs, with `everything` all."""
+        """Print verdict and cards; `classes` adds the tables of classes and pairs, `everything` all sections."""
         self.document(shown(everything=everything, classes=classes)).to("terminal", printed=True)
 
     def __repr__(self) -> str:
@@ -230,7 +229,7 @@ class Report(Findings):
         return text
 
     def _top(self) -> Document:
-        """The verdict and the cards alone."""
+        """Verdict, oddities and cards only."""
         return replace(self.document(()), sections=(), notes=(), footer=(), downloads={})
 
 

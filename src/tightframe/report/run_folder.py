@@ -19,21 +19,21 @@ import platform
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tightframe.errors import StateError
 from tightframe.evidence import Evidence
 from tightframe.hooks import bare_model, clean_name
 from tightframe.plain import json_text
+from tightframe.reading import failures_of, opened, read_json, read_safetensors
+from tightframe.reading.safetensors import safetensors_header
 from tightframe.report.facts import Facts
 from tightframe.report.findings import Findings
 from tightframe.report.report import Report
@@ -166,7 +166,7 @@ class RunFolder:
         self._require_own(self.series_path, self._statistics_folder, *beyond)
 
     def _require_current(self) -> str:
-        """Take the lock before a change; returns the run's identity. Raises StateError if another run took the folder."""
+        """Take the lock before a change; returns the run's identity. Raises StateError if another run took it."""
         self._load_description()
         self._lock.acquire()
         identity, *replaced = self._identities()
@@ -313,14 +313,7 @@ class RunFolder:
 
     def load_weights(self) -> dict[str, Tensor]:
         """The weights that `save_model` wrote. Raises StateError if they are missing or damaged."""
-        try:
-            if self._model_path.exists() and not self._model_path.is_file():
-                raise OSError("not a file")
-            return load_file(self._model_path)
-        except OSError as error:
-            raise _unreadable(self._model_path, error) from None
-        except SafetensorError as error:
-            raise StateError(f"{self._model_path} is not a safetensors file: {error}") from None
+        return read_safetensors(self._model_path)[0]
 
     @property
     def description(self) -> dict[str, Any]:
@@ -328,12 +321,9 @@ class RunFolder:
         return {name: value for name, value in self._load_description().items() if name != _IDENTITY}
 
     def _load_description(self) -> dict[str, Any]:
-        path = self._description_path
         try:
-            if path.exists() and not path.is_file():
-                raise ValueError("its run.json is not a file")
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(self._description_path)
+        except StateError as error:
             raise StateError(f"{self.path} is not a run folder: {error}") from None
         if not isinstance(content, dict):
             raise StateError(f"{self.path} is not a run folder: its run.json holds no object, but {content!r:.40}.")
@@ -365,10 +355,7 @@ class RunFolder:
     def statistics(self, number: int) -> ClassStatistics | None:
         """The statistics of a measurement, counted from 0; None if it has none. Raises StateError if damaged."""
         path = self._statistics_path(number)
-        try:
-            return ClassStatistics.load(path) if path.is_file() else None
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        return ClassStatistics.load(path) if os.path.lexists(path) else None
 
     @property
     def _description_path(self) -> Path:
@@ -402,14 +389,10 @@ class RunFolder:
         return [] if len(self._identities()) > 1 else self._read_series().split(b"\n")[:-1]
 
     def _read_series(self) -> bytes:
-        try:
-            if not self.series_path.exists():
-                return b""
-            if not self.series_path.is_file():
-                raise OSError("not a file")
-            return self.series_path.read_bytes()
-        except OSError as error:
-            raise _unreadable(self.series_path, error) from None
+        if not os.path.lexists(self.series_path):
+            return b""
+        with opened(self.series_path) as file, failures_of(self.series_path):
+            return file.read()
 
     def _shared_lines(self, reports: Sequence[Report]) -> list[bytes]:
         """The lines of the series up to the first that isn't of these reports."""
@@ -461,21 +444,16 @@ def _is_identity(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(path: Path) -> Mapping[str, str]:
     """The metadata of a safetensors file; empty for anything else."""
-    with suppress(OSError, SafetensorError):
-        if path.is_file():
-            with safe_open(path, framework="pt") as file:
-                return file.metadata() or {}
-    return {}
+    try:
+        return safetensors_header(path).metadata
+    except StateError:
+        return {}
 
 
 def _foreign(path: Path, advice: str = "choose another folder") -> StateError:
     return StateError(f"{path} was not written by this run, and is in its way. Move it, or {advice}.")
-
-
-def _unreadable(path: Path, error: OSError) -> StateError:
-    return StateError(f"{path} can't be read: {error.strerror or error}.")
 
 
 def _require_no_link(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a series of measurements says: when the terminal phase began, and where a measure stands still."""
+"""A series of measurements: start of the terminal phase, and plateaus of a measure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ def terminal_phase(series: Sequence[Findings]) -> float | None:
 def plateau(
     series: Sequence[Findings], key: str = "nc1", *, factor: float = 1.1, measurements: int = 4
 ) -> float | None:
-    """The epoch from which on a measure stays within a factor, over so many last measurements or more; None if it
-    doesn't.
+    """The first epoch of a final plateau, in which a measure stays within a factor; None if there is no plateau.
 
     Args:
-        key: of an entry whose values are positive.
-        factor: largest to smallest value of a plateau, at least 1.
-        measurements: the fewest that make one, at least 1.
+        key: key of an entry with positive values.
+        factor: largest ratio of two values of a plateau, at least 1.
+        measurements: minimum number of measurements in a plateau, at least 1.
 
     Raises: RangeError for a factor or a number of measurements below 1.
     """
@@ -44,7 +43,7 @@ def plateau(
 
 
 def when(report: Findings) -> str:
-    """Where a measurement is in training, in words: its session, or else its epoch; "" where that isn't known."""
+    """The time of a measurement in words: its session, else its epoch; "" if unknown."""
     facts = report.facts
     if facts.session is not None:
         return f"session {facts.session:g}"
@@ -52,8 +51,8 @@ def when(report: Findings) -> str:
 
 
 def training_error_gone(report: Findings) -> float | None:
-    """The epoch of the first measurement without a training error, if the latest has none either; None otherwise, and
-    where classes arrived in sessions."""
+    """The epoch of the first measurement with zero training error, if the latest has zero too; None otherwise, and if
+    classes arrived in sessions."""
     if not report.history or report.facts.session is not None or report.value("classifier_accuracy") != 1:
         return None
     return terminal_phase(report.series)

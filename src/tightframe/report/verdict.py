@@ -1,7 +1,7 @@
-"""The verdict: one word for a measurement, by the first rule that holds, and the odd things a reader should look at.
+"""The verdict: one word for a measurement, from the first rule that holds; and oddities, which need a second look.
 
-Rules are data. Thresholds are on closeness, which says how many times nearer its best value a measure is than with
-shuffled labels; they must hold two standard errors farther from it, too. Where they come from: docs/verdict.md.
+Rules are data. Their thresholds apply to closeness: how many times nearer its best value a measure is than with
+shuffled labels. A rule must also hold two standard errors farther from the best. docs/verdict.md gives their origin.
 
 Whether samples sit at their class means is judged by tr S_W / tr S_B. NC1, which the card shows, weighs directions by
 the inverse of S_B: it ignores scatter outside the span of the class means, and coincident means make it large.
@@ -27,42 +27,42 @@ from tightframe.sources.model import blip
 from tightframe.sources.normalisation import GAP
 
 AT_MEANS = 20.0
-"""Closeness of the ratio of scatter from which samples count as collapsed onto their class means: the share of scatter
-within classes is at most 5 % of what shuffled labels have."""
+"""Least closeness of the scatter ratio at which samples count as collapsed onto their class means. The within-class
+share of scatter is then at most 5 % of its value with shuffled labels."""
 
 BEGUN = 5.0
-"""Closeness of the ratio of scatter from which collapse has begun."""
+"""Least closeness of the scatter ratio at which collapse has begun."""
 
 SIMPLEX = 5.0
-"""Closeness of NC2 from which the means count as a simplex ETF, or as the best that D dimensions allow."""
+"""Least closeness of NC2 at which the means count as a simplex ETF, or as the best that D dimensions allow."""
 
 NO_SIMPLEX = 2.0
-"""Closeness of NC2 below which means at which samples have collapsed form something else."""
+"""Closeness of NC2 below which collapsed class means form no simplex ETF."""
 
 DISCERNIBLE = 0.9
-"""Ratio of scatter to its level with shuffled labels above which it is no better, however sure the difference."""
+"""A scatter ratio above this share of its level with shuffled labels is no better, however significant."""
 
 ENOUGH = 5.0
-"""Samples a class, on average. With fewer, any labels look collapsed: with shuffled ones, too, less than four fifths of
-the scatter are within classes."""
+"""Minimum average number of samples per class. With fewer, even shuffled labels look collapsed: less than four fifths
+of the scatter lie within classes."""
 
 HELD_OUT = 5.0
-"""How many times larger the share of scatter within classes is on held-out data, for training to be far ahead of it."""
+"""Training is far ahead if the within-class share of scatter is at least this many times larger on held-out data."""
 
 APART = 5.0
-"""How many times the closeness of NC1 and of the ratio of scatter differ, for that to be odd."""
+"""Factor between the closeness of NC1 and of the scatter ratio from which the difference is odd."""
 
 _SCATTER = ("trace_ratio", "nc1", "cdnv")
-"""Measures of scatter within classes to that between them; the first that is there and defined decides."""
+"""Measures of within-class to between-class scatter; the first that was measured and is defined decides."""
 
 
-# ---------------------------------------------------------------------- what rules read
+# ---------------------------------------------------------------------- conditions
 
 
 def _scatter(report: Findings) -> Entry | None:
-    """The entry that tells whether samples sit at their class means."""
-    there = [entry for key in _SCATTER if (entry := report.get(key)) is not None]
-    return next((entry for entry in there if not math.isnan(entry.value)), there[0] if there else None)
+    """The entry that decides whether samples sit at their class means."""
+    entries = [entry for key in _SCATTER if (entry := report.get(key)) is not None]
+    return next((entry for entry in entries if not math.isnan(entry.value)), entries[0] if entries else None)
 
 
 def _nc2(report: Findings) -> Entry | None:
@@ -71,14 +71,14 @@ def _nc2(report: Findings) -> Entry | None:
 
 
 def sure_closeness(entry: Entry | None) -> float:
-    """The closeness of a value two standard errors farther from the best; 0 where there is no such number."""
+    """The closeness of a value two standard errors farther from the best; 0 if undefined."""
     if entry is None:
         return 0.0
     return (entry.closeness if entry.least_closeness is None else entry.least_closeness) or 0.0
 
 
 def _share(report: Findings, entry: Entry, value: float | None) -> float:
-    """The share of scatter within classes that a value means; NaN where it isn't known."""
+    """The within-class share of scatter at a value of the entry; NaN if unknown."""
     metric, facts = METRICS.get(entry.name), report.facts
     if metric is None or value is None or entry.classes is None or facts.dimension is None:
         return math.nan
@@ -108,13 +108,13 @@ def _at_means(report: Findings) -> bool:
 
 
 def _undecided(report: Findings) -> bool:
-    """Whether NC2 says nothing: it wasn't measured, or shuffled labels do as well."""
+    """Whether NC2 decides nothing: it was not measured, or it is no better than with shuffled labels."""
     entry = _nc2(report)
     return entry is None or (entry.closeness is None and report.facts.classes != 2)
 
 
 def _simplex(report: Findings) -> bool:
-    """Whether the means form a simplex ETF; two, which are centred, always do."""
+    """Whether the means form a simplex ETF; two centred means always do."""
     return report.facts.classes == 2 or sure_closeness(_nc2(report)) >= SIMPLEX
 
 
@@ -128,7 +128,7 @@ def _constant(report: Findings) -> bool:
 
 
 def _nearness(name: str, entry: Entry) -> str:
-    """How near an entry is to its target, as a part of a sentence."""
+    """A clause: how near an entry is to its target."""
     if entry.closeness is None:
         return f"{name} is {number(entry.value)}"
     if math.isinf(entry.closeness):
@@ -141,10 +141,10 @@ def _nearness(name: str, entry: Entry) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """A word, and when it is said.
+    """A verdict and its condition.
 
     Attributes:
-        word, tone: as in `Verdict`; holds: of a measurement; sentence: what the word means here; advice: what to do.
+        word, tone: as in `Verdict`; holds: the condition; sentence: what the word means here; advice: what to do.
     """
 
     word: str
@@ -158,10 +158,10 @@ def _few(report: Findings) -> str:
     entry, facts = _scatter(report), report.facts
     assert entry is not None
     if math.isnan(entry.value):
-        return f"{entry.label} cannot be told from these samples."
+        return f"{entry.label} cannot be computed from these samples."
     each = (facts.samples or 0) / max(entry.classes or 1, 1)
-    size = f"{each:.3g} sample{'' if each == 1 else 's'} a class"
-    return f"With {size}, shuffled labels look collapsed, too: their {entry.label} is {number(entry.shuffled)}."
+    size = f"{each:.3g} sample{'' if each == 1 else 's'} per class"
+    return f"With {size}, even shuffled labels look collapsed: their {entry.label} is {number(entry.shuffled)}."
 
 
 def _collapsed(report: Findings) -> str:
@@ -173,30 +173,30 @@ def _collapsed(report: Findings) -> str:
 
 
 def _at_means_only(report: Findings) -> str:
-    why = "NC2 was not measured" if _nc2(report) is None else "with shuffled labels NC2 is as good, so it says nothing"
+    why = "NC2 was not measured" if _nc2(report) is None else "NC2 is no better than with shuffled labels"
     return f"Samples sit at their class means; {why}."
 
 
 def _not_a_simplex(report: Findings) -> str:
     entry = _nc2(report)
     assert entry is not None
-    other = ""
+    nearer = ""
     for each in report.distances:
         if (
             each.what == "class means"
             and each.nearest != "the simplex ETF"
             and each.distances[each.nearest] < each.level
         ):
-            other = f" They are nearer to {each.nearest}."
+            nearer = f" They are nearer to {each.nearest}."
     values = f"NC2 {number(entry.value)}, shuffled {number(entry.shuffled)}"
-    return f"Samples sit at their class means, but these form no simplex ETF ({values}).{other}"
+    return f"Samples sit at their class means, but these form no simplex ETF ({values}).{nearer}"
 
 
 def _collapsing(report: Findings) -> str:
     scatter, nc2 = _scatter(report), _nc2(report)
     assert scatter is not None
     if _at_means(report) and nc2 is not None:
-        return f"Samples sit at their class means, which are only on the way to a simplex ETF: {_nearness('NC2', nc2)}."
+        return f"Samples sit at their class means, which approach a simplex ETF: {_nearness('NC2', nc2)}."
     return f"Samples approach their class means: {_nearness(scatter.label, scatter)}."
 
 
@@ -211,23 +211,21 @@ RULES = (
         "MEASURED",
         "unknown",
         lambda report: report.facts.task == "regression",
-        lambda report: "A regression has no classes: see NRC1 to NRC3 beside their targets.",
+        lambda report: "A regression has no classes. Compare NRC1 to NRC3 with their targets.",
     ),
     Rule(
         "MEASURED",
         "unknown",
         lambda report: _unjudged(_scatter(report)),
-        lambda report: (
-            "The scatter of samples, or its level with shuffled labels, was not measured: nothing is judged."
-        ),
-        "Measure trace_ratio and nc1, too.",
+        lambda report: "There is no verdict: the scatter ratio, or its level with shuffled labels, was not measured.",
+        "Also measure trace_ratio and nc1.",
     ),
     Rule(
         "CONSTANT FEATURES",
         "bad",
         _constant,
         lambda report: "All samples have the same features.",
-        "Check the layer, and that the data reach it.",
+        "Check the layer, and check that the data reach it.",
     ),
     Rule(
         "TOO FEW SAMPLES",
@@ -254,17 +252,17 @@ RULES = (
     Rule("COLLAPSING", "near", lambda report: sure_closeness(_scatter(report)) >= BEGUN, _collapsing),
     Rule("NOT COLLAPSED", "bad", lambda report: True, _not_collapsed),
 )
-"""The first that holds gives the word; the last holds always."""
+"""The first rule that holds gives the word; the last always holds."""
 
 
 def verdict(report: Findings) -> Verdict:
-    """The word for a measurement, with its sentence and advice, by the first of `RULES` that holds."""
+    """The word for a measurement, with its sentence and advice, from the first of `RULES` that holds."""
     rule = next(rule for rule in RULES if rule.holds(report))
     return Verdict(rule.word, rule.sentence(report), rule.tone, rule.advice, state(report))
 
 
 def state(report: Findings) -> str:
-    """Where training is, in a few words: the terminal phase, and the accuracy on held-out data."""
+    """The state of training in a few words: terminal phase and held-out accuracy."""
     phrases = []
     if (begun := training_error_gone(report)) is not None:
         phrases.append(f"terminal phase since epoch {begun:g}")
@@ -275,12 +273,12 @@ def state(report: Findings) -> str:
     return " · ".join(phrases)
 
 
-# ---------------------------------------------------------------------- odd things
+# ---------------------------------------------------------------------- oddities
 
 
 @dataclass(frozen=True)
 class Oddity:
-    """Something that a reader should look at: its name, the sentence that says it or None, and what to do."""
+    """An unusual result: its name, a function that returns its sentence or None, and what to do."""
 
     name: str
     find: Callable[[Findings], str | None]
@@ -296,7 +294,7 @@ def _held_out_far(report: Findings) -> str | None:
     if not _share(report, entry, low) >= HELD_OUT * _share(report, entry, entry.value):
         return None
     shown, held = entry_of(report, "NC1"), report.get("test/nc1")
-    if shown is None or held is None or shown.name != "nc1":  # the card's, where it was measured on both
+    if shown is None or held is None or shown.name != "nc1":  # NC1, if its card shows it and both splits have it
         shown, held = entry, test
     name = "NC1" if shown.name == "nc1" else shown.label
     if shown.value == 0:
@@ -305,11 +303,11 @@ def _held_out_far(report: Findings) -> str | None:
 
 
 def _outside_the_span(report: Findings) -> str | None:
-    """NC1 and the ratio of scatter, which say the same of a simplex, say different things."""
+    """NC1 and the scatter ratio disagree; for a simplex ETF they agree."""
     nc1, ratio = report.get("nc1"), report.get("trace_ratio")
     if nc1 is None or ratio is None or not nc1.closeness or not ratio.closeness:
         return None
-    both = f"NC1 is {times(nc1.closeness)} nearer its target, {ratio.label} {times(ratio.closeness)}"
+    both = f"NC1 is {times(nc1.closeness)} nearer its target, {ratio.label} is {times(ratio.closeness)} nearer"
     if nc1.closeness > APART * ratio.closeness:
         return f"{both}: most scatter lies outside the span of the class means, which NC1 does not see."
     if ratio.closeness > APART * nc1.closeness and (sure_closeness(ratio) >= AT_MEANS):
@@ -345,7 +343,7 @@ def _coincident(report: Findings) -> str | None:
 
 
 def _joined(pairs: list[list[int]]) -> list[list[int]]:
-    """Groups of what pairs connect, each in order."""
+    """Connected groups of the pairs, each sorted."""
     groups: list[set[int]] = []
     for pair in map(set, pairs):
         for group in [group for group in groups if group & pair]:
@@ -386,13 +384,15 @@ def _other_decisions(report: Findings) -> str | None:
     share = report.facts.agreement
     if share is None:
         return None
-    return f"The classifier {report.facts.classifier!r} decides as the model does for {share:.0%} of the samples only."
+    return (
+        f"The classifier {report.facts.classifier!r} agrees with the model's decisions on only {share:.0%} of samples."
+    )
 
 
 def _near_nothing(report: Findings) -> str | None:
     for each in report.distances:
         if each.what == "class means" and each.distances[each.nearest] >= each.level:
-            return f"The class means are near no predicted geometry; the nearest is {each.nearest}."
+            return f"The class means are not near any predicted geometry; the nearest is {each.nearest}."
     return None
 
 
@@ -400,37 +400,37 @@ def _too_many_classes(report: Findings) -> str | None:
     if not _crowded(report):
         return None
     facts = report.facts
-    return f"{facts.classes:,} classes fit no simplex ETF in {facts.dimension} dimensions; NC2 has a floor."
+    return f"{facts.classes:,} classes cannot form a simplex ETF in {facts.dimension} dimensions; NC2 has a floor."
 
 
 def _undefined(report: Findings) -> str | None:
     trivial = ("equiangularity",) if report.facts.classes == 2 else ()  # one pair of means has one angle
-    lost = [
+    undefined = [
         entry.label
         for entry in report
         if entry.headline and entry.split != "test" and math.isnan(entry.value) and entry.name not in trivial
     ]
-    if not lost:
+    if not undefined:
         return None
-    return f"{'This measure is' if len(lost) == 1 else 'These measures are'} undefined: {'; '.join(lost)}."
+    return f"{'This measure is' if len(undefined) == 1 else 'These measures are'} undefined: {'; '.join(undefined)}."
 
 
 def _like_shuffled(report: Findings) -> str | None:
-    """Cards that tell nothing, apart from the word's own."""
+    """Phenomena no better than with shuffled labels, apart from the one that decides the verdict."""
     if not _enough_samples(report) or _like_shuffled_labels(report):
         return None
-    there = [(each.label, entry_of(report, each.label)) for each in PHENOMENA]
-    chance = [label for label, entry in there if entry is not None and entry.standing == "no better"]
+    shown = [(each.label, entry_of(report, each.label)) for each in PHENOMENA]
+    chance = [label for label, entry in shown if entry is not None and entry.standing == "no better"]
     if not chance:
         return None
-    who = " and ".join(chance) if len(chance) < 3 else f"{', '.join(chance[:-1])} and {chance[-1]}"
-    return f"{who} {'is' if len(chance) == 1 else 'are'} no better than with shuffled labels."
+    names = " and ".join(chance) if len(chance) < 3 else f"{', '.join(chance[:-1])} and {chance[-1]}"
+    return f"{names} {'is' if len(chance) == 1 else 'are'} no better than with shuffled labels."
 
 
 ODDITIES = (
-    Oddity("held-out", _held_out_far, "Report held-out numbers, too."),
-    Oddity("scatter", _outside_the_span, "Report both."),
-    Oddity("nc2-lags", _nc2_lags, "NC2 usually falls after NC1."),
+    Oddity("held-out", _held_out_far, "Also report held-out numbers."),
+    Oddity("scatter", _outside_the_span, "Report both measures."),
+    Oddity("nc2-lags", _nc2_lags, "NC2 usually falls later than NC1."),
     Oddity("coincident-means", _coincident),
     Oddity("merged-rows", _rare_merged, "Rebalance the classes, or fix the classifier to a simplex ETF."),
     Oddity("batch-normalisation", _blip, "Measure at another epoch, or re-estimate the running averages."),
@@ -440,10 +440,10 @@ ODDITIES = (
     Oddity("undefined", _undefined, "The notes say why."),
     Oddity("like-shuffled", _like_shuffled),
 )
-"""Each is silent unless its own condition holds."""
+"""Each is reported only if its condition holds."""
 
 
 def oddities(report: Findings) -> tuple[Remark, ...]:
-    """All that is odd about a measurement."""
-    seen = ((each, each.find(report)) for each in ODDITIES)
-    return tuple(Remark(each.name, sentence, each.advice) for each, sentence in seen if sentence is not None)
+    """The oddities of a measurement."""
+    sentences = ((each, each.find(report)) for each in ODDITIES)
+    return tuple(Remark(each.name, sentence, each.advice) for each, sentence in sentences if sentence is not None)

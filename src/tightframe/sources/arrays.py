@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor, require_classifier
+from tightframe.checks import as_tensor, number_of_classes, require_classifier, require_dense
 from tightframe.errors import ClassifierError, DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
-from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets, is_text
+from tightframe.sources.labels import SOFT_NOTE, ClassLabels, Targets, is_text, text_of
 from tightframe.sources.source import OOD, TEST, TRAIN, FeatureBatch, FeatureSource, LinearClassifier, with_progress
 
 _ROWS = 4096  # of a batch: memory-mapped arrays are read so many at a time
@@ -77,25 +77,27 @@ class ArraySource(FeatureSource):
         if to_classes.soft:
             self.notes.append(SOFT_NOTE)
         self.splits = tuple(self._splits)
-        self.num_classes = known if known or not classifies else self._largest_label() + 1
+        self.num_classes = known if known or not classifies else self._number_of_classes()
         array = self._splits[TRAIN][0]
         self.device = array.device if isinstance(array, Tensor) else torch.device("cpu")
         if classifier is not None:
             self._require_fits(classifier, array.shape[-1])
         self.classifier = classifier
 
-    def _largest_label(self) -> int:
+    def _number_of_classes(self) -> int:
         labels = self._splits[TRAIN][1]
         assert labels is not None
-        kept = labels if self.ignore_index is None else labels[labels != self.ignore_index]
-        if kept.numel() == 0:
+        counted = labels if self.ignore_index is None else labels[labels != self.ignore_index]
+        if counted.numel() == 0:
             raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
-        return max(int(kept.max()), 0)
+        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel())
 
     def _require_fits(self, classifier: LinearClassifier, width: int) -> None:
         weight = classifier.weight
         if weight.shape != (self.num_classes, width) and weight.mT.shape == (self.num_classes, width):
-            raise ClassifierError(f"the weight is {tuple(weight.shape)}, (features, classes); transpose it.")
+            raise ClassifierError(
+                f"the classifier's weight is (features, classes), {tuple(weight.shape)}; transpose it."
+            )
         require_classifier(weight, classifier.bias, self.num_classes or len(weight), width)
 
     def batches(self, split: str) -> Iterator[FeatureBatch]:
@@ -112,6 +114,8 @@ class ArraySource(FeatureSource):
 def _array(given: Any, what: str) -> Any:
     """A tensor or array of rows."""
     array = given if isinstance(given, Tensor | np.ndarray) else np.asarray(given)
+    if isinstance(array, Tensor):
+        require_dense(array, what)
     if array.ndim < 2:
         raise ShapeError(f"{what} must be (N, D); got shape {tuple(array.shape)}.")
     floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
@@ -119,6 +123,10 @@ def _array(given: Any, what: str) -> Any:
         raise DtypeError(f"{what} must be floating point; got {array.dtype}. Are features and labels swapped?")
     if len(array) == 0:
         raise EmptyBatchError(f"{what} have no rows.")
+    if 0 in array.shape:
+        raise ShapeError(f"{what} must be (N, D) with D >= 1; got shape {tuple(array.shape)}.")
+    if isinstance(array, np.ndarray):
+        as_tensor(array[:1], what)  # its dtype is one that torch has
     return array
 
 
@@ -128,10 +136,12 @@ def _pair(features: Any, labels: Any, to_classes: ClassLabels | Targets, what: s
     array = _array(features, what)
     rows = to_classes(labels, tuple(array.shape[:-1]))
     if rows.shape != array.shape[:-1] and (isinstance(to_classes, ClassLabels) or len(rows) != len(array)):
-        raise ShapeError(
-            f"{what} have {len(array)} rows of shape {tuple(array.shape[1:])}, but labels have shape "
-            f"{tuple(rows.shape)}."
-        )
+        if array.ndim > 2 and rows.shape == array.shape[:1]:
+            raise ShapeError(
+                f"{what} must be (N, D); got {tuple(array.shape)}. Make each sample a vector, e.g. by x.mean((2, 3)) "
+                "or x.flatten(1)."
+            )
+        raise ShapeError(f"{what} have the shape {tuple(array.shape)}, but labels have {tuple(rows.shape)}.")
     return array, rows
 
 
@@ -139,5 +149,5 @@ def _text_classes(labels: Any) -> list[str] | None:
     """The classes of labels that are text, sorted."""
     if isinstance(labels, Tensor):
         return None
-    array = np.asarray(labels)
+    array = text_of(np.asarray(labels))
     return sorted(set(map(str, array.flat))) if is_text(array) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from tightframe.checks import listed, require_labels, require_positive
 from tightframe.errors import ChoiceError, DtypeError, EmptyBatchError, NonFiniteError, ShapeError, ShardError
 from tightframe.processes import every_process, rank, world_size
+from tightframe.reading.safetensors import NAMES
 from tightframe.sources.manifest import (
     DECIDED,
     LABELS,
@@ -30,7 +31,7 @@ from tightframe.sources.manifest import (
 )
 from tightframe.sources.shards import BLOCK_BYTES
 from tightframe.sources.source import OOD, SPLITS, TRAIN, FeatureBatch, FeatureSource
-from tightframe.sources.tables import NAMES, Kind, RawTable, safetensors_table
+from tightframe.sources.tables import Kind, RawTable, safetensors_table
 from tightframe.writing import partials_in, write_tensors, write_whole
 
 SHARD_BYTES = 256 << 20
@@ -148,9 +149,10 @@ def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: b
 
 def _clear(folder: Path) -> None:
     """Delete an earlier extraction: manifests first, so that what is left is never taken for a whole one."""
-    for path in manifests_in(folder):
+    manifests = manifests_in(folder)
+    for path in manifests:
         path.unlink()
-    for path in folder.iterdir():
+    for path in folder.iterdir() if manifests else ():
         if _WRITTEN.fullmatch(path.name):
             path.unlink()
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
 from tightframe.errors import ClassifierError, StateError
 from tightframe.options import Measuring
+from tightframe.reading import read_arrays
 from tightframe.sources.arrays import ArraySource
 from tightframe.sources.source import FeatureSource
 
@@ -25,50 +18,13 @@ _WEIGHT = ("weight", "w", "classifier.weight", "fc.weight", "head.weight")
 _BIAS = ("bias", "b", "classifier.bias", "fc.bias", "head.bias")
 
 
-def read_arrays(path: Path) -> dict[str, Any]:
-    """The named arrays of a .npz, .npy, .safetensors or .pt/.pth file; a lone array is called "".
-
-    Nothing in the file is executed: .pt files are read as weights only, .npy and .npz without pickled objects.
-    Raises: StateError for files of another kind, damaged or missing.
-    """
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        if path.suffix == ".npy":
-            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        if path.suffix in (".pt", ".pth"):
-            return _read_checkpoint(path)
-    except (OSError, ValueError, SafetensorError, EOFError, zipfile.BadZipFile) as error:
-        raise StateError(f"can't read {path}: {str(error) or type(error).__name__}") from None
-    raise StateError(f"{path} must be a .npz, .npy, .safetensors or .pt file.")
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """The tensors of a torch file. Raises ValueError for anything that isn't plain tensors."""
-    with path.open("rb") as file:
-        try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            raise ValueError("it holds more than plain tensors, which could run code when loaded") from None
-        except Exception as error:  # a damaged file makes the unpickler fail in any way
-            raise ValueError(f"it is no torch file ({type(error).__name__})") from None
-    return dict(content) if isinstance(content, dict) else {"": content}
-
-
-def pick(arrays: dict[str, Any], names: tuple[str, ...], path: Path, *, required: bool = True) -> Any:
-    """The array under one of the names (or a lone array); StateError lists what the file has."""
+def pick(arrays: Mapping[str, Any], names: tuple[str, ...], path: Path, *, required: bool = True) -> Any:
+    """The array under the first of the names, or a lone array. Raises: StateError listing the file's arrays."""
     for name in (*names, ""):
         if name in arrays:
-            if not isinstance(arrays[name], Tensor | np.ndarray):
-                raise StateError(f"{path} holds a {type(arrays[name]).__name__} where an array is needed.")
             return arrays[name]
     if required:
-        raise StateError(
-            f"{path} has no array called {' or '.join(names)}; it has: {', '.join(map(str, arrays)) or 'a lone array'}."
-        )
+        raise StateError(f"{path} has no array called {' or '.join(names)}. Its arrays: {arrays}.")
     return None
 
 
@@ -131,7 +87,7 @@ def _classifier(weight: Path | None, bias: Path | None) -> tuple[Any, Any]:
     rows = pick(arrays, _WEIGHT, weight)
     if bias is not None:
         return rows, pick(read_arrays(bias), _BIAS, bias)
-    return rows, pick({name: array for name, array in arrays.items() if name}, _BIAS, weight, required=False)
+    return rows, None if "" in arrays else pick(arrays, _BIAS, weight, required=False)
 
 
 def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Any]:
@@ -139,7 +95,6 @@ def _features_and_labels(features: Path, labels: Path | None) -> tuple[Any, Any]
     x = pick(arrays, _FEATURES, features)
     if labels is not None:
         return x, pick(read_arrays(labels), _LABELS, labels)
-    named = {name: array for name, array in arrays.items() if name}
-    if not any(name in named for name in _LABELS):
-        raise StateError(f"{features} has no labels ({', '.join(_LABELS)}); give their file with --labels.")
-    return x, pick(named, _LABELS, features)
+    if not any(name in arrays for name in _LABELS):
+        raise StateError(f"{features} has no labels ({', '.join(_LABELS)}). Its arrays: {arrays}. Give --labels.")
+    return x, pick(arrays, _LABELS, features)

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
+from tightframe import reading
 from tightframe.checks import listed
-from tightframe.errors import DatasetError, LoaderError, MissingExtraError, TightframeError
+from tightframe.errors import DatasetError, LoaderError, MissingExtraError, StateError, TightframeError
 from tightframe.processes import world_size
+from tightframe.reading import failures_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 IMAGE_SIZE = 224
@@ -154,11 +156,11 @@ def opened(path: Path, mode: str | None = None) -> Any:
     except ImportError:
         raise MissingExtraError("pillow", "data") from None
     try:
-        with Image.open(path) as image:
+        with failures_of(path, "as an image"), reading.opened(path) as file, Image.open(file) as image:
             image.load()
             return image if mode is None else image.convert(mode)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"can't read the image {path}: {error}") from None
+    except StateError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _mask(path: Path, size: Sequence[int]) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor, is_integer, listed
+from tightframe.checks import as_tensor, is_integer, listed, require_dense
 from tightframe.errors import DtypeError, LabelError
 
 SOFT_NOTE = "labels are shares of classes: each sample counts in the class of its largest share."
@@ -18,7 +18,17 @@ _ALMOST_ONE = 1e-3  # by which shares may miss a sum of 1, as in half precision
 
 def is_text(array: Any) -> bool:
     """Whether a numpy array holds nothing but text."""
-    return array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat))
+    return array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(each, str) for each in array.flat))
+
+
+def text_of(array: Any) -> Any:
+    """A numpy array of bytes as text; any other as it is. Raises: DtypeError for bytes that aren't UTF-8."""
+    if array.dtype.kind != "S":
+        return array
+    try:
+        return np.char.decode(array, "utf-8")
+    except UnicodeDecodeError:
+        raise DtypeError("labels of bytes must be UTF-8 text.") from None
 
 
 class Targets:
@@ -28,8 +38,11 @@ class Targets:
     soft = False
 
     def tensor(self, given: Any) -> Tensor:
-        """The targets as a tensor. Raises: DtypeError."""
-        return given if isinstance(given, Tensor) else as_tensor(np.asarray(given), "targets")
+        """The targets as a tensor of real numbers. Raises: DtypeError."""
+        targets = as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "targets")
+        if targets.is_complex():
+            raise DtypeError(f"targets must be real numbers; got {targets.dtype}.")
+        return targets
 
     def __call__(self, given: Any, shape: Sequence[int] | None = None) -> Tensor:
         """(N, n) targets. Raises: DtypeError."""
@@ -74,8 +87,9 @@ class ClassLabels:
     def tensor(self, given: Any) -> Tensor:
         """The labels as a tensor; text as class indices. Raises: DtypeError, LabelError."""
         if isinstance(given, Tensor):
+            require_dense(given, "labels")
             return given
-        array = np.asarray(given)
+        array = text_of(np.asarray(given))
         if is_text(array):
             return self._of_text(array)
         if array.dtype.kind not in "iufb":

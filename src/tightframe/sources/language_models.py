@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from tightframe.errors import DatasetError, EmptyBatchError, LoaderError, RangeError
+from tightframe.errors import DatasetError, EmptyBatchError, LoaderError, RangeError, StateError
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
+from tightframe.reading import failures_of, opened
 from tightframe.sources.model import ModelSource
 from tightframe.sources.next_token import predicts_next_token
 
 LENGTH = 512
+_LONGEST_LINE = 1 << 26  # characters
 _PIECE = 1 << 20  # characters of a file that are tokenised together
 
 Texts = Sequence[str | Path]
@@ -113,11 +117,21 @@ class _Sequences(IterableDataset[Any]):
 
 
 def _pieces(path: Path) -> Iterator[str]:
-    """Whole lines of a file, about a million characters at a time. Raises: DatasetError if it can't be read."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
+    """Whole lines of a UTF-8 file, about a million characters at a time. Raises: DatasetError if it can't be read."""
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            while lines := file.readlines(_PIECE):
+        with opened(path) as file, failures_of(path, "as text"), ExitStack() as stack:
+            content: Any = stack.enter_context(gzip.open(file)) if path.suffix == ".gz" else file
+            lines, size = list[str](), 0
+            text = TextIOWrapper(content, encoding="utf-8")
+            while line := text.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise DatasetError(f"{path} must have lines of at most {_LONGEST_LINE:,} characters.")
+                lines.append(line)
+                size += len(line)
+                if size >= _PIECE:
+                    yield "".join(lines)
+                    lines, size = [], 0
+            if lines:
                 yield "".join(lines)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DatasetError(f"can't read the text {path}: {error}") from None
+    except StateError as error:
+        raise DatasetError(str(error)) from None

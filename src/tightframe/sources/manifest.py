@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import ShardError
-from tightframe.sources.tables import DTYPES, NAMES, Kind
+from tightframe.plain import restored
+from tightframe.reading import failures_of, read_json
+from tightframe.reading.safetensors import DTYPES, NAMES
+from tightframe.sources.tables import Kind
 from tightframe.writing import write_whole
 
 FORMAT = "tightframe shards 1"
@@ -101,21 +104,22 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Raises: ShardError if it isn't what `write` has written."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            if data.pop("format") != FORMAT:
-                raise ValueError("another format or version")
-            splits = {
-                name: SplitEntry(**{**entry, "shards": [ShardEntry(**shard) for shard in entry["shards"]]})
-                for name, entry in data.pop("splits").items()
-            }
-            found = cls(**data, splits=splits)
-            for entry in found.splits.values():
-                entry.kinds()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ShardError(f"{path} isn't a manifest that tightframe wrote: {error!r}") from None
-        return found
+        """Raises: StateError, or ShardError for a file that `write` has not written."""
+        data = read_json(path)
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ShardError(f"{path} isn't a manifest that this version of tightframe wrote.")
+        manifest = restored(cls, data, path.name)
+        for split in manifest.splits.values():
+            with failures_of(path):
+                split.kinds()
+            if min(split.shard_rows, split.block_rows, *(shard.rows for shard in split.shards)) < 0 or (
+                split.shards and split.block_rows < 1
+            ):
+                raise ShardError(f"{path} is damaged: numbers of rows must be positive.")
+            for shard in split.shards:
+                if Path(shard.file).name != shard.file:
+                    raise ShardError(f"{path} is damaged: {shard.file!r} is not the name of a file in its folder.")
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Replace the file as a whole."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tightframe.checks import listed
 from tightframe.errors import ChoiceError, LoaderError, MissingExtraError, StateError
-from tightframe.sources.files import read_arrays
+from tightframe.reading import read_checkpoint, read_safetensors
 from tightframe.sources.model import OUTPUT
 
 KINDS = ("timm:NAME", "hf:FOLDER", "module:function")
@@ -76,8 +76,11 @@ def load_model(name: str, checkpoint: str | Path | None = None, *, num_classes: 
 
 def _weights(path: Path) -> dict[str, Tensor]:
     """The weights in a checkpoint, by their names in the bare model. Raises: StateError."""
-    content: Any = read_arrays(path) if path.suffix in (".safetensors", ".pt", ".pth") else None
-    if content is None:
+    if path.suffix == ".safetensors":
+        content: Mapping[str, Any] = read_safetensors(path)[0]
+    elif path.suffix in (".pt", ".pth"):
+        content = read_checkpoint(path)
+    else:
         raise StateError(f"the checkpoint {path} must be a .safetensors, .pt or .pth file.")
     for entry in _NESTED:
         if isinstance(content.get(entry), Mapping):

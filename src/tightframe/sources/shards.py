@@ -17,7 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import LARGEST, is_integer, listed, require_classifier
+from tightframe.checks import (
+    LARGEST,
+    is_integer,
+    labels_out_of_range,
+    listed,
+    number_of_classes,
+    require_classifier,
+)
 from tightframe.errors import (
     DtypeError,
     EmptyBatchError,
@@ -29,6 +36,7 @@ from tightframe.errors import (
 )
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
+from tightframe.reading import failures_of, read_safetensors
 from tightframe.sources.manifest import DECIDED, LABELS, Manifest, SplitEntry, array_of, layer_of, manifests_in
 from tightframe.sources.prefetch import BUFFERS, Prefetch
 from tightframe.sources.source import (
@@ -47,6 +55,7 @@ from tightframe.sources.tables import PARQUET, ParquetTable, RawTable, Reader, S
 MEMORY_BYTES = 256 << 20
 BLOCK_BYTES = 16 << 20  # of a block, which one process reads as a whole
 _ALIGNED = 64  # bytes, to which arrays in a buffer are aligned
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LABELS_READ = 1 << 20  # at a time
 _HEAD = 1 << 16  # bytes compared before whole files are
 
@@ -201,21 +210,26 @@ class ShardSource(FeatureSource):
                 )
 
     def _require_labels(self, num_classes: int | None) -> int:
-        """K, from all labels if it isn't known. Raises: LabelError naming the file and the row."""
-        largest = -1
+        """K, from all labels if it isn't known. Raises: LabelError naming the file."""
+        extents, rows = [], 0
         for split, shards in self._shards.items():
             arrays = [name for name in (LABELS, DECIDED) if split != OOD and name in shards[0].arrays]
             for shard in shards:
                 for array in arrays:
                     ignored = self.ignore_index if array == LABELS else None
-                    most = _checked_labels(shard, array, num_classes, ignored)
-                    largest = max(largest, most if split == TRAIN and array == LABELS else -1)
-        if largest < 0:
+                    extent = _checked_labels(shard, array, num_classes, ignored)
+                    if extent is not None and split == TRAIN and array == LABELS:
+                        extents.append(extent)
+                        rows += shard.rows * prod(shard.kind(LABELS).shape)
+        if not extents:
             raise LabelError(f"no training sample has a label other than {self.ignore_index}.")
-        if num_classes is None:  # K is known only now
-            for shard in self._shards.get(TEST, ()):
-                _checked_labels(shard, LABELS, largest + 1, self.ignore_index)
-        return num_classes or largest + 1
+        if num_classes is not None:
+            return num_classes
+        least, most = min(extent[0] for extent in extents), max(extent[1] for extent in extents)
+        K = number_of_classes(least, most, rows)
+        for shard in self._shards.get(TEST, ()):
+            _checked_labels(shard, LABELS, K, self.ignore_index)
+        return K
 
     # ------------------------------------------------------------------ reading
 
@@ -375,7 +389,7 @@ def _require_alike(shards: Sequence[Shard], split: str) -> None:
         if layer_of(name) is None:
             if not is_integer(torch.empty(0, dtype=kind.dtype)):
                 raise DtypeError(f"{path}: labels must be integers; got {kind}.")
-        elif not kind.dtype.is_floating_point:
+        elif kind.dtype not in _FLOATS:
             raise DtypeError(f"{path}: features must be floating point; got {kind}. Are features and labels swapped?")
         elif not kind.shape or kind.shape[-1] == 0:
             raise ShapeError(f"{path}: features must be (N, D); got {kind}.")
@@ -385,33 +399,44 @@ def _path_of(shard: Shard, array: str) -> Path:
     return shard.arrays[array][0].path
 
 
-def _checked_labels(shard: Shard, array: str, num_classes: int | None, ignored: int | None) -> int:
-    """The largest label in a shard, or -1. Raises: LabelError."""
-    largest, kind = -1, shard.kind(array)
+def _checked_labels(shard: Shard, array: str, num_classes: int | None, ignored: int | None) -> tuple[int, int] | None:
+    """The smallest and the largest label in a shard; None if all are ignored. Raises: LabelError."""
+    kind = shard.kind(array)
     table, name = shard.arrays[array]
     if isinstance(table, RawTable):
         step = max(1, _LABELS_READ // max(1, prod(kind.shape)))
         spans = [(start, min(start + step, shard.rows)) for start in range(0, shard.rows, step)]
     else:
         spans = shard.blocks(_LABELS_READ)
+    bound = torch.iinfo(torch.int64).max if num_classes is None else num_classes
+    extents: list[tuple[int, int]] = []
+    wrong: tuple[int, int] | None = None  # the first row with a label out of range, and the label
+    rows = others = 0
     with table.opened(name) as reader:
         for start, stop in spans:
             part = np.empty((stop - start) * kind.bytes, np.uint8)
             reader.read(name, start, stop, part)
             labels = torch.from_numpy(part).view(kind.dtype).to(torch.int64).view(stop - start, -1)
-            counted = torch.ones_like(labels, dtype=torch.bool) if ignored is None else labels != ignored
-            wrong = counted & ((labels < 0) | (labels >= (num_classes or labels.max() + 1)))
-            if bool(wrong.any()):
-                row = int(wrong.any(1).nonzero()[0])
-                value = int(labels[row][wrong[row]][0])
-                bound = "[0, K)" if num_classes is None else f"[0, {num_classes})"
-                raise LabelError(
-                    f"{table.path}: labels must lie in {bound}; row {start + row} holds {value} ({int(wrong.sum())} "
-                    f"such in rows {start} to {stop - 1}). Pass ignore_index={value} to drop them."
-                )
-            if bool(counted.any()):
-                largest = max(largest, int(labels[counted].max()))
-    return largest
+            counted = labels if ignored is None else labels[labels != ignored]
+            if counted.numel() == 0:
+                continue
+            extents.append((int(counted.min()), int(counted.max())))
+            if extents[-1][0] >= 0 and extents[-1][1] < bound:
+                continue
+            outside = (labels < 0) | (labels >= bound)
+            outside = outside if ignored is None else outside & (labels != ignored)
+            if wrong is None:
+                row = int(outside.any(1).nonzero()[0])
+                wrong = start + row, int(labels[row][outside[row]][0])
+            same = int((labels == wrong[1]).sum())
+            rows, others = rows + same, others + int(outside.sum()) - same
+    if not extents:
+        return None
+    extent = min(low for low, _ in extents), max(high for _, high in extents)
+    if wrong is not None:
+        message = labels_out_of_range(wrong[1], rows, num_classes, extent, others=others > 0)
+        raise LabelError(f"{table.path}, row {wrong[0]}: {message}")
+    return extent
 
 
 def _said(widths: Mapping[str, int]) -> str:
@@ -519,6 +544,12 @@ def _extracted(folder: Path) -> _Contents:
         what = "has no manifest.json" if folder.is_dir() else "doesn't exist"
         raise ShardError(f"{folder} {what}: it isn't a folder that tightframe.sources.extract wrote.")
     manifests = [Manifest.read(path) for path in paths]
+    with failures_of(folder, "as shards"):
+        return _contents(folder, paths, manifests)
+
+
+def _contents(folder: Path, paths: Sequence[Path], manifests: Sequence[Manifest]) -> _Contents:
+    """The contents that manifests list. Raises: ShardError, and an error of any type for damaged manifests."""
     _require_whole(folder, paths, manifests)
     described = next((each.source for each in manifests if each.source), {})
     splits: dict[str, list[Shard]] = {split: [] for split in manifests[0].settings["splits"]}
@@ -595,15 +626,12 @@ def _classifier(folder: Path, described: Mapping[str, Any]) -> tuple[LinearClass
     file = described.get("classifier_file")
     if file is None:
         return None, {}
-    path = folder / file["file"]
+    path = folder / Path(file["file"]).name
     if not path.is_file():
         raise ShardError(f"{path} is missing; the manifest names it.")
-    content = path.read_bytes()
-    if zlib.crc32(content) != file["checksum"]:
+    if zlib.crc32(path.read_bytes()) != file["checksum"]:
         raise ShardError(f"{path} is damaged or foreign: its checksum isn't the manifest's.")
-    from safetensors.torch import load
-
-    tensors = load(content)
+    tensors, _ = read_safetensors(path)
     consumers = {name.removeprefix("consumer/"): rows for name, rows in tensors.items() if name.startswith("consumer/")}
     if "weight" not in tensors:
         return None, consumers

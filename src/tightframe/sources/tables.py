@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,18 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 
-from tightframe import writing
 from tightframe.checks import listed
 from tightframe.errors import DtypeError, MissingExtraError, ShapeError, ShardError
+from tightframe.reading import failures_of
+from tightframe.reading.npy import npy_header
+from tightframe.reading.opening import require_file
+from tightframe.reading.safetensors import safetensors_header
 
 FEATURES_COLUMN, LABELS_COLUMN = "features", "labels"
 PARQUET = (".parquet", ".pq")
-_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library has it
-DTYPES = {name: dtype for name, dtype in writing.DTYPES.items() if not name.startswith(("C", "F8"))}
-"""Dtypes of arrays by their names in safetensors."""
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -116,13 +112,11 @@ class ParquetTable(Table):
         """`features` and `labels` are names of the arrays; None for what isn't read."""
         self.path, self._labels = path, labels
         parquet = _parquet()
-        try:
-            with parquet.ParquetFile(path) as file:
-                meta, schema = file.metadata, file.schema_arrow
-                groups = tuple(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
-                first = next(file.iter_batches(batch_size=1), None)
-        except (OSError, ValueError) as error:  # pyarrow's own derive from ValueError
-            raise ShardError(f"{path} can't be read as Parquet: {error}") from None
+        require_file(path)
+        with failures_of(path, "as Parquet"), parquet.ParquetFile(path) as file:
+            meta, schema = file.metadata, file.schema_arrow
+            groups = tuple(meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+            first = next(file.iter_batches(batch_size=1), None)
         self.rows, self.groups = sum(groups), groups
         if labels is not None and LABELS_COLUMN not in schema.names:
             raise ShardError(f"{path} has no column {LABELS_COLUMN!r}; it has: {listed(schema.names)}.")
@@ -137,7 +131,10 @@ class ParquetTable(Table):
 
     @contextmanager
     def opened(self, only: str | None = None) -> Iterator[Reader]:
-        with _parquet().ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file:
+        with (
+            failures_of(self.path, "as Parquet"),
+            _parquet().ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20) as file,
+        ):
             yield _ParquetReader(self, file, list(self.arrays) if only is None else [only])
 
     def columns(self, arrays: Sequence[str]) -> list[str]:
@@ -271,8 +268,6 @@ def table_of(path: Path, array: str, *, labels: str | None) -> Table:
 
     Raises: ShardError for files that are missing, damaged or of another format; DtypeError, ShapeError.
     """
-    if not path.is_file():
-        raise ShardError(f"{path} doesn't exist." if not path.exists() else f"{path} is not a file.")
     if path.suffix == ".npy":
         return npy_table(path, array)
     if path.suffix in PARQUET:
@@ -293,68 +288,30 @@ def table_of(path: Path, array: str, *, labels: str | None) -> Table:
 
 
 def npy_table(path: Path, array: str) -> RawTable:
-    """A `.npy` file. Raises: ShardError, DtypeError, ShapeError."""
-    try:
-        with path.open("rb") as file:
-            version = npy.read_magic(file)
-            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = header(file)
-            offset = file.tell()
-    except (OSError, ValueError) as error:
-        raise ShardError(f"{path} can't be read as .npy: {error}") from None
-    if len(shape) == 0:
+    """A `.npy` file. Raises: StateError, ShardError, DtypeError, ShapeError."""
+    header = npy_header(path)
+    if len(header.shape) == 0:
         raise ShapeError(f"{path} must hold an array with rows; it holds a single number.")
-    if (fortran and len(shape) > 1) or not dtype.isnative:
-        raise ShardError(
-            f"{path} holds {'columns one after the other' if fortran else dtype}; save "
-            f"np.ascontiguousarray(x, np.{dtype.newbyteorder('=')})."
-        )
-    kind = Kind(_torch_dtype(dtype, path), tuple(shape[1:]))
-    _require_size(path, offset + shape[0] * kind.bytes)
-    return RawTable(path, shape[0], {array: kind}, {array: offset})
+    rows, *shape = header.shape
+    if (header.by_columns and shape) or not header.dtype.isnative:
+        order = "columns one after the other" if header.by_columns else header.dtype
+        raise ShardError(f"{path} holds {order}; save np.ascontiguousarray(x, np.{header.dtype.newbyteorder('=')}).")
+    kind = Kind(_torch_dtype(header.dtype, path), tuple(shape))
+    return RawTable(path, rows, {array: kind}, {array: header.offset})
 
 
 def safetensors_table(path: Path) -> RawTable:
-    """A `.safetensors` file, all of whose arrays have as many rows. Raises: ShardError."""
-    header, start = _safetensors_header(path)
+    """A `.safetensors` file, all of whose arrays have equally many rows. Raises: StateError, ShardError."""
     arrays, offsets = {}, {}
     rows: dict[int, str] = {}
-    end = start
-    for name, entry in header.items():
-        try:
-            (length, *shape), (first, last) = entry["shape"], entry["data_offsets"]
-            kind = Kind(DTYPES[entry["dtype"]], tuple(shape))
-        except (KeyError, TypeError, ValueError):
-            raise ShardError(f"{path}: array {name!r} isn't one of rows in a usual dtype: {entry}.") from None
-        if last - first != length * kind.bytes:
-            raise ShardError(f"{path} is damaged: array {name!r} has {last - first} bytes.")
-        rows.setdefault(length, name)
-        arrays[name], offsets[name], end = kind, start + first, max(end, start + last)
+    for name, declared in safetensors_header(path).arrays.items():
+        if not declared.shape:
+            raise ShardError(f"{path}: array {name!r} is a single number; arrays must have rows.")
+        rows.setdefault(declared.shape[0], name)
+        arrays[name], offsets[name] = Kind(declared.dtype, declared.shape[1:]), declared.offset
     if len(rows) > 1:
         raise ShardError(f"{path}: arrays have {' and '.join(f'{n} rows ({a})' for n, a in rows.items())}.")
-    _require_size(path, end)
     return RawTable(path, next(iter(rows), 0), arrays, offsets)
-
-
-def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LONGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-    except (OSError, ValueError, struct.error, AttributeError) as error:
-        raise ShardError(f"{path} can't be read as safetensors: {error}") from None
-    return header, 8 + length
-
-
-def _require_size(path: Path, expected: int) -> None:
-    size = path.stat().st_size
-    if size < expected:
-        raise ShardError(f"{path} is truncated: it has {size} bytes, and its header needs {expected}.")
-    if size > expected:
-        raise ShardError(f"{path} is damaged: it has {size} bytes, {size - expected} more than its header says.")
 
 
 def _torch_dtype(dtype: np.dtype[Any], path: Path) -> torch.dtype:

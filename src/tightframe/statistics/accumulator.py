@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tightframe.checks import Array, as_tensor
 from tightframe.device_state import DeviceState
 from tightframe.errors import MergeError
+from tightframe.memory import require_memory
 from tightframe.numerics import full_precision, large_zeros
 from tightframe.processes import all_reduce, rank, withdraw, world_size
 from tightframe.statistics.class_statistics import ClassStatistics
@@ -72,6 +73,16 @@ class StatisticsAccumulator(nn.Module):
         if folds is not None:
             require_folds(folds)
         self.num_classes, self.num_features, self.folds = num_classes, num_features, folds
+        needed = self.memory(
+            num_classes,
+            num_features,
+            covariance=covariance,
+            per_class=per_class,
+            folds=folds,
+            fold_scatter=fold_scatter,
+        )
+        where = None if device is None else torch.device(device)
+        require_memory(needed, f"accumulating {num_classes:,} classes of {num_features:,} features", where)
         self._kind = {"covariance": covariance, "per_class": per_class, "folds": folds, "fold_scatter": fold_scatter}
 
         scratch: dict[torch.dtype, Tensor] = {}

@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tightframe import checks
@@ -24,8 +24,10 @@ from tightframe.errors import (
     StateError,
     WeightingError,
 )
+from tightframe.memory import require_memory
 from tightframe.numerics import EPS, first_of_coincident, float64_device, norms, rounding_of
 from tightframe.processes import all_reduce, require_same, withdraw, world_size
+from tightframe.reading import failures_of, read_safetensors
 from tightframe.sharing import once
 from tightframe.statistics.scatter import Scatter, common_means
 from tightframe.writing import write_tensors
@@ -135,6 +137,8 @@ class ClassStatistics:
         rows, labels = checks.as_rows(features, labels, class_dim=class_dim, ignore_index=ignore_index)
         checks.require_labels(labels, num_classes)
         checks.require_finite(rows.detach())
+        sizes = f"a value of {num_classes:,} classes and {rows.shape[1]:,} features"
+        require_memory(8 * rows.shape[1] * (3 * num_classes + rows.shape[1] * covariance), sizes, rows.device)
         home = float64_device(rows.device)
         rows, labels = rows.to(home, torch.float64), labels.to(home)
         counts = torch.bincount(labels, minlength=num_classes)
@@ -507,30 +511,40 @@ class ClassStatistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClassStatistics:
-        """Read a value that `save` wrote. Raises StateError for any other file."""
-        try:
-            with safe_open(os.fspath(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        except SafetensorError as error:
-            raise StateError(f"{os.fspath(path)} is not a safetensors file: {error}") from None
+        """Read a value that `save` wrote. Raises: StateError for any other file."""
+        path = Path(path)
+        tensors, metadata = read_safetensors(path)
         if metadata.get("format") not in (_FORMAT, _DENSE_FORMAT):
-            raise StateError(f"{os.fspath(path)} holds no class statistics (format {metadata.get('format')!r}).")
+            raise StateError(f"{path} holds no class statistics (format {metadata.get('format')!r}).")
+        with failures_of(path, "as class statistics"):
+            return cls._of_file(dict(tensors), metadata).to(device)
+
+    @classmethod
+    def _of_file(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> ClassStatistics:
+        """The value of a file's arrays and metadata. Raises: an error of any type for those of another file."""
         if metadata["format"] == _DENSE_FORMAT:
             tensors["rounding"] = torch.full_like(tensors["spread"], float(metadata.get("rounding", 0.0)))
         else:
             rows, classes = tensors.pop("rows"), len(tensors["class_ids"])
+            features = tensors["means"].shape[1]
+            require_memory(8 * classes * features, f"a value of {classes:,} classes and {features:,} features")
             for name in _PER_CLASS & tensors.keys():
                 some = tensors[name]
                 every = some.new_full((classes, *some.shape[1:]), torch.nan if name == "means" else 0)
                 tensors[name] = every.index_copy_(0, rows, some)
-        value = cls(
+        for name, tensor in tensors.items():
+            expected = torch.int64 if name in ("counts", "class_ids") else torch.float64
+            if tensor.dtype is not expected:
+                raise ValueError(f"the array {name!r} must be {expected}; it is {tensor.dtype}")
+        num_labels, ids, counts = int(metadata["num_labels"]), tensors["class_ids"], tensors["counts"]
+        if not bool(((ids >= 0) & (ids < num_labels)).all()) or bool((counts < 0).any()):
+            raise ValueError(f"class_ids must lie in [0, {num_labels}) and counts must not be negative")
+        return cls(
             **tensors,
-            num_labels=int(metadata["num_labels"]),
+            num_labels=num_labels,
             recentred=bool(int(metadata["recentred"])),
             product_epsilon=float(metadata.get("product_epsilon", 0.0)),
         )
-        return value.to(device)
 
     # ------------------------------------------------------------------ inside
 

@@ -1,4 +1,4 @@
-"""What the numbers should be: targets at collapse, floors forced by the dimension, levels without class structure."""
+"""Predictions of theory: optima of training objectives, geometry for class counts, and bounds from the dimension."""
 
 from tightframe.theory.codes import CodeOptimum, softmax_code_optimum, tammes_optimum
 from tightframe.theory.floors import cross_entropy_floor

@@ -1,4 +1,4 @@
-"""How far apart K unit vectors in R^D can be: what training should reach where there are more classes than D + 1."""
+"""Largest distances between K unit vectors in R^D: the optima of training with more than D + 1 classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tightframe.certificate import best_known
 
 @dataclass(frozen=True)
 class CodeOptimum:
-    """What is known of the largest value of a distance over K unit vectors in R^D.
+    """Bounds on the largest value of a distance over K unit vectors in R^D.
 
     Attributes:
-        lower: the value of a known code, or None where none is listed.
-        upper: a proven bound.
-        source: of the code, or of the bound where there is none.
+        lower: value of a known code; None if no code is listed.
+        upper: proven upper bound.
+        source: source of the code, else of the bound.
     """
 
     lower: float | None
@@ -25,17 +25,16 @@ class CodeOptimum:
 
     @property
     def exact(self) -> bool:
-        """Whether the optimum itself is known: both values agree."""
+        """Whether the optimum is known: both bounds are equal."""
         return self.lower == self.upper
 
 
 def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
-    """The largest possible smallest distance between two of K unit vectors in R^D, Tammes' problem; in [0, 2].
+    """The largest possible minimum distance of K unit vectors in R^D (Tammes' problem), in [0, 2].
 
-    Exact for K <= 2D, for D <= 2, and where the best known code is proven optimal. A distance d is the angle
-    2 arcsin(d/2).
+    Exact for K <= 2D, for D <= 2, and if the best known code is proven optimal. Distance d means angle 2 arcsin(d/2).
     Raises: DimensionError unless K >= 2 and D >= 1.
-    Source: the codes' and bounds' own; see `tightframe.certificate.best_known` and `tightframe.bounds`.
+    Source: see `tightframe.certificate.best_known` and `tightframe.bounds`.
 
     >>> optimum = tammes_optimum(12, 3)  # the icosahedron
     >>> round(math.degrees(2 * math.asin(optimum.upper / 2)), 4), optimum.exact
@@ -55,13 +54,13 @@ def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
 def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:
     """The largest possible one-vs-rest distance of K unit vectors in R^D: min over k of dist(w_k, conv of the others).
 
-    K/(K-1) for K <= D + 1, the simplex ETF; 1 for D + 2 <= K <= 2D; 1 - cos(2 pi/K) on the circle. Beyond, a code of
-    largest cosine s gives 1 - s at least, as all others lie below the plane at height s over each of its vectors; and
-    neither 1 nor the largest smallest distance (`tammes_optimum`) can be exceeded, the latter as the others' hull
-    contains the nearest of them, the former as more vectors only enlarge hulls.
+    K/(K-1) for K <= D + 1, the simplex ETF; 1 for D + 2 <= K <= 2D; 1 - cos(2 pi/K) for D = 2. Otherwise a code with
+    largest cosine s attains at least 1 - s, because the other vectors lie in the half-space <w_k, x> <= s. Upper bounds
+    are 1, because more vectors only enlarge the hulls, and the largest minimum distance (`tammes_optimum`), because the
+    hull contains the nearest vector.
     Raises: DimensionError unless K >= 2 and D >= 1.
-    Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes); the bounds beyond K = 2D
-        and the circle's proof are derivations of this package.
+    Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes); the bounds for K > 2D and the
+        proof for D = 2 are derivations of this package.
 
     >>> softmax_code_optimum(8, 4)
     CodeOptimum(lower=1.0, upper=1.0, source='Jiang et al. 2023')
@@ -74,8 +73,8 @@ def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:
         value = num_classes / (num_classes - 1)
         return CodeOptimum(value, value, "Jiang et al. 2023")
     if dim <= 2:
-        # between arcs a and b a vertex is 2 sin(a/2) sin(b/2) above its neighbours' chord; the product of these over
-        # all vertices is largest for equal arcs, as ln sin is concave, and the smallest isn't above their mean
+        # a vertex between arcs a and b is 2 sin(a/2) sin(b/2) above the chord of its neighbours; the product over all
+        # vertices is largest for equal arcs, as ln sin is concave, and the smallest is at most the geometric mean
         value = 1 - math.cos(2 * math.pi / num_classes) if dim == 2 else 0.0
         return CodeOptimum(value, value, "product of the distances over all vertices" if dim == 2 else apart.source)
     if num_classes <= 2 * dim:

@@ -1,4 +1,4 @@
-"""What a loss can't be below."""
+"""Lower bounds on losses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tightframe.errors import RangeError
 
 
 def cross_entropy_floor(num_classes: int, scale: float) -> float:
-    """ln(1 + (K - 1) e^(-s K / (K - 1))): the least mean cross-entropy of s <z, p_k> for unit vectors.
+    """ln(1 + (K - 1) e^(-s K / (K - 1))): minimum of the mean cross-entropy of logits s <z, p_k> for unit vectors.
 
-    For balanced classes; attained where embeddings equal their prototypes and these form a simplex ETF. On that one it
-    holds for any class counts.
+    For balanced classes; attained if embeddings equal their prototypes and these form a simplex ETF. With simplex
+    prototypes it holds for any class counts.
     Raises: RangeError unless K >= 2 and the scale is finite and > 0.
     Source: Lu & Steinerberger 2020 (Neural collapse with cross-entropy loss).
 

@@ -1,7 +1,7 @@
-"""Convex problems with a nuclear norm, solved through factors: min over Q, t of f(Q, t) + tau |Q|_*.
+"""Solver for convex problems with a nuclear norm: min over Q, t of f(Q, t) + tau |Q|_*, by factorisation.
 
-|Q|_* is the least (|A|^2 + |B|^2)/2 over Q = A B^T, which is smooth. With as many columns as the rank of Q can have,
-the factored problem has no spurious minima, and columns that aren't needed go to zero by themselves.
+|Q|_* is the minimum of (|A|^2 + |B|^2)/2 over Q = A B^T, which is smooth. If A and B have as many columns as the
+largest possible rank of Q, the factored problem has no spurious minima, and unneeded columns converge to zero.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ Array = npt.NDArray[np.float64]
 Curvature = Callable[[Array, Array], tuple[Array, Array]]
 
 _STEPS = 1000  # a few dozen are usual
-_ROUNDING = 1e-14  # of the value; smaller decreases can't be seen in it, so gradients decide
+_ROUNDING = 1e-14  # relative rounding of the value; for smaller decreases the gradient decides
 _PRECISION = 1e-15  # of the gradient, relative to tau and the start's length
-_FLAT = 1e-8  # of tau: curvature below is that of rotations of A and B, under which nothing changes
+_FLAT = 1e-8  # times tau: smaller curvature belongs to rotations of A and B, which change nothing
 
 
 class Smooth(Protocol):
-    """A convex, twice differentiable f(Q, t) of a matrix and a vector whose entries are scaled like factors of Q."""
+    """A convex, twice differentiable f(Q, t) of a matrix Q and a vector t scaled like the factors of Q."""
 
     def at(self, Q: Array, t: Array) -> tuple[float, Array, Array, Curvature]:
-        """Value, both gradients, and the Hessian as a map of directions."""
+        """Value, both gradients, and the Hessian as a function of directions."""
 
 
 def minimise(smooth: Smooth, tau: float, Q: Array, t: Array, rank: int) -> tuple[Array, Array]:
     """(Q, t) that minimise f + tau |Q|_*, from a start of full rank, by Newton steps in a trust region.
 
-    Ends where rounding hides any progress; how far that is from the optimum is for a duality gap to tell.
+    Stops when rounding hides further progress; use a duality gap to bound the distance to the optimum.
     """
     left, values, right = np.linalg.svd(Q)
     roots = np.sqrt(values[:rank])
@@ -67,7 +67,7 @@ def _descend(at: Callable[[Array], tuple[float, Array, Callable[[Array], Array]]
         size = float(np.linalg.norm(gradient))
         if size <= _PRECISION * unit * length:
             break
-        # loose far away, but never tighter than products can be computed
+        # loose far from the optimum, and never below the rounding of products
         tolerance = size * min(max((size / (unit * length)) ** 0.5, 1e-3), 0.1)
         step, on_edge = _truncated_newton(gradient, product, radius, tolerance, _FLAT * unit)
         predicted = -float(gradient @ step + step @ product(step) / 2)
@@ -93,12 +93,12 @@ def _descend(at: Callable[[Array], tuple[float, Array, Callable[[Array], Array]]
 def _truncated_newton(
     gradient: Array, product: Callable[[Array], Array], radius: float, tolerance: float, flat: float
 ) -> tuple[Array, bool]:
-    """Steihaug's conjugate gradients: the Newton step, or where it or negative curvature leaves the trust region."""
+    """Steihaug's conjugate gradients: the Newton step, cut at the edge of the trust region, and whether it was cut."""
     step, residual = np.zeros_like(gradient), gradient
     direction, square = -gradient, float(gradient @ gradient)
     for _ in range(2 * len(gradient)):
-        bent = product(direction)
-        curvature, length = float(direction @ bent), float(direction @ direction)
+        image = product(direction)
+        curvature, length = float(direction @ image), float(direction @ direction)
         inside = radius**2 - float(step @ step)
         if abs(curvature) <= flat * length and step.any():
             break
@@ -108,7 +108,7 @@ def _truncated_newton(
         if stride >= edge:
             return step + edge * direction, True
         step = step + stride * direction
-        residual = residual + stride * bent
+        residual = residual + stride * image
         new = float(residual @ residual)
         if new <= tolerance**2:
             break

@@ -1,4 +1,4 @@
-"""What regression on unconstrained features converges to."""
+"""The optimum of multivariate regression on unconstrained features."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class RegressionOptimum:
     """The global optimum of multivariate regression on unconstrained features, (T, T) float64 on the CPU.
 
     Attributes:
-        weights: W W^T, the Gram matrix of the rows of the last layer.
+        weights: W W^T, the Gram matrix of the last layer's rows.
         features: M with <h_i, h_j> = (y_i - mean)^T M (y_j - mean).
-        map: A with W h_i = A (y_i - mean): predictions are shrunk targets.
-        loss: the objective, penalties included.
-        rank: dimensions of the targets that survive the decay.
+        map: A with W h_i = A (y_i - mean); predictions are shrunk targets.
+        loss: value of the objective, including penalties.
+        rank: number of target dimensions that survive the decay.
     """
 
     weights: Tensor
@@ -32,17 +32,17 @@ class RegressionOptimum:
 
 
 def regression_optimum(target_covariance: Array, weight_decay_w: float, weight_decay_h: float) -> RegressionOptimum:
-    """Where (1/2N) sum |W h_i + b - y_i|^2 + lambda_W/2 |W|^2 + lambda_H/(2N) sum |h_i|^2 is least.
+    """The minimum of (1/2N) sum |W h_i + b - y_i|^2 + lambda_W/2 |W|^2 + lambda_H/(2N) sum |h_i|^2.
 
-    With Sigma the targets' covariance, divided by N, and tau = sqrt(lambda_W lambda_H):
+    With the targets' covariance Sigma (divided by N) and tau = sqrt(lambda_W lambda_H):
     W W^T = sqrt(lambda_H / lambda_W) [Sigma^(1/2) - tau I]_+, where [.]_+ drops negative eigenvalues. Directions of
-    the targets with a standard deviation of at most tau are lost, from W and from the features. The bias is free and
+    the targets with a standard deviation of at most tau vanish from W and from the features. The bias is free and
     equals the targets' mean. The features' second moment H H^T / N is (lambda_W / lambda_H) W^T W.
-    Note that features' squares are averaged here, as in the source, where `cross_entropy_optimum` sums them.
+    The feature penalty is a mean over samples, as in the source; in `cross_entropy_optimum` it is a sum.
 
-    Args: target_covariance (T, T), symmetric and positive semidefinite; any D >= T will do.
-    Raises: ShapeError unless it is square and symmetric without negative eigenvalues, NonFiniteError, RangeError for
-        decays that aren't > 0.
+    Args: target_covariance (T, T), symmetric and positive semidefinite. The optimum is the same for all D >= T.
+    Raises: ShapeError unless it is square and symmetric without negative eigenvalues; NonFiniteError; RangeError unless
+        decays are > 0.
     Source: Andriopoulos et al. 2024 (The prevalence of neural collapse in neural multivariate regression).
 
     >>> optimum = regression_optimum(torch.tensor([[4.0, 0.0], [0.0, 0.25]]), 0.1, 0.1)
@@ -62,25 +62,25 @@ def regression_optimum(target_covariance: Array, weight_decay_w: float, weight_d
     skew = float((covariance - covariance.mT).abs().max())
     if skew > rounding or float(variances[0]) < -len(covariance) * rounding:
         raise ShapeError(
-            f"a covariance is symmetric without negative eigenvalues; got a difference of {skew:.3g} to the transposed "
-            f"and a smallest eigenvalue of {float(variances[0]):.3g}."
+            f"the covariance must be symmetric without negative eigenvalues; it differs from its transpose by "
+            f"{skew:.3g}, and its smallest eigenvalue is {float(variances[0]):.3g}."
         )
     tau = (weight_decay_w * weight_decay_h) ** 0.5
     deviations = variances.clamp(min=0).sqrt()
-    kept = deviations > tau
-    shrunk = torch.where(kept, deviations - tau, 0.0)
-    share = torch.where(kept, shrunk / torch.where(kept, deviations, 1.0), 0.0)
+    survives = deviations > tau
+    shrunk = torch.where(survives, deviations - tau, 0.0)
+    share = torch.where(survives, shrunk / torch.where(survives, deviations, 1.0), 0.0)
     ratio = (weight_decay_h / weight_decay_w) ** 0.5
 
     def matrix(values: Tensor) -> Tensor:
         return axes @ torch.diag(values) @ axes.mT
 
-    # the least (shrunk - deviation)^2 / 2 + tau * shrunk of every direction
+    # minimum of (shrunk - deviation)^2 / 2 + tau * shrunk per direction
     loss = ((deviations - shrunk).square() / 2 + tau * shrunk).sum()
     return RegressionOptimum(
         weights=matrix(shrunk * ratio),
-        features=matrix(torch.where(kept, share / torch.where(kept, deviations, 1.0), 0.0) / ratio),
+        features=matrix(torch.where(survives, share / torch.where(survives, deviations, 1.0), 0.0) / ratio),
         map=matrix(share),
         loss=float(loss),
-        rank=int(kept.sum()),
+        rank=int(survives.sum()),
     )

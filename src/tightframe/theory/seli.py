@@ -1,4 +1,4 @@
-"""`seli`: the simplex-encoded-labels interpolation geometry, which imbalanced cross-entropy tends to."""
+"""`seli`: the simplex-encoded-labels interpolation geometry, the limit of cross-entropy on imbalanced classes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tightframe.theory.class_groups import Counts, require_counts
 
 @dataclass(frozen=True, eq=False)
 class Seli:
-    """Gram matrices (K, K) float64 of classifier rows and of class means, up to scale.
+    """Gram matrices (K, K) float64 of classifier rows W and class means M, up to scale.
 
     Attributes:
         classifiers, means: W W^T and M M^T.
-        logits: W M^T = P, the centring matrix: those of the simplex whatever the counts. classifiers @ means = P too.
+        logits: W M^T = P, the centring matrix, as for the simplex, for any counts; also classifiers @ means = P.
     """
 
     classifiers: Tensor
@@ -28,9 +28,9 @@ class Seli:
 def seli(counts: Counts) -> Seli:
     """The geometry for class counts n: W W^T = (P D P)^(1/2) and M M^T its pseudo-inverse, D = diag(n), P = I - 11^T/K.
 
-    The limit of cross-entropy on unconstrained features as weight decay vanishes, without bias; equal counts give the
-    simplex ETF. At finite weight decay the approach to it is slow, logarithmic; see `cross_entropy_optimum`.
-    Raises: EmptyClassError unless all of at least two counts are positive.
+    The limit of cross-entropy on unconstrained features as weight decay goes to zero, without bias; the simplex ETF for
+    equal counts. Convergence is slow, logarithmic in the weight decay; see `cross_entropy_optimum`.
+    Raises: EmptyClassError unless there are at least two counts, all positive.
     Source: Thrampoulidis et al. 2022 (Imbalance trouble), in compact form.
 
     >>> gram = seli([7, 7, 1, 1]).classifiers  # ratio 7: minority classifiers are orthogonal
@@ -40,11 +40,11 @@ def seli(counts: Counts) -> Seli:
     sizes = require_counts(counts)
     centring = torch.eye(len(sizes), dtype=torch.float64) - 1 / len(sizes)
     values, vectors = torch.linalg.eigh(centring @ torch.diag(sizes) @ centring)
-    kept = values > rank_tolerance(vectors) * values[-1]  # the root would raise rounding to 1e-8
-    roots = torch.where(kept, values, 1.0).sqrt()
-    inverse = torch.where(kept, 1 / roots, 0.0)
+    positive = values > rank_tolerance(vectors) * values[-1]  # the root would raise rounding to 1e-8
+    roots = torch.where(positive, values, 1.0).sqrt()
+    inverse = torch.where(positive, 1 / roots, 0.0)
     return Seli(
-        vectors @ torch.diag(torch.where(kept, roots, 0.0)) @ vectors.mT,
+        vectors @ torch.diag(torch.where(positive, roots, 0.0)) @ vectors.mT,
         vectors @ torch.diag(inverse) @ vectors.mT,
         centring,
     )

@@ -1,4 +1,4 @@
-"""`Training`: how a classifier was trained, as far as it is known and decides what its optimum is."""
+"""`Training`: the weight decays and loss of a training, which determine the optimum."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from tightframe.checks import Array, require_positive
 from tightframe.errors import ChoiceError, OptionError, RangeError, ShapeError
+from tightframe.plain import restored, restored_fields
 from tightframe.statistics import ClassStatistics
 from tightframe.theory.class_groups import (
     Counts,
@@ -24,26 +25,26 @@ OPTIMA: dict[str, Callable[..., UnconstrainedOptimum]] = {
     "cross-entropy": cross_entropy_optimum,
     "squared error": squared_error_optimum,
 }
-"""The optimum of unconstrained features by the name of the loss."""
+"""Optima of unconstrained features by name of the loss."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the optimum of the unconstrained-features model depends on beside the counts.
+    """The training options that determine the optimum of the unconstrained-features model, together with the counts.
 
-    The objective is mean loss + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2: lambda_W is `weight_decay`
-    of torch's SGD. AdamW decays weights apart from the gradient, and has no such objective.
+    The objective is mean loss + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2; lambda_W is `weight_decay` of
+    torch's SGD. AdamW decouples weight decay from the gradient and does not minimise this objective.
 
     Attributes:
-        weight_decay: lambda_W, of the classifier's weight; > 0.
-        feature_decay: lambda_H. None where features aren't penalised themselves: then `estimated_feature_decay`.
-        bias_decay: lambda_b, if the classifier has a bias; None: as `weight_decay`, which is torch's default.
+        weight_decay: lambda_W, decay of the classifier's weight, > 0.
+        feature_decay: lambda_H, > 0. None: use `estimated_feature_decay`.
+        bias_decay: lambda_b >= 0, if the classifier has a bias. None: equal to `weight_decay`, torch's default.
         loss: a name in `OPTIMA`.
-        label_smoothing, class_weights, logit_adjustment: options of the loss, as in `cross_entropy_optimum`; what is
-            given for each class is kept as a tuple.
+        label_smoothing, class_weights, logit_adjustment: options of the loss, as in `cross_entropy_optimum`; values per
+            class are stored as a tuple.
 
-    Raises: RangeError for decays that aren't positive (a bias's may be 0), ChoiceError for an unknown loss, OptionError
-    for an option that the loss doesn't have; for options out of range as the loss's function.
+    Raises: RangeError for decays that are not positive (bias_decay may be 0), ChoiceError for an unknown loss,
+    OptionError for an option that the loss does not have; for options out of range as the function in `OPTIMA`.
 
     >>> Training(5e-4).loss
     'cross-entropy'
@@ -64,9 +65,9 @@ class Training:
         if self.feature_decay is not None:
             require_positive(self.feature_decay, "feature_decay")
         if self.bias_decay is not None and not 0 <= self.bias_decay < float("inf"):
-            raise RangeError(f"bias_decay must be finite and at least 0; got {self.bias_decay}.")
+            raise RangeError(f"bias_decay must be finite and >= 0; got {self.bias_decay}.")
         if self.loss not in OPTIMA:
-            raise ChoiceError(f"the loss must be one of {', '.join(OPTIMA)}; got {self.loss!r}.")
+            raise ChoiceError(f"loss must be one of {', '.join(OPTIMA)}; got {self.loss!r}.")
         require_label_smoothing(self.label_smoothing)
         if self.class_weights is not None:
             object.__setattr__(self, "class_weights", tuple(require_class_weights(self.class_weights).tolist()))
@@ -75,40 +76,40 @@ class Training:
             object.__setattr__(self, "logit_adjustment", tuple(values) if isinstance(values, list) else values)
         foreign = [name for name in self._options() if name not in signature(OPTIMA[self.loss]).parameters]
         if foreign:
-            raise OptionError(f"{self.loss} has no {foreign[0]}; leave it out.")
+            raise OptionError(f"the loss {self.loss!r} has no option {foreign[0]}; leave it out.")
 
     def with_feature_decay(self, statistics: ClassStatistics, weight: Array) -> Training:
-        """The same with lambda_H estimated from the lengths of weight (K, D) and features, where it wasn't given.
+        """A copy with lambda_H, if it is None, estimated from the lengths of weight (K, D) and features.
 
-        Weights and offsets of classes without samples are dropped: the optimum is that of the other classes.
-        Raises: ShapeError for weights or offsets of other classes than the statistics'.
+        Class weights and offsets of classes without samples are dropped; the optimum is for the other classes.
+        Raises: ShapeError if the number of class weights or offsets does not fit the statistics.
         """
         present, changes = statistics.present.tolist(), dict[str, Any]()
         for name, values in self._options().items():
             if isinstance(values, tuple) and len(values) != len(present):
-                raise ShapeError(f"{name} must have shape ({len(present)},), one for each class; got ({len(values)},).")
+                raise ShapeError(f"{name} must have shape ({len(present)},), one per class; got ({len(values)},).")
             if isinstance(values, tuple) and not all(present):
-                changes[name] = tuple(value for value, kept in zip(values, present, strict=True) if kept)
+                changes[name] = tuple(value for value, sampled in zip(values, present, strict=True) if sampled)
         if self.feature_decay is None:
             changes["feature_decay"] = float(estimated_feature_decay(statistics, weight, self.weight_decay))
         return replace(self, **changes) if changes else self
 
     def optimum(self, counts: Counts, *, with_bias: bool) -> UnconstrainedOptimum:
-        """The optimum for classes of these sizes, all positive; `with_bias` tells whether the classifier has a bias.
+        """The optimum for class counts, all positive; `with_bias`: whether the classifier has a bias.
 
-        Raises: RangeError while lambda_H isn't known; otherwise as the loss's function in `OPTIMA`.
+        Raises: RangeError if `feature_decay` is None; otherwise as the function in `OPTIMA`.
         """
         if self.feature_decay is None:
-            raise RangeError("the features' decay must be known for an optimum; see with_feature_decay().")
+            raise RangeError("an optimum needs feature_decay; pass it, or call with_feature_decay().")
         decay = self.weight_decay if self.bias_decay is None else self.bias_decay
         decays = self.weight_decay, self.feature_decay, decay if with_bias else None
         return OPTIMA[self.loss](counts, *decays, **self._options())
 
     def _options(self) -> dict[str, Any]:
-        """Options of the loss that were given."""
-        options = {"class_weights": self.class_weights, "logit_adjustment": self.logit_adjustment}
-        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-        return given | ({"label_smoothing": self.label_smoothing} if self.label_smoothing else {})
+        """Options of the loss that differ from their defaults."""
+        values = {"class_weights": self.class_weights, "logit_adjustment": self.logit_adjustment}
+        options: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+        return options | ({"label_smoothing": self.label_smoothing} if self.label_smoothing else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `from_dict`."""
@@ -116,5 +117,11 @@ class Training:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Training:
-        """Inverse of `to_dict`."""
-        return cls(**data)
+        """Inverse of `to_dict`, also after JSON. Raises: StateError for other data; as the class."""
+        options = {
+            "class_weights": restored(tuple[float, ...] | None, data.get("class_weights"), "class_weights"),
+            "logit_adjustment": restored(
+                tuple[float, ...] | float | None, data.get("logit_adjustment"), "logit_adjustment"
+            ),
+        }
+        return restored_fields(cls, {**data, **options}, "training", leave=options)

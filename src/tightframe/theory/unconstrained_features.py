@@ -1,10 +1,10 @@
-"""Optima of unconstrained-features models: what a classifier and free features of any class counts converge to.
+"""Optima of unconstrained-features models for any class counts: classifier and free features at the global minimum.
 
-Both penalties together are a nuclear norm (Zhu et al. 2021): with X = Z D^(1/2), Z the logits of one sample a class
-and D = diag(n), the least of lambda_W/2 |W|^2 + lambda_H/2 sum_k n_k |h_k|^2 over W H = Z is tau |X|_*, where
-tau = sqrt(lambda_W lambda_H). What remains is convex in X and the bias, so a feasible point of the dual bounds how far
-any X is from the optimum; and an optimum exists that no exchange of classes of one size (weight and offset, if the loss
-has these) changes, so that only `ClassGroups` are solved for.
+Both penalties together are a nuclear norm (Zhu et al. 2021): with X = Z D^(1/2), Z the logits of one sample per class
+and D = diag(n), the minimum of lambda_W/2 |W|^2 + lambda_H/2 sum_k n_k |h_k|^2 over W H = Z is tau |X|_*, where
+tau = sqrt(lambda_W lambda_H). The problem is then convex in X and the bias, so a feasible point of the dual bounds the
+distance of any X from the optimum. There is an optimum invariant under exchange of classes with equal size, weight and
+offset, so the solver works with `ClassGroups`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from tightframe.theory.nuclear_norm import Curvature, minimise
 
 Array = npt.NDArray[np.float64]
 
-_GAP = 1e-10  # of the loss, above which an optimum comes with a warning; below 1e-12 is usual
-_NO_LOGIT = 1e-9  # singular values of the logits below are rounding
-_SAME_ROW = 1e-7  # of the longest row
+_GAP = 1e-10  # a larger duality gap, relative to the loss, gives a warning; below 1e-12 is usual
+_NO_LOGIT = 1e-9  # smaller singular values of the logits are rounding
+_SAME_ROW = 1e-7  # rows closer than this share of the longest row coincide
 
 
 @dataclass(frozen=True, eq=False)
 class UnconstrainedOptimum:
     """The global optimum of an unconstrained-features model, float64 on the CPU.
 
-    Features of a class are equal there, and W and H are determined up to a rotation of the feature space.
+    At the optimum all features of a class are equal; W and H are determined up to a rotation of the feature space.
 
     Attributes:
-        counts: samples of every class, (K,).
+        counts: number of samples per class, (K,).
         classifiers: Gram matrix W W^T of the classifier's rows, (K, K).
-        means: Gram matrix of the classes' features, about the origin, (K, K).
-        logits: W H without the bias, (K, K): entry (k, j) is the logit of class k for samples of class j.
-        bias: (K,), or None for a model without.
-        loss: the objective, penalties included.
-        gap: how far `loss` can at most be above the optimum, by a feasible point of the dual; up to rounding.
-        rank: rank of W H: dimensions in use, at most K - 1 under cross-entropy.
-        merged: groups of labels whose rows of the classifier coincide.
+        means: Gram matrix of the class features, about the origin, (K, K).
+        logits: W H without the bias, (K, K); entry (k, j) is the logit of class k for samples of class j.
+        bias: (K,), or None for a model without bias.
+        loss: value of the objective, including penalties.
+        gap: upper bound on `loss` minus the optimum, from a feasible point of the dual; up to rounding.
+        rank: rank of W H, at most K - 1 under cross-entropy.
+        merged: groups of labels with coincident classifier rows.
     """
 
     counts: Tensor
@@ -61,12 +61,12 @@ class UnconstrainedOptimum:
 
     @property
     def classifier_cosines(self) -> Tensor:
-        """Cosines between rows of the classifier, (K, K), about the origin; NaN at a row of zeros."""
+        """Cosines between the classifier's rows, (K, K), about the origin; NaN for a zero row."""
         return gram_cosines(self.classifiers)
 
     @property
     def mean_cosines(self) -> Tensor:
-        """Cosines between classes' features, (K, K), about the origin; NaN at a feature of zeros."""
+        """Cosines between the class features, (K, K), about the origin; NaN for a zero feature."""
         return gram_cosines(self.means)
 
 
@@ -80,38 +80,37 @@ def cross_entropy_optimum(
     class_weights: PerClass | None = None,
     logit_adjustment: float | PerClass | None = None,
 ) -> UnconstrainedOptimum:
-    """Where (1/N) sum of CE(W h_i + b, y_i) + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
+    """The minimum of (1/N) sum of CE(W h_i + b, y_i) + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2.
 
     For any class counts and any feature dimension D >= K - 1, certified by a duality gap. Equal counts give the simplex
-    ETF in closed form, with the logit gap ln(1/sqrt(n lambda_W lambda_H) - K + 1), or zero where that isn't positive.
-    As both decays vanish the optimum approaches `seli`, slowly; at larger ones classes merge: see `merging_classes`.
+    ETF in closed form, with the logit gap max(0, ln(1/sqrt(n lambda_W lambda_H) - K + 1)). As both decays go to zero
+    the optimum slowly approaches `seli`; for larger decays classes merge: see `merging_classes`.
 
     The options are those of torch's `cross_entropy(logits + a, labels, weight=w, label_smoothing=e)`, a weighted mean.
-    A sample of class j then costs T_j CE(q_j, softmax(logits + a)) with q_jk = ((1 - e) w_j [k = j] + e w_k / K) / T_j
-    and T_j the sum that makes q_j a distribution. This is convex in the logits with the gradient T_j (p_j - q_j), so
-    that the nuclear norm and its certificate stay, with q_j in place of the one-hot label:
+    A sample of class j then costs T_j CE(q_j, softmax(logits + a)) with q_jk = ((1 - e) w_j [k = j] + e w_k / K) / T_j,
+    where T_j normalises q_j. This is convex in the logits, with gradient T_j (p_j - q_j); the nuclear norm and its
+    certificate hold with q_j instead of the one-hot label:
 
-    * Label smoothing of equal counts leaves the simplex ETF, with the logit gap ln(1/(sqrt(n lambda_W lambda_H) + e/K)
-      - K + 1), which is bounded as the decays vanish.
-    * Classes with the same n, w and a merge where sqrt(n) w (1 - e) / sum(n w) <= sqrt(lambda_W lambda_H), whatever the
-      offsets are.
-    * A free bias takes offsets up: W H is as without, and b + a is.
+    * Label smoothing with equal counts gives the simplex ETF, with the logit gap
+      ln(1/(sqrt(n lambda_W lambda_H) + e/K) - K + 1), which stays bounded as the decays go to zero.
+    * Classes with equal n, w and a merge if sqrt(n) w (1 - e) / sum(n w) <= sqrt(lambda_W lambda_H), for any offsets.
+    * A free bias absorbs the offsets: W H and b + a do not depend on them.
 
     Args:
-        counts: samples of every class.
-        weight_decay_w, weight_decay_h: lambda_W and lambda_H, > 0. Half squares are penalised, as weight decay does.
-        weight_decay_b: lambda_b >= 0, where 0 leaves the bias free; None: no bias. A bias comes with mean zero.
+        counts: number of samples per class.
+        weight_decay_w, weight_decay_h: lambda_W and lambda_H, > 0, factors of half squares, as weight decay in torch.
+        weight_decay_b: lambda_b >= 0; 0: free bias; None: no bias. The bias has mean zero.
         label_smoothing: e in [0, 1).
-        class_weights: w, (K,), > 0; only their ratios matter, as the loss is divided by the sum of n_k w_k.
+        class_weights: w, (K,), > 0; only ratios matter, because the loss is divided by the sum of n_k w_k.
         logit_adjustment: a, (K,); or one number t for t ln(n_k / N), as in Menon et al. 2021. Added in training only:
             `logits` and `bias` are those of the classifier.
-    Cost: grows with the number G of distinct counts, about as G^3: half a second for G = 100, ten for G = 300. Classes
-        of one size with different weights or offsets count as distinct.
-    Raises: EmptyClassError for fewer than two classes or one without samples, RangeError for other decays, smoothing
-        or weights, ShapeError for weights or offsets of other classes, NonFiniteError for offsets. A SearchWarning
-        tells if rounding kept the gap above 1e-10 of the loss.
-    Source: Zhu et al. 2021 (balanced); Thrampoulidis et al. 2022 (the convex form and its limit); Hong & Ling 2024
-        (block structure). The reduction to groups, the certificate and the options are a computation of this package.
+    Cost: about G^3 for G distinct counts: half a second for G = 100, ten for G = 300. Classes of equal size with
+        different weights or offsets count as distinct.
+    Raises: EmptyClassError for fewer than two classes or a class without samples, RangeError for invalid decays,
+        smoothing or weights, ShapeError if weights or offsets do not fit the counts, NonFiniteError for offsets.
+    Warns: SearchWarning if rounding keeps the gap above 1e-10 of the loss.
+    Source: Zhu et al. 2021 (balanced); Thrampoulidis et al. 2022 (convex form and limit); Hong & Ling 2024 (block
+        structure). The reduction to groups, the certificate and the options are derivations of this package.
 
     >>> optimum = cross_entropy_optimum([25, 25, 25, 25], 5e-4, 5e-4)
     >>> [round(float(gram[0, 0]), 4) for gram in (optimum.classifiers, optimum.means)]
@@ -135,22 +134,22 @@ def squared_error_optimum(
     *,
     class_weights: PerClass | None = None,
 ) -> UnconstrainedOptimum:
-    """Where (1/2N) sum of |W h_i + b - e_y|^2 + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2 is least.
+    """The minimum of (1/2N) sum of |W h_i + b - e_y|^2 + lambda_W/2 |W|^2 + lambda_H/2 |H|^2 + lambda_b/2 |b|^2.
 
     e_y is the one-hot label, D >= K. Without bias the rows are orthogonal for any counts: W H = diag(z) with
-    z_k = max(0, 1 - N sqrt(lambda_W lambda_H / n_k)), so a class vanishes where n_k <= `minority_collapse_threshold`.
-    A bias turns the orthogonal frame towards a simplex: see `frame_cosine`. With a bias, at or below the threshold,
-    classes of one size merge as under cross-entropy.
+    z_k = max(0, 1 - N sqrt(lambda_W lambda_H / n_k)), so z_k = 0 if n_k <= `minority_collapse_threshold`. A bias moves
+    the orthogonal frame towards a simplex: see `frame_cosine`. With a bias, classes of equal size at or below the
+    threshold merge as under cross-entropy.
 
-    With class weights w the loss is the weighted mean, sum of w_y |W h_i + b - e_y|^2 / (2 sum of w_y). The sign of a
-    class can be changed in its row and its features alike, so that W H stays diagonal without bias: z_k =
-    max(0, 1 - M sqrt(lambda_W lambda_H / n_k) / w_k), with M the sum of n_k w_k. With a bias, the columns of
-    the residual are scaled by sqrt(w_k) and everything else stays.
+    With class weights w the loss is the weighted mean, sum of w_y |W h_i + b - e_y|^2 / (2 sum of w_y). A sign change
+    of a class's row and features leaves the loss unchanged, so W H is diagonal without bias: z_k =
+    max(0, 1 - M sqrt(lambda_W lambda_H / n_k) / w_k), with M the sum of n_k w_k. With a bias, the columns of the
+    residual are scaled by sqrt(w_k).
 
-    Args, cost, raises: as `cross_entropy_optimum`; only unequal counts with a bias need a search. The bias isn't
+    Args, cost, raises: as `cross_entropy_optimum`; only unequal counts with a bias need a search. The bias is not
         centred.
-    Source: Dang et al. 2023 (any counts, no bias), Tirer & Bruna 2022 (free bias and none); the rest is a computation
-        of this package.
+    Source: Dang et al. 2023 (any counts, no bias), Tirer & Bruna 2022 (free or no bias); the rest is a derivation of
+        this package.
 
     >>> optimum = squared_error_optimum([16, 4], 0.01, 0.01)
     >>> [round(float(length), 4) for length in optimum.classifiers.diagonal()]
@@ -168,24 +167,24 @@ def frame_cosine(
     weight_decay_h: float,
     weight_decay_b: float | None = None,
 ) -> float:
-    """Cosine between two rows of the classifier at `squared_error_optimum`, equal counts, about the origin.
+    """Cosine between two classifier rows at `squared_error_optimum` for equal counts, about the origin.
 
-    From -1/(K-1) with a free bias, the simplex ETF, up to 0 without bias (None), an orthogonal frame; NaN where decay
-    is so strong that all rows are zero. Centring turns an orthogonal frame into the simplex ETF as well, so that only
-    cosines about the origin tell them apart.
+    -1/(K-1) with a free bias (simplex ETF), 0 without bias (None, orthogonal frame), in between otherwise; NaN if the
+    decay is so strong that all rows are zero. A centred orthogonal frame is a simplex ETF, so only cosines about the
+    origin distinguish the two.
 
-    W H + b 1^T has no other eigenvalues than z_perp = max(0, 1 - K t) for W H on contrasts and
-    z_par = max(0, 1 - K t (1 + lambda_b) / lambda_b) along 1, with t = sqrt(n lambda_W lambda_H), and the cosine is
-    (z_par - z_perp) / (z_par + (K - 1) z_perp).
-    Raises: RangeError unless K >= 2, n >= 1, and for decays as in `cross_entropy_optimum`.
-    Source: Tirer & Bruna 2022 for both ends; in between a derivation of this package.
+    W H has the eigenvalue z_perp = max(0, 1 - K t) on contrasts and z_par = max(0, 1 - K t (1 + lambda_b) / lambda_b)
+    along 1, with t = sqrt(n lambda_W lambda_H). The cosine is (z_par - z_perp) / (z_par + (K - 1) z_perp).
+    Raises: RangeError unless K >= 2 and n >= 1, and for decays as in `cross_entropy_optimum`.
+    Source: Tirer & Bruna 2022 for a free bias and no bias; in between a derivation of this package.
 
     >>> [round(frame_cosine(5, 20, 1e-3, 1e-3, decay), 4) for decay in (0, 0.1, None)]
     [-0.25, -0.0479, 0.0]
     """
     if num_classes < 2 or samples_per_class < 1:
         raise RangeError(
-            f"a frame needs at least two classes with a sample each; got K={num_classes}, n={samples_per_class}."
+            f"num_classes must be at least 2 and samples_per_class at least 1; got {num_classes} and "
+            f"{samples_per_class}."
         )
     tau = _require_decays(weight_decay_w, weight_decay_h, weight_decay_b)
     shrinkage = num_classes * math.sqrt(samples_per_class) * tau
@@ -203,17 +202,17 @@ def frame_cosine(
 
 
 class _CrossEntropy:
-    """(1/M) sum of weighted CE in terms of Q, s and b, where M is the sum of n_k w_k.
+    """(1/M) sum of weighted CE as a function of Q, s and b, where M is the sum of n_k w_k.
 
-    Unknowns besides Q: the s_g that aren't zero, and b = sum_g beta_g u_g.
+    Unknowns in addition to Q: the nonzero s_g, and b = sum_g beta_g u_g.
 
-    Entry (h, g) of E is the logit of a class of group h less that of the own class, for a sample of group g; (g, g)
-    means another class of group g. Probabilities of own classes near one are never formed, only what they lack; the
-    target distribution, which label smoothing spreads, comes in the same form.
+    Entry (h, g) of E is the logit of a class of group h minus that of the own class, for a sample of group g; (g, g) is
+    for another class of group g. Probabilities p of own classes are never formed near 1, only 1 - p; the target
+    distribution, smoothed by label smoothing, has the same form.
 
-    A group's s_g: raising it from 0 lowers the loss by (m_g - 1) sqrt(n_g) w_g (1 - e) / M whatever all else is, as
-    classes of the group have equal probabilities then, and costs tau (m_g - 1). By convexity s_g = 0, which is to say
-    that the group's classes merge, if and only if sqrt(n_g) w_g (1 - e) <= M tau.
+    Increasing s_g from 0 lowers the loss at the rate (m_g - 1) sqrt(n_g) w_g (1 - e) / M, independent of the other
+    unknowns, because classes of the group then have equal probabilities; the penalty rises at the rate tau (m_g - 1).
+    By convexity s_g = 0, and the classes of the group merge, if and only if sqrt(n_g) w_g (1 - e) <= M tau.
     """
 
     def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None, smoothing: float = 0.0):
@@ -221,8 +220,8 @@ class _CrossEntropy:
         n, m, w, total = groups.sizes, groups.many, groups.weights, groups.total_weight
         self.roots = np.sqrt(n)
         self.spread = smoothing / m.sum()
-        others = m[:, None] - np.eye(len(n))  # of classes that an entry of E stands for
-        mass = (1 - smoothing) * w + self.spread * (m @ w)  # T: what a sample's targets sum to
+        others = m[:, None] - np.eye(len(n))  # number of classes per entry of E
+        mass = (1 - smoothing) * w + self.spread * (m @ w)  # T: the sum of a sample's targets
         self.targets = self.spread * w[:, None] * others / mass
         self.weights = n * m * mass / total
         self.lifts = groups.offsets[:, None] - groups.offsets
@@ -231,9 +230,9 @@ class _CrossEntropy:
         with np.errstate(divide="ignore"):
             self.log_many = np.log(others)
         self.logit = math.log(max(1 / (total * tau / self.roots[-1] + self.spread) - m.sum() + 1, math.e))
-        # in these units s and beta have about the curvature of Q's factors
+        # units in which s and beta have about the curvature of Q's factors
         self.contrast_unit = np.sqrt(self.logit * self.roots / np.maximum(m - 1, 1))[self.apart]
-        self.ones = np.sqrt(m / m.sum())  # the direction in which nothing but the penalty sees the bias
+        self.ones = np.sqrt(m / m.sum())  # along it the bias changes only the penalty
         stiffness = np.minimum(2 * tau * self.roots, n * mass / total) + (decay_b or 0.0)
         self.bias_unit = np.zeros_like(n) if decay_b is None else np.sqrt(tau * self.logit / stiffness)
 
@@ -241,7 +240,7 @@ class _CrossEntropy:
         """Q, s and beta (None for no bias)."""
         groups, G = self.groups, len(self.roots)
         if G == 1:
-            share = self.roots[0] * self.tau + self.spread  # the probability of every other class
+            share = self.roots[0] * self.tau + self.spread  # probability of each other class
             logit = math.log(1 / share - groups.many[0] + 1) if self.apart[0] else 0.0
             return np.zeros((1, 1)), self.roots * logit, None if self.decay_b is None else np.zeros(1)
         start = self.logit * (np.eye(G) - np.outer(self.ones, self.ones)) * self.roots  # the simplex's logits
@@ -269,13 +268,13 @@ class _CrossEntropy:
         return value, dQ, self._joined(ds, db + decay * beta), curvature
 
     def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
-        """The objective, and a bound from below on its optimum: the dual at a feasible point.
+        """The objective, and a lower bound on its minimum: the dual at a feasible point.
 
-        With v_k = n_k T_k / M and the targets q_k, any r_k in the simplices with |[v_k/sqrt(n_k) (r_k - q_k)]|_2 <= tau
-        bounds the optimum from below by the sum of v_k times r_k's entropy plus <r_k - q_k, a>, less
-        |r|^2 / (2 lambda_b) for r = sum of v_k (r_k - q_k); a free bias needs r = 0. With the probabilities p,
-        r_k = q_k + c t_k (p_k - q_k): c makes the norm fit and r_k a distribution, and t = 1 up to rounding makes r
-        vanish, which has a solution as the columns v_k (p_k - q_k) sum to zero and so are linearly dependent.
+        With v_k = n_k T_k / M and targets q_k, any r_k in the simplices with |[v_k/sqrt(n_k) (r_k - q_k)]|_2 <= tau
+        give the lower bound sum of v_k (entropy of r_k + <r_k - q_k, a>) - |r|^2 / (2 lambda_b) for
+        r = sum of v_k (r_k - q_k); a free bias needs r = 0. With the probabilities p, r_k = q_k + c t_k (p_k - q_k):
+        c satisfies the norm bound and makes r_k a distribution; t, equal to 1 up to rounding, makes r = 0, which has a
+        solution because the columns v_k (p_k - q_k) sum to zero and so are linearly dependent.
         """
         groups, bias = self.groups, np.zeros(len(self.roots)) if beta is None else beta
         losses, off = self._samples(Q, contrasts, bias)
@@ -307,7 +306,7 @@ class _CrossEntropy:
         return loss, bound
 
     def _samples(self, Q: Array, contrasts: Array, beta: Array) -> tuple[Array, Array]:
-        """Per group, the loss of a sample, and the probabilities (G, G) that classes other than its own share."""
+        """The loss of a sample per group (G,), and the total probabilities (G, G) of the other classes per group."""
         differences = self._differences(Q, contrasts, beta) + self.lifts
         E = differences + self.log_many
         highest = E.max(0)
@@ -315,9 +314,9 @@ class _CrossEntropy:
         return logs - (self.targets * differences).sum(0), np.exp(E - logs)
 
     def _excess(self, losses: Array, off: Array) -> Array:
-        """How much the losses exceed the entropies of the targets q, a constant beside which small steps can't be seen.
+        """Losses minus the entropies of the targets q, a constant that would hide small steps in rounding.
 
-        Where x = p/q - 1 is small it is the sum of q (x - ln(1 + x)), which keeps its digits.
+        For small x = p/q - 1 it is the sum of q (x - ln(1 + x)), without cancellation.
         """
         excess = off - self.targets
         q = np.vstack([self.targets, 1 - self.targets.sum(0)])
@@ -337,7 +336,7 @@ class _CrossEntropy:
         return E
 
     def _adjoint(self, gamma: Array) -> tuple[Array, Array, Array]:
-        """Gradients in Q, s and beta from those in E."""
+        """Gradients in Q, s and beta from the gradient in E."""
         other = gamma * (1 - np.eye(len(gamma)))
         total = other.sum(0)
         logits = other - np.diag(total)
@@ -357,11 +356,11 @@ class _CrossEntropy:
 
 
 class _SquaredError:
-    """(1/2N) |R + b c^T|^2, R = (X - D^(1/2)) C, in terms of Q; for every Q, b = -R c / (N (1 + lambda_b)).
+    """(1/2N) |R + b c^T|^2, R = (X - D^(1/2)) C, as a function of Q; the best b is -R c / (N (1 + lambda_b)).
 
-    Here C = diag(w)^(1/2), c_k = sqrt(n_k w_k) and N = |c|^2, the number of samples where all weights are 1.
-    Contrasts within a group don't see the bias: s_g = max(0, sqrt(n_g) - N tau / w_g), with the threshold of
-    cross-entropy. Inserting b leaves (1/2N) tr R (I - v v^T / (1 + lambda_b)) R^T, v the unit vector along c.
+    Here C = diag(w)^(1/2), c_k = sqrt(n_k w_k) and N = |c|^2, the number of samples if all weights are 1.
+    Contrasts within a group do not depend on the bias: s_g = max(0, sqrt(n_g) - N tau / w_g), with the threshold of
+    cross-entropy. The best b gives (1/2N) tr R (I - v v^T / (1 + lambda_b)) R^T, with the unit vector v along c.
     """
 
     def __init__(self, groups: ClassGroups, tau: float, decay_b: float | None):
@@ -378,8 +377,8 @@ class _SquaredError:
         if self.decay_b is None:
             return np.diag(shrunk), contrasts, None
         if G == 1:
-            kept = 1 - self.taken
-            Q = np.diag(np.maximum(0.0, self.roots - self.N * self.tau / kept)) if kept > 0 else np.zeros((1, 1))
+            rest = 1 - self.taken
+            Q = np.diag(np.maximum(0.0, self.roots - self.N * self.tau / rest)) if rest > 0 else np.zeros((1, 1))
         else:
             Q, _ = minimise(self, self.tau, np.diag(self.roots), np.zeros(0), G)
         return Q, contrasts, self._beta(Q)
@@ -388,22 +387,22 @@ class _SquaredError:
         residual = (Q - np.diag(self.roots)) * self.scale
         half = residual - (1 - math.sqrt(1 - self.taken)) * np.outer(residual @ self.common, self.common)
         return (
-            float((half**2).sum()) / (2 * self.N),  # as a square: what the bias takes would drown the rest in rounding
-            self._seen(residual) * self.scale / self.N,
+            float((half**2).sum()) / (2 * self.N),  # as a square: subtracting the bias's part would cancel
+            self._without_bias(residual) * self.scale / self.N,
             np.zeros(0),
-            lambda direction, _: (self._seen(direction * self.scale) * self.scale / self.N, np.zeros(0)),
+            lambda direction, _: (self._without_bias(direction * self.scale) * self.scale / self.N, np.zeros(0)),
         )
 
     def certify(self, Q: Array, contrasts: Array, beta: Array | None) -> tuple[float, float]:
-        """The objective at the best bias, and a bound from below on its optimum.
+        """The objective at the best bias, and a lower bound on its minimum.
 
-        Any G with |G|_2 <= tau bounds the optimum from below by
-        -<G, D^(1/2)> - N/2 |G C^(-1)|^2 - |G sqrt(n)|^2 / (2 lambda_b), where a free bias needs G sqrt(n) = 0. At an
-        optimum G is R C over N, and on X's singular vectors -tau U V^T. The latter is used there: where decays are
-        small the residual is a difference of nearly equal numbers.
+        Any G with |G|_2 <= tau gives the lower bound
+        -<G, D^(1/2)> - N/2 |G C^(-1)|^2 - |G sqrt(n)|^2 / (2 lambda_b); a free bias needs G sqrt(n) = 0. At an optimum
+        G is R C / N, and -tau U V^T on the singular vectors of X. The latter is used there, because the residual
+        cancels for small decays.
         """
         n, w, several = self.groups.sizes, self.groups.weights, self.groups.many - 1
-        residual = self._seen((Q - np.diag(self.roots)) * self.scale)
+        residual = self._without_bias((Q - np.diag(self.roots)) * self.scale)
         inside = np.where(contrasts > 0, -self.N * self.tau, np.where(several > 0, -w * self.roots, 0.0)) / self.N
         left, values, right = _singular(Q, math.sqrt(n[-1]))
         norm = float(values.sum() + several @ contrasts)
@@ -416,7 +415,7 @@ class _SquaredError:
         rest = rest - (rest @ right) @ right.T
         G = rest * min(1.0, self.tau / max(float(np.linalg.norm(rest, 2)), self.tau)) - self.tau * left @ right.T
         if self.decay_b == 0:
-            G = self._seen(G / self.scale) * self.scale
+            G = self._without_bias(G / self.scale) * self.scale
         share = min(1.0, self.tau / max(float(np.linalg.norm(G, 2)), float(-inside.min())))
         linear = -float(np.diag(G) @ self.roots + several @ (inside * self.roots))
         square = self.N * float(((G / self.scale) ** 2).sum() + several @ (inside**2 / w)) / 2
@@ -424,7 +423,7 @@ class _SquaredError:
             square += self.N * float(((G / self.scale @ self.common) ** 2).sum()) / (2 * self.decay_b)
         return loss, share * linear - share**2 * square
 
-    def _seen(self, residual: Array) -> Array:
+    def _without_bias(self, residual: Array) -> Array:
         return residual - self.taken * np.outer(residual @ self.common, self.common)
 
     def _beta(self, Q: Array) -> Array:
@@ -440,11 +439,11 @@ def _optimum(
     left, values, right = _singular(Q, math.sqrt(groups.sizes[-1]))
     Q = (left * values) @ right.T
     loss, other_bound = model.certify(Q, contrasts, beta)
-    gap = loss - max(bound, other_bound)  # both hold, and rounding blurs one or the other
+    gap = loss - max(bound, other_bound)  # both are valid; rounding affects one or the other
     if gap > _GAP * loss:
         warnings.warn(
-            f"rounding kept the optimum's gap at {gap:.2g}, {gap / loss:.2g} of the loss; take its digits with care, "
-            f"or raise the weight decays.",
+            f"the duality gap of the optimum is {gap:.2g}, a share {gap / loss:.2g} of the loss, because of rounding. "
+            "The optimum has fewer exact digits; larger weight decays reduce the gap.",
             SearchWarning,
             stacklevel=3,
         )
@@ -464,14 +463,14 @@ def _optimum(
 
 
 def _singular(Q: Array, unit: float) -> tuple[Array, Array, Array]:
-    """U, S, V of Q without what is rounding; `unit` is what a logit of one amounts to."""
+    """U, S, V of Q without singular values that are rounding; `unit` is the size of a logit of one."""
     left, values, right = np.linalg.svd(Q)
-    kept = values > _NO_LOGIT * unit
-    return left[:, kept], values[kept], right[kept].T
+    positive = values > _NO_LOGIT * unit
+    return left[:, positive], values[positive], right[positive].T
 
 
 def _merged(groups: ClassGroups, rows: Array, contrasts: Array) -> list[list[int]]:
-    """Labels by coinciding rows; `rows` are the groups' mean rows, equal to those of groups that have merged."""
+    """Groups of labels with coincident rows; `rows` are the mean rows of the groups."""
     together = [g for g in range(len(rows)) if groups.many[g] == 1 or contrasts[g] == 0]
     longest = math.sqrt(max(float((rows**2).sum(1).max(initial=0.0)), float(contrasts.max())))
     merged: list[list[int]] = []
@@ -490,7 +489,7 @@ def _require(counts: Counts, decay_w: float, decay_h: float, decay_b: float | No
 
 
 def _require_decays(decay_w: float, decay_h: float, decay_b: float | None) -> float:
-    """tau = sqrt(lambda_W lambda_H), or RangeError."""
+    """tau = sqrt(lambda_W lambda_H). Raises: RangeError for invalid decays."""
     require_positive(decay_w, "the weight decay of W")
     require_positive(decay_h, "the weight decay of H")
     if decay_b is not None:

@@ -1,4 +1,4 @@
-"""What a report shows: its sections, in order. A new one is a function in a file here, and a row of `CONTENTS`."""
+"""The sections of a report, in order. A new section is a function in a file here, and a row of `CONTENTS`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Content:
     """A section of a report.
 
     Attributes:
-        key: the section's; make: the section, or None where there is nothing to show.
-        brief: what short forms print in its place, a line or nothing; cheap.
+        key: the section's key; make: returns the section, or None if there is nothing to show.
+        brief: returns the line that short forms print instead, or ""; cheap.
     """
 
     key: str
@@ -41,6 +41,6 @@ CONTENTS = (
 )
 
 BY_CLASS = ("classes", "pairs")
-"""Sections with a row for a class or a pair of classes."""
+"""Sections with one row per class or per pair of classes."""
 
 __all__ = ["BY_CLASS", "CONTENTS", "Content"]

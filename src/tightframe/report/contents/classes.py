@@ -1,4 +1,4 @@
-"""A row for every class, and for the pairs of classes that are nearest to each other."""
+"""Tables with one row per class, and one row per nearest pair of classes."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from tightframe.report.predicted import LARGEST, MERGED, measured, predicted
 from tightframe.sections import Bars, Cell, Column, Section, Table
 from tightframe.statistics import ClassStatistics
 
-PAIRS = 20  # shown at most
-_FEW = 20  # classes shown where all are too many
-_ENOUGH = 10  # samples that a class must have to be among them
-_COINCIDE = 1e-6  # 1 less a predicted cosine below which classifier rows are the same
+PAIRS = 20  # maximum number of pairs shown
+_FEW = 20  # number of classes shown if there are more than LARGEST
+_ENOUGH = 10  # minimum samples of these classes
+_COINCIDE = 1e-6  # predicted rows coincide if 1 − cosine is below this
 
 
 def accuracies(report: Findings) -> Section | None:
-    """The held-out accuracy of each class; None where it wasn't measured, and for many classes."""
+    """The held-out accuracy of each class; None if it was not measured or there are too many classes."""
     shares = {label: share for label, share in report.class_accuracies.items() if not math.isnan(share)}
     if len(shares) < 2:
         return None
     labels = [int(label) for label in shares]
     counts = _counts(report)
     notes = tuple(f"{counts[label]:,}" if label in counts else "–" for label in labels) if counts else ()
-    note = "After each name: the training samples of the class." if notes else ""
+    note = "The number after each name counts the class's training samples." if notes else ""
     names = tuple(report.facts.names_of(labels))
     bars = Bars("accuracy on held-out data", names, tuple(shares.values()), notes, note=note)
-    hint = "Accuracy of the classifier on held-out samples of each class."
+    hint = "Accuracy of the classifier on the held-out samples of each class."
     worst = min(shares, key=lambda label: shares[label])
     (name,) = report.facts.names_of([int(worst)])
-    said = f"The lowest is {100 * shares[worst]:.1f} %, of class {name}."
-    return Section("accuracies", "Accuracy by class", (hint, said), figures=(bars,))
+    lowest = f"Class {name} has the lowest accuracy: {100 * shares[worst]:.1f} %."
+    return Section("accuracies", "Accuracy by class", (hint, lowest), figures=(bars,))
 
 
 def _counts(report: Findings) -> dict[int, int]:
@@ -44,8 +44,8 @@ def _counts(report: Findings) -> dict[int, int]:
 
 
 def classes(report: Findings) -> Section | None:
-    """A row for every class; of more than `LARGEST`, those with enough samples that scatter most. None without
-    statistics."""
+    """One row per class; with more than `LARGEST` classes, those with the largest variance among the classes with
+    enough samples. None without statistics."""
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
@@ -71,16 +71,18 @@ def classes(report: Findings) -> Section | None:
         columns[Column("± ‖μ − μ_G‖", "number", optional=True)] = list(report.class_errors["norm"])
         columns[Column("± variance", "number", optional=True)] = list(report.class_errors["variance"])
     rows = list(zip(*columns.values(), strict=True))
-    said = (
-        "Each class: its number of samples, the distance of its mean to the mean of all class means, the variance "
-        "about its own mean, and the nearest class. In a simplex ETF the distances are equal and every cosine is "
-        "−1/(K − 1)."
+    hint = (
+        "Each row shows a class's number of samples, the distance of its mean to the mean of all class means, the "
+        "variance about its mean, and the nearest class. In a simplex ETF all distances are equal and every cosine "
+        "is −1/(K − 1)."
     )
-    sentences = [said]
+    sentences = [hint]
     if widest is not None:
-        sentences.append(f"Of {statistics.num_classes:,} classes{enough}, the {_FEW} that scatter most are shown.")
+        sentences.append(
+            f"The table shows {_FEW} of {statistics.num_classes:,} classes{enough}: those with the largest variance."
+        )
     elif enough:
-        sentences.append(f"The {len(rows)} classes{enough} are shown.")
+        sentences.append(f"The table shows the {len(rows)} classes{enough}.")
     return Section(
         "classes",
         "Classes",
@@ -92,7 +94,7 @@ def classes(report: Findings) -> Section | None:
 
 
 def pairs(report: Findings) -> Section | None:
-    """A row for each of the nearest pairs of classes; None without statistics."""
+    """One row per nearest pair of classes; None without statistics."""
     evidence = report.evidence
     if evidence is None or evidence.statistics is None:
         return None
@@ -112,10 +114,10 @@ def pairs(report: Findings) -> Section | None:
     rows = None if geometry is None else geometry.classifier_cosines
     ideal = None if expected is None else expected.classifier_cosines
     if rows is not None and ideal is not None:
-        found_cosines, predicted_cosines = rows[first, second], ideal[first, second]
-        columns[Column("cos(w, w′)", "cosine")] = found_cosines.tolist()
+        measured_cosines, predicted_cosines = rows[first, second], ideal[first, second]
+        columns[Column("cos(w, w′)", "cosine")] = measured_cosines.tolist()
         columns[Column("predicted w", "cosine")] = predicted_cosines.tolist()
-        merged, to_merge = found_cosines >= MERGED, 1 - predicted_cosines < _COINCIDE
+        merged, to_merge = measured_cosines >= MERGED, 1 - predicted_cosines < _COINCIDE
         if merged.any() or to_merge.any():
             columns[Column("merged")] = _yes(merged)
             columns[Column("to merge")] = _yes(to_merge)
@@ -125,22 +127,22 @@ def pairs(report: Findings) -> Section | None:
         Column("CDNV", "number"): table.cdnv.tolist(),
     }
     which = "The pair of classes" if len(names) == 1 else f"The {len(names)} pairs of classes"
-    said = [
-        f"{which}{enough} with the smallest angle{'' if len(names) == 1 else 's'} between centred means, which a "
-        "classifier is likely to confuse."
+    sentences = [
+        f"{which}{enough} with the smallest angle{'' if len(names) == 1 else 's'} between centred means. A classifier "
+        "is likely to confuse them."
     ]
     if expected is not None:
-        said.append(f"Predicted: {expected.name}.")
+        sentences.append(f"Predicted: {expected.name}.")
     if Column("merged") in columns:
-        said.append(
-            f"Merged: the centred classifier rows have a cosine of at least {MERGED}. To merge: theory merges them."
+        sentences.append(
+            f"Merged: the centred classifier rows have a cosine of at least {MERGED}. To merge: theory predicts it."
         )
     lines = tuple(zip(*columns.values(), strict=True))
-    return Section("pairs", "Nearest pairs of classes", tuple(said), Table(tuple(columns), lines), searchable=True)
+    return Section("pairs", "Nearest pairs of classes", tuple(sentences), Table(tuple(columns), lines), searchable=True)
 
 
 def _with_enough(statistics: ClassStatistics) -> tuple[ClassStatistics, str]:
-    """The classes with samples; of more than `LARGEST` those with enough of them, and words that say so."""
+    """The classes with samples, only those with enough if there are more than `LARGEST`; and a clause that says so."""
     statistics = statistics.detach().populated()
     if statistics.num_classes > LARGEST and int((statistics.counts >= _ENOUGH).sum()) > _FEW:
         return statistics.select(min_count=_ENOUGH), f" with at least {_ENOUGH} samples"

@@ -1,4 +1,4 @@
-"""Collapse by depth: each measure over the layers, and how it came about over the epochs."""
+"""Collapse by depth: each measure over the layers, at several epochs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _FIGURES = {
     "CDNV": ("cdnv", True),
     "angle of means to the next layer's weight (°)": ("principal_angle", False),
 }
-"""The measure of each figure, and whether its axis is logarithmic; those that no layer has are left out."""
+"""Title of each figure -> its measure and whether its axis is logarithmic. Figures without values are left out."""
 
-_EARLIER = 4  # earlier measurements drawn at most
+_EARLIER = 4  # maximum number of earlier measurements drawn
 
 
 def depth(report: Findings) -> Section | None:
-    """A row and a point for each layer; None for a report of one layer."""
+    """One row and one point per layer; None for a report of one layer."""
     if not report.layers:
         return None
     profile = Profile.of(report)
@@ -42,12 +42,12 @@ def depth(report: Findings) -> Section | None:
         (name, layer.facts.dimension, *(entry.value if (entry := layer.get(key)) else None for key in keys))
         for layer, name in zip(profile.reports, profile.names, strict=True)
     )
-    hint = "The layers in order, the classifier's input last. In a collapsed network NC1 falls from layer to layer."
+    hint = "Layers from input to output; the last is the classifier's input. In a collapsed network NC1 falls by layer."
     return Section("depth", HEADING, (hint, *depth_sentences(report)), Table(columns, rows), _figures(report))
 
 
 def brief(report: Findings) -> str:
-    """The effective depth, in a line."""
+    """One line with the effective depth."""
     return " ".join(depth_sentences(report)[:1])
 
 

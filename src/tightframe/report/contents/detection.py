@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: a row for each detector, and NECO by its number of components."""
+"""Out-of-distribution detection: one row per detector, and NECO by number of components."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tightframe.sections import Column, Curves, Section, Series, Table
 
 HEADING = "Out-of-distribution detection"
 
-_SURE = 1.96  # standard errors to either side of a 95 % interval
+_SURE = 1.96  # standard errors in half a 95 % interval
 _REFERENCES = ("max_softmax", "max_logit", "energy", "nearest_centre", "mahalanobis")
 """Detectors without components, drawn for comparison."""
 
@@ -26,14 +26,14 @@ def detection_entries(table: DetectionTable) -> list[Entry]:
         Entry(
             *(f"{row.name}_auroc", "ood", f"AUROC, {row.label}", "OOD", row.auroc, 1.0, None, 0.5, row.auroc_error),
             *(_convention(row.convention, row.settings), row.source),
-            headline=False,  # the table of detectors says it all
+            headline=False,  # the table of detectors shows it
         )
         for row in table.rows
     ]
 
 
 def detection(report: Findings) -> Section | None:
-    """A row for each detector; None where nothing was detected."""
+    """One row per detector; None if no detector was evaluated."""
     table = report.detection
     if table is None:
         return None
@@ -58,7 +58,7 @@ def detection(report: Findings) -> Section | None:
 
 
 def brief(report: Findings) -> str:
-    """The highest AUROC, and how many detectors are as good, in a line."""
+    """One line with the highest AUROC and the number of detectors within its error."""
     rows = [] if report.detection is None else [row for row in report.detection.rows if not math.isnan(row.auroc)]
     if not rows:
         return ""
@@ -72,15 +72,15 @@ def brief(report: Findings) -> str:
 
 def _sentences(table: DetectionTable) -> list[str]:
     sentences = [
-        f"{table.inside:,} held-out samples against {table.outside:,} foreign ones. AUROC is the share of pairs in the "
-        "right order, 100 % is best; FPR95 is the share of foreign samples above the threshold that 95 % of the "
-        "held-out samples pass, 0 % is best. Errors: DeLong, exact bootstrap."
+        f"Detectors separate {table.inside:,} held-out from {table.outside:,} out-of-distribution (OOD) samples. AUROC "
+        "is the share of pairs in the right order; 100 % is best. FPR95 is the share of OOD samples above the "
+        "threshold that 95 % of held-out samples pass; 0 % is best. Errors: DeLong, exact bootstrap."
     ]
     curve = table.curve
     if curve is not None and any(value == value for value in curve.auroc):
         sentences.append(
-            f"NECO's number of components was settled at {curve.default} beforehand. On these samples {curve.best} is "
-            "best, which is an optimistic choice: choose it on other samples."
+            f"NECO uses {curve.default} components, fixed in advance. On these samples {curve.best} would be best, but "
+            "that choice is optimistic: choose the number on different samples."
         )
     return [*sentences, *(f"{note.rstrip('.')}." for note in table.notes)]
 
@@ -103,8 +103,8 @@ def _figure(table: DetectionTable, measure: str) -> Curves:
 
 
 def _convention(convention: str, settings: Mapping[str, Any]) -> str:
-    """The convention with the numbers that were used in place of their rule."""
+    """The convention with the numbers used, not the rule that set them."""
     if "components" in settings:
-        kept = convention.partition(", p = ")[0]
-        return f"{kept}, p = {settings['components']} of {settings['rank']}"
+        name = convention.partition(", p = ")[0]
+        return f"{name}, p = {settings['components']} of {settings['rank']}"
     return convention if "rank" not in settings else f"{convention}, rank {settings['rank']}"

@@ -1,4 +1,4 @@
-"""Gram matrices as measured, as predicted, and their difference."""
+"""Measured and predicted Gram matrices, and their difference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tightframe.sections import Matrix, Section
 
 HEADING = "Gram matrices"
 
-_WORST = 3  # pairs outlined
-_AGREE = 1e-9  # differences of cosines that are rounding
+_WORST = 3  # number of outlined pairs
+_AGREE = 1e-9  # differences of cosines up to this are rounding
 
 
 def geometry(report: Findings) -> Section | None:
-    """Cosines between class means and between classifier rows; None without statistics and for many classes."""
+    """Cosines between class means and between classifier rows; None without statistics or with too many classes."""
     measured, theory = predicted.measured(report), predicted.predicted(report)
     if measured is None or not theory or report.evidence is None or report.evidence.statistics is None:
         return None
@@ -40,14 +40,14 @@ def geometry(report: Findings) -> Section | None:
             figures.append(_matrix(f"predicted, {what if not same else expected.name}", prediction, names, ideal))
         figures.append(_difference(f"{what}: measured − predicted", cosines - prediction, names, worst))
     hint = (
-        f"Cosines of centred vectors. A simplex ETF has −{-ideal:.4f} = −1/(K − 1) in every pair. "
+        f"Cosines of centred vectors. In a simplex ETF every pair has −{-ideal:.4f} = −1/(K − 1). "
         f"Predicted: {expected.name}.{_farthest(farthest)}"
     )
     return Section("geometry", HEADING, (hint, *predicted.statements(report)), figures=tuple(figures))
 
 
 def _farthest(pairs: Mapping[str, str]) -> str:
-    """The pairs that are farthest from the prediction, by what they are pairs of."""
+    """A sentence with the pairs farthest from the prediction, for class means and classifier rows."""
     if not pairs:
         return ""
     if len(pairs) == 1:
@@ -77,7 +77,7 @@ def _values(grid: Tensor) -> tuple[tuple[float, ...], ...]:
 
 
 def _worst_pairs(cosines: Tensor, prediction: Tensor) -> tuple[tuple[int, int], ...]:
-    """The pairs that are farthest from the prediction, each in both triangles; none that agree with it."""
+    """The pairs farthest from the prediction, each in both triangles; pairs that agree with it are left out."""
     gaps = (cosines - prediction).nan_to_num().abs().triu(1)
     count = min(_WORST, len(gaps) * (len(gaps) - 1) // 2)
     values, indices = gaps.flatten().topk(count)

@@ -1,4 +1,4 @@
-"""All measures beside their targets and levels, by API name; and over the classes with enough samples."""
+"""All measures with their targets and levels, by API name; and over the classes with enough samples."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ COLUMNS = (
 
 def cells(entry: Entry) -> tuple[Cell, ...]:
     """The cells of an entry, under `COLUMNS`."""
-    said = "" if entry.standing == "nearer" else entry.remark
+    remark = "" if entry.standing == "nearer" else entry.remark
     closer = "no" if entry.standing == "no better" else entry.closeness
     return (
         *(entry.title, entry.key, entry.value, entry.standard_error, entry.target, entry.floor),
-        *(entry.shuffled, entry.shuffled_spread, closer, said, entry.convention, entry.source),
+        *(entry.shuffled, entry.shuffled_spread, closer, remark, entry.convention, entry.source),
     )
 
 
 def grouped(families: Iterable[str]) -> dict[int, str]:
-    """Headings of groups, by the first row of each."""
+    """First row of each group -> its heading."""
     groups: dict[int, str] = {}
     before = None
     for row, family in enumerate(families):
@@ -46,20 +46,19 @@ def grouped(families: Iterable[str]) -> dict[int, str]:
 
 
 def measures(report: Findings) -> Section:
-    """Every entry."""
+    """All entries."""
     hint = (
         'Every measure with its key for report["..."]. Target: the value at perfect collapse. Floor: the best value '
-        "that the dimension allows, where it is not the target. Shuffled: the median over draws with shuffled labels "
-        "on these features, or for classifier rows with random directions; ±: half the range of 68 % of the draws. "
-        "Closer: how many times nearer to the target or floor than shuffled; no, if it is not nearer. A dash: no such "
-        "number."
+        "that the dimension allows, if not the target. Shuffled: the median over draws of shuffled labels for these "
+        "features, or of random directions for classifier rows; ±: half the range of the central 68 % of draws. "
+        'Closer: how many times nearer the target or floor than shuffled; "no": not nearer. A dash: no value.'
     )
     table = Table(COLUMNS, tuple(map(cells, report)), grouped(entry.family for entry in report))
     return Section("measures", "All measures", (hint,), table, folded=True, searchable=True)
 
 
 def coverage(report: Findings) -> Section | None:
-    """The measures over the classes with enough samples; None where all have them."""
+    """The measures over the classes with enough samples; None if all classes have enough."""
     if not report.coverage:
         return None
     names = [name for name in MEASURES if any(name in row.values for row in report.coverage)]
@@ -72,5 +71,5 @@ def coverage(report: Findings) -> Section | None:
         ("samples", *(f"{row.samples:,}" for row in report.coverage)),
         *((MEASURES[name].label, *(row.values.get(name) for row in report.coverage)) for name in names),
     ]
-    hint = "The measures over the classes with at least this many samples. Few samples per class bias most measures."
+    hint = "Measures over the classes with at least this many samples. Few samples per class bias most measures."
     return Section("coverage", "Classes with enough samples", (hint,), Table(columns, tuple(rows)))

@@ -1,4 +1,4 @@
-"""Collapse over training: a figure for each phenomenon, its other measures as variants."""
+"""Collapse over training: one figure per phenomenon, with its other measures as variants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADING = "Collapse over training"
 
 
 def training(report: Findings) -> Section | None:
-    """One figure for each phenomenon; None without a history, and where nothing has a curve."""
+    """One figure per phenomenon; None without a history or without curves."""
     if not report.history:
         return None
     figures = [figure for each in PHENOMENA if (figure := _figure(report, each.label, each.log)) is not None]
@@ -26,16 +26,16 @@ def training(report: Findings) -> Section | None:
 
 
 def sentences(report: Findings) -> list[str]:
-    """The terminal phase and plateaus, in sentences; none where epochs aren't known."""
+    """Sentences on the terminal phase and plateaus; empty if epochs are unknown."""
     if not report.history or any(each.facts.epoch is None for each in report.series):
         return []
     begun, still = training_error_gone(report), plateau(report.series)
-    said = []
+    lines = []
     if begun is not None:
-        said.append(f"The terminal phase began at epoch {begun:g}, the first measurement without a training error.")
+        lines.append(f"The terminal phase began at epoch {begun:g}, the first measurement with zero training error.")
     if still is not None:
-        said.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
-    return said
+        lines.append(f"NC1 has stayed within a factor of 1.1 since epoch {still:g}.")
+    return lines
 
 
 def _figure(report: Findings, label: str, log: bool) -> Curves | None:
@@ -58,7 +58,7 @@ def _figure(report: Findings, label: str, log: bool) -> Curves | None:
 
 
 def _like(entry: Entry, main: Entry) -> bool:
-    """Whether a measure can share an axis with another: a headline one that goes to the same end."""
+    """Whether a measure can share an axis with `main`: a headline measure with the same kind of target."""
     return entry.headline and (entry.target == 0) == (main.target == 0)
 
 
@@ -67,7 +67,7 @@ def _variant(report: Findings, entry: Entry) -> Series:
 
 
 def _accuracies(report: Findings) -> Curves | None:
-    """All that is a share of right decisions; families of a caller's own are left out."""
+    """Every accuracy: shares of correct decisions. The caller's own families are left out."""
     shares = [
         entry
         for entry in report

@@ -1,0 +1,101 @@
+"""Named arrays from a file of any format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightframe.errors import DtypeError, StateError
+from tightframe.reading.checkpoint import read_checkpoint
+from tightframe.reading.npy import Npz, map_npy
+from tightframe.reading.safetensors import read_tensor, safetensors_header
+
+Array = Tensor | np.ndarray
+SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".pth")
+
+
+class Arrays(Mapping[str, Array]):
+    """The arrays of a file by name, each read when it is asked for; a lone array is called "".
+
+    Attributes:
+        shapes: of all arrays, by name.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Array]):
+        self.shapes, self._read = shapes, read
+
+    def __getitem__(self, name: str) -> Array:
+        self.shapes[name]  # raises KeyError
+        return self._read(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __str__(self) -> str:
+        """Names and shapes, for messages."""
+        return ", ".join(f"{name or 'a lone array'} {shape}" for name, shape in self.shapes.items()) or "none"
+
+
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of a .npz, .npy (memory-mapped), .safetensors, .pt or .pth file. Nothing in the file is run.
+
+    Arrays in nested dicts of a torch file have names with dots, as "model.weight".
+    Raises: StateError for a file that is missing, damaged or of another format, and for one that declares more data
+    than it can hold; DtypeError for arrays of Python objects. An array's own errors are raised when it is read.
+    """
+    if path.suffix == ".npz":
+        npz = Npz(path)
+        return Arrays(npz.shapes, npz.read)
+    if path.suffix == ".npy":
+        array = map_npy(path)
+        return Arrays({"": array.shape}, lambda _: array)
+    if path.suffix == ".safetensors":
+        declared = safetensors_header(path).arrays
+        return Arrays({name: each.shape for name, each in declared.items()}, lambda name: read_tensor(path, name))
+    if path.suffix in (".pt", ".pth"):
+        tensors = _flat(path, read_checkpoint(path))
+        return Arrays({name: tuple(each.shape) for name, each in tensors.items()}, tensors.__getitem__)
+    raise StateError(f"{path} must be a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
+
+
+def _flat(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of nested dicts. Raises: DtypeError for a tensor that isn't plain."""
+    tensors: dict[str, Tensor] = {}
+    waiting, seen = [("", content)], set[int]()
+    while waiting:
+        prefix, entries = waiting.pop()
+        if id(entries) in seen:  # a damaged file can hold a dict that holds itself
+            continue
+        seen.add(id(entries))
+        for name, value in entries.items():
+            if isinstance(value, Mapping):
+                waiting.append((f"{prefix}{name}.", value))
+            elif isinstance(value, Tensor):
+                tensors[f"{prefix}{name}"] = _plain(path, f"{prefix}{name}", value)
+    return tensors
+
+
+def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
+    layout, kind = str(tensor.layout).removeprefix("torch."), ""
+    if tensor.layout is not torch.strided:
+        kind = f"is {layout}; save x.to_dense()"
+    elif tensor.is_quantized:
+        kind = "is quantised; save x.dequantize()"
+    elif tensor.is_meta:
+        kind = "is on the meta device and has no values"
+    elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        kind = "is an expanded view; save x.contiguous()"
+    if kind:
+        raise DtypeError(f"{path}: the array {name or 'in it'!r} {kind}.")
+    return tensor.detach()

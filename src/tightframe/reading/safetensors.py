@@ -1,0 +1,99 @@
+"""The safetensors format."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from tightframe.errors import StateError
+from tightframe.reading.opening import failures_of, opened
+
+_LONGEST_HEADER = 100_000_000  # bytes, as in the safetensors library
+DTYPES = {
+    **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
+    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
+    **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
+    **{"F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz},
+}
+"""Dtypes by their names in safetensors."""
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+class Declared(NamedTuple):
+    """An array that a header declares: dtype, shape, and where its data begin in the file, in bytes."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+class Header(NamedTuple):
+    """What a safetensors file declares: its arrays by name, and its metadata."""
+
+    arrays: Mapping[str, Declared]
+    metadata: Mapping[str, str]
+
+
+def safetensors_header(path: Path) -> Header:
+    """The header of a safetensors file, whose data are as long as it says. Raises: StateError."""
+    with opened(path) as file, failures_of(path, "as safetensors"):
+        size = file.seek(0, 2)
+        file.seek(0)
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(size - 8, _LONGEST_HEADER):
+            raise StateError(f"{path} is damaged or truncated: it declares a header of {length} bytes and has {size}.")
+        content = json.loads(file.read(length))
+        metadata = content.pop("__metadata__", {})
+        arrays, end = {}, 8 + length
+        for name, entry in content.items():
+            declared, stop = _declared(path, name, entry, 8 + length)
+            arrays[name], end = declared, max(end, stop)
+    if size != end:
+        what = "truncated" if size < end else "damaged"
+        raise StateError(f"{path} is {what}: it has {size} bytes, and its header needs {end}.")
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise StateError(f"{path} is damaged: its metadata must be text.")
+    return Header(arrays, metadata)
+
+
+def _declared(path: Path, name: str, entry: Mapping[str, Any], begin: int) -> tuple[Declared, int]:
+    """An array of the header, and where its data end. Raises: StateError."""
+    first, last = 0, -1
+    try:
+        shape, (first, last), dtype = tuple(entry["shape"]), entry["data_offsets"], DTYPES[entry["dtype"]]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, first, last))
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        text = f"{entry}"
+        raise StateError(f"{path}: array {name!r} isn't in a usual dtype and shape: {text:.100}.")
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise StateError(f"{path} is damaged: array {name!r} has {last - first} bytes for the shape {shape}.")
+    return Declared(dtype, shape, begin + first), begin + last
+
+
+def read_safetensors(path: Path, format: str | None = None) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """All arrays of a safetensors file, and its metadata. Raises: StateError.
+
+    Args:
+        format: the entry "format" that the metadata must have.
+    """
+    header = safetensors_header(path)
+    if format is not None and header.metadata.get("format") != format:
+        raise StateError(f"{path} must have the format {format!r}; it has {header.metadata.get('format')!r}.")
+    return {name: read_tensor(path, name) for name in header.arrays}, header.metadata
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """One array of a file whose header was read. Raises: StateError."""
+    with failures_of(path, "as safetensors"), safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
