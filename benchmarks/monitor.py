@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tightframe import measure
-from tightframe.demo import network
+from tightframe.demo.network import network
 
 SUBJECTS = {"control": (None, None), "default": ((), 1.04), "all layers": ("auto", 1.08)}
 """What is measured, None for another forward pass alone, and the bound on its time as a multiple of one. The default

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tightframe import datasets, measure
-from tightframe.demo import network
+from tightframe.demo.network import network
 from tightframe.sources.normalisation import GAP
 
 torch.set_num_threads(1)

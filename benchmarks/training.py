@@ -15,13 +15,14 @@ import time
 import torch
 
 from tightframe import Report
-from tightframe.demo import Settings, run
+from tightframe.demo.run import run
+from tightframe.demo.settings import Settings
 
 
 def runs(seeds: int, **settings: object) -> list[Report]:
     """The last reports of as many seeds."""
     with tempfile.TemporaryDirectory() as folder:
-        return [run(Settings(seed=seed, **settings), folder)[0] for seed in range(seeds)]  # type: ignore[arg-type]
+        return [run(Settings(seed=seed, **settings), f"{folder}/{seed}")[0] for seed in range(seeds)]  # type: ignore[arg-type]
 
 
 def long_tail(seeds: int) -> None:

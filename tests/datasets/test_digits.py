@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tightframe.datasets import load
-from tightframe.datasets.digits import locate_digits
+from tightframe.datasets import DATASETS, load
 from tightframe.errors import MissingExtraError
 
 
@@ -50,10 +49,10 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtraError, match=r"scikit-learn.*demo"):
         load("digits")
-    assert locate_digits() is None
+    assert DATASETS["digits"].locate() is None
 
 
 def test_locate_finds_the_installed_package() -> None:
     import sklearn
 
-    assert locate_digits() == Path(sklearn.__file__).parent
+    assert DATASETS["digits"].locate() == Path(sklearn.__file__).parent

@@ -49,9 +49,9 @@ def test_subsample_draws_without_replacement_from_each_class() -> None:
 
 def test_too_many_images_are_refused_by_name() -> None:
     data = datasets.load("digits")
-    with pytest.raises(RangeError, match=r"class '2' has \d+ training images; 1000"):
+    with pytest.raises(RangeError, match=r"class '2' has \d+ training images; got a count of 1000"):
         subsample(data, [1, 1, 1000, *[1] * 7])
-    with pytest.raises(ShapeError, match="10 classes need as many counts; got 2"):
+    with pytest.raises(ShapeError, match="a count for each of 10 classes; got 2"):
         subsample(data, [1, 1])
 
 

@@ -14,6 +14,12 @@ def test_the_table_holds_every_dataset() -> None:
     assert all(row.name == name for name, row in OUTSIDE.items())
 
 
+def test_a_data_set_added_later_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "mine", DATASETS["digits"])
+    assert list(OUTSIDE)[-1] == "mine"
+    assert load_outside("mine", (1, 8, 8), count=3).shape == (3, 1, 8, 8)
+
+
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 28, 28), (1, 13, 6)])
 def test_every_source_comes_in_the_shape_asked_for(name: str, image_shape: tuple[int, int, int]) -> None:
@@ -69,7 +75,7 @@ def test_resizing_is_bilinear_with_antialiasing(wanted: tuple[int, int]) -> None
 
 def test_folder_is_passed_on(write_mnist: Callable[..., Path], bare_machine: Path, tmp_path: Path) -> None:
     folder = write_mnist(tmp_path / "tiny", MNIST.first_labels)
-    assert load_outside("mnist", (1, 2, 3), count=3, folder=str(folder)).shape == (3, 1, 2, 3)
+    assert load_outside("mnist", (1, 2, 3), count=3, data_folder=str(folder)).shape == (3, 1, 2, 3)
     with pytest.raises(DatasetError, match="mnist was not found"):
         load_outside("mnist", (1, 2, 3), count=3)
 

@@ -3,7 +3,8 @@ import sys
 import pytest
 import torch
 
-from tightframe.datasets.photographs import photograph_patches, with_channels
+from tightframe.datasets.outside import photograph_patches
+from tightframe.datasets.source import with_channels
 from tightframe.errors import MissingExtraError, ShapeError
 
 pytest.importorskip("PIL", reason="scikit-learn reads its photographs with Pillow")

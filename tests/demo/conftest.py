@@ -1,6 +1,5 @@
 """Measurements of the demonstration without what takes most of their time."""
 
-import sys
 from functools import partial
 
 import pytest
@@ -12,4 +11,4 @@ from tightframe import measure
 def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without standard errors and detectors, which the reports in `test_run.py` have."""
     quick = partial(measure, folds=None, detectors=False)
-    monkeypatch.setattr(sys.modules["tightframe.demo.run"], "measure", quick)
+    monkeypatch.setattr("tightframe.demo.run.measure", quick)

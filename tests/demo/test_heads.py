@@ -3,16 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tightframe import Report, datasets, metrics, prototypes, theory
-from tightframe.demo import HEADS, TRAINING_LOSSES, Progress, Settings, run
-from tightframe.demo.heads import Task, objective
-from tightframe.demo.training import Trainer
-from tightframe.errors import OptionError
-from tightframe.heads import PrototypeHead
+from tightframe import Report, datasets, losses, metrics, prototypes, theory
+from tightframe.demo.heads import FEATURES, HEADS, LABELS, LOSSES, PROTOTYPES, Task
+from tightframe.demo.run import Progress, run
+from tightframe.demo.settings import Settings
+from tightframe.demo.training import Trainer, objective
+from tightframe.head import follows_labels
 from tightframe.report import RunFolder
 from tightframe.report.predicted import statements
 
@@ -20,9 +21,9 @@ QUICK = Settings(epochs=2, measurements=2, train_images=200)
 pytestmark = pytest.mark.usefixtures("quick_measurements")
 
 
-def trainer(settings: Settings, epochs: int = 1) -> Trainer:
-    data = datasets.load("digits")
-    return Trainer(settings, data, datasets.hierarchy_of("digits"), epochs, 1e-3)
+def trainer(**settings: Any) -> Trainer:
+    settings = {"epochs": 1, "weight_decay": 1e-3, **settings}
+    return Trainer(Settings(**settings), datasets.load("digits"), datasets.hierarchy_of("digits"))
 
 
 # ---------------------------------------------------------------------------------------------- heads and losses
@@ -53,9 +54,9 @@ def test_every_head_trains_and_is_reported(head: str, tmp_path: Path) -> None:
     assert sum(counts_of(report)) == 200
 
 
-@pytest.mark.parametrize("loss", TRAINING_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_trains_the_etf(loss: str) -> None:
-    training = trainer(replace(QUICK, head="etf", loss=loss), epochs=4)
+    training = trainer(head="etf", loss=loss, epochs=4)
     training.begin(10)
     (first, _), *_, (last, accuracy) = [training.epoch() for _ in range(4)]
     assert last < first
@@ -63,7 +64,7 @@ def test_every_loss_trains_the_etf(loss: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", TRAINING_LOSSES)
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_is_run(loss: str, tmp_path: Path) -> None:
     seen: list[Progress] = []
     run(replace(QUICK, head="etf", loss=loss, epochs=4), tmp_path, seen.append)
@@ -76,7 +77,7 @@ def test_the_balanced_accuracy_is_the_model_s_own(tmp_path: Path) -> None:
     settings = replace(QUICK, head="etf", dim=9, epochs=3)
     report, folder = run(settings, tmp_path)
     data = datasets.load("digits")
-    made = Trainer(settings, data, datasets.hierarchy_of("digits"), 1, 0.0).model
+    made = Trainer(settings, data, datasets.hierarchy_of("digits")).model
     weights = {name: value for name, value in folder.load_weights().items()}
     made.load_state_dict(weights)
     decided = made.eval()(data.test_images).argmax(1)
@@ -88,9 +89,9 @@ def test_the_balanced_accuracy_is_the_model_s_own(tmp_path: Path) -> None:
 
 
 def test_dim_and_scale_reach_the_head() -> None:
-    head = trainer(Settings(head="etf", dim=9, scale=4.0)).head
-    assert head.prototypes.shape == (10, 9) and float(head.scale) == 4.0
-    assert [module.out_features for module in trainer(Settings(dim=2)).head] == [2, 10]
+    for name in (name for name, row in HEADS.items() if row.has_prototypes):
+        head = trainer(head=name, dim=9, scale=4.0).head
+        assert head.prototypes.shape == (10, 9) and float(head.scale) == 4.0, name
 
 
 def test_the_guide_draws_prototypes_to_the_costs(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_classes_arrive_in_sessions(head: str, tmp_path: Path) -> None:
 
 
 def test_old_prototypes_and_rows_stay_bit_for_bit_when_classes_arrive() -> None:
-    fixed = trainer(Settings(head="etf", incremental=5))
+    fixed = trainer(head="etf", incremental=5)
     fixed.begin(2)
     before = fixed.head.prototypes.clone()
     assert torch.equal(before.double(), prototypes.simplex(10, 64, seed=0).vectors.float().double())
@@ -174,7 +175,7 @@ def test_old_prototypes_and_rows_stay_bit_for_bit_when_classes_arrive() -> None:
         fixed.begin(classes)
         assert fixed.head.out_features == classes
         assert torch.equal(fixed.head.prototypes, before)
-    grown = trainer(Settings(incremental=5))
+    grown = trainer(incremental=5)
     grown.begin(2)
     grown.epoch()
     rows = grown.head.weight.detach().clone()
@@ -185,7 +186,7 @@ def test_old_prototypes_and_rows_stay_bit_for_bit_when_classes_arrive() -> None:
 
 @pytest.mark.parametrize("memory", [0, 3])
 def test_the_memory_holds_so_many_images_of_each_earlier_class(memory: int) -> None:
-    session = trainer(Settings(head="etf", incremental=5, memory=memory))
+    session = trainer(head="etf", incremental=5, memory=memory)
     session.begin(2)
     session.begin(4)
     counts = torch.bincount(session._labels, minlength=10)
@@ -193,39 +194,43 @@ def test_the_memory_holds_so_many_images_of_each_earlier_class(memory: int) -> N
     assert (counts[2:4] > 100).all() and counts[4:].sum() == 0
 
 
-# ---------------------------------------------------------------------------------------------- bad settings
+# ---------------------------------------------------------------------------------------------- the tables
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (Settings(head="nothing"), "head must be one of linear, .*'nothing'"),
-        (Settings(loss="nothing"), "loss must be one of cross-entropy, .*'nothing'"),
-        (Settings(loss="dot-regression"), "'dot-regression' pulls towards prototypes; a Linear"),
-        (Settings(head="ncm", loss="hyperspherical"), "'hyperspherical' pulls towards prototypes; a DeepNCM"),
-        (Settings(head="ncm", loss="expected-cost"), "'expected-cost' is infinite where a class has no mean yet"),
-        (Settings(head="hierarchical", dim=3), "the hierarchical head has none"),
-        (
-            Settings(head="etf", loss="squared-earth-mover", incremental=5),
-            "'squared-earth-mover' is over the whole tree",
-        ),
-        (Settings(scale=3.0), "a linear head has none"),
-        (Settings(profile="nothing", long_tail=2.0), "profile must be one of step, exponential; got 'nothing'"),
-        (Settings(incremental=11), "1 to as many sessions; got 11"),
-        (Settings(incremental=5, head="hierarchical"), "can't arrive in sessions at the head 'hierarchical'"),
-        (Settings(train_images=2000), "1400 training images; got 2000"),
-    ],
-)
-def test_settings_that_do_not_fit(settings: Settings, message: str, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=message):
-        run(settings, tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
+def test_every_loss_of_embeddings_or_logits_is_there_and_needs_what_the_library_says() -> None:
+    known = {name: row.takes for name, row in losses.LOSSES.items() if row.takes in ("embeddings", "logits")}
+    assert set(LOSSES) == {"cross-entropy", *known}
+    for name, takes in known.items():
+        assert (LOSSES[name].needs == PROTOTYPES) is (takes == "embeddings"), name
+
+
+def test_a_head_takes_its_default_loss() -> None:
+    for name, row in HEADS.items():
+        assert LOSSES[row.loss].needs in row.takes, name
+        assert LABELS in row.takes
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_without_need_of_a_tree_is_built_without_one(name: str) -> None:
+    row = HEADS[name]
+    if row.build is not None and not row.needs_tree:
+        head = row.build(Task(10, None, None, None, 0))
+        features, labels = torch.randn(10, FEATURES), torch.arange(10)
+        logits = head(features, labels) if follows_labels(head) else head(features)
+        assert logits.shape == (10, 10)
 
 
 def test_an_objective_s_logits_are_the_head_s() -> None:
-    tree = datasets.hierarchy_of("digits")
-    head = HEADS["etf"].build(Task(10, tree, None, None, 0))
-    assert isinstance(head, PrototypeHead)
+    head = trainer(head="etf").head
     features, labels = torch.randn(6, 64), torch.arange(6)
-    _, logits = objective(head, HEADS["etf"], None, tree)(features, labels)
+    _, logits = objective(head, "balanced-dot-regression", 0.0, None)(features, labels)
     assert torch.equal(logits, head(features))
+
+
+def test_the_squared_earth_mover_is_added_to_cross_entropy() -> None:
+    head, tree = trainer(head="etf").head, datasets.hierarchy_of("digits")
+    features, labels = torch.randn(6, 64), torch.arange(6)
+    logits = head(features)
+    parts = torch.nn.functional.cross_entropy(logits, labels) + losses.SquaredEarthMover(tree)(logits, labels)
+    total, _ = objective(head, "squared-earth-mover", 0.0, tree)(features, labels)
+    assert total.item() == pytest.approx(parts.item())

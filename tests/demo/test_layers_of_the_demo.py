@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from tightframe import datasets, demo
+from tightframe import datasets
+from tightframe.demo.network import network
+from tightframe.demo.run import run
+from tightframe.demo.settings import Settings
 from tightframe.report import Profile, RunFolder
 
 
@@ -15,9 +18,9 @@ from tightframe.report import Profile, RunFolder
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, nn.Module, Path]:
     folder = tmp_path_factory.mktemp("runs") / "digits"
     torch.manual_seed(0)
-    report, run = demo.run(demo.Settings(epochs=12, measurements=3, layers=("auto",)), folder)
-    model = demo.network((1, 8, 8), 10)
-    model.load_state_dict(run.load_weights())
+    report, written = run(Settings(epochs=12, measurements=3, layers=("auto",)), folder)
+    model = network((1, 8, 8), 10)
+    model.load_state_dict(written.load_weights())
     return Profile.of(report), model.eval(), folder
 
 

@@ -1,17 +1,21 @@
 """The demonstration: what it trains, when it measures, what it leaves, and that the network collapses."""
 
 import json
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tightframe import Report, datasets, measure
-from tightframe.demo import Progress, Settings, measured_epochs, network, run
-from tightframe.errors import DatasetError
+from tightframe.datasets import DATASETS, DatasetSource
+from tightframe.demo.network import network
+from tightframe.demo.run import Progress, measured_epochs, run
+from tightframe.demo.settings import Settings
+from tightframe.errors import DatasetError, OptionError, RangeError, StateError
 from tightframe.metrics import METRICS
 from tightframe.report import RunFolder
 
@@ -73,11 +77,73 @@ def test_networks(shape: tuple[int, int, int], convolutional: bool) -> None:
     torch.testing.assert_close(model(images), features @ model.classifier.weight.T + model.classifier.bias)
 
 
-def test_unknown_data_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    for settings in (Settings(data="nothing"), Settings(ood="nothing")):
-        with pytest.raises(DatasetError, match="'nothing'"):
-            run(settings, tmp_path / "run")
+def test_data_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="data_folder= must be a folder"):
+        run(Settings(data_folder=tmp_path / "nothing"), tmp_path / "run")
+    with pytest.raises(RangeError, match=r"train_images= must be at most 1400, .* of digits; got 2000"):
+        run(Settings(train_images=2000), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_are_normalised_where_the_data_set_says_so() -> None:
+    torch.manual_seed(0)
+    plain = network((1, 8, 8), 10).eval()
+    torch.manual_seed(0)
+    normalised = network((1, 8, 8), 10, (0.25, 0.5)).eval()
+    images = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(normalised(images), plain((images - 0.25) / 0.5), rtol=0, atol=0)
+    assert str(normalised.features[0]) == "Normalise(mean=0.25, deviation=0.5)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stripes(DatasetSource):
+    """Noisy stripes of three widths, a data set of a user's."""
+
+    def read(self, folder: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(self.train_size + self.test_size) % 3
+        stripes = torch.stack([((torch.arange(8) // (k + 1)) % 2).float() for k in range(3)])
+        noise = torch.rand(len(labels), 1, 8, 8, generator=generator)
+        images = 0.5 * stripes[labels][:, None, None].expand(-1, 1, 8, 8) + 0.5 * noise
+        n = self.train_size
+        return images[:n], labels[:n], images[n:], labels[n:], "drawn"
+
+    def locate(self) -> Path | None:
+        return None
+
+
+@pytest.fixture
+def stripes(monkeypatch: pytest.MonkeyPatch) -> DatasetSource:
+    row = Stripes(
+        name="stripes", description="stripes, grey 8x8", train_size=120, test_size=60, class_names=("1", "2", "3"),
+        origin="drawn", normalisation=(0.5, 0.25), epochs=3, weight_decay=1e-3,
+    )  # fmt: skip
+    monkeypatch.setitem(DATASETS, "stripes", row)
+    return row
+
+
+def test_a_user_s_data_set_without_a_tree(stripes: DatasetSource, tmp_path: Path) -> None:
+    report, folder = run(Settings(data="stripes", ood="digits", long_tail=2.0), tmp_path)
+    assert report.facts.epoch == 3
+    assert report.facts.class_names == {"0": "1", "1": "2", "2": "3"}
+    assert report["test/balanced_accuracy"].value > 0.5
+    assert not {"test/average_cost", "scale_free_distortion"} & set(report.values)
+    assert "stripes has no tree of classes: no costs of decisions are reported." in report.notes
+    assert "Normalise(mean=0.5, deviation=0.25)" in folder.description["model"]
+    assert folder.description["arguments"]["weight_decay"] == 1e-3
+
+
+@pytest.mark.usefixtures("quick_measurements")
+def test_heads_on_data_without_a_tree(stripes: DatasetSource, tmp_path: Path) -> None:
+    report, _ = run(Settings(data="stripes", head="etf", loss="cross-entropy"), tmp_path)
+    assert "scale_free_distortion" not in report.values
+    for head in ("hierarchical", "metric-guided", "metric-fixed", "hierarchy-aware"):
+        with pytest.raises(OptionError, match=r"'stripes' has no tree of classes: head must be one of linear, .*ncm"):
+            Settings(data="stripes", head=head)
+    with pytest.raises(
+        OptionError, match=r"no tree of classes: loss must be one of cross-entropy, dot.*'expected-cost'"
+    ):
+        Settings(data="stripes", loss="expected-cost")
 
 
 @pytest.mark.usefixtures("quick_measurements")
@@ -171,12 +237,49 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick_measurements")
-def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_run_replaces_the_first_only_where_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(Settings(epochs=2), tmp_path)
-    report, folder = run(Settings(epochs=1, seed=1), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "load", None)  # data aren't loaded
+        with pytest.raises(StateError, match="overwrite=True"):
+            run(Settings(epochs=1, seed=1), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    report, folder = run(Settings(epochs=1, seed=1), tmp_path, overwrite=True)
     assert folder.report().values == pytest.approx(report.values, rel=0, abs=0, nan_ok=True)
     assert folder.report().history == ()
     assert len(list((tmp_path / "statistics").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("quick_measurements")
+def test_an_interrupted_run_keeps_its_measurements(tmp_path: Path) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"^2 measurements up to epoch 2 in .*; show with: tightframe report "):
+        run(Settings(epochs=100, measurements=8), tmp_path / "run", interrupt)
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES - {"model.safetensors"}
+    assert RunFolder(tmp_path / "run").report().facts.epoch == 2
+    assert "Collapse over training" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("quick_measurements")
+def test_a_run_interrupted_before_its_first_measurement_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(Settings(epochs=1), tmp_path / "old")
+
+    def interrupt(*args: object, **options: object) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tightframe.demo.run.measure", interrupt)
+    for name in ("new", "old"):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            run(Settings(epochs=2), tmp_path / name, overwrite=True)
+        assert str(stopped.value) == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert RunFolder(tmp_path / "old").report().facts.epoch == 1
 
 
 # ---------------------------------------------------------------------------------------------- that it collapses

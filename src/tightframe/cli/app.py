@@ -12,11 +12,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tightframe.cli.options import errors_in_flags, given, spread, takes
+from tightframe.cli.failures import INTERRUPTED, errors_in_flags, is_mendable, one_line, stopped
+from tightframe.cli.options import given, spread, takes
 from tightframe.cli.output import Output
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
-from tightframe.errors import TightframeError
+from tightframe.demo.settings import Settings
+from tightframe.errors import OptionError
 from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
 
@@ -29,18 +31,21 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; the library's and the file system's errors become one line and exit status 2."""
+    """Run the command line. What a user can mend becomes one line and exit status 2, Ctrl-C exit status 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
+    arguments = spread(sys.argv[1:], "--labels")
+    for flag in ("--texts", "--splits"):
+        arguments = spread(arguments, flag, alone=True)
     try:
-        arguments = spread(sys.argv[1:], "--labels")
-        for flag in ("--texts", "--splits"):
-            arguments = spread(arguments, flag, alone=True)
-        app(arguments, prog_name="tightframe")
-    except (TightframeError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
-        sys.exit(2)
+        status = app(arguments, prog_name="tightframe", standalone_mode=False)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except Exception as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {one_line(error)}"))
+        status = 2 if is_mendable(error) else 1
+    sys.exit(status)
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,89 +63,31 @@ def _root(
     pass
 
 
-@app.command()
+AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
+
+DEMO = flags_of(Settings)
+
+
 def demo(
-    data: Annotated[str, typer.Option(help="Data set to train on; see `tightframe datasets`.")] = "digits",
-    data_folder: Annotated[Path | None, typer.Option(help="Folder that holds its files.")] = None,
-    ood: Annotated[
-        str, typer.Option(help="Out-of-distribution images for NC5: photographs, noise or a data set's name.")
-    ] = ("photographs"),
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Number of epochs. Default: 300 for digits, 10 for larger images.")
-    ] = None,
-    learning_rate: Annotated[
-        float, typer.Option(min=0, help="Learning rate of SGD; divided by 10 at 50 % and 75 % of the epochs.")
-    ] = 0.05,
-    weight_decay: Annotated[
-        float | None, typer.Option(min=0, help="Weight decay of SGD. Default: 1e-2 for digits, 5e-4 for larger images.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images per batch.")] = 128,
-    measurements: Annotated[int, typer.Option(min=2, help="Approximate number of measurements.")] = 12,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(help="Measure layers too: auto (every block), or names and patterns; repeatable."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for the random number generator.")] = 0,
-    head: Annotated[
-        str,
-        typer.Option(help="Classifier head: linear, etf, guided, ncm, hierarchical, ...; an unknown name lists all."),
-    ] = ("linear"),
-    loss: Annotated[str | None, typer.Option(help="Loss; an unknown name lists all. Default: the head's.")] = None,
-    dim: Annotated[
-        int | None, typer.Option("--dim", "-d", min=1, help="Dimension of the prototypes. Default: the head's.")
-    ] = (None),
-    scale: Annotated[
-        float | None, typer.Option(help="Scale of the logits. Default: the head's, 16 for cosines.")
-    ] = None,
-    long_tail: Annotated[
-        float | None,
-        typer.Option(
-            min=1, help="Make classes unequal by leaving images out: ratio of the largest class to the smallest."
-        ),
-    ] = None,
-    profile: Annotated[
-        str, typer.Option(help="Shape of --long-tail: step (half of the classes are small) or exponential.")
-    ] = "step",
-    train_images: Annotated[
-        int | None, typer.Option(min=1, help="Number of training images, drawn at random. Default: all.")
-    ] = None,
-    incremental: Annotated[
-        int | None, typer.Option(min=1, help="Number of sessions in which the classes arrive.")
-    ] = None,
-    memory: Annotated[int, typer.Option(min=0, help="Images per class kept from earlier sessions.")] = 10,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; default: runs/DATA, with -HEAD for other heads.")
+        Path | None, typer.Option("--out", "-o", help="Run folder. Default: a new one, runs/DATA or runs/DATA-HEAD.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    seeds: Annotated[
+        int, typer.Option(help="Number of runs, with seeds from --seed on, each in a folder below --out.")
+    ] = 1,
     everything: AllOption = False,
+    **options: Any,
 ) -> None:
     """Train a small network on real data into the terminal phase, measure it along the way, write a report."""
-    from tightframe.cli.demo import show_demo
-    from tightframe.demo import Settings
+    with errors_in_flags(DEMO, "overwrite", "seeds"):
+        settings = Settings(**given(options, DEMO))
+        from tightframe.cli.demo import show_demo
 
-    folder = None if data_folder is None else str(data_folder)
-    settings = Settings(
-        data=data,
-        data_folder=folder,
-        ood=ood,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        batch_size=batch_size,
-        measurements=measurements,
-        layers=tuple(layers or ()),
-        seed=seed,
-        head=head,
-        loss=loss,
-        dim=dim,
-        scale=scale,
-        long_tail=long_tail,
-        profile=profile,
-        train_images=train_images,
-        incremental=incremental,
-        memory=memory,
-    )
-    show_demo(settings, out or Path("runs") / (data if head == "linear" else f"{data}-{head}"), everything=everything)
+        raise typer.Exit(show_demo(settings, out, seeds=seeds, overwrite=overwrite, everything=everything))
 
+
+app.command()(takes(DEMO)(demo))
 
 SUBJECT = flags_of(Subject)
 
@@ -148,7 +95,6 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", help="Write the page 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write JSON to this file; - is standard output.")]
 CsvOption = Annotated[Path | None, typer.Option("--csv", help="Write CSV to this file; - is standard output.")]
 MarkdownOption = Annotated[Path | None, typer.Option("--md", help="Write Markdown to this file; - is standard output.")]
-AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
 
 
 def measure(
@@ -183,16 +129,21 @@ def measure(
 ) -> None:
     """Measure features that are on disk, or a model on images or texts; under torchrun, each process reads a part."""
     if not files and options["model"] is None:
-        raise typer.BadParameter("give files of features, or a model with --model.", param_hint="FEATURES")
+        raise OptionError("give files of features, or a model with --model.")
     from tightframe.cli.measure import measured, torchrun_processes
     from tightframe.theory import Training
 
     settings = given(options, Measuring.flags())
-    if weight_decay is not None:
-        settings["training"] = Training(weight_decay, loss=loss)
     subject = Subject(**given(options, SUBJECT))
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
-    with errors_in_flags([*SUBJECT, *Measuring.flags()]), torchrun_processes() as speaks:
+    flags = [*SUBJECT, *Measuring.flags()]
+    with (
+        errors_in_flags(flags, "weight_decay", "loss"),
+        stopped("nothing was measured."),
+        torchrun_processes() as speaks,
+    ):
+        if weight_decay is not None:
+            settings["training"] = Training(weight_decay, loss=loss)
         report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
@@ -200,13 +151,17 @@ def measure(
 
 
 def _deliver(report: Any, output: Output, **shown: bool) -> None:
-    """Write the files of a report or a comparison first, which are safe then; print it unless a file is the standard
-    output. `shown` says what is printed, as in its `to_terminal`."""
+    """Print a report or a comparison, unless a file is the standard output; then write its files.
+
+    Args:
+        shown: what is printed, as in its `to_terminal`.
+    """
+    if not output.piped:
+        report.to_terminal(**shown)
     paths = output.write(
         {"--html": report.to_html, "--json": report.to_json, "--csv": report.to_csv, "--md": report.to_markdown}
     )
     if not output.piped:
-        report.to_terminal(**shown)
         for path in paths:
             print(f"wrote {path}")
 
@@ -232,13 +187,15 @@ def extract(
 ) -> None:
     """Write a model's features to shards, to measure them later; called again, it continues where it stopped."""
     if options["model"] is None:
-        raise typer.BadParameter("give the model to run.", param_hint="--model")
+        raise OptionError("give a model with --model.")
     from tightframe.cli.extract import write_shards
     from tightframe.cli.measure import torchrun_processes
 
     subject = Subject(**given(options, SUBJECT))
     how = {"shard_bytes": shard_bytes, "splits": splits or None}
-    with errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten"), torchrun_processes() as speaks:
+    kept = f"complete shards are kept in {out}. Run the same command again to continue."
+    flags = errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten", "shard_bytes", "splits")
+    with flags, stopped(kept), torchrun_processes() as speaks:
         written = write_shards(
             subject,
             out,
@@ -314,17 +271,19 @@ def prototypes(
         "--warm-start": warm_start,
     }
     given = {option: value for option, value in options.items() if value is not None}
-    status = run(
-        objective,
-        given,
-        out=out,
-        verify=verify,
-        key=key,
-        columns=columns,
-        pairs=pairs,
-        plot=plot,
-        one_vs_rest=one_vs_rest,
-    )
+    own_names = ("time", "rounds", "seed", "scale", "warm_start", "target", "cost", "alpha", "gamma", "code")
+    with errors_in_flags((), *own_names, num_classes="-k", num_targets="-k", dim="-d"):
+        status = run(
+            objective,
+            given,
+            out=out,
+            verify=verify,
+            key=key,
+            columns=columns,
+            pairs=pairs,
+            plot=plot,
+            one_vs_rest=one_vs_rest,
+        )
     raise typer.Exit(status)
 
 
@@ -387,6 +346,15 @@ def compare(
 
     comparison = Comparison.of(runs)
     _deliver(comparison, output, everything=everything)
+
+
+@app.command(name="metrics")
+def list_metrics() -> None:
+    """List the metrics that `measure --metric` takes and the conventions that `measure --convention` takes."""
+    from tightframe.cli.metrics import metric_tables
+    from tightframe.render.terminal import show
+
+    show(metric_tables(), Console(highlight=False))
 
 
 @app.command(name="datasets")

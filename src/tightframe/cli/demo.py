@@ -1,48 +1,132 @@
-"""`tightframe demo`: the demonstration with a live display."""
+"""`tightframe demo`: the demonstration with a live display, once or with several seeds."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from tightframe import demo
+from tightframe.demo.run import Progress, require_free, run
+from tightframe.demo.settings import Settings
+from tightframe.errors import RangeError
 from tightframe.render.terminal import show
+from tightframe.report import Comparison, Report
 from tightframe.report.report import shown
-from tightframe.sections import number
+from tightframe.sections import Cell, Column, Document, Section, Table, short
+
+_WIDE = 100  # columns of a terminal that has room for a bar
+_EVERY = 10.0  # seconds between lines of progress where there is no terminal
+INTERRUPTED = 130
 
 
-def show_demo(settings: demo.Settings, folder: Path, *, everything: bool = False) -> None:
-    """Run the demonstration, showing loss, accuracy and NC1 as they come, then the table and what was written."""
+def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bool, everything: bool) -> int:
+    """Run the demonstration into a folder, or with several seeds into folders below it, and print the results; returns
+    the exit status.
+
+    Args: out, the folder; None for a new one below runs.
+    Raises: RangeError for fewer seeds than one; as `run`.
+    """
+    if seeds < 1:
+        raise RangeError(f"seeds= must be at least 1; got {seeds}.")
     console = Console()
-    what = [settings.data]
+    name = settings.data if settings.head == "linear" else f"{settings.data}-{settings.head}"
+    folder = out or (Path("runs", name) if overwrite else _new_folder(Path("runs", name)))
+    runs = [settings] if seeds == 1 else [replace(settings, seed=settings.seed + number) for number in range(seeds)]
+    folders = [folder] if seeds == 1 else [folder / f"seed{each.seed}" for each in runs]
+    finished: list[Path] = []
+    try:
+        for path in folders:
+            require_free(path, overwrite=overwrite)
+        console.print(Text.assemble(("tightframe demo", "bold"), f" · {', '.join(_described(settings))}"))
+        for each, path in zip(runs, folders, strict=True):
+            if seeds > 1:
+                console.print(Text(f"seed {each.seed}, {path}", "dim"), soft_wrap=True)
+            report = _watched(each, path, console, overwrite=overwrite)
+            finished.append(path)
+    except KeyboardInterrupt as stop:
+        done = f"{len(finished)} of {seeds} runs finished in {folder}; of the next one, " if finished else ""
+        console.print(Text(f"stopped: {done}{str(stop) or 'nothing was measured'}"), soft_wrap=True)
+        return INTERRUPTED
+    finally:
+        for path in (folder, folder.parent):
+            if out is None and not finished:
+                with suppress(OSError):  # there is a measurement, or another run
+                    path.rmdir()
+    if seeds == 1:
+        more = f"page   {folder / 'report.html'}\nmore   tightframe report {folder} --all | --classes"
+        show(report.document(shown(everything=everything)), console, more=more)
+    else:
+        show(_summary(folders, everything=everything), console, more=f"more   tightframe compare {folder}/seed*")
+    return 0
+
+
+def _new_folder(path: Path) -> Path:
+    """Make the folder, or the first of PATH-2, PATH-3, ... that isn't there."""
+    for number in count(1):
+        numbered = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        with suppress(FileExistsError):
+            numbered.mkdir(parents=True)
+            return numbered
+    raise AssertionError
+
+
+def _described(settings: Settings) -> list[str]:
+    """The settings that matter, in short phrases."""
+    filled = settings.filled()
+    phrases = [settings.data]
     if settings.long_tail is not None:
-        what.append(f"{settings.profile} imbalance {settings.long_tail:g}")
+        phrases.append(f"{filled.profile} imbalance {settings.long_tail:g}")
     if settings.incremental is not None:
-        what.append(f"{settings.incremental} sessions")
+        phrases.append(f"{settings.incremental} sessions")
     if settings.head != "linear" or settings.loss is not None:
-        what.append(f"{settings.head} head, {settings.loss or 'its own'} loss")
-    what.append(f"NC5 against {settings.ood}")
-    console.print(Text.assemble(("tightframe demo", "bold"), f" · {', '.join(what)}"))
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("training", total=settings.epochs, state="")
+        phrases += [f"{settings.head} head", f"{filled.loss} loss"]
+    return [*phrases, f"NC5 against {settings.ood}"]
 
-        def watch(progress: demo.Progress) -> None:
-            nc1 = "" if progress.report is None else f" · NC1 {number(progress.report['nc1'].value)}"
-            state = f"loss {progress.loss:.4f} · accuracy {progress.accuracy:.4f}{nc1}"
+
+def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: bool) -> Report:
+    """The last report of a run, with loss, accuracy and NC1 along the way: as a bar on a terminal, else as lines."""
+    left = (BarColumn(),) if console.width >= _WIDE else ()
+    columns = (*left, MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+    printed: tuple[float, Report | None] = (time.monotonic(), None)
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("training", total=settings.filled().epochs, state="")
+
+        def watch(progress: Progress) -> None:
+            nonlocal printed
+            nc1 = "" if progress.report is None else f" · NC1 {short(progress.report['nc1'].value)}"
+            state = f"loss {short(progress.loss)} · accuracy {progress.accuracy:.3f}{nc1}"
             bar.update(task, total=progress.epochs, completed=progress.epoch, state=state)
+            new = progress.report is not printed[1] or time.monotonic() - printed[0] >= _EVERY
+            if new and not console.is_terminal:
+                printed = (time.monotonic(), progress.report)
+                console.print(f"epoch {progress.epoch}/{progress.epochs} · {state}", highlight=False)
 
-        report, run = demo.run(settings, folder, watch)
-    more = f"page   {run.report_path}\nmore   tightframe report {folder} --all | --classes"
-    show(report.document(shown(everything=everything)), console, more=more)
+        report, _ = run(settings, folder, watch, overwrite=overwrite)
+    return report
+
+
+def _summary(folders: Sequence[Path], *, everything: bool) -> Document:
+    """Means and standard deviations over runs of the measures of cards and accuracies, or of all."""
+    comparison = Comparison.of(folders)
+    rows: list[tuple[Cell, ...]] = []
+    for entry, entries in comparison.rows(full=everything):
+        values = torch.tensor([math.nan if each is None else each.value for each in entries], dtype=torch.float64)
+        rows.append((entry.title, entry.target, values.mean().item(), values.std().item(), *values.tolist()))
+    columns = (
+        Column("measure", "name"),
+        *(Column(heading, "number") for heading in ("target", "mean", "s.d.")),
+        *(Column(name, "number", optional=True) for name in comparison.names),
+    )
+    hint = "Mean and standard deviation over the seeds, of the last measurement of each run."
+    section = Section("seeds", "Measures", (hint,), Table(columns, tuple(rows)))
+    return Document(comparison.reports[0].facts.title or "tightframe", (f"{len(folders)} seeds",), sections=(section,))

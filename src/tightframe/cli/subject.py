@@ -233,7 +233,7 @@ class Subject:
             "test": pairs(data.test_images, data.test_labels),
         }
         if self.ood is not None:
-            outside = load_outside(str(self.ood), data.image_shape, len(data.test_images), folder=self.data_folder)
+            outside = load_outside(str(self.ood), data.image_shape, len(data.test_images), data_folder=self.data_folder)
             splits["ood"] = [(image, None) for image in outside]
         return splits, data.class_names, []  # type: ignore[return-value]
 

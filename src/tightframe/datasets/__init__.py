@@ -1,15 +1,16 @@
-"""Small image datasets that need no download: load them in, and images from outside them."""
+"""Small image data sets that need no download, and images from outside them; torch is imported on use."""
 
 from tightframe.datasets.dataset import Dataset
-from tightframe.datasets.hierarchies import hierarchy_of
 from tightframe.datasets.imbalance import exponential_counts, step_counts, subsample
-from tightframe.datasets.outside import OUTSIDE, load_outside
-from tightframe.datasets.sources import DATASETS, load
+from tightframe.datasets.source import DatasetSource, OutsideSource
+from tightframe.datasets.table import DATASETS, OUTSIDE, hierarchy_of, load, load_outside
 
 __all__ = [
     "DATASETS",
     "OUTSIDE",
     "Dataset",
+    "DatasetSource",
+    "OutsideSource",
     "exponential_counts",
     "hierarchy_of",
     "load",

@@ -1,20 +1,23 @@
-"""The value every loader returns: images and labels, split into train and test."""
+"""`Dataset`: labelled images, split into train and test."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tightframe.errors import DatasetError, DtypeError, LabelError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images in two splits, checked on construction.
 
-    Shapes: images (N, C, H, W) float32 in [0, 1]; labels (N,) int64 in [0, K). `source` says where
-    the images were read from. Both splits hold at least one image, of the same (C, H, W).
-    Raises: ShapeError, DtypeError, LabelError or (range) DatasetError, naming dataset and split.
+    Shapes: images (N, C, H, W) float32 in [0, 1]; labels (N,) int64 in [0, K). `source` says where the
+    images were read from. Both splits hold at least one image, of the same (C, H, W).
+    Raises: ShapeError, DtypeError, LabelError or (range) DatasetError, naming data set and split.
     """
 
     name: str
@@ -44,9 +47,11 @@ class Dataset:
         return channels, height, width
 
     def _check(self, split: str, images: Tensor, labels: Tensor) -> None:
+        import torch
+
         where, K = f"{self.name}, {split} split:", self.num_classes
         if images.ndim != 4 or images.numel() == 0:
-            raise ShapeError(f"{where} images must be (N, C, H, W), none 0; got {tuple(images.shape)}.")
+            raise ShapeError(f"{where} images must be (N, C, H, W), no size 0; got {tuple(images.shape)}.")
         if labels.shape != images.shape[:1]:
             raise ShapeError(f"{where} labels must be ({len(images)},); got {tuple(labels.shape)}.")
         if images.dtype != torch.float32 or labels.dtype != torch.int64:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-
-from tightframe.datasets.dataset import Dataset
 from tightframe.errors import RangeError, ShapeError
+
+if TYPE_CHECKING:
+    from tightframe.datasets.dataset import Dataset
 
 
 def step_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
-    """The first half of the classes at `largest`, the others at largest / ratio, at least 1.
+    """Counts: `largest` in the first half of the classes, largest / ratio (at least 1) in the others.
 
     Raises: RangeError for a ratio or size below 1. Source: Buda, Maki & Mazurowski 2018 (step imbalance).
 
@@ -25,7 +26,7 @@ def step_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
 
 
 def exponential_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
-    """largest ratio^(-k / (K - 1)) for class k, at least 1: long-tailed, the last class at largest / ratio.
+    """Counts largest ratio^(-k / (K - 1)) for class k, at least 1: the last class has largest / ratio.
 
     Raises: as `step_counts`. Source: Cui et al. 2019 (Class-balanced loss), long-tailed CIFAR.
 
@@ -39,17 +40,19 @@ def exponential_counts(largest: int, num_classes: int, ratio: float) -> list[int
 def subsample(data: Dataset, counts: Sequence[int], *, seed: int = 0) -> Dataset:
     """The data set with counts[k] training images of class k, drawn without replacement, in random order.
 
-    Raises: ShapeError unless there is one count a class; RangeError naming a class with fewer images than that.
+    Raises: ShapeError unless each class has a count; RangeError naming a class with fewer images than its count.
     """
+    import torch
+
     if len(counts) != data.num_classes:
-        raise ShapeError(f"{data.num_classes} classes need as many counts; got {len(counts)}.")
+        raise ShapeError(f"there must be a count for each of {data.num_classes} classes; got {len(counts)}.")
     generator = torch.Generator().manual_seed(seed)
     chosen = []
     for label, count in enumerate(counts):
         members = (data.train_labels == label).nonzero().flatten()
         if not 0 <= count <= len(members):
             raise RangeError(
-                f"class {data.class_names[label]!r} has {len(members)} training images; {count} were asked for."
+                f"class {data.class_names[label]!r} has {len(members)} training images; got a count of {count}."
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
     index = torch.cat(chosen)
@@ -59,4 +62,6 @@ def subsample(data: Dataset, counts: Sequence[int], *, seed: int = 0) -> Dataset
 
 def _require_ratio(largest: int, ratio: float) -> None:
     if largest < 1 or not 1 <= ratio < float("inf"):
-        raise RangeError(f"the largest class has at least 1 image and the ratio is at least 1; got {largest}, {ratio}.")
+        raise RangeError(
+            f"the largest class must have at least 1 image, and the ratio must be at least 1; got {largest}, {ratio}."
+        )

@@ -1,69 +1,94 @@
-"""Images from outside a dataset, brought to its shape: what a detector should call unfamiliar."""
+"""Images from outside a data set: patches of two photographs that scikit-learn contains, and noise."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from tightframe.datasets.source import OutsideSource, with_channels
+from tightframe.errors import MissingExtraError, ShapeError
 
-from tightframe.datasets.photographs import check_request, photograph_patches, with_channels
-from tightframe.datasets.sources import DATASETS, load
-from tightframe.errors import DatasetError
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-@dataclass(frozen=True)
-class OutsideSource:
-    """One row of the table; `load` takes (image_shape, count, seed, folder)."""
-
-    name: str
-    description: str
-    load: Callable[[tuple[int, int, int], int, int, Path | None], Tensor]
+LARGEST_CROP = 8  # times the patch, on each side
 
 
-def _photographs(image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
-    return photograph_patches(count, image_shape, seed)
+def photograph_patches(count: int, image_shape: tuple[int, int, int], seed: int = 0) -> Tensor:
+    """`count` random crops at random scales of a temple and of a flower, shrunk to `image_shape`.
 
-
-def _noise(image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
-    return torch.rand((count, *image_shape), generator=torch.Generator().manual_seed(seed))
-
-
-def _test_images(name: str, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
-    images = load(name, folder).test_images
-    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
-    images = with_channels(images[chosen], image_shape[0])
-    resized = F.interpolate(images, size=image_shape[1:], mode="bilinear", antialias=True)
-    return resized.clamp(0, 1)  # the weights sum to 1 only up to rounding
-
-
-OUTSIDE: dict[str, OutsideSource] = {
-    "photographs": OutsideSource("photographs", "patches of two photographs", _photographs),
-    "noise": OutsideSource("noise", "independent uniform pixels", _noise),
-    **{
-        name: OutsideSource(name, f"test images: {source.description}", partial(_test_images, name))
-        for name, source in DATASETS.items()
-    },
-}
-
-
-def load_outside(
-    name: str, image_shape: tuple[int, int, int], count: int, seed: int = 0, folder: Path | str | None = None
-) -> Tensor:
-    """Images of the source called `name`, brought to `image_shape` = (C, H, W), C being 1 or 3.
-
-    A dataset gives a random choice of its test images, resized bilinearly with antialiasing; M is
-    `count`, or all its test images if they are fewer.
-    Shape: (M, C, H, W) float32 in [0, 1]; the same for the same `seed`.
-    Raises: DatasetError for an unknown name or files not found; ShapeError for a count or shape that
-    cannot be had; MissingExtraError.
-
-    >>> load_outside("digits", (3, 28, 28), count=5).shape
-    torch.Size([5, 3, 28, 28])
+    A crop is 1 to 8 times the patch on each side (log-uniform, no larger than the photograph), averaged down by area;
+    one channel means BT.601 grey. Contrast is left as it is.
+    Shape: (count, C, H, W) float32 in [0, 1]; the same for the same `seed`.
+    Raises: ShapeError for a count or shape out of range; MissingExtraError without scikit-learn, or without Pillow,
+    with which scikit-learn reads them.
     """
-    if name not in OUTSIDE:
-        raise DatasetError(f"outside images must be one of {', '.join(OUTSIDE)}; got {name!r}.")
+    import torch
+    from torch.nn.functional import interpolate
+
     check_request(count, image_shape)
-    return OUTSIDE[name].load(image_shape, count, seed, None if folder is None else Path(folder))
+    _, height, width = image_shape
+    photographs = _photographs()
+    tallest = min(photograph.shape[-2] for photograph in photographs)
+    widest = min(photograph.shape[-1] for photograph in photographs)
+    largest = min(LARGEST_CROP, tallest / height, widest / width)
+    if largest < 1:
+        raise ShapeError(f"patches must be at most {tallest} high and {widest} wide; got {height} by {width}.")
+    generator = torch.Generator().manual_seed(seed)
+    patches = []
+    for which, scale, down, across in torch.rand(count, 4, generator=generator, dtype=torch.float64).tolist():
+        photograph = photographs[int(which * len(photographs))]
+        ratio = math.exp(scale * math.log(largest))
+        crop_height, crop_width = int(height * ratio), int(width * ratio)
+        top = int(down * (photograph.shape[-2] - crop_height + 1))
+        left = int(across * (photograph.shape[-1] - crop_width + 1))
+        crop = photograph[:, top : top + crop_height, left : left + crop_width]
+        patches.append(interpolate(crop.unsqueeze(0), size=(height, width), mode="area"))
+    return with_channels(torch.cat(patches), image_shape[0]).clamp(max=1)  # rounding may pass 1
+
+
+def check_request(count: int, image_shape: tuple[int, int, int]) -> None:
+    """Raises ShapeError unless `count` >= 1 and `image_shape` is (1 or 3, H, W), nowhere empty."""
+    if count < 1:
+        raise ShapeError(f"count must be at least 1; got {count}.")
+    if len(image_shape) != 3 or image_shape[0] not in (1, 3) or min(image_shape) < 1:
+        raise ShapeError(f"image_shape must be (1 or 3, H, W) with H, W >= 1; got {image_shape}.")
+
+
+def _photographs() -> list[Tensor]:
+    import torch
+
+    try:
+        import PIL  # noqa: F401  # scikit-learn needs it to decode them but does not require it
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pillow", "demo") from error
+    try:
+        from sklearn import datasets
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scikit-learn", "demo") from error
+    images = datasets.load_sample_images().images
+    return [torch.tensor(image, dtype=torch.float32).permute(2, 0, 1) / 255 for image in images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs(OutsideSource):
+    """Patches of photographs; see `photograph_patches`."""
+
+    def outside_images(self, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
+        return photograph_patches(count, image_shape, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(OutsideSource):
+    """Independent uniform pixels."""
+
+    def outside_images(self, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
+        import torch
+
+        return torch.rand((count, *image_shape), generator=torch.Generator().manual_seed(seed))
+
+
+PHOTOGRAPHS = Photographs(name="photographs", description="patches of two photographs")
+NOISE = Noise(name="noise", description="independent uniform pixels")

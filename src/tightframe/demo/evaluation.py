@@ -1,13 +1,13 @@
-"""What a trained model decides on held-out images: accuracies, costs and what explains them, as rows of a report."""
+"""The decisions of a trained model on held-out images, as entries of a report: accuracies, costs and their causes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tightframe.datasets import Dataset
 from tightframe.decisions import ConfusionCounts
 from tightframe.evidence import Evidence
 from tightframe.hooks import evaluation
@@ -19,44 +19,32 @@ from tightframe.theory import seli
 _ROWS = 512  # of a batch
 
 
-@dataclass(frozen=True)
-class Held:
-    """Held-out images and labels, costs (K, K) between the classes, and groups of classes by name."""
-
-    images: Tensor
-    labels: Tensor
-    cost: Tensor
-    groups: Mapping[str, Sequence[int]]
-
-
-def decisions(model: nn.Module, held: Held) -> ConfusionCounts:
+def decisions(model: nn.Module, data: Dataset) -> ConfusionCounts:
     """The model's own decisions on the held-out images."""
-    num_classes = len(held.cost)
     with evaluation(model):
-        decided = torch.cat([model(part).argmax(1) for part in held.images.split(_ROWS)])
-    return ConfusionCounts.from_predictions(decided, held.labels, num_classes)
+        decided = torch.cat([model(part).argmax(1) for part in data.test_images.split(_ROWS)])
+    return ConfusionCounts.from_predictions(decided, data.test_labels, data.num_classes)
 
 
-def rows(model: nn.Module, held: Held) -> list[Entry]:
-    """Entries on the held-out images."""
-    counts = decisions(model, held)
+def rows(model: nn.Module, data: Dataset, cost: Tensor | None, groups: Mapping[str, Sequence[int]]) -> list[Entry]:
+    """Accuracies on the held-out images, also of groups of classes, and the average of the costs (K, K), if any."""
+    counts = decisions(model, data)
     entries = [_entry("balanced_accuracy", "balanced accuracy", counts.balanced_accuracy(), 1.0, "mean over classes")]
-    for name, classes in held.groups.items():
+    for name, classes in groups.items():
         share = counts.select(classes).balanced_accuracy()
         entries.append(_entry(f"accuracy_of_{name}", f"accuracy, {name}", share, 1.0, "mean over classes"))
-    entries.append(
-        _entry("average_cost", "cost of a decision", counts.average_cost(held.cost), 0.0, "hops in the tree of classes")
-    )
+    if cost is not None:
+        average = counts.average_cost(cost)
+        entries.append(_entry("average_cost", "cost of a decision", average, 0.0, "hops in the tree of classes"))
     return entries
 
 
 def distortion_row(prototypes: Tensor, cost: Tensor) -> Entry:
-    """How well learnt or fixed prototypes follow the costs."""
-    value = scale_free_distortion(prototypes.detach().double(), cost)
+    """The scale-free distortion of the distances between prototypes against the costs."""
     return _entry(
         "scale_free_distortion",
         "scale-free distortion",
-        value,
+        scale_free_distortion(prototypes.detach().double(), cost),
         0.0,
         "of prototypes, hops in the tree",
         family="prototypes",
@@ -65,16 +53,15 @@ def distortion_row(prototypes: Tensor, cost: Tensor) -> Entry:
     )
 
 
-def minority_rows(evidence: Evidence, minority: Sequence[int], *, fixed: bool) -> tuple[list[Entry], str]:
-    """The mean cosine between the classifier rows of rare classes, and a sentence that says what it could be.
+def minority_row(evidence: Evidence, minority: Sequence[int], *, fixed: bool) -> tuple[Entry, str]:
+    """The mean cosine between the classifier rows of rare classes, and a sentence with the values of theory.
 
-    Args: evidence, statistics of the training features and the classifier; fixed, whether that wasn't trained.
+    Args: evidence, statistics of the training features and the classifier; fixed, whether the classifier is untrained.
     """
     statistics, weight = evidence.statistics, evidence.weight
     assert statistics is not None and weight is not None
     centred = weight - weight.mean(0)
     cosine, ideal = _mean_cosine(centred @ centred.mT, minority), -1 / (len(weight) - 1)
-    predicted = _mean_cosine(seli(statistics.counts).classifiers, minority)
     entry = _entry(
         "minority_classifier_cosine",
         "cos of minority classifiers",
@@ -86,8 +73,9 @@ def minority_rows(evidence: Evidence, minority: Sequence[int], *, fixed: bool) -
         source="Fang et al. 2021",
     )
     if fixed:
-        return [entry], f"The minority's classifiers have a mean cosine of {cosine:.3f}, as they were built."
-    return [entry], (
+        return entry, f"The minority's classifiers have a mean cosine of {cosine:.3f}, as they were built."
+    predicted = _mean_cosine(seli(statistics.counts).classifiers, minority)
+    return entry, (
         f"The minority's classifiers have a mean cosine of {cosine:.3f}: 1 is minority collapse, {ideal:.3f} the "
         f"simplex ETF, and {predicted:.3f} the SELI geometry, which cross-entropy on these counts tends to."
     )
@@ -95,9 +83,9 @@ def minority_rows(evidence: Evidence, minority: Sequence[int], *, fixed: bool) -
 
 def _mean_cosine(gram: Tensor, classes: Sequence[int]) -> float:
     """The mean cosine over pairs of some rows, from the Gram matrix of all."""
-    chosen = gram_cosines(gram)[list(classes)][:, list(classes)]
-    i, j = torch.triu_indices(len(chosen), len(chosen), offset=1)
-    return float(chosen[i, j].mean())
+    cosines = gram_cosines(gram)[list(classes)][:, list(classes)]
+    i, j = torch.triu_indices(len(cosines), len(cosines), offset=1)
+    return float(cosines[i, j].mean())
 
 
 def _entry(

@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
-FEATURES = 64  # of both backbones
+from tightframe.demo.heads import FEATURES
 
 
-def network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
+class Normalise(nn.Module):
+    """Pixels less their mean, divided by their standard deviation."""
+
+    def __init__(self, mean: float, deviation: float):
+        super().__init__()
+        self.mean, self.deviation = mean, deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean:g}, deviation={self.deviation:g}"
+
+
+def network(
+    image_shape: tuple[int, int, int], num_classes: int, normalisation: tuple[float, float] | None = None
+) -> nn.Sequential:
     """A multilayer perceptron for images up to 16x16, a small convolutional network for larger ones.
 
-    Both end in batch normalisation, ReLU and the linear classifier, whose input is the feature.
+    Both end in batch normalisation, ReLU and the linear classifier, whose input is the feature. With `normalisation`,
+    the mean and standard deviation of the pixels, both begin with `Normalise`.
     """
     channels, height, width = image_shape
-    blocks: list[nn.Module] = []
+    blocks: list[nn.Module] = [] if normalisation is None else [Normalise(*normalisation)]
     if is_small(image_shape):
         blocks.append(nn.Flatten())
         for fan_in, fan_out in pairwise([channels * height * width, 256, 256, FEATURES]):

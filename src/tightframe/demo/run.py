@@ -3,93 +3,138 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tightframe import datasets
-from tightframe.datasets import Dataset
+from tightframe.datasets import DATASETS, Dataset
 from tightframe.demo import evaluation
 from tightframe.demo.network import is_small
-from tightframe.demo.settings import PROFILES, Progress, Settings
+from tightframe.demo.settings import PROFILES, Settings
 from tightframe.demo.training import Trainer, batches
-from tightframe.errors import OptionError
+from tightframe.errors import RangeError, StateError
 from tightframe.heads import ComparisonHead
 from tightframe.measuring import measure
 from tightframe.monitor import Monitor
 from tightframe.numerics import one_thread
 from tightframe.report import Report, RunFolder
 
-_MEASURED_ROWS = 512  # rows of a measured batch
+_MEASURED_ROWS = 512  # of a batch
+_OUTSIDE = 1000  # out-of-distribution images
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state after an epoch: its number of `epochs`, mean loss and accuracy in training, the latest report."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    report: Report | None
 
 
 def run(
-    settings: Settings, folder: str | os.PathLike[str], watch: Callable[[Progress], None] = lambda progress: None
+    settings: Settings,
+    folder: str | os.PathLike[str],
+    watch: Callable[[Progress], None] = lambda progress: None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Report, RunFolder]:
     """Train, measure, and write the run folder; returns the last report (with its history) and the folder.
 
+    The folder is written from the first measurement on; where training is interrupted, its page shows the measurements
+    so far.
+
     Args:
         watch: called after every epoch.
+        overwrite: replace an earlier run in the folder.
 
-    Raises: DatasetError for unknown or missing data; OptionError for heads, losses and sessions that don't fit.
+    Raises: StateError for a folder with an earlier run; DatasetError for missing data; RangeError for more training
+    images than there are; KeyboardInterrupt with a sentence on the measurements in the folder, where there are any.
     """
     started = time.perf_counter()
+    require_free(folder, overwrite=overwrite)
+    settings = settings.filled()
+    assert settings.epochs is not None
     data, groups = _training_data(settings)
-    outside = datasets.load_outside(settings.ood, data.image_shape, 1000, settings.seed, settings.data_folder)
-    hierarchy = datasets.hierarchy_of(data.name)
-    small = is_small(data.image_shape)
-    sessions = 1 if settings.incremental is None else settings.incremental
-    if not 1 <= sessions <= data.num_classes:
-        raise OptionError(f"{data.num_classes} classes arrive in 1 to as many sessions; got {sessions}.")
-    default_epochs = (300 if small else 10) if sessions == 1 else (60 if small else 2)
-    epochs = settings.epochs if settings.epochs is not None else default_epochs
-    decay = settings.weight_decay if settings.weight_decay is not None else (1e-2 if small else 5e-4)
+    outside = datasets.load_outside(settings.ood, data.image_shape, _OUTSIDE, settings.seed, settings.data_folder)
+    hierarchy = None if DATASETS[settings.data].tree is None else datasets.hierarchy_of(settings.data)
+    sessions = settings.incremental or 1
     torch.manual_seed(settings.seed)
-    trainer = Trainer(settings, data, hierarchy, epochs, decay)
-    model = trainer.model
-    used = {**asdict(settings), "epochs": epochs, "weight_decay": decay, "loss": trainer.loss}
-    description = {"command": "demo", "arguments": used, "data": data.source, "model": str(model)}
-    known = [round(data.num_classes * (number + 1) / sessions) for number in range(sessions)]  # after each session
-    named_head = "" if settings.head == "linear" else f", {settings.head} head"
+    trainer = Trainer(settings, data, hierarchy)
+    description = {"command": "demo", "arguments": asdict(settings), "data": data.source, "model": str(trainer.model)}
     facts: dict[str, Any] = {
-        "title": f"tightframe · {data.name}{named_head}",
+        "title": f"tightframe · {data.name}{'' if settings.head == 'linear' else f', {settings.head} head'}",
         "data": data.source,
         "out_of_distribution": settings.ood,
         "class_names": list(data.class_names),
     }
-    when = measured_epochs(epochs, settings.measurements) if sessions == 1 else {epochs}
+    when = measured_epochs(settings.epochs, settings.measurements) if sessions == 1 else {settings.epochs}
+    edges = [round(data.num_classes * session / sessions) for session in range(sessions + 1)]
     monitor: Monitor | None = None
     report: Report | None = None
-    with one_thread() if small else nullcontext():
-        for number, classes in enumerate(known):
-            trainer.begin(classes)
-            if monitor is None:
-                monitor = Monitor(model, folder=folder, description=description, progress=False)
-            if sessions > 1:
-                edges = [0, *known]
-                groups = {f"session {i + 1}": range(edges[i], edges[i + 1]) for i in range(number + 1)}
-                facts["session"] = number + 1
-            seen = _first(data, classes)
-            held = evaluation.Held(
-                seen.test_images, seen.test_labels, hierarchy.distances()[:classes, :classes], groups
-            )
-            for step in range(1, epochs + 1):
-                loss, accuracy = trainer.epoch()
-                epoch = number * epochs + step
-                if step in when:
-                    context = {**facts, "epoch": epoch, "seconds": time.perf_counter() - started}
-                    report = monitor.record(_measured(trainer, seen, outside, held, settings.layers, context))
-                watch(Progress(epoch, epochs * sessions, loss, accuracy, report))
-    assert monitor is not None and monitor.folder is not None
-    monitor.folder.save_model(model)
-    final = monitor.report()
-    monitor.folder.write_html(final)
+    try:
+        with one_thread() if is_small(data.image_shape) else nullcontext():
+            for session, classes in enumerate(edges[1:], 1):
+                trainer.begin(classes)
+                if sessions > 1:
+                    groups = {f"session {i}": range(*pair) for i, pair in enumerate(pairwise(edges[: session + 1]), 1)}
+                    facts["session"] = session
+                seen = _first(data, classes)
+                cost = None if hierarchy is None else hierarchy.distances()[:classes, :classes]
+                for step in range(1, settings.epochs + 1):
+                    loss, accuracy = trainer.epoch()
+                    epoch = (session - 1) * settings.epochs + step
+                    if step in when:
+                        context = {**facts, "epoch": epoch, "seconds": time.perf_counter() - started}
+                        measured = _measured(trainer, seen, outside, cost, groups, settings.layers, context)
+                        if monitor is None:
+                            monitor = Monitor(
+                                trainer.model,
+                                folder=folder,
+                                overwrite=overwrite,
+                                description=description,
+                                progress=False,
+                            )
+                        report = monitor.record(measured)
+                    watch(Progress(epoch, settings.epochs * sessions, loss, accuracy, report))
+        assert monitor is not None and monitor.folder is not None
+        monitor.folder.save_model(trainer.model)
+        final = monitor.report()
+        monitor.folder.write_html(final)
+        monitor.close()
+    except KeyboardInterrupt:
+        if monitor is None or monitor.folder is None or not monitor.series:
+            raise
+        try:
+            monitor.folder.write_html(monitor.report())
+        finally:
+            raise KeyboardInterrupt(_remains(monitor.series, os.fspath(folder))) from None
     return final, monitor.folder
+
+
+def _remains(series: Sequence[Report], folder: str) -> str:
+    """The measurements of an interrupted run, and the command that shows them."""
+    many = f"{len(series)} measurement{'s' if len(series) > 1 else ''}"
+    shown = f"tightframe report {shlex.quote(folder)}"
+    return f"{many} up to epoch {series[-1].facts.epoch:g} in {folder}; show with: {shown}"
+
+
+def require_free(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raises: StateError for a folder with an earlier run, unless that may be replaced."""
+    if not overwrite and RunFolder(folder).series_path.exists():
+        raise StateError(
+            f"{os.fspath(folder)} holds an earlier run. Replace it with overwrite=True, or take another folder."
+        )
 
 
 def measured_epochs(epochs: int, measurements: int) -> set[int]:
@@ -102,11 +147,12 @@ def _measured(
     trainer: Trainer,
     data: Dataset,
     outside: Tensor,
-    held: evaluation.Held,
+    cost: Tensor | None,
+    groups: Mapping[str, Sequence[int]],
     layers: Sequence[str],
     context: Mapping[str, Any],
 ) -> Report:
-    """The collapse measures, with rows on what is decided on held-out images and on the head."""
+    """The collapse measures, with entries on the decisions on held-out images and on the head."""
     report = measure(
         trainer.model,
         batches(data.train_images, data.train_labels, _MEASURED_ROWS),
@@ -117,44 +163,37 @@ def _measured(
         progress=False,
         context=context,
     )
-    entries = evaluation.rows(trainer.model, held)
-    notes = []
-    head = trainer.head
-    if isinstance(head, ComparisonHead):
-        entries.append(evaluation.distortion_row(head.weight, held.cost))
-    if "minority" in held.groups and report.evidence is not None:
+    entries = evaluation.rows(trainer.model, data, cost, groups)
+    notes = [f"{data.name} has no tree of classes: no costs of decisions are reported."] if cost is None else []
+    if cost is not None and isinstance(trainer.head, ComparisonHead):
+        entries.append(evaluation.distortion_row(trainer.head.weight, cost))
+    if "minority" in groups and report.evidence is not None:
         fixed = bool(report.facts.classifier_fixed)
-        rows, note = evaluation.minority_rows(report.evidence, held.groups["minority"], fixed=fixed)
-        entries += rows
+        entry, note = evaluation.minority_row(report.evidence, groups["minority"], fixed=fixed)
+        entries.append(entry)
         notes.append(note)
     entries = [entry for entry in entries if entry.key not in report.values]  # a linear head's are measured already
     return report.extended(entries, notes)
 
 
-def _training_data(settings: Settings) -> tuple[Dataset, dict[str, Sequence[int]]]:
-    """The data set, cut down as asked, and the groups of classes that were cut differently."""
+def _training_data(settings: Settings) -> tuple[Dataset, Mapping[str, Sequence[int]]]:
+    """The data set, cut to `train_images` and to a long tail, and the groups of classes in that tail."""
     data = datasets.load(settings.data, settings.data_folder)
     if settings.train_images is not None:
-        if not 1 <= settings.train_images <= len(data.train_labels):
-            raise OptionError(f"{data.name} has {len(data.train_labels)} training images; got {settings.train_images}.")
+        if settings.train_images > len(data.train_labels):
+            raise RangeError(
+                f"train_images= must be at most {len(data.train_labels)}, the training images of {data.name}; got "
+                f"{settings.train_images}."
+            )
         generator = torch.Generator().manual_seed(settings.seed)
-        chosen = torch.randperm(len(data.train_labels), generator=generator)[: settings.train_images]
-        data = replace(data, train_images=data.train_images[chosen], train_labels=data.train_labels[chosen])
-    if settings.long_tail is None:
+        drawn = torch.randperm(len(data.train_labels), generator=generator)[: settings.train_images]
+        data = replace(data, train_images=data.train_images[drawn], train_labels=data.train_labels[drawn])
+    if settings.long_tail is None or settings.profile is None:
         return data, {}
-    if settings.profile not in PROFILES:
-        raise OptionError(f"the profile must be one of {', '.join(PROFILES)}; got {settings.profile!r}.")
-    num = data.num_classes
-    largest = int(torch.bincount(data.train_labels, minlength=num).min())
-    if settings.profile == "step":
-        counts = datasets.step_counts(largest, num, settings.long_tail)
-        half = (num + 1) // 2
-        groups: dict[str, Sequence[int]] = {"majority": range(half), "minority": range(half, num)}
-    else:
-        counts = datasets.exponential_counts(largest, num, settings.long_tail)
-        third, rest = round(num / 3), round(2 * num / 3)
-        groups = {"many-shot": range(third), "medium-shot": range(third, rest), "few-shot": range(rest, num)}
-    return datasets.subsample(data, counts, seed=settings.seed), groups
+    profile, K = PROFILES[settings.profile], data.num_classes
+    largest = int(torch.bincount(data.train_labels, minlength=K).min())
+    counts = profile.counts(largest, K, settings.long_tail)
+    return datasets.subsample(data, counts, seed=settings.seed), profile.classes(K)
 
 
 def _first(data: Dataset, classes: int) -> Dataset:

@@ -3,46 +3,67 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from tightframe.datasets import Dataset
-from tightframe.demo.heads import BY_COST, HEADS, Task, objective
+from tightframe import losses
+from tightframe.datasets import DATASETS, Dataset
+from tightframe.demo.heads import HEADS, LOSSES, PROTOTYPES, Task
 from tightframe.demo.network import network
 from tightframe.demo.settings import Settings
-from tightframe.errors import OptionError
+from tightframe.head import follows_labels
 from tightframe.heads import ComparisonHead
 from tightframe.hierarchy import Hierarchy
 from tightframe.theory import Training
 
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(features, labels) -> loss and logits of a batch."""
+
+
+def objective(head: Any, loss: str, guide: float, hierarchy: Hierarchy | None) -> Objective:
+    """The loss of one batch on the head, and the distortion of its prototypes with weight `guide`."""
+    row, module = LOSSES[loss], None
+    if loss in losses.LOSSES:
+        module = losses.LOSSES[loss].module(head if row.needs == PROTOTYPES else hierarchy)
+    distortion = None if hierarchy is None or not guide else losses.SquaredScaleFreeDistortion(hierarchy)
+
+    def evaluate(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if row.needs == PROTOTYPES:
+            input = head.embed(features)
+            logits = head.compare(input)
+        else:
+            input = logits = head(features, labels) if follows_labels(head) else head(features)
+        total = logits.new_zeros(()) if module is None else module(input, labels)
+        if module is None or row.beside:
+            total = cross_entropy(logits, labels) + total
+        return total if distortion is None else total + guide * distortion(head.prototypes), logits
+
+    return evaluate
+
 
 class Trainer:
-    """SGD with momentum 0.9, the rate cut tenfold after half and three quarters of the epochs.
+    """SGD with momentum 0.9, the rate divided by 10 after half and three quarters of the epochs.
 
     In class-incremental training a session's data are the new classes' images and `memory` images of each earlier one;
     a linear classifier grows by new rows, prototypes are opened, and the optimiser starts anew.
 
-    Raises: OptionError for heads, losses and sessions that don't fit.
+    Args: settings, filled.
     """
 
-    def __init__(self, settings: Settings, data: Dataset, hierarchy: Hierarchy, epochs: int, decay: float):
-        if settings.head not in HEADS:
-            raise OptionError(f"the head must be one of {', '.join(HEADS)}; got {settings.head!r}.")
-        choice = HEADS[settings.head]
-        self.model = network(data.image_shape, data.num_classes)
-        if settings.head != "linear" or settings.dim is not None or settings.scale is not None:
+    def __init__(self, settings: Settings, data: Dataset, hierarchy: Hierarchy | None):
+        settings = settings.filled()
+        self._row = HEADS[settings.head]
+        self.model = network(data.image_shape, data.num_classes, DATASETS[settings.data].normalisation)
+        if self._row.build is not None:
             task = Task(data.num_classes, hierarchy, settings.dim, settings.scale, settings.seed)
-            self.model.classifier = choice.build(task)
-        self.loss = settings.loss or choice.loss
-        self.epochs, self.decay = epochs, decay
+            self.model.classifier = self._row.build(task)
         self._features = self.model.get_submodule("features")
-        self._choice, self._settings, self._data, self._hierarchy = choice, settings, data, hierarchy
+        self._settings, self._data, self._hierarchy = settings, data, hierarchy
         self._opened = 0
-        if settings.incremental is not None and self.loss in BY_COST:
-            raise OptionError(f"the loss {self.loss!r} is over the whole tree; classes can't arrive in sessions.")
-        if settings.incremental is not None and not isinstance(self.head, ComparisonHead | nn.Linear):
-            raise OptionError(f"classes can't arrive in sessions at the head {settings.head!r} of dim {settings.dim}.")
 
     @property
     def head(self) -> nn.Module:
@@ -51,28 +72,32 @@ class Trainer:
 
     @property
     def known(self) -> Training | None:
-        """What theory goes by: of a linear classifier under cross-entropy; other heads and losses have other optima."""
-        linear = self._settings.head in ("linear", "linear-without-bias") and self._settings.dim is None
-        return Training(self.decay) if linear and self.loss == "cross-entropy" and self.decay > 0 else None
+        """The input of theory for a linear classifier under cross-entropy; other heads and losses have other optima."""
+        decay = self._settings.weight_decay or 0.0
+        linear = isinstance(self.head, nn.Linear) and self._settings.loss == "cross-entropy"
+        return Training(decay) if linear and decay > 0 else None
 
     def begin(self, classes: int) -> None:
-        """Start a session after which the first `classes` classes are known; those not yet known are its new ones."""
+        """Start a session: the first `classes` classes are open, those that were not open before are its new ones."""
+        settings = self._settings
+        assert settings.epochs is not None and settings.loss is not None and settings.weight_decay is not None
         before, self._opened = self._opened, classes
         labels = self._data.train_labels
-        kept = (labels >= before) & (labels < classes)
+        used = (labels >= before) & (labels < classes)
         for label in range(before):
             members = (labels == label).nonzero().flatten()
-            generator = torch.Generator().manual_seed(self._settings.seed)
-            kept[members[torch.randperm(len(members), generator=generator)[: self._settings.memory]]] = True
-        self._images, self._labels = self._data.train_images[kept], labels[kept]
+            generator = torch.Generator().manual_seed(settings.seed)
+            used[members[torch.randperm(len(members), generator=generator)[: settings.memory]]] = True
+        self._images, self._labels = self._data.train_images[used], labels[used]
         if isinstance(self.head, ComparisonHead):
             self.head.open(classes)
         elif isinstance(self.head, nn.Linear) and classes != self.head.out_features:
             self._grow(before, classes)
-        self._objective = objective(self.head, self._choice, self.loss, self._hierarchy)
-        rate, decay = self._settings.learning_rate, self.decay
-        self._optimiser = torch.optim.SGD(self.model.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
-        milestones = [math.ceil(0.5 * self.epochs), math.ceil(0.75 * self.epochs)]
+        self._objective = objective(self.head, settings.loss, self._row.guide, self._hierarchy)
+        self._optimiser = torch.optim.SGD(
+            self.model.parameters(), lr=settings.learning_rate, momentum=0.9, weight_decay=settings.weight_decay
+        )
+        milestones = [math.ceil(0.5 * settings.epochs), math.ceil(0.75 * settings.epochs)]
         self._schedule = torch.optim.lr_scheduler.MultiStepLR(self._optimiser, milestones)
 
     def epoch(self) -> tuple[float, float]:
@@ -100,11 +125,11 @@ class Trainer:
         old = self.head
         assert isinstance(old, nn.Linear)
         grown = nn.Linear(old.in_features, classes, bias=old.bias is not None)
-        for mine, before_it in zip(grown.parameters(), old.parameters(), strict=True):
-            mine[:before] = before_it[:before]
+        for new_parameter, old_parameter in zip(grown.parameters(), old.parameters(), strict=True):
+            new_parameter[:before] = old_parameter[:before]
         self.model.classifier = grown
 
 
 def batches(images: Tensor, labels: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
-    """Images and labels in order, `size` a batch."""
+    """Images and labels in order, in batches of `size`."""
     return list(zip(images.split(size), labels.split(size), strict=True))

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent
 def trained(data: Dataset, epochs: int, stop: int, **settings: object) -> dict[str, Tensor]:
     """Features of the training images in float16, their labels and the classifier's rows."""
     torch.manual_seed(0)
-    chosen = Settings(**settings)  # type: ignore[arg-type]
-    trainer = Trainer(chosen, data, datasets.hierarchy_of("digits"), epochs, chosen.weight_decay or 1e-2)
+    chosen = Settings(epochs=epochs, **settings)  # type: ignore[arg-type]
+    trainer = Trainer(chosen, data, datasets.hierarchy_of("digits"))
     trainer.begin(data.num_classes)
     for _ in range(stop):
         trainer.epoch()
