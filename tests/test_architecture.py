@@ -14,7 +14,7 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: (
         *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "fixed", "sharing", "head"),
-        *("sections", "plain", "reading", "memory", "choices"),
+        *("sections", "plain", "reading", "writing", "memory", "choices"),
     ),
     2: ("bounds", "certificate"),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),

@@ -98,13 +98,20 @@ def run(
                         context = {**facts, "epoch": epoch, "seconds": time.perf_counter() - started}
                         measured = _measured(trainer, seen, outside, cost, groups, settings.layers, context)
                         if monitor is None:
-                            monitor = Monitor(trainer.model, folder=folder, description=description, progress=False)
+                            monitor = Monitor(
+                                trainer.model,
+                                folder=folder,
+                                overwrite=overwrite,
+                                description=description,
+                                progress=False,
+                            )
                         report = monitor.record(measured)
                     watch(Progress(epoch, settings.epochs * sessions, loss, accuracy, report))
         assert monitor is not None and monitor.folder is not None
         monitor.folder.save_model(trainer.model)
         final = monitor.report()
         monitor.folder.write_html(final)
+        monitor.close()
     except KeyboardInterrupt:
         if monitor is None or monitor.folder is None or not monitor.series:
             raise

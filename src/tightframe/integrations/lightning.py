@@ -26,15 +26,16 @@ class CollapseCallback(Callback):
         trainer.callbacks[0].monitor.report().to_terminal()
 
     The callback calls the module's `forward` with a batch's inputs, in the trainer's precision. Epochs count completed
-    epochs. Training is unaffected. Checkpoints contain the series, and a resumed run continues it. Under `fast_dev_run`
-    the callback checks names, but measures and writes nothing.
+    epochs. Training is unaffected. Checkpoints contain the series, and a resumed run continues it, in its folder too.
+    Any other run in a folder with measurements needs `overwrite=True` or `resume=True`. Under `fast_dev_run` the
+    callback checks names, but measures and writes nothing.
 
     Args:
         loader: training batches of this process. Default: the trainer's train dataloader.
         test: held-out batches. Default: the trainer's (first) validation dataloader, once it is loaded.
         log: whether to write headline values to the trainer's loggers, such as "tightframe/nc1", at the step of the
             last batch; at the end of epochs also to `trainer.callback_metrics`, which EarlyStopping reads.
-        options: as in `Monitor` and `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ...
+        options: as in `Monitor` and `measure`: layers, folder, overwrite, budget, every, samples, classifier, ...
 
     The attribute `monitor` is the run's `Monitor`, None before training.
     Raises: LoaderError if there are several train dataloaders and no `loader`; errors of `Monitor` and `measure`.
@@ -51,9 +52,10 @@ class CollapseCallback(Callback):
         self._state = None  # discards a checkpoint loaded only to test or validate
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        options = self._options if self._state is None else {**self._options, "resume": True}  # continues the series
+        options = self._options | ({} if self._state is None else {"resume": True, "overwrite": False})
         if self.monitor is None or self.monitor.model is not pl_module or trainer.current_epoch == 0:
             dry = {"folder": None} if getattr(trainer, "fast_dev_run", False) else {}
+            self._close()
             self.monitor = Monitor(pl_module, **{**options, **dry})
         if self._state is not None:
             self.monitor.load_state_dict(self._state)
@@ -68,6 +70,15 @@ class CollapseCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._measure(trainer, trainer.current_epoch, always=True)
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """Let other runs write to the folder: callbacks live on with their trainers."""
+        if self.monitor is not None:
+            self.monitor.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.monitor is None else self.monitor.state_dict()

@@ -31,14 +31,15 @@ class CollapseCallback(TrainerCallback):
 
     The callback calls the model without labels. It measures every sample of the Trainer's data sets once, even if the
     sampler repeats or drops some; an `IterableDataset` is read as the Trainer yields it. Epochs count completed epochs.
-    Training is unaffected. Checkpoints contain the series, and a resumed run continues it. The Trainer's log history
-    also contains the headline values, such as "tightframe/nc1".
+    Training is unaffected. Checkpoints contain the series, and a resumed run continues it, in its folder too. Any other
+    run in a folder with measurements needs `overwrite=True` or `resume=True`. The Trainer's log history also contains
+    the headline values, such as "tightframe/nc1".
 
     Args:
         loader: training batches of this process. Default: the Trainer's training data.
         test: held-out batches. Default: the (first) data set on which the Trainer evaluates during training, from the
             first evaluation on; other evaluations have no effect.
-        options: as in `Monitor` and `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ...
+        options: as in `Monitor` and `measure`: layers, folder, overwrite, budget, every, samples, classifier, ...
 
     The attribute `monitor` is the run's `Monitor`, None before training. Raises: errors of `Monitor` and `measure`.
     """
@@ -54,7 +55,9 @@ class CollapseCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         saved, self._held_out = state.stateful_callbacks.get(_KEY), None
-        options = self._options if saved is None else {**self._options, "resume": True}  # continues the series
+        options = self._options | ({} if saved is None else {"resume": True, "overwrite": False})
+        if self.monitor is not None:  # of an earlier call of `train`, which may have failed
+            self.monitor.close()
         self.monitor = Monitor(given["model"], **options)
         if saved is not None:
             self.monitor.load_state_dict(saved)
@@ -78,6 +81,8 @@ class CollapseCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if not args.load_best_model_at_end:  # the best model may not be the last
             self._measure(args, state, given, always=True)
+        assert self.monitor is not None
+        self.monitor.close()  # callbacks live on with their trainers
 
     def _measure(self, args: Any, state: Any, given: dict[str, Any], *, always: bool = False) -> None:
         """Measure a due epoch that is not measured yet."""
