@@ -14,7 +14,7 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: (
         *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head"),
-        *("sections", "plain", "reading", "memory", "choices"),
+        *("sections", "choices", "plain", "reading", "writing", "memory"),
     ),
     2: ("bounds", "certificate"),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),

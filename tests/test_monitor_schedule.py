@@ -140,6 +140,7 @@ def test_a_run_gone_on_with_without_its_checkpoint_is_measured_again(
         due = [epoch for epoch in range(1, 8) if monitor.due(epoch) and monitor.measure(loader, epoch=epoch)]
         assert due == [1, 3, 5, 7]
         assert [report.facts.epoch for report in monitor.series] == due
+        monitor.close()
 
 
 def test_taken_back_within_a_budget(model: nn.Module, loader: Loader, clock: Clock) -> None:
@@ -393,13 +394,15 @@ def test_a_measurement_at_an_earlier_epoch_supersedes_what_came_after(
 def test_a_run_is_gone_on_with_or_started_anew(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
     first = Monitor(model, folder=tmp_path, resume=True, description={"data": "made up"}, progress=False)
     first.measure(loader, epoch=1)
+    first.close()
     second = Monitor(model, folder=tmp_path, resume=True, progress=False)
     assert [report.facts.epoch for report in second.series] == [1]
     assert second.series[0].values == pytest.approx(first.series[0].values, nan_ok=True)
     second.measure(loader)
     assert [report.facts.epoch for report in RunFolder(tmp_path).series()] == [1, 2]
     assert json.loads((tmp_path / "run.json").read_text())["data"] == "made up"
-    Monitor(model, folder=tmp_path, progress=False)
+    second.close()
+    Monitor(model, folder=tmp_path, overwrite=True, progress=False)
     assert RunFolder(tmp_path).series() == []
 
 
@@ -409,6 +412,7 @@ def test_a_checkpoint_takes_the_series_back(model: nn.Module, loader: Loader, tm
         monitor.measure(loader, epoch=epoch)
     torch.save(monitor.state_dict(), tmp_path / "state.pt")
     monitor.measure(loader, epoch=3)
+    monitor.close()
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     for folder, resume in ((tmp_path / "a", True), (tmp_path / "elsewhere", False), (None, False)):
         other = Monitor(model, folder=folder, resume=resume, layers=["0"], progress=False)
@@ -494,7 +498,7 @@ def test_a_state_of_something_else(model: nn.Module, loader: Loader, tmp_path: P
 def test_a_folder_whose_measurements_have_no_epoch(model: nn.Module, tmp_path: Path) -> None:
     RunFolder.create(tmp_path, {}).append(Report((), Facts(samples=3)))
     before = (tmp_path / "series.jsonl").read_bytes()
-    with pytest.raises(StateError, match="can't be gone on with: epoch must be a finite number; got None"):
+    with pytest.raises(StateError, match="can't be resumed: epoch must be a finite number; got None"):
         Monitor(model, folder=tmp_path, resume=True)
     assert (tmp_path / "series.jsonl").read_bytes() == before
 

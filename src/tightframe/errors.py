@@ -141,3 +141,7 @@ class TrackerWarning(UserWarning):
 
 class SearchWarning(UserWarning):
     """A search ended without reaching its target; the message says how near it came."""
+
+
+class FolderWarning(UserWarning):
+    """A run folder can't be written at the moment, or not be protected from other runs; the message says why."""

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from tightframe.checks import require_non_negative, require_positive
-from tightframe.errors import BlipWarning, RangeError, StateError, TrackerWarning
+from tightframe.errors import BlipWarning, FolderWarning, OptionError, RangeError, StateError, TrackerWarning
+from tightframe.evidence import Evidence
 from tightframe.hooks import Layer
 from tightframe.measuring import measure
 from tightframe.options import Measuring
@@ -33,19 +35,22 @@ Tracker = Callable[[Mapping[str, float], float], object]
 
 Fact = TypeVar("Fact")
 
-LEAST_SAMPLES = 20
-"""Samples a class, on average, below which a time budget doesn't go."""
+MIN_SAMPLES_PER_CLASS = 20
+"""Minimum average number of samples per class when a time budget subsamples the data."""
+
+UNWRITTEN_STATISTICS = 8
+"""Number of measurements whose statistics are kept in memory while the folder can't be written."""
 
 
-class _Cut(NamedTuple):
-    """About how many samples all processes take of those they have, whose number may be unknown."""
+class _Subsample(NamedTuple):
+    """Approximate number of samples measured in all processes together, and the number available, if known."""
 
     limit: int
     total: int | None
 
 
 def _finite(value: Any, what: str) -> float:
-    """The value as Python's number, or RangeError unless it is a finite one, of whatever library."""
+    """The number, of any library, as Python's; RangeError unless it is finite."""
     if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
         value = value.item()
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
@@ -64,18 +69,18 @@ def _placed(series: list[Report], what: str) -> list[Report]:
 
 
 def _epoch_of(report: Report) -> float:
-    """Where a report of the series is in training: all have an epoch."""
+    """The epoch of a report of the series, which all have one."""
     assert report.facts.epoch is not None
     return report.facts.epoch
 
 
 def _slack(epoch: float, every: float) -> float:
-    """How far a difference of epochs may fall short of a multiple of `every` by rounding."""
+    """Rounding error of a difference of epochs that is a multiple of `every`."""
     return 1e-6 * every + 4 * sys.float_info.epsilon * abs(epoch)
 
 
 def _track(tracker: Tracker, values: Mapping[str, float], epoch: float) -> None:
-    """Call a tracker; what goes wrong there is a warning, as the measurement and the training are worth more."""
+    """Call a tracker; a failure is a warning, so that it costs neither the measurement nor the training."""
     try:
         tracker(values, epoch)
     except Exception as error:
@@ -97,25 +102,32 @@ class Monitor:
     Training goes on as if nothing had been measured: the model, its modes and all random generators are left as they
     were. Under `torch.distributed` every process makes the same calls with its part of the data; rank 0 writes.
 
+    One Monitor writes to a folder at a time, until `close`, its garbage collection, or the end of the process. A folder
+    that can't be written during training, such as on a full disk, is a FolderWarning: the measurement stays in `series`
+    and is written with a later one; `save` writes the series elsewhere.
+
     Args:
         model: the model in training; may be compiled or wrapped for data parallelism.
         num_classes: checked against the classifier if given.
         layers: measured beside the classifier's input: names, patterns, `Layer`s, or "auto", every block boundary.
-        folder: write a run folder as the series grows; None keeps it in memory.
-        resume: go on with the run that is in the folder, if there is one, instead of starting anew.
+        folder: run folder, written as the series grows; None keeps the series in memory.
+        resume: continue the run in the folder, if there is one.
+        overwrite: delete the measurements of an earlier run in the folder.
         description: what runs (arguments, seed, data), for the folder's run.json.
         trackers: called after every measurement with {key: value} and the epoch, on rank 0; entries of other layers
             have the key "layer/key".
-        budget: the share of all time that measuring may take, e.g. 0.05; `due` keeps to it. None: no limit.
-        every: measure each so many epochs. With a budget, on as many samples as that allows, of each loader; without
-            `every`, all samples are measured as often as the budget allows.
-        samples: the most to measure on, of each loader; default: all.
+        budget: maximum share of the run time spent on measuring, e.g. 0.05; `due` keeps to it. None: no limit.
+        every: epochs between measurements. With a budget, each loader is subsampled to keep to it; with a budget alone,
+            all samples are measured as often as it allows.
+        samples: maximum number of samples of each loader; default: all.
         options: of every measurement, as in `Measuring`: classifier="fc", per_class=True, ...; and `test`, `ood`.
 
     Raises: ClassifierError if the model has no linear classifier or another number of classes; LayerError for unknown
     layers; RangeError for a budget outside (0, 1), `every` that isn't positive, `samples` that isn't a whole number;
     TypeError for options that `measure` doesn't have; ChoiceError for unknown measures, conventions or positions;
-    StateError for a folder that can't be gone on with.
+    OptionError for `resume` with `overwrite`; StateError for a folder that can't be written, that another run writes
+    to, that holds measurements of an earlier run with neither `resume` nor `overwrite`, or files of another origin in
+    the way of the run's.
     """
 
     def __init__(
@@ -126,6 +138,7 @@ class Monitor:
         *,
         folder: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         description: dict[str, Any] | None = None,
         trackers: Sequence[Tracker] = (),
         budget: float | None = None,
@@ -146,6 +159,8 @@ class Monitor:
                 require_positive(value, name)
         if samples is not None and samples != int(samples):
             raise RangeError(f"samples must be a whole number; got {samples}.")
+        if resume and overwrite:
+            raise OptionError("resume continues the run in the folder and overwrite deletes it; pass one of them.")
         self.model = model
         self.series: list[Report] = []
         self.trackers = list(trackers)
@@ -156,12 +171,24 @@ class Monitor:
         self._training = self._measuring = 0.0  # seconds
         self._last_training: float | None = None  # of them, at the last measurement
         self._seconds_per_sample: float | None = None
+        self._description = description or {}
+        self._run: dict[str, Any] = {}
         if folder is not None and self._writes:
-            self.folder = (RunFolder.resume if resume else RunFolder.create)(folder, description or {})
+            if resume:
+                self.folder = RunFolder.resume(folder, self._description)
+            else:
+                self.folder = RunFolder.create(folder, self._description, overwrite=overwrite)
+            self._description = self._run = self.folder.description
         if folder is not None and resume:
-            known = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
-            series = [Report.from_dict(each) for each in self._first_process(known) or ()]
-            self.series = _placed(series, f"{os.fspath(folder)} can't be gone on with")
+            try:
+                stored = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
+                series = [Report.from_dict(each) for each in self._first_process(stored) or ()]
+                self.series = _placed(series, f"{os.fspath(folder)} can't be resumed")
+            except BaseException:
+                self.close()
+                raise
+        self._written, self._rewound = len(self.series), False  # what the folder holds of the series; or holds more
+        self._failure: str | None = None  # of the last attempt to write
         self._mark = time.perf_counter()
 
     # ------------------------------------------------------------------ when, and on how much
@@ -169,8 +196,8 @@ class Monitor:
     def due(self, epoch: float | None = None) -> bool:
         """Whether to measure now, by `every` and `budget`; the same in all processes, which must all ask.
 
-        `epoch` is where training is; default: one after the last measurement. If that is before the last one, training
-        was taken back, and what was measured from there on doesn't count.
+        `epoch` is where training is; default: one after the last measurement. If it is before the last one, training
+        was taken back, and the measurements from it on don't count.
         """
         now = self._epoch(epoch)
         if not self.series:
@@ -188,7 +215,7 @@ class Monitor:
         return self._first_process(spent <= self.budget * (self._training + spent))
 
     def _first_process(self, fact: Fact) -> Fact:
-        """What rank 0 says, where processes measure together."""
+        """The fact on rank 0, where processes measure together."""
         return every_process(fact, "a monitor", shared=self._shared)[0]
 
     def _cost(self) -> float:
@@ -201,45 +228,46 @@ class Monitor:
         self._training += now - self._mark
         self._mark = now
 
-    def _chosen(self, loaders: Mapping[str, Any], options: Measuring) -> tuple[dict[str, Any], dict[str, _Cut]]:
-        """Loaders of the samples to measure on, and how many all processes take where that isn't all they have."""
+    def _subsampled(
+        self, loaders: Mapping[str, Any], options: Measuring
+    ) -> tuple[dict[str, Any], dict[str, _Subsample]]:
+        """The loaders to measure on, and by name the size of each that was subsampled."""
         unpack, shared = options.unpack, options.distributed
-        chosen, cut = dict(loaders), dict[str, _Cut]()
-        most = self._affordable()
-        if most is None:  # by the settings, so in every process; counting a list of batches may load them all
-            return chosen, cut
-        mine = {
+        result, subsamples = dict(loaders), dict[str, _Subsample]()
+        maximum = self._affordable()
+        if maximum is None:  # by the settings, so in every process; counting a list of batches may load them all
+            return result, subsamples
+        sizes = {
             name: (number_of_samples(loader, unpack), is_divided(loader))
             for name, loader in loaders.items()
             if loader is not None
         }
-        said = every_process((mine, most), "a monitor", shared=shared)
-        most = said[0][1]
+        processes = every_process((sizes, maximum), "a monitor", shared=shared)
+        maximum = processes[0][1]
         for name in loaders:
-            parts = [theirs[name] for theirs, _ in said if name in theirs]
+            parts = [others[name] for others, _ in processes if name in others]
             counts, divided = [count for count, _ in parts], any(each for _, each in parts)
             total = None if None in counts else max(counts, default=0) if divided else sum(counts)  # type: ignore[type-var, arg-type]
-            if total is not None and total <= most:
+            if total is not None and total <= maximum:
                 continue
-            cut[name] = _Cut(most, total)
-            if name in mine:
-                limit, own = most, mine[name][0]
+            subsamples[name] = _Subsample(maximum, total)
+            if name in sizes:
+                limit, own = maximum, sizes[name][0]
                 if total is None or own is None:
-                    limit = math.ceil(most / len(parts))
+                    limit = math.ceil(maximum / len(parts))
                 elif not divided:  # this process's share
-                    limit = most * own // total
-                chosen[name] = sampled(loaders[name], limit, unpack)
-        return chosen, cut
+                    limit = maximum * own // total
+                result[name] = sampled(loaders[name], limit, unpack)
+        return result, subsamples
 
     def _affordable(self) -> int | None:
-        """The most samples that the settings allow; None for all."""
+        """Maximum number of samples that the settings allow; None for all."""
         limit = self.samples
         if self.budget is not None and self.every is not None:
-            least = LEAST_SAMPLES * self._num_classes
-            allowed = least
+            allowed = minimum = MIN_SAMPLES_PER_CLASS * self._num_classes
             if self._seconds_per_sample is not None and self._last_training is not None:
                 seconds = (self._training - self._last_training) * self.budget / (1 - self.budget)
-                allowed = max(least, int(seconds / self._seconds_per_sample))
+                allowed = max(minimum, int(seconds / self._seconds_per_sample))
             limit = allowed if limit is None else min(limit, allowed)
         return limit
 
@@ -257,7 +285,7 @@ class Monitor:
         self._account()
         try:
             report = self._measured(loader, epoch, options)
-        finally:  # what failed took its time too
+        finally:  # a failed measurement took its time, too
             now = time.perf_counter()
             self._measuring += now - self._mark
             self._mark = now
@@ -270,7 +298,7 @@ class Monitor:
         given = {"train": loader, **{name: options.pop(name, data) for name, data in self._data.items()}}
         settings = self._options.having(**options)
         given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
-        loaders, cut = self._chosen(given, settings)
+        loaders, subsamples = self._subsampled(given, settings)
         settings = settings.having(
             context={**(self._options.context or {}), **(settings.context or {}), "epoch": epoch}
         )
@@ -279,12 +307,13 @@ class Monitor:
         self._seconds_per_sample = seconds / max((report.facts.samples or 0), 1)
         facts: dict[str, Any] = {"measuring_seconds": seconds}
         notes = []
-        if "train" in cut:
-            facts["samples_in_all"] = total = cut["train"].total
+        if "train" in subsamples:
+            facts["samples_in_all"] = total = subsamples["train"].total
             notes.append(f"measured on {report.facts.samples} of {total or 'more'} samples.")
         for name, what in (("test", "held-out"), ("ood", "out-of-distribution")):
-            if name in cut:
-                notes.append(f"measured on about {cut[name].limit} of {cut[name].total or 'more'} {what} samples.")
+            if name in subsamples:
+                limit, total = subsamples[name]
+                notes.append(f"measured on about {limit} of {total or 'more'} {what} samples.")
         self._last_training = self._training
         return self.record(report.extended([], notes, facts))
 
@@ -298,15 +327,12 @@ class Monitor:
         returns it. Without an epoch it is one after the last."""
         epoch = self._epoch(report.facts.epoch)
         report = report.extended(facts={"epoch": epoch})
-        kept = [each for each in self.series if _epoch_of(each) < epoch]
-        if len(kept) < len(self.series):
-            self._rewind(kept)
-        if self.folder is not None:
-            self.folder.append(report)
-        if self.series:  # only the latest keeps its tensors; the folder has the others'
-            self.series[-1] = self.series[-1].without_evidence()
+        earlier = [each for each in self.series if _epoch_of(each) < epoch]
+        self._rewound |= len(earlier) < len(self.series)
+        self._written = min(self._written, len(earlier))
         layers = tuple(layer.without_evidence() for layer in report.layers)  # pictures show the classifier's input only
-        self.series.append(replace(report, layers=layers))
+        self.series = [*earlier, replace(report, layers=layers)]
+        self._write()
         if self._writes:
             values = dict(report.values)
             for layer in report.layers:
@@ -315,10 +341,56 @@ class Monitor:
                 _track(tracker, values, epoch)
         return report
 
-    def _rewind(self, kept: list[Report]) -> None:
+    def _write(self) -> None:
+        """Make the folder hold the series; a failure is a warning, and the next call tries again."""
+        failure = None
+        if self.folder is None:
+            self._written, self._rewound = len(self.series), False
+        try:
+            if self.folder is not None and self._rewound:
+                self.folder.replace_series(self.series[: self._written])
+                self._rewound = False
+            while self.folder is not None and self._written < len(self.series):
+                self.folder.append(self.series[self._written], self._written)
+                self._written += 1
+        except (OSError, StateError) as error:
+            failure = str(getattr(error, "strerror", None) or error).rstrip(".")
+        # the latest keeps its tensors, and those that the folder lacks
+        stripped = min(len(self.series) - 1, max(self._written, len(self.series) - UNWRITTEN_STATISTICS))
+        for number in range(stripped):
+            if self.series[number].evidence is not None:
+                self.series[number] = self.series[number].without_evidence()
+        before, self._failure = self._failure, failure
+        if self.folder is not None and failure not in (None, before):
+            warnings.warn(
+                f"{self.folder.path} can't be written ({failure}); the series stays in memory and is written with a "
+                "later measurement: make the folder writable, or write the series to another with save(folder).",
+                FolderWarning,
+                stacklevel=3,
+            )
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the series to another run folder, once; rank 0 does.
+
+        Statistics are those in memory and in the Monitor's own folder. Raises: StateError for a folder that `Monitor`
+        would refuse; OSError if it can't be written.
+        """
+        if not self._writes:
+            return
+        target = RunFolder.create(folder, self._description, overwrite=overwrite)
+        try:
+            for number, report in enumerate(self.series):
+                if report.evidence is None and self.folder is not None and number < self._written and not self._rewound:
+                    with suppress(OSError, StateError):
+                        report = replace(report, evidence=Evidence(self.folder.statistics(number)))
+                target.append(report, number)
+        finally:
+            target.close()
+
+    def close(self) -> None:
+        """Release the folder, so that another run can write to it; the next measurement takes it again."""
         if self.folder is not None:
-            self.folder.replace_series(kept)
-        self.series = kept
+            self.folder.close()
 
     # ------------------------------------------------------------------ results
 
@@ -326,8 +398,7 @@ class Monitor:
         """The latest report with the earlier ones as its history. Raises StateError before the first measurement."""
         if not self.series:
             raise StateError("nothing was measured yet; call measure() first.")
-        run = {} if self.folder is None else self.folder.description
-        return replace(self.series[-1], history=tuple(self.series[:-1]), run=run)
+        return replace(self.series[-1], history=tuple(self.series[:-1]), run=self._run)
 
     @property
     def terminal_phase(self) -> float | None:
@@ -352,20 +423,22 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a run back to where the state was saved: later measurements are forgotten, in the folder too.
+        """Take a run back to where the state was saved: later measurements are deleted, in the folder too.
 
-        Raises: StateError for anything that `state_dict` didn't make.
+        Raises: StateError for anything that `state_dict` did not make.
         """
         try:
             series = [Report.from_dict(each) for each in state["series"]]
             seconds = {name: state[name] for name in ("training_seconds", "measuring_seconds")}
-            unknown = {name: state[name] for name in ("last_training_seconds", "seconds_per_sample")}  # at first
-            seconds |= {name: value for name, value in unknown.items() if value is not None}
-            known = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
+            optional = {name: state[name] for name in ("last_training_seconds", "seconds_per_sample")}  # None at first
+            seconds |= {name: value for name, value in optional.items() if value is not None}
+            clocks = {name: require_non_negative(_finite(value, name), name) for name, value in seconds.items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"this is no monitor's state: {error!r}") from None
-        self._rewind(_placed(series, "this is no monitor's state"))
-        training, measuring = known["training_seconds"], known["measuring_seconds"]
-        last, pace = known.get("last_training_seconds"), known.get("seconds_per_sample")
-        self._training, self._measuring, self._last_training, self._seconds_per_sample = training, measuring, last, pace
+        self.series = _placed(series, "this is no monitor's state")
+        self._written, self._rewound = len(series), True
+        self._training, self._measuring = clocks["training_seconds"], clocks["measuring_seconds"]
+        self._last_training = clocks.get("last_training_seconds")
+        self._seconds_per_sample = clocks.get("seconds_per_sample")
+        self._write()
         self._mark = time.perf_counter()

@@ -188,4 +188,18 @@ def test_other_spellings_of_a_suffix(tightframe: Command, runs: tuple[str, str],
 
 def test_a_report_writes_its_page_into_its_folder(tightframe: Command, runs: tuple[str, str]) -> None:
     assert "wrote one/report.html" in tightframe("report", "one").out
-    assert (Path("one") / "report.html").read_text(encoding="utf-8") == RunFolder("one").report().to_html()
+    first, mark, page = (Path("one") / "report.html").read_text(encoding="utf-8").split("\n", 2)
+    assert f"{first}\n{page}" == RunFolder("one").report().to_html()
+    assert mark.startswith("<!-- tightframe run")
+    assert "wrote one/report.html" in tightframe("report", "one").out  # in place of its own
+
+
+def test_a_page_of_the_users_is_not_replaced(tightframe: Command, runs: tuple[str, str]) -> None:
+    path = Path("one/report.html")
+    path.write_text("mine", encoding="utf-8")
+    outcome = tightframe("report", "one")
+    assert outcome.status != 0
+    for part in ("one/report.html was not written by this run", "Move it, or write the page elsewhere with --html"):
+        assert part in outcome.complaint
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert tightframe("report", "one", "--html", "page.html").status == 0

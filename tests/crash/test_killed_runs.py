@@ -23,6 +23,7 @@ from tightframe import ClassStatistics
 from tightframe.cli.app import app
 from tightframe.errors import StateError
 from tightframe.report import Report, RunFolder
+from tightframe.writing import partials_in
 
 WORKER = Path(__file__).with_name("training_worker.py")
 SECONDS = 60  # for a process that hangs
@@ -49,6 +50,11 @@ CHAIN = [
     ("before the checkpoint", 1, 4),
     ("while measuring", 10, 3),
 ]
+PARTIAL = {f"half of {what}" for what in ("run.json", "the statistics", "the weights", "the page")} | {
+    *("before run.json", "before the weights", "before the page"),
+    *("half of a series taken back", "before a series taken back"),
+}
+"""Deaths in the middle of writing a whole file of the folder; the next process deletes what they leave."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def assert_same_end(path: Path, reference: Reference) -> None:
     series = RunFolder(path).series()
     assert [report.facts.epoch for report in series] == list(range(1, EPOCHS + 1))
     assert [values(report) for report in series] == reference.series
-    files = sorted(each.relative_to(path) for each in path.rglob("*") if each.suffix != ".new" and each.is_file())
+    files = sorted(each.relative_to(path) for each in path.rglob("*") if each.is_file())
     expected = sorted(each.relative_to(reference.path) for each in reference.path.rglob("*") if each.is_file())
     assert files == expected
     for each in files:
@@ -228,17 +234,15 @@ def test_a_run_killed_at_every_kind_of_write(reference: Reference, tmp_path: Pat
     """One process after the other, each killed by itself at another place and going on from what the last one left."""
     assert {death for death, _, _ in CHAIN} == DEATHS.keys()
     path, died = tmp_path / "run", tmp_path / "died"
-    leftovers = set()
     for death, call, expected in CHAIN:
         assert Process(path, death, call).join() == -signal.SIGKILL
         assert died.read_text(encoding="utf-8") == death
         died.unlink()
         assert assert_readable(path, reference) == expected, death
-        leftovers |= {each.name for each in path.glob("*.new")}
-    assert leftovers == {"run.json.new", "model.safetensors.new", "report.html.new", "series.jsonl.new"}
+        partials = [each for folder in (path, path / "statistics") for each in partials_in(folder)]
+        assert len(partials) == (death in PARTIAL), death
     assert Process(path).join() == 0
     assert_same_end(path, reference)
-    assert list(path.glob("*.new")) == []  # the next of its kind took the place of each
 
 
 def test_a_run_that_lost_its_checkpoint_begins_again(reference: Reference, tmp_path: Path) -> None:

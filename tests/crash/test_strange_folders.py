@@ -1,6 +1,8 @@
 """Run folders as no run leaves them in peace: files missing, cut short, left over, or of another run."""
 
 import json
+import os
+import re
 import shutil
 import signal
 from argparse import Namespace
@@ -21,6 +23,7 @@ from tightframe.cli.app import app
 from tightframe.errors import StateError
 from tightframe.metrics import Evidence
 from tightframe.report import RunFolder
+from tightframe.report.facts import Facts
 
 K, D = 3, 4
 LINES = 4
@@ -50,10 +53,23 @@ def filled(path: Path, *, epochs: range = range(1, LINES + 1), **description: An
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     """Four measurements, their statistics, a model and a page."""
-    folder = filled(tmp_path / "run", seed=7)
+    return finished(tmp_path / "run", seed=7)
+
+
+def finished(path: Path, **description: Any) -> RunFolder:
+    folder = filled(path, **description)
     folder.save_model(model(1))
-    folder.report_path.write_text("page", encoding="utf-8")
+    folder.write_html(Report((), Facts(epoch=LINES)))
+    folder.close()
     return folder
+
+
+def overwritten(path: Path, description: dict[str, Any]) -> RunFolder:
+    return RunFolder.create(path, description, overwrite=True)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def epochs_of(folder: RunFolder) -> list[int]:
@@ -61,7 +77,9 @@ def epochs_of(folder: RunFolder) -> list[int]:
 
 
 def files(folder: RunFolder) -> list[str]:
-    return sorted(str(each.relative_to(folder.path)) for each in folder.path.rglob("*") if each.is_file())
+    """All but the lock."""
+    names = (str(each.relative_to(folder.path)) for each in folder.path.rglob("*") if each.is_file())
+    return sorted(name for name in names if name != "run.lock")
 
 
 def numbered(*numbers: int) -> list[str]:
@@ -90,57 +108,71 @@ def test_going_on_changes_nothing(run: RunFolder) -> None:
     assert again.description["seed"] == 7
 
 
+PARTIAL = ".0123456789abcdef.tightframe-partial"
+
+
 @pytest.mark.parametrize("left", ["nothing", "an empty folder", "half of run.json"])
 def test_going_on_where_there_is_no_run_starts_one(run: RunFolder, left: str) -> None:
     shutil.rmtree(run.path)
     if left != "nothing":
         run.path.mkdir()
     if left == "half of run.json":
-        (run.path / "run.json.new").write_text('{"seed"', encoding="utf-8")
+        (run.path / PARTIAL).write_text('{"seed"', encoding="utf-8")
     again = RunFolder.resume(run.path, {"seed": 8})
     assert again.description["seed"] == 8
     assert again.series() == []
-    assert files(again) == ["run.json", "series.jsonl"]
+    assert files(again) == ["run.json"]
     again.append(measurement(2))
     assert_last(again, 2, history=0)
 
 
-@pytest.mark.parametrize("left", ["no run.json", "run.json.new"])
-def test_measurements_whose_description_is_lost_are_not_removed(run: RunFolder, left: str) -> None:
-    (run.path / "run.json").rename(run.path / "run.json.new")
-    if left == "no run.json":
-        (run.path / "run.json.new").unlink()
-    before = {name: (run.path / name).read_bytes() for name in files(run)}
+def test_measurements_whose_description_is_lost_are_not_removed(run: RunFolder) -> None:
+    (run.path / "run.json").unlink()
+    before = contents(run.path)
     with pytest.raises(StateError, match=r"its run.json is lost. Put it back, or write \{\} into it"):
         RunFolder.resume(run.path, {"seed": 8})
-    assert {name: (run.path / name).read_bytes() for name in files(run)} == before
+    with pytest.raises(StateError, match=r"series.jsonl was not written by this run"):
+        overwritten(run.path, {"seed": 8})
+    assert contents(run.path) == before
     (run.path / "run.json").write_text("{}", encoding="utf-8")  # as the message says
-    assert epochs_of(RunFolder.resume(run.path, {"seed": 8})) == [1, 2, 3, 4]
-    (run.path / "run.json").unlink()
-    assert RunFolder.create(run.path, {"seed": 8}).series() == []  # as it says too
-    assert files(run) == ["run.json", "series.jsonl"]
-
-
-@pytest.mark.parametrize("text", ["", "{", '{"seed": 7'])
-def test_a_run_whose_description_is_damaged_is_not_overwritten(run: RunFolder, text: str) -> None:
-    (run.path / "run.json").write_text(text, encoding="utf-8")
-    before = files(run)
     again = RunFolder.resume(run.path, {"seed": 8})
-    with pytest.raises(StateError, match="not a run folder"):
-        again.series()
-    assert files(again) == before
-    assert (run.path / "run.json").read_text(encoding="utf-8") == text
+    again.append(measurement(5))
+    assert epochs_of(again) == [1, 2, 3, 4, 5]
+    again.replace_series(again.series()[:4])  # what was written since is the run's
+    again.close()
+    with pytest.raises(StateError, match=r"run.json was not written by this run"):
+        overwritten(run.path, {"seed": 8})
 
 
-def test_going_on_without_the_series_file(run: RunFolder) -> None:
-    """Nothing was measured, whatever statistics are there."""
+@pytest.mark.parametrize("text", ["", "{", '{"seed": 7', "[]"])
+@pytest.mark.parametrize("start", [RunFolder.resume, overwritten])
+def test_a_run_whose_description_is_damaged_is_not_overwritten(
+    run: RunFolder, start: Callable[..., RunFolder], text: str
+) -> None:
+    (run.path / "run.json").write_text(text, encoding="utf-8")
+    before = contents(run.path)
+    with pytest.raises(StateError, match=r"not a run folder|run.json was not written by this run"):
+        start(run.path, {"seed": 8})
+    assert contents(run.path) == before
+
+
+@pytest.mark.parametrize("start", [RunFolder.resume, RunFolder.create])
+def test_statistics_whose_series_is_lost_are_not_replaced(run: RunFolder, start: Callable[..., RunFolder]) -> None:
     run.series_path.unlink()
-    again = RunFolder.resume(run.path, {})
+    before = contents(run.path)
+    with pytest.raises(StateError, match=r"its series.jsonl is lost. Put it back|holds 3 measurements"):
+        start(run.path, {})
+    assert contents(run.path) == before
+    assert overwritten(run.path, {}).series() == []
+
+
+def test_killed_between_the_first_statistics_and_the_first_line(tmp_path: Path) -> None:
+    folder = filled(tmp_path, epochs=range(1, 2))
+    folder.series_path.unlink()
+    folder.close()
+    again = RunFolder.resume(tmp_path, {})
     assert again.series() == []
-    with pytest.raises(StateError, match="holds no measurement"):
-        again.report()
     again.append(measurement(9))
-    assert epochs_of(again) == [9]
     assert_last(again, 9, history=0)
 
 
@@ -177,30 +209,12 @@ def test_going_on_with_more_statistics_than_lines(run: RunFolder) -> None:
     assert_last(again, 7, history=2)
 
 
-@pytest.mark.parametrize("size", [0, 100])
-def test_statistics_cut_short_before_their_line_are_written_again(run: RunFolder, size: int) -> None:
-    path = run.path / numbered(LINES)[0]
-    path.write_bytes((run.path / numbered(0)[0]).read_bytes()[:size])
-    again = RunFolder.resume(run.path, {})
-    assert_last(again, 4, history=3)
-    again.append(measurement(5))
-    assert_last(again, 5, history=4)
-
-
 def test_a_line_damaged_in_the_middle_is_named(run: RunFolder) -> None:
     lines = run.series_path.read_bytes().splitlines(keepends=True)
     run.series_path.write_bytes(b"".join([lines[0], lines[1][:50] + b"\n", *lines[2:]]))
     for read in (run.series, run.report):
         with pytest.raises(StateError, match=r"series.jsonl is damaged in line 2"):
             read()
-
-
-def test_going_on_without_the_folder_of_the_statistics(run: RunFolder) -> None:
-    """Not every way to copy a run copies a folder that is empty yet."""
-    again = RunFolder.create(run.path, {})
-    (again.path / "statistics").rmdir()
-    RunFolder.resume(run.path, {}).append(measurement(3))
-    assert_last(again, 3, history=0)
 
 
 def test_a_measurement_without_statistics_doesnt_take_those_of_one_that_was_lost(run: RunFolder) -> None:
@@ -348,77 +362,160 @@ def test_killed_while_another_branch_takes_its_place(tmp_path: Path, monkeypatch
 
 def test_leftovers_disturb_nothing(run: RunFolder) -> None:
     """Whatever was being written when a process was killed, half of it."""
-    for name in ("run.json", "series.jsonl", "model.safetensors", "report.html"):
+    for number, name in enumerate(["run.json", "series.jsonl", "model.safetensors", "report.html", *numbered(3)]):
         whole = (run.path / name).read_bytes()
-        (run.path / f"{name}.new").write_bytes(whole[: len(whole) // 2])
+        (run.path / name).with_name(PARTIAL.replace("0", str(number))).write_bytes(whole[: len(whole) // 2])
+    assert_last(run, 4, history=3)
     again = RunFolder.resume(run.path, {})
-    assert epochs_of(again) == [1, 2, 3, 4]
+    assert not [name for name in files(run) if name.endswith("partial")]
     assert_last(again, 4, history=3)
     assert again.load_weights().keys() == model(1).state_dict().keys()
-    again.replace_series(again.series()[:2])
-    again.save_model(model(2))
-    again.append(measurement(3))
-    again.write_html()
-    assert_last(again, 3, history=2)
-    assert torch.equal(again.load_weights()["0.weight"], model(2)[0].weight)
-    assert again.report_path.read_text(encoding="utf-8").endswith("</html>\n")
-    assert [name for name in files(again) if name.endswith(".new")] == ["run.json.new"]
 
 
-def test_beginning_anew_over_leftovers(run: RunFolder) -> None:
-    (run.path / "run.json.new").write_text("{", encoding="utf-8")
-    (run.path / "notes.txt").write_text("mine", encoding="utf-8")
-    again = RunFolder.create(run.path, {"seed": 8})
-    assert files(again) == ["notes.txt", "run.json", "series.jsonl"]
-    assert again.description["seed"] == 8
-
-
-@pytest.mark.parametrize("start", [RunFolder.create, RunFolder.resume])
-def test_a_run_in_a_folder_of_the_users_leaves_what_is_there(tmp_path: Path, start: Callable[..., RunFolder]) -> None:
-    mine = {name: tmp_path / name for name in (".tmpAb12cd", "report.html", "deep/.tmpAb12cd", *numbered(0))}
-    for path in mine.values():
+@pytest.mark.parametrize("start", [overwritten, RunFolder.resume, RunFolder.create])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_run_beside_files_of_the_users_leaves_them(
+    tmp_path: Path, start: Callable[..., RunFolder], earlier: bool
+) -> None:
+    if earlier:
+        folder = finished(tmp_path) if start != RunFolder.create else RunFolder.create(tmp_path, {})
+        folder.close()
+    names = ("notes.txt", ".tmpAb12cd", "run.json.new", "series.jsonl.partial", f"deep/{PARTIAL}", "statistics/my.csv",
+             "statistics/.tmpAb12cd", "statistics/notes.safetensors", "statistics/7.safetensors")  # fmt: skip
+    for path in (mine := [tmp_path / name for name in names]):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine", encoding="utf-8")
-    save_file({"weight": torch.ones(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    folder = start(tmp_path, {})
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert {path: after[path] for path in before} == before
-    assert {path.name for path in after.keys() - before.keys()} == {"run.json", "series.jsonl"}
-    with pytest.raises(StateError, match=r"model.safetensors was not written by a run folder; move it"):
-        folder.save_model(model(1))
-    assert (tmp_path / "model.safetensors").read_bytes() == before[tmp_path / "model.safetensors"]
+    begun = start(tmp_path, {})
+    begun.append(measurement(8))
+    begun.replace_series([])
+    begun.append(measurement(9))
+    begun.save_model(model(1))
+    begun.write_html()
+    assert [path.read_text(encoding="utf-8") for path in mine] == ["mine"] * len(mine)
+    assert len(files(begun)) == len(mine) + 5
 
 
-def test_weights_that_another_program_put_in_place_of_the_runs_stay(run: RunFolder) -> None:
-    """A Trainer saves its model to the folder that is also the run's."""
+WRITTEN = ["run.json", "series.jsonl", "model.safetensors", "report.html", *numbered(0)]
+STARTS = [RunFolder.create, overwritten, RunFolder.resume]
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", [*WRITTEN, "statistics"])
+def test_a_file_of_the_users_in_the_way(tmp_path: Path, start: Callable[..., RunFolder], name: str) -> None:
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}', encoding="utf-8")
+    with pytest.raises(StateError, match=f"{name} was not written by this run, and is in its way. Move it, or choose"):
+        start(tmp_path / "run", {})
+    assert contents(tmp_path / "run") == {path: b'{"mine": 1}'}
+
+
+@pytest.mark.parametrize("kind", ["file", "broken", "folder"])
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", [*WRITTEN, "statistics", "run.lock"])
+def test_no_link_is_followed(tmp_path: Path, start: Callable[..., RunFolder], name: str, kind: str) -> None:
+    target, path = tmp_path / "mine", tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    if kind == "file":
+        target.write_text('{"run_folder": ["ab"]}', encoding="utf-8")
+    elif kind == "folder":
+        target.mkdir()
+    path.symlink_to(target)
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match=re.escape(f"{path} ")):
+        start(tmp_path / "run", {})
+    assert contents(tmp_path) == before
+    assert target.exists() == (kind != "broken") and path.is_symlink()
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, "statistics"])
+def test_what_a_run_wrote_and_a_link_replaced(run: RunFolder, tmp_path: Path, name: str) -> None:
+    (run.path / name).rename(tmp_path / "moved")
+    (run.path / name).symlink_to(tmp_path / "moved")
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match=f"{name} is a symbolic link"):
+        overwritten(run.path, {})
+    assert contents(tmp_path) == before
+    assert_last(run, 4, history=3)  # it is read all the same
+
+
+def test_the_run_folder_itself_may_be_a_link(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run.path)
+    again = RunFolder.resume(tmp_path / "link", {})
+    again.append(measurement(5))
+    assert_last(run, 5, history=4)
+
+
+def test_files_that_another_program_put_in_place_of_the_runs_stay(run: RunFolder) -> None:
+    """A Trainer saves its model to the folder that is also the run's; a page was written by hand."""
     weights = {"weight": torch.ones(2)}
     save_file(weights, run.path / "model.safetensors", metadata={"format": "pt"})
+    run.report_path.write_text("<!doctype html>mine", encoding="utf-8")
+    before = contents(run.path)
     assert run.report().evidence.weight is None
-    again = RunFolder.create(run.path, {})
+    with pytest.raises(StateError, match=r"report.html was not written by this run.*--html .*report.to_html\(path\)"):
+        run.write_html()
+    with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
+        overwritten(run.path, {})
+    again = RunFolder.resume(run.path, {})
+    with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
+        again.save_model(model(1))
+    assert contents(run.path) == before
+    again.append(measurement(5))
     assert torch.equal(again.load_weights()["weight"], weights["weight"])
-    assert files(again) == ["model.safetensors", "run.json", "series.jsonl"]
 
 
-def test_only_files_of_a_saves_name_and_place_are_swept(run: RunFolder) -> None:
-    kept = [run.path / ".tmp-notes", run.path / ".tmp12345", run.path / "deep" / ".tmpAb12cd"]
-    for each in kept:
-        each.parent.mkdir(exist_ok=True)
-        each.write_text("mine", encoding="utf-8")
-    for again in (RunFolder.resume, RunFolder.create):
-        (run.path / ".tmpfolder").mkdir(exist_ok=True)
-        (run.path / "statistics" / ".tmpAb12cd").write_text("half", encoding="utf-8")
-        again(run.path, {})
-        assert (run.path / ".tmpfolder").is_dir()
-        assert all(each.exists() for each in kept)
-        assert not (run.path / "statistics" / ".tmpAb12cd").exists()
+def test_files_of_another_run_are_not_this_runs(run: RunFolder, tmp_path: Path) -> None:
+    """Weights, and a page, of an earlier run, copied here to start from."""
+    other = RunFolder.create(tmp_path / "other", {})
+    for name in ("model.safetensors", "report.html"):
+        shutil.copy(run.path / name, other.path / name)
+    with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
+        other.save_model(model(2))
+    with pytest.raises(StateError, match=r"report.html was not written by this run"):
+        other.write_html(measurement(1))
 
 
-def test_a_description_that_cannot_be_written_changes_nothing(run: RunFolder) -> None:
-    before = {name: (run.path / name).read_bytes() for name in files(run)}
-    with pytest.raises(TypeError, match="keys must be"):
-        RunFolder.create(run.path, {("a", 1): 2})
-    assert {name: (run.path / name).read_bytes() for name in files(run)} == before
+def test_a_file_put_in_the_way_of_the_next_statistics(run: RunFolder) -> None:
+    path = run.path / numbered(LINES)[0]
+    path.write_text("mine", encoding="utf-8")
+    for write in (lambda: run.append(measurement(5)), lambda: RunFolder.resume(run.path, {})):
+        with pytest.raises(StateError, match=r"000004.safetensors was not written by this run"):
+            write()
+        run.close()
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert epochs_of(run) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["run.json", "series.jsonl", "model.safetensors", "statistics/000003.safetensors"])
+def test_pipes_are_not_waited_for(run: RunFolder, name: str) -> None:
+    (run.path / name).unlink()
+    os.mkfifo(run.path / name)
+    for read in (run.series, run.report, run.load_weights, lambda: overwritten(run.path, {})):
+        with suppress(StateError):
+            read()
+    with pytest.raises(StateError, match=Path(name).name):
+        overwritten(run.path, {})
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "below a file"])
+def test_a_path_that_is_no_folder(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine"
+    os.mkfifo(path) if kind == "pipe" else path.write_text("mine")
+    if kind == "below a file":
+        path = path / "run"
+    for start in (*STARTS, lambda path, _: RunFolder(path).series(), lambda path, _: RunFolder(path).report()):
+        with pytest.raises(StateError, match=f"{path} (is not a (run )?folder|can't be written: Not a directory)"):
+            start(path, {})
+
+
+def test_a_description_that_cannot_be_written_changes_nothing(run: RunFolder, tmp_path: Path) -> None:
+    before = contents(run.path)
+    for path in (run.path, tmp_path / "new"):
+        with pytest.raises(TypeError, match="keys must be"):
+            overwritten(path, {("a", 1): 2})
+    assert contents(run.path) == before
+    assert not (tmp_path / "new").exists()
 
 
 class Killed(BaseException):
@@ -434,50 +531,54 @@ def killed_at(operation: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], i
         if seen[0] == operation:
             raise Killed(signal.SIGKILL)
 
-    for name in ("write_text", "mkdir", "unlink", "replace"):
+    for name in ("open", "mkdir", "unlink", "replace"):
         real = getattr(Path, name)
 
-        def instead(path: Path, *arguments: Any, _real: Any = real, **options: Any) -> Any:
-            count()
-            return _real(path, *arguments, **options)
+        def instead(path: Path, *arguments: Any, _real: Any = real, _name: str = name, **options: Any) -> Any:
+            reads = _name == "open" and (arguments or ("r",))[0] in ("r", "rb")
+            if not reads and seen[0] != operation:  # nothing happens after the death
+                count()
+            return None if seen[0] == operation else _real(path, *arguments, **options)
 
         monkeypatch.setattr(Path, name, instead)
     return lambda: seen[0]
 
 
 def test_the_operations_of_beginning_anew(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests below kill at each of these: folder, series, statistics, model, page, description, its renaming."""
+    """The tests below kill at each of these: folder, first description, series, statistics, model and page, second."""
     seen = killed_at(-1, monkeypatch)
-    RunFolder.create(run.path, {})
-    assert seen() >= 4 + LINES + 2
+    overwritten(run.path, {})
+    assert seen() == 1 + 2 + 1 + LINES + 2 + 2
 
 
 def test_killed_while_beginning_anew_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it was killed, what is then resumed is the new run, and nothing of the old one is in it."""
-    operation, done = 0, False
+    """Wherever it was killed, what is then resumed is the new run, and nothing of the old one is in it; or the old one
+    is untouched."""
+    operation, done, outcomes = 0, False, set()
     while not done:
         operation += 1
-        run = filled(tmp_path / str(operation), seed="old")
-        run.save_model(model(1))
-        run.report_path.write_text("page", encoding="utf-8")
+        run = finished(tmp_path / str(operation), seed="old")
+        before = contents(run.path)
         with monkeypatch.context() as patch:
             seen = killed_at(operation, patch)
             with suppress(Killed):
-                RunFolder.create(run.path, {"seed": "new"})
+                overwritten(run.path, {"seed": "new"})
             done = seen() < operation
-        if not (run.path / "run.json").exists():
-            with pytest.raises(StateError, match="not a run folder"):
-                run.series()
-        elif run.series():
-            assert_last(run, 4, history=3)  # the old run, untouched
+        seed = run.description["seed"]
+        outcomes.add(seed)
+        if seed == "old":
+            after = contents(run.path)
+            assert {path: after[path] for path in before} == before
+            assert_last(run, 4, history=3)
             continue
-        again = RunFolder.resume(run.path, {"seed": "new"})
-        assert again.description["seed"] == "new", operation
+        assert run.series() == []
+        again = RunFolder.resume(run.path, {})
         again.append(measurement(9))
         assert_last(again, 9, history=0)
         assert again.report().evidence.weight is None
-        assert not again.report_path.exists()
-    assert operation > 5
+        assert files(again) == ["run.json", "series.jsonl", *numbered(0)]
+        assert len(json.loads((run.path / "run.json").read_text())["run_folder"]) == 1
+    assert outcomes == {"old", "new"}
 
 
 @pytest.mark.parametrize("kept", [1, 3])
@@ -498,22 +599,19 @@ def test_killed_while_taking_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         run.append(measurement(9))
         assert_last(run, 9, history=count)
     assert found == {LINES, kept}
-    assert operation == 2 + LINES - kept + 1
+    assert operation == 2 + LINES - kept + 1  # the lines, their renaming, statistics left over
 
 
 def test_killed_while_the_report_command_writes(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.write_text
-
-    def write_half(path: Path, text: str, **options: Any) -> int:
-        real(path, text[: len(text) // 2], **options)
-        raise Killed(signal.SIGKILL)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", write_half)
-        with pytest.raises(Killed):
-            CliRunner().invoke(app, ["report", str(run.path)])
-    assert run.report_path.read_text(encoding="utf-8") == "page"
+    before = run.report_path.read_bytes()
+    for operation in (1, 2):
+        with monkeypatch.context() as patch:
+            killed_at(operation, patch)
+            with pytest.raises(Killed):
+                CliRunner().invoke(app, ["report", str(run.path)])
+        assert run.report_path.read_bytes() == before
     assert CliRunner().invoke(app, ["report", str(run.path)]).exit_code == 0
+    assert run.report_path.read_bytes() != before
     assert run.report_path.read_text(encoding="utf-8").endswith("</html>\n")
 
 

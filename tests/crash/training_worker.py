@@ -10,7 +10,8 @@ import random
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import tightframe.report.run_folder
-import tightframe.statistics.class_statistics
-from tightframe import ClassStatistics, Monitor, datasets
+from tightframe import ClassStatistics, Monitor, StatisticsAccumulator, datasets, writing
 from tightframe.datasets import Dataset
 from tightframe.errors import BlipWarning
+from tightframe.report import run_folder
 
 EPOCHS = 6
 PAGES = 3  # a page every so many epochs
@@ -130,19 +130,21 @@ def die_by(death: str, call: int, folder: Path) -> None:
     DEATHS[death](is_time, kill)
 
 
-def _half_written(name: str) -> Callable[..., None]:
-    """`Path.write_text` of a file of that name gets half way."""
+def _half_written(pattern: str) -> Callable[..., None]:
+    """`write_whole` of a file of such a name gets half way."""
 
     def install(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-        real = Path.write_text
+        real = writing.write_whole
 
-        def write(path: Path, text: str, *arguments: Any, **options: Any) -> int:
-            if path.name == name and is_time():
-                real(path, text[: len(text) // 2], *arguments, **options)
+        def write(path: Any, parts: Iterable[Any]) -> None:
+            def half() -> Iterator[bytes]:
+                content = b"".join(map(bytes, parts))
+                yield content[: len(content) // 2]
                 kill()
-            return real(path, text, *arguments, **options)
 
-        Path.write_text = write
+            real(path, half() if fnmatch(Path(path).name, pattern) and is_time() else parts)
+
+        writing.write_whole = run_folder.write_whole = write
 
     return install
 
@@ -167,29 +169,11 @@ def _renamed(name: str, *, before: bool) -> Callable[..., None]:
     return install
 
 
-def _half_saved(module: Any) -> Callable[..., None]:
-    """safetensors' `save_file`, as a module uses it, gets half way."""
-
-    def install(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-        real = module.save_file
-
-        def save_file(tensors: Any, path: Any, *arguments: Any, **options: Any) -> None:
-            real(tensors, path, *arguments, **options)
-            if is_time():
-                with open(path, "rb+") as file:
-                    file.truncate(os.path.getsize(path) // 2)
-                kill()
-
-        module.save_file = save_file
-
-    return install
-
-
 def _between_statistics_and_line(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
     real = ClassStatistics.save
 
-    def save_and_die(value: ClassStatistics, path: Any) -> None:
-        real(value, path)
+    def save_and_die(value: ClassStatistics, *arguments: Any) -> None:
+        real(value, *arguments)
         if is_time():
             kill()
 
@@ -214,7 +198,6 @@ def _half_line(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
 
         def write(self, data: bytes) -> None:
             self._file.write(data[: len(data) // 2])
-            self._file.flush()
             kill()
 
     def half_open(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
@@ -237,36 +220,31 @@ def _half_checkpoint(is_time: Callable[[], bool], kill: Callable[[], None]) -> N
 
 
 def _while_measuring(is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-    for accumulator in (tightframe.statistics.StatisticsAccumulator,):
-        _dies_after_update(accumulator, is_time, kill)
-
-
-def _dies_after_update(accumulator: Any, is_time: Callable[[], bool], kill: Callable[[], None]) -> None:
-    real = accumulator.update
+    real = StatisticsAccumulator.update
 
     def update(self: Any, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
         if is_time():
             kill()
 
-    accumulator.update = update
+    StatisticsAccumulator.update = update
 
 
 DEATHS: dict[str, Callable[[Callable[[], bool], Callable[[], None]], None]] = {
-    "half of run.json": _half_written("run.json.new"),
+    "half of run.json": _half_written("run.json"),
     "before run.json": _renamed("run.json", before=True),
     "after run.json": _renamed("run.json", before=False),
     "while measuring": _while_measuring,
-    "half of the statistics": _half_saved(tightframe.statistics.class_statistics),
+    "half of the statistics": _half_written("0*.safetensors"),
     "between statistics and line": _between_statistics_and_line,
     "half of a line": _half_line,
-    "half of the weights": _half_saved(tightframe.report.run_folder),
+    "half of the weights": _half_written("model.safetensors"),
     "before the weights": _renamed("model.safetensors", before=True),
-    "half of the page": _half_written("report.html.new"),
+    "half of the page": _half_written("report.html"),
     "before the page": _renamed("report.html", before=True),
     "half of the checkpoint": _half_checkpoint,
     "before the checkpoint": _renamed("checkpoint.pt", before=True),
-    "half of a series taken back": _half_written("series.jsonl.new"),
+    "half of a series taken back": _half_written("series.jsonl"),
     "before a series taken back": _renamed("series.jsonl", before=True),
     "between a series taken back and its statistics": _renamed("series.jsonl", before=False),
 }

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from integrations.processes import WORLD, launch, meet, part
 from tightframe import measure
-from tightframe.errors import LayerError, LoaderError
+from tightframe.errors import LayerError, LoaderError, StateError
 from tightframe.integrations.lightning import CollapseCallback
 from tightframe.report import Report, RunFolder
 
@@ -254,13 +254,31 @@ def test_a_run_that_goes_on_in_the_same_trainer_keeps_its_series() -> None:
 
 
 def test_a_new_run_starts_anew(tmp_path: Path) -> None:
-    callback = quick(every=3, folder=tmp_path)
+    callback = quick(every=3, folder=tmp_path, overwrite=True)
     module, _ = fit(callback, epochs=4)
     before = values_of(callback)
     trainer_of([callback], 2).fit(module, train_loader())
     assert epochs_of(callback) == [1, 2]
     assert values_of(callback)[0] != before[0]
     assert [report.values for report in RunFolder(tmp_path).series()] == values_of(callback)
+
+
+def test_an_earlier_run_is_overwritten_only_if_asked(tmp_path: Path) -> None:
+    fit(quick(folder=tmp_path), epochs=2)
+    with pytest.raises(StateError, match=f"{tmp_path} holds 2 measurements of an earlier run. Pass overwrite=True"):
+        fit(quick(folder=tmp_path), epochs=2)
+    assert len(RunFolder(tmp_path).series()) == 2
+    fit(quick(folder=tmp_path, overwrite=True), epochs=1)
+    assert len(RunFolder(tmp_path).series()) == 1
+
+
+def test_a_run_that_failed_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
+    failing = quick(folder=tmp_path, trackers=[])
+    failing.on_train_epoch_end = lambda trainer, module: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        fit(failing)
+    fit(quick(folder=tmp_path), epochs=1)
+    assert len(RunFolder(tmp_path).series()) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")

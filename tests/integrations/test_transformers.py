@@ -24,6 +24,7 @@ from transformers import (
 
 from integrations.processes import WORLD, launch, meet, part
 from tightframe import ClassStatistics, measure, metrics
+from tightframe.errors import StateError
 from tightframe.integrations.transformers import CollapseCallback
 from tightframe.report import Report, RunFolder
 
@@ -354,10 +355,13 @@ def test_a_checkpoint_moved_elsewhere_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_new_run_starts_anew(tmp_path: Path) -> None:
-    callback = quick(folder=tmp_path / "run")
+    callback = quick(folder=tmp_path / "run", overwrite=True)
     trainer = trainer_of(tmp_path, vit(), images_of(), [callback], num_train_epochs=2)
     trainer.train()
     first = callback.monitor
+    refused = trainer_of(tmp_path, vit(), images_of(), [quick(folder=tmp_path / "run")])
+    with pytest.raises(StateError, match=r"holds 2 measurements of an earlier run\. Pass overwrite=True"):
+        refused.train()
     trainer.train()
     assert callback.monitor is not first
     assert epochs_of(callback) == [1, 2]

@@ -26,15 +26,16 @@ class CollapseCallback(Callback):
         trainer.callbacks[0].monitor.report().to_terminal()
 
     The module's `forward` is called with a batch's inputs, in the trainer's precision. Epochs are those completed.
-    Training goes on as if nothing had been measured. Checkpoints hold the series, and a run that is resumed from one
-    goes on with it. Under `fast_dev_run` the monitor is made, so names are checked, but measures and writes nothing.
+    Training goes on as if nothing had been measured. Checkpoints hold the series, and a run resumed from one continues
+    it, in its folder too. Any other run in a folder that holds measurements needs `overwrite=True` or `resume=True`.
+    Under `fast_dev_run` the monitor is made, so names are checked, but measures and writes nothing.
 
     Args:
         loader: training batches, for each process its part; default: the trainer's train dataloader.
         test: held-out batches; default: the trainer's validation dataloader (the first of several), once it is loaded.
         log: write the headline values to the trainer's loggers, as "tightframe/nc1" and so on at the step of the last
             batch; at the end of epochs also to `trainer.callback_metrics`, where EarlyStopping looks for them.
-        options: of `Monitor` and of `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ....
+        options: of `Monitor` and of `measure`: layers, folder, overwrite, budget, every, samples, classifier, ....
 
     The run's `Monitor` is the attribute `monitor`, None before the start of training.
     Raises: LoaderError if there are several train dataloaders and `loader` doesn't say which; as `Monitor`, `measure`.
@@ -51,9 +52,10 @@ class CollapseCallback(Callback):
         self._state = None  # of a checkpoint that was loaded only to test or validate
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        options = self._options if self._state is None else {**self._options, "resume": True}  # keeps the folder's past
+        options = self._options | ({} if self._state is None else {"resume": True, "overwrite": False})
         if self.monitor is None or self.monitor.model is not pl_module or trainer.current_epoch == 0:
             dry = {"folder": None} if getattr(trainer, "fast_dev_run", False) else {}
+            self._close()
             self.monitor = Monitor(pl_module, **{**options, **dry})
         if self._state is not None:
             self.monitor.load_state_dict(self._state)
@@ -68,6 +70,15 @@ class CollapseCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._measure(trainer, trainer.current_epoch, always=True)
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """Let other runs write to the folder: callbacks live on with their trainers."""
+        if self.monitor is not None:
+            self.monitor.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.monitor is None else self.monitor.state_dict()

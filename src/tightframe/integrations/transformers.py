@@ -31,14 +31,15 @@ class CollapseCallback(TrainerCallback):
 
     The model is called without labels. Every sample of the Trainer's data sets is measured once, whatever its sampler
     repeats or drops; an `IterableDataset` is taken as the Trainer gives it. Epochs are those completed. Training goes
-    on as if nothing had been measured. Checkpoints hold the series, and a run that is resumed from one goes on with it.
+    on as if nothing had been measured. Checkpoints hold the series, and a run resumed from one continues it, in its
+    folder too. Any other run in a folder that holds measurements needs `overwrite=True` or `resume=True`.
     Headline values are also in the Trainer's log history, as "tightframe/nc1" and so on.
 
     Args:
         loader: training batches, for each process its part; default: the Trainer's training data.
         test: held-out batches; default: the data that the Trainer evaluates on as it trains, the first if there are
             several, from the first evaluation on; what else is evaluated in between changes nothing.
-        options: of `Monitor` and of `measure`: layers, folder, budget, every, samples, trackers, classifier, ood, ....
+        options: of `Monitor` and of `measure`: layers, folder, overwrite, budget, every, samples, classifier, ....
 
     The run's `Monitor` is the attribute `monitor`, None before the start of training. Raises: as `Monitor`, `measure`.
     """
@@ -54,7 +55,9 @@ class CollapseCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         saved, self._held_out = state.stateful_callbacks.get(_KEY), None
-        options = self._options if saved is None else {**self._options, "resume": True}  # keeps the folder's past
+        options = self._options | ({} if saved is None else {"resume": True, "overwrite": False})
+        if self.monitor is not None:  # of an earlier call of `train`, which may have failed
+            self.monitor.close()
         self.monitor = Monitor(given["model"], **options)
         if saved is not None:
             self.monitor.load_state_dict(saved)
@@ -78,6 +81,8 @@ class CollapseCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         if not args.load_best_model_at_end:  # the best need not be the last epoch's
             self._measure(args, state, given, always=True)
+        assert self.monitor is not None
+        self.monitor.close()  # callbacks live on with their trainers
 
     def _measure(self, args: Any, state: Any, given: dict[str, Any], *, always: bool = False) -> None:
         """Measure an epoch that wasn't yet and is due."""

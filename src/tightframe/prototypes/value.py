@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe.certificate import Certificate, certify
@@ -19,6 +18,7 @@ from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.errors import DtypeError, ShapeError, StateError
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.version import __version__
+from tightframe.writing import write_tensors
 
 _FORMAT = "tightframe.prototypes"
 
@@ -117,7 +117,7 @@ class Prototypes:
             "version": __version__,
             "provenance": json.dumps(dict(self.provenance), ensure_ascii=False),
         }
-        save_file({"vectors": self.vectors.detach().cpu().contiguous()}, str(path), metadata)
+        write_tensors(path, {"vectors": self.vectors}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Prototypes:

@@ -1,10 +1,13 @@
 """`RunFolder`: what a run leaves on disk, shared by the demo, the monitor and the report commands.
 
-run.json                    what ran: versions, arguments, seed, data
+run.json                    what ran: versions, arguments, seed, data; and the run's identity
 series.jsonl                one line a measurement, `Report.to_dict()`
 statistics/NNNNNN.safetensors   the statistics of each measurement, in the same order
 model.safetensors           the trained weights
 report.html                 the page
+run.lock                    empty; the run that writes to the folder holds a lock on it
+
+A run replaces and deletes only what it wrote: tensors and pages bear its identity, and the series belongs to run.json.
 """
 
 from __future__ import annotations
@@ -13,35 +16,44 @@ import argparse
 import json
 import os
 import platform
+import re
+import secrets
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tightframe.errors import StateError
 from tightframe.evidence import Evidence
 from tightframe.hooks import bare_model, clean_name
 from tightframe.plain import json_text
+from tightframe.reading import failures_of, opened, read_json, read_safetensors
+from tightframe.reading.safetensors import safetensors_header
 from tightframe.report.facts import Facts
 from tightframe.report.findings import Findings
 from tightframe.report.report import Report
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
+from tightframe.writing import WriteLock, partials_in, write_tensors, write_whole
 
-_HALF_SAVED = ".tmp" + 6 * "[0-9A-Za-z]"  # safetensors writes to such a file first
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError)  # what a line that isn't a report's raises
-_MEASUREMENT = "measurement"  # in the metadata of weights that a run folder wrote
+_IDENTITY = "run_folder"  # in run.json: the run's identity, then those of runs that it is replacing
+_RUN, _MEASUREMENT = "run", "measurement"  # in the metadata of tensors that a run folder wrote
+_DOCTYPE, _MARK = "<!doctype html>\n", "<!-- tightframe run {} -->\n"  # the beginning of a page that a run folder wrote
 
 
 class RunFolder:
-    """A folder that holds one run; files are written whole, the series line by line, so a killed run leaves a folder
-    that can be read and gone on with.
+    """A folder that holds one run. Files are written whole, the series line by line, so a killed run leaves a folder
+    that can be read and resumed.
+
+    One run writes to a folder at a time: `create`, `resume` or the first change takes a lock, which `close`, garbage
+    collection or the end of the process releases. Reading needs no lock. Files that the run did not write are neither
+    replaced nor deleted, and symbolic links are not followed: StateError, before anything is changed.
 
     Args:
         path: the folder; made by `create`.
@@ -49,16 +61,21 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
+        self._lock = WriteLock(self.path / "run.lock")
+        self._run: str | None = None  # the identity, once this object has written
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
-        """Start a run: makes the folder, removes an older run from it, writes run.json. Files that no run wrote stay,
-        among them a model.safetensors of the user's, and a report.html where there was no run.
+    def create(cls, path: str | os.PathLike[str], description: dict[str, Any], *, overwrite: bool = False) -> RunFolder:
+        """Start a run: make the folder, write run.json. An earlier run without measurements is replaced.
 
-        `description` says what runs (arguments, seed, data); versions are added. What JSON lacks becomes text, but for
-        dataclasses and what argparse parsed, which become objects.
+        Args:
+            description: what runs (arguments, seed, data); versions are added. Values that JSON lacks become text,
+                except dataclasses and arguments that argparse parsed, which become objects.
+            overwrite: delete an earlier run's measurements, weights and page.
 
-        Raises: TypeError or ValueError for a description that isn't JSON even so, before anything is changed.
+        Raises: StateError if the folder can't be written, another run writes to it, it holds measurements and
+        `overwrite` is off, or a file of another origin is in the way; TypeError or ValueError for a description that
+        isn't JSON. Nothing is changed then.
         """
         folder = cls(path)
         versions = {
@@ -66,57 +83,146 @@ class RunFolder:
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
-        text = json.dumps({**description, "versions": versions}, indent=1, default=_as_json)
-        (folder.path / "statistics").mkdir(parents=True, exist_ok=True)
-        if folder._description_path.exists():  # first: from here to the end a crash leaves no run
-            folder._description_path.replace(folder._replaced_path)
-        was_run = folder._replaced_path.exists() or folder._holds_measurements()
-        folder.series_path.write_text("", encoding="utf-8")
-        if was_run:
-            for old in (*folder._statistics().values(), folder.report_path):
-                old.unlink(missing_ok=True)
-            folder._sweep()
-        if folder._weights_of() is not None:
-            folder._model_path.unlink()
-        _replace(folder._description_path, lambda path: path.write_text(text, encoding="utf-8"))
-        folder._replaced_path.unlink(missing_ok=True)
+        content = {**description, "versions": versions, _IDENTITY: [secrets.token_hex(8)]}
+        json.dumps(content, default=_as_json)
+        with folder._starting(lambda: folder.require_startable(overwrite)):
+            folder._describe({**content, _IDENTITY: [*content[_IDENTITY], *folder._identities()]})
+            folder._require_current()
         return folder
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
-        """Go on with the run in a folder, or start one where there is none.
+        """Continue the run in a folder, or start one where there is none.
 
-        Raises: StateError where there are measurements, but run.json is lost; as `create`.
+        Raises: StateError if a part of the run is lost or damaged; as `create`.
         """
         folder = cls(path)
-        if folder._description_path.exists():
-            folder._replaced_path.unlink(missing_ok=True)
-            folder._sweep()
-            return folder
-        if folder._holds_measurements() and not folder._replaced_path.exists():
-            raise StateError(
-                f"{folder.path} holds measurements, but its run.json is lost. Put it back, or write {{}} into it, to "
-                "go on with them; start without resume to remove them."
-            )
-        return cls.create(path, description)
+        if not os.path.lexists(folder._description_path) and not folder._measurements():
+            return cls.create(path, description)
+        with folder._starting(folder._require_resumable):
+            folder._require_current()
+        return folder
 
-    def _sweep(self) -> None:
-        """Remove what saves that were killed left behind."""
-        for folder in (self.path, self.path / "statistics"):
-            for left in folder.glob(_HALF_SAVED):
-                if left.is_file():
-                    left.unlink()
+    def close(self) -> None:
+        """Release the folder, so that another run can write to it; the next change takes it again."""
+        self._lock.release()
 
-    def _holds_measurements(self) -> bool:
-        return self.series_path.exists() and self.series_path.stat().st_size > 0
+    # ------------------------------------------------------------------ which files are the run's
 
-    def _weights_of(self) -> str | None:
-        """The measurement whose weights `save_model` wrote; None where there are none, or something else's."""
+    @contextmanager
+    def _starting(self, require: Callable[[], None]) -> Iterator[None]:
+        """Take the lock of a folder that passes a check, which changes nothing; release it if the start fails."""
         try:
-            with safe_open(self._model_path, framework="pt") as file:
-                return (file.metadata() or {}).get(_MEASUREMENT)
-        except (OSError, SafetensorError):
-            return None
+            if self.path.exists() and not self.path.is_dir():
+                raise StateError(f"{self.path} is not a folder; choose another path.")
+            _require_no_link(self._lock.path)
+            self._lock.acquire(create=False)
+            require()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            require()  # again: another run may have ended in between
+            for folder in (self.path, self._statistics_folder):
+                for partial in partials_in(folder):
+                    partial.unlink()
+            yield
+        except OSError as error:
+            self.close()
+            raise StateError(
+                f"{self.path} can't be written: {error.strerror or error}. Make it writable, or choose another folder."
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def require_startable(self, overwrite: bool) -> None:
+        """Raise StateError unless a run may start here; change nothing."""
+        count = self._measurements()
+        if count and not overwrite and self._identities():
+            raise StateError(
+                f"{self.path} holds {count} measurement{'s' * (count > 1)} of an earlier run. Pass overwrite=True to "
+                "delete them, resume=True to continue that run, or another folder."
+            )
+        self._require_own(self._description_path, self.series_path, self._statistics_folder)
+        self._require_own(*self._statistics_files().values(), self._model_path, self.report_path)
+
+    def _require_resumable(self) -> None:
+        """Raise StateError unless the run can be continued without touching the files of anything else."""
+        if not os.path.lexists(self._description_path):
+            raise StateError(
+                f"{self.path} holds measurements, but its run.json is lost. Put it back, or write {{}} into it, to "
+                "continue the run; or choose another folder."
+            )
+        _require_no_link(self._description_path)
+        self._load_description()
+        if not self.series_path.exists() and self._measurements():
+            raise StateError(
+                f"{self.path} holds statistics, but its series.jsonl is lost. Put it back to continue the run; or pass "
+                "overwrite=True to delete them."
+            )
+        if self._identities() == [""] and not self.series():  # an earlier version's run, known by its measurements
+            raise _foreign(self._description_path)
+        count = len(self._lines())
+        beyond = [path for number, path in self._statistics_files().items() if number >= count]
+        self._require_own(self.series_path, self._statistics_folder, *beyond)
+
+    def _require_current(self) -> str:
+        """Take the lock before a change; returns the run's identity. Raises StateError if another run took it."""
+        self._load_description()
+        self._lock.acquire()
+        identity, *replaced = self._identities()
+        if self._run not in (None, identity):
+            raise StateError(f"{self.path} now holds another run; choose another folder.")
+        self._run = identity
+        if replaced:  # this start, or one that was killed, has yet to delete their files
+            for path in (self.series_path, *self._statistics_files().values(), self._model_path, self.report_path):
+                if self._wrote(path):
+                    path.unlink()
+            self._describe({**self._load_description(), _IDENTITY: [identity]})
+        return identity
+
+    def _describe(self, content: dict[str, Any]) -> None:
+        write_whole(self._description_path, [json.dumps(content, indent=1, default=_as_json).encode()])
+
+    def _identities(self) -> list[str]:
+        """The run's identity, then those of runs that it is replacing. Runs of version 0.1 have the identity "";
+        without a run.json there is none."""
+        try:
+            identities = self._load_description().get(_IDENTITY)
+        except StateError:
+            return []
+        valid = isinstance(identities, list) and all(_is_identity(each) for each in identities)
+        return identities if valid and identities else [""]
+
+    def _require_own(self, *paths: Path, advice: str = "choose another folder") -> None:
+        """Raise StateError if a file at one of the paths was not written by this run, or is a link."""
+        for path in paths:
+            _require_no_link(path)
+            if path.exists() and not self._wrote(path):
+                raise _foreign(path, advice)
+
+    def _wrote(self, path: Path) -> bool:
+        """Whether this run, or one that it is replacing, wrote what is at the path."""
+        identities = self._identities()
+        if path == self._statistics_folder:
+            return path.is_dir()
+        if not path.is_file():
+            return False
+        if path == self._description_path:
+            return identities not in ([], [""])
+        if path == self.report_path:
+            with path.open("rb") as file:
+                start = file.read(200)
+            return any((_DOCTYPE + _MARK.format(each)).encode() in start for each in identities)
+        if path == self.series_path:
+            return bool(identities)
+        return _metadata(path).get(_RUN) in identities
+
+    def _measurements(self) -> int:
+        """How many measurements the folder holds; by its statistics, of which the last may lack its line, where the
+        series is lost."""
+        return 0 if len(self._identities()) > 1 else max(len(self._lines()), *self._statistics_files(), 0)
+
+    # ------------------------------------------------------------------ writing
 
     @property
     def series_path(self) -> Path:
@@ -128,64 +234,100 @@ class RunFolder:
         """The file of the HTML page."""
         return self.path / "report.html"
 
-    def append(self, report: Report) -> None:
-        """Add a measurement, its statistics first: every line of the series has its file."""
-        written = self.series_path.read_bytes() if self.series_path.exists() else b""
-        number = written.count(b"\n")
-        path = self._statistics_path(number)
-        path.unlink(missing_ok=True)  # of a measurement whose line was lost
+    def append(self, report: Report, number: int | None = None) -> None:
+        """Add a measurement, its statistics first: every line of the series has its file.
+
+        Raises: StateError if the folder doesn't hold `number` measurements before; OSError, which adds nothing.
+        """
+        identity, written = self._require_current(), self._read_series()
+        count, whole = written.count(b"\n"), written.rfind(b"\n") + 1  # a crash may have cut the last line short
+        if number not in (None, count):
+            raise StateError(
+                f"{self.series_path} holds {count} measurements, but this run wrote {number}: something else changed "
+                "it. Choose another folder."
+            )
+        path = self._statistics_path(count)
+        self._require_own(self.series_path, self._statistics_folder, path)
         if report.evidence is not None and report.evidence.statistics is not None:
-            path.parent.mkdir(exist_ok=True)
-            report.evidence.statistics.save(path)
-        with self.series_path.open("ab") as file:
-            file.truncate(written.rfind(b"\n") + 1)  # what a crash left of a line
-            file.write(_line(report).encode())
+            self._statistics_folder.mkdir(exist_ok=True)
+            report.evidence.statistics.save(path, {_RUN: identity})
+        else:
+            path.unlink(missing_ok=True)  # of a measurement whose line was lost
+        with self.series_path.open("ab", buffering=0) as file:
+            file.truncate(whole)
+            line = _line(report)
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)
+                raise
 
     def replace_series(self, reports: Sequence[Report]) -> None:
         """Make these the measurements, after a run was taken back. Those that were there already keep their lines and
         statistics, up to the first that is another one."""
-        kept = self._shared_lines(reports)
-        lines = [*kept, *(_line(report) for report in reports[len(kept) :])]
-        statistics = self._statistics()
+        self._require_current()
+        shared = self._shared_lines(reports)
+        lines = [*shared, *(_line(report) for report in reports[len(shared) :])]
+        statistics = self._statistics_files()
+        replaced = [statistics[number] for number in statistics if len(shared) <= number < len(lines)]
+        removed = [statistics[number] for number in statistics if number >= len(lines)]
+        self._require_own(self.series_path, self._statistics_folder, *replaced, *removed)
         # no crash may leave statistics beside another's line: what lines replace goes before them, the rest after
-        for number in statistics.keys() & set(range(len(kept), len(lines))):
-            statistics[number].unlink()
-        _replace(self.series_path, lambda path: path.write_text("".join(lines), encoding="utf-8"))
-        for number in statistics.keys() - set(range(len(lines))):
-            statistics[number].unlink()
+        for path in replaced:
+            path.unlink()
+        write_whole(self.series_path, lines)
+        for path in removed:
+            path.unlink()
 
     def save_model(self, model: nn.Module) -> None:
-        """Write the weights of the model that was measured last; tied weights are written once each.
+        """Write the weights of the model that was measured last.
 
-        Raises: StateError where the folder has a model.safetensors that something else wrote.
+        Raises: StateError if the folder has a model.safetensors of another origin; DtypeError for a dtype that
+        safetensors files lack.
         """
-        if self._model_path.exists() and self._weights_of() is None:
-            raise StateError(f"{self._model_path} was not written by a run folder; move it, or take another folder.")
+        identity = self._require_current()
+        self._require_own(self._model_path)
         state = {
-            clean_name(name): value.detach().cpu().contiguous().clone()
+            clean_name(name): value
             for name, value in bare_model(model).state_dict().items()
             if isinstance(value, Tensor)  # extra state can be anything
         }
-        measured = {_MEASUREMENT: self._last_measurement()}
-        _replace(self._model_path, lambda path: save_file(state, path, metadata=measured))
+        write_tensors(self._model_path, state, {_RUN: identity, _MEASUREMENT: self._last_measurement()})
+
+    def write_html(self, report: Report | None = None) -> Path:
+        """Write report.html and return its path.
+
+        Raises: StateError if the folder has a report.html of another origin.
+        """
+        page = (self.report() if report is None else report).to_html()
+        self._load_description()
+        advice = "write the page elsewhere with --html (in Python: report.to_html(path))"
+        self._require_own(self.report_path, advice=advice)
+        marked = page.replace(_DOCTYPE, _DOCTYPE + _MARK.format(self._identities()[0]), 1)
+        write_whole(self.report_path, [marked.encode()])
+        return self.report_path
+
+    # ------------------------------------------------------------------ reading
 
     def load_weights(self) -> dict[str, Tensor]:
-        """The weights that `save_model` wrote. Raises StateError if they are damaged."""
-        try:
-            return load_file(self._model_path)
-        except SafetensorError as error:
-            raise StateError(f"{self._model_path} is not a safetensors file: {error}") from None
+        """The weights that `save_model` wrote. Raises StateError if they are missing or damaged."""
+        return read_safetensors(self._model_path)[0]
 
     @property
     def description(self) -> dict[str, Any]:
-        """What run.json says. Raises StateError if this is no run folder."""
+        """What run.json says of the run. Raises StateError if this is no run folder."""
+        return {name: value for name, value in self._load_description().items() if name != _IDENTITY}
+
+    def _load_description(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._description_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = read_json(self._description_path)
+        except StateError as error:
             raise StateError(f"{self.path} is not a run folder: {error}") from None
-        if not isinstance(found, dict):
-            raise StateError(f"{self.path} is not a run folder: its run.json holds no object, but {found!r:.40}.")
-        return found
+        if not isinstance(content, dict):
+            raise StateError(f"{self.path} is not a run folder: its run.json holds no object, but {content!r:.40}.")
+        return content
 
     def series(self) -> list[Report]:
         """All measurements; a last line cut short by a crash is left out."""
@@ -206,35 +348,30 @@ class RunFolder:
         series = self.series()
         if not series:
             raise StateError(f"{self.path} holds no measurement.")
-        last = series[-1]
-        path = self._statistics_path(len(series) - 1)
-        evidence = None
-        if path.exists():
-            evidence = Evidence(ClassStatistics.load(path), *self._classifier(last.facts.classifier))
+        last, statistics = series[-1], self.statistics(len(series) - 1)
+        evidence = None if statistics is None else Evidence(statistics, *self._classifier(last.facts.classifier))
         return replace(last, evidence=evidence, history=tuple(series[:-1]), run=self.description)
 
-    def write_html(self, report: Report | None = None) -> Path:
-        """Write report.html and return its path."""
-        page = (report or self.report()).to_html()
-        _replace(self.report_path, lambda path: path.write_text(page, encoding="utf-8"))
-        return self.report_path
+    def statistics(self, number: int) -> ClassStatistics | None:
+        """The statistics of a measurement, counted from 0; None if it has none. Raises StateError if damaged."""
+        path = self._statistics_path(number)
+        return ClassStatistics.load(path) if os.path.lexists(path) else None
 
     @property
     def _description_path(self) -> Path:
         return self.path / "run.json"
 
     @property
-    def _replaced_path(self) -> Path:
-        """Where run.json is while a run takes the place of an older one: it says that what else is there is a run's."""
-        return self.path / "run.json.replaced"
-
-    @property
     def _model_path(self) -> Path:
         return self.path / "model.safetensors"
 
+    @property
+    def _statistics_folder(self) -> Path:
+        return self.path / "statistics"
+
     def _classifier(self, name: str | None) -> tuple[Tensor | None, Tensor | None]:
         """The measured classifier's rows and bias, if the run has saved its model since, and that can be read."""
-        if name is None or self._weights_of() != self._last_measurement():
+        if name is None or _metadata(self._model_path).get(_MEASUREMENT) != self._last_measurement():
             return None, None
         state, prefix = self.load_weights(), f"{name}." if name else ""
         weight, bias = state.get(f"{prefix}weight"), state.get(f"{prefix}bias")
@@ -248,13 +385,18 @@ class RunFolder:
         return str(zlib.crc32(lines[-1])) if lines else ""
 
     def _lines(self) -> list[bytes]:
-        """The series, without a last line cut short."""
-        written = self.series_path.read_bytes() if self.series_path.exists() else b""
-        return written.split(b"\n")[:-1]
+        """The series, without a last line cut short; empty while an earlier run's is being replaced."""
+        return [] if len(self._identities()) > 1 else self._read_series().split(b"\n")[:-1]
 
-    def _shared_lines(self, reports: Sequence[Report]) -> list[str]:
+    def _read_series(self) -> bytes:
+        if not os.path.lexists(self.series_path):
+            return b""
+        with opened(self.series_path) as file, failures_of(self.series_path):
+            return file.read()
+
+    def _shared_lines(self, reports: Sequence[Report]) -> list[bytes]:
         """The lines of the series up to the first that isn't of these reports."""
-        kept = []
+        shared = []
         for line, report in zip(self._lines(), reports, strict=False):
             try:
                 known = Findings.to_dict(_parsed(line))
@@ -262,20 +404,21 @@ class RunFolder:
                 break
             if known != Findings.to_dict(report):  # whatever the order of keys, which checkpoints may sort
                 break
-            kept.append(f"{line.decode()}\n")
-        return kept
+            shared.append(line + b"\n")
+        return shared
 
     def _statistics_path(self, number: int) -> Path:
-        return self.path / "statistics" / f"{number:06d}.safetensors"
+        return self._statistics_folder / f"{number:06d}.safetensors"
 
-    def _statistics(self) -> dict[int, Path]:
+    def _statistics_files(self) -> dict[int, Path]:
         """The files of statistics by number."""
         numbers = (int(path.stem) for path in self.path.glob("statistics/*.safetensors") if path.stem.isdecimal())
-        return {number: path for number in numbers if (path := self._statistics_path(number)).exists()}
+        paths = {number: self._statistics_path(number) for number in numbers}
+        return {number: path for number, path in paths.items() if os.path.lexists(path)}
 
 
-def _line(report: Report) -> str:
-    return json_text(Findings.to_dict(report)) + "\n"
+def _line(report: Report) -> bytes:
+    return json_text(Findings.to_dict(report)).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _parsed(line: bytes) -> Report:
@@ -296,8 +439,23 @@ def _as_json(value: Any) -> Any:
     return str(value)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    write(temporary)
-    temporary.replace(path)
+def _is_identity(value: Any) -> bool:
+    """Whether this is an identity that `create` made: it is written into pages."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    """The metadata of a safetensors file; empty for anything else."""
+    try:
+        return safetensors_header(path).metadata
+    except StateError:
+        return {}
+
+
+def _foreign(path: Path, advice: str = "choose another folder") -> StateError:
+    return StateError(f"{path} was not written by this run, and is in its way. Move it, or {advice}.")
+
+
+def _require_no_link(path: Path) -> None:
+    if path.is_symlink():
+        raise StateError(f"{path} is a symbolic link, which a run doesn't follow. Remove it, or choose another folder.")

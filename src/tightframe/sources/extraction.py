@@ -28,15 +28,15 @@ from tightframe.sources.manifest import (
     array_of,
     layer_of,
     manifests_in,
-    write_whole,
 )
 from tightframe.sources.shards import BLOCK_BYTES
 from tightframe.sources.source import OOD, SPLITS, TRAIN, FeatureBatch, FeatureSource
-from tightframe.sources.tables import Kind, RawTable, header_bytes, safetensors_table
+from tightframe.sources.tables import Kind, RawTable, safetensors_table
+from tightframe.writing import partials_in, write_tensors, write_whole
 
 SHARD_BYTES = 256 << 20
 _CLASSIFIER = "classifier.safetensors"
-_WRITTEN = re.compile(r"((train|test|ood)(-\d+)?-\d{5,}|classifier)\.safetensors(\.partial)?|manifest.*\.json\.partial")
+_WRITTEN = re.compile(r"((train|test|ood)(-\d+)?-\d{5,}|classifier)\.safetensors")
 _ALIKE = 1e-3  # share of the largest entry by which features may differ when they are made again
 _COMPARED = 256  # rows
 
@@ -128,6 +128,8 @@ def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: b
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
             _clear(folder)
+        for partial in partials_in(folder):
+            partial.unlink()
     every_process(None, "the start of an extraction", shared=shared)  # nobody looks before the folder is cleared
     path = folder / Manifest.name(mine, processes)
     for other in manifests_in(folder):
@@ -372,13 +374,11 @@ class _Writer:
         process = "" if self._manifest.processes == 1 else f"-{self._manifest.rank}"
         path = self._folder / f"{split}{process}-{len(entry.shards):05d}.safetensors"
         rows, kinds = buffer.rows, entry.kinds()
-        header = header_bytes({name: (kind, rows) for name, kind in kinds.items()})
-        contents = buffer.contents()
-        if shutil.disk_usage(self._folder).free < (
-            size := len(header) + sum(each.nbytes for each in contents.values())
-        ):
+        tensors = buffer.tensors()
+        if shutil.disk_usage(self._folder).free < (size := sum(each.nbytes for each in tensors.values())):
             raise ShardError(f"{self._folder} has no room for {path.name}, {size} bytes.")
-        write_whole(path, chain([header], contents.values()))
+        write_tensors(path, tensors)
+        contents = {name: each.reshape(-1).view(torch.uint8).numpy() for name, each in tensors.items()}
         checksums = {
             name: [
                 zlib.crc32(content[start : start + entry.block_rows * kinds[name].bytes].data)
@@ -417,9 +417,9 @@ class _Buffer:
         self.rows += size
         return size
 
-    def contents(self) -> dict[str, np.ndarray]:
-        """The bytes of each array."""
-        return {name: rows[: self.rows].reshape(-1).view(torch.uint8).numpy() for name, rows in self._arrays.items()}
+    def tensors(self) -> dict[str, Tensor]:
+        """The rows of each array."""
+        return {name: rows[: self.rows] for name, rows in self._arrays.items()}
 
 
 def _read(table: RawTable, name: str, rows: int) -> Tensor:

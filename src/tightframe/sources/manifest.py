@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,12 @@ from tightframe.plain import restored
 from tightframe.reading import failures_of, read_json
 from tightframe.reading.safetensors import DTYPES, NAMES
 from tightframe.sources.tables import Kind
+from tightframe.writing import write_whole
 
 FORMAT = "tightframe shards 1"
 LABELS, DECIDED = "labels", "decided"
 _LAYER = "features/"
 _NAME = re.compile(r"manifest(-\d+-of-\d+)?\.json")
-_PARTIAL = ".partial"
 
 
 def array_of(layer: str) -> str:
@@ -132,20 +130,3 @@ class Manifest:
 def manifests_in(folder: Path) -> list[Path]:
     """Those of all processes, in order of their names."""
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name)) if folder.is_dir() else []
-
-
-def write_whole(path: Path, parts: Iterable[Any]) -> None:
-    """Write a file that is there as a whole or not at all, even if the machine stops."""
-    partial = path.with_name(path.name + _PARTIAL)
-    with partial.open("wb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

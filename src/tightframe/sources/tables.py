@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,7 +19,7 @@ from tightframe.errors import DtypeError, MissingExtraError, ShapeError, ShardEr
 from tightframe.reading import failures_of
 from tightframe.reading.npy import npy_header
 from tightframe.reading.opening import require_file
-from tightframe.reading.safetensors import NAMES, safetensors_header
+from tightframe.reading.safetensors import safetensors_header
 
 FEATURES_COLUMN, LABELS_COLUMN = "features", "labels"
 PARQUET = (".parquet", ".pq")
@@ -314,17 +312,6 @@ def safetensors_table(path: Path) -> RawTable:
     if len(rows) > 1:
         raise ShardError(f"{path}: arrays have {' and '.join(f'{n} rows ({a})' for n, a in rows.items())}.")
     return RawTable(path, next(iter(rows), 0), arrays, offsets)
-
-
-def header_bytes(arrays: Mapping[str, tuple[Kind, int]]) -> bytes:
-    """The bytes before the arrays (kind and rows) of a safetensors file, one after the other."""
-    header, end = {}, 0
-    for name, (kind, rows) in arrays.items():
-        start, end = end, end + rows * kind.bytes
-        header[name] = {"dtype": NAMES[kind.dtype], "shape": [rows, *kind.shape], "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
 
 
 def _torch_dtype(dtype: np.dtype[Any], path: Path) -> torch.dtype:

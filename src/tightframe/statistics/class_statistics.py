@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from tightframe import checks
@@ -31,6 +30,7 @@ from tightframe.processes import all_reduce, require_same, withdraw, world_size
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.sharing import once
 from tightframe.statistics.scatter import Scatter, common_means
+from tightframe.writing import write_tensors
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -493,18 +493,21 @@ class ClassStatistics:
 
     # ------------------------------------------------------------------ files
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the value to a safetensors file; classes without samples take a few bytes each, whatever D is."""
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+        """Write the value to a safetensors file; classes without samples take a few bytes each, whatever D is.
+
+        `metadata` is stored beside it in the file's header.
+        """
         rows = self.present.nonzero().flatten()
         tensors = {name: tensor[rows] if name in _PER_CLASS else tensor for name, tensor in self._tensors().items()}
         metadata = {
+            **(metadata or {}),
             "format": _FORMAT,
             "num_labels": str(self.num_labels),
             "recentred": str(int(self.recentred)),
             "product_epsilon": repr(self.product_epsilon),
         }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in {**tensors, "rows": rows}.items()}
-        save_file(tensors, os.fspath(path), metadata=metadata)
+        write_tensors(path, {**tensors, "rows": rows}, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClassStatistics:
