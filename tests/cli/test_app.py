@@ -147,7 +147,7 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
     assert outcome.status == 0, outcome.err
     assert outcome.err == ""
     assert {path.name for path in (here / "run").iterdir()} == {
-        "run.json", "series.jsonl", "statistics", "model.safetensors", "report.html",
+        "run.json", "run.lock", "series.jsonl", "statistics", "model.safetensors", "report.html",
     }  # fmt: skip
     folder = RunFolder("run")
     assert folder.description["arguments"]["seed"] == 3

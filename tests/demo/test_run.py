@@ -19,7 +19,7 @@ from tightframe.errors import DatasetError, OptionError, RangeError, StateError
 from tightframe.metrics import METRICS
 from tightframe.report import RunFolder
 
-FILES = {"run.json", "series.jsonl", "statistics", "model.safetensors", "report.html"}
+FILES = {"run.json", "run.lock", "series.jsonl", "statistics", "model.safetensors", "report.html"}
 
 
 @pytest.fixture(scope="module")

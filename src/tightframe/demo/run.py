@@ -132,7 +132,7 @@ def _remains(series: Sequence[Report], folder: str) -> str:
 
 
 def require_free(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raises: StateError for a folder with an earlier run, unless that may be replaced, or with files of other origin."""
+    """Raises: StateError for a folder with an earlier run, unless `overwrite`, or with files of another origin."""
     run_folder = RunFolder(folder)
     if not overwrite and run_folder.series_path.is_file() and run_folder.series_path.stat().st_size:
         raise StateError(
