@@ -14,7 +14,7 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: (
         *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "sharing", "head"),
-        *("sections", "choices", "plain", "reading", "writing", "memory"),
+        *("sections", "plain", "reading", "writing", "memory", "choices"),
     ),
     2: ("bounds", "certificate"),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),

@@ -74,8 +74,8 @@ def test_the_monitor_takes_every_option() -> None:
     ("options", "error", "message"),
     [
         ({"metric": "nc1"}, TypeError, "unknown option 'metric'; choose from layers, features"),
-        ({"metrics": ["nc9"]}, ChoiceError, "unknown measure 'nc9'"),
-        ({"conventions": ["papyan"]}, ChoiceError, "unknown convention 'papyan'"),
+        ({"metrics": ["nc9"]}, ChoiceError, "got 'nc9'. Did you mean nc1"),
+        ({"conventions": ["papyan"]}, ChoiceError, "got 'papyan'. Did you mean papyan-2020"),
         ({"positions": "middle"}, ChoiceError, "positions must be one of"),
         ({"task": "ranking"}, ChoiceError, "task must be one of classification, multilabel, regression; got 'ranking'"),
         ({"decisions": "some"}, ChoiceError, "decisions must be \"all\", a number of samples, or None; got 'some'"),

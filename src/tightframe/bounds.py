@@ -1,6 +1,6 @@
-"""How good K vectors in R^D can be: bounds on the largest cosine, on mean energies, and on how equal angles can be.
+"""Bounds for K vectors in R^D: on the largest cosine, on mean energies, and on the spread of angles.
 
-Every bound is proven; its docstring names the source or gives the proof, and says when it is attained.
+Every bound is proven; its docstring gives the source or the proof, and the cases in which it is attained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bound:
-    """A proven lower bound: no K unit vectors in R^D have a smaller largest cosine than `value`."""
+    """A proven lower bound `value` on the largest cosine of K unit vectors in R^D."""
 
     name: str
     value: float
@@ -28,14 +28,14 @@ class Bound:
 
 
 def rankin(num_vectors: int, dim: int) -> Bound:
-    """-1/(K-1) for K <= D+1, attained by the simplex; 0 beyond, attained up to K = 2D by the orthoplex."""
+    """-1/(K-1) for K <= D+1, attained by the simplex; else 0, attained up to K = 2D by the orthoplex."""
     _require_sizes(num_vectors, dim)
     value = -1 / (num_vectors - 1) if num_vectors <= dim + 1 else 0.0
     return Bound("Rankin", value, "Rankin 1955, The closest packing of spherical caps in n dimensions")
 
 
 def polygon(num_vectors: int, dim: int) -> Bound | None:
-    """cos(2 pi/K), the truth on the circle; None unless D = 2."""
+    """cos(2 pi/K), exact for D = 2; None unless D = 2."""
     _require_sizes(num_vectors, dim)
     if dim != 2:
         return None
@@ -43,7 +43,7 @@ def polygon(num_vectors: int, dim: int) -> Bound | None:
 
 
 def levenshtein(num_vectors: int, dim: int) -> Bound | None:
-    """The universal bound K <= L(D, s) solved for s, by bisection to the last digit; None below D = 3.
+    """The universal bound K <= L(D, s) solved for s, by bisection to the last digit; None for D < 3.
 
     Attained by the icosahedron, E8's roots, the Leech lattice's minimal vectors and other sharp codes.
     """
@@ -70,19 +70,19 @@ def fejes_toth(num_vectors: int, dim: int) -> Bound | None:
 
 
 def coxeter_boroczky(num_vectors: int, dim: int) -> Bound | None:
-    """The simplex bound: K caps are packed no denser than the caps about the vertices of one regular simplex.
+    """The simplex bound: K caps have at most the density of caps about the vertices of one regular simplex.
 
     With v_m the share of S^m inside a regular simplex of dihedral angle d, K <= D v_{D-2}(d) / v_{D-1}(d), where the
-    simplex on S^{D-1} has the caps' separation as its edge. Equals Fejes Tóth's bound at D = 3; attained by the
-    600-cell. None unless K > 2D (caps of less than 45 degrees) and 3 <= D <= 48 (Levenshtein's is better beyond,
-    for every size met in practice).
+    simplex on S^{D-1} has the caps' separation as its edge. Equals Fejes Tóth's bound for D = 3; attained by the
+    600-cell. None unless K > 2D (caps of less than 45 degrees) and 3 <= D <= 48 (for larger D Levenshtein's bound is
+    better for every size met in practice).
     """
     _require_sizes(num_vectors, dim)
     if not 3 <= dim <= _SIMPLEX_DIMS or num_vectors <= 2 * dim:
         return None
     simplex, vertex_figure = _simplex_share(dim - 1), _simplex_share(dim - 2)
 
-    def excess(edge: float) -> float:  # of the number of caps; falls as the edge grows
+    def excess(edge: float) -> float:  # log ratio of cap numbers; falls as the edge grows
         cosine = math.cos(edge)
         face_edge = math.acos(cosine / (1 + cosine))  # the vertex figure has the same dihedral angle
         return math.log(num_vectors / dim) + simplex(edge) - vertex_figure(face_edge)
@@ -124,9 +124,9 @@ def cosine_bound(num_vectors: int, dim: int) -> Bound:
         return Bound("pigeonhole", 1.0, "R^1 has two unit vectors")
     first = rankin(num_vectors, dim)
     if num_vectors <= 2 * dim and dim > 2:
-        return first  # attained, so nothing beats it
+        return first  # attained
     others = (bound(num_vectors, dim) for bound in (polygon, fejes_toth, levenshtein, coxeter_boroczky))
-    # the simpler bound keeps its name where another one equals it up to rounding
+    # of bounds equal up to rounding the simpler one is returned
     best = first
     for bound in others:
         if bound is not None and bound.value > best.value + 1e-13 * (1 - best.value):
@@ -135,9 +135,9 @@ def cosine_bound(num_vectors: int, dim: int) -> Bound:
 
 
 def coherence_bound(num_vectors: int, dim: int) -> Bound:
-    """The best lower bound on the largest |cosine| of K unit vectors in R^D: of K lines.
+    """The best lower bound on the largest |cosine| of K unit vectors in R^D, or K lines.
 
-    K lines are 2K antipodal vectors, so the bounds on cosines apply to them too.
+    K lines are 2K antipodal vectors, so the bounds on cosines apply too.
     Raises: DimensionError unless K >= 2 and D >= 1.
     """
     _require_sizes(num_vectors, dim)
@@ -159,12 +159,12 @@ def coherence_bound(num_vectors: int, dim: int) -> Bound:
 
 @lru_cache(maxsize=256)
 def levenshtein_quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
-    """Inner products t and shares w of pairs, of the code of K unit vectors in R^D that Levenshtein's bound describes.
+    """Inner products t and shares w of pairs of the (hypothetical) code that attains Levenshtein's bound.
 
     The w are >= 0 and sum to 1; 1/K at 1 and (1 - 1/K) w at t integrate every polynomial of Levenshtein's degree
-    over the sphere exactly. The largest t is `levenshtein`'s bound. A code that attains that bound has these inner
-    products, each in w of its pairs: for K <= D + 1 the simplex, for D = 2 the polygon. For D = 1, where pairs must
-    coincide once K > 2, they are those of the most even split between the two unit vectors.
+    over the sphere exactly. The largest t is `levenshtein`'s bound. A code that attains this bound has these inner
+    products, each in a share w of its pairs: for K <= D + 1 the simplex, for D = 2 the polygon. For D = 1, where
+    vectors coincide if K > 2, they belong to the most even split between the two unit vectors.
     Returns: two read-only vectors, t ascending.
     Raises: DimensionError unless K >= 2 and D >= 1.
     Source: Levenshtein 1998; Boyvalenkov, Dragnev, Hardin, Saff & Stoyanova 2016 (Universal lower bounds for potential
@@ -188,18 +188,18 @@ def energy_bound(num_vectors: int, dim: int, potential: Callable[[Array], Array]
     derivatives of every order >= 1 are >= 0. (Orders 1 to m + 1 suffice, with m the degree of the quadrature.) It may
     be infinite at 1.
     Attained by the simplex (K <= D + 1), the orthoplex (K = 2D), polygons, and every sharp code: the icosahedron, E8's
-    roots, ... Elsewhere it lies below the optimum.
+    roots, ... For other sizes it lies below the optimum.
     Raises: DimensionError unless K >= 2 and D >= 1.
     Source: Boyvalenkov et al. 2016: the sum of w potential(t) over `levenshtein_quadrature`. The Hermite interpolant h
     of the potential at t lies below it, and its Gegenbauer coefficients are >= 0, so the sum of h over all K^2 pairs is
     at least K^2 times its mean over the sphere, which the quadrature gives. For D = 1 the most even split has the
     fewest coincident pairs.
 
-    >>> round(energy_bound(100, 99, lambda t: -np.log(2 - 2 * t) / 2), 6)  # of the simplex
+    >>> round(energy_bound(100, 99, lambda t: -np.log(2 - 2 * t) / 2), 6)  # the simplex
     -0.351599
     """
     nodes, weights = levenshtein_quadrature(num_vectors, dim)
-    with np.errstate(divide="ignore"):  # infinite where vectors must coincide: D = 1
+    with np.errstate(divide="ignore"):  # infinite if vectors must coincide: D = 1
         return float(weights @ potential(nodes))
 
 
@@ -214,7 +214,7 @@ def riesz_bound(num_vectors: int, dim: int, exponent: float = 1.0) -> float:
     Raises: RangeError unless the exponent is finite and > 0.
     """
     if not 0 < exponent < math.inf:
-        raise RangeError(f"the exponent of a Riesz kernel must be finite and > 0; got {exponent}.")
+        raise RangeError(f"the exponent of the Riesz kernel must be finite and > 0; got {exponent}.")
     return energy_bound(num_vectors, dim, lambda t: (2 - 2 * t) ** (-exponent / 2))
 
 
@@ -223,17 +223,17 @@ def distance_bound(num_vectors: int, dim: int) -> float:
     return -energy_bound(num_vectors, dim, lambda t: -np.sqrt(2 - 2 * t))
 
 
-# ---------------------------------------------------------------------- how equal angles can be
+# ---------------------------------------------------------------------- spread of angles
 
 
 def equiangularity_floor(num_vectors: int, dim: int, *, equinorm: float = 0.0, ddof: int = 1) -> float:
     """Lower bound on the standard deviation over pairs of the cosine between K centred vectors in R^D.
 
     For equal lengths it is sqrt(K (K-1-D) / D) / (K-1) for ddof 0, and 0 for K <= D + 1. `equinorm` is the coefficient
-    of variation of the lengths (ddof 1, as the metric `equinorm`): unequal lengths let the unit vectors u_k sum to a
-    vector other than zero, and the floor then falls. It is unchanged up to an equinorm of about sqrt(2D / (K - 2D)) for
-    K > 2D and, for any lengths, where the mean cosine is at most 1/(K-1). Vectors that are not centred have no floor,
-    since all may be equal.
+    of variation of the lengths (ddof 1, as the metric `equinorm`): with unequal lengths the sum of the unit vectors u_k
+    may differ from zero, and the bound is lower. It is unchanged up to an equinorm of about sqrt(2D / (K - 2D)) for
+    K > 2D and, for any lengths, if the mean cosine is at most 1/(K-1). Vectors that are not centred have the bound 0,
+    because all may be equal.
     Attained at equal lengths by spherical 2-designs: tight frames of unit vectors whose sum is zero. They exist for
     every K > D + 1, except K = D + 2 with D odd (Mimura 1990), and for D = 1 only if K is even.
 
@@ -278,7 +278,7 @@ def equiangularity_floor(num_vectors: int, dim: int, *, equinorm: float = 0.0, d
             largest = ratio * x
             rest = (K - largest) ** 2 / (D - 1)
         moved = (largest**2 + rest - K) / (K * (K - 1)) - (x - 1) ** 2 / (K - 1) ** 2
-        variance = max(min(variance, moved), 0.0)  # rounding can pass 0 where nearly all vectors may coincide
+        variance = max(min(variance, moved), 0.0)  # rounding may give a negative value
     pairs = K * (K - 1) / 2
     return math.sqrt(variance * pairs / (pairs - ddof))
 
@@ -287,8 +287,8 @@ def maximal_angle_floor(num_vectors: int, dim: int) -> float:
     """Lower bound on the mean over pairs of |cos + 1/(K-1)|, for any K unit vectors in R^D: K (K-1-D) / (D (K-1)^2).
 
     0 for K <= D + 1. No condition on lengths or on the sum of the vectors. It is about 1/D, far below the 0.8/sqrt(D)
-    of evenly spread vectors, but no floor can be much higher: K/(2D) copies of the orthoplex have (K-2) / (K-1-D)
-    times this value. The measure is small where some vectors coincide and the others are orthogonal.
+    of evenly spread vectors, but no bound can be much higher: K/(2D) copies of the orthoplex have (K-2) / (K-1-D) times
+    this value. The measure is small if some vectors coincide and the others are orthogonal.
     Attained for D = 1 and K even.
 
     Proof. a = cos + 1/(K-1) lies in [-(K-2)/(K-1), K/(K-1)], an interval of length 2 with 0 inside, where
@@ -305,12 +305,12 @@ def maximal_angle_floor(num_vectors: int, dim: int) -> float:
 
 
 def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
-    """The least Frobenius distance of G/|G| to T/|T|, over positive semidefinite G of rank at most D = `dim`.
+    """The minimum Frobenius distance of G/|G| to T/|T| over positive semidefinite G of rank at most D = `dim`.
 
-    T is symmetric with these eigenvalues. sqrt(2 - 2 sqrt(share)), with share the part of T's squared eigenvalues that
-    its D largest positive ones hold: sqrt(2 - 2 sqrt(D/(K-1))) for the simplex ETF, with K-1 equal eigenvalues.
-    Attained by T cut to these eigenvalues: <G, T> is at most the sum of the products of both's sorted eigenvalues
-    (von Neumann), hence at most |G| times the root of the D largest squares.
+    T is symmetric with these eigenvalues. The minimum is sqrt(2 - 2 sqrt(share)), where share is the part of the D
+    largest positive eigenvalues in the sum of squared eigenvalues of T: sqrt(2 - 2 sqrt(D/(K-1))) for the simplex ETF.
+    Attained by T restricted to these eigenvalues: <G, T> is at most the sum of products of sorted eigenvalues of both
+    (von Neumann), hence at most |G| times the root of the sum of the D largest squares.
     Range: [0, sqrt(2)).
     Raises: DimensionError unless D >= 1; RangeError unless the eigenvalues are finite and one is positive.
     Source: Eckart & Young 1936; von Neumann 1937.
@@ -320,15 +320,15 @@ def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
     """
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
     if dim < 1:
-        raise DimensionError(f"a Gram matrix needs a rank of at least 1; got dim={dim}.")
+        raise DimensionError(f"dim must be at least 1; got {dim}.")
     if not np.isfinite(values).all() or values.size == 0 or values[0] <= 0:
-        raise RangeError("the eigenvalues of a Gram matrix must be finite, and one of them positive.")
+        raise RangeError("the eigenvalues of a Gram matrix must be finite, and at least one must be positive.")
     values = values / values[0]
-    kept = values[:dim][values[:dim] > 0]
-    lost = float(np.square(values[len(kept) :]).sum())
+    largest = values[:dim][values[:dim] > 0]
+    lost = float(np.square(values[len(largest) :]).sum())
     if lost == 0:
         return 0.0
-    lost /= lost + float(np.square(kept).sum())
+    lost /= lost + float(np.square(largest).sum())
     return math.sqrt(2 * lost / (1 + math.sqrt(1 - lost)))  # 1 - sqrt(1 - lost) without cancellation
 
 
@@ -336,27 +336,25 @@ def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
 
 
 def random_cosine(num_vectors: int, dim: int) -> float:
-    """The median of the largest cosine of K uniform random vectors in R^D, its pairs taken as independent.
+    """The median of the largest cosine of K uniform random vectors in R^D, assuming independent pairs.
 
-    They are pairwise independent; the error is far below the spread. Exact for K = 2.
+    Pairs are only pairwise independent; the error is far below the spread. Exact for K = 2.
     """
     _require_sizes(num_vectors, dim)
     if dim == 1:
         return 1.0 if num_vectors > 2 else 0.0
     pairs = num_vectors * (num_vectors - 1) / 2
-    target = math.log(-math.expm1(-math.log(2) / pairs))  # of P[cosine >= c]
+    target = math.log(-math.expm1(-math.log(2) / pairs))  # logarithm of P[cosine >= c]
     return math.cos(_root(lambda angle: _log_cap(angle, dim) - target, 1e-300, math.pi / 2))
 
 
 def _require_sizes(num_vectors: int, dim: int) -> None:
     if num_vectors < 2 or dim < 1:
-        raise DimensionError(
-            f"bounds need at least two vectors in at least one dimension; got K={num_vectors}, D={dim}."
-        )
+        raise DimensionError(f"num_vectors must be at least 2 and dim at least 1; got {num_vectors} and {dim}.")
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where an increasing function changes sign between low and high, to the last digit."""
+    """The sign change of an increasing function between low and high, to the last digit."""
     while low < (middle := (low + high) / 2) < high:
         if function(middle) < 0:
             low = middle
@@ -366,12 +364,12 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 
 
 def _least_variance(num_vectors: int, dim: int) -> float:
-    """Of the cosines between K unit vectors in R^D whose sum is zero; 0 for K <= D + 1."""
+    """Least variance of the cosines between K unit vectors in R^D with sum zero; 0 for K <= D + 1."""
     return num_vectors * max(num_vectors - 1 - dim, 0) / (dim * (num_vectors - 1) ** 2)
 
 
 def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
-    """`levenshtein_quadrature` of valid sizes."""
+    """`levenshtein_quadrature` for valid sizes."""
     K, D = num_vectors, dim
     if K <= D + 1:
         return np.array([-1 / (K - 1)]), np.ones(1)
@@ -383,10 +381,10 @@ def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
         return np.cos(steps * (2 * math.pi / K)), np.where(2 * steps == K, 1.0, 2.0) / (K - 1)
     degree, odd = _levenshtein_degree(K, D)
     # with (1 - t) or (1 - t^2) in the measure, the nodes besides 1, or 1 and -1, are eigenvalues of its Jacobi matrix J
-    # with another last diagonal entry, the one that gives 1 the weight 1/K: the first entry of mass / (I - J) is known
+    # with a changed last diagonal entry, which gives 1 the weight 1/K: the first entry of mass / (I - J) is `first`
     diagonal, squares = _jacobi_recurrence(degree, 1, 0 if odd else 1, D)
-    mass, known = (1.0, 1 - 1 / K) if odd else (1 - 1 / D, 1 - 2 / K)
-    rest = mass / known
+    mass, first = (1.0, 1 - 1 / K) if odd else (1 - 1 / D, 1 - 2 / K)
+    rest = mass / first
     for centre, square in zip(diagonal[:-1], squares[1:], strict=True):
         rest = square / (1 - centre - rest)
     off = np.sqrt(squares[1:])
@@ -394,13 +392,13 @@ def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
     weights = mass * vectors[0] ** 2 / (1 - nodes)
     if not odd:
         weights /= 1 + nodes
-        rest = max(1 - 1 / K - weights.sum(), 0.0)  # small, but for rounding not negative, where a degree begins
+        rest = max(1 - 1 / K - weights.sum(), 0.0)  # negative only by rounding
         nodes, weights = np.array([-1, *nodes]), np.array([rest, *weights])
     return nodes, weights / weights.sum()
 
 
 def _levenshtein_degree(num_vectors: int, dim: int) -> tuple[int, bool]:
-    """k, and whether Levenshtein's quadrature is exact to degree 2k - 1 (odd) or 2k, for so many vectors."""
+    """k, and whether Levenshtein's quadrature for K vectors is exact to degree 2k - 1 (odd) or 2k."""
     degree = 1
     while num_vectors > 2 * math.comb(dim + degree - 1, degree):
         degree += 1
@@ -424,7 +422,7 @@ def _levenshtein_size(dim: int, degree: int, odd: bool, s: float) -> float:
 def _jacobi_zero(degree: int, a: int, b: int, dim: int) -> float:
     """The largest zero of the Jacobi polynomial P_degree^(a + (D-3)/2, b + (D-3)/2); -1 for degree 0.
 
-    The ratios of successive monic polynomials are all positive exactly above it (Sturm), and none overflows.
+    All ratios of successive monic polynomials are positive exactly above it (Sturm), without overflow.
     """
     if degree == 0:
         return -1.0
@@ -442,7 +440,7 @@ def _jacobi_zero(degree: int, a: int, b: int, dim: int) -> float:
 
 
 def _jacobi_recurrence(degree: int, a: int, b: int, dim: int) -> tuple[list[float], list[float]]:
-    """Diagonal and squared off-diagonal entries (the first one 0) of the Jacobi matrix of those polynomials."""
+    """Diagonal and squared off-diagonal entries (the first is 0) of the Jacobi matrix of these polynomials."""
     alpha, beta = a + (dim - 3) / 2, b + (dim - 3) / 2
     total = alpha + beta
     diagonal = [(beta - alpha) / (total + 2)]
@@ -457,9 +455,9 @@ def _jacobi_recurrence(degree: int, a: int, b: int, dim: int) -> tuple[list[floa
 
 
 _SIMPLEX_DIMS = 48
-_ORDER = 96  # of interpolation and quadrature: errors below 1e-13 for every dimension allowed
+_ORDER = 96  # order of interpolation and quadrature: errors below 1e-13 in all allowed dimensions
 _NODES = np.cos((np.arange(_ORDER) + 0.5) * math.pi / _ORDER)  # Chebyshev points on [-1, 1]
-_EDGES = (_NODES + 1) * (math.pi / 4)  # of simplices, in (0, pi/2)
+_EDGES = (_NODES + 1) * (math.pi / 4)  # edges of simplices, in (0, pi/2)
 
 
 @cache
@@ -467,8 +465,8 @@ def _simplex_share(m: int) -> Callable[[float], float]:
     """The logarithm of the share of S^m inside a regular simplex, as a function of its edge in (0, pi/2].
 
     By Schläfli's formula dv_m = C(m+1, 2)/(2 pi) v_{m-2} dd, where the faces of codimension two have the same edge and
-    the dihedral angle d satisfies sec d = sec(edge) + m - 1. What is interpolated is log(v_m / edge^m), which is smooth
-    and keeps relative accuracy where v_m spans dozens of orders of magnitude.
+    the dihedral angle d satisfies sec d = sec(edge) + m - 1. The interpolated function is log(v_m / edge^m), which is
+    smooth and keeps relative accuracy over dozens of orders of magnitude of v_m.
     """
     if m == 0:
         return lambda edge: math.log(0.5)
@@ -488,7 +486,7 @@ def _smooth_share(m: int) -> Array:
     if m < 2:
         return np.array([math.log(0.5) if m == 0 else -math.log(2 * math.pi)])
     points, weights = np.polynomial.legendre.leggauss(_ORDER)
-    parts = (points + 1) / 2  # of the edge, integrated from 0 to 1
+    parts = (points + 1) / 2  # fractions of the edge, integrated from 0 to 1
     edges = np.outer(_EDGES, parts)
     c = np.cos(edges)
     log_integrand = (
@@ -508,7 +506,7 @@ def _smooth_share(m: int) -> Array:
 
 
 def _log_cap(angle: float, dim: int) -> float:
-    """log P[angle between two uniform vectors <= angle], for angles up to pi/2: of I_x((D-1)/2, 1/2) / 2."""
+    """log P[angle between two uniform vectors <= angle] for angles up to pi/2, log(I_x((D-1)/2, 1/2) / 2)."""
     x = math.sin(angle) ** 2
     a, b = (dim - 1) / 2, 0.5
     if x == 0:
@@ -521,7 +519,7 @@ def _log_cap(angle: float, dim: int) -> float:
 
 
 def _beta_fraction(x: float, a: float, b: float) -> float:
-    """The continued fraction of the incomplete beta function (Lentz); converges fast for x < (a+1)/(a+b+2)."""
+    """Continued fraction of the incomplete beta function (Lentz); converges fast for x < (a+1)/(a+b+2)."""
     c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
     result = d
     for j in range(1, 10_000):

@@ -55,6 +55,14 @@ def as_tensor(values: Array, what: str = "values") -> Tensor:
     return torch.from_numpy(values if usable and dtype == values.dtype else np.array(values, dtype, order="C"))
 
 
+def as_array(values: Any, what: str) -> npt.NDArray[Any]:
+    """Lists and other values as a numpy array. Raises: ShapeError for rows of different lengths."""
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError):
+        raise ShapeError(f"{what} must be rows of equal length.") from None
+
+
 def require_dense(tensor: Tensor, what: str) -> None:
     """Raise DtypeError for a tensor whose values aren't a plain array in memory, naming the call that makes it one."""
     if tensor.layout is not torch.strided and tensor.layout is not torch.jagged:
@@ -193,14 +201,14 @@ def labels_out_of_range(
     )
 
 
-def number_of_classes(smallest: int, largest: int, rows: int) -> int:
-    """K, told from the labels alone: the largest label + 1.
+def number_of_classes(smallest: int, largest: int, rows: int, ignore_index: int | None) -> int:
+    """K, told from the labels that aren't ignored: the largest label + 1.
 
     Raises: LabelError for labels that start at 1, and for a label so large that it can't be an index of classes.
     """
     if smallest < 0:
         raise LabelError(f"labels must be at least 0; got {smallest}. Pass ignore_index={smallest} to drop it.")
-    if smallest == 1:
+    if smallest == 1 and ignore_index != 0:
         raise LabelError(
             f"labels run from 1 to {largest}; they must start at 0. Subtract 1, or pass num_classes={largest + 1} if "
             "class 0 has no samples."

@@ -1,25 +1,33 @@
-"""Names that a user chooses from a table."""
+"""Names to choose from, and the message for a name that isn't among them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from tightframe.errors import ChoiceError, TightframeError
 
+_LISTED = 16  # names that a message lists; of more it gives the nearest
+
 
 def require_choice(
-    value: object, choices: Iterable[str], what: str, error: type[TightframeError] = ChoiceError
+    name: object,
+    choices: Collection[str],
+    what: str,
+    *,
+    table: str = "",
+    error: type[TightframeError] = ChoiceError,
 ) -> None:
-    """Raise the error, with all choices and the nearest one, unless the value is one of them.
+    """Raise the error unless a name is among the choices. The message lists them, or else the nearest.
 
-    >>> require_choice("lineal", ["linear", "etf"], "head")
-    Traceback (most recent call last):
-    tightframe.errors.ChoiceError: head must be one of linear, etf; got 'lineal'. Did you mean 'linear'?
+    Args:
+        what: what the name is of, such as "task".
+        table: where many choices are listed, such as "tightframe.metrics.METRICS".
     """
-    names = list(choices)
-    if value in names:
+    if name in choices:
         return
-    near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise error(f"{what} must be one of {', '.join(names)}; got {value!r}.{hint}")
+    near = difflib.get_close_matches(str(name), list(choices), n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    few = len(choices) <= _LISTED or not table
+    among = f"be one of {', '.join(choices)}" if few else f"be a name in {table}"
+    raise error(f"{what} must {among}; got {name!r}.{hint}")

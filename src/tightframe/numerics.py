@@ -1,4 +1,4 @@
-"""The arithmetic everything else stands on: precision, norms and pseudo-inverses that are right near collapse."""
+"""Basic arithmetic: precision, norms and pseudo-inverses that are accurate near collapse."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,15 +19,15 @@ EPS = torch.finfo(torch.float64).eps
 
 
 def float64_device(device: torch.device | str | None) -> torch.device:
-    """The device that holds float64 state for data on `device`: itself, or the CPU where float64 is missing."""
+    """The device of float64 state for data on `device`: the same device, or the CPU if it has no float64."""
     device = torch.device(device if device is not None else "cpu")
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros of a real dtype, on the CPU in memory that the kernel may map in huge pages.
+    """Zeros of a real dtype; on the CPU in memory that the kernel may map in huge pages.
 
-    numpy asks for them, torch doesn't; first touches of tens of MiB in small pages took as long as the work on them.
+    numpy requests huge pages, torch does not; page faults of tens of MiB in small pages cost as much as the arithmetic.
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
@@ -37,18 +37,18 @@ def large_zeros(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor
 
 @cache
 def keep_freed_memory() -> None:
-    """Make glibc keep freed memory of up to 32 MiB instead of giving it back to the kernel, from now on.
+    """Make glibc keep freed memory of up to 32 MiB instead of returning it to the kernel, from now on.
 
-    Its limit is twice the largest block of up to 32 MiB that was mapped and freed. Below it each temporary of a few MiB
-    is mapped anew, and its page faults take as long as the work on it.
+    The limit of glibc is twice the largest block of up to 32 MiB that was mapped and freed. Without this call each
+    temporary of a few MiB is mapped again, and its page faults cost as much as the arithmetic.
     """
     torch.empty(16 << 20, dtype=torch.uint8)
 
 
 class full_precision:  # noqa: N801  (a context manager, named like torch.no_grad)
-    """Context in which float32 products are float32 products and no graph is recorded.
+    """Context with full float32 products and without gradients.
 
-    Switches off autocast, TF32 and bfloat16 matrix products and gradients; restores all of it on leaving.
+    Disables autocast, gradients, and TF32 and bfloat16 matrix products; restores all settings at exit.
     """
 
     def __init__(self, device_type: str):
@@ -78,7 +78,7 @@ class full_precision:  # noqa: N801  (a context manager, named like torch.no_gra
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Context with one CPU thread: threads that share tiny products wait for each other, long on a busy machine."""
+    """Context with one CPU thread: for tiny products, several threads mostly wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -88,16 +88,16 @@ def one_thread() -> Iterator[None]:
 
 
 def norms(rows: Tensor) -> Tensor:
-    """Euclidean length of every row, (K, D) -> (K,); its gradient at a zero row is zero, not NaN."""
+    """Euclidean length of each row, (K, D) -> (K,); the gradient at a zero row is zero, not NaN."""
     return torch.linalg.vector_norm(rows, dim=-1)
 
 
 def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
-    """(K,) index of the first of the points (K, D) that coincide with each; its own where none of a lower index does.
+    """(K,) smallest index of the points (K, D) that coincide with each point; the own index without such points.
 
-    Points coincide that are no further apart than the larger of their roundings (K,), or are linked by such ones.
-    Their projections on any axis are no further apart either, so points are compared that are neighbours along one
-    axis and near along some others.
+    Points coincide if their distance is at most the larger of their roundings (K,), or if they are linked by such
+    points. Projections on any axis are then as near, so only neighbours along one axis that are near along some other
+    axes are compared.
     """
     if len(points) < 2:
         return torch.arange(len(points), device=points.device)
@@ -112,8 +112,8 @@ def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
         reach = limit + slack
         near = places[0, lag:] - places[0, :-lag] <= reach
         if not near.any():
-            break  # nor are points with more others between them
-        near &= (places[1, lag:] - places[1, :-lag]).abs() <= reach  # few of them go on to the other axes
+            break  # then points with a larger lag are not near either
+        near &= (places[1, lag:] - places[1, :-lag]).abs() <= reach  # few pairs remain for the other axes
         pairs = near.nonzero().flatten()
         pairs = pairs[((places[2:, pairs + lag] - places[2:, pairs]).abs() <= reach[pairs]).all(0)]
         left, right = order[pairs], order[pairs + lag]
@@ -131,19 +131,19 @@ def first_of_coincident(points: Tensor, rounding: Tensor) -> Tensor:
 
 
 def row_products(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products of the rows of two matrices (K, D), -> (K,), without a temporary matrix."""
+    """Inner products of corresponding rows, (K, D) and (K, D) -> (K,), without a temporary matrix."""
     return (a[:, None, :] @ b[:, :, None]).flatten()
 
 
 @lru_cache(8)
 def _axes(dim: int) -> Tensor:
-    """(D, 8) random unit vectors, always the same."""
+    """(D, 8) fixed random unit vectors."""
     axes = torch.randn(dim, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return axes / norms(axes.mT)
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """Rows divided by their lengths; a zero row has no direction and becomes NaN."""
+    """Rows divided by their lengths; a zero row becomes NaN."""
     return rows / norms(rows).unsqueeze(-1)
 
 
@@ -154,15 +154,15 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def widened(values: Tensor) -> Tensor:
-    """The values in float32 at least: half precision is for storing, not for sums."""
+    """The values in float32 at least; half precision is too coarse for sums."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def directions(rows: Tensor, what: str = "vectors") -> Tensor:
-    """Rows (..., D) at length one, for training: lengths in float32 at least, the rows' dtype kept.
+    """Rows (..., D) at length one, for training, in the rows' dtype; lengths are computed in float32 at least.
 
-    Raises: ZeroVectorError naming a row of length zero, where values can be looked at (`checks.can_look`); elsewhere
-    such a row is as in `directions_or_zero`.
+    Raises: ZeroVectorError naming a row of length zero, if values can be read (`checks.can_look`); otherwise such a row
+    is as in `directions_or_zero`.
     """
     unit, zero = directions_or_zero(rows)
     if zero is not None and can_look(rows):
@@ -171,34 +171,33 @@ def directions(rows: Tensor, what: str = "vectors") -> Tensor:
 
 
 def unit_embeddings(rows: Tensor, owner: object, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
-    """The same as `directions_or_zero` for rows that a network makes, which may be zero after a ReLU.
+    """`directions_or_zero` for embeddings of a network, which may be zero after a ReLU.
 
-    Warns: ZeroVectorWarning naming the first such row, once in the life of the owner, the head or loss that asks; only
-    where values can be looked at.
+    Warns: ZeroVectorWarning naming the first zero row, once per owner (a head or loss); only if values can be read.
     """
     unit, zero = directions_or_zero(rows)
     if zero is not None and can_look(rows):
         message = (
-            f"{_without_direction(rows, zero, what)}. The cosines of such a row count as 0 and it gets no gradient. "
-            "Features after a ReLU may be zero: take those before it, or a projection. Further ones are not reported."
+            f"{_without_direction(rows, zero, what)}. Cosines of such a row are 0, and it gets no gradient. Features "
+            "after a ReLU may be zero: use the features before it, or a projection. Further zero rows are not reported."
         )
         warn_once(owner, message, ZeroVectorWarning)
     return unit, zero
 
 
 def directions_or_zero(rows: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Rows (..., D) at length one as in `directions`, and which of them (...) have none, or None if all have.
+    """Rows (..., D) at length one as in `directions`, and a mask (...) of zero rows, or None without zero rows.
 
-    A row of length zero, or too short to be squared, becomes zero, and so is its gradient.
+    A row of length zero, or too short to be squared, becomes zero, with gradient zero.
     """
     if _suits_fused(rows):
         unit, lengths = _FusedDirections.apply(rows)
         shortest, longest = (float(bound) for bound in lengths.aminmax())
-        if shortest > 1e-9 and longest < 1e9:  # products with other rows could leave the range of float32
+        if shortest > 1e-9 and longest < 1e9:  # else products may leave the range of float32
             return unit, None
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True, dtype=torch.promote_types(rows.dtype, torch.float32))
     zero = lengths == 0
-    unit = (rows / torch.where(zero, math.inf, lengths)).to(rows.dtype)  # what is divided by infinity has no gradient
+    unit = (rows / torch.where(zero, math.inf, lengths)).to(rows.dtype)  # division by infinity has no gradient
     return unit, None if can_look(rows) and not zero.any() else zero.squeeze(-1)
 
 
@@ -212,9 +211,9 @@ def _without_direction(rows: Tensor, zero: Tensor, what: str) -> str:
 
 
 class _FusedDirections(torch.autograd.Function):
-    """Rows (N, D) at length one, and the lengths (N, 1), by the kernels of `torch.nn.utils.weight_norm`.
+    """Rows (N, D) at length one, and the lengths (N, 1), with the kernels of `torch.nn.utils.weight_norm`.
 
-    They read and write each row once, forward and backward; autograd's own derivative of a division takes ten passes.
+    They read and write each row once, forward and backward; autograd's derivative of a division needs ten passes.
     """
 
     @staticmethod
@@ -227,7 +226,7 @@ class _FusedDirections(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor) -> Tensor:
         rows, lengths = ctx.saved_tensors  # type: ignore[attr-defined]
-        if torch.is_grad_enabled():  # the kernel has no derivative of its own
+        if torch.is_grad_enabled():  # the kernel has no second derivative
             lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
             unit = rows / lengths
             return (grad - unit * (grad * unit).sum(1, keepdim=True)) / lengths
@@ -236,7 +235,7 @@ class _FusedDirections(torch.autograd.Function):
 
 
 def _suits_fused(rows: Tensor) -> bool:
-    """Whether `_FusedDirections` takes these rows: float32 or float64 on the CPU, under plain autograd."""
+    """Whether `_FusedDirections` supports these rows: float32 or float64 on the CPU, under plain autograd."""
     return (
         type(rows) in (Tensor, torch.nn.Parameter)
         and can_look(rows)
@@ -250,9 +249,9 @@ def _suits_fused(rows: Tensor) -> bool:
 
 
 def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:
-    """Standard deviation of a vector, with N - ddof in the denominator, over its mean.
+    """Standard deviation of a vector, with N - ddof in the denominator, divided by its mean.
 
-    Its gradient is finite where all values are equal. NaN when fewer than ddof + 1 values are given.
+    The gradient is finite if all values are equal. NaN for fewer than ddof + 1 values.
     """
     if values.numel() <= ddof:
         return values.new_full((), math.nan)
@@ -261,12 +260,12 @@ def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:
 
 
 def centred_gram(gram: Tensor) -> Tensor:
-    """Inner products (K, K) of vectors less their mean, from those of the vectors."""
+    """Gram matrix (K, K) of the centred vectors, from the Gram matrix of the vectors."""
     return gram - gram.mean(0) - (gram.mean(1) - gram.mean())[:, None]
 
 
 def gram_cosines(gram: Tensor) -> Tensor:
-    """Cosines (K, K) between vectors, from their inner products; NaN at a vector of length zero."""
+    """Cosines (K, K) between vectors, from their Gram matrix; NaN for a vector of length zero."""
     lengths = gram.diagonal().sqrt()
     return gram / lengths / lengths[:, None]
 
@@ -274,8 +273,8 @@ def gram_cosines(gram: Tensor) -> Tensor:
 def contrasts(rows: Tensor, weights: Tensor | None = None) -> Tensor:
     """Orthonormal contrasts of K rows that satisfy weights @ rows = 0, (K, D) -> (K-1, D).
 
-    The rows without their known null direction (default: equal weights, as centring leaves it): Gram matrix, singular
-    values and row space are kept. A Householder reflection sends the weights to the first axis, whose row is dropped.
+    They span the rows without the null direction `weights` (default: equal weights, for centred rows), with the same
+    singular values and row space. A Householder reflection maps the weights to the first axis, whose row is dropped.
     """
     return _reflect(rows, weights)[1:]
 
@@ -294,10 +293,10 @@ def _reflect(rows: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def condensed(rows: Tensor) -> Tensor:
-    """D rows with the Gram matrix R^T R of more than D rows R (K, D), by a QR factorisation; else the rows themselves.
+    """D rows with the same R^T R as K > D rows R (K, D), by a QR factorisation; for K <= D the rows themselves.
 
-    Singular values and right singular vectors are the same, and the condition number isn't squared. Rows with a graph
-    stay as they are.
+    Singular values and right singular vectors do not change, and the condition number is not squared. Rows with a graph
+    are returned unchanged.
     """
     if rows.requires_grad or rows.shape[0] <= rows.shape[1]:
         return rows
@@ -305,33 +304,33 @@ def condensed(rows: Tensor) -> Tensor:
 
 
 def rank_tolerance(matrix: Tensor, rows: int = 0) -> float:
-    """Singular values at or below this share of the largest are rounding: max(rows, columns) * machine epsilon.
+    """Share of the largest singular value up to which others are rounding: max(rows, columns) * machine epsilon.
 
     Args:
-        rows: how many rows there were before the matrix was `condensed`.
+        rows: number of rows before the matrix was `condensed`.
     """
     return max(*matrix.shape, rows) * EPS
 
 
 def rounding_of(epsilon: float, num_features: int) -> float:
-    """Rounding along any direction, as a share of the entries' size, of D features stored with a machine epsilon.
+    """Rounding of D features with a machine epsilon along any direction, relative to the size of the entries.
 
-    Where a layer confines its features to fewer dimensions, as a normalisation confines them to a hyperplane, what they
-    have outside is rounding: of each entry by itself, half a unit at most; and of what is common to all entries, the
-    mean that was subtracted, which adds up along one direction. Half precision is computed in single.
+    If a layer confines its features to fewer dimensions, for example a normalisation to a hyperplane, components
+    outside are rounding: half a unit per entry, and the rounding of a subtracted mean, which is common to all entries
+    and adds up along one direction. Half precision is computed in single precision.
     """
     computed = min(epsilon, torch.finfo(torch.float32).eps)
     return max(epsilon / 2, computed * (2 + math.sqrt(num_features)))
 
 
 def pinv(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> tuple[Tensor, int]:
-    """Moore-Penrose inverse at the true rank, (M, N) -> (N, M), and that rank; differentiable everywhere.
+    """Moore-Penrose inverse at the true rank, (M, N) -> (N, M), and the rank; differentiable everywhere.
 
-    A QR factorisation does when the matrix has provably full rank (its condition number is never squared);
-    otherwise the singular values are cut at `rank_tolerance`, or at `floor` where that is larger.
+    By a QR factorisation if the matrix provably has full rank (the condition number is never squared); otherwise
+    singular values up to `rank_tolerance`, or up to `floor` if that is larger, count as zero.
 
     Args:
-        rows: as of `rank_tolerance`.
+        rows: as in `rank_tolerance`.
     """
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
     q, r = torch.linalg.qr(tall)
@@ -346,7 +345,8 @@ def pinv(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> tuple[Tensor, int
 def _full_rank(matrix: Tensor, inverse: Tensor, floor: float, rows: int) -> bool:
     """Whether all singular values of a matrix provably exceed `rank_tolerance` times the largest, and `floor`.
 
-    An inverse of its triangular factor, or its own, is at least 1 / smallest long, and the matrix at least the largest.
+    The norm of the inverse (of the matrix or its triangular factor) is at least 1 / smallest singular value, and the
+    norm of the matrix at least the largest.
     """
     limit = max(float(torch.linalg.matrix_norm(matrix.detach())) * rank_tolerance(matrix, rows), floor)
     reciprocal = float(torch.linalg.matrix_norm(inverse.detach()))
@@ -354,9 +354,9 @@ def _full_rank(matrix: Tensor, inverse: Tensor, floor: float, rows: int) -> bool
 
 
 def row_space(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> Tensor | None:
-    """Orthonormal basis (N, M) of the rows of a matrix (M, N), M <= N, if their rank is provably M; else None.
+    """Orthonormal basis (N, M) of the row space of a matrix (M, N), M <= N, if its rank is provably M; else None.
 
-    Three times faster than singular vectors. `rows` is as of `rank_tolerance`.
+    Three times faster than singular vectors. `rows`: as in `rank_tolerance`.
     """
     q, r = torch.linalg.qr(matrix.mT)
     inverse = torch.linalg.solve_triangular(r, torch.eye(len(r), dtype=r.dtype, device=r.device), upper=True)
@@ -364,9 +364,9 @@ def row_space(matrix: Tensor, floor: float = 0.0, rows: int = 0) -> Tensor | Non
 
 
 def lowered_factor(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
-    """Cholesky factor of a symmetric matrix (N, N) with several times what counts as zero off its eigenvalues, or None.
+    """Cholesky factor of a symmetric matrix (N, N) minus several times its zero tolerance, or None.
 
-    Where there is one, no eigenvalue is at most `rank_tolerance` times the largest, or `floor`.
+    If it exists, all eigenvalues exceed `rank_tolerance` times the largest, and `floor`.
     """
     lowered = matrix.clone()
     zero = max(float(torch.linalg.matrix_norm(matrix)) * rank_tolerance(matrix), floor)
@@ -378,9 +378,9 @@ def lowered_factor(matrix: Tensor, floor: float = 0.0) -> Tensor | None:
 def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
     """matrix^+ right, for a symmetric positive semi-definite matrix (N, N) without a graph.
 
-    Eigenvalues at most `rank_tolerance` times the largest, or `floor`, count as zero. A Cholesky factorisation, ten
-    times faster, does where none does so: provably, if taking several times as much off all of them leaves them > 0.
-    For a few columns that factor serves as it is, and a step of refinement, which squares its share of error.
+    Eigenvalues up to `rank_tolerance` times the largest, or up to `floor`, count as zero. If provably none does
+    (`lowered_factor`), a Cholesky factorisation is used, ten times faster. For few columns the lowered factor itself is
+    used, with one step of refinement, which squares its relative error.
     """
     tolerance = rank_tolerance(matrix)
     factor = lowered_factor(matrix, floor)
@@ -392,19 +392,19 @@ def solve_gram(matrix: Tensor, right: Tensor, floor: float = 0.0) -> Tensor:
                 return solution + change
         return torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
     values, vectors = torch.linalg.eigh(matrix)
-    kept = values > (tolerance * values[-1]).clamp(min=floor)
-    return (vectors[:, kept] / values[kept]) @ (vectors[:, kept].mT @ right)
+    positive = values > (tolerance * values[-1]).clamp(min=floor)
+    return (vectors[:, positive] / values[positive]) @ (vectors[:, positive].mT @ right)
 
 
 def refined_solution(product: Callable[[Tensor], Tensor], rows: Tensor, inverse: Tensor) -> Tensor | None:
-    """The solution X (M, N) of X A = rows, from the inverse of a matrix near A (N, N); None where it isn't near enough.
+    """The solution X (M, N) of X A = rows, from the inverse of a matrix near A (N, N); None if it is not near enough.
 
-    Each step of refinement multiplies the error by the share in which the two matrices differ. The last step must be
-    below 1e-8 of the solution, so what is left is below 1e-8 times that share.
+    Each step of refinement multiplies the error by the relative difference of the two matrices. The last step is below
+    1e-8 of the solution, so the remaining error is below 1e-8 times that difference.
 
     Args:
-        product: gives X A for X.
-        inverse: symmetric.
+        product: function that returns X A.
+        inverse: (N, N), symmetric.
     """
     solution, last = rows @ inverse, math.inf
     for _ in range(4):

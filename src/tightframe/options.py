@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError, RangeError
 
 if TYPE_CHECKING:  # the command line lists these options without importing torch
@@ -146,11 +147,9 @@ class Measuring:
             decisions=_number_of_decisions(self.decisions),
             context=dict(self.context or {}),
         )
-        if self.task not in TASKS:
-            raise ChoiceError(f"task must be one of {', '.join(TASKS)}; got {self.task!r}.")
+        require_choice(self.task, TASKS, "task")
         for name in self.conventions:
-            if name not in CONVENTIONS:
-                raise ChoiceError(f"unknown convention {name!r}; choose from {', '.join(CONVENTIONS)}.")
+            require_choice(name, CONVENTIONS, "convention", table="tightframe.metrics.CONVENTIONS")
         if self.positions is not None:
             require_positions(self.positions)
         for name in ("min_count", "num_classes"):

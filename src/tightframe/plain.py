@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -149,6 +151,27 @@ def _text(value: str) -> str:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Strict JSON of the value as plain data."""
     return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """CSV of rows; None is an empty cell. A spreadsheet reads no cell as a formula, and text is on one line.
+
+    >>> csv_text([["=1+1", None], ["a", 0.5]])
+    "'=1+1,\\na,0.5\\n"
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([_cell(each) for each in row] for row in rows)
+    return out.getvalue()
+
+
+_SPACES = dict.fromkeys(map(ord, "\r\n\t"), " ")
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = value.translate(_SPACES)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def written_to(text: str, path: str | os.PathLike[str] | None) -> str:

@@ -1,4 +1,4 @@
-"""Mergeable values summed over the processes of `torch.distributed`: all-reduces of sums, no statistics gathered."""
+"""Sums of mergeable values over the processes of `torch.distributed`, by all-reduces without gathering."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 Fact = TypeVar("Fact")
 
-_SIGNATURE = 8  # numbers in every signature, so that processes that call different things still understand each other
+_SIGNATURE = 8  # numbers in each signature: equal lengths, so that processes with different calls can compare them
 
 
 def world_size(group: ProcessGroup | None = None) -> int:
-    """How many processes the group has (default: all); 1 where `torch.distributed` is missing or not initialised."""
+    """Number of processes of the group (default: all); 1 if `torch.distributed` is not initialised."""
     return distributed.get_world_size(group) if _running() else 1
 
 
 def rank(group: ProcessGroup | None = None) -> int:
-    """Which of the group's processes this one is; 0 where `torch.distributed` is missing or not initialised."""
+    """Rank of this process in the group (default: all); 0 if `torch.distributed` is not initialised."""
     return distributed.get_rank(group) if _running() else 0
 
 
@@ -37,15 +37,15 @@ def _running() -> bool:
 def all_reduce(
     tensor: Tensor, what: str, group: ProcessGroup | None = None, operation: Literal["SUM", "MAX"] = "SUM"
 ) -> Tensor:
-    """Replace a contiguous tensor by its sum (or maximum) over the processes, by way of a device the backend serves.
+    """Replace a contiguous tensor by its sum (or maximum) over the processes, and return it.
 
-    Returns the same tensor.
+    Copies the tensor to a device of the backend if needed.
 
     Args:
-        what: what is being synchronised, for the error.
+        what: name of the synchronised value, for errors.
 
-    Raises: DistributedError if another process died or didn't make the call within the group's timeout, or if this
-    process isn't in the group.
+    Raises: DistributedError if another process died or did not make the call within the group's timeout, or if this
+    process is not in the group.
     """
     reduction = getattr(distributed.ReduceOp, operation)
     _together(tensor, what, group, lambda place: distributed.all_reduce(place, reduction, group))
@@ -53,13 +53,14 @@ def all_reduce(
 
 
 def broadcast(tensor: Tensor, what: str) -> None:
-    """Replace a contiguous tensor by the first process's; otherwise as `all_reduce`."""
+    """Replace a contiguous tensor by that of rank 0; otherwise as `all_reduce`."""
     _together(tensor, what, None, lambda place: distributed.broadcast(place, 0))
 
 
 def every_process(fact: Fact, what: str, *, shared: bool = True) -> list[Fact]:
-    """The fact, small plain data, of each process in order of rank; every process must call this. Alone, or where the
-    others aren't concerned (not `shared`), [fact].
+    """The `fact` (small plain data) of each process, in order of rank; every process must call this.
+
+    [fact] for a single process or if not `shared`.
 
     Raises: as `all_reduce`.
     """
@@ -72,9 +73,11 @@ def every_process(fact: Fact, what: str, *, shared: bool = True) -> list[Fact]:
 
 
 def _together(tensor: Tensor, what: str, group: ProcessGroup | None, call: Callable[[Tensor], object]) -> None:
-    """Make a collective call on a tensor, by way of a device that the backend serves."""
+    """Make a collective call on a tensor, copied to a device of the backend if needed."""
     if world_size(group) < 1:
-        raise DistributedError(f"{what}: this process (rank {rank()}) isn't in the group; call this in its members.")
+        raise DistributedError(
+            f"{what}: this process (rank {rank()}) is not in the group. Make this call only in members of the group."
+        )
     backends = distributed.get_backend_config(group)  # for instance "cpu:gloo,cuda:nccl"
     served = f"{tensor.device.type}:" in backends
     place = tensor if served else tensor.to(backends.partition(":")[0])
@@ -90,34 +93,34 @@ def _lost(what: str, group: ProcessGroup | None) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DistributedError(
-            f"rank {rank(group)} of {world_size(group)} lost the others while synchronising {what}: a process died, "
-            "or didn't make this call within the process group's timeout. Every process must make the same calls; "
-            f"see what the others raised. From torch.distributed: {error}"
+            f"rank {rank(group)} of {world_size(group)} lost the other processes while synchronising {what}: a process "
+            "died, or did not make this call within the group's timeout. Every process must make the same calls; see "
+            f"the errors of the other processes. torch.distributed: {error}"
         ) from error
 
 
 def require_same(what: str, fields: Mapping[str, int], group: ProcessGroup | None = None) -> None:
-    """Raise MergeError in every process if their `fields` of `what` differ, or if one of them has withdrawn."""
+    """Raise MergeError in every process if their `fields` of `what` differ, or if a process called `withdraw`."""
     low, high = _extremes([0, zlib.crc32(what.encode()), *fields.values()], what, group)
     if high[0]:
-        raise MergeError(f"another process has no {what} to give; see what it raised. Nothing was merged.")
+        raise MergeError(f"another process failed before it had {what}; see its error. Nothing was merged.")
     if low[1] < high[1]:
-        raise MergeError(f"the processes sum different things; this one (rank {rank(group)}) sums {what}.")
+        raise MergeError(f"all processes must sum the same value; this one (rank {rank(group)}) sums {what}.")
     bounds = zip(fields.items(), low[2:], high[2:], strict=False)
     different = [f"{name} {value} here, {a} to {b} overall" for (name, value), a, b in bounds if a < b]
     if different:
-        raise MergeError(f"the processes' {what} can't be summed: {'; '.join(different)} (rank {rank(group)}).")
+        raise MergeError(f"{what} can't be summed over processes: {'; '.join(different)} (rank {rank(group)}).")
 
 
 def withdraw(what: str, error: Exception, group: ProcessGroup | None = None) -> NoReturn:
-    """Raise the error that keeps this process from giving `what`, and a MergeError in those that wait for it."""
+    """Raise `error` in this process, and a MergeError in the processes that wait for its `what`."""
     if world_size(group) != 1:
         _extremes([1], what, group)
     raise error
 
 
 def _extremes(numbers: list[int], what: str, group: ProcessGroup | None) -> tuple[list[int], list[int]]:
-    """The least and the largest of each number over the processes, however many each of them gives."""
+    """Minimum and maximum of each number over the processes; their lists may differ in length."""
     padded = torch.tensor(numbers + [0] * (_SIGNATURE - len(numbers)))
     both = torch.cat([-padded, padded])
     all_reduce(both, f"the shape of {what}", group, "MAX")
@@ -125,7 +128,7 @@ def _extremes(numbers: list[int], what: str, group: ProcessGroup | None) -> tupl
 
 
 def reduce_counts(counts: Tensor, what: str, group: ProcessGroup | None = None) -> Tensor:
-    """The sum over all processes of int64 counts (R, K). Raises: MergeError in every process if the shapes differ."""
+    """Sum over all processes of int64 counts (R, K). Raises: MergeError in every process if the shapes differ."""
     if world_size(group) == 1:
         return counts
     require_same(what, {"kinds": counts.shape[0], "num_classes": counts.shape[1]}, group)

@@ -348,7 +348,10 @@ class Document:
 
 _CONTROL = {
     code: "\N{REPLACEMENT CHARACTER}"
-    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    for code in (
+        *(*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+        *range(0xD800, 0xE000),  # halves of characters, which UTF-8 can't hold
+    )
     if chr(code) not in "\n\t"
 }
 """Characters that a terminal or browser may execute: escapes, bells, changes of writing direction."""

@@ -1,4 +1,4 @@
-"""Other tasks than classification: reports on tags, of which a sample has several, and on targets of a regression."""
+"""Tasks other than classification: reports on multi-label tags and on regression targets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tightframe.sources.source import TRAIN
 _LI, _ANDRIOPOULOS = "Li et al. 2024", "Andriopoulos et al. 2024"
 
 
-class _Kept:
-    """Features and what belongs to them, as long as they fit into a budget of bytes."""
+class _Buffer:
+    """Features and targets, up to `buffer_bytes`."""
 
     def __init__(self, options: Measuring):
         self._room, self._shared = options.buffer_bytes, options.distributed and world_size() > 1
@@ -41,31 +41,31 @@ class _Kept:
             self._parts.append((features, targets))
 
     def joined(self) -> tuple[Tensor, Tensor]:
-        """All that was kept by all processes, on the CPU. Raises: EmptyBatchError."""
-        mine = [(features.cpu(), targets.cpu()) for features, targets in self._parts]
-        said = every_process((mine, self.left_out), "features of all processes", shared=self._shared)
-        parts = [part for theirs, _ in said for part in theirs]
-        self.left_out = sum(number for _, number in said)
+        """The features and targets of all processes, on the CPU. Raises: EmptyBatchError if there are none."""
+        own = [(features.cpu(), targets.cpu()) for features, targets in self._parts]
+        by_process = every_process((own, self.left_out), "features of all processes", shared=self._shared)
+        parts = [part for process, _ in by_process for part in process]
+        self.left_out = sum(number for _, number in by_process)
         if not parts:
-            raise EmptyBatchError("no batch of training samples fitted into buffer_bytes.")
+            raise EmptyBatchError("no batch of training samples fits into buffer_bytes. Raise buffer_bytes.")
         features, targets = zip(*parts, strict=True)
         return torch.cat(features), torch.cat(targets)
 
     @property
     def notes(self) -> list[str]:
-        """That samples were left out, if they were."""
+        """A note on samples that do not fit, if there are any."""
         if not self.left_out:
             return []
-        return [f"{self.left_out} samples beyond buffer_bytes are left out of the measures over sets of tags."]
+        return [f"{self.left_out} samples do not fit into buffer_bytes and are left out of measures over sets of tags."]
 
 
 class _SingleTags(FeatureSource):
-    """A source of tags, whose samples with exactly one tag are those of its class; the others don't count."""
+    """A source of tags as a source of classes: samples with exactly one tag have it as class; others are ignored."""
 
     ignore_index = IGNORED
 
-    def __init__(self, source: FeatureSource, kept: _Kept):
-        self._source, self._kept, self._ignored = source, kept, source.ignore_index
+    def __init__(self, source: FeatureSource, buffer: _Buffer):
+        self._source, self._buffer, self._ignored = source, buffer, source.ignore_index
         self.splits, self.repeatable, self.device = source.splits, source.repeatable, source.device
         self.class_names, self.title = source.class_names, source.title
         self._filled = False
@@ -73,17 +73,17 @@ class _SingleTags(FeatureSource):
 
     @property
     def classifier(self) -> LinearClassifier | None:  # type: ignore[override]
-        """Of the source."""
+        """The classifier of the source."""
         return self._source.classifier
 
     @property
     def num_classes(self) -> int | None:  # type: ignore[override]
-        """One for each tag: as the source says, or the columns of the first batch."""
+        """One class per tag: from the source, or from the columns of the first batch."""
         return self._columns if self._source.num_classes is None else self._source.num_classes
 
     @property
     def notes(self) -> list[str]:  # type: ignore[override]
-        """Of the source."""
+        """The notes of the source."""
         return list(self._source.notes)
 
     def opened(self) -> AbstractContextManager[object]:
@@ -106,14 +106,14 @@ class _SingleTags(FeatureSource):
             if self._ignored is not None:
                 unknown = (tags == self._ignored).any(1)
             if ((tags != 0) & (tags != 1) & ~unknown[:, None]).any():
-                raise LabelError("tags must be 0 or 1; pass ignore_index= to leave out samples with unknown ones.")
+                raise LabelError("tags must be 0 or 1. Pass ignore_index= to leave out samples with unknown tags.")
             hot = (tags != 0) & ~unknown[:, None]
             features = list(batch.by_layer.values())[-1]
             if features.ndim != 2 or hot.ndim != 2:
                 raise ShapeError(f"tags must be (N, K) for features (N, D); got {tuple(batch.labels.shape)}.")
             self._columns = hot.shape[1]
             if keep:
-                self._kept.add(features[~unknown], hot[~unknown])
+                self._buffer.add(features[~unknown], hot[~unknown])
             alone = hot.sum(1) == 1
             yield batch._replace(labels=torch.where(alone, hot.long().argmax(1), IGNORED))
         self._filled = True
@@ -122,13 +122,13 @@ class _SingleTags(FeatureSource):
 def measure_tags(
     source: FeatureSource, options: Measuring, report_of: Callable[[FeatureSource, Measuring], Report]
 ) -> Report:
-    """The report of the samples with one tag, a class for each tag, and how the means of sets of tags follow."""
-    kept = _Kept(options)
-    report = report_of(_SingleTags(source, kept), options)
-    features, tags = kept.joined()
+    """The report of the samples with exactly one tag, tags as classes, and the tag-wise average of sets of tags."""
+    buffer = _Buffer(options)
+    report = report_of(_SingleTags(source, buffer), options)
+    features, tags = buffer.joined()
     notes = [
-        "classes are the tags of samples with exactly one; the others play a part in the tag-wise average only.",
-        *kept.notes,
+        "classes are the tags of samples with exactly one tag; other samples enter the tag-wise average only.",
+        *buffer.notes,
     ]
     try:
         value = float(tagwise_average_error(features, tags))
@@ -155,20 +155,20 @@ def measure_tags(
 def measure_regression(
     source: FeatureSource, options: Measuring, report_of: Callable[[FeatureSource, Measuring], Report]
 ) -> Report:
-    """NRC1 to NRC3 of the last layer's features, its weight and the targets."""
-    kept = _Kept(options)
+    """The report with NRC1 to NRC3 of the last layer's features, its weight and the targets."""
+    buffer = _Buffer(options)
     with source.opened():
         for batch in map(FeatureBatch.of, source.batches(TRAIN)):
             name, features = list(batch.by_layer.items())[-1]
             if batch.labels is None:
-                raise LoaderError("a batch has no targets.")
+                raise LoaderError("every batch must have targets; the source returned a batch without targets.")
             if batch.labels.is_complex():
                 raise DtypeError(f"targets must be real numbers; got {batch.labels.dtype}.")
             targets = batch.labels.reshape(len(batch.labels), -1).to(torch.float64)
-            kept.add(features.reshape(len(targets), -1), targets)
+            buffer.add(features.reshape(len(targets), -1), targets)
         classifier = source.classifier
         facts, notes = source.remarks()
-    features, targets = kept.joined()
+    features, targets = buffer.joined()
     n, (samples, dim) = targets.shape[1], features.shape
     level = nrc_null(n, dim) if n <= dim else None
     entries = []
@@ -193,16 +193,16 @@ def measure_regression(
             "nrc3", "NRC3", lambda: nrc3(weight, torch.cov(targets.mT).reshape(n, n)), "Gram matrix of the weight", None
         )
     else:
-        notes.append("NRC2 and NRC3 need the last layer's weight.")
-    known = {"task": "regression", "layer": name, "samples": samples, "dimension": dim, "targets": n}
-    notes = [*source.notes, *notes, *kept.notes]
-    said = options.context or {}
-    own = {key: value for key, value in said.items() if key not in CALLERS}
-    return Report(tuple(entries), Facts.of({**known, **facts, **said}), tuple(notes), own)
+        notes.append("NRC2 and NRC3 are left out: they need the last layer's weight.")
+    measured = {"task": "regression", "layer": name, "samples": samples, "dimension": dim, "targets": n}
+    notes = [*source.notes, *notes, *buffer.notes]
+    context = options.context or {}
+    own = {key: value for key, value in context.items() if key not in CALLERS}
+    return Report(tuple(entries), Facts.of({**measured, **facts, **context}), tuple(notes), own)
 
 
 def _weight(classifier: LinearClassifier, targets: int) -> Tensor:
-    """The last layer's (n, D): of one output, as it is, and not as the two classes that it decides between."""
+    """The last layer's weight (n, D); for one output w, not the rows -w/2 and w/2 of two classes."""
     return 2 * classifier.weight[1:] if targets == 1 and len(classifier.weight) == 2 else classifier.weight
 
 
@@ -210,4 +210,4 @@ TASKS: dict[str, Callable[[FeatureSource, Measuring, Callable[[FeatureSource, Me
     "multilabel": measure_tags,
     "regression": measure_regression,
 }
-"""The report of a source for each task but classification, by name."""
+"""Report functions of tasks other than classification, by name."""

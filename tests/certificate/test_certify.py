@@ -190,8 +190,8 @@ def test_better_than_the_tables_is_unknown() -> None:
     assert certificate.max_cosine < 0.21 < certificate.best_known.cosine == 3 / 7
     assert certificate.optimal is None
     assert certificate.reason == (
-        "The Levenshtein bound isn't met, and the tables hold nothing better: "
-        "0.428571429 of the 7680 points of the Leech lattice, 7680 vectors in 21 dimensions."
+        "The tables list no better code (the 7680 points of the Leech lattice, 7680 vectors in 21 dimensions: "
+        "0.428571429); the Levenshtein bound is not met."
     )
 
 
@@ -200,7 +200,7 @@ def test_equal_to_an_unproven_code_is_unknown() -> None:
     vectors = torch.nn.functional.pad(e8(), (0, 1))
     certificate = certify(vectors, one_vs_rest=False)
     assert certificate.optimal is None
-    assert certificate.reason.startswith("The largest cosine equals the best known, of the E8 roots, 240 vectors in 8")
+    assert certificate.reason.startswith("The largest cosine equals the best known (the E8 roots, 240 vectors in 8")
     assert certificate.gram_of is None
 
 
@@ -230,13 +230,13 @@ def test_one_vs_rest_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None
     assert whole.skipped == ()
     omitted = certify(vectors, one_vs_rest=False)
     assert omitted.one_vs_rest is None
-    assert omitted.skipped == ("The one-vs-rest distance was left out on request.",)
+    assert omitted.skipped == ("The one-vs-rest distance was skipped on request.",)
     monkeypatch.setattr(one_vs_rest, "LIMIT_SECONDS", 0.02)
     limit = one_vs_rest.one_vs_rest_limit(6)
     assert limit < 40
     limited = certify(vectors)
     assert limited.one_vs_rest is None
-    assert f"skipped above K = {limit} in 6 dimensions" in limited.skipped[0]
+    assert f"skipped for K > {limit} in 6 dimensions" in limited.skipped[0]
     assert certify(vectors, one_vs_rest=True).one_vs_rest == whole.one_vs_rest
 
 

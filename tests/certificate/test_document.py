@@ -75,8 +75,8 @@ def test_what_was_skipped_is_a_note_and_no_row() -> None:
     certificate = certify(polygon(5).vectors, one_vs_rest=False)
     assert "one-vs-rest distance" not in table(certificate)
     document = certificate.document()
-    assert document.notes == certificate.skipped == ("The one-vs-rest distance was left out on request.",)
-    assert "Note" not in document.to("terminal") and "The one-vs-rest distance was left out" in document.to("terminal")
+    assert document.notes == certificate.skipped == ("The one-vs-rest distance was skipped on request.",)
+    assert "Note" not in document.to("terminal") and "The one-vs-rest distance was skipped" in document.to("terminal")
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_a_transformers_encoder(tightframe: Command, vit: str, images: Path, her
     features, names = vit_features(load_model("hf:vit").model, images)
     assert report["nc1"].value == pytest.approx(measure(features, np.array(names))["nc1"].value, rel=1e-4)
     assert report.facts.classifier is None
-    assert any("weights that encoder lacks are random: pooler.dense.bias" in note for note in report.notes)
+    assert any("encoder lacks some weights, which are random: pooler.dense.bias" in note for note in report.notes)
 
 
 def test_a_transformers_model_of_pixels(tightframe: Command, masks: Path, here: Path) -> None:
@@ -449,7 +449,7 @@ def test_a_beginning_token_begins_every_sequence(language_model: str, monkeypatc
 def test_images_and_texts_are_for_their_models(tightframe: Command, language_model: str, here: Path) -> None:
     (here / "models.py").write_text(MODELS)
     outcome = tightframe("measure", "--model", "hf:lm", "--images", "lm")
-    assert "has no subfolders" in outcome.complaint
+    assert "must have one subfolder of images per class" in outcome.complaint
     draw_classes(here / "images", seed=0)
     outcome = tightframe("measure", "--model", "hf:lm", "--images", "images")
     assert "hf:lm is a language model: it needs --texts." in outcome.complaint
@@ -518,7 +518,7 @@ def test_an_extraction_goes_on_or_begins_again(tightframe: Command, images: Path
     outcome = tightframe("extract", *data)
     assert outcome.status == 2
     assert "dtype = 'F16'" in outcome.complaint
-    assert "Choose another folder, or pass --overwrite." in outcome.complaint
+    assert "Choose a different folder, or pass --overwrite." in outcome.complaint
     assert tightframe("extract", *data, "--overwrite", "--splits", "train").status == 0
     assert tightframe("measure", "shards").status == 0
 
@@ -565,19 +565,19 @@ IMAGES = ("--images", "images")
         ((*MODEL, *IMAGES, "--batch-size", "0"), "--batch-size must be at least 1; got 0."),
         ((*MODEL, *IMAGES, "--workers", "-1"), "--workers must be at least 0; got -1."),
         ((*MODEL, *IMAGES, "--device", "nowhere"), "--device nowhere: "),
-        ((*MODEL, "--images", "none"), "none isn't a folder."),
-        ((*MODEL, "--images", "images/ash"), "images/ash has no subfolders"),
+        ((*MODEL, "--images", "none"), "none is not a folder."),
+        ((*MODEL, "--images", "images/ash"), "images/ash must have one subfolder"),
         ((*MODEL, "--data", "nothing"), "dataset must be one of digits"),
         ((*MODEL, "--data", "digits"), "--data digits has 10 classes, but the classifier of models:mlp has 3 outputs"),
         ((*MODEL, *IMAGES, "--no-own-classifier", "--features-of", "1"), "both say what to measure; give one."),
         (("--model", "models:with_transform", *IMAGES, "--image-size", "8"), "--image-size can't go with models:with_"),
         (("--model", "resnet18", *IMAGES), "must be one of timm:NAME, hf:FOLDER, module:function; got 'resnet18'."),
-        (("--model", "absent:function", *IMAGES), "no module is called 'absent'"),
+        (("--model", "absent:function", *IMAGES), "there is no module 'absent'"),
         (("--model", "models:absent", *IMAGES), "the module 'models' has no function 'absent'."),
         (("--model", "models:text", *IMAGES), "must return a torch module, or (module, transform); got str."),
-        (("--model", "models:identity", *IMAGES), "the transform must return a tensor, or a mapping; got Image."),
-        (("--model", "models:unscaled", *IMAGES), "transformed images have different sizes"),
-        (("--model", "hf:images", *IMAGES), "images has no config.json"),
+        (("--model", "models:identity", *IMAGES), "the transform must return a tensor or a mapping; got Image."),
+        (("--model", "models:unscaled", *IMAGES), "transformed images must have one size"),
+        (("--model", "hf:images", *IMAGES), "images must be a folder of transformers' save_pretrained"),
         ((*MODEL, *IMAGES, "--checkpoint", "models.py"), "models.py must be a .safetensors, .pt or .pth file."),
         ((*MODEL, *IMAGES, "--checkpoint", "wide.safetensors"), "Build the model with 5 classes."),
         ((*MODEL, *IMAGES, "--checkpoint", "strange.safetensors"), "strange.safetensors lacks '1.weight' and 3 more"),
@@ -622,7 +622,7 @@ def test_folders_that_are_no_classes(tightframe: Command, vit: str, images: Path
     ) in outcome.complaint
     draw_classes(here / "held", seed=1)
     outcome = tightframe("measure", "--model", "models:with_transform", "--images", "images", "--test", "held")
-    assert "held has the subfolder 'cedar', which isn't one of the classes: ash, birch, yew." in outcome.complaint
+    assert "the subfolders of held must be classes (ash, birch, yew); got 'cedar'." in outcome.complaint
 
 
 def test_images_without_masks(tightframe: Command, masks: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-k 3", "best needs -d"),
         ("-d 3", "best needs -k"),
         ("-k 3 -d 2 --objective nothing", "--objective must be one of best, simplex, .*separated, .*got 'nothing'"),
-        ("--code nothing", "no exact code 'nothing'; choose one of icosahedron"),
+        ("--code nothing", "--code must be a name in .*CODES; got 'nothing'"),
         ("-d 2 --objective metric-guided", "metric-guided needs --cost or --tree"),
         ("-d 2 --objective semantic", "semantic needs --vectors"),
         ("-d 2 --cost a.csv --tree b.json", "--cost and --tree exclude each other"),
@@ -368,7 +368,7 @@ def test_the_one_vs_rest_distance_on_demand(tightframe: Command, here: Path) -> 
     name = saved("a.npy", orthoplex(8).vectors)
     assert "one-vs-rest distance 1.000000000 1.000000000" in tightframe("prototypes", "--verify", name).plain
     without = tightframe("prototypes", "--verify", name, "--no-one-vs-rest").plain
-    assert "note The one-vs-rest distance was left out on request." in without
+    assert "note The one-vs-rest distance was skipped on request." in without
     assert "one-vs-rest distance 1" not in without
 
 

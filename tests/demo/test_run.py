@@ -138,10 +138,10 @@ def test_heads_on_data_without_a_tree(stripes: DatasetSource, tmp_path: Path) ->
     report, _ = run(Settings(data="stripes", head="etf", loss="cross-entropy"), tmp_path)
     assert "scale_free_distortion" not in report.values
     for head in ("hierarchical", "metric-guided", "metric-fixed", "hierarchy-aware"):
-        with pytest.raises(OptionError, match=r"'stripes' has no tree of classes: head= must be one of linear, .*ncm"):
+        with pytest.raises(OptionError, match=r"'stripes' has no tree of classes: head must be one of linear, .*ncm"):
             Settings(data="stripes", head=head)
     with pytest.raises(
-        OptionError, match=r"no tree of classes: loss= must be one of cross-entropy, dot.*'expected-cost'"
+        OptionError, match=r"no tree of classes: loss must be one of cross-entropy, dot.*'expected-cost'"
     ):
         Settings(data="stripes", loss="expected-cost")
 

@@ -239,7 +239,7 @@ def test_one_process_alone(run: Run) -> None:
 
 
 def test_no_samples_in_any_process(run: Run) -> None:
-    expected = "EmptyBatchError: no process was given a batch of training samples."
+    expected = "EmptyBatchError: there are no training samples in any process."
     assert run.each("empty everywhere") == [expected] * run.world
 
 

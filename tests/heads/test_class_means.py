@@ -331,7 +331,7 @@ def test_set_refuses_statistics_of_another_shape(name: str) -> None:
 
 @pytest.mark.parametrize("every", [0, -1])
 def test_a_bad_period(every: int) -> None:
-    with pytest.raises(RangeError, match=f"batches; got {every}"):
+    with pytest.raises(RangeError, match=f"every must be at least 1; got {every}"):
         CondensedMeans(K, D, every)
 
 

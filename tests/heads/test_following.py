@@ -442,7 +442,7 @@ def test_guided_repr_says_what_it_is() -> None:
 
 @pytest.mark.parametrize("every", [0, -2])
 def test_a_bad_period_of_turning(every: int) -> None:
-    with pytest.raises(RangeError, match=f"calls; got {every}"):
+    with pytest.raises(RangeError, match=f"every must be at least 1; got {every}"):
         guided(every=every)
 
 

@@ -90,7 +90,7 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
 def test_logits_and_gradients_of_heads(name: str) -> None:
     head, z, again = HEADS[name](), rows(), rows()
     P = (draw(K, D, seed=1) if name == "learnt" else getattr(head, "prototypes", FRAME)).detach().requires_grad_()
-    with pytest.warns(ZeroVectorWarning, match=r"s must have a direction; row 2 is zero \(1 of 6 rows\)\. The cosines"):
+    with pytest.warns(ZeroVectorWarning, match=r"s must have a direction; row 2 is zero \(1 of 6 rows\)\. Cosines"):
         logits = head(z)
     wanted = SCALE * cosines(again, P)
     assert_close(logits, wanted, 1e-12)

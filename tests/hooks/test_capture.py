@@ -523,7 +523,7 @@ def test_a_mapping() -> None:
         assert features.get("0") is None
         assert features.get("0", x) is x
         assert features.get("1") is features["1"]
-        with pytest.raises(KeyError, match="'0' is not captured; there are: 1, 3"):
+        with pytest.raises(KeyError, match="'0' is not captured; choose from 1, 3"):
             features["0"]
 
 
@@ -591,7 +591,7 @@ def test_an_output_without_features(wrap: Callable[[Tensor], Any]) -> None:
     with capture(model, "inner") as features:
         model(draw(3, 5))
         assert list(features) == []
-        with pytest.raises(LayerError, match=r"has not called 'inner', or it gave no floating-point tensor\."):
+        with pytest.raises(LayerError, match=r"did not call 'inner', or it returned no floating-point tensor\."):
             features["inner"]
 
 
@@ -936,7 +936,7 @@ def test_samples_that_differ_in_length_have_no_common_shape(positions: str | Non
     encoder, x, padding = encoder_of_torch()
     before = picture(encoder)
     with (
-        pytest.raises(LayerError, match=r"samples at 'layers\.0' differ in length; choose .* mean, first or last"),
+        pytest.raises(LayerError, match=r"samples at 'layers\.0' differ in length; set .* mean, first or last"),
         torch.no_grad(),
         capture(encoder, Layer("layers.0", positions)),
     ):
@@ -1139,7 +1139,7 @@ def test_the_picture_would_show_a_hook_a_mode_or_a_value() -> None:
 
 def test_an_unknown_name_is_answered_with_the_modules() -> None:
     with (
-        pytest.raises(LayerError, match=r"^no module of the model matches 'body\.\*'; it has: 0, 1, 2, 3, 4\.$"),
+        pytest.raises(LayerError, match=r"^no module of the model matches 'body\.\*'; choose from 0, 1, 2, 3, 4\.$"),
         capture(mlp(), ["0", "body.*"]),
     ):
         pass
@@ -1147,11 +1147,11 @@ def test_an_unknown_name_is_answered_with_the_modules() -> None:
 
 def test_of_many_modules_the_first_twenty_are_named() -> None:
     model = nn.Sequential(*[nn.Identity() for _ in range(21)])
-    with pytest.raises(LayerError, match=r"it has: 0, 1, .*, 18, 19, \.\.\.\.$"), capture(model, "x"):
+    with pytest.raises(LayerError, match=r"choose from 0, 1, .*, 18, 19, \.\.\.\.$"), capture(model, "x"):
         pass
-    with pytest.raises(LayerError, match=r"it has: 0, 1, .*, 18, 19\.$"), capture(model[:20], "x"):
+    with pytest.raises(LayerError, match=r"choose from 0, 1, .*, 18, 19\.$"), capture(model[:20], "x"):
         pass
-    with pytest.raises(LayerError, match=r"it has: none\.$"), capture(nn.Linear(2, 2), "x"):
+    with pytest.raises(LayerError, match=r"choose from none\.$"), capture(nn.Linear(2, 2), "x"):
         pass
 
 
@@ -1173,13 +1173,13 @@ def test_a_layer_that_is_not_called() -> None:
     model, x = Unused(), draw(3, 5).float()
     with capture(model, ["used", "unused"]) as features:
         for name in ("used", "unused"):
-            with pytest.raises(LayerError, match=f"the forward pass has not called '{name}'"):
+            with pytest.raises(LayerError, match=f"the forward pass did not call '{name}'"):
                 features[name]
         model(x)
         assert list(features) == ["used"]
-        with pytest.raises(LayerError, match="the forward pass has not called 'unused'"):
+        with pytest.raises(LayerError, match="the forward pass did not call 'unused'"):
             features["unused"]
-        with pytest.raises(KeyError, match="'other' is not captured; there are: used, unused"):
+        with pytest.raises(KeyError, match="'other' is not captured; choose from used, unused"):
             features["other"]
 
 

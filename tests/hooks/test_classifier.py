@@ -155,7 +155,7 @@ def test_no_linear_layer() -> None:
     ids=["embedding", "3x3", "1x3", "norm", "relu"],
 )
 def test_a_layer_that_is_no_linear_map_is_refused_by_name(layer: nn.Module) -> None:
-    with pytest.raises(ClassifierError, match=rf"1x1 convolution; got .*{type(layer).__name__}"):
+    with pytest.raises(ClassifierError, match=rf"1x1 convolution or a head; got .*{type(layer).__name__}"):
         find_classifier(nn.Sequential(nn.Linear(4, 4), layer), "1")
 
 

@@ -534,7 +534,7 @@ def test_a_compiled_part_keeps_its_name() -> None:
 
 @pytest.mark.parametrize("choice", ["3.*", Layer("nothing"), ["0", "0.9"]])
 def test_what_matches_nothing(choice: Any) -> None:
-    with pytest.raises(LayerError, match=r"no module of the model matches .*; it has: 0, 0\.0, .*2\.4\."):
+    with pytest.raises(LayerError, match=r"no module of the model matches .*; choose from 0, 0\.0, .*2\.4\."):
         choose_layers(nested(), choice)
 
 
@@ -655,7 +655,7 @@ def test_samples_that_differ_in_length_are_listed() -> None:
         listed = list_layers(encoder, x, src_key_padding_mask=padding, **({"layers": "layers.?"} | options))
         found = [(layer.name, layer.shape, layer.features, layer.samples_per_row) for layer in listed]
         assert found[-1] == ("layers.1", (3, 8), 8, 1)
-    with pytest.raises(LayerError, match="differ in length; choose the positions mean, first or last"):
+    with pytest.raises(LayerError, match="differ in length; set positions to mean, first or last"):
         list_layers(encoder, x, src_key_padding_mask=padding, layers="layers.?", positions="each")
 
 

@@ -335,7 +335,7 @@ def test_several_dataloaders() -> None:
             return super().training_step(batch["a"], index)
 
     loaders = {"a": train_loader(), "b": train_loader()}
-    with pytest.raises(LoaderError, match=r"the trainer has 2 train dataloaders; say which to measure with loader="):
+    with pytest.raises(LoaderError, match=r"must be one train dataloader; there are 2. Choose one with loader="):
         trainer_of([quick()]).fit(Several(), loaders)
     callback, module = quick(loader=loaders["a"]), Several()
     trainer_of([callback], 1).fit(module, loaders, [held_out_loader(8), held_out_loader(9)])

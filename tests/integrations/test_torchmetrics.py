@@ -99,7 +99,7 @@ def test_per_class_scatter_layout_and_ignored_labels_are_the_accumulators() -> N
 
 @pytest.mark.parametrize("name", ["nonsense", "self_duality_error", "directional_cdnv", "ncc_mismatch"])
 def test_names_that_statistics_dont_allow_are_refused(name: str) -> None:
-    with pytest.raises(ChoiceError, match=f"(metrics must be among nc1, .*; got|unknown measure) '{name}'"):
+    with pytest.raises(ChoiceError, match=f"metrics? must be .*; got '{name}'"):
         NeuralCollapse(CLASSES, DIM, ["nc1", name])
 
 
@@ -232,9 +232,9 @@ def test_states_merge() -> None:
     metric.merge_state(other)
     assert_same(metric.compute(), expected(batches))
     assert_same(other.compute(), expected(batches[1:]))
-    with pytest.raises(MergeError, match="num_classes=3 into one with num_classes=4"):
+    with pytest.raises(MergeError, match="same num_classes to be merged; got 4 and 3"):
         metric.merge_state(NeuralCollapse(3, DIM))
-    with pytest.raises(StateError, match="only a NeuralCollapse can be merged"):
+    with pytest.raises(StateError, match="incoming_state must be a NeuralCollapse"):
         metric.merge_state(MulticlassAccuracy(num_classes=CLASSES))
 
 

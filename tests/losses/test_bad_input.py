@@ -201,7 +201,7 @@ def test_reductions(name: str) -> None:
 def test_reductions_of_the_others() -> None:
     with pytest.raises(ChoiceError, match="reduction must be one of mean, sum, none; got 'max'"):
         PoleRegression(POLES, 0.0, 1.0, reduction="max")
-    with pytest.raises(ChoiceError, match=r"reduction must be \"mean\" or \"sum\", .*got 'none'"):
+    with pytest.raises(ChoiceError, match=r"reduction must be \"mean\" or \"sum\"; got 'none'"):
         CentreCollapse(FRAME, reduction="none")
 
 
@@ -233,7 +233,7 @@ def test_prototypes_that_are_none(name: str) -> None:
 
 @pytest.mark.parametrize("name", ON_PROTOTYPES)
 def test_heads_without_prototypes(name: str) -> None:
-    with pytest.raises(ShapeError, match=r"prototypes \(K, D\) at \.prototypes; Linear has none"):
+    with pytest.raises(ShapeError, match=r"Head with prototypes; got Linear"):
         ON_PROTOTYPES[name](nn.Linear(D, K))
 
 
@@ -298,7 +298,7 @@ def test_exponents_and_offsets() -> None:
 
 
 def test_level_weights() -> None:
-    with pytest.raises(ShapeError, match=r"level weights must be \(7,\), one a node; got .*4"):
+    with pytest.raises(ShapeError, match=r"level weights must be \(7,\), one per node; got .*4"):
         HierarchicalCrossEntropy(TREE, level_weights=torch.ones(K))
     weights = torch.ones(7)
     weights[5] = NAN
@@ -331,7 +331,7 @@ def test_poles_and_classes_in_one_embedding() -> None:
         with pytest.raises(ZeroVectorError, match=r"prototypes orthogonal to the poles' axes must have .*; row 1 is"):
             JointHyperspherical(torch.stack([classes[0], 3 * poles[0]]), poles, 0.0, 1.0)
         loss = JointHyperspherical(classes, poles, 0.0, 1.0)
-        with pytest.warns(ZeroVectorWarning, match="embeddings orthogonal to the poles' axes must have .*; row 1 is"):
+        with pytest.warns(ZeroVectorWarning, match="embeddings orthogonal to the poles' axes must have a direction"):
             loss(torch.stack([classes[0], 3 * poles[0]]), torch.tensor([0, 1]), torch.tensor([0.5, 0.0]))
 
 
@@ -350,9 +350,9 @@ def test_values_to_regress() -> None:
     for wrong in (NAN, INF):
         with pytest.raises(NonFiniteError, match="values must be finite"):
             loss(rows, torch.tensor([0.5, wrong, 0.0]))
-    with pytest.raises(ShapeError, match=r"values must be \(3, 1\), one a row and target; got \(2,\)"):
+    with pytest.raises(ShapeError, match=r"values must be \(3, 1\), one per row and target; got \(2,\)"):
         loss(rows, torch.zeros(2))
-    with pytest.raises(ShapeError, match=r"values must be \(3, 2\), one a row and target; got \(3,\)"):
+    with pytest.raises(ShapeError, match=r"values must be \(3, 2\), one per row and target; got \(3,\)"):
         PoleRegression(prototypes.poles(2, D), 0.0, 1.0)(rows, torch.zeros(3))
     with pytest.raises(DtypeError, match=r"values must be floating point; got torch\.int64"):
         loss(rows, torch.zeros(3, dtype=torch.int64))

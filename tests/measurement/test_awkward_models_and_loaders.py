@@ -90,7 +90,7 @@ def test_data_drawn_anew_in_a_second_pass_are_refused() -> None:
     model = network()
     loader = DataLoader(Augmented(own=True), 16)
     measure(model, loader, progress=False)  # one pass is enough
-    with pytest.raises(LoaderError, match=r"other samples in a second pass.*input of 2.*buffer_bytes"):
+    with pytest.raises(LoaderError, match=r"features at input of 2 must be the same in both passes.*buffer_bytes"):
         measure(model, loader, buffer_bytes=0, progress=False)
 
 
@@ -105,7 +105,7 @@ def test_a_model_that_draws_at_random_in_eval_mode_is_refused_likewise() -> None
             hidden: Tensor = self.body(x)
             return self.fc(hidden + torch.randn(hidden.shape, generator=self.own))
 
-    with pytest.raises(LoaderError, match="or the model other features"):
+    with pytest.raises(LoaderError, match="must be the same in both passes"):
         measure(Noisy(), DataLoader(TensorDataset(*rows()), 16), buffer_bytes=0, progress=False)
 
 
@@ -176,7 +176,7 @@ class TwoHeads(nn.Module):
 
 def test_a_classifier_that_is_not_what_the_model_returns_is_refused() -> None:
     batch = [rows()]
-    with pytest.raises(ClassifierError, match=r"'last' has 4 outputs, as the model, but .* samples only.*classifier="):
+    with pytest.raises(ClassifierError, match=r"'last' has 4 outputs, like the model, .* of the samples.*classifier="):
         measure(TwoHeads(4, 4), batch, progress=False)
     for wrap in (None, lambda logits: (None, logits), lambda logits: {"loss": logits.sum(), "logits": logits}):
         model = TwoHeads(7, 4) if wrap is None else TwoHeads(7, 4, wrap)
@@ -185,7 +185,7 @@ def test_a_classifier_that_is_not_what_the_model_returns_is_refused() -> None:
     own = measure(TwoHeads(4, 4), batch, classifier="fc", progress=False)
     assert not any("model's own" in note for note in own.notes)
     other = measure(TwoHeads(4, 4), batch, classifier="last", progress=False)
-    assert any("decisions are the model's own" in note and "'last'" in note for note in other.notes)
+    assert any("decisions come from the model" in note and "'last'" in note for note in other.notes)
     assert other["classifier_accuracy"].value == own["classifier_accuracy"].value
 
 

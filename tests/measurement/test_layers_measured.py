@@ -358,7 +358,7 @@ def test_labels_are_taken_at_the_positions_of_layers_of_another_resolution() -> 
     model, x, labels = segmentation()
     report = measure(model, batches(x, labels, 2), layers="auto", ignore_index=255, progress=False)
     assert Profile.of(report).names == ["down.1", "inner.3", "low.2", "input of head"]
-    assert "labels of low.2 are those nearest to its 3x3 positions; they have 6x6." in report.notes
+    assert "low.2 has 3x3 positions and uses the nearest of 6x6 labels." in report.notes
     low = model.low(model.up(model.inner(model.down(x))))
     nearest = labels[:, 1::2, 1::2]  # of the four pixels around a centre, the lower right one
     assert_report(report.layers[2], low.movedim(1, -1)[nearest < CLASSES], nearest[nearest < CLASSES])
@@ -392,7 +392,7 @@ def test_by_name_they_are_refused(choice: Any) -> None:
     model, x, labels = segmentation()
     before = picture(model)
     with pytest.raises(
-        LayerError, match=r"^layer .* has positions .*, but the labels \(5, 6, 6\); choose others, e\.g\."
+        LayerError, match=r"^layer .* has positions .*, but the labels \(5, 6, 6\)\. Choose different ones, for example"
     ):
         measure(model, [(x, labels)], layers=choice, ignore_index=255, progress=False)
     assert picture(model) == before
@@ -510,7 +510,7 @@ class Sometimes(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("times", "message"), [(0, "the forward pass doesn't call 'other'"), (2, "some batches, but not of all.*'other'")]
+    ("times", "message"), [(0, "the forward pass must call 'other'"), (2, "every forward pass must call 'other'")]
 )
 def test_a_layer_asked_for_by_name_that_is_not_called(times: int, message: str) -> None:
     model, loader = Sometimes(times).double(), batches(*labelled(60, 5))
@@ -538,7 +538,7 @@ def test_a_block_that_is_not_called_is_left_out() -> None:
 
 
 def test_an_unknown_layer() -> None:
-    with pytest.raises(LayerError, match="no module of the model matches 'body'; it has: 0, 1, 2, 3, 4"):
+    with pytest.raises(LayerError, match="no module of the model matches 'body'; choose from 0, 1, 2, 3, 4"):
         measure(mlp(), [], layers=["1", "body"], progress=False)
 
 

@@ -304,7 +304,7 @@ def test_the_scatter_of_each_class_is_within_the_budget(squares: int, kept: list
     assert (statistics.class_within is not None) == ("directional_cdnv" in kept)
     assert ("directional_cdnv" in report.values) == ("directional_cdnv" in kept)
     assert "nc1" in report.values
-    noted = [note for note in report.notes if "each class was beyond the memory budget at: input of 4" in note]
+    noted = [note for note in report.notes if "scatter per class exceeds covariance_bytes at: input of 4" in note]
     assert len(noted) == ("directional_cdnv" not in kept)
 
 

@@ -79,7 +79,7 @@ def test_what_cannot_be_fitted() -> None:
     assert NearestCentre.fit(means_only).scores(NEW).shape == (100,)
     with pytest.raises(ScatterError, match="Mahalanobis distance needs the within-class scatter"):
         Mahalanobis.fit(means_only)
-    with pytest.raises(ScatterError, match="nothing varies within classes"):
+    with pytest.raises(ScatterError, match="do not vary within classes"):
         Mahalanobis.fit(ClassStatistics.from_features(torch.eye(3), torch.arange(3), 3))
     with pytest.raises(EmptyClassError):
         NearestCentre.fit(ClassStatistics.empty(K, D))

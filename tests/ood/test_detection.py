@@ -151,11 +151,11 @@ def test_one_sample_has_no_standard_error() -> None:
 
 def test_what_cannot_be_judged() -> None:
     good = torch.rand(4)
-    with pytest.raises(EmptyBatchError, match="no out-of-distribution scores"):
+    with pytest.raises(EmptyBatchError, match="out-of-distribution scores are empty"):
         evaluate(good, good[:0])
-    with pytest.raises(EmptyBatchError, match="no in-distribution scores"):
+    with pytest.raises(EmptyBatchError, match="in-distribution scores are empty"):
         evaluate(good[:0], good)
-    with pytest.raises(NonFiniteError, match="2 of 4 aren't"):
+    with pytest.raises(NonFiniteError, match="2 of 4 are not"):
         evaluate(torch.tensor([1.0, math.nan, math.inf, 0.0]), good)
     with pytest.raises(ShapeError, match=r"\(N,\); got \(2, 2\)"):
         evaluate(good, good.reshape(2, 2))

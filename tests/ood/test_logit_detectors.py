@@ -53,7 +53,7 @@ def test_no_graph_is_kept() -> None:
 
 @pytest.mark.parametrize("detector", [MaxSoftmax, MaxLogit, Energy])
 def test_what_is_no_classifier(detector: type[MaxSoftmax]) -> None:
-    with pytest.raises(ClassifierError, match="reads logits"):
+    with pytest.raises(ClassifierError, match="detector needs logits"):
         detector.fit(None)
     with pytest.raises(ClassifierError, match=r"\(K, D\); got \(7,\)"):
         detector.fit(BIAS)

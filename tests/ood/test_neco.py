@@ -197,7 +197,7 @@ def test_what_cannot_be_fitted() -> None:
         Neco.fit(statistics).curve(NEW, [])
     with pytest.raises(ClassifierError, match="weight"):
         Neco.fit(statistics, max_logit=True)
-    with pytest.raises(ClassifierError, match=f"statistics have {D}"):
+    with pytest.raises(ClassifierError, match=rf"must be .K, {D}. to fit"):
         Neco.fit(statistics, max_logit=True, weight=torch.ones(K, D + 1))
 
 

@@ -242,7 +242,7 @@ def test_code_is_cut_padded_and_scaled() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": "peterson"}, ChoiceError, "no exact code 'peterson'; choose one of icosahedron, "),
+        ({"name": "peterson"}, ChoiceError, "got 'peterson'. Did you mean petersen"),
         (
             {"name": "petersen", "num_classes": 11},
             DimensionError,

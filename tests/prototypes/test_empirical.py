@@ -202,7 +202,7 @@ def test_what_they_refuse() -> None:
             call(drawn(4, 2))
         with pytest.raises(ShapeError, match=r"K >= 2; got \(1, 5\)"):
             call(drawn(1, 5))
-        with pytest.raises(ZeroVectorError, match="all class means are the same"):
+        with pytest.raises(ZeroVectorError, match="class means must differ to have a nearest ETF"):
             call(torch.ones(4, 5, dtype=torch.float64))
         with pytest.raises(NonFiniteError, match="row 2 holds nan in column 1"):
             call(means)

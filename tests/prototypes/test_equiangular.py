@@ -105,7 +105,7 @@ def test_impossible_alphas_name_the_bound() -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(DimensionError, match="num_classes >= 2 and dim >= 1; got 1 and 3"):
+    with pytest.raises(DimensionError, match="at least 2 classes and 1 dimension; got 1 and 3"):
         equiangular(1, 3)
     with pytest.raises(DimensionError, match="num_classes=3 with dim=1"):
         equiangular(3, 1)

@@ -136,7 +136,7 @@ def test_what_it_refuses() -> None:
     broken[1, 2] = math.nan
     with pytest.raises(NonFiniteError, match=r"entry \(1, 2\) is nan"):
         gram_matching(3, 2, target=broken)
-    with pytest.raises(RangeError, match=r"squared lengths, > 0; entry \(1, 1\) is 0"):
+    with pytest.raises(RangeError, match=r"\(squared lengths\) must be positive; entry \(1, 1\) is 0"):
         gram_matching(3, 2, target=torch.diag(torch.tensor([1.0, 0.0, 1.0])))
     for num_classes, dim in [(1, 2), (2, 0)]:
         with pytest.raises(DimensionError, match=f"got {num_classes} and {dim}"):

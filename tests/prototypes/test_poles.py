@@ -44,7 +44,7 @@ def test_gradients() -> None:
 
 @pytest.mark.parametrize(("num_targets", "dim"), [(0, 2), (3, 2), (1, 0)])
 def test_axes_must_fit(num_targets: int, dim: int) -> None:
-    with pytest.raises(DimensionError, match=rf"{num_targets} targets .* got dim={dim}"):
+    with pytest.raises(DimensionError, match=rf"num_targets must be .* got {num_targets} with dim={dim}"):
         poles(num_targets, dim)
 
 
@@ -52,7 +52,7 @@ def test_values_must_lie_between_the_poles() -> None:
     with pytest.raises(RangeError, match=r"in \[0, 2\]; got 2.5 \(2 of 3 outside\)"):
         pole_cosine(torch.tensor([1.0, 2.5, math.nan]), 0, 2)
     for bounds in ((2, 2), (3, 2), (0, math.nan)):
-        with pytest.raises(RangeError, match="less than the upper's"):
+        with pytest.raises(RangeError, match="lower must be less than upper"):
             pole_cosine(torch.ones(1), *bounds)
-        with pytest.raises(RangeError, match="less than the upper's"):
+        with pytest.raises(RangeError, match="lower must be less than upper"):
             pole_value(torch.ones(1), *bounds)

@@ -120,7 +120,7 @@ def test_an_interrupted_search_returns_its_best() -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(DimensionError, match="num_classes >= 2 and dim >= 1; got 1 and 3"):
+    with pytest.raises(DimensionError, match="at least 2 classes and 1 dimension; got 1 and 3"):
         softmax_code(1, 3)
     with pytest.raises(DimensionError, match="num_classes=3 with dim=1"):
         softmax_code(3, 1)

@@ -70,7 +70,7 @@ def test_a_view_can_be_saved(triangle: Prototypes, tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"vectors": torch.eye(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(StateError, match="no prototypes saved by tightframe"):
+    with pytest.raises(StateError, match=r"must have the format 'tightframe.prototypes'"):
         Prototypes.load(tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(StateError, match="can't read"):

@@ -1,6 +1,8 @@
 """Names are text in every format: no escape sequence, no markup, no change of the writing's direction gets through."""
 
+import csv
 import html
+import io
 from dataclasses import replace
 
 import pytest
@@ -19,6 +21,7 @@ NAMES = {
     "markup": "<script>alert(1)</script><a href='x'>&amp;",
     "wide": "w" * 400,
     "formula": '=HYPERLINK("x")',
+    "surrogate": "a\udcffb",
     "markdown": "| a | **b** `c` \n# d",
 }
 
@@ -45,7 +48,9 @@ def test_every_format(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     page = made.to_html()
     shown = replace(made.document(), downloads={}).to("page")  # the data to download have names as they are
-    for text in (printed, repr(made), shown, made.to_markdown(), made._repr_html_()):
+    cells = [cell for row in csv.reader(io.StringIO(made.to_csv())) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))]
+    for text in (printed, repr(made), shown, made.to_csv(), made.to_markdown(), made._repr_html_()):
         assert controls(text) == []
     assert "<script>alert" not in page and "<a href='x'" not in page
     if name.isprintable():

@@ -200,7 +200,7 @@ def test_csv(folders: list[Path]) -> None:
     assert ["a", "", "1.0", ""] in rows and ["d", "0.0", "", "0.0"] in rows
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "\tx"])
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@sum", "  =1"])
 def test_names_are_no_formulas_in_a_spreadsheet(folders: list[Path], name: str) -> None:
     comparison = replace(Comparison.of(folders), names=("one", name))
     assert next(csv.reader(io.StringIO(comparison.to_csv()))) == ["measure", "target", "one", f"'{name}"]

@@ -116,7 +116,7 @@ def test_another_dtype(tmp_path: Path) -> None:
     assert torch.equal(joined(tmp_path / "half", "train", "features/features"), features.half())
     features[7, 2] = 1e5
     with pytest.raises(
-        errors.NonFiniteError, match=r"batch 0 of training samples has .* too large for dtype=torch.float16"
+        errors.NonFiniteError, match=r"batch 0 of training samples has .* too large for torch.float16"
     ):
         extract(ArraySource(features, labels), tmp_path / "over", dtype=torch.float16)
     with pytest.raises(errors.DtypeError, match=r"got torch\.int8"):
@@ -147,7 +147,7 @@ def test_positions_stay_together(tmp_path: Path) -> None:
 
 def test_positions_that_vary(tmp_path: Path) -> None:
     with pytest.raises(
-        errors.ShapeError, match=r"is float32 \(N, 6, 5\), but before it was float32 \(N, 4, 5\).*flatten=True"
+        errors.ShapeError, match=r"must be float32 \(N, 4, 5\) in every .*got float32 \(N, 6, 5\).*flatten=True"
     ):
         extract(Positions(), tmp_path)
     extract(Positions(), tmp_path, flatten=True, overwrite=True)
@@ -159,7 +159,7 @@ def test_positions_that_vary(tmp_path: Path) -> None:
 def test_what_cant_be_extracted(tmp_path: Path) -> None:
     features, labels = torch.randn(50, 4), torch.arange(50) % 3
     held = ArraySource(features, labels)
-    with pytest.raises(errors.ChoiceError, match="no split 'test'; it has: train"):
+    with pytest.raises(errors.ChoiceError, match="splits must be among train; got 'test'"):
         extract(held, tmp_path, splits=["train", "test"])
     with pytest.raises(errors.ChoiceError, match="must include 'train'"):
         extract(held, tmp_path, splits=[])
@@ -172,7 +172,7 @@ def test_what_cant_be_extracted(tmp_path: Path) -> None:
 def test_a_folder_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"mine")
     for overwrite in (False, True):
-        with pytest.raises(errors.ShardError, match=r"holds model.safetensors, which no manifest names"):
+        with pytest.raises(errors.ShardError, match=r"holds model.safetensors, which no manifest lists"):
             extract(ArraySource(torch.randn(50, 4), torch.arange(50) % 3), tmp_path, overwrite=overwrite)
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
@@ -239,7 +239,7 @@ def test_another_model_or_other_options_are_refused(tmp_path: Path) -> None:
         ("dtype = None; this one has 'F16'", source(), {"dtype": torch.float16}),
         (r"splits = .*; this one has \['train'\]", source(), {"splits": ["train"]}),
         ("num_classes|ignore_index = None; this one has 2", source(ignore_index=2), {}),
-        ("first batch isn't the one in .*train-00000.safetensors", source(data=7), {}),
+        ("first batch must equal the one in .*train-00000.safetensors", source(data=7), {}),
     ):
         with pytest.raises(errors.ShardError, match=match):
             extract(given, folder, **{"shard_bytes": SHARD_BYTES, **options})

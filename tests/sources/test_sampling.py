@@ -165,7 +165,7 @@ def test_a_list_whose_batches_must_be_unpacked() -> None:
 
 def test_an_empty_list() -> None:
     assert list(sampled([], 10, None)) == []
-    with pytest.raises(EmptyBatchError, match="gave no batch"):
+    with pytest.raises(EmptyBatchError, match="yielded no batch"):
         Monitor(nn.Linear(1, 3), samples=10, progress=False).measure([])
 
 

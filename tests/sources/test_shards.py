@@ -177,7 +177,7 @@ def test_the_classifier_of_files(files: tuple[Paths, Paths]) -> None:
     assert_same(measure(source, progress=False), expected)
     with pytest.raises(errors.ClassifierError, match="weight must have shape"):
         ShardSource.from_files(*files, weight=weight[:, 1:])
-    with pytest.raises(errors.ClassifierError, match="bias needs"):
+    with pytest.raises(errors.ClassifierError, match="bias must come with"):
         ShardSource.from_files(*files, bias=bias)
 
 

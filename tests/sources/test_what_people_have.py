@@ -218,7 +218,7 @@ def test_labels_from_one() -> None:
 
 def test_a_classifier_with_fewer_rows_than_classes() -> None:
     x, _ = data()
-    with pytest.raises(LabelError, match=r"labels go up to 9, but the classifier 'fc' has 7 rows"):
+    with pytest.raises(LabelError, match=r"must lie in \[0, 7\), the rows of the classifier 'fc'; the largest is 9"):
         measure(Plain(classes=7), [(x, torch.arange(ROWS) % 10)], **QUICK)
 
 
@@ -328,7 +328,7 @@ def test_a_cosine_head_by_hand_is_asked_for_by_name() -> None:
     x, labels = data()
     with pytest.raises(
         ClassifierError,
-        match=r"'f' has 20 outputs, but the model returns 4 values; if 'W' is .*: features=\"f\", classifier=\"W\"",
+        match=r"'f' has 20 outputs, but the model returns 4 values; if 'W' .*, pass features=\"f\", classifier=\"W\"",
     ):
         measure(Arc(), [(x, labels)], **QUICK)
 
@@ -358,7 +358,7 @@ def test_a_function_as_the_classifier() -> None:
 
 
 def test_a_parameter_without_the_layer_it_reads() -> None:
-    with pytest.raises(ClassifierError, match=r"the parameter 'W': name the layer .* features="):
+    with pytest.raises(ClassifierError, match=r"the parameter 'W'\. Name the layer .* features="):
         measure(Arc(), [data()], classifier="W", **QUICK)
 
 
@@ -408,7 +408,7 @@ class ByHand(Plain):
 
 
 def test_a_factor_is_not_taken_for_the_classifier() -> None:
-    with pytest.raises(ClassifierError, match="'b' has 4 outputs, as the model, but their largest is the model's for"):
+    with pytest.raises(ClassifierError, match="'b' has 4 outputs, like the model, but the same largest output for"):
         measure(ByHand(), [data()], **QUICK)
 
 
@@ -552,7 +552,7 @@ def test_logits_that_are_resized_to_the_labels() -> None:
     features = torch.tanh(model.body(x)).movedim(1, -1).reshape(-1, DIM)
     nearest = labels[:, 2::4, 2::4].reshape(-1)
     assert_values(report, expected(features, nearest, model.head.weight.flatten(1), model.head.bias))
-    assert "labels of input of head are those nearest to its 4x4 positions; they have 16x16." in report.notes
+    assert "input of head has 4x4 positions and uses the nearest of 16x16 labels." in report.notes
 
 
 def test_padding_does_not_count_in_a_mean() -> None:
@@ -608,7 +608,7 @@ def test_two_measurements_of_one_model_at_a_time_are_refused() -> None:
     thread = threading.Thread(target=lambda: found.append(measure(model, slow(), **QUICK)))
     thread.start()
     assert started.wait(20)
-    with pytest.raises(StateError, match="being measured already"):
+    with pytest.raises(StateError, match="already being measured"):
         measure(model, [(x, labels)], **QUICK)
     go_on.set()
     thread.join()
@@ -660,7 +660,7 @@ def test_a_layer_before_a_mean_is_not_taken_for_the_classifier() -> None:
 
 def test_logits_are_not_measured_as_features() -> None:
     model, labels = nn.Sequential(nn.Conv2d(1, CLASSES, 3), nn.Flatten()).double(), torch.arange(40) % CLASSES
-    with pytest.raises(ClassifierError, match=r"returns 4 values, as many as there are classes"):
+    with pytest.raises(ClassifierError, match=r"returns 4 values, the number of classes"):
         measure(model, [(draw(40, 1, 3, 3), labels)], **QUICK)
 
 
@@ -688,7 +688,7 @@ def test_logits_that_differ_by_a_constant_decide() -> None:
     hits = (model(x).argmax(1) == labels).double().mean()
     assert report["classifier_accuracy"].value == pytest.approx(float(hits))
     assert report["etf_error"].value == pytest.approx(of_plain(model, x, labels)["etf_error"])
-    assert any("decisions are the model's own" in note for note in report.notes)
+    assert any("decisions come from the model" in note for note in report.notes)
 
 
 class TwoOutputs(Plain):
@@ -703,7 +703,7 @@ class TwoOutputs(Plain):
 
 
 def test_the_first_output_decides_which_head_is_the_classifier() -> None:
-    with pytest.raises(ClassifierError, match=r"'aux' has 4 outputs, as the model, but"):
+    with pytest.raises(ClassifierError, match=r"'aux' has 4 outputs, like the model, but"):
         measure(TwoOutputs(), [data()], **QUICK)
 
 
@@ -763,7 +763,7 @@ def test_classes_with_enough_samples_in_awkward_cases(options: dict[str, Any]) -
     three = labels < 3
     own = ClassStatistics.from_features(model.features(x[three]).detach(), labels[three], CLASSES)
     assert report["nc1"].value == pytest.approx(float(evaluate(Evidence(own), ["nc1"])["nc1"]))
-    assert any("unit features aren't collected" in note for note in report.notes) is bool(options)
+    assert any("unit features are not available" in note for note in report.notes) is bool(options)
 
 
 def test_held_out_labels_out_of_range_are_an_error_with_min_count_too() -> None:
@@ -776,7 +776,7 @@ def test_tags_that_are_not_known() -> None:
     x, hot = tags()
     unknown = hot.clone()
     unknown[1::7] = -1
-    with pytest.raises(LabelError, match="tags must be 0 or 1; pass ignore_index="):
+    with pytest.raises(LabelError, match=r"tags must be 0 or 1\. Pass ignore_index="):
         measure(Plain(), [(x, unknown)], task="multilabel", **QUICK)
     report = measure(Plain(), [(x, unknown)], task="multilabel", ignore_index=-1, **QUICK)
     known = (unknown >= 0).all(1)

@@ -233,7 +233,7 @@ def test_selecting_again_goes_by_label() -> None:
     twice = value.select([6, 4, 2, 0]).select([2, 6])
     assert twice.class_ids.tolist() == [2, 6]
     assert_fields_equal(twice, value.select([2, 6]))
-    with pytest.raises(LabelError, match="class 4 was left out"):
+    with pytest.raises(LabelError, match="class 4 is not in these statistics"):
         twice.select([6, 4])
     assert twice.select().class_ids.tolist() == [2, 6]
 
@@ -262,11 +262,11 @@ def test_populated_leaves_out_classes_without_samples() -> None:
 def test_values_of_other_things_do_not_merge() -> None:
     value = statistics_of(sample_of("zipf"))
     others = {
-        "different classes": ClassStatistics.empty(7, 12, per_class=True),
+        "same classes and features": ClassStatistics.empty(7, 12, per_class=True),
         "features": ClassStatistics.empty(8, 11, per_class=True),
-        "describe different": value.select([7, 6, 5, 4, 3, 2, 1, 0]),
-        "one of the two statistics has within": ClassStatistics.empty(8, 12, covariance=False, per_class=True),
-        "one of the two statistics has class_within": ClassStatistics.empty(8, 12),
+        "same classes": value.select([7, 6, 5, 4, 3, 2, 1, 0]),
+        "both statistics must have within": ClassStatistics.empty(8, 12, covariance=False, per_class=True),
+        "both statistics must have class_within": ClassStatistics.empty(8, 12),
         "about given centres": value.about(value.means),
     }
     for message, other in others.items():
@@ -279,7 +279,7 @@ def test_values_of_other_things_do_not_merge() -> None:
 
 def test_more_samples_than_there_are_can_not_be_taken_away() -> None:
     value = statistics_of(sample_of("zipf"))
-    with pytest.raises(MergeError, match="can't take 96 samples of class 0 away from 48"):
+    with pytest.raises(MergeError, match="can't subtract 96 samples of class 0 from 48"):
         value.subtract(value.merge(value))
 
 
@@ -343,13 +343,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     junk.write_bytes(b"no tensors here, only text of some length")
     save_file({"counts": torch.ones(3)}, other, metadata={"format": "something else"})
     save_file({"counts": torch.ones(3)}, bare)
-    with pytest.raises(StateError, match="junk is not a safetensors file"):
+    with pytest.raises(StateError, match="junk is damaged"):
         ClassStatistics.load(junk)
-    with pytest.raises(StateError, match=r"holds no class statistics.*something else"):
+    with pytest.raises(StateError, match=r"must be a file of .*something else"):
         ClassStatistics.load(other)
-    with pytest.raises(StateError, match="holds no class statistics"):
+    with pytest.raises(StateError, match="must be a file of"):
         ClassStatistics.load(bare)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StateError, match="doesn't exist"):
         ClassStatistics.load(tmp_path / "missing")
 
 

@@ -42,7 +42,7 @@ def test_merging_is_counting_together_and_empty_changes_nothing() -> None:
     parts = [ConfusionCounts.from_predictions(d, y, 5) for d, y in cut]
     assert torch.equal(parts[0].merge(parts[1]).merge(parts[2]).counts, whole.counts)
     assert torch.equal(ConfusionCounts.empty(5).merge(whole).counts, whole.counts)
-    with pytest.raises(MergeError, match="5 and 4 classes"):
+    with pytest.raises(MergeError, match="same number of classes; got 5 and 4"):
         whole.merge(ConfusionCounts.empty(4))
 
 

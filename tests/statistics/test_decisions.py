@@ -238,9 +238,9 @@ def test_counts_merge() -> None:
     left.merge(right)
     for name in FIELDS:
         assert torch.equal(getattr(left.totals, name), getattr(whole.totals, name))
-    with pytest.raises(MergeError, match="only one has a classifier"):
+    with pytest.raises(MergeError, match="both or neither a classifier"):
         left.merge(DecisionCounts(value))
-    with pytest.raises(MergeError, match="different classes"):
+    with pytest.raises(MergeError, match="same classes"):
         left.merge(DecisionCounts(at([[0.0], [1.0]]), torch.ones(2, 1)))
 
 
@@ -325,7 +325,7 @@ def test_a_bad_batch_is_named_and_not_counted(bad: str) -> None:
         (NAN, None, NonFiniteError, "the classifier's weight.*row 1 holds nan in column 1"),
         (torch.ones(3, 3) * torch.inf, None, NonFiniteError, "the classifier's weight.*holds inf"),
         (torch.ones(3, 3), NAN[1], NonFiniteError, "the classifier's bias.*row 1 holds nan"),
-        (None, torch.ones(3), ClassifierError, "bias without a weight"),
+        (None, torch.ones(3), ClassifierError, "bias needs a weight"),
     ],
 )
 def test_a_classifier_that_does_not_fit_is_refused(

@@ -101,7 +101,7 @@ def unvalidated(value: float, label: int) -> StatisticsAccumulator:
     return accumulator
 
 
-NOTHING = "another process has no class statistics to give"
+NOTHING = "another process failed before it had class statistics"
 # what most processes have, what they are told, what process 1 has instead, what that is told
 MISFITS: dict[str, tuple[Callable[[], Any], str, Callable[[], Any], str]] = {
     "num_classes": (toy, "num_classes 4 here, 4 to 5", lambda: toy(K + 1), "num_classes 5 here, 4 to 5"),
@@ -392,7 +392,7 @@ def test_a_group_is_its_members(met: tuple[int, Path]) -> None:
     for rank in range(1, world - 1):
         kind, message = json.loads((folder / f"failures {rank}.json").read_text())["not in the group"]
         assert kind == "DistributedError"
-        assert f"(rank {rank}) isn't in the group" in message
+        assert f"(rank {rank}) is not in the group" in message
 
 
 # ---------------------------------------------------------------------- failures, and being alone
@@ -403,7 +403,7 @@ def test_a_killed_process_is_an_error_in_the_others(tmp_path: Path) -> None:
     for rank in (0, 2):
         kind, message, seconds = json.loads((tmp_path / f"told {rank}.json").read_text())
         assert kind == DistributedError.__name__
-        assert f"rank {rank} of 3 lost the others while synchronising the shape of class statistics" in message
+        assert f"rank {rank} of 3 lost the other processes while synchronising the shape of class statistics" in message
         assert "a process died" in message
         assert seconds < SECONDS / 4
 
@@ -413,7 +413,7 @@ def test_a_process_that_does_not_call_is_an_error_after_the_timeout(tmp_path: Pa
     kind, message, seconds = json.loads((tmp_path / "told 0.json").read_text())
     assert kind == DistributedError.__name__
     assert "rank 0 of 2" in message
-    assert "within the process group's timeout" in message
+    assert "within the group's timeout" in message
     assert "2000ms" in message
     assert 1 < seconds < SECONDS / 4
 

@@ -52,7 +52,7 @@ def test_the_features_decay_is_estimated_only_where_it_was_not_given() -> None:
         ({"weight_decay": 1.0, "class_weights": [1, -1]}, RangeError, "class weights"),
         ({"weight_decay": 1.0, "class_weights": 2.0}, ShapeError, r"class weights must have shape \(K,\)"),
         *(
-            ({"weight_decay": 1.0, "loss": "squared error", name: 0.1}, OptionError, f"squared error has no {name}")
+            ({"weight_decay": 1.0, "loss": "squared error", name: 0.1}, OptionError, f"has no option {name}")
             for name in ("label_smoothing", "logit_adjustment")
         ),
     ],

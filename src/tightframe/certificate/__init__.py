@@ -1,4 +1,4 @@
-"""What a set of vectors proves about itself, and the best codes known."""
+"""Certificates of sets of vectors, and the best known codes."""
 
 from tightframe.certificate.certificate import Certificate
 from tightframe.certificate.certify import certification_seconds, certify

@@ -1,4 +1,4 @@
-"""`Certificate`: what K vectors in R^D prove about themselves, as plain values and as a document."""
+"""`Certificate`: the quality of K vectors in R^D as a spherical code, as plain values and as a document."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _COLUMNS = (
     Column("quantity", "name"),
     Column("value", "number"),
     Column("reference", "number"),
-    Column("what that is"),
+    Column("note"),
 )
 
 
 @dataclass(frozen=True, repr=False)
 class Certificate:
-    """What K vectors prove about themselves; cosines are between directions, whatever the lengths."""
+    """The quality of K vectors in R^D as a spherical code. Cosines ignore the lengths of vectors."""
 
     num_vectors: int
     dim: int
     min_norm: float
     max_norm: float
     max_cosine: float
-    """Largest cosine between two vectors: what a spherical code minimises."""
+    """Largest cosine between two vectors, which a spherical code minimises."""
     min_angle: float
     """Smallest angle between two vectors, in degrees."""
     mean_max_cosine: float
-    """Mean over the vectors of each one's largest cosine with another."""
+    """Mean over vectors of the largest cosine with another vector."""
     coherence: float
     """Largest |cosine| between two vectors."""
     one_vs_rest: float | None
-    """Smallest distance of a direction from the convex hull of the others; None if skipped."""
+    """Smallest distance of a unit vector from the convex hull of the others; None if skipped."""
     bound: Bound
     """The best lower bound on the largest cosine of any K vectors in R^D."""
     line_bound: Bound
@@ -53,38 +53,38 @@ class Certificate:
     gap_degrees: float
     """The angle that the bound allows minus min_angle, in degrees."""
     best_known: KnownCode | None
-    """The best code known for this K and D."""
+    """The best known code for this K and D."""
     optimal: bool | None
-    """True: proven the best possible, to 1e-9 in cosine. False: a better code is known. None: unknown."""
+    """True: proven optimal, to 1e-9 in cosine. False: a better code is known. None: unknown."""
     reason: str
-    """Why, in one sentence."""
+    """The reason for `optimal`, in one sentence."""
     gram_residual: float | None
-    """Largest distance of a cosine from the inner products of `gram_of`."""
+    """Largest distance between a cosine and the nearest inner product of `gram_of`."""
     gram_of: str | None
-    """The simplex or known code whose inner products these should be; None if there is none."""
+    """The simplex or known code whose inner products the vectors should have; None if there is none."""
     skipped: tuple[str, ...]
-    """A sentence for each thing that wasn't computed."""
+    """One sentence for each skipped quantity."""
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the vectors are proven to be the best possible, in a word, with the reason."""
+        """Whether the vectors are proven optimal, in a word, with the reason."""
         word, tone = _WORDS[self.optimal]
         return Verdict(word, self.reason, tone)
 
     def document(self, *sections: Section) -> Document:
-        """The certificate as any renderer takes it, with further sections."""
+        """The certificate as a document for any renderer, with further sections."""
         title = f"{self.num_vectors:,} vectors in {self.dim:,} dimensions"
-        hint = "Each quantity beside what bounds it, or what it should be."
+        hint = "Each quantity with its bound or target."
         table = Table(_COLUMNS, tuple(self.rows()))
         own = Section("certificate", "Certificate", (hint,), table)
         return Document(title, (), self.verdict, sections=(own, *sections), notes=self.skipped)
 
     def keys(self) -> list[str]:
-        """The fields; so that `dict(certificate)` is {field: value}."""
+        """The names of the fields, so that `dict(certificate)` is {field: value}."""
         return [each.name for each in fields(self)]
 
     def __getitem__(self, field: str) -> Any:
-        """The value of a field. Raises: KeyError, with the fields whose names are nearest to it."""
+        """The value of a field. Raises: KeyError that names similar fields."""
         names = self.keys()
         if field in names:
             return getattr(self, field)
@@ -105,8 +105,8 @@ class Certificate:
         return written_to(self.document().to("markdown"), path)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Quantity, value, reference and what that is. A quantity with several references has its name and value in
-        the first row only."""
+        """Rows of quantity, value, reference and note. A quantity with several references has its name and value in the
+        first row only."""
         K, D, bound = self.num_vectors, self.dim, self.bound
         lines = [
             ("lengths", _range(self.min_norm, self.max_norm), "equal", "shortest and longest vector"),
@@ -183,11 +183,11 @@ class Certificate:
 
 
 def one_vs_rest_bound(num_vectors: int, dim: int, cosine: float) -> tuple[float, str]:
-    """The most that the one-vs-rest distance of K unit vectors in R^D can be when two have this cosine, and why.
+    """Upper bound on the one-vs-rest distance of K unit vectors in R^D, two of which have this cosine, and its name.
 
-    Their chord is one bound. Another: for K > D + 1 some vector is outside of a simplex of others that either holds the
-    centre, which is at distance 1, or has a nearest point p to the centre with <x, p> >= |p|^2 for all vectors x, so
-    that |x - p| <= 1. For K <= D + 1 the simplex has the most.
+    Their chord is one bound. A second bound is 1 for K > D + 1: some vector x lies outside a simplex of other vectors.
+    Either the simplex contains the centre, at distance 1 from x, or its point p nearest to the centre has
+    <x, p> >= |p|^2 for all vectors x, so that |x - p| <= 1. For K <= D + 1 the simplex ETF attains the maximum.
     """
     if num_vectors <= dim + 1:
         return num_vectors / (num_vectors - 1), "the simplex ETF (Jiang et al. 2023)"
@@ -200,7 +200,7 @@ def _degrees(cosine: float) -> float:
 
 
 def _cosine(value: float) -> str:
-    return f"{round(value, 9) + 0.0:.9f}"  # no minus before a zero
+    return f"{round(value, 9) + 0.0:.9f}"  # avoids "-0"
 
 
 def _angle(degrees: float) -> str:

@@ -1,4 +1,4 @@
-"""Every cosine of K vectors, in tiles of the upper triangle: O(K D) memory, never K x K."""
+"""All cosines of K vectors, in tiles of the upper triangle: O(K D) memory, never K x K."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from tightframe.checks import require_directions
 from tightframe.errors import ShapeError
 from tightframe.numerics import float64_device
 
-TILE = (2048, 4096)  # rows and columns, 64 MiB: threads meet a few thousand times in the longest runs, not millions
-_ANTIPODAL = 1e-14  # of |x + x'|: a few roundings of unit vectors, too little to move a cosine by more
-_NEAR = 0.99  # |cosine| above which an angle read off the cosine loses digits to cancellation
-_CANDIDATES = 2048  # rows whose distances are formed directly for the smallest angle
+TILE = (2048, 4096)  # rows and columns, 64 MiB: large, so that threads seldom synchronise
+_ANTIPODAL = 1e-14  # x' = -x if |x + x'| is at most this: a few roundings of unit vectors
+_NEAR = 0.99  # |cosine| above which the angle loses digits to cancellation
+_CANDIDATES = 2048  # maximum number of rows whose distances give the smallest angle
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
 class Directions:
-    """The directions of K vectors in float64; of an antipodal set only one vector of each pair ±x is looked at."""
+    """The directions of K vectors in float64; an antipodal set is reduced to one vector per pair ±x."""
 
     unit: Tensor
-    """(K, D) of length one."""
+    """(K, D) unit vectors."""
     norms: Tensor
-    """(K,) lengths of the vectors given."""
+    """(K,) lengths of the input vectors."""
     pairs: tuple[Tensor, Tensor] | None
-    """Of an antipodal set, the rows of one half, (K/2,), and the rows of their opposites."""
+    """For an antipodal set: the rows of one half, (K/2,), and the rows of their opposites; else None."""
     half: Tensor
-    """The directions whose cosines say all: (K/2, D), one of each antipodal pair, or all of them."""
+    """The directions that determine all cosines: (K/2, D), one of each antipodal pair, or all K."""
 
     @classmethod
     def of(cls, vectors: Tensor) -> Directions:
-        """Raises: ShapeError, DtypeError, NonFiniteError, ZeroVectorError (naming the row)."""
+        """The vectors' directions. Raises: ShapeError, DtypeError, NonFiniteError, ZeroVectorError (naming the row)."""
         if vectors.ndim != 2 or len(vectors) < 2 or vectors.shape[1] < 1:
             raise ShapeError(f"vectors must be (K, D) with K >= 2 rows and D >= 1; got {tuple(vectors.shape)}.")
         require_directions(vectors)
         rows = vectors.detach().to(float64_device(vectors.device), torch.float64)
-        size = torch.maximum(rows.amax(1), -rows.amin(1))  # divided out first: squares of tiny entries would underflow
+        size = torch.maximum(rows.amax(1), -rows.amin(1))  # divide first: squares of tiny entries would underflow
         unit = rows / size.unsqueeze(1)
         norms = torch.linalg.vector_norm(unit, dim=1)
         unit /= norms.unsqueeze(1)
@@ -50,10 +50,10 @@ class Directions:
 
 @dataclass(frozen=True)
 class Extremes:
-    """What one pass over all pairs of distinct rows keeps."""
+    """Extremes over all pairs of distinct rows, from one pass."""
 
     row_maxima: Tensor
-    """(K,) largest cosine of each row with another."""
+    """(K,) largest cosine of each row with another row."""
     smallest: float
     """Smallest cosine of a pair."""
 
@@ -67,7 +67,7 @@ class Extremes:
 
 
 def largest_cosine(vectors: Tensor) -> float:
-    """The largest cosine between two of (K, D) vectors, in float64 and in tiles.
+    """The largest cosine between two of K vectors (K, D), in float64 and in tiles.
 
     Raises: ShapeError unless K >= 2, DtypeError, NonFiniteError, ZeroVectorError.
     """
@@ -75,13 +75,13 @@ def largest_cosine(vectors: Tensor) -> float:
 
 
 def extremes(directions: Directions, progress: Progress | None = None) -> Extremes:
-    """Row maxima and the smallest cosine; `progress` gets fractions up to 1."""
+    """Row maxima and the smallest cosine; `progress` receives fractions up to 1."""
     rows, antipodal = directions.half, directions.pairs is not None
     maxima = rows.new_full((len(rows),), -torch.inf)
     smallest = torch.inf
     for a, b, tile in _tiles(rows, progress):
         if antipodal:
-            tile.abs_()  # cosines with x and -x at once
+            tile.abs_()  # covers cosines with x and -x
         if a.start == b.start:
             tile.fill_diagonal_(-torch.inf)
         _raise_to(maxima[a], tile.amax(1))
@@ -101,8 +101,8 @@ def extremes(directions: Directions, progress: Progress | None = None) -> Extrem
 
 
 def gram_residual(directions: Directions, products: Sequence[float], progress: Progress | None = None) -> float:
-    """The largest distance of a cosine of two distinct rows from a set of inner products."""
-    # of an antipodal pair the product is -1; the others come with their negatives, if the set of products does
+    """The largest distance between a cosine of two distinct rows and the nearest of some inner products."""
+    # antipodal pairs have product -1; the other products come in pairs ±, if the given set is symmetric
     inner = {product for product in products if abs(product) < 1}
     folded = directions.pairs is not None and all(min(abs(x + y) for y in inner) < 1e-15 for x in inner)
     rows = directions.half if folded else directions.unit
@@ -123,9 +123,9 @@ def gram_residual(directions: Directions, products: Sequence[float], progress: P
 
 
 def smallest_angle(directions: Directions, row_maxima: Tensor) -> float:
-    """The angle of the nearest pair in radians, from distances where the cosine would lose digits.
+    """The angle of the nearest pair in radians, computed from distances if the cosine would lose digits.
 
-    Where more than 2048 rows share the largest cosine to rounding, the cosine decides.
+    If more than 2048 rows share the largest cosine up to rounding, the cosine gives the angle.
     """
     largest = row_maxima.max().clamp(-1, 1)
     if largest.abs() > _NEAR:
@@ -139,9 +139,9 @@ def smallest_angle(directions: Directions, row_maxima: Tensor) -> float:
 
 
 def _tiles(rows: Tensor, progress: Progress | None) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Tiles of rows @ rows.T that cover the upper triangle, with the slices of rows that they belong to.
+    """Tiles of rows @ rows.T that cover the upper triangle, with their slices of rows and columns.
 
-    They share one buffer. The first tile of a strip starts on the diagonal, which is its own.
+    All tiles share one buffer. Only the first tile of a strip contains diagonal entries.
     """
     K = len(rows)
     height, width = min(TILE[0], K), min(TILE[1], K)
@@ -163,7 +163,7 @@ def _raise_to(maxima: Tensor, others: Tensor) -> None:
 def _antipodal_pairs(unit: Tensor) -> tuple[Tensor, Tensor] | None:
     """Rows of one half and their opposites, if the set is its own negative; None otherwise.
 
-    A random projection sorts x opposite to -x; the pairs found are checked, so chance can only miss them.
+    A random projection sorts x opposite to -x. Each pair is then checked, so randomness can only miss pairs.
     """
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(unit.shape[1], generator=generator, dtype=torch.float64).to(unit.device)

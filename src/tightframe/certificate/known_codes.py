@@ -1,4 +1,4 @@
-"""The best spherical codes known: families, exact codes and published tables, with who proved which optimal."""
+"""The best known spherical codes: families, exact codes and published tables, with proofs of optimality."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tightframe.errors import DimensionError
 
 @dataclass(frozen=True)
 class KnownCode:
-    """K unit vectors in R^D that are known to exist, and the largest cosine between two of them."""
+    """A known code of K unit vectors in R^D, and the largest cosine between two of them."""
 
     num_vectors: int
     dim: int
     cosine: float
     name: str
     optimal: bool
-    """Whether no K vectors in R^D have a smaller largest cosine, by a published proof."""
+    """Whether a published proof shows that no K vectors in R^D have a smaller largest cosine."""
     source: str
-    """Of the proof where optimal, else of the code."""
+    """Source of the proof if optimal, else of the code."""
     inner_products: tuple[float, ...] | None = None
-    """All cosines between two distinct vectors; None where the code isn't given by its algebra."""
+    """All cosines between two distinct vectors; None if the code has no algebraic description."""
 
 
 _SHARP = "attains Levenshtein's bound"
@@ -43,7 +43,7 @@ _GOLDEN = (1 + math.sqrt(5)) / 4  # cos 36°
 
 
 def _layer(num_vectors: int, dim: int, cosine: float, products: tuple[float, ...]) -> KnownCode:
-    """Minimal vectors of the Leech lattice at given inner products with the roots of a lattice that it contains."""
+    """Minimal vectors of the Leech lattice with given inner products with the roots of a sublattice."""
     return KnownCode(num_vectors, dim, cosine, f"{num_vectors} points of the Leech lattice", False, _LAYERS, products)
 
 
@@ -108,10 +108,10 @@ _EXACT = (
 
 
 def best_known(num_vectors: int, dim: int) -> KnownCode | None:
-    """The known code with the smallest largest cosine that gives K vectors in R^D, or None.
+    """The known code with the smallest largest cosine that provides K vectors in R^D, or None.
 
-    A code of more vectors serves by leaving some out, and one of a smaller dimension by embedding; the code returned
-    then has its own K and D, and `optimal` speaks of those.
+    A code with more vectors or fewer dimensions also counts, as a subset or by embedding; the result then has the
+    code's own K and D, and `optimal` refers to those.
     Raises: DimensionError unless K >= 2 and D >= 1.
     """
     if num_vectors < 2 or dim < 1:
@@ -119,13 +119,13 @@ def best_known(num_vectors: int, dim: int) -> KnownCode | None:
     small = _small(num_vectors, dim)
     if small is not None:
         return small
-    serving = [code for code in _up_to(dim) if code.num_vectors >= num_vectors]
-    # equal cosines are told apart by size, so that a code of exactly K in R^D stands for itself
-    return min(serving, key=lambda code: (round(code.cosine, 12), code.num_vectors, -code.dim), default=None)
+    candidates = [code for code in _up_to(dim) if code.num_vectors >= num_vectors]
+    # for equal cosines the size decides, so that a code of exactly K vectors in R^D is preferred
+    return min(candidates, key=lambda code: (round(code.cosine, 12), code.num_vectors, -code.dim), default=None)
 
 
 def _small(num_vectors: int, dim: int) -> KnownCode | None:
-    """The codes that settle K <= 2D, and D <= 2: of exactly K vectors each."""
+    """The code of exactly K vectors for K <= 2D or D <= 2; None otherwise."""
     if num_vectors <= dim + 1:
         cosine = -1 / (num_vectors - 1)
         return KnownCode(num_vectors, dim, cosine, "simplex ETF", True, "attains Rankin's bound", (cosine,))
@@ -140,12 +140,12 @@ def _small(num_vectors: int, dim: int) -> KnownCode | None:
 
 
 def listed_codes() -> tuple[KnownCode, ...]:
-    """The codes that stand alone: the exact ones, then published tables' rows; families are not enumerated."""
+    """Single codes: the exact ones, then the rows of published tables; families are not enumerated."""
     return (*_EXACT, *_table())
 
 
 def tabulated_codes() -> tuple[KnownCode, ...]:
-    """Those of them that tables of spherical codes hold: neither kissing configurations nor codes of our own."""
+    """Codes in tables of spherical codes, without kissing configurations and tightframe's own codes."""
     return tuple(code for code in listed_codes() if not _ADDED.search(code.source))
 
 
@@ -168,7 +168,7 @@ def _table() -> tuple[KnownCode, ...]:
 
 
 def _kerdock(dim: int) -> Iterator[KnownCode]:
-    """D/2 + 1 orthonormal bases of D = 4^m dimensions, and the half of their sign vectors that share one sign."""
+    """D/2 + 1 orthonormal bases in D = 4^m dimensions, and the punctured code of their sign vectors."""
     m = 2
     while (D := 4**m) - 1 <= dim:
         cosine = 1 / 2**m
@@ -182,7 +182,7 @@ def _kerdock(dim: int) -> Iterator[KnownCode]:
 
 
 def _gold(dim: int) -> Iterator[KnownCode]:
-    """D + 1 orthonormal bases of D = 2^m dimensions, m odd, with their negatives; the unit vectors are one of them."""
+    """D + 1 orthonormal bases in D = 2^m dimensions, m odd, with their negatives; one is the standard basis."""
     m = 3
     while (D := 2**m) - 1 <= dim:
         cosine = 2.0 ** (-(m - 1) / 2)
@@ -195,13 +195,13 @@ def _gold(dim: int) -> Iterator[KnownCode]:
 
 
 def _punctured(D: int, num_vectors: int, products: tuple[float, ...], name: str, source: str) -> KnownCode:
-    """The sign vectors that agree in one of D coordinates, without it."""
+    """The sign vectors with equal entries in one of D coordinates, without that coordinate."""
     shifted = tuple((D * product - 1) / (D - 1) for product in products)
     return KnownCode(num_vectors, D - 1, shifted[-1], name, False, source, shifted)
 
 
 def _generalised_quadrangles(dim: int) -> Iterator[KnownCode]:
-    """The points of the quadrangles GQ(q, q^2), q a prime power: sharp, q = 2 is Schläfli's code."""
+    """The points of the quadrangles GQ(q, q^2), q a prime power: sharp codes; q = 2 is Schläfli's."""
     q = 2
     while (D := q * (q * q - q + 1)) <= dim:
         if _is_prime_power(q):

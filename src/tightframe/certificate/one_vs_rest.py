@@ -1,4 +1,4 @@
-"""How far each vector is from the convex hull of the others, by exact small quadratic programs."""
+"""Distance of each vector from the convex hull of the others, by small exact quadratic programs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tightframe.errors import ShapeError
 
-LIMIT_SECONDS = 5.0  # beyond which a certificate leaves the distance out unless asked for it
-_TOLERANCE = 1e-14  # of the optimality gap <x, x - p>, relative to the largest squared length
+LIMIT_SECONDS = 5.0  # a certificate skips the distance by default if it takes longer
+_TOLERANCE = 1e-14  # tolerance of the optimality gap <x, x - p>, relative to the largest squared length
 
 Array = npt.NDArray[np.float64]
 
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 def one_vs_rest_distances(vectors: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
     """Distance of each row to the convex hull of the others, (K, D) -> (K,); exact, by K small quadratic programs.
 
-    Differentiable: the distance is stationary in the hull's coefficients. `progress` gets the fraction done.
+    Differentiable: the distance is stationary in the hull's coefficients. `progress` receives the completed fraction.
     Raises: ShapeError unless K >= 2.
     Source: Jiang et al. 2023 (one-vs-rest distance).
     """
@@ -45,16 +45,16 @@ def smallest_one_vs_rest(vectors: Tensor, progress: Callable[[float], None] | No
 
 
 def one_vs_rest_seconds(num_vectors: int, dim: int) -> float:
-    """A rough upper estimate of the time of `one_vs_rest_distances`.
+    """Rough upper estimate of the time of `one_vs_rest_distances` in seconds.
 
-    Each program visits about min(K - 1, D) corrals, with a pass over all points and a QR of the corral in each.
+    Each program visits about min(K - 1, D) corrals; each needs a pass over all points and a QR of the corral.
     """
     corral = min(num_vectors - 1, dim)
     return num_vectors * (6e-4 + corral * (3e-5 + 1e-9 * num_vectors * corral + 1.3e-10 * corral**3))
 
 
 def one_vs_rest_limit(dim: int) -> int:
-    """The largest K for which the distances take no more than seconds in R^D."""
+    """The largest K for which the distances in R^D take at most `LIMIT_SECONDS`."""
     low, high = 2, 10**6
     while low < high:
         middle = (low + high + 1) // 2
@@ -65,8 +65,8 @@ def one_vs_rest_limit(dim: int) -> int:
 def _nearest_to_origin(points: Array) -> Array:
     """Convex coefficients (M,) of the point of conv(points) nearest to the origin; points are (M, D).
 
-    Wolfe's algorithm (1976): finite and exact up to rounding. A corral of affinely independent points carries the
-    current point; the vertex furthest down its direction enters, vertices whose weight would turn negative leave.
+    Wolfe's algorithm (1976): finite and exact up to rounding. The current point is a convex combination of a corral of
+    affinely independent points; the lowest vertex in its direction enters, vertices with negative weights leave.
     """
     squares = (points**2).sum(1)
     scale = float(squares.max())
@@ -88,10 +88,10 @@ def _nearest_to_origin(points: Array) -> Array:
             falling = target <= 0
             step = float((weights[falling] / (weights[falling] - target[falling])).min())
             weights = weights + step * (target - weights)
-            kept = weights > 1e-15
-            kept[int(np.where(falling, weights, np.inf).argmin())] = False  # one must leave, or rounding could cycle
-            corral = [index for index, keep in zip(corral, kept, strict=True) if keep]
-            weights = weights[kept] / weights[kept].sum()
+            staying = weights > 1e-15
+            staying[int(np.where(falling, weights, np.inf).argmin())] = False  # one must leave, or rounding could cycle
+            corral = [index for index, keep in zip(corral, staying, strict=True) if keep]
+            weights = weights[staying] / weights[staying].sum()
     result = np.zeros(len(points))
     result[corral] = weights
     return result

@@ -1,4 +1,4 @@
-"""The lengths of vectors and the pairs at the smallest angles, as sections of a document."""
+"""Lengths of vectors and pairs with the smallest angles, as sections of a document."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from tightframe.numerics import norms, unit_rows
 from tightframe.sections import Column, Section, Table
 
-_SHOWN = 40  # vectors and pairs listed before the rest is only counted
-_TILE = 1 << 22  # cosines held at a time
+_SHOWN = 40  # maximum number of vectors and pairs listed; the rest are counted
+_TILE = 1 << 22  # number of cosines held at a time
 
 
 def pair_sections(vectors: Tensor) -> tuple[Section, Section]:
-    """The lengths of (K, D) vectors, and the angles between pairs with the nearest first, 40 of each."""
+    """Sections with the lengths of (K, D) vectors and the angles of the nearest pairs, at most 40 of each."""
     K = len(vectors)
     lengths = tuple((str(row), f"{length:.9g}") for row, length in enumerate(norms(vectors[:_SHOWN].double()).tolist()))
-    found, angles = (each.tolist() for each in nearest_pairs(vectors, _SHOWN))
+    indices, angles = (each.tolist() for each in nearest_pairs(vectors, _SHOWN))
     pairs = tuple(
         (f"{i} {j}", f"{math.cos(math.radians(angle)) + 0.0:.9f}", f"{angle:.6f}°")
-        for (i, j), angle in zip(found, angles, strict=True)
+        for (i, j), angle in zip(indices, angles, strict=True)
     )
     return (
         Section(
@@ -44,9 +44,9 @@ def _rest(total: int, things: str) -> tuple[str, ...]:
 
 
 def nearest_pairs(vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` pairs i < j of (K, D) vectors with the smallest angles, (P, 2), and these angles in degrees, (P,).
+    """The `count` pairs i < j of (K, D) vectors with the smallest angles, (P, 2), and the angles in degrees, (P,).
 
-    In order; P is less where there are fewer pairs. Angles come from distances, so that small ones keep their digits.
+    Smallest first; P < `count` if there are fewer pairs. Angles come from distances, so small ones are accurate.
     """
     unit = unit_rows(vectors.detach().double())
     K = len(unit)
@@ -57,11 +57,11 @@ def nearest_pairs(vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
         cosines = (unit[rows] @ unit.mT).masked_fill_(torch.arange(K) <= rows[:, None], -torch.inf).flatten()
         values, flat = cosines.topk(min(count, len(cosines)))
         best, pairs = torch.cat([best, values]), torch.cat([pairs, torch.stack([flat // K + start, flat % K], dim=1)])
-        best, kept = best.topk(min(count, len(best)))
-        pairs = pairs[kept]
+        best, nearest = best.topk(min(count, len(best)))
+        pairs = pairs[nearest]
     pairs = pairs[best > -torch.inf]
     one, other = unit[pairs.mT]
     angles = 2 * torch.atan2(norms(one - other), norms(one + other)).rad2deg()
-    order = (pairs[:, 0] * K + pairs[:, 1]).argsort()  # pairs with equal angles go by their numbers
+    order = (pairs[:, 0] * K + pairs[:, 1]).argsort()  # pairs with equal angles are sorted by index
     order = order[angles[order].round(decimals=9).argsort(stable=True)]
     return pairs[order], angles[order]

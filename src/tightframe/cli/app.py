@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tightframe.cli.options import errors_in_flags, given, spread, takes
+from tightframe.cli.failures import INTERRUPTED, errors_in_flags, is_mendable, one_line, stopped
+from tightframe.cli.options import given, spread, takes
 from tightframe.cli.output import Output
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
 from tightframe.demo.settings import Settings
-from tightframe.errors import TightframeError
+from tightframe.errors import OptionError
 from tightframe.options import Measuring, flags_of
 from tightframe.version import __version__
 
@@ -30,18 +31,21 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; the library's and the file system's errors become one line and exit status 2."""
+    """Run the command line. What a user can mend becomes one line and exit status 2, Ctrl-C exit status 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
+    arguments = spread(sys.argv[1:], "--labels")
+    for flag in ("--texts", "--splits"):
+        arguments = spread(arguments, flag, alone=True)
     try:
-        arguments = spread(sys.argv[1:], "--labels")
-        for flag in ("--texts", "--splits"):
-            arguments = spread(arguments, flag, alone=True)
-        app(arguments, prog_name="tightframe")
-    except (TightframeError, OSError) as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {error}"))
-        sys.exit(2)
+        status = app(arguments, prog_name="tightframe", standalone_mode=False)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except Exception as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {one_line(error)}"))
+        status = 2 if is_mendable(error) else 1
+    sys.exit(status)
 
 
 def _show_version(wanted: bool) -> None:
@@ -125,16 +129,21 @@ def measure(
 ) -> None:
     """Measure features that are on disk, or a model on images or texts; under torchrun, each process reads a part."""
     if not files and options["model"] is None:
-        raise typer.BadParameter("give files of features, or a model with --model.", param_hint="FEATURES")
+        raise OptionError("give files of features, or a model with --model.")
     from tightframe.cli.measure import measured, torchrun_processes
     from tightframe.theory import Training
 
     settings = given(options, Measuring.flags())
-    if weight_decay is not None:
-        settings["training"] = Training(weight_decay, loss=loss)
     subject = Subject(**given(options, SUBJECT))
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
-    with errors_in_flags([*SUBJECT, *Measuring.flags()]), torchrun_processes() as speaks:
+    flags = [*SUBJECT, *Measuring.flags()]
+    with (
+        errors_in_flags(flags, "weight_decay", "loss"),
+        stopped("nothing was measured."),
+        torchrun_processes() as speaks,
+    ):
+        if weight_decay is not None:
+            settings["training"] = Training(weight_decay, loss=loss)
         report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
@@ -142,13 +151,17 @@ def measure(
 
 
 def _deliver(report: Any, output: Output, **shown: bool) -> None:
-    """Write the files of a report or a comparison first, which are safe then; print it unless a file is the standard
-    output. `shown` says what is printed, as in its `to_terminal`."""
+    """Print a report or a comparison, unless a file is the standard output; then write its files.
+
+    Args:
+        shown: what is printed, as in its `to_terminal`.
+    """
+    if not output.piped:
+        report.to_terminal(**shown)
     paths = output.write(
         {"--html": report.to_html, "--json": report.to_json, "--csv": report.to_csv, "--md": report.to_markdown}
     )
     if not output.piped:
-        report.to_terminal(**shown)
         for path in paths:
             print(f"wrote {path}")
 
@@ -174,13 +187,15 @@ def extract(
 ) -> None:
     """Write a model's features to shards, to measure them later; called again, it continues where it stopped."""
     if options["model"] is None:
-        raise typer.BadParameter("give the model to run.", param_hint="--model")
+        raise OptionError("give a model with --model.")
     from tightframe.cli.extract import write_shards
     from tightframe.cli.measure import torchrun_processes
 
     subject = Subject(**given(options, SUBJECT))
     how = {"shard_bytes": shard_bytes, "splits": splits or None}
-    with errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten"), torchrun_processes() as speaks:
+    kept = f"complete shards are kept in {out}. Run the same command again to continue."
+    flags = errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten", "shard_bytes", "splits")
+    with flags, stopped(kept), torchrun_processes() as speaks:
         written = write_shards(
             subject,
             out,
@@ -256,17 +271,19 @@ def prototypes(
         "--warm-start": warm_start,
     }
     given = {option: value for option, value in options.items() if value is not None}
-    status = run(
-        objective,
-        given,
-        out=out,
-        verify=verify,
-        key=key,
-        columns=columns,
-        pairs=pairs,
-        plot=plot,
-        one_vs_rest=one_vs_rest,
-    )
+    own_names = ("time", "rounds", "seed", "scale", "warm_start", "target", "cost", "alpha", "gamma", "code")
+    with errors_in_flags((), *own_names, num_classes="-k", num_targets="-k", dim="-d"):
+        status = run(
+            objective,
+            given,
+            out=out,
+            verify=verify,
+            key=key,
+            columns=columns,
+            pairs=pairs,
+            plot=plot,
+            one_vs_rest=one_vs_rest,
+        )
     raise typer.Exit(status)
 
 
@@ -329,6 +346,15 @@ def compare(
 
     comparison = Comparison.of(runs)
     _deliver(comparison, output, everything=everything)
+
+
+@app.command(name="metrics")
+def list_metrics() -> None:
+    """List the metrics that `measure --metric` takes and the conventions that `measure --convention` takes."""
+    from tightframe.cli.metrics import metric_tables
+    from tightframe.render.terminal import show
+
+    show(metric_tables(), Console(highlight=False))
 
 
 @app.command(name="datasets")

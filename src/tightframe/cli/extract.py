@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from tightframe.choices import require_choice
 from tightframe.cli.subject import Subject
-from tightframe.errors import OptionError
 from tightframe.sources import extract
 
-_DTYPES = ("float16", "bfloat16", "float32", "float64")
+DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def write_shards(
@@ -27,8 +27,8 @@ def write_shards(
     Raises: OptionError for flags that exclude each other; and the errors of `extract`.
     """
     subject.require_consistent()
-    if dtype is not None and dtype not in _DTYPES:
-        raise OptionError(f"--dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}.")
+    if dtype is not None:
+        require_choice(dtype, DTYPES, "--dtype")
     kind = None if dtype is None else getattr(torch, dtype)
     written = extract(subject.source(options), folder, dtype=kind, **how)
     rows = ", ".join(f"{count:,} {split}" for split, count in written.rows.items())

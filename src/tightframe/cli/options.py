@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
 from typing import Annotated, Any
 
 import typer
-
-from tightframe.errors import TightframeError
 
 Flags = Sequence[tuple[str, Field[Any]]]
 """As `flags_of` a dataclass gives them."""
@@ -54,27 +50,6 @@ def given(options: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
 def changed(values: Mapping[str, Any], flags: Flags) -> list[str]:
     """The flags whose values aren't the default."""
     return [flag for flag, field in flags if values.get(field.name, field.default) not in (field.default, None, [], ())]
-
-
-@contextmanager
-def errors_in_flags(flags: Flags, *more: str) -> Iterator[None]:
-    """Name arguments in the library's errors as the flags that they are here: `classifier="f"` as `--classifier "f"`.
-
-    Args:
-        more: arguments whose flag is their name.
-    """
-    named = {field.name: flag for flag, field in flags} | {name: f"--{name.replace('_', '-')}" for name in more}
-    argument = re.compile(rf"\b({'|'.join(named)})=(True\b)?(?=(\S?))")
-
-    def flag(match: re.Match[str]) -> str:
-        return named[match[1]] + ("" if match[2] or match[3] in ("", ".", ",") else " ")
-
-    try:
-        yield
-    except TightframeError as error:
-        if "Layer(" not in str(error):  # an expression in Python, of which the command line has no form
-            error.args = (argument.sub(flag, str(error)),)
-        raise
 
 
 def spread(arguments: Sequence[str], flag: str, *, alone: bool = False) -> list[str]:

@@ -22,8 +22,9 @@ from rich.text import Text
 from tightframe.bounds import cosine_bound
 from tightframe.certificate import Certificate, certification_seconds, certify, largest_cosine
 from tightframe.certificate.pairs import pair_sections
+from tightframe.choices import require_choice
 from tightframe.cli.matrices import read_cost, read_matrix
-from tightframe.errors import ChoiceError, OptionError, StateError
+from tightframe.errors import OptionError, StateError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import norms
 from tightframe.prototypes import Prototypes
@@ -80,8 +81,7 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     if objective is None:
         fitting = [name for name, construct in constructions.items() if given.keys() <= _accepted(construct).keys()]
         objective = fitting[0] if len(fitting) == 1 else "best"
-    if objective not in constructions:
-        raise ChoiceError(f"--objective must be one of {', '.join(constructions)}; got {objective!r}.")
+    require_choice(objective, constructions, "--objective")
     construct = constructions[objective]
     parameters = inspect.signature(construct).parameters
     accepted = _accepted(construct)
@@ -91,9 +91,12 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         others = [name for name, other in constructions.items() if option in _accepted(other)]
         raise OptionError(f"{option} is no option of {objective}, but of {', '.join(others)}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            raise OptionError(f"{objective} needs {' or '.join(_OPTIONS[name])}.")
+    if missing := [
+        " or ".join(_OPTIONS[name])
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and name not in arguments
+    ]:
+        raise OptionError(f"{objective} needs {' and '.join(missing)}.")
     if "num_classes" not in parameters and (K := arguments.pop("num_classes", None)) is not None:
         found = next(_num_classes(arguments[name]) for name in _PER_CLASS if name in arguments)
         if found != K:

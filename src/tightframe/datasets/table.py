@@ -55,7 +55,7 @@ def load_outside(
     >>> load_outside("digits", (3, 28, 28), count=5).shape
     torch.Size([5, 3, 28, 28])
     """
-    require_choice(name, OUTSIDE, "the out-of-distribution images", DatasetError)
+    require_choice(name, OUTSIDE, "the out-of-distribution images", error=DatasetError)
     check_request(count, image_shape)
     return OUTSIDE[name].outside_images(image_shape, count, seed, _folder(data_folder))
 
@@ -72,7 +72,7 @@ def hierarchy_of(name: str) -> Hierarchy:
 
 
 def _row(name: str) -> DatasetSource:
-    require_choice(name, DATASETS, "the data set", DatasetError)
+    require_choice(name, DATASETS, "the data set", error=DatasetError)
     return DATASETS[name]
 
 

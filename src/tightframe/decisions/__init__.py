@@ -1,4 +1,4 @@
-"""What is decided for each sample, by the classifier and by the nearest class centre, counted as mergeable values."""
+"""Mergeable counts of decisions of the classifier and of the nearest class centre."""
 
 from tightframe.decisions.confusion import ConfusionCounts
 from tightframe.decisions.decisions import DecisionCounts, DecisionTotals

@@ -1,4 +1,4 @@
-"""`ConfusionCounts`: which class was decided where which one was true, and what follows from that."""
+"""`ConfusionCounts`: a mergeable confusion matrix, with accuracies, IoU and average cost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ConfusionCounts:
-    """Counts (K, K) int64 of samples by true class (row) and decided class (column); a mergeable value.
+    """Counts (K, K) int64 of samples by true class (row) and predicted class (column); a mergeable value.
 
-    Shares of classes without samples are NaN, and means leave them out.
+    Shares of classes without samples are NaN; means ignore them.
 
     >>> counts = ConfusionCounts.from_predictions(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 2)
     >>> counts.accuracy().item(), counts.class_accuracies().tolist(), counts.iou().tolist()
@@ -42,7 +42,7 @@ class ConfusionCounts:
     def from_predictions(
         cls, predictions: Array, labels: Array, num_classes: int, *, ignore_index: int | None = None
     ) -> ConfusionCounts:
-        """Count decided and true labels of the same shape, rows labelled `ignore_index` left out.
+        """Count predicted and true labels of the same shape, without rows labelled `ignore_index`.
 
         Raises: DtypeError, ShapeError, LabelError naming the label.
         """
@@ -55,8 +55,8 @@ class ConfusionCounts:
             )
         decided, true = predictions.flatten().to(torch.int64), labels.flatten().to(torch.int64)
         if ignore_index is not None:
-            kept = true != ignore_index
-            decided, true = decided[kept], true[kept]
+            counted = true != ignore_index
+            decided, true = decided[counted], true[counted]
         require_labels(true, num_classes)
         require_labels(decided, num_classes, "predictions")
         require_memory(8 * num_classes**2, f"a table of {num_classes:,} by {num_classes:,} classes")
@@ -64,47 +64,49 @@ class ConfusionCounts:
         return cls(cells.view(num_classes, num_classes))
 
     def merge(self, other: ConfusionCounts) -> ConfusionCounts:
-        """Both sets of samples together. Raises MergeError for other numbers of classes."""
+        """Both sets of samples together. Raises: MergeError if the numbers of classes differ."""
         if self.counts.shape != other.counts.shape:
-            raise MergeError(f"{len(self.counts)} and {len(other.counts)} classes can't be counted together.")
+            raise MergeError(
+                f"both counts must have the same number of classes; got {len(self.counts)} and {len(other.counts)}."
+            )
         return ConfusionCounts(self.counts + other.counts.to(self.counts.device))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ConfusionCounts:
-        """The counts over all processes of the group (default: all), each of which must make this call.
+        """The counts over all processes of the group (default: all); a collective call.
 
-        Raises: MergeError, in every process, for other numbers of classes; DistributedError.
+        Raises: MergeError, in every process, if the numbers of classes differ; DistributedError.
         """
         return ConfusionCounts(reduce_counts(self.counts, "confusion counts", group))
 
     def select(self, classes: Sequence[int] | Tensor) -> ConfusionCounts:
-        """Only samples of some true classes; what was decided stays, so that K does. Raises: LabelError."""
-        chosen = torch.as_tensor(classes, dtype=torch.int64, device=self.counts.device)
-        require_labels(chosen, len(self.counts), "classes")
-        kept = torch.zeros(len(self.counts), dtype=torch.bool, device=self.counts.device)
-        kept[chosen] = True
-        return ConfusionCounts(torch.where(kept[:, None], self.counts, 0))
+        """Counts of samples of some true classes only; K and the predictions do not change. Raises: LabelError."""
+        subset = torch.as_tensor(classes, dtype=torch.int64, device=self.counts.device)
+        require_labels(subset, len(self.counts), "classes")
+        mask = torch.zeros(len(self.counts), dtype=torch.bool, device=self.counts.device)
+        mask[subset] = True
+        return ConfusionCounts(torch.where(mask[:, None], self.counts, 0))
 
     def accuracy(self) -> Tensor:
-        """0-d, the share of samples that were decided right."""
+        """0-d, share of correct samples."""
         return self.counts.diagonal().sum().to(torch.float64) / self.counts.sum()
 
     def class_accuracies(self) -> Tensor:
-        """(K,) the share of each class's samples that were decided right: recall."""
+        """(K,) share of correct samples per class (recall)."""
         return self.counts.diagonal().to(torch.float64) / self.counts.sum(1)
 
     def balanced_accuracy(self) -> Tensor:
-        """0-d, the mean of `class_accuracies`: each class counts alike."""
+        """0-d, unweighted mean of `class_accuracies`."""
         return self.class_accuracies().nanmean()
 
     def iou(self) -> Tensor:
-        """(K,) intersection over union of each class: true and decided, over true or decided."""
+        """(K,) intersection over union per class: (true and predicted) / (true or predicted)."""
         hits = self.counts.diagonal().to(torch.float64)
         return hits / (self.counts.sum(0) + self.counts.sum(1) - hits)
 
     def average_cost(self, cost: Array | Hierarchy) -> Tensor:
-        """0-d, the mean of cost[true, decided] over samples, for costs (K, K) or the distances in a tree.
+        """0-d, mean of cost[true, predicted] over samples, for costs (K, K) or the distances in a tree.
 
-        Raises: CostMatrixError for another shape.
+        Raises: CostMatrixError for a wrong shape.
         """
         matrix = cost_of(cost)
         if matrix.shape != self.counts.shape:

@@ -1,4 +1,4 @@
-"""`DecisionCounts`: what the classifier and the nearest class centre decide, counted per class (NC4)."""
+"""`DecisionCounts`: decisions of the classifier and of the nearest class centre, counted per class (NC4)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _CHUNK_ROWS = 4096
-_CHUNK_SCORES, _CHUNK_ENTRIES = 1 << 19, 1 << 22  # of a chunk's rows at most: scores stay in a processor's cache
+_CHUNK_SCORES, _CHUNK_ENTRIES = 1 << 19, 1 << 22  # maximum per chunk of rows: scores stay in cache
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionTotals:
-    """Per-class counts of decisions, the mergeable part of `DecisionCounts`. All but the last (K,) int64.
+    """Per-class counts of decisions, the mergeable part of `DecisionCounts`. All but the last are (K,) int64.
 
     Attributes:
-        counts: samples of each class.
-        classifier_correct: samples whose classifier decision is their label, or None without a classifier.
-        centre_correct: samples whose nearest class centre is their label's.
-        agreement: samples for which the two decisions are equal, or None without a classifier.
-        unlabelled: (2,), samples without a label, and how many of them have equal decisions.
+        counts: number of samples per class.
+        classifier_correct: samples that the classifier labels correctly, or None without a classifier.
+        centre_correct: samples nearest to the centre of their own class.
+        agreement: samples on which the two decisions agree, or None without a classifier.
+        unlabelled: (2,), samples without a label, and samples among them on which the decisions agree.
     """
 
     counts: Tensor
@@ -51,15 +51,15 @@ class DecisionTotals:
         return replace(self, **{name: function(name, v) for name, v in values.items() if v is not None})
 
     def merge(self, other: DecisionTotals) -> DecisionTotals:
-        """Both sets of samples together. Raises MergeError where classes or the presence of a classifier differ."""
+        """Both sets of samples together. Raises: MergeError if classes differ, or only one has a classifier."""
         if self.counts.shape != other.counts.shape or (self.agreement is None) != (other.agreement is None):
-            raise MergeError("the two decision counts describe different classes, or only one has a classifier.")
-        return self._map(lambda name, mine: mine + getattr(other, name))
+            raise MergeError("decision counts must have the same classes, and both or neither a classifier.")
+        return self._map(lambda name, values: values + getattr(other, name))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> DecisionTotals:
-        """The counts over all processes of the group (default: all), each of which must make this call.
+        """The counts over all processes of the group (default: all); a collective call.
 
-        Raises: MergeError, in every process, where classes or the presence of a classifier differ; DistributedError.
+        Raises: MergeError, in every process, if classes differ or only some have a classifier; DistributedError.
         """
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         names.remove("unlabelled")
@@ -74,7 +74,7 @@ class DecisionTotals:
         min_count: int | None = None,
         max_count: int | None = None,
     ) -> DecisionTotals:
-        """The counts of some classes only, by label and by number of samples (bounds included)."""
+        """The counts of a subset of the classes, by label and by number of samples (inclusive bounds)."""
         rows = torch.arange(len(self.counts), device=self.counts.device)
         if classes is not None:
             rows = torch.as_tensor(classes, device=self.counts.device)
@@ -83,23 +83,24 @@ class DecisionTotals:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
             rows = rows[self.counts[rows] <= max_count]
-        return self._map(lambda name, mine: mine * 0 if name == "unlabelled" else mine[rows])
+        return self._map(lambda name, values: values * 0 if name == "unlabelled" else values[rows])
 
 
 class DecisionCounts:
-    """Counts, per class, of (classifier = label), (nearest centre = label) and (classifier = nearest centre).
+    """Counts per class of (classifier = label), (nearest centre = label) and (classifier = nearest centre).
 
-    Streams batches after the class means are known. The classifier is argmax_k <w_k, x> + b_k over all K classes; the
-    nearest centre is argmin_k |x - mean_k| over the classes with samples. Both are decided as in exact arithmetic:
-    where float32 scores are too close to call the candidates are compared in float64, so neither the size of the values
-    nor class means far from the origin nor batch shapes change a decision. Ties (equal to float64 rounding) go to the
-    lowest class index. Class means no further apart than their rounding (`ClassStatistics.rounding`) are one centre.
+    Takes batches after the class means are known. The classifier is argmax_k <w_k, x> + b_k over all K classes; the
+    nearest centre is argmin_k |x - mean_k| over classes with samples. Both are decided as in exact arithmetic: if
+    float32 scores are too close, candidates are compared in float64, so decisions do not depend on the size of values,
+    the distance of means from the origin, or the batches. Ties (equal up to float64 rounding) go to the lowest class
+    index. Class means within their rounding (`ClassStatistics.rounding`) are one centre.
 
     Args:
-        statistics: class means, e.g. of the training set.
+        statistics: class means, for example of the training set.
         weight: (K, D) classifier rows, or None to count nearest centres only.
-        bias: (K,) or None for zero.
-        decided: whether `update` is given the classifier's decisions, as of one that isn't linear; without a weight.
+        bias: (K,), or None for zero.
+        decided: whether `update` receives the classifier's decisions, for a classifier that is not linear; needs
+            weight=None.
         tile_size: classes scored at once; memory is rows x tile_size.
         class_dim, ignore_index: as in `StatisticsAccumulator`.
 
@@ -118,17 +119,17 @@ class DecisionCounts:
         ignore_index: int | None = None,
     ):
         statistics = statistics.detach().populated()
-        labels, order = statistics.class_ids.sort()  # ties go to the lowest label, whatever was selected first
+        labels, order = statistics.class_ids.sort()  # ties go to the lowest label, in any order of selection
         means, rounding, square = statistics.means[order], statistics.rounding[order], float(statistics.mean_square)
         self._num_labels = statistics.num_labels
         self._num_features = statistics.num_features
         self._class_dim, self._ignore_index = class_dim, ignore_index
         if weight is None and bias is not None:
-            raise ClassifierError("a bias without a weight is no classifier.")
+            raise ClassifierError("bias needs a weight; pass weight=, or bias=None.")
         if weight is not None and decided:
-            raise ClassifierError("decisions are given with each batch, or by a weight; not both.")
+            raise ClassifierError("pass a weight, or decided=True with decisions in each batch; not both.")
         self._given = decided
-        # Factors of a power of two, which round nothing, bring products into the range of float32 and float64.
+        # exact factors, powers of two, bring products into the range of float32 and float64
         exponent = exponent_of(max(float(means.abs().max()), math.sqrt(square / self._num_features)))
         power = max(-500, min(500, max(-30, min(30, exponent)) - exponent))  # 0 for features of any common size
         self._factor = 2.0**power
@@ -145,7 +146,7 @@ class DecisionCounts:
             rules.append(Rule(weight, bias, labels, torch.zeros_like(bias), tile_size))
         most, centre = max(len(rule.labels) for rule in rules), rules[0].centre
         distance = float(centre.square().sum())
-        # Rows are centred where they lie far from the origin, or where this pass over them is a small part of the work.
+        # rows are centred if they are far from the origin, or if centring is a small part of the work
         centred = most >= MANY or distance > 64 * (square * self._factor**2 - distance)
         self._shift = centre if centred else torch.zeros_like(centre)
         self._centred, self._rules, self._screens = centred, rules, list[Screen]()
@@ -159,7 +160,7 @@ class DecisionCounts:
             zeros = torch.zeros(self._num_labels, dtype=torch.int64, device=means.device)
             # rows of small batches wait for others
             self._waiting = torch.empty(max(64, size), self._num_features, device=means.device)
-            # labels, and beside them the decisions that were given
+            # labels and, with `decided`, the classifier's decisions
             self._waiting_labels = zeros.new_empty(max(64, size), 2 if decided else 1)
         self._used, self._close = 0, list[tuple[Tensor, Tensor, Tensor]]()
         with_classifier = None if weight is None and not decided else zeros
@@ -184,18 +185,19 @@ class DecisionCounts:
         *,
         decided: checks.Array | None = None,
     ) -> None:
-        """Decide a batch and count; arguments and errors as in `StatisticsAccumulator.update`.
+        """Decide and count a batch; arguments and errors as in `StatisticsAccumulator.update`.
 
-        Without labels only whether the two decisions are equal is counted. `decided` are the classifier's decisions, of
-        the labels' shape, for an instance made with `decided=True`.
+        Without labels only agreement is counted. `decided` are the classifier's decisions, in the shape of the labels,
+        for an instance with `decided=True`.
 
-        Raises: ClassifierError where there is but one decision, or where `decided` is missing, too.
+        Raises: ClassifierError for unlabelled samples without a classifier, or if `decided` is missing or unexpected.
         """
         if labels is None and len(self._rules) < 2 and not self._given:
-            raise ClassifierError("samples without labels can only tell whether a classifier agrees; pass its weight.")
+            raise ClassifierError("samples without labels need a classifier, to count agreement; pass its weight.")
         if (decided is not None) != self._given:
             raise ClassifierError(
-                f"decided must be {'given' if self._given else 'None'}, as decided={self._given} says."
+                f"update(decided=) must be {'passed' if self._given else 'None'} for DecisionCounts with "
+                f"decided={self._given}."
             )
         features, unlabelled = checks.as_tensor(features, "features"), labels is None
         if labels is None:
@@ -230,7 +232,7 @@ class DecisionCounts:
         self._used = place.stop
 
     def _decisions_for(self, decided: Tensor, labels: Tensor, ignored: int | None) -> Tensor:
-        """(N,) the decisions that were given, without those of ignored rows."""
+        """(N,) the passed decisions, without ignored rows."""
         checks.require_integers(decided)
         if decided.shape != labels.shape:
             raise ShapeError(f"decided must have the labels' shape, {tuple(labels.shape)}; got {tuple(decided.shape)}.")
@@ -241,9 +243,9 @@ class DecisionCounts:
         return decided
 
     def decide(self, rows: checks.Array) -> tuple[Tensor | None, Tensor]:
-        """Labels (N,) chosen by the classifier (None without one) and by the nearest centre, for (N, D) rows.
+        """Labels (N,) of the classifier (None without one) and of the nearest centre, for rows (N, D).
 
-        Raises: NonFiniteError.
+        Raises: NonFiniteError for rows that are not finite.
         """
         rows = checks.as_tensor(rows, "rows")
         decided, rest = self._screened(rows)
@@ -252,18 +254,19 @@ class DecisionCounts:
         return classifier[0] if classifier else None, nearest
 
     def merge(self, other: DecisionCounts) -> None:
-        """Add the counts of another instance, made from the same statistics and classifier."""
+        """Add the counts of another instance with the same statistics and classifier."""
         self._totals = self.totals.merge(other.totals)
 
     def all_reduce(self, group: ProcessGroup | None = None) -> None:
-        """Add the counts of the other processes, once, after the last batch; errors as in `DecisionTotals.all_reduce`.
+        """Add the counts of the other processes; call it once, after the last batch.
 
-        All must have made theirs from the same statistics (`ClassStatistics.all_reduce`) and classifier.
+        All processes must use the same statistics (`ClassStatistics.all_reduce`) and classifier. Raises: as
+        `DecisionTotals.all_reduce`.
         """
         self._totals = self.totals.all_reduce(group)
 
     def _add(self, rows: Tensor, labels: Tensor) -> None:
-        """Decide and count; rows too close to call wait for others."""
+        """Decide and count rows; rows with scores too close for float32 wait for a float64 batch."""
         decided, rest = self._screened(rows)
         if len(rest):
             self._close.append((rows[rest], labels[rest], decided[rest]))
@@ -274,11 +277,13 @@ class DecisionCounts:
             _ = self.totals
 
     def _screened(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (N, rules) of N rows, -1 where float32 can't tell, and the indices of rows with such a label."""
+        """Labels (N, rules) of N rows, -1 if scores are too close for float32, and indices of rows with a -1."""
         with full_precision(rows.device.type):
             decided = torch.cat([self._screened_chunk(chunk) for chunk in rows.split(len(self._waiting))])
         rest = undecided(decided)
-        if len(rest) and not math.isfinite(rows[rest].sum(dtype=torch.float64)):  # no row that isn't finite was decided
+        if len(rest) and not math.isfinite(
+            rows[rest].sum(dtype=torch.float64)
+        ):  # rows that are not finite are undecided
             checks.require_finite(rows)
         return decided, rest
 
@@ -296,7 +301,7 @@ class DecisionCounts:
         return torch.cat([screen.decide(exact, rounded) for screen in self._screens], 1)
 
     def _exactly(self, rows: Tensor, decided: Tensor) -> Tensor:
-        """The labels (N, rules), with those that were -1."""
+        """The labels (N, rules), with every -1 decided in float64."""
         with full_precision(rows.device.type):
             for column, rule in enumerate(self._rules):
                 rest = decided[:, column] < 0
@@ -304,13 +309,13 @@ class DecisionCounts:
         return decided
 
     def _count(self, labels: Tensor, decided: Tensor) -> None:
-        labels, *given = labels.unbind(1)
+        labels, *passed = labels.unbind(1)
         labelled = labels >= 0
 
         def count(hits: Tensor) -> Tensor:
             return torch.bincount(labels[hits & labelled], minlength=self._num_labels)
 
-        nearest, *classifier = (*decided.unbind(1), *given)
+        nearest, *classifier = (*decided.unbind(1), *passed)
         equal = classifier[0] == nearest if classifier else None
         counts = DecisionTotals(
             count(labelled),

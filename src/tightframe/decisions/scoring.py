@@ -1,4 +1,4 @@
-"""Scores of rows by linear rules, decided as in exact arithmetic: screened in float32 or bfloat16, then in float64."""
+"""Linear decision rules, decided as in exact arithmetic: first in float32 or bfloat16, close scores in float64."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 
 from tightframe.numerics import EPS, first_of_coincident, norms
 
-MANY = 64  # classes: with more, passes over the rows cost little beside products
+MANY = 64  # with more classes, passes over the rows cost little compared with products
 CLOSE_ROWS = 256  # rows compared in float64 at once
-_PAIR_ENTRIES = 1 << 22  # numbers in one block of exactly compared (row, class) pairs
+_PAIR_ENTRIES = 1 << 22  # entries in one block of exactly compared (row, class) pairs
 
 
 class Rule:
-    """One way to decide, exactly: the class with the highest score, and the lowest label of equals.
+    """An exact decision rule: the class with the highest score; ties go to the lowest label.
 
-    With a bias, scores are <x, v_k> + b_k; without one -|x - v_k|^2 / 2. Both are <x - o, v_k - c> + a_k, up to a
-    constant of the row, for a centre c of the vectors: linear in x.
+    Scores are <x, v_k> + b_k with a bias, else -|x - v_k|^2 / 2. Both are <x - o, v_k - c> + a_k up to a constant per
+    row, for a centre c of the vectors, and so linear in x.
 
     Args:
-        vectors, bias: float64, by class.
-        labels: (K,) of the classes, ascending.
-        rounding: (K,) distance up to which another vector coincides with a class's own.
+        vectors, bias: float64, per class.
+        labels: (K,), labels of the classes, ascending.
+        rounding: (K,), distance within which vectors coincide.
         tile_size: classes scored at once.
     """
 
@@ -44,13 +44,13 @@ class Rule:
             self._origin, self._offsets = self.centre, -lengths.square() / 2
         else:
             self._origin, self._offsets = torch.zeros_like(self.centre), _centred(self._bias)
-        # A float64 score's error is at most half of |x - o| times the first plus the second: D products, as many sums
-        # and the rounding of what enters take EPS / 2 each. The whole of it spares ties, which are wider.
+        # the error of a float64 score is at most half of |x - o| reach + floor: D products, D sums and the rounding of
+        # the operands contribute EPS / 2 each; the full bound also covers ties
         unit = 2 * (len(self.centre) + 8) * EPS
         self._reach, self._floor = unit * lengths, unit * self._offsets.abs()
 
     def about(self, shift: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Vectors (K, D) and offsets (K,) of scores linear in x - shift, and what differences may be ties at 0."""
+        """Vectors (K, D) and offsets (K,) of scores linear in x - shift, and the largest difference of a tie at 0."""
         vectors, step = self._vectors - self.centre, shift - self._origin
         size = self._offsets.abs().max() + norms(vectors).max() * norms(step)
         return vectors, _centred(self._offsets + vectors @ step), 64 * EPS * float(size)
@@ -63,7 +63,7 @@ class Rule:
         local = rows - self._origin
         lengths = norms(local).clamp(max=torch.finfo(torch.float64).max)
         best, leader = rows.new_full((len(rows),), -torch.inf), self.labels.new_zeros(len(rows))
-        rounded = (lengths > 0) | self._floor.any()  # elsewhere the first of the highest scores is the decision
+        rounded = (lengths > 0) | self._floor.any()  # else the first highest score decides
         pairs, uppers = [], []
         for start in range(0, len(self._vectors), self._tile_size):
             part = slice(start, start + self._tile_size)
@@ -77,7 +77,7 @@ class Rule:
             uppers.append(scores[row, index])
         candidates = torch.cat(pairs, 1)
         candidates = candidates[:, torch.cat(uppers) >= best[candidates[0]]]
-        while True:  # a leader that is far from the best costs the comparisons digits: the best by these leads next
+        while True:  # compare with the leader; repeat with the best class, as a distant leader costs digits
             blocks = candidates.split(max(1, _PAIR_ENTRIES // rows.shape[1]), 1)
             lower, upper = torch.cat([self._lead(rows[row], index, leader[row]) for row, index in blocks], 1)
             row, index = candidates
@@ -91,7 +91,7 @@ class Rule:
             candidates = candidates[:, equal]
 
     def _lead(self, rows: Tensor, index: Tensor, leader: Tensor) -> Tensor:
-        """(2, M), bounds of the score of one class less that of another, from the definition, for each of M rows."""
+        """(2, M), bounds of the score difference of two classes, from the definition, for each of M rows."""
         vectors, others = self._vectors[index], self._vectors[leader]
         step = vectors - others
         if self._bias is None:  # (|x - w|^2 - |x - v|^2) / 2 = <v - w, (x - v) + (x - w)> / 2
@@ -104,7 +104,7 @@ class Rule:
 
 
 class Rows(NamedTuple):
-    """(N, D) rows, their lengths (N,), and the lengths of what was rounded off them."""
+    """Rows (N, D), their lengths (N,), and the lengths (N,) of their rounding errors."""
 
     values: Tensor
     lengths: Tensor
@@ -112,13 +112,13 @@ class Rows(NamedTuple):
 
 
 class Screen:
-    """Decides the rows whose best two scores differ by more than the error of float32 products.
+    """Decides rows whose two best scores differ by more than the error of float32 products.
 
     Args:
-        rules: one, or several with few classes, which share a product.
-        shift: (D,) that rows are relative to.
-        tile_size: scores of a row at once, over all rules.
-        finer: decides what this one leaves, which then multiplies in bfloat16: many times faster on some processors.
+        rules: one rule, or several rules with few classes, which share a product.
+        shift: (D,), origin of the rows.
+        tile_size: scores per row at once, over all rules.
+        finer: screen for undecided rows; this one then uses bfloat16, which is much faster on some processors.
     """
 
     def __init__(self, rules: Sequence[Rule], shift: Tensor, tile_size: int, finer: Screen | None = None):
@@ -163,40 +163,40 @@ class Screen:
         ]
 
     def decide(self, rows: Rows, rounded: Rows) -> Tensor:
-        """Labels (N, rules) for N rows, which are also given in bfloat16; -1 where two scores are too close."""
+        """Labels (N, rules) of N rows, also passed in bfloat16; -1 if the two best scores are too close."""
         if self._finer is None or not self.rounds:
             return (self._finer or self)._decide(rows)
         labels = self._decide(rounded)
         rest = undecided(labels)
         labels[rest] = self._finer._decide(Rows(rows.values[rest], rows.lengths[rest]))
-        self.rounds = len(rest) <= max(64, 0.7 * len(labels))  # otherwise float32 alone is faster
+        self.rounds = len(rest) <= max(64, 0.7 * len(labels))  # else float32 alone is faster
         return labels
 
     def _decide(self, rows: Rows) -> Tensor:
-        best = second = chosen = None
+        best = second = leader = None
         for start, vectors, offsets in self._tiles:
             scores = torch.addmm(offsets, rows.values, vectors)
             top, next_top, index = _best_two(scores.unflatten(1, (len(self._rules), -1)))
-            if best is None or second is None or chosen is None:
-                best, second, chosen = top, next_top, index
+            if best is None or second is None or leader is None:
+                best, second, leader = top, next_top, index
                 continue
             second = torch.maximum(torch.minimum(best, top), torch.maximum(second, next_top))
-            chosen = torch.where(top > best, index + start, chosen)
+            leader = torch.where(top > best, index + start, leader)
             best = torch.maximum(best, top)
-        assert best is not None and second is not None and chosen is not None
+        assert best is not None and second is not None and leader is not None
         error = torch.addcmul(self._floor, rows.lengths[:, None], self._reach)
         if rows.lost is not None:
             best, second = best.float(), second.float()
             error += rows.lost[:, None] * self._longest + self._relative * (best.abs() + second.abs())
-        return torch.where(best - second > error, self._labels[self._rules, chosen], -1)  # -1 also where one is NaN
+        return torch.where(best - second > error, self._labels[self._rules, leader], -1)  # -1 also for NaN
 
 
 def _best_two(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The two highest along the last dimension, and the index of the highest; overwrites the scores."""
+    """The two highest scores along the last dimension, and the index of the highest; overwrites the scores."""
     if scores.shape[-1] % MANY or scores.shape[-1] == MANY:
         best, index = scores.max(-1)
         return best, scores.scatter_(-1, index[..., None], -torch.inf).amax(-1), index
-    # an index for every score would take three times as long as the highest of each of the columns
+    # the maximum per column takes a third of the time of an index over all scores
     table = scores.unflatten(-1, (-1, MANY))
     best, second, column = _best_two(table.amax(-2))
     _, other, line = _best_two(table.take_along_dim(column[..., None, None], -1).squeeze(-1))
@@ -209,10 +209,10 @@ def undecided(labels: Tensor) -> Tensor:
 
 
 def _centred(offsets: Tensor) -> Tensor:
-    """Offsets less one constant, which would decide nothing but cost digits."""
+    """Offsets minus a constant, which does not change decisions but would cost digits."""
     return offsets - (offsets.amin() + offsets.amax()) / 2
 
 
 def exponent_of(size: float) -> int:
-    """Exponent of the least power of two above a size; 0 of zero."""
+    """Exponent of the smallest power of two above a size; 0 for zero."""
     return math.frexp(size)[1]

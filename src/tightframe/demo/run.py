@@ -111,6 +111,7 @@ def run(
         monitor.folder.save_model(trainer.model)
         final = monitor.report()
         monitor.folder.write_html(final)
+        monitor.close()
     except KeyboardInterrupt:
         if monitor is None or monitor.folder is None or not monitor.series:
             raise

@@ -104,29 +104,29 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) is not None:
-                require_choice(getattr(self, name), choices, f"{name}=")
+                require_choice(getattr(self, name), choices, name)
         self._require_ranges()
         self._require_head()
         for name, needed in (("memory", "incremental"), ("profile", "long_tail")):
             if getattr(self, name) is not None and getattr(self, needed) is None:
-                raise OptionError(f"{name}= needs {needed}=.")
+                raise OptionError(f"{name} needs {needed}=.")
 
     def _require_ranges(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
-                raise RangeError(f"{name}= must be at least {least}; got {value}.")
+                raise RangeError(f"{name} must be at least {least}; got {value}.")
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise RangeError(f"{name}= must be finite and above 0; got {value}.")
+                raise RangeError(f"{name} must be finite and above 0; got {value}.")
         if self.seed >= 1 << 63:
-            raise RangeError(f"seed= must be below 2^63; got {self.seed}.")
+            raise RangeError(f"seed must be below 2^63; got {self.seed}.")
         K = DATASETS[self.data].num_classes
         most = max(sessions for sessions in range(1, K + 1) if sessions == 1 or round(K / sessions) > 1)
         if self.incremental is not None and self.incremental > most:
             raise RangeError(
-                f"incremental= must be at most {most}, so that the first session has 2 of the {K} classes; got "
+                f"incremental must be at most {most}, so that the first session has 2 of the {K} classes; got "
                 f"{self.incremental}."
             )
 
@@ -134,21 +134,21 @@ class Settings:
         """The head and the loss fit the other options."""
         row, head = DATASETS[self.data], HEADS[self.head]
         names = {"head": self.head, "loss": self.loss or head.loss}
-        lacks = f"data= {self.data!r} has no tree of classes"
+        lacks = f"data={self.data!r} has no tree of classes"
         without_costs = (LABELS, PROTOTYPES)
         rules: tuple[tuple[bool, str, str, str, tuple[object, ...]], ...] = (
-            (self.dim is not None, "dim= needs prototypes", "head", "has_prototypes", (True,)),
-            (self.scale is not None, "scale= needs prototypes", "head", "has_prototypes", (True,)),
-            (True, f"head= {self.head!r} limits the losses", "loss", "needs", head.takes),
+            (self.dim is not None, "dim needs prototypes", "head", "has_prototypes", (True,)),
+            (self.scale is not None, "scale needs prototypes", "head", "has_prototypes", (True,)),
+            (True, f"head={self.head!r} limits the losses", "loss", "needs", head.takes),
             (row.tree is None, lacks, "head", "needs_tree", (False,)),
             (row.tree is None, lacks, "loss", "needs", without_costs),
-            (self.incremental is not None, "incremental= adds classes", "head", "grows", (True,)),
-            (self.incremental is not None, "incremental= adds classes", "loss", "needs", without_costs),
+            (self.incremental is not None, "incremental adds classes", "head", "grows", (True,)),
+            (self.incremental is not None, "incremental adds classes", "loss", "needs", without_costs),
         )
         for applies, reason, name, attribute, allowed in rules:
             fitting = [key for key, each in _CHOICES[name].items() if getattr(each, attribute) in allowed]
             if applies and names[name] not in fitting:
-                raise OptionError(f"{reason}: {name}= must be one of {', '.join(fitting)}; got {names[name]!r}.")
+                raise OptionError(f"{reason}: {name} must be one of {', '.join(fitting)}; got {names[name]!r}.")
 
     def filled(self) -> Settings:
         """The same with the defaults of the data set and the head in place of None."""

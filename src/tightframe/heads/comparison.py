@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import require_positive
-from tightframe.errors import ChoiceError, LabelError, ShapeError, StateError
+from tightframe.choices import require_choice
+from tightframe.errors import LabelError, ShapeError, StateError
 from tightframe.heads.similarity import SIMILARITIES
 from tightframe.layout import features_last, like_features, rows_of
 
@@ -43,8 +44,7 @@ class ComparisonHead(nn.Module, ABC):
         dtype: torch.dtype | None,
     ):
         super().__init__()
-        if logits not in SIMILARITIES:
-            raise ChoiceError(f"logits must be one of {', '.join(SIMILARITIES)}; got {logits!r}.")
+        require_choice(logits, SIMILARITIES, "logits")
         scale = SIMILARITIES[logits].scale if scale is None else scale
         require_positive(scale, "the scale of logits")
         require_positive(delta, "delta")

@@ -1,4 +1,4 @@
-"""A model seen from outside, left as it was: its classifier, its layers, and the features that flow through them."""
+"""Inspect a model without changing it: find its classifier and layers, and capture their features."""
 
 from tightframe.hooks.capture import CapturedFeatures, capture, features_in
 from tightframe.hooks.classifier import Classifier, find_classifier

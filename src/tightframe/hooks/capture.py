@@ -1,4 +1,4 @@
-"""`capture`: the features of named layers while a model runs, by hooks that are gone afterwards."""
+"""`capture`: the features of named layers while a model runs, by temporary hooks."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tightframe.hooks.positions import POSITIONS
 from tightframe.hooks.wrappers import bare_model, running_eagerly
 from tightframe.layout import rows_of
 
-_PREFERRED = ("last_hidden_state", "logits")  # of the outputs that transformers name
+_PREFERRED = ("last_hidden_state", "logits")  # names of outputs in transformers
 
 
 class CapturedFeatures(Mapping[str, Tensor]):
-    """The features of the latest forward pass, by the names of their points in the order in which they came.
+    """The features of the latest forward pass by name of their point, in the order of the calls.
 
-    Each is a detached copy, so that later in-place operations of the model don't reach it. A module that is called
-    several times in one pass has "name", "name#2", "name#3", ....
+    Each is a detached copy, which later in-place operations of the model do not change. A module that is called several
+    times in one pass has the names "name", "name#2", "name#3", ....
 
-    A pass is a call of the model, with all that it calls, itself too. Parts that are called without it, as in a
-    `training_step` or `forward_features`, add to the latest pass; a captured one that is called again begins a new
+    A pass is one call of the model, including nested calls. Submodules that are called without the model, as in
+    `training_step` or `forward_features`, add to the latest pass; the second call of a captured submodule begins a new
     pass.
 
     Attributes:
-        points: those captured, by name.
-        default_positions: what becomes of positions where a point doesn't say; None leaves features as they came.
-        ragged_positions: the same for samples that differ in length, where nothing else says; None refuses them.
-        mask: (N, T) which positions count in a mean, or as first and last; None for all. Set before the pass.
-        averaged: the names of points whose features were a mean over several positions by default.
+        points: the captured points by name.
+        default_positions: positions, a name in `POSITIONS`, for points without their own; None keeps all positions.
+        ragged_positions: positions for samples of different lengths, if nothing else is set; None raises an error.
+        mask: (N, T), positions that count in "mean", "first" and "last"; None for all. Set it before the pass.
+        averaged: names of points whose features were averaged over several positions by default.
     """
 
     def __init__(self, points: Sequence[Point], devices: Sequence[int] = ()):
@@ -45,32 +45,32 @@ class CapturedFeatures(Mapping[str, Tensor]):
         self.mask: Tensor | None = None
         self.averaged: set[str] = set()
         self._records: list[tuple[str, Tensor]] = []
-        self._depth = 0  # of the model's calls of itself
-        self._devices = list(devices)  # of DataParallel, in the order in which they share a batch
+        self._depth = 0  # of nested calls of the model
+        self._devices = list(devices)  # of DataParallel, in the order of their parts of a batch
 
     def take(self) -> dict[str, Tensor]:
-        """The features, which are forgotten here."""
-        found = self._by_name()
+        """Return the features and remove them from this object."""
+        features = self._by_name()
         self._records.clear()
-        return found
+        return features
 
     def point_of(self, name: str) -> Point:
-        """The point of a name, whatever the number of the call."""
+        """The point of a name, with or without the number of the call."""
         return self.points[name.rpartition("#")[0]] if name not in self.points else self.points[name]
 
     def __getitem__(self, name: str) -> Tensor:
         features = self._by_name().get(name)
         if features is None:
             if name in self.points:
-                raise LayerError(f"the forward pass has not called {name!r}, or it gave no floating-point tensor.")
-            raise KeyError(f"{name!r} is not captured; there are: {', '.join(self.points)}")
+                raise LayerError(f"the forward pass did not call {name!r}, or it returned no floating-point tensor.")
+            raise KeyError(f"{name!r} is not captured; choose from {', '.join(self.points)}")
         return features
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The features of that name, or the default where the pass gave none."""
+        """The features of that name, or the default if the pass has none."""
         return self._by_name().get(name, default)
 
     def __iter__(self) -> Iterator[str]:
@@ -83,17 +83,17 @@ class CapturedFeatures(Mapping[str, Tensor]):
         calls: dict[str, dict[int, list[Tensor]]] = {}
         for name, tensor in self._records:
             calls.setdefault(name, {}).setdefault(tensor.device.index or 0, []).append(tensor)
-        found: dict[str, Tensor] = {}
+        features: dict[str, Tensor] = {}
         for name, by_device in calls.items():
             order = [device for device in self._devices if device in by_device] or list(by_device)
             for number, parts in enumerate(zip(*(by_device[device] for device in order), strict=False), start=1):
                 joined = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
-                found[name if number == 1 else f"{name}#{number}"] = joined
-        return found
+                features[name if number == 1 else f"{name}#{number}"] = joined
+        return features
 
     def _record(self, point: Point, module: nn.Module, value: Any) -> None:
         features = features_in(value)
-        if features is None or torch._C._current_graph_task_id() != -1:  # a backward pass that runs a layer again
+        if features is None or torch._C._current_graph_task_id() != -1:  # recomputed in a backward pass
             return
         positions = point.positions or self.default_positions
         with torch.no_grad():
@@ -103,14 +103,14 @@ class CapturedFeatures(Mapping[str, Tensor]):
             if features.is_nested:
                 features = _pooled(features, point, positions or self.ragged_positions)
             elif positions == "mean" and features.ndim > 2:
-                mean = POSITIONS[positions](features, point.feature_dim, self.mask)  # new memory in any case
+                mean = POSITIONS[positions](features, point.feature_dim, self.mask)  # always new memory
                 if point.positions is None and features.numel() > mean.numel():
                     self.averaged.add(point.name)
                 features = mean
             else:
                 take = None if positions is None else POSITIONS[positions]
                 features = (features if take is None else take(features, point.feature_dim, self.mask)).clone()
-        place = point.name, features.device  # replicas of a part give it once each
+        place = point.name, features.device  # each replica records it once
         if self._depth == 0 and any((name, earlier.device) == place for name, earlier in self._records):
             self._records.clear()
         self._records.append((point.name, features))
@@ -121,33 +121,32 @@ class CapturedFeatures(Mapping[str, Tensor]):
         self._depth += 1
 
     def _leave(self, *_: Any) -> None:
-        self._depth = max(0, self._depth - 1)  # where an earlier hook failed, the call wasn't entered
+        self._depth = max(0, self._depth - 1)  # `_enter` did not run if an earlier hook failed
 
 
 def _pooled(features: Tensor, point: Point, positions: str | None) -> Tensor:
-    """Samples of different lengths, as torch's transformer gives them for padded batches."""
+    """One vector per sample of different lengths, which torch's transformer returns for padded batches."""
     if positions not in ("mean", "first", "last"):
-        raise LayerError(f"samples at {point.name!r} differ in length; choose the positions mean, first or last.")
+        raise LayerError(f"samples at {point.name!r} differ in length; set positions to mean, first or last.")
     return torch.cat([POSITIONS[positions](rows[None], point.feature_dim) for rows in features.unbind()])
 
 
 @contextmanager
 def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point]) -> Iterator[CapturedFeatures]:
-    """Capture the outputs of layers while the context lasts.
+    """Context manager that captures the outputs of layers.
 
-    The model is run by the caller, in any mode and as often as wanted; what is captured is always the latest pass (see
-    `CapturedFeatures` for parts that are called by themselves). It may be compiled (and runs uncompiled in the
-    context), wrapped for data parallelism, in mixed precision, and return tuples or dicts, of which the first
-    floating-point tensor of two or more dimensions is taken ("last_hidden_state" first). Hooks are gone afterwards,
-    also after an exception; nothing else of the model is touched.
+    The caller runs the model, in any mode and any number of times; the features are those of the latest pass (see
+    `CapturedFeatures` for submodules that are called directly). The model may be compiled (it runs uncompiled in the
+    context), data-parallel or in mixed precision. Of a tuple or dict, the first floating-point tensor with two or more
+    dimensions is captured ("last_hidden_state" first). Hooks are removed at exit, also after an exception; nothing else
+    in the model changes.
 
     Args:
-        layers: names of modules, patterns such as "encoder.layer.*", `Layer`s that also say what becomes of
-            positions, or "auto", the boundary after every block. Without positions, features are as the layer gave
-            them.
+        layers: names of modules, patterns such as "encoder.layer.*", `Layer`s, which also set positions, or "auto" for
+            the boundary after every block. Without positions, features keep the shape of the layer's output.
 
-    Raises: LayerError for a name that matches no module. Of what is yielded, KeyError for a name not captured and
-    LayerError for a layer that the pass didn't call.
+    Raises: LayerError for a name that matches no module. Reading the result raises KeyError for a name that is not
+    captured and LayerError for a layer that the pass did not call.
 
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
     >>> with capture(model, ["0", "1"]) as features:
@@ -156,9 +155,9 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     {'0': (2, 8), '1': (2, 8)}
     """
     bare = bare_model(model)
-    given = [layers] if isinstance(layers, str | Layer) else list(layers)
-    points = [choice for choice in given if isinstance(choice, Point)]
-    points += choose_layers(bare, [choice for choice in given if not isinstance(choice, Point)])
+    choices = [layers] if isinstance(layers, str | Layer) else list(layers)
+    points = [choice for choice in choices if isinstance(choice, Point)]
+    points += choose_layers(bare, [choice for choice in choices if not isinstance(choice, Point)])
     parallel = model if isinstance(model, nn.DataParallel) else None
     features = CapturedFeatures(points, () if parallel is None else parallel.device_ids)
     root = bare if parallel is None else parallel  # the outermost module that runs once for all devices
@@ -166,7 +165,7 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
         hooks.callback(root.register_forward_pre_hook(features._enter).remove)
         for point in points:
             hooks.callback(_hook(features, point).remove)
-        # after the points, of which the root may be one, and after exceptions too
+        # after the points' hooks, as the root may be a point; also after exceptions
         hooks.callback(root.register_forward_hook(features._leave, always_call=True).remove)
         yield features
 
@@ -184,14 +183,16 @@ def _hook(features: CapturedFeatures, point: Point) -> Any:
 
 
 def features_in(value: Any) -> Tensor | None:
-    """The features in what a module was given or returned: the first floating-point tensor of two or more dimensions,
-    "last_hidden_state" first; None without one."""
+    """The first floating-point tensor with two or more dimensions in a module's input or output, or None.
+
+    "last_hidden_state" comes first."""
     return next(tensors_in(value, _PREFERRED), None)
 
 
 def tensors_in(value: Any, first: Sequence[str] = ()) -> Iterator[Tensor]:
-    """The floating-point tensors of two or more dimensions in what a module was given or returned: in mappings,
-    sequences and dataclasses too, there those of some names first."""
+    """The floating-point tensors with two or more dimensions in a module's input or output.
+
+    Searches mappings, sequences and dataclasses; keys in `first` come first."""
     if isinstance(value, Tensor):
         if value.ndim >= 2 and value.is_floating_point():
             yield value

@@ -1,4 +1,4 @@
-"""Which features to look at: layers by name, by pattern, or the boundaries of a model's blocks."""
+"""Choice of layers: by name, by pattern, or the boundaries of a model's blocks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _PASSIVE = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout, nn.Dropout1d, nn.
 
 @dataclass(frozen=True)
 class Layer:
-    """A choice of layers whose outputs are wanted.
+    """A choice of one or several layers.
 
     Attributes:
-        pattern: a module's name in the model, or else a pattern with *, ? and [...] for several; "auto" for the
-            boundary after every block, see `choose_layers`.
-        positions: what becomes of several positions to a sample, a name in `POSITIONS`; None leaves it to the caller.
-        feature_dim: the dimension of the D features; default: second of four or more and where the module says so
-            (`feature_dim_of`), else last, as in torch's layers.
+        pattern: name of a module in the model, or a pattern with *, ? and [...] for several; "auto" for the boundary
+            after every block, see `choose_layers`.
+        positions: use of several positions per sample, a name in `POSITIONS`. Default: the caller's.
+        feature_dim: dimension of the D features. Default: the second of four or more dimensions or for modules as in
+            `feature_dim_of`, else the last, as in torch's layers.
 
     Raises: ChoiceError for unknown positions.
     """
@@ -52,14 +52,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a model where features flow by.
+    """A point in a model where features are captured.
 
     Attributes:
-        name: the module's name in the bare model; with `is_input`, "input of ..." it.
-        module: the module whose output, or with `is_input` whose input, the features are.
-        reader: the linear layer or convolution that they flow into, where the structure tells.
-        optional: whether it was found by "auto" or a pattern, so that it may be left out where it doesn't fit.
-        boundary: whether it was found by "auto", so that it may be left out where the classifier's input is the same.
+        name: name of the module in the bare model; "input of ..." with `is_input`.
+        module: the module whose output, or input with `is_input`, is captured.
+        reader: the linear layer or convolution that reads the features, if known from the structure.
+        optional: whether "auto" or a pattern selected it; it is then left out if it does not fit.
+        boundary: whether "auto" selected it; it is then left out if it equals the classifier's input.
     """
 
     name: str
@@ -75,25 +75,24 @@ class Point:
 def choose_layers(
     model: nn.Module, layers: str | Layer | Iterable[str | Layer], classifier: Classifier | None = None
 ) -> list[Point]:
-    """The points that a choice of layers means, in the order of the modules.
+    """The points for a choice of layers, in the order of the modules.
 
-    A name is that of one module, also one with brackets in it, or of a module that the model has under several names;
-    where no module has it, it is a pattern of layers, without what parametrizes their weights, and its points are
-    optional. Each module is there once, under the name by which it was chosen first; all else is as the last choice of
-    it says.
+    A name selects one module; names may contain brackets and may be aliases. If no module has the name, it is a pattern
+    for layers (without the modules of weight parametrizations), and its points are optional. Each module occurs once,
+    under the first name that selected it, with the other options of the last choice.
 
-    "auto" is the boundary after every block, and the classifier's input, if there is a classifier. A block is one of
-    several modules of the same class in a list or Sequential (the outermost such list: residual stages or blocks,
-    transformer layers), a module with layers of its own beside them, or, in a Sequential of plain layers, a linear
-    layer or convolution with what follows it (normalisation, activation, pooling). A model of nothing but plain layers
-    in no Sequential is looked at between them: at the input of each but the first.
+    "auto" selects the boundary after every block, and the classifier's input, if there is a classifier. A block is one
+    of several modules of the same class in a list or Sequential (the outermost such list: residual stages or blocks,
+    transformer layers), a module with submodules next to such a list, or, in a Sequential of plain layers, a linear
+    layer or convolution with the normalisation, activation and pooling after it. In a model of plain layers without a
+    Sequential, the points are the inputs of all layers but the first.
 
     Raises: LayerError for names and patterns that match no module.
     """
     if isinstance(layers, str | Layer):
         layers = [layers]
     modules = {clean_name(name): module for name, module in model.named_modules()}
-    found: dict[tuple[nn.Module, bool], Point] = {}
+    selected: dict[tuple[nn.Module, bool], Point] = {}
     for choice in layers:
         layer = choice if isinstance(choice, Layer) else Layer(choice)
         if layer.pattern == AUTO:
@@ -104,32 +103,32 @@ def choose_layers(
             points = _named(layer.pattern, model, modules)
         for point in points:
             place = point.module, point.is_input
-            name = found.get(place, point).name
+            name = selected.get(place, point).name
             dim = point.feature_dim if layer.feature_dim is None else layer.feature_dim
-            found[place] = replace(point, name=name, positions=layer.positions, feature_dim=dim)
+            selected[place] = replace(point, name=name, positions=layer.positions, feature_dim=dim)
     order = {module: place for place, module in enumerate(modules.values())}
-    return sorted(found.values(), key=lambda point: order[point.module])
+    return sorted(selected.values(), key=lambda point: order[point.module])
 
 
 def _named(name: str, model: nn.Module, modules: Mapping[str, nn.Module]) -> list[Point]:
-    """The module of that name, or those that match it as a pattern."""
+    """The module of that name, else the modules that match it as a pattern."""
     exact = modules.get(name, _alias(name, model)) if name else None
     if exact is not None and any(exact is module for module in modules.values()):
         return [Point(name, exact, feature_dim=feature_dim_of(exact))]
     matches = [(n, m) for n, m in modules.items() if n and fnmatchcase(n, name) and not parametrizes(n)]
     if not matches:
-        known = listed(list(modules)[1:], 20)
-        raise LayerError(f"no module of the model matches {name!r}; it has: {known or 'none'}.")
+        names = listed(list(modules)[1:], 20)
+        raise LayerError(f"no module of the model matches {name!r}; choose from {names or 'none'}.")
     return [Point(n, m, feature_dim=feature_dim_of(m), optional=True) for n, m in matches]
 
 
 def _alias(name: str, model: nn.Module) -> nn.Module | None:
-    """The module of a name that isn't the first one that the model has for it."""
+    """The module for an alias, a name other than its first one in the model."""
     try:
         module = model.get_submodule(name)
     except AttributeError:
         return None
-    inner = getattr(module, "_orig_mod", None)  # of a compiled part, as in the names without it
+    inner = getattr(module, "_orig_mod", None)  # of a compiled part
     return inner if isinstance(inner, nn.Module) else module
 
 
@@ -142,11 +141,11 @@ def classifier_of(model: nn.Module) -> Classifier | None:
 
 
 def classifier_input(classifier: Classifier) -> Point:
-    """The point in front of the classifier. Raises: ClassifierError if it isn't a module."""
+    """The classifier's input as a point. Raises: ClassifierError if the classifier is not a module."""
     if classifier.module is None:
         what = f"the parameter {classifier.name!r}" if classifier.name else "a tensor or function"
         raise ClassifierError(
-            f'the classifier is {what}: name the layer whose output is its input, with features="...".'
+            f'the classifier is {what}. Name the layer whose output is the classifier\'s input with features="...".'
         )
     return Point(
         f"{'embedding in' if classifier.embeds else 'input of'} {classifier.name or 'the model itself'}",
@@ -158,11 +157,11 @@ def classifier_input(classifier: Classifier) -> Point:
 
 
 def feature_dim_of(module: nn.Module) -> int | None:
-    """The dimension of the D features in what a module gives, where its class tells.
+    """The dimension of the D features in a module's output, if its class determines it.
 
-    It is 1 for torch's convolutions, pooling and normalisation that take (N, D, T), and for a block with convolutions
-    of one dimension and no layer with a weight matrix but convolutions. For all others it is None: their features lie
-    second in four or more dimensions, else last, as in (N, D) and a transformer's (N, T, D).
+    1 for torch's convolutions, pooling and normalisation on (N, D, T), and for a block with one-dimensional
+    convolutions and no other layers with a weight matrix. None for other modules: features are in the second of four or
+    more dimensions, else in the last, as in (N, D) and a transformer's (N, T, D).
     """
     if isinstance(module, _CHANNELS_SECOND):
         return 1
@@ -172,8 +171,9 @@ def feature_dim_of(module: nn.Module) -> int | None:
 
 
 def reading_weight(module: nn.Module, num_features: int) -> Tensor | None:
-    """(M, D), the weight with which a linear layer, or at each offset a convolution, reads D features; None if it
-    doesn't read so many, or not all with each output."""
+    """(M, D), the weight with which a linear layer or a convolution (at each offset) reads D features.
+
+    None if it reads another number of features, or if an output does not read all."""
     weight = weight_of(module) if _is_weighted(module) else None
     if weight is None or weight.shape[1] != num_features:
         return None
@@ -192,13 +192,13 @@ def _boundaries(model: nn.Module, classifier: nn.Module | None) -> Iterator[Poin
 
 
 def _input_of(name: str, layer: nn.Module) -> Point:
-    """The point in front of a linear layer or convolution, which has its features where its outputs have theirs."""
+    """The input of a linear layer or convolution as a point; its features have the dimension of the output's."""
     return Point(f"input of {name}", layer, is_input=True, feature_dim=feature_dim_of(layer), reader=layer)
 
 
 def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Iterator[Point]:
     """The boundaries within a module that is not a block itself."""
-    last: Point | None = None  # of a linear layer or convolution and what followed it so far
+    last: Point | None = None  # after a linear layer or convolution and the passive layers behind it
     children = [
         (f"{prefix}{name}", bare_model(child)) for name, child in module.named_children() if not parametrizes(name)
     ]
@@ -219,18 +219,18 @@ def _inside(prefix: str, module: nn.Module, classifier: nn.Module | None) -> Ite
                     yield replace(last, reader=child, feature_dim=last.feature_dim or feature_dim_of(child))
                 last = Point(name, child, feature_dim=feature_dim_of(child))
             elif last is not None and not isinstance(child, _PASSIVE):
-                last = Point(name, child, feature_dim=feature_dim_of(child) or _kept(last, child))
+                last = Point(name, child, feature_dim=feature_dim_of(child) or _dim_after(last, child))
     if last is not None:
         yield last
 
 
-def _kept(last: Point, child: nn.Module) -> int | None:
-    """The feature dimension after what follows a layer: torch's activations keep it, others' modules may move it."""
+def _dim_after(last: Point, child: nn.Module) -> int | None:
+    """The feature dimension after a module behind a layer: torch's activations keep it, other modules may move it."""
     return last.feature_dim if type(child).__module__.startswith("torch.nn.") else None
 
 
 def _is_chain(module: nn.Module) -> bool:
-    """Whether it is a list of blocks: of several modules of one class that have layers of their own."""
+    """Whether the module is a list of blocks: several modules of one class with submodules."""
     if type(module) not in _CONTAINERS:
         return False
     children = [bare_model(child) for child in module.children()]
@@ -247,7 +247,7 @@ def _holds(module: nn.Module, inner: nn.Module | None) -> bool:
 
 
 def _is_weighted(module: nn.Module) -> bool:
-    """Whether it is a layer with a weight matrix: a linear layer or a convolution."""
+    """Whether the module is a layer with a weight matrix: a linear layer or a convolution."""
     weight = None if has_layers(module) else weight_of(module)
     if weight is None:
         return False

@@ -1,4 +1,4 @@
-"""`list_layers`: what could be measured in a model, and what memory it would take."""
+"""`list_layers`: the layers of a model that can be measured, with shapes and memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tightframe.statistics import StatisticsAccumulator
 
 @dataclass(frozen=True)
 class LayerListing:
-    """One layer of a model, as a batch of `rows` samples showed it.
+    """One layer of a model, from a dry run.
 
     Attributes:
-        name: the module's name; kind: its class.
-        shape: of its output, or of what a layer's own positions or samples that differ in length leave of it.
-        features: D, under the positions asked for.
-        samples_per_row: how many samples one row of the batch gives: 1, or the number of positions.
-        num_classes: K of the model's classifier; None without one.
+        name: name of the module; kind: its class.
+        shape: shape of its output, after the layer's own positions or the pooling of samples of different lengths.
+        features: D, for the chosen positions.
+        samples_per_row: number of samples per row of the batch: 1, or the number of positions.
+        num_classes: K of the model's classifier; None without a classifier.
     """
 
     name: str
@@ -36,7 +36,7 @@ class LayerListing:
     num_classes: int | None = None
 
     def statistics_bytes(self, num_classes: int, *, covariance: bool = True) -> int:
-        """About the memory of accumulating statistics over `num_classes` classes."""
+        """Approximate memory in bytes of a statistics accumulator for `num_classes` classes."""
         return StatisticsAccumulator.memory(num_classes, self.features, covariance=covariance)
 
     def __str__(self) -> str:
@@ -51,17 +51,17 @@ def list_layers(
     positions: str = "mean",
     **keyword_inputs: Any,
 ) -> list[LayerListing]:
-    """A dry run: run the model once on some inputs and list the layers that gave features, in the order of the calls.
+    """Run the model once on some inputs and list the layers with features, in the order of the calls.
 
-    Printed, each has its shape, D, and the memory that its statistics would take with the classifier's classes.
+    A printed listing shows shape, D, and the memory of the statistics for the classifier's classes.
 
     Args:
-        inputs, keyword_inputs: what the model is called with; a row or two are enough.
-        layers: as in `capture`; default: every module.
-        positions: a name in `POSITIONS`, for layers that don't say themselves.
+        inputs, keyword_inputs: arguments of the model; one or two rows are enough.
+        layers: as in `capture`. Default: every module.
+        positions: a name in `POSITIONS`, for layers without their own positions.
 
-    Raises: LayerError for names that match no module, and for samples that differ in length unless `positions` or the
-    layer's own are mean, first or last.
+    Raises: LayerError for names that match no module, and for samples of different lengths unless positions are mean,
+    first or last.
 
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
@@ -74,15 +74,15 @@ def list_layers(
     points = choose_layers(bare, layers)
     head = classifier_of(bare)
     classes = None if head is None or head.weight is None else len(head.weight)
-    listed = []
+    listings = []
     with evaluation(bare), capture(bare, points) as features:
         features.ragged_positions = positions
         bare(*inputs, **keyword_inputs)
     for name, tensor in features.take().items():
         point = features.point_of(name)
-        done = point.positions is not None or tensor.ndim == 2
-        rows = tensor if done else POSITIONS[positions](tensor, point.feature_dim)
+        pooled = point.positions is not None or tensor.ndim == 2
+        rows = tensor if pooled else POSITIONS[positions](tensor, point.feature_dim)
         samples = prod(rows.shape[1:-1])
         kind = type(point.module).__name__
-        listed.append(LayerListing(name, kind, tuple(tensor.shape), rows.shape[-1], samples, classes))
-    return listed
+        listings.append(LayerListing(name, kind, tuple(tensor.shape), rows.shape[-1], samples, classes))
+    return listings

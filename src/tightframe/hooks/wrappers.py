@@ -1,4 +1,4 @@
-"""What is wrapped around a model: compilation, data parallelism, and the modes of its modules."""
+"""Wrappers and modes of a model: compilation, data parallelism, eval mode."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 
 def bare_model(model: nn.Module) -> nn.Module:
-    """The model inside `torch.compile`, DataParallel and DistributedDataParallel; itself where there is no wrapper.
+    """The model without `torch.compile`, DataParallel and DistributedDataParallel wrappers.
 
-    Called directly, it runs on its own device and waits for no other process.
+    The bare model runs on its own device and does not wait for other processes.
     """
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
@@ -26,40 +26,40 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 
 def clean_name(name: str) -> str:
-    """A module's name without what `torch.compile` of a part put into it."""
+    """A module's name without the parts that `torch.compile` adds."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def parametrizes(name: str) -> bool:
-    """Whether a module of that name is a part of how torch parametrizes the weights of a layer."""
+    """Whether the name is of a module that parametrizes a layer's weight."""
     return "parametrizations" in name.split(".")
 
 
 def has_layers(module: nn.Module) -> bool:
-    """Whether it has modules inside it, other than those that parametrize its own weights."""
+    """Whether the module has submodules other than weight parametrizations."""
     return any(not parametrizes(name) for name, _ in module.named_children())
 
 
 def weight_of(module: nn.Module) -> Tensor | None:
-    """Its weight, if it has one; looking at it changes nothing, as it would in the training of a spectral norm."""
+    """The module's weight or None; read in eval mode, because reading a spectral norm in training mode changes it."""
     with evaluation(module) if is_parametrized(module) else nullcontext():
         weight = getattr(module, "weight", None)
     return weight if isinstance(weight, Tensor) else None
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter that is loaded (offloaded ones are on "meta"), or the CPU."""
+    """The device of the model's first loaded parameter (offloaded ones are on "meta"), else the CPU."""
     devices = (parameter.device for parameter in model.parameters())
     return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients while the context lasts; every module's own mode is restored afterwards."""
+    """Context in eval mode without gradients; restores the mode of every module at exit."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
-            module.training = False  # a train() of the model's own might do more, such as merging adapters
+            module.training = False  # a custom train() may do more, such as merge adapters
         with torch.no_grad():
             yield
     finally:
@@ -69,7 +69,7 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def running_eagerly(model: nn.Module) -> Iterator[None]:
-    """Run what `torch.compile` made of the model, or of parts of it, uncompiled: a compiled graph calls no new hook."""
+    """Context in which compiled models or parts run uncompiled, because compiled graphs do not call new hooks."""
     compiled = any(
         hasattr(module, "_orig_mod")
         or getattr(module, "_compiled_call_impl", None) is not None

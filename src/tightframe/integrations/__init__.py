@@ -1,5 +1,5 @@
-"""tightframe inside other frameworks: a file for each, which imports it and needs the extra of the same name.
+"""tightframe inside other frameworks: one module per framework, which needs the extra of the same name.
 
 `lightning` and `transformers` have a `CollapseCallback`, `torchmetrics` a metric, `tensorboard` and `wandb` have
-trackers for `Monitor`. Nothing is imported here: `from tightframe.integrations.lightning import CollapseCallback`.
+trackers for `Monitor`. Import from the module: `from tightframe.integrations.lightning import CollapseCallback`.
 """

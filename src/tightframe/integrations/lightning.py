@@ -1,4 +1,4 @@
-"""`CollapseCallback` for Lightning's Trainer: neural collapse measured while a module is fitted."""
+"""`CollapseCallback` for Lightning's Trainer: measures neural collapse during training."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Loader = Iterable[Any] | None
 
 
 class CollapseCallback(Callback):
-    """Measures the module at the end of every epoch that is due (`Monitor.due`), and at the end of training.
+    """Measures the module at the end of due epochs (`Monitor.due`) and at the end of training.
 
         trainer = Trainer(max_epochs=200, callbacks=[CollapseCallback(folder="runs/mine", every=5)])
         trainer.fit(module, datamodule)
         trainer.callbacks[0].monitor.report().to_terminal()
 
-    The module's `forward` is called with a batch's inputs, in the trainer's precision. Epochs are those completed.
-    Training goes on as if nothing had been measured. Checkpoints hold the series, and a run resumed from one continues
-    it, in its folder too. Any other run in a folder that holds measurements needs `overwrite=True` or `resume=True`.
-    Under `fast_dev_run` the monitor is made, so names are checked, but measures and writes nothing.
+    The callback calls the module's `forward` with a batch's inputs, in the trainer's precision. Epochs count completed
+    epochs. Training is unaffected. Checkpoints contain the series, and a resumed run continues it, in its folder too.
+    Any other run in a folder with measurements needs `overwrite=True` or `resume=True`. Under `fast_dev_run` the
+    callback checks names, but measures and writes nothing.
 
     Args:
-        loader: training batches, for each process its part; default: the trainer's train dataloader.
-        test: held-out batches; default: the trainer's validation dataloader (the first of several), once it is loaded.
-        log: write the headline values to the trainer's loggers, as "tightframe/nc1" and so on at the step of the last
-            batch; at the end of epochs also to `trainer.callback_metrics`, where EarlyStopping looks for them.
-        options: of `Monitor` and of `measure`: layers, folder, overwrite, budget, every, samples, classifier, ....
+        loader: training batches of this process. Default: the trainer's train dataloader.
+        test: held-out batches. Default: the trainer's (first) validation dataloader, once it is loaded.
+        log: whether to write headline values to the trainer's loggers, such as "tightframe/nc1", at the step of the
+            last batch; at the end of epochs also to `trainer.callback_metrics`, which EarlyStopping reads.
+        options: as in `Monitor` and `measure`: layers, folder, overwrite, budget, every, samples, classifier, ...
 
-    The run's `Monitor` is the attribute `monitor`, None before the start of training.
-    Raises: LoaderError if there are several train dataloaders and `loader` doesn't say which; as `Monitor`, `measure`.
+    The attribute `monitor` is the run's `Monitor`, None before training.
+    Raises: LoaderError if there are several train dataloaders and no `loader`; errors of `Monitor` and `measure`.
     """
 
     monitor: Monitor | None = None
@@ -46,10 +46,10 @@ class CollapseCallback(Callback):
 
     def __init__(self, *, loader: Loader = None, test: Loader = None, log: bool = True, **options: Any):
         self._loader, self._test, self._log = loader, test, log
-        self._options = {"progress": False, **options}  # the trainer has a progress bar of its own
+        self._options = {"progress": False, **options}  # the trainer has its own progress bar
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._state = None  # of a checkpoint that was loaded only to test or validate
+        self._state = None  # discards a checkpoint loaded only to test or validate
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         options = self._options | ({} if self._state is None else {"resume": True, "overwrite": False})
@@ -84,19 +84,19 @@ class CollapseCallback(Callback):
         return {} if self.monitor is None else self.monitor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._state = state_dict  # until there is a monitor to take it
+        self._state = state_dict  # applied once the monitor exists
 
     def _measure(self, trainer: Trainer, epoch: int, *, always: bool = False) -> dict[str, float]:
-        """Measure an epoch that wasn't yet and is due; returns the headline values by name."""
+        """Measure a due epoch that is not measured yet; returns the headline values by name."""
         monitor, precision = self.monitor, trainer.precision_plugin
         assert monitor is not None
-        known = bool(monitor.series) and monitor.series[-1].facts.epoch == epoch
-        if getattr(trainer, "fast_dev_run", False) or known or not (always or monitor.due(epoch)):
+        measured = bool(monitor.series) and monitor.series[-1].facts.epoch == epoch
+        if getattr(trainer, "fast_dev_run", False) or measured or not (always or monitor.due(epoch)):
             return {}
         loaders = (CombinedLoader(each).flattened for each in (trainer.train_dataloader, trainer.val_dataloaders))
         train, held_out = ([loader for loader in some if loader not in (None, [])] for some in loaders)
         if self._loader is None and len(train) > 1:
-            raise LoaderError(f"the trainer has {len(train)} train dataloaders; say which to measure with loader=...")
+            raise LoaderError(f"there must be one train dataloader; there are {len(train)}. Choose one with loader=...")
         unpack = self._options.get("unpack") or (lambda batch: batch)
         with precision.forward_context():
             report = monitor.measure(

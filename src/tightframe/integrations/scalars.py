@@ -1,4 +1,4 @@
-"""The names under which values appear in logs."""
+"""Names of values in logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EPOCH = "tightframe/epoch"
 
 
 def scalars(values: Mapping[str, float]) -> dict[str, float]:
-    """The values by name, "tightframe/nc1" and so on; undefined and infinite ones, which logs can't show, left out."""
+    """The values by log name, such as "tightframe/nc1"; undefined and infinite values are left out."""
     return {f"tightframe/{key}": value for key, value in values.items() if isfinite(value)}
 
 

@@ -15,17 +15,17 @@ except ImportError:
 
 
 class TensorBoardTracker:
-    """Writes every measurement as scalars "tightframe/nc1", "tightframe/layer4/nc1" and so on; a `Tracker`.
+    """A `Tracker` that writes every measurement as scalars, such as "tightframe/nc1" and "tightframe/layer4/nc1".
 
         tracker = TensorBoardTracker("runs/mine")
         monitor = Monitor(model, trackers=[tracker])
 
-    Undefined values are left out. Each measurement is on disk once it is made.
+    Undefined values are left out. Each measurement is flushed to disk.
 
     Args:
-        writer: a folder for event files, or a SummaryWriter that is in use already.
-        steps_per_epoch: TensorBoard's steps are whole numbers: a measurement is at epoch * steps_per_epoch, rounded.
-            Give it where epochs are fractions, or to have the steps of training on the axis.
+        writer: a folder for event files, or an existing SummaryWriter.
+        steps_per_epoch: TensorBoard's steps are integers; a measurement is at epoch * steps_per_epoch, rounded. Set it
+            for fractional epochs, or to show training steps on the axis.
     """
 
     def __init__(self, writer: str | os.PathLike[str] | SummaryWriter, *, steps_per_epoch: float = 1):
@@ -40,6 +40,6 @@ class TensorBoardTracker:
         self.writer.flush()
 
     def close(self) -> None:
-        """Close the event file, unless the writer was given."""
+        """Close the event file, unless the caller passed the writer."""
         if self._owns:
             self.writer.close()

@@ -24,31 +24,30 @@ except ImportError:
 
 
 class NeuralCollapse(Metric):
-    """Measures that need no more than features and labels, as a dict of 0-d tensors by name.
+    """Measures of features and labels, as a dict of 0-d tensors by name.
 
         metric = NeuralCollapse(num_classes=10, num_features=512, metrics=["nc1", "etf_error"])
         metric.update(features, labels)
         metric.compute()  # {"nc1": tensor(...), "etf_error": tensor(...)}
 
-    Statistics are kept, in float64 whatever the metric is cast to, and no features. Processes add theirs up exactly,
-    and have their own again afterwards. All values are NaN where fewer than two classes have samples, as may be in the
-    single batch that `forward` evaluates. As of other metrics, the state is in `state_dict` after `persistent(True)`.
-    In a `MetricCollection` each of these keeps its own statistics, so don't group them by hand: one with all metrics
-    costs less.
+    The metric stores statistics, not features, always in float64. Synchronisation adds the statistics of all processes
+    exactly; afterwards each process has its own again. All values are NaN if fewer than two classes have samples, which
+    is possible for the single batch of `forward`. As for other metrics, `state_dict` contains the state after
+    `persistent(True)`. Use one NeuralCollapse with all metrics: in a `MetricCollection` each keeps its own statistics.
 
     Args:
         num_classes, num_features: K and D.
-        metrics: as in `measure`, names in `METRICS` or metrics of your own; default: the headline ones that the
-            statistics allow.
-        options: covariance, per_class, class_dim and ignore_index as in `StatisticsAccumulator`; those of `Metric`.
+        metrics: as in `measure`, names in `METRICS` or metrics. Default: all headline metrics of these statistics.
+        options: covariance, per_class, class_dim and ignore_index as in `StatisticsAccumulator`; options of `Metric`.
 
-    Raises: ChoiceError for names that these statistics don't allow; of `update`, as `StatisticsAccumulator.update`.
+    Raises: ChoiceError for metrics that need other evidence; `update` raises the errors of
+    `StatisticsAccumulator.update`.
     """
 
     full_state_update = False
     is_differentiable = False
     accumulator: StatisticsAccumulator
-    _everything: ClassStatistics | None = None  # of all processes, while synced
+    _everything: ClassStatistics | None = None  # statistics of all processes, while synced
     _persists = False
 
     def __init__(
@@ -69,12 +68,12 @@ class NeuralCollapse(Metric):
         # not a submodule: torchmetrics' states are in state_dict only if they are persistent
         object.__setattr__(self, "accumulator", self._new())
         evidence = Evidence(self.accumulator.compute())
-        offered = available(evidence)
-        wanted = [each for each in offered if each.headline] if metrics is None else chosen(metrics)
+        supported = available(evidence)
+        wanted = [each for each in supported if each.headline] if metrics is None else chosen(metrics)
         if refused := [each.name for each in wanted if not each.available(evidence)]:
-            names = ", ".join(each.name for each in offered)
-            raise ChoiceError(f"metrics must be among {names}, or of your own; got {refused[0]!r}.")
-        # by name where that will do, which can be pickled
+            names = ", ".join(each.name for each in supported)
+            raise ChoiceError(f"metrics must be among {names}, or custom metrics; got {refused[0]!r}.")
+        # names if possible, since they can be pickled
         self.metrics = [each.name if METRICS.get(each.name) is each else each for each in wanted]
 
     def update(self, features: Tensor, labels: Tensor) -> None:
@@ -82,11 +81,11 @@ class NeuralCollapse(Metric):
         self.accumulator.update(features, labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """The values for all samples since the last reset, those of other processes included."""
+        """The values for all samples since the last reset; while synced, over all processes."""
         return self._values(self._everything if self._is_synced else self.accumulator.compute())
 
     def forward(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Add a batch, and return the values for it alone."""
+        """Add a batch, and return the values for this batch."""
         if self._is_synced:
             raise TorchMetricsUserError("the metric is synced; call unsync() before forward().")
         self.update(features, labels)
@@ -105,11 +104,11 @@ class NeuralCollapse(Metric):
             return {each.name: value for each, value in zip(chosen(self.metrics), nothing, strict=True)}
 
     def sync(self, dist_sync_fn: Any = None, process_group: Any = None, *conditions: Any, **named: Any) -> None:
-        """Have `compute` give the values of all processes' samples; all must call this. `unsync` undoes it."""
+        """Make `compute` cover the samples of all processes, which must all call this; `unsync` reverts it."""
         before, group = self._is_synced, process_group or self.process_group
-        super().sync(dist_sync_fn, process_group, *conditions, **named)  # which has no state of its own to gather
+        super().sync(dist_sync_fn, process_group, *conditions, **named)  # gathers nothing: there is no such state
         if self._is_synced and not before:
-            self._is_synced = False  # should the rest fail
+            self._is_synced = False  # in case the next line fails
             self._everything, self._is_synced = self.accumulator.compute_all(group), True
 
     def unsync(self, should_unsync: bool = True) -> None:
@@ -121,9 +120,9 @@ class NeuralCollapse(Metric):
         self.accumulator.reset()
 
     def merge_state(self, incoming_state: Any) -> None:
-        """Add everything another NeuralCollapse has seen. Raises: StateError for anything else, MergeError."""
+        """Add the samples of another NeuralCollapse. Raises: StateError for other objects, MergeError."""
         if not isinstance(incoming_state, NeuralCollapse):
-            raise StateError(f"only a NeuralCollapse can be merged; got {type(incoming_state)}.")
+            raise StateError(f"incoming_state must be a NeuralCollapse; got {type(incoming_state)}.")
         self.accumulator.merge(incoming_state.accumulator)
         self._computed = None
 
@@ -137,8 +136,8 @@ class NeuralCollapse(Metric):
         return state
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        mine = f"{prefix}accumulator."
-        own = {name.removeprefix(mine): state_dict.pop(name) for name in list(state_dict) if name.startswith(mine)}
+        start = f"{prefix}accumulator."
+        own = {name.removeprefix(start): state_dict.pop(name) for name in list(state_dict) if name.startswith(start)}
         if own:
             self.accumulator.load_state_dict(own)
             self._computed = None

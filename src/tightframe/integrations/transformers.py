@@ -1,4 +1,4 @@
-"""`CollapseCallback` for transformers' Trainer: neural collapse measured while a model is trained."""
+"""`CollapseCallback` for transformers' Trainer: measures neural collapse during training."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ except ImportError:
     raise MissingExtraError("transformers", "transformers") from None
 
 Loader = Iterable[Any] | None
-_KEY = "tightframe"  # in the trainer_state.json of a checkpoint
+_KEY = "tightframe"  # entry of a checkpoint's trainer_state.json
 
 
 class CollapseCallback(TrainerCallback):
-    """Measures the model at the end of every epoch that is due (`Monitor.due`), and at the end of training.
+    """Measures the model at the end of due epochs (`Monitor.due`) and at the end of training.
 
         callback = CollapseCallback(folder="runs/mine", every=5)
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         callback.monitor.report().to_terminal()
 
-    The model is called without labels. Every sample of the Trainer's data sets is measured once, whatever its sampler
-    repeats or drops; an `IterableDataset` is taken as the Trainer gives it. Epochs are those completed. Training goes
-    on as if nothing had been measured. Checkpoints hold the series, and a run resumed from one continues it, in its
-    folder too. Any other run in a folder that holds measurements needs `overwrite=True` or `resume=True`.
-    Headline values are also in the Trainer's log history, as "tightframe/nc1" and so on.
+    The callback calls the model without labels. It measures every sample of the Trainer's data sets once, even if the
+    sampler repeats or drops some; an `IterableDataset` is read as the Trainer yields it. Epochs count completed epochs.
+    Training is unaffected. Checkpoints contain the series, and a resumed run continues it, in its folder too. Any other
+    run in a folder with measurements needs `overwrite=True` or `resume=True`. The Trainer's log history also contains
+    the headline values, such as "tightframe/nc1".
 
     Args:
-        loader: training batches, for each process its part; default: the Trainer's training data.
-        test: held-out batches; default: the data that the Trainer evaluates on as it trains, the first if there are
-            several, from the first evaluation on; what else is evaluated in between changes nothing.
-        options: of `Monitor` and of `measure`: layers, folder, overwrite, budget, every, samples, classifier, ....
+        loader: training batches of this process. Default: the Trainer's training data.
+        test: held-out batches. Default: the (first) data set on which the Trainer evaluates during training, from the
+            first evaluation on; other evaluations have no effect.
+        options: as in `Monitor` and `measure`: layers, folder, overwrite, budget, every, samples, classifier, ...
 
-    The run's `Monitor` is the attribute `monitor`, None before the start of training. Raises: as `Monitor`, `measure`.
+    The attribute `monitor` is the run's `Monitor`, None before training. Raises: errors of `Monitor` and `measure`.
     """
 
     monitor: Monitor | None = None
-    _awaits_evaluation = False  # to measure
-    _begins_evaluation = False  # of all data sets, in turn
+    _awaits_evaluation = False  # measure after the next evaluation
+    _begins_evaluation = False  # the next evaluation is on the first data set
     _held_out: Any = None
 
     def __init__(self, *, loader: Loader = None, test: Loader = None, **options: Any):
         self._loader, self._test = loader, test
-        self._options = {"progress": False, "ignore_index": IGNORED, **options}  # the Trainer shows progress itself
+        self._options = {"progress": False, "ignore_index": IGNORED, **options}  # the Trainer has its own progress bar
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         saved, self._held_out = state.stateful_callbacks.get(_KEY), None
@@ -68,7 +68,7 @@ class CollapseCallback(TrainerCallback):
         self._begins_evaluation = control.should_evaluate
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        self._awaits_evaluation = self._begins_evaluation = control.should_evaluate  # which brings the held-out data
+        self._awaits_evaluation = self._begins_evaluation = control.should_evaluate  # it brings the held-out data
         if not self._awaits_evaluation:
             self._measure(args, state, given, always=control.should_training_stop)
 
@@ -76,20 +76,20 @@ class CollapseCallback(TrainerCallback):
         if self._begins_evaluation or self._held_out is None:
             self._held_out, self._begins_evaluation = given["eval_dataloader"], False
         if self._awaits_evaluation:
-            self.on_epoch_end(args, state, control, **given)  # control.should_evaluate is off again
+            self.on_epoch_end(args, state, control, **given)  # control.should_evaluate is reset by now
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        if not args.load_best_model_at_end:  # the best need not be the last epoch's
+        if not args.load_best_model_at_end:  # the best model may not be the last
             self._measure(args, state, given, always=True)
         assert self.monitor is not None
         self.monitor.close()  # callbacks live on with their trainers
 
     def _measure(self, args: Any, state: Any, given: dict[str, Any], *, always: bool = False) -> None:
-        """Measure an epoch that wasn't yet and is due."""
+        """Measure a due epoch that is not measured yet."""
         monitor = self.monitor
         assert monitor is not None
-        known = bool(monitor.series) and monitor.series[-1].facts.epoch == state.epoch
-        if not known and (always or monitor.due(state.epoch)):
+        measured = bool(monitor.series) and monitor.series[-1].facts.epoch == state.epoch
+        if not measured and (always or monitor.due(state.epoch)):
             loader = _in_order(given["train_dataloader"], args) if self._loader is None else self._loader
             test = _in_order(self._held_out, args) if self._test is None else self._test
             values = headline(monitor.measure(loader, epoch=state.epoch, test=test))

@@ -14,25 +14,25 @@ except ImportError:
 
 
 class WandbTracker:
-    """Logs every measurement as "tightframe/nc1", "tightframe/layer4/nc1" and so on; a `Tracker`.
+    """A `Tracker` that logs every measurement, for example as "tightframe/nc1" and "tightframe/layer4/nc1".
 
         with wandb.init(project="collapse") as run:
             monitor = Monitor(model, trackers=[WandbTracker(run)])
 
-    Their axis is "tightframe/epoch", whatever steps the run logs other things at; epochs may be fractions. Undefined
-    values are left out. The run is yours to finish.
+    The axis is "tightframe/epoch", independent of the run's steps; epochs may be fractions. Undefined values are left
+    out. The caller finishes the run.
 
     Args:
-        run: default: the run that `wandb.init` made last, as trainers' own loggers do.
+        run: a run. Default: the latest run of `wandb.init`, as in the loggers of trainers.
 
     Raises: StateError if there is no run.
     """
 
     def __init__(self, run: wandb.Run | None = None):
-        found = run or wandb.run
-        if found is None:
+        active = run or wandb.run
+        if active is None:
             raise StateError("there is no Weights & Biases run; call wandb.init() first, or pass one.")
-        self.run: wandb.Run = found
+        self.run: wandb.Run = active
         self.run.define_metric(EPOCH, hidden=True)
         self.run.define_metric("tightframe/*", step_metric=EPOCH)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import Array, can_look, require_finite
-from tightframe.errors import ChoiceError, EmptyBatchError, ShapeError
+from tightframe.choices import require_choice
+from tightframe.errors import EmptyBatchError, ShapeError
 from tightframe.head import Head, is_head
 from tightframe.layout import labelled_rows
 from tightframe.numerics import directions, unit_embeddings, widened, without_autocast
@@ -175,14 +176,12 @@ def number_or_one(number: Tensor, kept: Tensor) -> Tensor:
 
 def require_on_empty(on_empty: str) -> None:
     """Raise ChoiceError unless it is one of `ON_EMPTY`."""
-    if on_empty not in ON_EMPTY:
-        raise ChoiceError(f"on_empty must be one of {', '.join(ON_EMPTY)}; got {on_empty!r}.")
+    require_choice(on_empty, ON_EMPTY, "on_empty")
 
 
 def require_reduction(reduction: str) -> None:
     """Raise ChoiceError unless it is one of `REDUCTIONS`."""
-    if reduction not in REDUCTIONS:
-        raise ChoiceError(f"reduction must be one of {', '.join(REDUCTIONS)}; got {reduction!r}.")
+    require_choice(reduction, REDUCTIONS, "reduction")
 
 
 def _vectors_of(head: Head) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a source of features to evidence: a first pass, a second look, held-out and out-of-distribution samples."""
+"""From a source of features to evidence: two passes over the training samples, held-out and outside samples."""
 
 from tightframe.measurement.collect import Collected, LayerEvidence, collect
 

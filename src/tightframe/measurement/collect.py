@@ -1,4 +1,4 @@
-"""`collect`: features of a source to evidence, by layer, in one pass and a second look where means must be known."""
+"""`collect`: evidence per layer from a source, in one pass, and a second pass for measures that need the means."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.source import OOD, START, TEST, TRAIN
 from tightframe.statistics import ClassStatistics, StatisticsAccumulator
 
-_MANY_NAMES = 1000  # classes above which names of absent ones aren't kept
-_TOGETHER = 2048  # rows of small batches looked at together
+_MANY_NAMES = 1000  # number of classes above which only names of classes with samples are stored
+_TOGETHER = 2048  # rows of small batches that are concatenated
 
 
 @dataclass(frozen=True)
 class LayerEvidence:
-    """What was collected of a layer.
+    """The evidence of one layer.
 
     Attributes:
-        name: of the layer.
-        evidence: of the training samples, all classes.
-        selected: the same on the classes with `min_count` samples, where the second look collected them.
-        held_out: of the held-out samples; None without any.
-        conventions: evidence for conventions that ask for other features or decisions, by name.
-        detection: what detectors made of the held-out and the out-of-distribution samples, or None.
-        notes: what a reader must know.
+        name: name of the layer.
+        evidence: evidence of the training samples, all classes.
+        selected: evidence of the classes with `min_count` samples, if the second pass collected it.
+        held_out: evidence of the held-out samples; None without them.
+        conventions: evidence by name, for conventions with different features or decisions.
+        detection: results of detectors on held-out and out-of-distribution samples, or None.
+        notes: remarks for the reader.
     """
 
     name: str
@@ -72,12 +72,12 @@ class LayerEvidence:
 
 @dataclass(frozen=True)
 class Collected:
-    """What was collected of a source.
+    """The evidence of a source.
 
     Attributes:
-        layers: in order of depth, the classifier's input last.
-        classifier: on the last layer's features, or None.
-        facts: for the report's context. notes: what a reader must know.
+        layers: in order of depth; the last one is the classifier's input.
+        classifier: the classifier on the last layer's features, or None.
+        facts: facts for the report's context. notes: remarks for the reader.
     """
 
     layers: tuple[LayerEvidence, ...]
@@ -88,8 +88,8 @@ class Collected:
 
 @dataclass(frozen=True)
 class _Outset:
-    """What a process knows after its first batch: layers and their widths, classes, notes, bytes for scatter, whether
-    it can read again for wide features, its splits, and whether batches bring the model's own decisions."""
+    """Facts of a process after its first batch: widths of layers, number of classes, notes, bytes for scatter, whether
+    the source can be read again (`again`: for wide features), splits, and whether batches have decisions."""
 
     widths: dict[str, int]
     num_classes: int | None
@@ -102,11 +102,11 @@ class _Outset:
 
 
 def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
-    """Read a source once, and its features a second time for what needs the finished class means: decisions, classes
-    with `min_count` samples, wide features. Features wait in a buffer for that; beyond `buffer_bytes` the source is
-    read again.
+    """Read a source once, and its features a second time for measures that need the final class means: decisions,
+    classes with `min_count` samples, wide features. The features come from a buffer; if it exceeds `buffer_bytes`, the
+    source is read again.
 
-    Raises: what the source does; LayerError, LoaderError for layers or samples that change; the errors of
+    Raises: errors of the source; LayerError or LoaderError if layers or samples change; the errors of
     `StatisticsAccumulator.update`; DistributedError if a process is lost.
     """
     options = Measuring.of(options or {})
@@ -130,13 +130,13 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
 
 
 class _Pipeline:
-    """The passes over one source, which all processes make alike."""
+    """The passes over one source; all processes make the same passes."""
 
     def __init__(self, source: FeatureSource, options: Measuring, outset: _Outset, shared: bool):
         self._source, self._options, self._outset, self._shared = source, options, outset, shared
         names = list(outset.widths)
         self._last = names[-1]
-        self._lean = options.min_count > 1 and outset.repeatable  # the second look collects the selected classes
+        self._lean = options.min_count > 1 and outset.repeatable  # the second pass collects the selected classes
         assert outset.num_classes is not None
         self._num_classes = outset.num_classes
         budget = outset.budget
@@ -158,7 +158,7 @@ class _Pipeline:
         self._complete = _complete(source.classifier)
 
     def _classifier(self, name: str) -> LinearClassifier | None:
-        """That on the features of a layer."""
+        """The classifier on the features of a layer, or None."""
         return self._complete if name == self._last else None
 
     def _sums(self, plan: LayerPlan) -> Sums:
@@ -167,10 +167,10 @@ class _Pipeline:
     # ------------------------------------------------------------------ passes over the training samples
 
     def first_pass(self, stream: Iterable[FeatureBatch]) -> dict[str, LayerMoments]:
-        """The moments of each layer; features wait for the second look."""
+        """The moments of each layer; features are buffered for the second pass."""
         looks = {}
         for plan in self.plans:
-            if self._lean:  # folds and the scatter of each class are collected of the selected classes alone
+            if self._lean:  # the second pass collects folds and scatter per class, for the selected classes only
                 plan = replace(plan, folds=None, per_class=False)
             looks[plan.name] = FirstLook(self._sums(plan), unit_features=self._unit and plan.name == self._last)
         for batch in stream:
@@ -181,21 +181,21 @@ class _Pipeline:
         return {name: look.finish() for name, look in looks.items()}
 
     def second_pass(self, moments: Mapping[str, LayerMoments]) -> dict[str, LayerDecisions]:
-        """What needs the finished class means, by layer."""
+        """The evidence that needs the final class means, by layer."""
         options, outset = self._options, self._outset
         overflowed = any(every_process(self._buffer.overflowed, "the first pass", shared=self._shared))
         project = options.covariance and (outset.again or not overflowed)
-        room = outset.budget  # the first pass's accumulators are gone
+        room = outset.budget  # the accumulators of the first pass are freed
         looks: dict[str, SecondLook] = {}
         for plan in (self.plans[-1], *self.plans[:-1]):
-            mine = plan.name == self._last
+            is_last = plan.name == self._last
             look = SecondLook(
                 self._sums(plan),
                 moments[plan.name],
                 classifier=self._classifier(plan.name),
-                decided=mine and outset.decided,
+                decided=is_last and outset.decided,
                 decisions=self._decisions,
-                without_bias=mine and self._bare,
+                without_bias=is_last and self._bare,
                 min_count=options.min_count if self._lean or not overflowed else 1,
                 room=room,
                 project=project,
@@ -204,23 +204,23 @@ class _Pipeline:
             looks[plan.name] = look
         looks = {plan.name: looks[plan.name] for plan in self.plans}
         if any(every_process(any(look.needed for look in looks.values()), "the second pass", shared=self._shared)):
-            if overflowed and not outset.repeatable and not self._shared:  # else the processes' counts tell
+            if overflowed and not outset.repeatable and not self._shared:  # with processes, `_require_same` checks
                 raise EmptyBatchError(
-                    "a second pass is needed for NC4, and a generator can be run only once: pass a loader that can be "
-                    "run again, or more buffer_bytes, or decisions=None."
+                    "NC4 needs a second pass over the data, but a generator can be read only once. Pass a loader that "
+                    "can be read again, a larger buffer_bytes, or decisions=None."
                 )
             again = self._read_again(looks) if overflowed else self._buffer.emptied()
             for rows, decided in again:
                 for name, look in looks.items():
                     look.add(*rows[name], decided if name == self._last else None)
-            found = {name: look.finish(name) for name, look in looks.items()}
+            decisions = {name: look.finish(name) for name, look in looks.items()}
         else:
-            found = {name: LayerDecisions({}) for name in looks}
+            decisions = {name: LayerDecisions({}) for name in looks}
         if isinstance(self._decisions, int):
             total = int(moments[self._last].statistics.num_samples)
             if total > self._decisions:
-                self.notes.append(f"decisions (NC4) are those on about {self._decisions} of {total} samples.")
-        return found
+                self.notes.append(f"NC4 is measured on a random subset of about {self._decisions} of {total} samples.")
+        return decisions
 
     def _read_again(self, names: Iterable[str]) -> Iterator[tuple[Rows, Tensor | None]]:
         for batch in map(FeatureBatch.of, self._source.batches(TRAIN)):
@@ -231,7 +231,7 @@ class _Pipeline:
     def layers(
         self, moments: Mapping[str, LayerMoments], looks: Mapping[str, LayerDecisions]
     ) -> tuple[LayerEvidence, ...]:
-        """The evidence of each layer, with that of held-out and out-of-distribution samples."""
+        """The evidence of each layer, including held-out and out-of-distribution samples."""
         layers = {name: self._layer(name, moments[name], looks[name]) for name in moments}
         has_test, has_ood = TEST in self._outset.splits, OOD in self._outset.splits
         last = layers[self._last]
@@ -239,7 +239,7 @@ class _Pipeline:
         if self._options.detectors and has_test and has_ood:
             try:
                 scores = DetectorScores(last.evidence)
-            except TightframeError as error:  # which must not cost the measurement
+            except TightframeError as error:  # the measurement goes on without detectors
                 self.notes.append(f"detectors are left out: {error}")
         if has_test:
             layers = self._with_held_out(layers, moments, scores)
@@ -277,12 +277,12 @@ class _Pipeline:
             if convention.without_bias:
                 variant = replace(variant, bias=None)
             if convention.unit_features and layer.selected is not None:
-                notes.append(f"{name} is left out: unit features aren't collected of the selected classes alone.")
+                notes.append(f"{name} is left out: unit features are not available with min_count.")
                 continue
             if convention.unit_features:
                 variant = replace(variant, statistics=moments.unit, projected=None, folds=None)
                 if not convention.metric.available(variant):
-                    notes.append(f"{name} is left out: the scatter of the unit features was beyond the memory budget.")
+                    notes.append(f"{name} is left out: the scatter of unit features exceeds covariance_bytes.")
                     continue
             if variant.decisions is None and "decisions" in convention.metric.reads:
                 notes.append(f"{name} is left out: no decisions were collected.")
@@ -302,8 +302,8 @@ class _Pipeline:
         sums = {name: self._sums(replace(plans[name], per_class=False)) for name in layers}
         collected: dict[str, Selected | StatisticsAccumulator] = {}
         for name, layer in layers.items():
-            chosen = None if layer.selected is None else layer.selected.statistics
-            collected[name] = sums[name].accumulator() if chosen is None else Selected(sums[name], chosen.class_ids)
+            subset = None if layer.selected is None else layer.selected.statistics
+            collected[name] = sums[name].accumulator() if subset is None else Selected(sums[name], subset.class_ids)
         rules = {}
         for name in layers if self._decisions is not None else ():
             decided = name == self._last and self._outset.decided
@@ -321,13 +321,13 @@ class _Pipeline:
                     rules[name].add(features.reshape(-1, features.shape[-1]), labels.reshape(-1), own)
                 if scores is not None and name == self._last:
                     scores.add_inside(sums[name].counted(features, labels))
-        found = {}
+        result = {}
         for name, layer in layers.items():
             add = collected[name]
             statistics, folds = add.finish() if isinstance(add, Selected) else sums[name].finished(add)
             decisions = rules[name].finish() if name in rules else None
-            found[name] = replace(layer, held_out=Evidence(statistics, decisions=decisions, folds=folds))
-        return found
+            result[name] = replace(layer, held_out=Evidence(statistics, decisions=decisions, folds=folds))
+        return result
 
     def _with_outside(
         self, layers: Mapping[str, LayerEvidence], scores: DetectorScores | None
@@ -343,7 +343,7 @@ class _Pipeline:
                 accumulator.update(features, labels, validate=True)
                 if scores is not None and name == self._last:
                     scores.add_outside(features.reshape(-1, features.shape[-1]))
-        found = {}
+        result = {}
         for name, layer in layers.items():
             outside, folds = sums[name].finished(collected[name])
             evidence, selected = (
@@ -351,16 +351,16 @@ class _Pipeline:
                 for each in (layer.evidence, layer.selected)
             )
             assert evidence is not None
-            found[name] = replace(layer, evidence=evidence, selected=selected)
-        return found
+            result[name] = replace(layer, evidence=evidence, selected=selected)
+        return result
 
     def _with_detection(self, layer: LayerEvidence, scores: DetectorScores) -> LayerEvidence:
-        """With what detectors made of the samples of all processes; what goes wrong there is a note."""
+        """The layer with the results of detectors on the samples of all processes; an error becomes a note."""
         if self._shared:
-            said = every_process((scores.inside, scores.outside), "the detectors' scores")
-            for place, mine in enumerate((scores.inside, scores.outside)):
-                for name in mine:
-                    mine[name] = [some for theirs in said for some in theirs[place][name]]
+            by_process = every_process((scores.inside, scores.outside), "the detectors' scores")
+            for place, own in enumerate((scores.inside, scores.outside)):
+                for name in own:
+                    own[name] = [batch for process in by_process for batch in process[place][name]]
         try:
             return replace(layer, detection=scores.table())
         except EmptyBatchError:
@@ -388,33 +388,34 @@ def _outset(first: FeatureBatch | None, source: FeatureSource, options: Measurin
     )
 
 
-def _agreed(said: Sequence[_Outset]) -> _Outset:
-    """What all processes go by. Raises: EmptyBatchError, LayerError."""
-    informed = next((outset for outset in said if outset.widths), None)
+def _agreed(outsets: Sequence[_Outset]) -> _Outset:
+    """The common settings of all processes. Raises: EmptyBatchError, MergeError, LayerError, LoaderError."""
+    informed = next((outset for outset in outsets if outset.widths), None)
     if informed is None:
-        raise EmptyBatchError(
-            f"{'no process was given a' if len(said) > 1 else 'there was no'} batch of training samples."
-        )
-    classes = sorted({each.num_classes for each in said if each.num_classes is not None})
+        raise EmptyBatchError(f"there are no training samples{' in any process' if len(outsets) > 1 else ''}.")
+    classes = sorted({each.num_classes for each in outsets if each.num_classes is not None})
     if len(classes) > 1:
-        raise MergeError(f"the processes' models have different numbers of classes: {listed(classes)}.")
-    for other in said:
+        raise MergeError(f"the models of all processes must have the same number of classes; got {listed(classes)}.")
+    for other in outsets:
         if other.widths and other.widths != informed.widths:
-            raise LayerError(f"the processes' models give other features: {informed.widths} and {other.widths}.")
+            raise LayerError(
+                f"the models of all processes must have the same layers and dimensions; got {informed.widths} and "
+                f"{other.widths}."
+            )
     if informed.num_classes is None:
-        raise LoaderError("the number of classes isn't known: pass num_classes=, or set it in the source.")
-    splits = {split for outset in said for split in outset.splits}
+        raise LoaderError("the number of classes is unknown; pass num_classes=, or set num_classes in the source.")
+    splits = {split for outset in outsets for split in outset.splits}
     return replace(
         informed,
-        budget=min(outset.budget for outset in said),
-        repeatable=all(outset.repeatable for outset in said),
-        again=all(outset.again for outset in said),
+        budget=min(outset.budget for outset in outsets),
+        repeatable=all(outset.repeatable for outset in outsets),
+        again=all(outset.again for outset in outsets),
         splits=tuple(splits),
     )
 
 
 def _names(names: Sequence[str], statistics: ClassStatistics | None) -> list[str] | dict[str, str]:
-    """The classes' names; of very many classes by label, those that have samples."""
+    """The class names; for very many classes a mapping from label to name, for classes with samples."""
     if len(names) <= _MANY_NAMES or statistics is None:
         return list(names)
     labels = statistics.class_ids[statistics.present].tolist()
@@ -422,16 +423,16 @@ def _names(names: Sequence[str], statistics: ClassStatistics | None) -> list[str
 
 
 def _complete(classifier: LinearClassifier | None) -> LinearClassifier | None:
-    """The classifier, unless rows are missing, as those of a head on class means of classes without samples."""
+    """The classifier; None if rows are NaN, as in a head on class means for classes without samples."""
     if classifier is None or not math.isfinite(classifier.weight.sum()):
         return None
     return classifier
 
 
 def _aligned(batch: FeatureBatch, names: Iterable[str]) -> Rows:
-    """Features of each layer with labels at their positions."""
+    """Features of each layer, with labels at their positions."""
     if batch.labels is None:
-        raise LoaderError("the source gave a batch without labels.")
+        raise LoaderError("every batch must have labels; the source returned a batch without labels.")
     rows: Rows = {}
     for name in names:
         features = batch.by_layer[name]
@@ -446,7 +447,7 @@ def _aligned(batch: FeatureBatch, names: Iterable[str]) -> Rows:
 
 
 class _Buffer:
-    """Batches of features kept for the second look until they outgrow a budget; then none is kept."""
+    """Batches of features stored for the second pass; emptied when they exceed the budget."""
 
     def __init__(self, room: int):
         self.batches: deque[tuple[Rows, Tensor | None]] = deque()
@@ -462,11 +463,11 @@ class _Buffer:
             self.batches.clear()
             return
         flat = {id(y): y.flatten() for _, y in rows.values()}
-        kept = {name: (features.flatten(0, -2), flat[id(y)]) for name, (features, y) in rows.items()}
-        self.batches.append((kept, None if decided is None else decided.flatten()))
+        flat_rows = {name: (features.flatten(0, -2), flat[id(y)]) for name, (features, y) in rows.items()}
+        self.batches.append((flat_rows, None if decided is None else decided.flatten()))
 
     def emptied(self) -> Iterator[tuple[Rows, Tensor | None]]:
-        """The batches, small ones put together: what is done with each costs more than its arithmetic."""
+        """Yield the batches, small ones concatenated, because each batch has an overhead."""
         while self.batches:
             group: list[tuple[Rows, Tensor | None]] = []
             size = 0

@@ -1,4 +1,4 @@
-"""The two looks at a layer's features: moments first, then what needs the finished means."""
+"""The two passes over a layer's features: moments first, then measures that need the final class means."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tightframe.processes import all_reduce, rank
 from tightframe.sources import LinearClassifier
 from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
 
-_BLOCK_ROWS = 4096  # rows widened to float64 at a time
-_SUM_ROWS = 512  # of half precision summed in float32
-_SAME = 1e-3  # share of their length by which the mean of features may differ between passes: rounding is far below
-_DROPPED = -1  # the label of rows whose class isn't selected
+_BLOCK_ROWS = 4096  # rows converted to float64 at a time
+_SUM_ROWS = 512  # half-precision rows summed in float32
+_SAME = 1e-3  # largest relative difference of the mean feature between passes; rounding is far below
+_DROPPED = -1  # label of rows whose class is not selected
 
 
 @dataclass(frozen=True)
 class Sums:
-    """How features of a layer are summed up.
+    """How the features of a layer are accumulated.
 
     Attributes:
-        plan: what is kept.
+        plan: the statistics to keep.
         num_classes: K.
-        ignore_index: a label whose rows are dropped, or None.
-        device: where sums are kept.
-        shared: whether other processes have other samples, to be added up.
+        ignore_index: label whose rows are dropped, or None.
+        device: device of the sums.
+        shared: whether to sum over processes.
     """
 
     plan: LayerPlan
@@ -44,7 +44,7 @@ class Sums:
     shared: bool
 
     def accumulator(self, num_classes: int | None = None, **changes: Any) -> StatisticsAccumulator:
-        """A new accumulator, for K classes unless it says otherwise."""
+        """A new accumulator. Default: for K classes."""
         plan = self.plan
         options: dict[str, Any] = {
             name: getattr(plan, name) for name in ("covariance", "per_class", "folds", "fold_scatter")
@@ -54,25 +54,25 @@ class Sums:
         return StatisticsAccumulator(self.num_classes if num_classes is None else num_classes, size, **options)
 
     def finished(self, accumulator: StatisticsAccumulator) -> tuple[ClassStatistics, FoldedStatistics | None]:
-        """The statistics of all processes and, where samples were dealt to folds, those of the folds."""
+        """The statistics of all processes, and the folds if there are any."""
         if accumulator.folds is None:
             return accumulator.compute_all() if self.shared else accumulator.compute(), None
         folded = accumulator.compute_folds_all() if self.shared else accumulator.compute_folds()
         return folded.total, folded
 
     def counted(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(N, D), those of features (..., D) whose labels count."""
+        """(N, D), the features (..., D) without rows of the ignored label."""
         rows = features if self.ignore_index is None else features[labels != self.ignore_index]
         return rows.reshape(-1, features.shape[-1])
 
 
 @dataclass(frozen=True)
 class LayerMoments:
-    """What the first look at a layer gave.
+    """The results of the first pass over a layer.
 
     Attributes:
-        statistics: moments of all classes. folds: the same by folds of the samples, or None.
-        unit: moments of the features at unit length, or None.
+        statistics: moments of all classes. folds: the moments per fold, or None.
+        unit: moments of features scaled to unit length, or None.
     """
 
     statistics: ClassStatistics
@@ -81,10 +81,10 @@ class LayerMoments:
 
 
 class FirstLook:
-    """Sums up the moments of a layer.
+    """Accumulates the moments of a layer.
 
     Args:
-        unit_features: collect moments of the features at unit length too.
+        unit_features: also collect moments of features scaled to unit length.
     """
 
     def __init__(self, sums: Sums, *, unit_features: bool = False):
@@ -93,7 +93,7 @@ class FirstLook:
         self._unit = sums.accumulator(folds=None) if unit_features else None
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """A batch of features (..., D) and labels (...)."""
+        """Add a batch of features (..., D) and labels (...)."""
         self._accumulator.update(features, labels, validate=True)
         if self._unit is not None:
             unit = torch.nn.functional.normalize(features.to(torch.float64), dim=-1)
@@ -106,10 +106,10 @@ class FirstLook:
 
 
 class Selected:
-    """Moments of some of the classes alone: with `min_count`, of those that have enough samples.
+    """Moments of a subset of the classes, such as those with `min_count` samples.
 
     Args:
-        classes: (k,) their labels, ascending.
+        classes: (k,) labels of the subset, ascending.
     """
 
     def __init__(self, sums: Sums, classes: Tensor, **changes: Any):
@@ -119,7 +119,7 @@ class Selected:
         self._accumulator = sums.accumulator(len(classes), ignore_index=_DROPPED, **changes)
 
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """A batch; rows of other classes are dropped."""
+        """Add a batch; rows of other classes are dropped."""
         places = self._places.to(labels.device)
         counted = torch.ones_like(labels, dtype=torch.bool)
         if self._sums.ignore_index is not None:
@@ -130,7 +130,7 @@ class Selected:
             self._accumulator.update(features, places, validate=True)
 
     def finish(self) -> tuple[ClassStatistics, FoldedStatistics | None]:
-        """Their statistics, as `ClassStatistics.select` gives them, and by folds."""
+        """The statistics of the subset, as from `ClassStatistics.select`, and per fold."""
         statistics, folds = self._sums.finished(self._accumulator)
         if folds is not None:
             folds = FoldedStatistics(self._labelled(folds.total), tuple(map(self._labelled, folds.parts)))
@@ -142,13 +142,13 @@ class Selected:
 
 @dataclass(frozen=True)
 class LayerDecisions:
-    """What the second look at a layer gave.
+    """The results of the second pass over a layer.
 
     Attributes:
-        decisions: of the classifier (with bias, and without where a convention asks) and of the nearest class mean;
-            empty where none was asked for.
+        decisions: decisions of the nearest class mean and of the classifier, by whether it has no bias (for
+            conventions); empty if not requested.
         projected: moments in the span of the class means, or None.
-        selected: moments and folds of the classes with `min_count` samples, where the second look collected them.
+        selected: moments and folds of the classes with `min_count` samples, if the second pass collected them.
     """
 
     decisions: Mapping[bool, DecisionCounts]
@@ -157,17 +157,17 @@ class LayerDecisions:
 
 
 class SecondLook:
-    """Decides samples and sums up what the first look couldn't, now that class means are known.
+    """The second pass: decisions and moments that need the final class means.
 
     Args:
-        moments: of the first look.
-        classifier: on these features, for its decisions; None for other layers.
-        decided: whether batches bring the model's own decisions.
+        moments: results of the first pass.
+        classifier: classifier on these features; None for other layers.
+        decided: whether batches have the model's decisions.
         decisions: "all", the number of samples to decide, or None.
-        without_bias: count decisions of the classifier without its bias too.
-        min_count: collect the moments of the classes with at least so many samples; 1 for none of them.
+        without_bias: also count decisions of the classifier without bias.
+        min_count: collect the moments of classes with at least this many samples; 1: don't collect them.
         room: bytes for scatter in the span of the class means.
-        project: whether that may be collected.
+        project: whether to collect this scatter if needed.
     """
 
     def __init__(
@@ -184,55 +184,55 @@ class SecondLook:
         project: bool,
     ):
         self._sums, self._statistics = sums, moments.statistics
-        self._again: Tensor | float = 0.0  # the sum of the features
+        self._again: Tensor | float = 0.0  # sum of the features
         self._counts = torch.zeros_like(moments.statistics.counts)
-        self._seen, self._share = rank() << 40 if sums.shared else 0, 1.0  # rows so far; the share of them to decide
+        self._seen, self._share = rank() << 40 if sums.shared else 0, 1.0  # rows so far; share of rows to decide
         if isinstance(decisions, int):
             self._share = decisions / max(int(moments.statistics.num_samples), 1)
         self._decisions = {
             bare: DecisionRule(sums, moments.statistics, classifier, without_bias=bare, decided=decided)
             for bare in ([False, *([True] if without_bias else [])] if decisions is not None else [])
         }
-        chosen = moments.statistics
+        statistics = moments.statistics
         self._selected: Selected | None = None
         if min_count > 1:
-            chosen = chosen.with_at_least(min_count)
-            self._selected = Selected(sums, chosen.class_ids)
-        self._span = self._spanned(chosen, room) if project else None
+            statistics = statistics.with_at_least(min_count)
+            self._selected = Selected(sums, statistics.class_ids)
+        self._span = self._spanned(statistics, room) if project else None
 
     @property
     def needed(self) -> bool:
-        """Whether there is anything to look for."""
+        """Whether a second pass is needed."""
         return bool(self._decisions) or self._span is not None or self._selected is not None
 
     @property
     def bytes(self) -> int:
-        """That the scatter in the span takes."""
+        """Bytes for the scatter in the span."""
         return 0 if self._span is None else scatter_bytes(self._span[1].shape[1])
 
-    def _spanned(self, chosen: ClassStatistics, room: float) -> tuple[Tensor, Tensor, Any] | None:
-        """Prepare to take the scatter in the span of the class means in float64, if the whole scatter doesn't fit, or
-        its products don't resolve this part, and if it is smaller and in the room."""
+    def _spanned(self, statistics: ClassStatistics, room: float) -> tuple[Tensor, Tensor, Any] | None:
+        """Prepare the float64 scatter in the span of the class means, if the full scatter does not fit or does not
+        resolve this part, and if it is smaller and fits into `room`."""
         if self._selected is None and self._sums.plan.covariance and is_resolved(self._statistics):
             return None
-        if int(chosen.present.sum()) < 2:
+        if int(statistics.present.sum()) < 2:
             return None
-        centred = chosen.populated().centred_means()
+        centred = statistics.populated().centred_means()
         rank = len(centred) - 1
         if rank >= self._sums.plan.num_features or scatter_bytes(rank) > room:
             return None
         basis = torch.linalg.qr(contrasts(centred).mT).Q
         kind = {"covariance": True, "per_class": False, "folds": None, "num_features": rank}
-        sums = Selected(self._sums, chosen.class_ids, **kind)
-        return chosen.global_mean(), basis, sums
+        sums = Selected(self._sums, statistics.class_ids, **kind)
+        return statistics.global_mean(), basis, sums
 
     def add(self, features: Tensor, labels: Tensor, decided: Tensor | None) -> None:
-        """A batch."""
+        """Add a batch."""
         flat = labels.reshape(-1)
         rows = features.reshape(len(flat), -1)
         self._again += _total(self._sums.counted(features, labels))
-        kept = flat if self._sums.ignore_index is None else flat[flat != self._sums.ignore_index]
-        self._counts += torch.bincount(kept, minlength=self._sums.num_classes).to(self._counts.device)
+        counted = flat if self._sums.ignore_index is None else flat[flat != self._sums.ignore_index]
+        self._counts += torch.bincount(counted, minlength=self._sums.num_classes).to(self._counts.device)
         if self._selected is not None:
             self._selected.add(features, labels)
         if self._span is not None:
@@ -243,24 +243,24 @@ class SecondLook:
             return
         own = None if decided is None else decided.reshape(-1)
         if self._share < 1:
-            chosen = _drawn(self._seen, len(flat), self._share).to(flat.device)
+            subset = _drawn(self._seen, len(flat), self._share).to(flat.device)
             self._seen += len(flat)
-            rows, flat = rows[chosen], flat[chosen]
-            own = None if own is None else own[chosen]
+            rows, flat = rows[subset], flat[subset]
+            own = None if own is None else own[subset]
         for rule in self._decisions.values():
             if len(flat):
                 rule.add(rows, flat, own)
 
     def finish(self, name: str) -> LayerDecisions:
-        """What was found, of all processes. Raises: LoaderError if the samples weren't those of the first look."""
+        """The results of all processes. Raises: LoaderError if the samples differ from those of the first pass."""
         self._require_same(name)
         projected = None
         if self._span is not None:
             projected, _ = self._span[2].finish()
         selected = None if self._selected is None else self._selected.finish()
         if selected is not None and selected[0].within is not None and is_resolved(selected[0]):
-            projected = None  # the whole scatter serves, and has errors by fold
-        if projected is not None:  # lengths in the span would lack what is orthogonal to it
+            projected = None  # the full scatter is resolved, and has folds
+        if projected is not None:  # spread includes the part orthogonal to the span
             whole = self._statistics if selected is None else selected[0]
             whole = whole.select(projected.class_ids)
             projected = replace(projected, spread=whole.spread, rounding=whole.rounding)
@@ -275,21 +275,22 @@ class SecondLook:
             all_reduce(counts, "the second pass's samples")
         if not torch.equal(counts, statistics.counts):
             raise LoaderError(
-                f"the loader gave {int(statistics.num_samples)} samples and in a second pass {int(counts.sum())}, "
-                "or others: it must repeat itself, or buffer_bytes must hold all features."
+                f"the loader must return the same samples in both passes; it returned {int(statistics.num_samples)} "
+                f"samples, then {int(counts.sum())}, or different labels. Fix the loader, or raise buffer_bytes so "
+                "that all features fit."
             )
         squares = statistics.mean_square
         gap = torch.linalg.vector_norm(again / statistics.num_samples - statistics.global_mean("sample"))
         if squares > 0 and float(gap / squares.sqrt()) > _SAME:
             raise LoaderError(
-                f"the loader gave other samples in a second pass, or the model other features at {name}: both "
-                "must repeat themselves, or buffer_bytes must hold all features. Data drawn at random must be drawn "
-                "from generators that torch, NumPy or random know, or be left as they are for measuring."
+                f"the features at {name} must be the same in both passes, but they differ. Switch off random "
+                "augmentation, use the global generators of torch, NumPy or random, or raise buffer_bytes so that all "
+                "features fit."
             )
 
 
 def _total(rows: Tensor) -> Tensor:
-    """(D,) float64, the sum of rows; of half precision by way of float32, in a tenth of the time."""
+    """(D,) float64 sum of rows; half precision is summed in blocks of float32, ten times faster."""
     if rows.dtype not in (torch.float16, torch.bfloat16) or len(rows) == 0:
         return rows.sum(0, dtype=torch.float64)
     parts = [block.to(torch.float32).sum(0) for block in rows.split(_SUM_ROWS)]
@@ -297,9 +298,9 @@ def _total(rows: Tensor) -> Tensor:
 
 
 def _drawn(start: int, rows: int, share: float) -> Tensor:
-    """Indices of a share of the rows from row number `start` on, the same however they come in batches.
+    """Indices of a random share of the rows, which start at row number `start`; independent of the batches.
 
-    By a hash of a row's number: every so many-th would see the same positions or classes of data in an order.
+    From a hash of the row number, because a regular step would select the same positions or classes in ordered data.
     """
     mixed = torch.arange(start + 1, start + rows + 1) * -0x61C8864680B583EB  # SplitMix64, whose product wraps round
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
@@ -311,7 +312,7 @@ class DecisionRule:
     """Counts the decisions of the nearest class mean and of the classifier, linear or the model's own.
 
     Args:
-        decided: whether batches bring the model's own decisions.
+        decided: whether batches have the model's decisions.
     """
 
     def __init__(
@@ -337,7 +338,7 @@ class DecisionRule:
         )
 
     def add(self, rows: Tensor, labels: Tensor, decided: Tensor | None) -> None:
-        """A batch of rows (N, D), labels (N,) and the model's own decisions (N,)."""
+        """Add a batch of rows (N, D), labels (N,) and the model's decisions (N,)."""
         self._counts.update(rows, labels, decided=decided if self._own else None)
 
     def finish(self) -> DecisionCounts:

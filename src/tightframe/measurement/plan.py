@@ -1,4 +1,4 @@
-"""What is kept of each layer within a memory budget: scatter, folds, and their scatter."""
+"""Memory plan: which scatter and folds are kept per layer within a budget."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 from tightframe.statistics import StatisticsAccumulator
 
-FREE_SHARE = 4  # of the free memory, one part in so many is for scatter unless the caller says otherwise
-_FOLD_WORK = 1.3e10  # numbers multiplied for the metrics of all folds: above that fewer folds do
+FREE_SHARE = 4  # by default scatter may use 1/4 of the free memory
+_FOLD_WORK = 1.3e10  # multiplications for the metrics of all folds; more work means fewer folds
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What all processes agree on about a layer: its name, D, which scatter is kept, pooled and of each class, how many
-    folds samples are dealt to for standard errors (None for none), and whether the scatter of each fold is kept too."""
+    """The plan for a layer, equal in all processes: name, D, whether the pooled scatter and the scatter per class are
+    kept, number of folds for standard errors (None: no folds), and whether the scatter per fold is kept."""
 
     name: str
     num_features: int
@@ -34,9 +34,10 @@ def planned(
     per_class: bool,
     folds: int | None,
 ) -> list[LayerPlan]:
-    """What is kept of each layer, in order of depth: the D x D scatter that is asked for and fits into a budget of
-    bytes, that of the classifier's input (`last`) before the others'; folds of that one alone, fewer of them where the
-    budget is small, and then without their scatter."""
+    """The plan of each layer, in order of depth, for a budget in bytes.
+
+    The requested D x D scatter is kept if it fits, first for the classifier's input (`last`). Only that one has folds:
+    fewer folds if the budget is small, then folds without scatter."""
     plans = {}
     for name in sorted(widths, key=lambda name: name != last):
         pooled = covariance and scatter_bytes(widths[name]) <= budget
@@ -54,15 +55,15 @@ def planned(
 
 
 def scatter_bytes(num_features: int) -> int:
-    """About the memory of D x D scatter while it is accumulated."""
+    """Approximate memory in bytes of D x D scatter during accumulation."""
     memory = StatisticsAccumulator.memory
     return memory(0, num_features) - memory(0, num_features, covariance=False)
 
 
 def _folded(plan: LayerPlan, folds: int | None, num_classes: int) -> Iterator[LayerPlan]:
-    """The plan with folds, the best first: with their scatter, with fewer folds, with means and spreads alone.
+    """Variants of the plan with folds, best first: with scatter, with fewer folds, with means and variances only.
 
-    Where the metrics of one value take seconds there are fewer from the start.
+    If metrics take seconds per fold, fewer folds from the start.
     """
     halved = [folds >> halvings for halvings in range(3) if folds >> halvings >= 2] if folds else []
     D, K = plan.num_features, num_classes
@@ -74,26 +75,26 @@ def _folded(plan: LayerPlan, folds: int | None, num_classes: int) -> Iterator[La
 
 
 def _fold_bytes(num_classes: int, plan: LayerPlan) -> int:
-    """About what folds take beside the totals, of the training and of the held-out samples."""
-    kept = {"covariance": plan.covariance, "per_class": plan.per_class}
+    """Approximate additional memory in bytes of folds, for training and held-out samples."""
+    scatter = {"covariance": plan.covariance, "per_class": plan.per_class}
     memory = StatisticsAccumulator.memory
-    alone = memory(num_classes, plan.num_features, **kept)
-    folded = memory(num_classes, plan.num_features, folds=plan.folds, fold_scatter=plan.fold_scatter, **kept)
-    return 2 * (folded - alone)
+    total = memory(num_classes, plan.num_features, **scatter)
+    folded = memory(num_classes, plan.num_features, folds=plan.folds, fold_scatter=plan.fold_scatter, **scatter)
+    return 2 * (folded - total)
 
 
 def left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None) -> list[str]:
-    """Notes on what the budget doesn't hold."""
+    """Notes on requested statistics that the budget does not allow."""
     names = [plan.name for plan in plans if per_class and not plan.per_class]
-    notes = [f"the scatter of each class was beyond the memory budget at: {', '.join(names)}."] if names else []
+    notes = [f"the scatter per class exceeds covariance_bytes at: {', '.join(names)}."] if names else []
     last = plans[-1]
     if folds is not None and last.folds is None:
-        notes.append("no standard errors: even two folds of means and spreads are beyond the memory budget.")
+        notes.append("there are no standard errors: two folds of means and variances exceed covariance_bytes.")
     elif folds is not None and last.covariance and not last.fold_scatter:
         notes.append(
-            f"standard errors are of means and spreads alone, from {last.folds} folds: the scatter of each fold is "
-            "beyond the memory budget."
+            f"only measures of means and variances have standard errors, from {last.folds} folds: the scatter per fold "
+            "exceeds covariance_bytes."
         )
     elif last.folds != folds:
-        notes.append(f"standard errors are from {last.folds} folds: {folds} would take too much time or memory.")
+        notes.append(f"standard errors are from {last.folds} folds: {folds} folds would take too much time or memory.")
     return notes

@@ -62,7 +62,7 @@ _CENTRED = "about the mean of class means"
 Reading = Literal["mean", "variance", "cv"]
 """Statistic of a kernel's values over all pairs: mean, population variance, or coefficient of variation."""
 
-# ---------------------------------------------------------------------- what the dimension allows
+# ---------------------------------------------------------------------- bounds from the dimension
 
 
 def _whole(bound: Callable[..., float | None]) -> Callable[..., float | None]:
@@ -141,8 +141,8 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
     return numerics.norms(statistics.populated().centred_means())
 
 
-_MANY_ROWS = 4096  # above so many classifier rows the variance of cosines is computed without forming pairs
-_CANCELLING = 1e-9  # below this variance of cosines that would lose digits
+_MANY_ROWS = 4096  # number of rows above which the variance of cosines is computed without forming pairs
+_CANCELLING = 1e-9  # variance of cosines below which that computation loses digits
 
 
 @metric(

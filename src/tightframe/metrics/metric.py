@@ -178,7 +178,7 @@ class Metric(Generic[P]):
             )
         return replace(self, options={**self.options, **options}, name=name or self.name, **facts)
 
-    # ------------------------------------------------------------------ what it reads
+    # ------------------------------------------------------------------ evidence
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
@@ -225,7 +225,7 @@ class Metric(Generic[P]):
             return "the decisions of a classifier on labelled samples" if hits is None else None
         return None
 
-    # ------------------------------------------------------------------ what it should be
+    # ------------------------------------------------------------------ targets
 
     def target_in(self, setting: Setting) -> float | None:
         """The value at perfect collapse, in a setting."""

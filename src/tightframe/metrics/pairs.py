@@ -25,7 +25,7 @@ from tightframe.statistics import ClassStatistics
 TILE_SIZE = 512  # a float64 tile of 2 MiB stays in cache
 _NEAR = 1e-3  # squared distances below this share of the squared lengths are recomputed from differences
 _BLOCK_ENTRIES = 1 << 20  # numbers in one block of recomputed differences
-_CLOSE = 100  # means closer than so many roundings: the error of their distance is about 1 % or more
+_CLOSE = 100  # means within 100 roundings: the error of their distance may exceed 1 %
 _NAMED = 10  # maximum number of sets of coincident classes in a warning
 
 

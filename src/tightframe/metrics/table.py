@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, predicted, variability
@@ -32,8 +33,7 @@ def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
     selected: list[Metric[Any]] = []
     for each in metrics:
         if isinstance(each, str):
-            if each not in METRICS:
-                raise ChoiceError(f"unknown measure {each!r}; choose from {', '.join(METRICS)}.")
+            require_choice(each, METRICS, "metric", table="tightframe.metrics.METRICS")
             each = METRICS[each]
         if not isinstance(each, Metric):
             raise TypeError(f"metrics must be names in METRICS or made with @metric; got {each!r}.")

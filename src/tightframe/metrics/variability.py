@@ -45,8 +45,8 @@ __all__ = [
     "within_trace",
 ]
 
-_POOR = 20  # a value below so many times its resolution gets a warning: its error may be 5 %
-_CERTAIN = 1000  # a value below so many times its resolution is recomputed in float64 in the second pass
+_POOR = 20  # values below 20 times their resolution get a warning: the error may be 5 %
+_CERTAIN = 1000  # values below 1000 times their resolution are recomputed in float64 in the second pass
 _ENTRIES = 16  # maximum error of a scatter's entries, in machine epsilons
 
 # ---------------------------------------------------------------------- scatter in the between-class metric

@@ -1,4 +1,4 @@
-"""Out-of-distribution detection from the moments of one pass: detectors, what they are worth, and how surely."""
+"""Out-of-distribution detection from the moments of one pass: detectors, AUROC and FPR95, with standard errors."""
 
 from tightframe.ood.collecting import CURVE, DetectionRow, DetectionTable, DetectorScores
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values

@@ -1,4 +1,4 @@
-"""Batches of held-out and out-of-distribution features, scored as they come, and the table in the end."""
+"""Scores of held-out and out-of-distribution features, batch by batch, and the resulting table."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tightframe.ood.table import DETECTORS, Fitting
 from tightframe.plain import plain
 
 CURVE = "component_curve"
-"""The name under which scores for every number of components are kept, (n, P) a batch."""
+"""Name of the scores for all numbers of components, (n, P) per batch."""
 
 
 @dataclass(frozen=True)
 class DetectionRow:
-    """One detector's result: name, label and source of its row in `DETECTORS`, settings, and as in `Detection`."""
+    """The result of one detector: name, label and source from `DETECTORS`, settings, and values as in `Detection`."""
 
     name: str
     label: str
@@ -39,13 +39,13 @@ class DetectionRow:
 
 @dataclass(frozen=True)
 class DetectionTable:
-    """What detectors make of one pair of data sets.
+    """Results of detectors on one pair of data sets.
 
     Attributes:
         rows: one per detector.
-        curve: NECO against its number of components, or None.
-        inside, outside: the numbers of samples, in-distribution and out of it.
-        notes: what a reader must know.
+        curve: NECO as a function of its number of components, or None.
+        inside, outside: numbers of in-distribution and out-of-distribution samples.
+        notes: remarks for the reader.
     """
 
     rows: tuple[DetectionRow, ...]
@@ -55,7 +55,7 @@ class DetectionTable:
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> DetectionRow:
-        """The row of a detector. Raises: KeyError if it isn't there."""
+        """The row of a detector. Raises: KeyError for an unknown name."""
         return {row.name: row for row in self.rows}[name]
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,25 +72,25 @@ class DetectionTable:
 
 
 class DetectorScores:
-    """Scores batches of features with several detectors, without keeping the features.
+    """Score batches of features with several detectors, without storing the features.
 
     Memory: N numbers per detector, and N x P for the curve.
 
     Args:
-        evidence: finished statistics of the training features and, for detectors that read logits, the classifier.
-        names: rows of `DETECTORS`; default: all that the evidence allows, without those that the features leave no
-            scale or direction, as nothing varies within classes.
-        curve: the row whose number of components is varied, one of the NECOs; None for no curve. Left out where that
-            row isn't among the detectors.
-        components: of the curve; default: `component_values`. The row's own number is added.
+        evidence: final statistics of the training features and, for detectors that read logits, the classifier.
+        names: names in `DETECTORS`. Default: all that the evidence allows and that can be fitted; some can't if the
+            features do not vary within classes.
+        curve: name of the NECO row whose number of components is varied; None for no curve. No curve if that row is
+            not among the detectors.
+        components: numbers of components of the curve. Default: `component_values`. The row's number is added.
 
     Attributes:
         detectors: by name.
-        inside, outside: for each name, and for `CURVE`, the scores of each batch, (n,) or (n, P), in float64. What
-            several processes have is put together by putting these lists together.
+        inside, outside: scores per batch, (n,) or (n, P), float64, for each name and for `CURVE`. To merge processes,
+            concatenate these lists.
 
-    Raises: ChoiceError for unknown names; ScatterError, ClassifierError or EvidenceError where a named detector needs
-    what the evidence lacks; RangeError for components outside [1, D].
+    Raises: ChoiceError for unknown names; ScatterError, ClassifierError or EvidenceError if the evidence lacks data
+    that a named detector needs; RangeError for components outside [1, D].
 
     >>> features, labels = torch.randn(60, 5).double(), torch.arange(60) % 3
     >>> from tightframe import ClassStatistics
@@ -113,7 +113,7 @@ class DetectorScores:
         offered = [name for name, row in DETECTORS.items() if row.available(evidence)]
         for name in (*(names or ()), *([] if curve is None else [curve])):
             if name not in DETECTORS:
-                raise ChoiceError(f"detectors are {', '.join(DETECTORS)}; got {name!r}.")
+                raise ChoiceError(f"unknown detector {name!r}; choose from {', '.join(DETECTORS)}.")
         training = Fitting(evidence)
         self.detectors: dict[str, Detector] = {}
         self._notes: list[str] = []
@@ -126,17 +126,17 @@ class DetectorScores:
                 self._notes.append(f"{DETECTORS[name].label} is left out: {error}")
         varied = self.detectors.get(curve) if curve is not None else None
         if varied is not None and not isinstance(varied, Neco):
-            raise ChoiceError(f"only NECO has components to vary; {curve!r} has none.")
+            raise ChoiceError(f"curve must name a NECO detector, which has components; got {curve!r}.")
         self._varied: Neco | None = varied
         self.components: list[int] = []
         if varied is not None:
             statistics = training.statistics
-            chosen = component_values(statistics.num_features, varied.spectrum.num_classes)
-            self.components = sorted({varied.components, *(chosen if components is None else components)})
-            varied.curve(statistics.means.new_empty(0, statistics.num_features), self.components)  # checks them
-        kept = [*self.detectors, *([CURVE] if varied is not None else [])]
-        self.inside: dict[str, list[Tensor]] = {name: [] for name in kept}
-        self.outside: dict[str, list[Tensor]] = {name: [] for name in kept}
+            defaults = component_values(statistics.num_features, varied.spectrum.num_classes)
+            self.components = sorted({varied.components, *(defaults if components is None else components)})
+            varied.curve(statistics.means.new_empty(0, statistics.num_features), self.components)  # checks components
+        scored = [*self.detectors, *([CURVE] if varied is not None else [])]
+        self.inside: dict[str, list[Tensor]] = {name: [] for name in scored}
+        self.outside: dict[str, list[Tensor]] = {name: [] for name in scored}
 
     def add_inside(self, features: Array) -> None:
         """Score held-out in-distribution features (N, D). Raises: DtypeError, ShapeError or NonFiniteError."""
@@ -147,33 +147,33 @@ class DetectorScores:
         self._add(features, self.outside)
 
     def table(self) -> DetectionTable:
-        """The results so far. Raises: EmptyBatchError without samples of either kind; MissingExtraError."""
+        """The results so far. Raises: EmptyBatchError without samples of both kinds; MissingExtraError."""
         inside, outside = _joined(self.inside, "held-out in-distribution"), _joined(self.outside, "out-of-distribution")
         rows, notes = [], list(self._notes)
         for name, detector in self.detectors.items():
             row = DETECTORS[name]
-            found = judge(inside[name], outside[name])
-            numbers = {key: getattr(found, key) for key in NUMBERS}
+            detection = judge(inside[name], outside[name])
+            numbers = {key: getattr(detection, key) for key in NUMBERS}
             rows.append(DetectionRow(name, row.label, detector.settings, row.convention, row.source, **numbers))
             missing = sum(int((~scores[name].isfinite()).sum()) for scores in (inside, outside))
             if missing:
-                notes.append(f"{row.label}: {missing} samples have no score, as they have no direction.")
+                notes.append(f"{row.label}: {missing} samples have no score, because they have no direction.")
         curve = None
         if self._varied is not None:
             curve = component_curve(inside[CURVE], outside[CURVE], self.components, self._varied.components)
-        known, foreign = (len(next(iter(scores.values()), ())) for scores in (inside, outside))
-        return DetectionTable(tuple(rows), curve, known, foreign, tuple(notes))
+        num_inside, num_outside = (len(next(iter(scores.values()), ())) for scores in (inside, outside))
+        return DetectionTable(tuple(rows), curve, num_inside, num_outside, tuple(notes))
 
     def _add(self, features: Array, scores: dict[str, list[Tensor]]) -> None:
         features = as_tensor(features, "features")
         fresh = {name: detector.scores(features) for name, detector in self.detectors.items()}
         if self._varied is not None:
             fresh[CURVE] = self._varied.curve(features, self.components)
-        for name, each in fresh.items():  # all or none, should a detector raise
+        for name, each in fresh.items():  # all or none if a detector raises
             scores[name].append(each)
 
 
 def _joined(scores: Mapping[str, Sequence[Tensor]], kind: str) -> dict[str, Tensor]:
     if not all(parts and sum(map(len, parts)) for parts in scores.values()):
-        raise EmptyBatchError(f"no {kind} samples were scored; a detector is judged on both kinds.")
+        raise EmptyBatchError(f"a detector is evaluated on both kinds of samples; no {kind} samples were added.")
     return {name: torch.cat(list(parts)).cpu() for name, parts in scores.items()}

@@ -1,4 +1,4 @@
-"""NECO against its number of components."""
+"""NECO as a function of its number of components."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from tightframe.errors import RangeError, ShapeError
 from tightframe.ood.evaluation import Detection, evaluate
 from tightframe.plain import plain
 
-_MOST = 40  # values of p: neighbours differ by less than their standard errors
+_MOST = 40  # numbers of components; neighbours differ by less than their standard errors
 NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
 
 
 def component_values(num_features: int, num_classes: int, most: int = _MOST) -> list[int]:
-    """At most so many numbers of components from 1 to D, all or evenly spaced in their logarithms, with K - 1 and K.
+    """At most `most` numbers of components from 1 to D, logarithmically spaced if D > `most`, including K - 1 and K.
 
     >>> component_values(512, 10, most=8)
     [1, 3, 9, 10, 12, 42, 147, 512]
 
-    Raises: RangeError for fewer than four values.
+    Raises: RangeError if most < 4.
     """
     if most < 4:
-        raise RangeError(f"at least 4 values are needed, for 1, K - 1, K and D; got {most}.")
+        raise RangeError(f"most must be at least 4, for 1, K - 1, K and D; got {most}.")
     if num_features <= most:
         return list(range(1, num_features + 1))
-    named = {p for p in (1, num_classes - 1, num_classes, num_features) if 1 <= p <= num_features}
-    chosen = named
+    required = {p for p in (1, num_classes - 1, num_classes, num_features) if 1 <= p <= num_features}
+    values = required
     for count in range(most, 1, -1):
-        chosen = named | {round(num_features ** (step / (count - 1))) for step in range(count)}
-        if len(chosen) <= most:
+        values = required | {round(num_features ** (step / (count - 1))) for step in range(count)}
+        if len(values) <= most:
             break
-    return sorted(chosen)
+    return sorted(values)
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class ComponentCurve:
 
     Attributes:
         components: (P,) in increasing order.
-        auroc, auroc_error, fpr95, fpr95_error: (P,) each, as in `Detection`; NaN where a sample has no score.
-        default: the number that was settled before any of these samples was seen.
+        auroc, auroc_error, fpr95, fpr95_error: (P,) each, as in `Detection`; NaN if a sample has no score.
+        default: the detector's number of components, fixed before these samples were seen.
     """
 
     components: tuple[int, ...]
@@ -58,15 +58,15 @@ class ComponentCurve:
 
     @property
     def best(self) -> int:
-        """The number of components with the highest AUROC on these samples, the smallest of equals.
+        """The number of components with the highest AUROC on these samples; the smallest one of ties.
 
-        The maximum over a curve is optimistic: it fits the samples it was taken on. To use this number, state its
-        result on others. Raises: RangeError where the AUROC is nowhere defined.
+        The maximum of a curve is optimistic, because it is selected on these samples. Evaluate the selected number on
+        other samples. Raises: RangeError if all AUROCs are NaN.
         """
-        known = [i for i, value in enumerate(self.auroc) if not math.isnan(value)]
-        if not known:
-            raise RangeError("the AUROC is undefined at every number of components; there is no best.")
-        return self.components[max(known, key=lambda i: (self.auroc[i], -i))]
+        defined = [i for i, value in enumerate(self.auroc) if not math.isnan(value)]
+        if not defined:
+            raise RangeError("there is no best number of components: the AUROC is undefined for all of them.")
+        return self.components[max(defined, key=lambda i: (self.auroc[i], -i))]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, with NaN as "nan"."""
@@ -74,10 +74,10 @@ class ComponentCurve:
 
 
 def component_curve(inside: Array, outside: Array, components: Sequence[int], default: int) -> ComponentCurve:
-    """The curve from the scores of `Neco.curve` (N, P) on in-distribution and (M, P) on out-of-distribution samples.
+    """The curve from scores of `Neco.curve`, (N, P) for in-distribution and (M, P) for out-of-distribution samples.
 
-    The number of components is a hyper-parameter. This shows what it does; it chooses nothing.
-    Raises: ShapeError where columns and components don't match; the errors of `evaluate`.
+    It shows the effect of the number of components, a hyper-parameter, and does not select a value.
+    Raises: ShapeError unless there is one column per number of components; the errors of `evaluate`.
     """
     inside, outside = as_tensor(inside, "scores"), as_tensor(outside, "scores")
     for scores in (inside, outside):
@@ -89,7 +89,7 @@ def component_curve(inside: Array, outside: Array, components: Sequence[int], de
 
 
 def judge(inside: Tensor, outside: Tensor) -> Detection:
-    """`evaluate`, or NaN where a sample has no score: to leave it out would flatter the detector."""
+    """`evaluate`, or NaN if a sample has no score; leaving it out would bias the result."""
     if bool(inside.isfinite().all()) and bool(outside.isfinite().all()):
         return evaluate(inside, outside)
     return Detection(math.nan, math.nan, math.nan, math.nan, len(inside), len(outside))

@@ -1,4 +1,4 @@
-"""What every detector is: a function from features to scores, higher for samples like the training samples."""
+"""`Detector`: a function from features to scores, higher for in-distribution samples."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, require_features
 
-_ENTRIES = 1 << 22  # float64 numbers in one block of rows
+_ENTRIES = 1 << 22  # maximum float64 entries in one block of rows
 
 
 class Detector(Protocol):
-    """A frozen value that scores features. Higher is always more in-distribution."""
+    """A frozen value that scores features. Higher scores mean more in-distribution."""
 
     def scores(self, features: Array) -> Tensor:
-        """(N, D) features, a tensor or a numpy array, -> (N,) float64 scores."""
+        """Features (N, D), a tensor or numpy array -> scores (N,), float64."""
         ...
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the scores depend on besides the data, as plain data."""
+        """The parameters of the detector, as plain data."""
         ...
 
 
 @torch.no_grad()
 def in_blocks(score: Callable[[Tensor], Tensor], features: Array, like: Tensor, width: int) -> Tensor:
-    """`score` of (N, D) features, in blocks of rows that have `like`'s dtype and device and `width` numbers each.
+    """`score` of features (N, D) in blocks of rows, in the dtype and device of `like`; `width` entries per row.
 
-    Raises: DtypeError, ShapeError or NonFiniteError for features that aren't finite floats (N, D), D = like.shape[-1].
+    Raises: DtypeError, ShapeError or NonFiniteError unless features are finite floats (N, D) with D = like.shape[-1].
     """
     features = as_tensor(features, "features")
     require_features(features, like.shape[-1])

@@ -1,4 +1,4 @@
-"""Detectors that measure the distance to the nearest class mean."""
+"""Detectors based on the distance to the nearest class mean."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tightframe.statistics import ClassStatistics
 class NearestCentre:
     """Minus the Euclidean distance to the nearest class mean, -min_k |x - mean_k|, over classes with samples.
 
-    The nearest mean is decided as if in exact arithmetic (`DecisionCounts`) and its distance taken from the difference,
-    so that features far from the origin or very near to their mean cost no digits.
+    The nearest mean is decided as in exact arithmetic (`DecisionCounts`), and its distance is computed from the
+    difference, without cancellation for features far from the origin or very near to their mean.
 
-    Range of scores: (-inf, 0], in the features' units. Invariant to rotation and translation.
+    Range of scores: (-inf, 0], in feature units. Invariant to rotation and translation.
     Source: the Euclidean case of Lee et al. 2018.
 
     >>> statistics = ClassStatistics.from_features(torch.tensor([[0.0, 1.0], [4.0, 0.0]]), torch.tensor([0, 1]), 2)
@@ -38,7 +38,7 @@ class NearestCentre:
 
     @classmethod
     def fit(cls, statistics: ClassStatistics) -> Self:
-        """From class means alone. Raises: EmptyClassError with fewer than two classes."""
+        """Fit to class means. Raises: EmptyClassError if fewer than two classes have samples."""
         statistics = statistics.detach().populated()
         assert statistics.class_ids is not None
         rows = torch.full((int(statistics.num_labels or 0),), -1, device=statistics.means.device)
@@ -64,16 +64,16 @@ class Mahalanobis:
     """Minus the squared distance to the nearest class mean in the metric of the pooled within-class covariance.
 
     -min_k (x - mean_k)^T S_W^+ (x - mean_k) over classes with samples, S_W = within-class scatter / N. The
-    pseudo-inverse has S_W's true rank: directions in which nothing but rounding varies within classes have no scale,
-    and what happens in them is not seen; `rank` says how many are left.
+    pseudo-inverse has the true rank of S_W: directions in which only rounding varies within classes are ignored; `rank`
+    is the number of the other directions.
 
-    Range of scores: (-inf, 0], unitless. Invariant to every invertible affine map of the features, at full rank.
+    Range of scores: (-inf, 0], unitless. Invariant to invertible affine maps of the features, at full rank.
     Source: Lee et al. 2018, on one layer, without their input noise.
 
     Attributes:
-        centre: (D,) subtracted first.
-        whitening: (D, R), from features to coordinates in which S_W is the identity.
-        nearest: the means' distances in these coordinates.
+        centre: (D,), subtracted from features.
+        whitening: (D, R), map from features to coordinates in which S_W is the identity.
+        nearest: detector for the distance in these coordinates.
     """
 
     centre: Tensor
@@ -82,12 +82,12 @@ class Mahalanobis:
 
     @classmethod
     def fit(cls, statistics: ClassStatistics) -> Self:
-        """From means and pooled scatter. Raises: ScatterError without the scatter, or where it is zero."""
+        """Fit to means and pooled scatter. Raises: ScatterError if the scatter is missing or zero."""
         statistics = require_scatter(statistics, "the Mahalanobis distance")
         covariance = statistics.within_covariance()
         values, vectors = eigenvectors(covariance, rounding(statistics, covariance))
         if len(values) == 0:
-            raise ScatterError("nothing varies within classes, so that the Mahalanobis distance has no scale.")
+            raise ScatterError("the Mahalanobis distance is undefined: the features do not vary within classes.")
         whitening = vectors / values.sqrt()
         centre = statistics.global_mean()
         means = (statistics.means - centre) @ whitening
@@ -101,7 +101,7 @@ class Mahalanobis:
 
     @property
     def rank(self) -> int:
-        """The number of directions in which training features vary within classes."""
+        """Number of directions in which training features vary within classes."""
         return self.whitening.shape[1]
 
     def scores(self, features: Array) -> Tensor:

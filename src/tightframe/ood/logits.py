@@ -1,4 +1,4 @@
-"""Detectors that read a linear classifier's logits, W x + b: the baselines of the field."""
+"""Baseline detectors on the logits W x + b of a linear classifier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tightframe.ood.detector import in_blocks
 class Logits:
     """A linear classifier in float64: weight (K, D) and bias (K,).
 
-    Raises: ClassifierError, DtypeError or NonFiniteError where they are none.
+    Raises: ClassifierError, DtypeError or NonFiniteError for an invalid classifier.
     """
 
     weight: Tensor
@@ -28,12 +28,12 @@ class Logits:
 
     @classmethod
     def of(cls, weight: Array | None, bias: Array | None = None) -> Self:
-        """The same from tensors of any float dtype; a bias of None is zero.
+        """The logits for tensors of any float dtype; a bias of None is zero.
 
         Raises: ClassifierError without a weight.
         """
         if weight is None:
-            raise ClassifierError("this detector reads logits; pass the classifier's weight (K, D) and its bias.")
+            raise ClassifierError("the detector needs logits; pass the classifier's weight (K, D) and bias (K,).")
         weight = checks.as_tensor(weight, "the classifier's weight")
         bias = None if bias is None else checks.as_tensor(bias, "the classifier's bias")
         if weight.ndim != 2:
@@ -49,13 +49,13 @@ class Logits:
 
 @dataclass(frozen=True, eq=False)
 class OfLogits(ABC):
-    """A detector that reads nothing but a classifier's logits."""
+    """A detector that reads only a classifier's logits."""
 
     logits: Logits
 
     @classmethod
     def fit(cls, weight: Array | None, bias: Array | None = None) -> Self:
-        """From the classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
+        """The detector for a classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError."""
         return cls(Logits.of(weight, bias))
 
     @property
@@ -65,7 +65,7 @@ class OfLogits(ABC):
 
     @abstractmethod
     def score(self, logits: Tensor) -> Tensor:
-        """(N, K) logits, which may be overwritten, -> (N,)."""
+        """Logits (N, K), which may be overwritten -> scores (N,)."""
 
     def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
@@ -74,10 +74,10 @@ class OfLogits(ABC):
 
 
 class MaxSoftmax(OfLogits):
-    """The logarithm of the largest softmax probability; ranks samples as that probability does.
+    """The logarithm of the largest softmax probability, with the same ranking of samples.
 
-    Near 1 a probability has no digits left: beyond a lead of 37 over the other logits it is 1 even in float64, and all
-    such samples would tie. The logarithm tells them apart.
+    The probability itself is rounded to 1, also in float64, if a logit exceeds the others by 37 or more; such samples
+    would tie. Their logarithms differ.
 
     Range of scores: [-log K, 0].
     Source: Hendrycks & Gimpel 2017 (MSP).

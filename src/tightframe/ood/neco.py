@@ -1,4 +1,4 @@
-"""NECO: how much of a feature lies in the principal subspace of the training features."""
+"""NECO: share of a feature's length in the principal subspace of the training features."""
 
 from __future__ import annotations
 
@@ -21,33 +21,32 @@ from tightframe.statistics import ClassStatistics
 class Neco:
     """|P^T z| / |z|, the share of a feature's length in the first p principal directions of the training features.
 
-    z is the feature, less the mean of all training samples (`centred`), each entry divided by its standard deviation
-    over them (`scaled`). P are the principal directions of all training samples, scaled alike, about their mean also
-    where z isn't centred. With `max_logit` the share is multiplied by the largest logit, which may be negative.
+    z is the feature, minus the mean of all training samples if `centred`, with each entry divided by its standard
+    deviation if `scaled`. P are the principal directions of all training samples, with the same scaling, always about
+    their mean. With `max_logit` the share is multiplied by the largest logit, which may be negative.
 
-    None of the four is a detail: together they move the AUROC by 10 points and more. The paper writes |P h| / |h| with
-    P from a PCA. The authors' released function standardises first, which is both centred and scaled, takes p = 100
-    unless told otherwise, and multiplies by the largest logit for all but ResNets; for two architectures (DeiT, Swin)
-    it divides by the length of the feature that is neither centred nor scaled, a mixture that isn't offered here.
+    These options and p matter: together they change the AUROC by 10 points and more. The paper writes |P h| / |h| with
+    P from a PCA. The released function standardises (centred and scaled), uses p = 100 by default, and multiplies by
+    the largest logit except for ResNets; for DeiT and Swin it divides by the length of the feature that is neither
+    centred nor scaled, which is not supported here.
 
-    p is a hyper-parameter, tuned in the paper for each data set and network. The default is K - 1, K being the number
-    of classes with samples (at most D): the dimension of all that tells collapsed classes apart (NC2), and so the only
-    value that theory names. More is often better where features haven't collapsed; to choose it, use other samples
-    than those the result is stated on.
+    p is a hyper-parameter, tuned in the paper for each data set and network. The default is K - 1 (at most D) for K
+    classes with samples: the dimension of collapsed class means (NC2), the only value from theory. A larger p is often
+    better if features have not collapsed; select it on other samples than those of the reported result.
 
-    Directions beyond the rank of the covariance, in which no training sample varies, belong to no P: from there on more
-    components change nothing. A feature that doesn't vary in training (a dead unit) isn't divided, as in scikit-learn,
-    and so counts in z with its own unit where it comes alive.
+    Directions beyond the rank of the covariance, in which no training sample varies, are not in P, so a p above the
+    rank has no effect. A constant training feature (a dead unit) is not divided, as in scikit-learn, and enters z in
+    its own unit if it is active in other samples.
 
     Attributes:
         spectrum: mean, standard deviations and principal directions.
         components: p.
-        centred: whether z is about the mean.
-        logits: the classifier, or None without the factor.
+        centred: whether the mean is subtracted from z.
+        logits: the classifier; None without the factor.
 
-    Range of scores: [0, 1] without the factor; NaN where z = 0, which has no direction.
+    Range of scores: [0, 1] without the factor; NaN for z = 0.
     Invariant to a common scale of all features; if not scaled, also to rotation; if scaled, to the scale of each.
-    Source: Ben Ammar et al. 2024, eq. for NECO and the released `neco` function.
+    Source: Ben Ammar et al. 2024, definition of NECO and released function `neco`.
 
     >>> features = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [3.0, 0.1], [-3.0, -0.1]]).double()
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 1, 0, 1]), 2)
@@ -73,10 +72,10 @@ class Neco:
         weight: Array | None = None,
         bias: Array | None = None,
     ) -> Self:
-        """From the statistics of the training features and, for `max_logit`, the classifier's weight and bias.
+        """Fit to the statistics of the training features and, for `max_logit`, to the classifier's weight and bias.
 
         Raises: ScatterError without the scatter; RangeError for components outside [1, D]; ClassifierError for
-        `max_logit` without a classifier that fits the features; EmptyClassError with fewer than two classes.
+        `max_logit` without a fitting classifier; EmptyClassError if fewer than two classes have samples.
         """
         return cls.on(
             Spectrum.of(statistics, scaled=scaled),
@@ -89,13 +88,13 @@ class Neco:
     def on(
         cls, spectrum: Spectrum, components: int | None = None, *, centred: bool = True, logits: Logits | None = None
     ) -> Self:
-        """The same on a spectrum that is there already, for several detectors on one. Raises: as `fit`."""
+        """Fit to a computed spectrum, which several detectors can share. Raises: as `fit`."""
         D = len(spectrum.mean)
         components = min(spectrum.num_classes - 1, D) if components is None else components
         _require_components([components], D)
         if logits is not None and logits.weight.shape[1] != D:
             raise ClassifierError(
-                f"the classifier reads {logits.weight.shape[1]} features, but the statistics have {D}."
+                f"the classifier's weight must be (K, {D}) to fit the statistics; got {tuple(logits.weight.shape)}."
             )
         return cls(spectrum, components, centred, logits)
 
@@ -111,7 +110,7 @@ class Neco:
 
     @property
     def rank(self) -> int:
-        """The number of directions in which training features vary."""
+        """Number of directions in which training features vary."""
         return self.spectrum.directions.shape[1]
 
     def scores(self, features: Array) -> Tensor:
@@ -119,21 +118,21 @@ class Neco:
         return self.curve(features, [self.components])[:, 0]
 
     def curve(self, features: Array, components: Sequence[int]) -> Tensor:
-        """Scores with each of P numbers of components, (N, D) -> (N, P), from one projection.
+        """Scores for P numbers of components, (N, D) -> (N, P), from one projection.
 
         Raises: RangeError for components outside [1, D].
         """
         D = len(self.spectrum.mean)
         _require_components(components, D)
-        chosen = torch.tensor([min(p, self.rank) - 1 for p in components], device=self.spectrum.mean.device)
+        last = torch.tensor([min(p, self.rank) - 1 for p in components], device=self.spectrum.mean.device)
         directions = self.spectrum.directions[:, : max(components)]
-        everything = torch.tensor([p == D == self.rank for p in components], device=self.spectrum.mean.device)
+        whole = torch.tensor([p == D == self.rank for p in components], device=self.spectrum.mean.device)
 
         def score(rows: Tensor) -> Tensor:
             z = (rows - self.spectrum.mean if self.centred else rows) / self.spectrum.scale
             energy = z.square().sum(1, keepdim=True)
-            captured = (z @ directions).square().cumsum(1)[:, chosen]
-            captured = torch.where(everything, energy, captured)  # 1 exactly: rounding must not rank samples
+            captured = (z @ directions).square().cumsum(1)[:, last]
+            captured = torch.where(whole, energy, captured)  # a share of exactly 1: rounding must not rank samples
             shares = (captured / energy).clamp(max=1).sqrt()
             return shares if self.logits is None else shares * self.logits(rows).amax(1, keepdim=True)
 
@@ -145,4 +144,4 @@ def _require_components(components: Sequence[int], num_features: int) -> None:
     wrong = [p for p in components if not 1 <= p <= num_features]
     if wrong or not components:
         got = wrong[0] if wrong else "none"
-        raise RangeError(f"components must lie in [1, {num_features}], the number of features; got {got}.")
+        raise RangeError(f"components must be in [1, {num_features}], the number of features; got {got}.")

@@ -1,4 +1,4 @@
-"""Principal directions of the training features, without those in which rounding is all that varies."""
+"""Principal directions of the training features, without directions of rounding."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tightframe.numerics import EPS
 from tightframe.statistics import ClassStatistics
 
 _SINGLE = torch.finfo(torch.float32).eps
-_PRODUCTS = 2 * _SINGLE  # error of a scatter whose products were float32, as a share of its Frobenius norm
+_PRODUCTS = 2 * _SINGLE  # error of a scatter from float32 products, relative to its Frobenius norm
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The principal directions of all training samples, each feature divided by its standard deviation or as it is.
+    """Principal directions of all training samples; features may be divided by their standard deviations.
 
-    As scikit-learn's StandardScaler and PCA find them, from moments alone. A feature that doesn't vary keeps its unit.
+    Equal to scikit-learn's StandardScaler and PCA, from moments alone. Constant features are not divided.
 
     Attributes:
-        mean: (D,) of all samples.
-        scale: (D,) standard deviations (ddof 0), 1 for features that don't vary; all 1 where features are as they are.
-        directions: (D, R) orthonormal columns, most variance first; R is the rank of the covariance.
-        num_classes: with samples.
-        scaled: whether features were divided.
+        mean: (D,), mean of all samples.
+        scale: (D,), standard deviations (ddof 0), 1 for constant features; all 1 if not scaled.
+        directions: (D, R), orthonormal columns, largest variance first; R is the rank of the covariance.
+        num_classes: number of classes with samples.
+        scaled: whether features are divided by their standard deviations.
     """
 
     mean: Tensor
@@ -38,7 +38,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, statistics: ClassStatistics, *, scaled: bool) -> Self:
-        """From the one pass's moments. Raises: ScatterError without the scatter, or where no feature varies."""
+        """The spectrum of some statistics. Raises: ScatterError without the scatter, or if all features are equal."""
         statistics = require_scatter(statistics, "principal directions (NECO)")
         mean, covariance = statistics.global_mean("sample"), statistics.total_covariance("sample")
         scale = torch.ones_like(mean)
@@ -50,23 +50,23 @@ class Spectrum:
         ratio = scale.outer(scale)
         _, directions = eigenvectors(covariance / ratio, rounding(statistics, statistics.within_covariance() / ratio))
         if directions.shape[1] == 0:
-            raise ScatterError("all training features are equal: they have no principal directions.")
+            raise ScatterError("principal directions are undefined: all training features are equal.")
         return cls(mean, scale, directions, statistics.num_classes, scaled)
 
 
 def require_scatter(statistics: ClassStatistics, what: str) -> ClassStatistics:
-    """The classes with samples, without a graph. Raises: ScatterError where their covariance isn't known."""
+    """The statistics of the classes with samples, without a graph. Raises: ScatterError without a covariance."""
     statistics = statistics.detach().populated()
     if statistics.recentred:
-        raise ScatterError(f"{what}: the scatter must be about the class means; fit before calling about().")
+        raise ScatterError(f"{what} needs scatter about the class means; fit before calling about().")
     statistics.require_within(what)
     return statistics
 
 
 def rounding(statistics: ClassStatistics, within: Tensor) -> float:
-    """The largest eigenvalue that rounding alone can give `within`, a covariance made from the statistics' scatter.
+    """The largest eigenvalue that rounding alone can cause in `within`, a covariance from the statistics' scatter.
 
-    Features of single or half precision are multiplied in float32, whatever their products are summed in.
+    Products of features in single or half precision are computed in float32, and summed in float64.
     """
     size = (statistics.mean_square / statistics.num_features).sqrt()
     single = bool((statistics.rounding > _SINGLE * size).any())
@@ -74,7 +74,7 @@ def rounding(statistics: ClassStatistics, within: Tensor) -> float:
 
 
 def eigenvectors(covariance: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (R,), largest first, and eigenvectors (D, R) of a covariance; those within rounding are left out."""
+    """Eigenvalues (R,), largest first, and eigenvectors (D, R) of a covariance, without those within rounding."""
     values, vectors = torch.linalg.eigh(covariance)
-    kept = int((values > rounding + len(values) * EPS * float(values[-1])).sum())
-    return values.flip(0)[:kept], vectors.flip(1)[:, :kept].contiguous()
+    rank = int((values > rounding + len(values) * EPS * float(values[-1])).sum())
+    return values.flip(0)[:rank], vectors.flip(1)[:, :rank].contiguous()

@@ -1,4 +1,4 @@
-"""`DETECTORS`: every detector with settled settings as a row, made from what a measurement collected."""
+"""`DETECTORS`: all detectors by name, with fixed settings, fitted to the evidence of a measurement."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tightframe.statistics import ClassStatistics
 
 @dataclass(eq=False)
 class Fitting:
-    """What detectors are fitted from; spectra are computed once for all that share them."""
+    """The evidence that detectors are fitted to; shared spectra are computed once."""
 
     evidence: Evidence
     _spectra: dict[bool, Spectrum] = field(default_factory=dict)
 
     @property
     def statistics(self) -> ClassStatistics:
-        """The moments of the training features. Raises: EvidenceError where there are none."""
+        """The moments of the training features. Raises: EvidenceError without statistics."""
         if self.evidence.statistics is None:
-            raise EvidenceError("detectors are fitted from class statistics, which weren't given.")
+            raise EvidenceError("detectors need class statistics; the evidence has none.")
         return self.evidence.statistics
 
     def spectrum(self, scaled: bool) -> Spectrum:
@@ -42,14 +42,14 @@ class Fitting:
 
 @dataclass(frozen=True)
 class DetectorRow:
-    """One row: a detector with settings that nothing chooses silently.
+    """A detector with explicit settings.
 
     Attributes:
-        label: short name for tables, in the field's terms.
-        convention: what distinguishes it from its variants, in a few words.
+        label: short name for tables.
+        convention: the difference from its variants, in a few words.
         source: the paper.
-        make: fits it.
-        requires: fields of `Evidence`, and "scatter" or "class scatter" for that of its statistics.
+        make: function that fits it.
+        requires: names of fields of `Evidence`, and "scatter" or "class scatter" of its statistics.
     """
 
     label: str
@@ -59,7 +59,7 @@ class DetectorRow:
     requires: tuple[str, ...]
 
     def available(self, evidence: Evidence) -> bool:
-        """Whether the evidence has all that the detector needs."""
+        """Whether the evidence has all required data."""
         statistics = evidence.statistics
         scatters = {
             "scatter": None if statistics is None else statistics.within,
@@ -68,9 +68,9 @@ class DetectorRow:
         return all(scatters.get(need, getattr(evidence, need, None)) is not None for need in self.requires)
 
     def __call__(self, training: Fitting | Evidence) -> Detector:
-        """The detector fitted from what was collected, with the default number of components.
+        """The detector fitted to the evidence, with the default number of components.
 
-        Raises: EvidenceError, ScatterError or ClassifierError where something it needs was not collected.
+        Raises: EvidenceError, ScatterError or ClassifierError if the evidence lacks required data.
         """
         return self.make(training if isinstance(training, Fitting) else Fitting(training))
 
@@ -142,4 +142,4 @@ DETECTORS: dict[str, DetectorRow] = {
         ("scatter",),
     ),
 }
-"""Every detector by name; higher scores are always more in-distribution."""
+"""All detectors by name; higher scores always mean more in-distribution."""

@@ -1,4 +1,4 @@
-"""`best`: the strongest route to K well separated vectors in D dimensions."""
+"""`best`: the best available construction of K well separated vectors in D dimensions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tightframe.prototypes.solver.search import Budget, Progress
 from tightframe.prototypes.value import Prototypes
 
 _EQUAL = 1e-9
-_PATIENCE = 30.0  # seconds for a huge search that wasn't given any
+_PATIENCE = 30.0  # default seconds of a huge search
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
 
 
@@ -36,15 +36,14 @@ def best(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[Progress], None] | None = None,
 ) -> Prototypes:
-    """The K unit vectors in R^D with the smallest largest cosine that this package can give; provenance says why.
+    """K unit vectors in R^D with the smallest largest cosine that this package can construct.
 
-    In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, an exact code where none
-    better is known or possible; else the search of `separated`, which also starts from parts of exact codes, unless an
-    exact code (or a part of it, padded with zeros) is as good. Where K is so large that a pass over all pairs takes
-    seconds, a search is made only if `time` or `rounds` ask for it; by default a code of nearly D dimensions is taken
-    as it is, and only without one a search of 30 seconds made.
+    In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, a proven exact code.
+    Otherwise the search of `separated`, which also starts from parts of exact codes, unless an exact code (or a part
+    of it, padded with zeros) is as good. If K is so large that a pass over all pairs takes seconds, a search runs only
+    if `time` or `rounds` is set; the default is a code of nearly D dimensions, or without one a search of 30 seconds.
 
-    Returns: Prototypes of length `scale`, with `reason` in their provenance.
+    Returns: Prototypes of length `scale`; `reason` in the provenance explains the choice.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a budget that isn't positive.
 
     >>> best(240, 8).provenance["name"]
@@ -52,7 +51,7 @@ def best(
     """
     K, D = num_classes, dim
     if K < 2 or D < 1:
-        raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {K} and {D}.")
+        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {K} and {D}.")
     Budget(time, rounds)  # refuses a bad one whatever the route
     options: dict[str, Any] = {"scale": scale, "device": device, "dtype": dtype}
     if K <= D + 1:
@@ -61,10 +60,10 @@ def best(
         return _because(orthoplex(K, D, **options), "D + 2 <= K <= 2 D: an orthoplex meets Rankin's bound 0")
     if D == 2:
         return _because(polygon(K, **options), "on a circle, equal angles are optimal")
-    known, exact = best_known(K, D), next(iter(codes_for(K, D)), None)
-    proven = known is not None and known.optimal and (known.num_vectors, known.dim) == (K, D)
-    if exact is not None and known is not None and proven and exact.cosine <= known.cosine + _EQUAL:
-        return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({known.source})")
+    record, exact = best_known(K, D), next(iter(codes_for(K, D)), None)
+    proven = record is not None and record.optimal and (record.num_vectors, record.dim) == (K, D)
+    if exact is not None and record is not None and proven and exact.cosine <= record.cosine + _EQUAL:
+        return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({record.source})")
     huge = K * K * D > _SEARCHABLE
     left_to_code = exact is not None and is_left_to_code(K, D)
     if huge and time is None and rounds is None and not left_to_code:
@@ -72,25 +71,25 @@ def best(
     if exact is not None and left_to_code and time is None and rounds is None:
         return _because(
             _exact(exact, K, D, options),
-            f"{_part(exact, K, D)}: the smallest known cosine for so many; no search, as no time or rounds were given",
+            f"{_part(exact, K, D)}, the smallest known cosine for this K; no search without time or rounds",
         )
     warm: Tensor | None = None
     if exact is not None and left_to_code:
         warm = _exact(exact, K, D, {**options, "scale": 1.0}).vectors
-    found = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
-    if exact is not None and exact.cosine <= found.certificate.max_cosine + _EQUAL:
+    result = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
+    if exact is not None and exact.cosine <= result.certificate.max_cosine + _EQUAL:
         return _because(
             _exact(exact, K, D, options),
-            f"{_part(exact, K, D)}; a search of {found.provenance['rounds']} rounds found no better",
+            f"{_part(exact, K, D)}; a search of {result.provenance['rounds']} rounds was not better",
         )
-    above = found.certificate.max_cosine - cosine_bound(K, D).value
-    return _because(found, f"no exact code is as good as this search's result, {above:.3g} above the bound in cosine")
+    above = result.certificate.max_cosine - cosine_bound(K, D).value
+    return _because(result, f"a search, better than every exact code; its cosine is {above:.3g} above the bound")
 
 
 def is_left_to_code(num_classes: int, dim: int) -> bool:
-    """Whether `best` takes an exact code as it is unless it is given a budget, as a search would take minutes.
+    """Whether `best` without a budget takes an exact code unchanged, since a search would take minutes.
 
-    A code of far fewer dimensions doesn't count: it is hardly better than random vectors.
+    A code of far fewer dimensions does not count, since it is hardly better than random vectors.
     """
     huge = num_classes * num_classes * dim > _SEARCHABLE
     codes = codes_for(num_classes, dim)

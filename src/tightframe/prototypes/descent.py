@@ -1,4 +1,4 @@
-"""Descent to the nearest minimum of a smooth function of points."""
+"""Descent of points to a minimum of a smooth function."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def descend(loss: Callable[[Tensor], Tensor], points: Tensor, *, most: int = 300, tolerance: float = 1e-13) -> Tensor:
-    """Where L-BFGS ends that starts from these points, after at most so many steps.
+    """The result of L-BFGS from these points, after at most `most` steps.
 
     Args:
-        tolerance: a step that changes the loss by less is the last.
+        tolerance: stop after a step that changes the loss by less.
     """
     points = points.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
     optimiser = torch.optim.LBFGS(

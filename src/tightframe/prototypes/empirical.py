@@ -1,4 +1,4 @@
-"""Prototypes from data: the class means, and the ideal geometry in the pose nearest to them."""
+"""Prototypes from data: class means, and the simplex ETF nearest to them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance
 from tightframe.prototypes.value import Prototypes
 from tightframe.statistics import ClassStatistics
 
-_SHOWN = 8  # classes in a message before it says how many more there are
+_SHOWN = 8  # maximum number of classes listed in a message
 
 
 def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Prototypes:
     """The measured mean of each class, at its measured length.
 
     Args:
-        centred: take away the mean of the class means, as neural collapse does; distances are the same, angles not.
+        centred: subtract the mean of the class means, as in neural collapse; this changes angles but not distances.
 
-    Returns: (K, D) vectors, float64, row k for the statistics' row k.
-    Raises: EmptyClassError naming the classes without samples, which have no mean.
+    Returns: (K, D) vectors, float64; row k is the mean of the statistics' row k.
+    Raises: EmptyClassError that names the classes without samples.
     Source: Guerriero, Caputo & Mensink 2018 (DeepNCM).
     """
     absent = statistics.class_ids[~statistics.present].tolist()
     if absent:
         raise EmptyClassError(
-            f"every class needs samples for its mean; {len(absent)} of {statistics.num_classes} have none: "
-            f"{listed(absent, _SHOWN)}. Pass statistics.populated() for the others."
+            f"every class must have samples; {len(absent)} of {statistics.num_classes} have none: "
+            f"{listed(absent, _SHOWN)}. Pass statistics.populated() to leave them out."
         )
     vectors = statistics.centred_means() if centred else statistics.means
     source = "Guerriero, Caputo & Mensink 2018"
@@ -41,19 +41,19 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Protot
 
 
 def nearest_etf(means: Array, *, scale: float = 1.0) -> Prototypes:
-    """The simplex ETF nearest to the class means in Frobenius norm, in any pose and at any size.
+    """The simplex ETF nearest to the class means in Frobenius norm, over all rotations and sizes.
 
-    With V the ETFs' rows and M the centred means, |M - c V|_F is least where <M, V> is largest: V is the polar factor
-    of M on the K - 1 contrasts of the classes, whatever c. One thin SVD; differentiable in the means also where they
+    With V the ETF's rows and M the centred means, |M - c V|_F is least where <M, V> is largest: for every c, V is the
+    polar factor of M on the K - 1 contrasts of the classes. One thin SVD; differentiable in the means, even if they
     form an ETF already.
 
     Args:
         means: (K, D), 2 <= K <= D + 1; centred here.
 
     Returns: (K, D) vectors of length `scale`, in the means' dtype.
-    Raises: ShapeError, NonFiniteError, DimensionError where no ETF exists, ZeroVectorError where all means are equal.
-    GeometryWarning where the centred means span fewer than K - 1 dimensions: then other ETFs are as near, and there is
-    no gradient.
+    Raises: ShapeError, NonFiniteError, DimensionError if no ETF exists, ZeroVectorError if all means are equal.
+    GeometryWarning if the centred means span fewer than K - 1 dimensions: the nearest ETF is then not unique and has no
+    gradient.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
     """
     cross = contrasts(_require_means(as_tensor(means, "means")))
@@ -63,15 +63,15 @@ def nearest_etf(means: Array, *, scale: float = 1.0) -> Prototypes:
 
 
 def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Prototypes:
-    """The ETF near to the class means and to the previous ETF: one update of nearest-ETF guiding.
+    """One update of nearest-ETF guiding: the ETF near the class means and near the previous ETF.
 
     Minimises |M - V / |V|_F|_F^2 + proximal / 2 |W - W'|_F^2 over ETFs V with orthonormal contrasts W, for the means M
     centred and at unit Frobenius norm: W is the polar factor of 2 / sqrt(K-1) M + proximal W' on the contrasts.
-    The authors' term also holds a K-th direction in place that no ETF uses; it is left out, which admits K = D + 1.
+    The authors' term also fixes a K-th direction that no ETF uses; it is left out, so that K = D + 1 is possible.
 
     Args:
-        previous: an ETF with the means' shape; the result has its lengths.
-        proximal: weight >= 0 of staying; 0 is `nearest_etf`.
+        previous: an ETF with the means' shape; the result has the same lengths.
+        proximal: weight >= 0 of the previous ETF; 0 gives `nearest_etf`.
 
     Raises: as `nearest_etf`, and RangeError for a bad weight.
     Source: Markou, Ajanthan & Gould 2024, in closed form.
@@ -100,16 +100,16 @@ def _require_means(means: Tensor) -> Tensor:
     if classes > dim + 1:
         raise DimensionError(
             f"a simplex ETF of {classes} vectors needs {classes - 1} dimensions; got {dim}. "
-            "Project no lower, or guide prototypes of another kind."
+            "Project to more dimensions, or guide different prototypes."
         )
-    near = means - means[:1].detach()  # far means would cost digits
+    near = means - means[:1].detach()  # a large common offset would cost digits
     if not near.detach().any():
-        raise ZeroVectorError("all class means are the same, so no ETF is nearer than another; got nothing to follow.")
+        raise ZeroVectorError("class means must differ to have a nearest ETF; all are equal. Pass means that differ.")
     return near
 
 
 def _etf_rows(cross: Tensor) -> Tensor:
-    """The unit ETF (K, D) whose contrasts lie nearest to the given ones, (K-1, D)."""
+    """The unit ETF (K, D) with contrasts nearest to the given ones, (K-1, D)."""
     classes = len(cross) + 1
     return math.sqrt(classes / (classes - 1)) * from_contrasts(_Polar.apply(cross))
 
@@ -117,8 +117,8 @@ def _etf_rows(cross: Tensor) -> Tensor:
 class _Polar(torch.autograd.Function):
     """The nearest matrix with orthonormal rows, (M, D) -> (M, D), M <= D.
 
-    Through `torch.linalg.svd` gradients would be NaN where singular values coincide, as they do at an ETF; the polar
-    factor's own derivative divides by sums of singular values only.
+    Gradients of `torch.linalg.svd` are NaN if singular values coincide, as they do at an ETF; the derivative of the
+    polar factor divides only by sums of singular values.
     """
 
     @staticmethod

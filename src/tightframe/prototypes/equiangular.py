@@ -1,4 +1,4 @@
-"""`equiangular`: basis vectors of which no two are closer to parallel than an angle asked for."""
+"""`equiangular`: basis vectors with a largest |cosine| below a limit."""
 
 from __future__ import annotations
 
@@ -41,21 +41,20 @@ def equiangular(
 ) -> Prototypes:
     """K unit vectors in R^D with |cosine| <= alpha for every pair: equiangular basis vectors.
 
-    The authors push the pairs beyond alpha apart by gradient steps. Here the smoothed largest cosine of the 2K vectors
-    ±x is minimised by the solver of `separated`, so alpha ends the search instead of shaping it. For K <= D they are
-    the coordinate axes.
+    The authors push pairs beyond alpha apart by gradient steps. Here the solver of `separated` minimises the smoothed
+    largest cosine of the 2K vectors ±x, and alpha only ends the search. For K <= D the result is the coordinate axes.
 
     Args:
-        alpha: a coherence that is good enough, in [0, 1); None: as small as the search finds.
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors.
-        progress: is called with a `Progress` as the search goes on; its score is the coherence.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far. A SearchWarning tells when
-        that is above alpha.
+        alpha: largest acceptable |cosine|, in [0, 1). Default: as small as the search finds.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors.
+        progress: function called with a `Progress` during the search; its score is the coherence.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far. A SearchWarning says if
+        the result is above alpha.
     Provenance: also `coherence`, the largest |cosine|, and `reached`, whether it is at most alpha or the proven optimum
         (up to rounding).
-    Raises: DimensionError if no K lines in R^D have coherence alpha, by a bound that it names, or if K < 2 or D < 1
-        (for D = 1: K > 2); RangeError for other alphas, and for a scale or budget that isn't positive.
+    Raises: DimensionError if a bound, named in the message, excludes alpha for K lines in R^D, or if K < 2 or D < 1
+        (for D = 1: K > 2); RangeError for alpha outside [0, 1), and unless scale and budget are positive.
     Source: Shen et al. 2023 (Equiangular basis vectors).
 
     >>> round(equiangular(6, 3).provenance["coherence"], 6)  # the diagonals of the icosahedron
@@ -70,7 +69,7 @@ def equiangular(
         if alpha < bound.value - _ROUNDING:
             raise DimensionError(
                 f"no {K} vectors in dim={D} have all |cosines| <= {alpha:g}: by the bound {bound.name!r} "
-                f"({bound.source}) the largest is at least {bound.value:.6f}. Raise alpha or dim, or take fewer."
+                f"({bound.source}) the largest is at least {bound.value:.6f}. Raise alpha or dim, or reduce K."
             )
     target = (bound.value if alpha is None else alpha) + _ROUNDING
     search = Search(coherence, Budget(time, rounds, target), progress)
@@ -92,8 +91,8 @@ def equiangular(
     reached = search.best <= target
     if alpha is not None and not reached:
         warnings.warn(
-            f"the search ended at a largest |cosine| of {search.best:.6f}, above alpha={alpha:g}; bounds allow "
-            f"{bound.value:.6f}. Give it more time or rounds, or raise alpha.",
+            f"the search ended at a largest |cosine| of {search.best:.6f}, above alpha={alpha:g}; the proven bound is "
+            f"{bound.value:.6f}. Increase time or rounds, or raise alpha.",
             SearchWarning,
             stacklevel=2,
         )
@@ -110,5 +109,5 @@ def equiangular(
 
 
 def coherence(points: Tensor) -> float:
-    """The largest |cosine| of two unit vectors, (K, D)."""
+    """The largest |cosine| between two of K unit vectors (K, D)."""
     return float((points @ points.mT).abs().fill_diagonal_(-math.inf).amax())

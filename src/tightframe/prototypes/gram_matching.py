@@ -1,4 +1,4 @@
-"""`gram_matching`: vectors whose inner products come nearest to those asked for."""
+"""`gram_matching`: vectors with a Gram matrix nearest to a target."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tightframe.prototypes.solver.sphere import descend, unit
 from tightframe.prototypes.solver.starts import batch_size
 from tightframe.prototypes.value import Prototypes
 
-_NUDGES = (1e-8, 0.1, 0.3)  # of the truncated rows, where descents start; without one they may lie on a ridge
-_SMALL = 300  # classes up to which all of them are tried
+_NUDGES = (1e-8, 0.1, 0.3)  # noise added to the truncated rows before descent, since they may lie on a ridge
+_SMALL = 300  # maximum number of classes for which all nudges are tried
 _STEPS = 1000
-_EXACT = 1e-12  # a residual, as a share of the target's norm, that isn't worth another round
+_EXACT = 1e-12  # residual, relative to the target's norm, at which the search ends
 _SYMMETRY = 1e-9
 
 
@@ -38,25 +38,26 @@ def gram_matching(
     dtype: torch.dtype = torch.float64,
     progress: Callable[[Progress], None] | None = None,
 ) -> Prototypes:
-    """K vectors in R^D whose Gram matrix is nearest to a target, in the Frobenius norm.
+    """K vectors in R^D whose Gram matrix is nearest to a target in the Frobenius norm.
 
-    With `fixed_norms` rows keep the lengths that the target's diagonal gives, and L-BFGS on the sphere starts from
-    the target's leading eigenvectors, then from random rows: a local optimum, the best found. Without, rows have any
-    length, and cutting off all but the D largest positive eigenvalues is the optimum (Eckart & Young 1936).
+    With `fixed_norms` the target's diagonal fixes the lengths of rows, and L-BFGS on the sphere starts from its leading
+    eigenvectors, then from random rows; the result is the best local optimum. Otherwise lengths are free, and
+    truncation to the D largest positive eigenvalues is the optimum (Eckart & Young 1936).
 
-    Against the simplex ETF's Gram, K > D + 1 unit vectors do no better than |G - T|_F = K sqrt(1/D - 1/(K-1)), which
-    every tight frame that is centred attains, however close its nearest pair: this objective doesn't separate.
+    For the simplex ETF's Gram matrix and K > D + 1 unit vectors, |G - T|_F is at least K sqrt(1/D - 1/(K-1)). Every
+    centred tight frame attains this, even if two vectors coincide: the objective does not separate vectors.
 
     Args:
-        target: (K, K) symmetric with a positive diagonal, a Gram matrix or not; by default the simplex ETF's.
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors.
-        scale: multiplies the vectors, hence the target by its square.
-        progress: is called with a `Progress` as the search goes on; its score is the residual.
-    Returns: Prototypes. Ctrl-C ends the search early with the best so far.
+        target: (K, K) symmetric matrix with a positive diagonal, not necessarily a Gram matrix. Default: the simplex
+            ETF's.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors.
+        scale: factor of the vectors; the target is multiplied by its square.
+        progress: function called with a `Progress` during the search; its score is the residual.
+    Returns: Prototypes. Ctrl-C ends the search with the best result so far.
     Provenance: also `residual`, |V V^T - target|_F before scaling, and `target`: "simplex ETF" or "given".
-    Raises: DimensionError if K < 2 or D < 1, ShapeError, NonFiniteError or RangeError naming the target's entry;
-        RangeError for a scale or budget that isn't positive.
+    Raises: DimensionError if K < 2 or D < 1; ShapeError, NonFiniteError or RangeError that names the target's entry;
+        RangeError unless scale and budget are positive.
     Source: Papyan, Han & Donoho 2020 for the ETF's Gram; Eckart & Young 1936 for the truncation.
 
     >>> gram_matching(4, 3).provenance["residual"] < 1e-12
@@ -102,9 +103,9 @@ def gram_matching(
 
 
 def truncation(gram: Tensor, dim: int) -> Tensor:
-    """Rows (K, min(K, dim)) whose Gram matrix is the nearest of rank `dim` to a symmetric (K, K): Eckart & Young 1936.
+    """Rows (K, min(K, dim)) with the Gram matrix of rank `dim` nearest to a symmetric (K, K): Eckart & Young 1936.
 
-    The leading eigenvectors times the square roots of their eigenvalues; negative ones count as zero.
+    These are the leading eigenvectors times the square roots of their eigenvalues; negative ones count as zero.
     """
     values, directions = torch.linalg.eigh(gram)
     return (directions * values.clamp(min=0).sqrt())[:, -dim:].flip(1).contiguous()
@@ -129,7 +130,7 @@ def _best_descent(gram: Tensor, starts: Tensor, stop: Callable[[], bool]) -> Ten
 
 
 class GramDistance:
-    """|V V^T - G|_F^2 / |G|_F^2 for rows V of lengths sqrt(G_kk), as an objective of their directions for `descend`."""
+    """|V V^T - G|_F^2 / |G|_F^2 for rows V of lengths sqrt(G_kk), as a function of their directions for `descend`."""
 
     def __init__(self, gram: Tensor):
         self.gram, self.lengths, self.size = gram, gram.diagonal().sqrt()[:, None], gram.square().sum()
@@ -141,9 +142,9 @@ class GramDistance:
 
 
 def require_symmetric(matrix: Array, what: str) -> Tensor:
-    """A float64 copy (K, K) of a finite matrix that is symmetric to 1e-9 of its largest entry, made exactly so.
+    """An exactly symmetric float64 copy (K, K) of a finite matrix that is symmetric to 1e-9 of its largest entry.
 
-    Raises: ShapeError, NonFiniteError or RangeError naming the entry.
+    Raises: ShapeError, NonFiniteError or RangeError that names the entry.
     """
     matrix = as_tensor(matrix, what)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -167,7 +168,9 @@ def _require_gram(target: Array, K: int) -> Tensor:
         raise ShapeError(f"the target must be (num_classes, num_classes) = ({K}, {K}); got {tuple(gram.shape)}.")
     if not (gram.diagonal() > 0).all():
         k = int((gram.diagonal() <= 0).nonzero()[0])
-        raise RangeError(f"the target's diagonal holds squared lengths, > 0; entry ({k}, {k}) is {gram[k, k]:g}.")
+        raise RangeError(
+            f"the target's diagonal (squared lengths) must be positive; entry ({k}, {k}) is {gram[k, k]:g}."
+        )
     return gram
 
 

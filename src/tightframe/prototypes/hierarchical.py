@@ -27,21 +27,21 @@ def hierarchical(
 ) -> Prototypes:
     """The hierarchy-aware frame: cosines S = (1 - s) E + s with E_ij = exp(-gamma D_ij / max D).
 
-    s >= -1 is the smallest for which vectors with these cosines exist, in closed form: s = -1 / (q - 1), q the sum of
-    the entries of the inverse of E, or -1 where q < 2. (The authors scan 100 values.) The larger gamma, the nearer the
-    frame is to the simplex ETF; the smaller, the more a cosine says about its cost.
+    s >= -1 is the smallest value for which such vectors exist, in closed form: s = -1 / (q - 1), with q the sum of the
+    entries of the inverse of E, or -1 if q < 2. (The authors scan 100 values.) A large gamma brings the frame near the
+    simplex ETF; a small gamma makes cosines follow the costs more closely.
 
     Args:
-        cost: (K, K) costs between classes, or a tree, whose distances between leaves they then are.
-        dim: by default as many dimensions as the frame spans: K - 1, or K where q < 2. In more, zeros are appended;
-            in fewer, the vectors minimise |V V^T - S|_F over unit rows: eigenvectors cut off, then L-BFGS, a local
+        cost: (K, K) costs between classes, or a tree, whose distances between leaves are the costs.
+        dim: number of dimensions. Default: the frame's rank, K - 1, or K if q < 2. Additional dimensions are zero; with
+            fewer, the vectors minimise |V V^T - S|_F over unit rows: truncated eigenvectors, then L-BFGS to a local
             optimum.
         gamma: > 0.
-        metric: require the triangle inequality of the costs.
+        metric: whether costs must satisfy the triangle inequality.
 
     Provenance: also `gamma`, `s`, `q` and `residual`, |V V^T - S|_F.
-    Raises: CostMatrixError naming the entry, pair or triple, or the smallest eigenvalue of E where that isn't positive
-    definite; DimensionError for dim < 1; RangeError for gamma.
+    Raises: CostMatrixError that names the entry, pair or triple, or the smallest eigenvalue of E if E is not positive
+    definite; DimensionError for dim < 1; RangeError unless gamma > 0.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
     >>> import math
@@ -75,7 +75,7 @@ def hierarchical(
 
 
 def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) -> tuple[Tensor, float, float]:
-    """The cosines S (K, K) of the hierarchy-aware frame, with its s and q; also the target of its training loss.
+    """The cosines S (K, K) of the hierarchy-aware frame, its s and its q; S is also the target of its training loss.
 
     Arguments, errors and source: as for `hierarchical`.
     """
@@ -87,7 +87,7 @@ def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) 
     if smallest <= rank_tolerance(affinity) * len(cost):  # the largest eigenvalue is at most K
         raise CostMatrixError(
             f"exp(-gamma cost / max cost) must be positive definite; with gamma={gamma} its smallest eigenvalue is "
-            f"{smallest:.3g}: no vectors have such cosines. Trees always are; raise gamma or mend the cost."
+            f"{smallest:.3g}: no vectors have such cosines. Raise gamma or correct the cost; trees always work."
         )
     q = torch.linalg.solve(affinity, torch.ones_like(affinity[0])).sum().item()
     s = -1 / (q - 1) if q > 2 else -1.0

@@ -1,4 +1,4 @@
-"""`hyperspherical`: prototypes whose largest cosine to another is small on average over classes."""
+"""`hyperspherical`: prototypes with a small mean over classes of the largest cosine to another class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
 from tightframe.prototypes.value import Prototypes
 
-_TILE = 1 << 24  # cosines held at once
+_TILE = 1 << 24  # number of cosines held at once
 _OPTIMAL = 1e-13
-_COINCIDENT = 1e-6  # short of a cosine of one
+_COINCIDENT = 1e-6  # vectors coincide if 1 - cosine is below this
 
 
 def hyperspherical(
@@ -38,19 +38,19 @@ def hyperspherical(
 
     The authors minimise it by gradient steps and renormalisation. Here every maximum is smoothed to
     (1/p) log sum exp(p cosine), and L-BFGS on the sphere follows the minimum while p rises. For K <= D + 1 the
-    result is the simplex ETF, whose -1/(K-1) nothing beats.
+    result is the simplex ETF, whose mean -1/(K-1) is optimal.
 
-    A mean forgives: where K is large for its D, its least value lets classes coincide, and the search finds that.
-    (Seven points on the circle: .623 evenly spread, .571 as a square with four at one corner.) A GeometryWarning
-    says so; where the nearest pair matters, take `separated`.
+    If K is large for its D, the mean is smallest when some classes coincide, and the search finds such solutions.
+    (Seven points on the circle: .623 evenly spread, .571 as a square with four points at one corner.) A
+    GeometryWarning then names two of them. Use `separated` if the nearest pair matters.
 
     Args:
-        time, rounds: when to end, in seconds or rounds; see `Budget`. The same seed, rounds and machine give the
-            same vectors.
-        progress: is called with a `Progress` as the search goes on; its score is the mean.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search early with the best so far.
+        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
+            the same vectors.
+        progress: function called with a `Progress` during the search; its score is the mean.
+    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far.
     Provenance: also `mean_max_cosine`, the exact mean.
-    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a scale or budget that isn't positive.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError unless scale and budget are positive.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
 
     >>> round(hyperspherical(4, 3).provenance["mean_max_cosine"], 6)  # the tetrahedron
@@ -84,14 +84,14 @@ def hyperspherical(
 
 
 def warn_of_coincidence(vectors: Tensor) -> None:
-    """Issue a GeometryWarning, as if from the caller's caller, if two unit vectors (K, D) are the same."""
+    """Issue a GeometryWarning, attributed to the caller's caller, if two unit vectors (K, D) coincide."""
     for rows in _tiles(1, len(vectors)):
         nearest, index = _others(vectors[None], rows)[0].max(1)
         if float(nearest.max()) > 1 - _COINCIDENT:
             i = int(nearest.argmax())
             warnings.warn(
-                f"the least mean found lets classes coincide, {rows.start + i} and {int(index[i])} among them; "
-                "ask for more dimensions, or for `separated`, which keeps the nearest pair apart.",
+                f"some classes coincide, for example {rows.start + i} and {int(index[i])}, which minimises the mean. "
+                "Use more dimensions, or `separated`, which keeps the nearest pair apart.",
                 GeometryWarning,
                 stacklevel=3,
             )
@@ -99,7 +99,7 @@ def warn_of_coincidence(vectors: Tensor) -> None:
 
 
 class MeanRowMaximum:
-    """The mean over points of the smoothed largest cosine to another, as an objective for `descend`.
+    """The mean over points of the smoothed largest cosine to another point, as an objective for `descend`.
 
     (1/p) log sum_j exp(p cosine_ij) exceeds the maximum by at most log(K - 1) / p. Work: R x K x K cosines, in tiles
     of rows.
@@ -122,7 +122,7 @@ class MeanRowMaximum:
 
 
 def mean_row_maximum(points: Tensor) -> Tensor:
-    """The mean over unit vectors (K, D) of the largest cosine to another, exactly; 0-d."""
+    """The exact mean over unit vectors (K, D) of the largest cosine to another vector; 0-d."""
     maxima = [_others(points[None], rows).amax(2)[0] for rows in _tiles(1, len(points))]
     return torch.cat(maxima).mean()
 
@@ -133,7 +133,7 @@ def _tiles(R: int, K: int) -> list[slice]:
 
 
 def _others(points: Tensor, rows: slice) -> Tensor:
-    """Cosines of some points with all, (R, rows, K); -inf with themselves."""
+    """Cosines of some points with all points, (R, rows, K); -inf for a point with itself."""
     cosines = points[:, rows] @ points.mT
     cosines.diagonal(rows.start, 1, 2).fill_(-math.inf)
     return cosines

@@ -21,8 +21,8 @@ def poles(
 ) -> Prototypes:
     """Two opposite poles for each regression target: rows 2t (lower bound) and 2t + 1 (upper bound) for target t.
 
-    The targets' axes are orthogonal, so that each can be read off by itself: `pole_cosine` of a value is the cosine to
-    the upper pole, minus it the one to the lower.
+    The targets' axes are orthogonal, so that each target is read independently. A value has cosine `pole_cosine` with
+    the upper pole and its negative with the lower pole.
 
     Returns: (2 num_targets, dim) vectors of length `scale`, along the coordinate axes.
     Raises: DimensionError unless 1 <= num_targets <= dim.
@@ -33,20 +33,19 @@ def poles(
     """
     if not 1 <= num_targets <= dim:
         raise DimensionError(
-            f"{num_targets} targets need as many orthogonal axes, and at least one; got dim={dim}. "
-            f"Ask for 1 <= num_targets <= dim."
+            f"num_targets must be at least 1 and at most dim (one axis per target); got {num_targets} with dim={dim}."
         )
     axes = torch.eye(num_targets, dtype=torch.float64)
-    vectors = torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x, as -x would hold negative zeros
+    vectors = torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x avoids the negative zeros of -x
     source = "Mettes, van der Pol & Snoek 2019"
     provenance = {"constructor": "poles", "num_targets": num_targets, "dim": dim, "scale": scale, "source": source}
     return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
 
 
 def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:
-    """The cosine to the upper pole that stands for a value: -1 at `lower`, 1 at `upper`, linear between.
+    """The cosine to the upper pole that encodes a value: -1 at `lower`, 1 at `upper`, linear between.
 
-    Any shape; differentiable. Raises: RangeError unless lower < upper and, looked at on the CPU only, all values lie in
+    Any shape; differentiable. Raises: RangeError unless lower < upper and, checked on the CPU only, all values lie in
     [lower, upper].
     Source: Mettes, van der Pol & Snoek 2019, r = 2 (y - v_l) / (v_u - v_l) - 1.
     """
@@ -56,15 +55,15 @@ def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:
     if can_look(values) and outside.any():
         raise RangeError(
             f"values must lie between the poles, in [{lower}, {upper}]; got {values[outside][0].item()} "
-            f"({int(outside.sum())} of {values.numel()} outside). Take bounds that all values respect."
+            f"({int(outside.sum())} of {values.numel()} outside). Pass bounds that include all values."
         )
     return 2 * (values - lower) / (upper - lower) - 1
 
 
 def pole_value(cosines: Array, lower: float, upper: float) -> Tensor:
-    """The value for which a cosine to the upper pole stands: the inverse of `pole_cosine`.
+    """The value that a cosine to the upper pole encodes: the inverse of `pole_cosine`.
 
-    Any shape and any number, so that rounding past a pole is no error; differentiable.
+    Any shape and any number, so rounding beyond a pole is no error; differentiable.
     Raises: RangeError unless lower < upper.
     """
     _require_bounds(lower, upper)
@@ -73,4 +72,4 @@ def pole_value(cosines: Array, lower: float, upper: float) -> Tensor:
 
 def _require_bounds(lower: float, upper: float) -> None:
     if not lower < upper:
-        raise RangeError(f"the lower pole's value must be less than the upper's; got {lower} and {upper}.")
+        raise RangeError(f"lower must be less than upper; got {lower} and {upper}.")

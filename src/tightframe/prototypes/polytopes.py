@@ -1,4 +1,4 @@
-"""Orthonormal frames and the regular polytopes beyond the simplex: orthoplex, hypercube, polygon."""
+"""Orthonormal frames and the regular polytopes other than the simplex: orthoplex, hypercube, polygon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def orthonormal(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Prototypes:
-    """The first K coordinate axes times `scale`: every cosine 0. `dim` is K by default.
+    """The first K coordinate axes times `scale`; all cosines are 0. `dim` is K by default.
 
     Raises: DimensionError unless 2 <= num_classes <= dim.
     """
@@ -58,11 +58,11 @@ def hypercube(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Prototypes:
-    """K vertices (±1, ..., ±1)/sqrt(D) of the cube, far apart, times `scale`: cosines 1 - 2 Hamming distance / D.
+    """K separated vertices (±1, ..., ±1)/sqrt(D) of the cube, times `scale`: cosines 1 - 2 Hamming distance / D.
 
-    `dim` is ceil(log2 K) by default (Pernici's choice); where it is larger, the vertices are the first K words of a
-    binary linear code that is built coordinate by coordinate, each the parity that tells most of the words apart, those
-    nearest so far counting most: nothing is padded, and more coordinates mean larger angles.
+    `dim` is ceil(log2 K) by default (Pernici's choice). For a larger `dim` the vertices are the first K words of a
+    binary linear code. Each coordinate is the parity that separates most pairs of words, with the largest weight on
+    the nearest pairs; nothing is padded, and more coordinates give larger angles.
     Raises: DimensionError unless 2 <= num_classes <= 2^dim.
     """
     bits = max(num_classes - 1, 1).bit_length()
@@ -81,14 +81,15 @@ def polygon(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Prototypes:
-    """The regular K-gon's corners, anticlockwise from e_1, times `scale`: largest cosine cos(2 pi / K), optimal.
+    """The corners of the regular K-gon, anticlockwise from e_1, times `scale`: largest cosine cos(2 pi / K), optimal.
 
-    Coordinates are right to an ulp. A `dim` above 2 is padded. Raises: DimensionError unless num_classes, dim >= 2.
+    Coordinates are accurate to an ulp. For `dim` above 2 zeros are appended. Raises: DimensionError unless num_classes,
+    dim >= 2.
     """
     if num_classes < 2 or dim < 2:
         raise DimensionError(f"a polygon needs num_classes >= 2 and dim >= 2; got {num_classes} and {dim}.")
     quarter = 4 * torch.arange(num_classes)
-    turns = (2 * quarter + num_classes) // (2 * num_classes)  # whole quarter turns, and the eighth at most that is left
+    turns = (2 * quarter + num_classes) // (2 * num_classes)  # whole quarter turns; the rest is at most an eighth
     rest = (quarter - turns * num_classes).to(torch.float64) * (math.pi / 2 / num_classes)
     cosine, sine = rest.cos(), rest.sin()
     around = torch.stack([cosine, sine, -cosine, -sine])  # a quarter turn takes (x, y) to (-y, x)
@@ -122,9 +123,9 @@ def _parity_signs(words: Tensor) -> Tensor:
 
 
 def _parities(bits: int, dim: int) -> list[int]:
-    """Masks of `dim` parity checks on words of `bits` bits, chosen greedily for the distances between words.
+    """Masks of `dim` parity checks on words of `bits` bits, chosen greedily for large distances between words.
 
-    Words differ as their sum does from zero, so the weights of all non-zero words are all distances.
+    The distance of two words is the weight of their sum, so the weights of non-zero words are the distances.
     """
     words = torch.arange(2**bits)
     weight = torch.zeros(2**bits, dtype=torch.float64)
@@ -132,7 +133,7 @@ def _parities(bits: int, dim: int) -> list[int]:
     masks = []
     for _ in range(dim):
         nearest = weight.min()
-        rate = 1 if nearest > 0 else bits  # words that still coincide outweigh all others
+        rate = 1 if nearest > 0 else bits  # coinciding words outweigh all others
         urgency = torch.exp2(-rate * (weight - nearest))
         masks.append(int((urgency.sum() - _walsh(urgency)).argmax()))
         weight += (1 - _parity_signs(words & masks[-1])) / 2

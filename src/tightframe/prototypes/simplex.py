@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tightframe.errors import ChoiceError
+from tightframe.choices import require_choice
 from tightframe.prototypes.embedding import embedded, require_room
 from tightframe.prototypes.value import Prototypes
 
@@ -43,8 +43,7 @@ def simplex(
     >>> simplex(3).vectors[0].tolist()
     [1.0, 0.0]
     """
-    if pose not in SOURCES:
-        raise ChoiceError(f"pose must be one of {', '.join(SOURCES)}; got {pose!r}.")
+    require_choice(pose, SOURCES, "pose")
     centred = pose == "centred"
     if dim is None:
         dim = max(num_classes if centred else num_classes - 1, 1)

@@ -30,9 +30,9 @@ class Construction:
 
     Attributes:
         build: the function.
-        needs: what it begins with: "sizes" (K, D), "cost" (a cost matrix or a tree, and D), "similarity" (a matrix
-            of similarities, and D), "statistics" or "means" of classes, or the "name" of an exact code.
-        summary: what it gives, in a line.
+        needs: its input: "sizes" (K, D), "cost" (a cost matrix or a tree, and D), "similarity" (a matrix of
+            similarities, and D), "statistics" or "means" of classes, or the "name" of an exact code.
+        summary: its result, in one line.
         source: the paper.
         searches: whether it takes `time`, `rounds`, `seed` and `progress`.
     """
@@ -45,9 +45,7 @@ class Construction:
 
 
 PROTOTYPES: dict[str, Construction] = {
-    "best": Construction(
-        best, SIZES, "the most separated vectors by the strongest route for K and D", "tightframe", True
-    ),
+    "best": Construction(best, SIZES, "the most separated vectors by the best method for K and D", "tightframe", True),
     "simplex": Construction(simplex, SIZES, "simplex ETF, all cosines -1/(K-1); K <= D + 1", "Papyan et al. 2020"),
     "orthonormal": Construction(orthonormal, SIZES, "all cosines 0; K <= D", "Saxe et al. 2014"),
     "orthoplex": Construction(orthoplex, SIZES, "cosines 0 and -1; K <= 2 D", "Pernici et al. 2021"),
@@ -65,10 +63,10 @@ PROTOTYPES: dict[str, Construction] = {
     ),
     "equiangular": Construction(equiangular, SIZES, "all |cosines| at most alpha", "Shen et al. 2023", True),
     "gram-matching": Construction(
-        gram_matching, SIZES, "Gram matrix nearest to a target's, by default the ETF's", "Eckart & Young 1936", True
+        gram_matching, SIZES, "Gram matrix nearest to a target, by default the ETF's", "Eckart & Young 1936", True
     ),
     "semantic": Construction(
-        semantic, SIMILARITY, "separated, cosines ordered like similarities of words", "Mettes et al. 2019", True
+        semantic, SIMILARITY, "separated, cosines in the order of word similarities", "Mettes et al. 2019", True
     ),
     "metric-guided": Construction(
         metric_guided, COST, "distances follow a cost matrix", "Sainte Fare Garnot & Landrieu 2021"

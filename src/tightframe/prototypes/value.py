@@ -1,4 +1,4 @@
-"""`Prototypes`: K class vectors, where they come from, and a certificate computed from the vectors alone."""
+"""`Prototypes`: K class vectors, their provenance, and a certificate computed from the vectors alone."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _FORMAT = "tightframe.prototypes"
 
 @dataclass(frozen=True, eq=False)
 class Prototypes:
-    """One vector a class, fixed before training or taken from it.
+    """One vector per class, fixed before training or taken from it.
 
     Attributes:
-        vectors: (K, D) floating point, row k for class k; may be given as a numpy array.
-        provenance: JSON values: `constructor`, its arguments, `seed` where there is chance, `source` (the paper).
+        vectors: (K, D) floating point, row k for class k; a numpy array is converted.
+        provenance: JSON values: `constructor`, its arguments, `seed` of random constructions, `source` (the paper).
 
-    Equal when vectors (shape, dtype and values) and provenance are. Indexing selects classes: `p[3]` is the
-    vector of class 3, `p[2:5]` and `p[[0, 7]]` are Prototypes.
-    Raises: ShapeError, DtypeError or NonFiniteError for anything but finite (K, D) floats with K, D >= 1, and
-    StateError for a provenance that JSON can't hold.
+    Two are equal if vectors (shape, dtype and values) and provenance are equal. Indexing selects classes: `p[3]` is
+    the vector of class 3, `p[2:5]` and `p[[0, 7]]` are Prototypes.
+    Raises: ShapeError, DtypeError or NonFiniteError unless vectors are finite (K, D) floats with K, D >= 1;
+    StateError for a provenance with other than JSON values.
 
     >>> from tightframe import Prototypes
     >>> len(Prototypes(torch.eye(3)))
@@ -54,13 +54,13 @@ class Prototypes:
         try:
             plain = json.loads(json.dumps(dict(self.provenance)))
         except TypeError as error:
-            raise StateError(f"a provenance holds JSON values only: {error}.") from None
+            raise StateError(f"the provenance must contain JSON values only; {error}.") from None
         object.__setattr__(self, "provenance", MappingProxyType(plain))
 
     @classmethod
-    def of(cls, given: Prototypes | Array) -> Prototypes:
-        """Prototypes as they are, or vectors (K, D), a tensor or a numpy array, as prototypes."""
-        return given if isinstance(given, Prototypes) else cls(as_tensor(given, "vectors"))
+    def of(cls, vectors: Prototypes | Array) -> Prototypes:
+        """Prototypes from vectors (K, D), a tensor or a numpy array; Prototypes are returned unchanged."""
+        return vectors if isinstance(vectors, Prototypes) else cls(as_tensor(vectors, "vectors"))
 
     @property
     def num_classes(self) -> int:
@@ -74,19 +74,19 @@ class Prototypes:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """What the vectors prove about themselves; computed when first asked for."""
+        """The certificate of the vectors; computed on first access."""
         return certify(self.vectors)
 
     def __len__(self) -> int:
         return self.num_classes
 
     def __getitem__(self, classes: int | slice | Sequence[int] | Tensor) -> Prototypes | Tensor:
-        chosen = self.vectors[classes]
-        if chosen.ndim < 2:
-            return chosen
+        vectors = self.vectors[classes]
+        if vectors.ndim < 2:
+            return vectors
         before = torch.tensor(self.provenance.get("classes", range(self.num_classes)))
         indices = before[classes.cpu() if isinstance(classes, Tensor) else classes]
-        return Prototypes(chosen, {**self.provenance, "classes": indices.tolist()})
+        return Prototypes(vectors, {**self.provenance, "classes": indices.tolist()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prototypes):
@@ -97,10 +97,10 @@ class Prototypes:
             and dict(self.provenance) == dict(other.provenance)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # equality looks at tensors
+    __hash__ = None  # type: ignore[assignment]  # equality compares tensors
 
     def __reduce__(self) -> tuple[type[Prototypes], tuple[Tensor, dict[str, Any]]]:
-        return Prototypes, (self.vectors, dict(self.provenance))  # to be copied and pickled; a mapping proxy can't be
+        return Prototypes, (self.vectors, dict(self.provenance))  # copy and pickle don't support a mapping proxy
 
     def __repr__(self) -> str:
         constructor = self.provenance.get("constructor", "given vectors")
@@ -111,7 +111,7 @@ class Prototypes:
         return Prototypes(self.vectors.to(*args, **kwargs), self.provenance)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: `vectors`, with format, version and provenance in its metadata."""
+        """Write a safetensors file with `vectors`; its metadata holds format, version and provenance."""
         metadata = {
             "format": _FORMAT,
             "version": __version__,
@@ -121,7 +121,7 @@ class Prototypes:
 
     @classmethod
     def load(cls, path: str | Path) -> Prototypes:
-        """Read what `save` wrote. Raises: StateError for any other file."""
+        """Read a file of `save`. Raises: StateError for any other file."""
         path = Path(path)
         tensors, metadata = read_safetensors(path, _FORMAT)
         with failures_of(path, "as prototypes"):

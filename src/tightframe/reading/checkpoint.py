@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import mmap
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from tightframe.errors import StateError
 from tightframe.reading.opening import failures_of, opened
 
+_OLD_PICKLES = 4  # that an older file begins with: magic number, protocol, system, content
 _ALLOCATES = b"bytearray"  # the one function that a file of weights may name and that allocates what it is told
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a torch file, loaded as weights only; a lone tensor is called "". Raises: StateError."""
     with opened(path) as file, failures_of(path, "as a torch file"):
-        for pickled in _pickles(path, file):
-            if pickled.find(_ALLOCATES) >= 0:
-                raise StateError(f"can't read {path}: it holds more than plain tensors.")
+        if zipfile.is_zipfile(file):
+            _require_plain_archive(path, file)
+        else:
+            _require_plain_pickles(path, file)
         file.seek(0)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -32,13 +35,27 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {"": content}
 
 
-def _pickles(path: Path, file: Any) -> list[Any]:
-    """The pickled parts of the file: those of an archive, or all of an older file, which isn't one."""
-    if not zipfile.is_zipfile(file):
-        file.seek(0)
-        return [mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)]
+def _require_plain_archive(path: Path, file: BinaryIO) -> None:
+    """Raise StateError for compressed parts, and for a pickle that allocates memory by a number alone."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(each.compress_type != zipfile.ZIP_STORED for each in members):
             raise StateError(f"can't read {path} as a torch file: its parts are compressed, which torch never does.")
-        return [archive.read(each) for each in members if each.filename.endswith(".pkl")]
+        if any(_ALLOCATES in archive.read(each) for each in members if each.filename.endswith(".pkl")):
+            raise StateError(f"can't read {path}: it holds more than plain tensors.")
+
+
+def _require_plain_pickles(path: Path, file: BinaryIO) -> None:
+    """The same for the format that torch had before version 1.6, in which pickles declare the sizes of storages."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # it reads no more than there is
+        for _ in range(_OLD_PICKLES):
+            numbers: list[int] = []
+            for opcode, argument, _ in pickletools.genops(content):  # type: ignore[arg-type]
+                if opcode.name == "MARK":
+                    numbers = []
+                elif isinstance(argument, int) and "PUT" not in opcode.name and "GET" not in opcode.name:
+                    numbers.append(argument)
+                elif opcode.name == "BINPERSID" and max(numbers, default=0) > len(content):
+                    raise StateError(f"{path} is damaged: it declares {max(numbers)} numbers in {len(content)} bytes.")
+        if content.find(_ALLOCATES, 0, content.tell()) >= 0:
+            raise StateError(f"can't read {path}: it holds more than plain tensors.")

@@ -60,7 +60,7 @@ def safetensors_header(path: Path) -> Header:
     if size != end:
         what = "truncated" if size < end else "damaged"
         raise StateError(f"{path} is {what}: it has {size} bytes, and its header needs {end}.")
-    if not all(isinstance(text, str) for text in metadata.values()):
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         raise StateError(f"{path} is damaged: its metadata must be text.")
     return Header(arrays, metadata)
 

@@ -81,9 +81,7 @@ def curves_svg(figure: Curves) -> str:
     if rotated:
         left = max(left, 0.71 * max(width(name, _FONT) for name in names) - 4)
     rows = _mark_rows(figure, x, left, right)
-    above = max(
-        max(rows, default=-1) + 1 + bool(figure.y_label), 1
-    )  # reserve a line even if empty, so that panels align
+    above = max(max(rows, default=-1) + 1 + bool(figure.y_label), 1)  # at least one line, so that panels align
     top = 8 + _LINE * above
     area = _Area(left, top, right, top + _HEIGHT, x, y)
     looks = styles(figure.series)

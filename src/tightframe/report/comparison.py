@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
-from tightframe.plain import json_text, written_to
+from tightframe.plain import csv_text, json_text, written_to
 from tightframe.report.cards import PHENOMENA, curves, entry_of, unit_of
 from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
-from tightframe.sections import Cell, Column, Curves, Document, Section, Table
+from tightframe.sections import Cell, Column, Curves, Document, Section, Table, as_text
 
 
 @dataclass(frozen=True)
@@ -158,13 +156,11 @@ class Comparison:
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """All measures as CSV text: key, target, then one column per run; empty if a run lacks the measure."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["measure", "target", *map(_literal, self.names)])
-        for entry, entries in self.rows(full=True):
-            values = ["" if each is None else each.value for each in entries]
-            writer.writerow([entry.key, "" if entry.target is None else entry.target, *values])
-        return written_to(out.getvalue(), path)
+        rows = [
+            [entry.key, entry.target, *(None if each is None else each.value for each in entries)]
+            for entry, entries in self.rows(full=True)
+        ]
+        return written_to(csv_text(as_text((("measure", "target", *self.names), *map(tuple, rows)))), path)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The arguments that differ, and {run: report}, as JSON text."""
@@ -212,8 +208,3 @@ def _names(folders: Sequence[Path]) -> tuple[str, ...]:
         name if names.count(name) == 1 else f"{name} ({names[:place].count(name) + 1})"
         for place, name in enumerate(names)
     )
-
-
-def _literal(cell: str) -> str:
-    """Text that a spreadsheet does not read as a formula."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,14 +11,14 @@ from typing import Any, Self
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
 from tightframe.metrics import Metric
-from tightframe.plain import json_text, plain, restored, written_to
+from tightframe.plain import csv_text, json_text, plain, restored, written_to
 from tightframe.report import evaluation
 from tightframe.report.cards import cards
 from tightframe.report.contents import BY_CLASS, CONTENTS
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
 from tightframe.report.verdict import oddities, verdict
-from tightframe.sections import Card, Document, Remark, Section, Verdict, number
+from tightframe.sections import Card, Document, Remark, Section, Verdict, as_text, number
 from tightframe.theory import Training
 from tightframe.version import __version__
 
@@ -195,11 +193,9 @@ class Report(Findings):
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """The entries as CSV text with a header, also written to `path` if given."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, list(Entry.__dataclass_fields__), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(entry) for entry in self.entries)
-        return written_to(out.getvalue(), path)
+        names = tuple(Entry.__dataclass_fields__)
+        rows = (tuple(getattr(entry, name) for name in names) for entry in self.entries)
+        return written_to(csv_text(as_text((names, *rows))), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """A self-contained page with the verdict, cards, curves, Gram matrices and all tables."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor, number_of_classes, require_classifier, require_dense
+from tightframe.checks import as_array, as_tensor, number_of_classes, require_classifier, require_dense
 from tightframe.errors import ClassifierError, DtypeError, EmptyBatchError, LabelError, LoaderError, ShapeError
 from tightframe.options import Measuring
 from tightframe.processes import rank, world_size
@@ -90,11 +90,11 @@ class ArraySource(FeatureSource):
         counted = labels if self.ignore_index is None else labels[labels != self.ignore_index]
         if counted.numel() == 0:
             raise LabelError(f"{self._name} has no rows with labels other than {self.ignore_index}.")
-        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel())
+        return number_of_classes(int(counted.min()), int(counted.max()), counted.numel(), self.ignore_index)
 
     def _require_fits(self, classifier: LinearClassifier, width: int) -> None:
         weight = classifier.weight
-        if weight.shape != (self.num_classes, width) and weight.mT.shape == (self.num_classes, width):
+        if weight.ndim == 2 and weight.shape[1] != width == weight.shape[0]:
             raise ClassifierError(
                 f"the classifier's weight is (features, classes), {tuple(weight.shape)}; transpose it."
             )
@@ -113,7 +113,7 @@ class ArraySource(FeatureSource):
 
 def _array(given: Any, what: str) -> Any:
     """A tensor or array of rows."""
-    array = given if isinstance(given, Tensor | np.ndarray) else np.asarray(given)
+    array = given if isinstance(given, Tensor | np.ndarray) else as_array(given, what)
     if isinstance(array, Tensor):
         require_dense(array, what)
     if array.ndim < 2:
@@ -149,5 +149,5 @@ def _text_classes(labels: Any) -> list[str] | None:
     """The classes of labels that are text, sorted."""
     if isinstance(labels, Tensor):
         return None
-    array = text_of(np.asarray(labels))
+    array = text_of(as_array(labels, "labels"))
     return sorted(set(map(str, array.flat))) if is_text(array) else None

@@ -1,4 +1,4 @@
-"""`Batch`: what a model is called with and its labels, recognised in what loaders yield."""
+"""`Batch`: the inputs of a model and their labels, recognised in the items of a loader."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tightframe.checks import is_integer, listed
 from tightframe.errors import LoaderError
 
-ROWS = 256  # of a batch made from arrays or a data set
+ROWS = 256  # rows of a batch made from arrays or a data set
 _LABELS = ("labels", "label", "targets", "target", "y", "label_ids", "class", "classes", "category", "class_id")
 _INPUTS = ("inputs", "input", "x", "image", "images", "img", "pixel_values", "features", "data")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model is called with, and the labels of what it is called with.
+    """The inputs of a model and their labels.
 
     Attributes:
-        args, kwargs: of the call.
-        labels: one a sample or one a position; None where there are none.
+        args, kwargs: arguments of the model's `forward`.
+        labels: one per sample or one per position; None without labels.
     """
 
     args: tuple[Any, ...]
@@ -36,28 +36,28 @@ class Batch:
 class Unpacking:
     """Recognises inputs and labels in a loader's items: (inputs, ..., labels) or a mapping with labels.
 
-    Items of three or more parts, and mappings with names of their own, are recognised where dtypes, the range of
-    labels and the model's signature leave one reading; the first item decides for all.
+    Items of three or more parts, and mappings with other names, are recognised if dtypes, the range of labels and the
+    model's signature allow one interpretation only; the first item decides for all.
 
     Args:
-        model: whose `forward` says what it takes.
-        num_classes: K, if known.
-        unpack: the caller's own function; what it returns is used if it is a `Batch`, else recognised.
+        model: its `forward` defines the accepted arguments.
+        num_classes: K, or None.
+        unpack: the caller's function; its result is used if it is a `Batch`, else recognised.
 
     Attributes:
-        notes: parts of the items that are left out.
+        notes: sentences on the parts of items that are left out.
 
-    Raises: LoaderError, when called, where several readings are left.
+    Raises: LoaderError, on a call, if several interpretations are possible.
     """
 
     def __init__(self, model: nn.Module, num_classes: int | None, unpack: Callable[[Any], Any] | None = None):
         self._num_classes, self._unpack = num_classes, unpack
         self._takes = _Signature.of(model)
-        self._order: tuple[list[int], int | None] | None = None  # places of the inputs and of the labels in a sequence
+        self._order: tuple[list[int], int | None] | None = None  # positions of inputs and labels in a sequence
         self.notes: list[str] = []
 
     def __call__(self, item: Any, *, labelled: bool = True) -> Batch:
-        """The batch of an item; `labelled` says whether it must have labels."""
+        """The batch of an item; `labelled`: whether it should have labels."""
         if self._unpack is not None:
             item = self._unpack(item)
         if isinstance(item, Batch):
@@ -80,7 +80,7 @@ class Unpacking:
         return Batch(tuple(parts[place] for place in inputs), {}, None if labels is None else parts[labels])
 
     def _recognised(self, parts: list[Any], labelled: bool) -> tuple[list[int], int | None]:
-        """The places of the inputs and of the labels."""
+        """The positions of inputs and labels."""
         if len(parts) == 2:
             if not labelled and self._takes.required == 2 and not _is_index(parts[1]):
                 return [0, 1], None
@@ -88,12 +88,12 @@ class Unpacking:
             return ([1], 0) if swapped and _is_floating(parts[1]) else ([0], 1)
         labels = [place for place, part in enumerate(parts) if self._may_be_labels(part)]
         indices = [place for place, part in enumerate(parts) if _is_index(part)]
-        if not labels and not indices:  # labels of positions, shares: the last, as in (inputs, ..., labels)
+        if not labels and not indices:  # labels by position, or shares: the last part, as in (inputs, ..., labels)
             labels = [len(parts) - 1]
         distinct = [place for place in indices if _all_differ(parts[place])]
         last = len(parts) - 1
         if len(parts) - 1 == self._takes.required and last in labels and not distinct:
-            return list(range(last)), last  # (inputs, ..., labels), one of the inputs being integers
+            return list(range(last)), last  # (inputs, ..., labels) with an integer input
         doubtful = len(indices) > 1 and any(place in distinct for place in labels)
         if len(labels) == 1 and not doubtful:
             rest = [place for place in range(len(parts)) if place != labels[0]]
@@ -103,11 +103,11 @@ class Unpacking:
                 if sure or (inputs == plain == rest and self._takes.required <= len(rest) <= self._takes.most):
                     if len(inputs) < len(rest):
                         left = sorted(set(rest) - set(inputs))
-                        self._say(f"part {listed(left)} of each batch, integers that are no labels, is left out.")
+                        self._say(f"part {listed(left)} of each batch (integers, but not labels) is left out.")
                     return inputs, labels[0]
         raise LoaderError(
             f"batches have {len(parts)} parts: {'; '.join(f'[{i}] {_kind(part)}' for i, part in enumerate(parts))}. "
-            "Say which are the model's inputs and the labels, for example unpack=lambda b: Batch((b[0],), "
+            "Define the model's inputs and the labels, for example unpack=lambda b: Batch((b[0],), "
             f"labels=b[{last}]), with Batch from tightframe.sources."
         )
 
@@ -122,20 +122,20 @@ class Unpacking:
         labels = None if key is None else item[key]
         if self._takes.any_name or not others or not inputs:
             return Batch((), inputs, labels)
-        known = {name: value for name, value in inputs.items() if name in self._takes.names}
-        dropped = sorted(name for name, value in inputs.items() if name not in known and isinstance(value, Tensor))
-        if known:
+        accepted = {name: value for name, value in inputs.items() if name in self._takes.names}
+        dropped = sorted(name for name, value in inputs.items() if name not in accepted and isinstance(value, Tensor))
+        if accepted:
             if dropped:
-                self._say(f"{listed(dropped)} in each batch is left out: the model doesn't take it.")
-            return Batch((), known, labels)
+                self._say(f"{listed(dropped)} in each batch is left out: the model does not accept it.")
+            return Batch((), accepted, labels)
         usual = [name for name in _INPUTS if name in inputs] or [
             name for name, value in inputs.items() if isinstance(value, Tensor | np.ndarray) and not _is_index(value)
         ]
         if len(usual) >= 1 and (len(usual) == 1 or usual[0] in _INPUTS):
             return Batch((inputs[usual[0]],), {}, labels)
         raise LoaderError(
-            f"batches have the entries {listed(list(item))}, and the model takes {listed(self._takes.names)}. Say "
-            'which are inputs and labels: unpack=lambda b: Batch((b["image"],), labels=b["label"]), with Batch from '
+            f"batches have the entries {listed(list(item))}, but the model accepts {listed(self._takes.names)}. Define "
+            'inputs and labels: unpack=lambda b: Batch((b["image"],), labels=b["label"]), with Batch from '
             "tightframe.sources."
         )
 
@@ -153,7 +153,7 @@ class Unpacking:
 
 @dataclass(frozen=True)
 class _Signature:
-    """What a model's `forward` takes: positional arguments without a default and at most, names, any name."""
+    """The arguments of a model's `forward`: required and most positional ones, names, whether any name is accepted."""
 
     required: int
     most: float
@@ -182,7 +182,7 @@ def _dims(part: Any) -> int:
 
 
 def _is_index(part: Any) -> bool:
-    """Whether it is a list of whole numbers or text, one a sample."""
+    """Whether it is a list of integers or texts, one per sample."""
     if isinstance(part, Tensor):
         return is_integer(part) and (part.ndim == 1 or (part.ndim == 2 and part.shape[1] == 1))
     if isinstance(part, np.ndarray):
@@ -210,13 +210,13 @@ def _kind(part: Any) -> str:
 
 
 def as_loader(data: Any, what: str) -> Iterable[Any]:
-    """Batches of what people have: a loader or list of batches as it is; a data set, a list of samples, (inputs,
-    labels) or a tensor of inputs, in batches.
+    """Batches from the caller's data: a loader or list of batches unchanged; a data set, a list of samples, (inputs,
+    labels) or a tensor of inputs, split into batches.
 
     Raises: LoaderError for anything else.
     """
     if isinstance(data, nn.Module):
-        raise LoaderError(f"{what} must be batches; got a model. The order is measure(model, loader).")
+        raise LoaderError(f"{what} must be batches; got a model. Call measure(model, loader).")
     if isinstance(data, Tensor | np.ndarray):
         return [(data[start : start + ROWS],) for start in range(0, len(data), ROWS)]
     if isinstance(data, Mapping):
@@ -236,13 +236,13 @@ def as_loader(data: Any, what: str) -> Iterable[Any]:
 
 
 def _are_arrays(inputs: Any, labels: Any) -> bool:
-    """Whether two things are the inputs and the labels of all samples, and not two batches of inputs."""
+    """Whether two values are the inputs and labels of all samples, not two batches of inputs."""
     tensors = isinstance(inputs, Tensor | np.ndarray) and isinstance(labels, Tensor | np.ndarray | list)
     return tensors and len(inputs) == len(labels) and (_is_index(labels) or _dims(labels) < _dims(inputs))
 
 
 def _is_sample(item: Any) -> bool:
-    """Whether an item of a list is one sample with its label rather than a batch."""
+    """Whether an item of a list is one sample with its label, not a batch."""
     if not isinstance(item, tuple | list) or len(item) != 2:
         return False
     label = item[1]

@@ -1,4 +1,4 @@
-"""`extract`: a source's features written to shards, which `ShardSource` reads."""
+"""`extract`: writes a source's features to shards for `ShardSource`."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from tightframe.writing import partials_in, write_tensors, write_whole
 SHARD_BYTES = 256 << 20
 _CLASSIFIER = "classifier.safetensors"
 _WRITTEN = re.compile(r"((train|test|ood)(-\d+)?-\d{5,}|classifier)\.safetensors")
-_ALIKE = 1e-3  # share of the largest entry by which features may differ when they are made again
-_COMPARED = 256  # rows
+_ALIKE = 1e-3  # largest difference of recomputed features, relative to the largest entry
+_COMPARED = 256  # number of compared rows
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract` wrote.
+    """The result of `extract`.
 
     Attributes:
-        folder: for `ShardSource`.
-        rows: samples of each split, over all processes.
-        shards: the number of files, over all processes.
-        notes: what the source remarks on all the samples that it was run on, such as a model that is measured in a bad
-            moment; it isn't in the folder, as a resumed extraction doesn't run on all.
+        folder: the folder, for `ShardSource`.
+        rows: number of samples per split, over all processes.
+        shards: number of files, over all processes.
+        notes: the source's remarks on all samples of this run. They are not stored in the folder, since a resumed
+            extraction does not run on all samples.
     """
 
     folder: Path
@@ -72,30 +72,30 @@ def extract(
 ) -> Extraction:
     """Write a source's features, labels and decisions to shards, to measure them later or more than once.
 
-    A folder holds `.safetensors` files of equal size and `manifest.json`, which is replaced after each file. An
-    extraction that was killed goes on where it ended when it is called again, without running the model on what is
-    written; the files are then the same, bit for bit, as those of one that wasn't. Under `torch.distributed` every
-    process calls this and writes its own samples, with a manifest of its own.
+    A folder contains `.safetensors` files of equal size and `manifest.json`, which is replaced after each file. Call
+    again to resume a killed extraction: the model does not run again on written samples, and the files are the same,
+    bit for bit, as without the kill. Under `torch.distributed` every process calls this and writes its own samples with
+    its own manifest.
 
     Args:
-        splits: which of the source's; "train" must be one. Default: all.
-        dtype: of the features; default: as they come.
-        shard_bytes: bytes of a file, and of memory for it.
-        flatten: write each position (token, pixel) as a sample of its own. Without it, positions of a sample stay
-            together, and all samples must have as many; with it, standard errors take them for independent.
-        overwrite: delete what an earlier extraction wrote.
+        splits: splits of the source, including "train". Default: all.
+        dtype: dtype of the features. Default: unchanged.
+        shard_bytes: maximum bytes of a file, and of its buffer in memory.
+        flatten: write each position (token, pixel) as a separate sample; standard errors then treat positions as
+            independent. Otherwise positions of a sample stay together, and all samples must have the same number.
+        overwrite: delete the files of an earlier extraction.
         distributed: whether the processes of `torch.distributed` share the folder.
 
-    Raises: ShardError if the folder holds another extraction, or if features aren't what they were when it began;
-    ChoiceError for splits that the source lacks; DtypeError; NonFiniteError, LabelError, ShapeError for what the source
-    gives; EmptyBatchError; and what the source raises.
+    Raises: ShardError if the folder holds a different extraction, or if features have changed since its start;
+    ChoiceError for splits that the source lacks; DtypeError; NonFiniteError, LabelError, ShapeError for invalid data of
+    the source; EmptyBatchError; and errors of the source.
     """
     require_positive(shard_bytes, "shard_bytes")
     if dtype is not None and (dtype not in NAMES or not dtype.is_floating_point):
         raise DtypeError(f"dtype must be torch.float16, bfloat16, float32 or float64; got {dtype}.")
     splits = tuple(source.splits if splits is None else splits)
     if unknown := [split for split in splits if split not in source.splits]:
-        raise ChoiceError(f"the source has no split {unknown[0]!r}; it has: {listed(sorted(source.splits))}.")
+        raise ChoiceError(f"splits must be among {listed(sorted(source.splits))}; got {unknown[0]!r}.")
     if TRAIN not in splits:
         raise ChoiceError(f"splits must include {TRAIN!r}; got {listed(splits)}.")
     folder = Path(folder)
@@ -115,40 +115,42 @@ def extract(
             notes = source.remarks()[1]
         manifest.complete = True
         manifest.write(folder)
-    mine = {split: entry.rows for split, entry in manifest.splits.items()}
-    told = every_process((mine, sum(len(entry.shards) for entry in manifest.splits.values())), "the end", shared=shared)
-    rows = {split: sum(each.get(split, 0) for each, _ in told) for split in settings["splits"]}
-    return Extraction(folder, rows, sum(shards for _, shards in told), tuple(notes))
+    part = {split: entry.rows for split, entry in manifest.splits.items()}
+    sizes = every_process(
+        (part, sum(len(entry.shards) for entry in manifest.splits.values())), "the end", shared=shared
+    )
+    rows = {split: sum(each.get(split, 0) for each, _ in sizes) for split in settings["splits"]}
+    return Extraction(folder, rows, sum(shards for _, shards in sizes), tuple(notes))
 
 
 def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: bool) -> Manifest:
-    """This process's manifest, new or as it was left. Raises: ShardError if the folder holds something else."""
-    mine, processes = (rank(), world_size()) if shared else (0, 1)
-    if mine == 0:
+    """This process's manifest, new or resumed. Raises: ShardError if the folder holds a different extraction."""
+    own_rank, processes = (rank(), world_size()) if shared else (0, 1)
+    if own_rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
             _clear(folder)
         for partial in partials_in(folder):
             partial.unlink()
-    every_process(None, "the start of an extraction", shared=shared)  # nobody looks before the folder is cleared
-    path = folder / Manifest.name(mine, processes)
+    every_process(None, "the start of an extraction", shared=shared)  # all processes wait until the folder is cleared
+    path = folder / Manifest.name(own_rank, processes)
     for other in manifests_in(folder):
         before = Manifest.read(other)
         if before.processes != processes:
             raise ShardError(
                 f"{folder} holds an extraction by {before.processes} process{'es' * (before.processes > 1)}; this one "
-                f"has {processes}. Use as many, another folder, or overwrite=True."
+                f"has {processes}. Use the same number, a different folder, or overwrite=True."
             )
         _require_same(folder, "", before.settings, settings)
     strange = sorted(each.name for each in folder.glob("*.safetensors"))
     if strange and not manifests_in(folder):
-        raise ShardError(f"{folder} holds {strange[0]}, which no manifest names: choose another folder.")
-    every_process(None, "the start of an extraction", shared=shared)  # nobody writes before all have looked
-    return Manifest.read(path) if path.exists() else Manifest(mine, processes, settings)
+        raise ShardError(f"{folder} holds {strange[0]}, which no manifest lists. Choose a different folder.")
+    every_process(None, "the start of an extraction", shared=shared)  # all processes wait until every check is done
+    return Manifest.read(path) if path.exists() else Manifest(own_rank, processes, settings)
 
 
 def _clear(folder: Path) -> None:
-    """Delete an earlier extraction: manifests first, so that what is left is never taken for a whole one."""
+    """Delete an earlier extraction, manifests first, so that a partial deletion never looks complete."""
     manifests = manifests_in(folder)
     for path in manifests:
         path.unlink()
@@ -158,20 +160,20 @@ def _clear(folder: Path) -> None:
 
 
 def _require_same(folder: Path, where: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ShardError naming the first entry that differs."""
+    """Raise ShardError that names the first different entry."""
     for name in {**before, **now}:
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
             _require_same(folder, f"{name} ", old, new)
         elif old != new:
             raise ShardError(
-                f"{folder} holds an extraction with {where}{name} = {old!r}; this one has {new!r}. Choose another "
+                f"{folder} holds an extraction with {where}{name} = {old!r}; this one has {new!r}. Choose a different "
                 "folder, or pass overwrite=True."
             )
 
 
 def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
+    """The value after a round trip through JSON."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -180,7 +182,7 @@ def _plain(value: Any) -> Any:
 
 
 class _Writer:
-    """Writes the splits of an opened source that aren't complete."""
+    """Writes the incomplete splits of an opened source."""
 
     def __init__(self, source: FeatureSource, folder: Path, manifest: Manifest, dtype: torch.dtype | None):
         self._source, self._folder, self._manifest, self._dtype = source, folder, manifest, dtype
@@ -191,11 +193,11 @@ class _Writer:
         manifest = self._manifest
         drawn = iter(self._source.batches(TRAIN))
         stream = map(FeatureBatch.of, drawn)
-        first = next(stream, None)  # drawn even if all is written: it tells what the source is
+        first = next(stream, None)  # needed even if all is written, to identify the source
         if first is not None:
             self._meet(first)
         elif manifest.processes == 1:
-            raise EmptyBatchError("the source gave no training samples.")
+            raise EmptyBatchError("the source must yield training samples; it yielded none.")
         for split in manifest.settings["splits"]:
             entry = manifest.splits.setdefault(split, SplitEntry())
             if entry.batches is not None:
@@ -206,7 +208,7 @@ class _Writer:
             elif split == TRAIN and not self._source.repeatable:
                 batches = islice(stream, start - 1, None)
             else:
-                _close(drawn)  # what it has open, as random generators, is put back
+                _close(drawn)  # restores its state, such as random generators
                 batches = self._source.batches_from(split, start)
             self._write_split(split, entry, map(FeatureBatch.of, batches), start)
         _close(drawn)
@@ -214,7 +216,7 @@ class _Writer:
     # ------------------------------------------------------------------ the first batch
 
     def _meet(self, first: FeatureBatch) -> None:
-        """Take down what the source is, or compare it with what it was."""
+        """Record the source's description, or compare it with the recorded one."""
         source, manifest = self._source, self._manifest
         described: dict[str, Any] = {
             "num_classes": source.num_classes,
@@ -226,8 +228,8 @@ class _Writer:
         }
         content = self._classifier(first)
         if content is not None:
-            given = source.classifier
-            facts = {} if given is None else {"name": given.name, "fixed": given.fixed, "decides": given.decides}
+            head = source.classifier
+            facts = {} if head is None else {"name": head.name, "fixed": head.fixed, "decides": head.decides}
             described["classifier_file"] = {"file": _CLASSIFIER, "checksum": zlib.crc32(content), **facts}
         described = _plain(described)
         if manifest.source:
@@ -240,14 +242,14 @@ class _Writer:
             write_whole(self._folder / _CLASSIFIER, [content])
 
     def _classifier(self, first: FeatureBatch) -> bytes | None:
-        """The classifier, and the weights that read other layers, as a safetensors file."""
+        """The classifier, and the weights of layers that read measured ones, as a safetensors file."""
         from safetensors.torch import save
 
-        given, tensors = self._source.classifier, {}
-        if given is not None:
-            tensors["weight"] = given.weight
-            if given.bias is not None:
-                tensors["bias"] = given.bias
+        head, tensors = self._source.classifier, {}
+        if head is not None:
+            tensors["weight"] = head.weight
+            if head.bias is not None:
+                tensors["bias"] = head.bias
         for layer, rows in first.by_layer.items():
             weight = self._source.consumer(layer, rows.shape[-1])
             if weight is not None:
@@ -259,13 +261,13 @@ class _Writer:
         )
 
     def _require_alike(self, first: FeatureBatch) -> None:
-        """Raise ShardError unless the first batch is the one that the first shard begins with."""
+        """Raise ShardError unless the first batch equals the start of the first shard."""
         entry = self._manifest.splits.get(TRAIN)
         if entry is None or not entry.shards:
             return
         path = self._folder / entry.shards[0].file
         if not path.is_file():
-            raise ShardError(f"{path} is missing; the manifest names it. Pass overwrite=True to begin again.")
+            raise ShardError(f"{path} is missing, but the manifest lists it. Pass overwrite=True to start again.")
         table = safetensors_table(path)
         arrays = self._arrays(TRAIN, first, entry.kinds())
         for name, now in arrays.items():
@@ -279,9 +281,9 @@ class _Writer:
                 same = torch.equal(before, now)
             if not same:
                 raise ShardError(
-                    f"the source's first batch isn't the one in {path} ({name!r} differs): another model, other "
-                    "data or another order. An extraction is resumed with data in the same order; choose another "
-                    "folder, or pass overwrite=True."
+                    f"the source's first batch must equal the one in {path}; {name!r} differs. The model, the data or "
+                    "their order have changed. Resume with the same ones, choose a different folder, or pass "
+                    "overwrite=True."
                 )
 
     # ------------------------------------------------------------------ splits
@@ -317,12 +319,12 @@ class _Writer:
         entry.block_rows = max(1, min(BLOCK_BYTES // sample, entry.shard_rows))
 
     def _arrays(self, split: str, batch: FeatureBatch, kinds: Mapping[str, Kind]) -> dict[str, Tensor]:
-        """A batch's arrays by name, on the CPU. Raises: ShapeError if they don't fit each other, or those before."""
+        """A batch's arrays by name, on the CPU. Raises: ShapeError if they don't fit each other or earlier batches."""
         layers = dict(batch.by_layer)
         arrays = {array_of(name): rows.detach() for name, rows in layers.items()}
         if split != OOD:
             if batch.labels is None:
-                raise ShapeError(f"a batch of {SPLITS[split]} has no labels.")
+                raise ShapeError(f"batches of {SPLITS[split]} must have labels; one has none.")
             arrays[LABELS] = batch.labels.to(torch.int64)
             if batch.decided is not None:
                 arrays[DECIDED] = batch.decided.to(torch.int64)
@@ -331,7 +333,7 @@ class _Writer:
                 name: tuple(a.shape[:-1] if layer_of(name) is not None else a.shape) for name, a in arrays.items()
             }
             if len(set(positions.values())) > 1:
-                raise ShapeError(f"flatten=True needs layers and labels at the same positions; got {positions}.")
+                raise ShapeError(f"flatten=True requires layers and labels at the same positions; got {positions}.")
             arrays = {
                 name: a.flatten(0, -2) if layer_of(name) is not None else a.flatten() for name, a in arrays.items()
             }
@@ -341,42 +343,42 @@ class _Writer:
             arrays[name] = rows = rows.cpu()
             if len(rows) != len(next(iter(arrays.values()))):
                 raise ShapeError(
-                    f"a batch has {len(next(iter(arrays.values())))} samples, but {len(rows)} in {name!r}."
+                    f"a batch has {len(next(iter(arrays.values())))} samples, but {len(rows)} rows of {name!r}."
                 )
             kind = Kind(rows.dtype, tuple(rows.shape[1:]))
             if kinds and kind != kinds.get(name):
                 raise ShapeError(
-                    f"{name!r} of a batch of {SPLITS[split]} is {kind}, but before it was {kinds.get(name)}. If "
-                    "samples have other numbers of positions, pass flatten=True."
+                    f"{name!r} must be {kinds.get(name)} in every batch of {SPLITS[split]}; got {kind}. If the number "
+                    "of positions varies, pass flatten=True."
                 )
         if missing := [name for name in kinds if name not in arrays]:
-            raise ShapeError(f"a batch of {SPLITS[split]} has no {missing[0]!r}, but others have.")
+            raise ShapeError(f"every batch of {SPLITS[split]} must have {missing[0]!r}; one has none.")
         return arrays
 
     def _require_valid(self, split: str, arrays: Mapping[str, Tensor], number: int) -> None:
-        """Raise NonFiniteError or LabelError for what couldn't be measured."""
+        """Raise NonFiniteError or LabelError for invalid features or labels."""
         for name, rows in arrays.items():
             if not rows.numel():
                 continue
             if layer_of(name) is not None:
                 if not bool(torch.stack(torch.aminmax(rows)).isfinite().all()):
-                    advice = "" if self._dtype is None else f", or too large for dtype={self._dtype}"
+                    advice = "" if self._dtype is None else f", or a value too large for {self._dtype}"
                     raise NonFiniteError(
                         f"{name!r} of batch {number} of {SPLITS[split]} has a NaN or an infinity{advice}."
                     )
             elif self._source.num_classes is not None:
                 labels, ignored = rows.flatten(), self._source.ignore_index
-                kept = labels if ignored is None or name != LABELS else labels[labels != ignored]
-                require_labels(kept, self._source.num_classes, "labels" if name == LABELS else "decisions")
+                valid = labels if ignored is None or name != LABELS else labels[labels != ignored]
+                require_labels(valid, self._source.num_classes, "labels" if name == LABELS else "decisions")
 
     def _write(self, split: str, entry: SplitEntry, buffer: _Buffer, batches: int, taken: int) -> None:
-        """A shard, and the manifest that names it."""
+        """Write a shard, then the manifest that lists it."""
         process = "" if self._manifest.processes == 1 else f"-{self._manifest.rank}"
         path = self._folder / f"{split}{process}-{len(entry.shards):05d}.safetensors"
         rows, kinds = buffer.rows, entry.kinds()
         tensors = buffer.tensors()
         if shutil.disk_usage(self._folder).free < (size := sum(each.nbytes for each in tensors.values())):
-            raise ShardError(f"{self._folder} has no room for {path.name}, {size} bytes.")
+            raise ShardError(f"{self._folder} has no space for {path.name} ({size} bytes). Free some, then resume.")
         write_tensors(path, tensors)
         contents = {name: each.reshape(-1).view(torch.uint8).numpy() for name, each in tensors.items()}
         checksums = {
@@ -410,7 +412,7 @@ class _Buffer:
         return self.rows == self._room
 
     def add(self, arrays: Mapping[str, Tensor], start: int) -> int:
-        """Take rows from `start` on, as many as there is room for; how many."""
+        """Add rows from `start` on until the buffer is full; returns their number."""
         size = min(len(next(iter(arrays.values()))) - start, self._room - self.rows)
         for name, rows in arrays.items():
             self._arrays[name][self.rows : self.rows + size].copy_(rows[start : start + size])

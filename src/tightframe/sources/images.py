@@ -1,4 +1,4 @@
-"""Images in folders as data sets: by class, with masks of class indices, or without labels."""
+"""Data sets of images in folders: by class, with masks of class indices, or without labels."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ IMAGE_SIZE = 224
 GREY, COLOUR = "L", "RGB"
 
 Sample = tuple[Path | Tensor, int | Path | None]
-"""An image, as a file or (C, H, W) in [0, 1], and its class, the file of its mask, or None."""
+"""An image (a file, or (C, H, W) in [0, 1]) with its class, the file of its mask, or None."""
 
 
 def by_class(folder: Path, classes: Sequence[str] | None = None) -> tuple[list[Sample], list[str]]:
-    """Images of a folder with one subfolder for each class, and the classes.
+    """Images of a folder with one subfolder per class, and the class names.
 
     Args:
-        classes: in order; default: the subfolders, sorted. Classes without a subfolder have no images.
+        classes: class names in order. Default: the sorted subfolders. Classes without a subfolder have no images.
 
-    Raises: DatasetError if there are no subfolders, for one that is no class, and for one without images.
+    Raises: DatasetError without subfolders, for a subfolder that is not a class, and for one without images.
     """
     folders = class_folders(folder)
     classes = [each.name for each in folders] if classes is None else list(classes)
     if strange := [each.name for each in folders if each.name not in classes]:
-        raise DatasetError(
-            f"{folder} has the subfolder {strange[0]!r}, which isn't one of the classes: {listed(classes)}."
-        )
+        raise DatasetError(f"the subfolders of {folder} must be classes ({listed(classes)}); got {strange[0]!r}.")
     places = {name: place for place, name in enumerate(classes)}
     return [(path, places[each.name]) for each in folders for path in images_below(each)], classes
 
@@ -48,17 +46,19 @@ def by_class(folder: Path, classes: Sequence[str] | None = None) -> tuple[list[S
 def class_folders(folder: Path) -> list[Path]:
     """The subfolders of a folder, sorted. Raises: DatasetError if there are none."""
     if not folder.is_dir():
-        raise DatasetError(f"{folder} isn't a folder.")
+        raise DatasetError(f"{folder} is not a folder.")
     folders = sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not folders:
-        raise DatasetError(f"{folder} has no subfolders; images need one for each class, or masks.")
+        raise DatasetError(
+            f"{folder} must have one subfolder of images per class; it has none. For masks, pass their folder."
+        )
     return folders
 
 
 def images_below(folder: Path) -> list[Path]:
     """The images in a folder and its subfolders, sorted. Raises: DatasetError if there are none."""
     if not folder.is_dir():
-        raise DatasetError(f"{folder} isn't a folder.")
+        raise DatasetError(f"{folder} is not a folder.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise DatasetError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}).")
@@ -66,31 +66,31 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def with_masks(folder: Path, masks: Path) -> list[Sample]:
-    """Images of a folder, each with the mask of the same stem. Raises: DatasetError naming an image without one."""
-    found = {path.relative_to(masks).with_suffix(""): path for path in images_below(masks)}
+    """Images of a folder, each with the mask of the same stem. Raises: DatasetError for an image without a mask."""
+    by_stem = {path.relative_to(masks).with_suffix(""): path for path in images_below(masks)}
     samples: list[Sample] = []
     for path in images_below(folder):
         stem = path.relative_to(folder).with_suffix("")
-        if stem not in found:
+        if stem not in by_stem:
             raise DatasetError(f"{path} has no mask: {masks} has no image called {stem}.")
-        samples.append((path, found[stem]))
+        samples.append((path, by_stem[stem]))
     return samples
 
 
 def mode_of(model: nn.Module) -> str:
-    """The mode of the images that a model takes: grey if its first convolution has one input channel, else colour."""
+    """The image mode of a model: grey if its first convolution has one input channel, else colour."""
     channels = (each.in_channels for each in model.modules() if isinstance(each, nn.Conv2d))
     return GREY if next(channels, 3) == 1 else COLOUR
 
 
 @dataclass(frozen=True)
 class PlainTransform:
-    """What images are brought to where a model has no transform of its own: a square, of values in [-1, 1]."""
+    """Default transform of images, for models without one: a square with values in [-1, 1]."""
 
     size: int = IMAGE_SIZE
 
     def __call__(self, image: Any) -> Tensor:
-        """(C, size, size) of a PIL image."""
+        """A PIL image as (C, size, size)."""
         return 2 * _tensor(image.resize((self.size, self.size), resample=2)) - 1  # 2: bilinear, with antialiasing
 
     def __str__(self) -> str:
@@ -98,15 +98,15 @@ class PlainTransform:
 
 
 class Images(Dataset[Any]):
-    """Images that are opened when they are needed, transformed, with class or mask.
+    """Images with class or mask, opened and transformed on access.
 
-    What can't be read is given as the error, which `refuse_errors` raises in the process that measures: a worker would
-    bury it in a stack of calls.
+    An unreadable image yields its error, which `refuse_errors` raises in the measuring process; raised in a worker, it
+    would be hidden in a long traceback.
 
     Args:
         samples: images with classes or masks.
-        transform: PIL image to tensor, or to a mapping of tensors; None for images that are tensors already.
-        mode: of the PIL image. classes: names of the classes.
+        transform: converts a PIL image to a tensor or a mapping of tensors; None if images are tensors.
+        mode: mode of the PIL image. classes: class names.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Images(Dataset[Any]):
             return joint(image, opened(target))
         inputs = image if self._transform is None else self._transform(image)
         if not isinstance(inputs, Tensor | Mapping):
-            raise LoaderError(f"the transform must return a tensor, or a mapping; got {type(inputs).__name__}.")
+            raise LoaderError(f"the transform must return a tensor or a mapping; got {type(inputs).__name__}.")
         if isinstance(target, Path):
             shown = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
             target = _mask(target, shown.shape[-2:])  # type: ignore[assignment]
@@ -150,7 +150,7 @@ class Images(Dataset[Any]):
 
 
 def opened(path: Path, mode: str | None = None) -> Any:
-    """The PIL image of a file, in a mode or as it is. Raises: DatasetError naming a file that can't be read."""
+    """The PIL image of a file, in a mode or unchanged. Raises: DatasetError that names an unreadable file."""
     try:
         from PIL import Image
     except ImportError:
@@ -164,7 +164,7 @@ def opened(path: Path, mode: str | None = None) -> Any:
 
 
 def _mask(path: Path, size: Sequence[int]) -> Tensor:
-    """(H, W) class indices of a mask, those nearest to the positions of a transformed image of that size."""
+    """(H, W) class indices of a mask at the positions of a transformed image of this size, nearest neighbour."""
     indices = torch.from_numpy(np.array(opened(path)))
     if indices.ndim != 2 or indices.is_floating_point():
         raise DatasetError(f"{path} must hold one class index for each pixel; got {tuple(indices.shape)} values.")
@@ -175,13 +175,13 @@ def _mask(path: Path, size: Sequence[int]) -> Tensor:
 
 
 def _tensor(image: Any) -> Tensor:
-    """(C, H, W) in [0, 1] of a PIL image."""
+    """A PIL image as (C, H, W) in [0, 1]."""
     values = torch.from_numpy(np.array(image, dtype=np.float32)) / 255
     return values[None] if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
 
 def _picture(image: Tensor) -> Any:
-    """The PIL image of (C, H, W) in [0, 1]."""
+    """(C, H, W) in [0, 1] as a PIL image."""
     try:
         from PIL import Image
     except ImportError:
@@ -191,7 +191,7 @@ def _picture(image: Tensor) -> Any:
 
 
 def image_loader(images: Images, batch_size: int, workers: int = 0) -> DataLoader[Any]:
-    """Batches of images in order; under `torch.distributed`, this process's part of them."""
+    """Batches of images in order; under `torch.distributed` only this process's part."""
     sampler: DistributedSampler[Any] | None = DistributedSampler(images, shuffle=False) if world_size() > 1 else None
     return DataLoader(images, batch_size, sampler=sampler, num_workers=workers, collate_fn=_collated)
 
@@ -202,8 +202,8 @@ def _collated(samples: list[Any]) -> Any:
     sizes = {tuple(tensor.shape) for each in samples for tensor in _tensors(each)[:1]}
     if len(sizes) > 1:
         return LoaderError(
-            f"transformed images have different sizes, {' and '.join(map(str, sorted(sizes)[:2]))}; have the transform "
-            "resize them, or measure one at a time (batch size 1)."
+            f"transformed images must have one size; got {' and '.join(map(str, sorted(sizes)[:2]))}. Resize them in "
+            "the transform, or measure one at a time (batch size 1)."
         )
     return default_collate(samples)
 
@@ -215,7 +215,7 @@ def _tensors(sample: Any) -> list[Tensor]:
 
 
 def refuse_errors(item: Any) -> Any:
-    """A batch as it is; the error that a data set gave in its place is raised. For `Measuring.unpack`."""
+    """The batch unchanged; raises the error that a data set yielded instead of a batch. For `Measuring.unpack`."""
     if isinstance(item, TightframeError):
         raise item
     return item

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightframe.checks import as_tensor, is_integer, listed, require_dense
+from tightframe.checks import as_array, as_tensor, is_integer, listed, require_dense
 from tightframe.errors import DtypeError, LabelError
 
 SOFT_NOTE = "labels are shares of classes: each sample counts in the class of its largest share."
@@ -39,7 +39,7 @@ class Targets:
 
     def tensor(self, given: Any) -> Tensor:
         """The targets as a tensor of real numbers. Raises: DtypeError."""
-        targets = as_tensor(given if isinstance(given, Tensor) else np.asarray(given), "targets")
+        targets = as_tensor(given if isinstance(given, Tensor) else as_array(given, "targets"), "targets")
         if targets.is_complex():
             raise DtypeError(f"targets must be real numbers; got {targets.dtype}.")
         return targets
@@ -89,7 +89,7 @@ class ClassLabels:
         if isinstance(given, Tensor):
             require_dense(given, "labels")
             return given
-        array = text_of(np.asarray(given))
+        array = text_of(as_array(given, "labels"))
         if is_text(array):
             return self._of_text(array)
         if array.dtype.kind not in "iufb":

@@ -1,4 +1,4 @@
-"""`from_texts`: a causal language model run over texts, the next token of each position its class."""
+"""`from_texts`: runs a causal language model over texts; the class of a position is the next token."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tightframe.sources.model import ModelSource
 from tightframe.sources.next_token import predicts_next_token
 
 LENGTH = 512
-_LONGEST_LINE = 1 << 26  # characters
-_PIECE = 1 << 20  # characters of a file that are tokenised together
+_LONGEST_LINE = 1 << 26  # maximum characters of a line
+_PIECE = 1 << 20  # characters of a file tokenised together
 
 Texts = Sequence[str | Path]
 
@@ -39,27 +39,27 @@ def from_texts(
     batch_size: int = 4,
     options: Measuring | Mapping[str, Any] | None = None,
 ) -> ModelSource:
-    """The source of a causal language model and texts, read as they are needed.
+    """A source from a causal language model and texts, which are read on demand.
 
-    Tokens of all texts follow each other, with the tokenizer's end-of-text token after each text, and are cut into
-    sequences, each with the beginning-of-text token before it if the tokenizer puts one there. The last tokens, too few
-    for a sequence, are left out. Classes are the tokens, by name. Each process of `torch.distributed` reads its part.
+    The tokens of all texts are concatenated, with the tokenizer's end-of-text token after each text, and cut into
+    sequences; each starts with the beginning-of-text token if the tokenizer adds one. An incomplete last sequence is
+    left out. Classes are the tokens, with their names. Each process of `torch.distributed` reads its part.
 
     Args:
-        tokenizer: as of transformers.
-        texts: training texts, and files of them: plain text, or .gz. test: held out. ood: out of distribution.
-        length: tokens of a sequence. Default: 512, or as many as the model can read.
-        options: as of `ModelSource`.
+        tokenizer: a tokenizer of transformers.
+        texts: training texts or their files (plain text or .gz). test: held out. ood: out of distribution.
+        length: tokens per sequence. Default: 512, or the model's maximum if that is lower.
+        options: as in `ModelSource`.
 
-    Raises: RangeError for a length that the model can't read; LoaderError for a model that doesn't predict the next
-    token; DatasetError for files that can't be read; EmptyBatchError for texts without two tokens.
+    Raises: RangeError for a length beyond the model's maximum; LoaderError for a model that doesn't predict the next
+    token; DatasetError for unreadable files; EmptyBatchError for texts with fewer than two tokens.
     """
     if not predicts_next_token(model):
         raise LoaderError(
-            f"texts are for causal language models; a {type(model).__name__} doesn't predict the next token."
+            f"texts need a causal language model; {type(model).__name__} does not predict the next token."
         )
     if isinstance(texts, str | Path):
-        raise LoaderError("texts must be a list of texts, or of files.")
+        raise LoaderError(f"texts must be a list of texts or files; got {type(texts).__name__}. Pass [texts].")
     most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if length is None:
         length = LENGTH if most is None else min(LENGTH, most)
@@ -78,7 +78,7 @@ def from_texts(
 
 
 class _Sequences(IterableDataset[Any]):
-    """Sequences of as many tokens each, {"input_ids": (length,)}; all tokens, if they are fewer."""
+    """Sequences of equal length, {"input_ids": (length,)}; one shorter sequence if there are fewer tokens."""
 
     def __init__(self, tokenizer: Any, texts: Texts, length: int):
         self._tokenizer, self._texts, self._length = tokenizer, texts, length
@@ -90,19 +90,19 @@ class _Sequences(IterableDataset[Any]):
         return islice(self._all(), rank(), None, world_size())
 
     def _all(self) -> Iterator[dict[str, Tensor]]:
-        waiting: list[int] = []
+        pending: list[int] = []
         size, empty = self._length - len(self._start), True
         for tokens in self._tokens():
-            waiting += tokens
-            whole = len(waiting) - len(waiting) % size
+            pending += tokens
+            whole = len(pending) - len(pending) % size
             for start in range(0, whole, size):
-                yield self._sequence(waiting[start : start + size])
+                yield self._sequence(pending[start : start + size])
                 empty = False
-            waiting = waiting[whole:]
+            pending = pending[whole:]
         if empty:
-            if len(waiting) + len(self._start) < 2:
-                raise EmptyBatchError("the texts have fewer than two tokens.")
-            yield self._sequence(waiting)
+            if len(pending) + len(self._start) < 2:
+                raise EmptyBatchError("the texts must have at least two tokens; they have fewer. Pass longer texts.")
+            yield self._sequence(pending)
 
     def _sequence(self, tokens: list[int]) -> dict[str, Tensor]:
         return {"input_ids": torch.tensor(self._start + tokens)}
@@ -117,7 +117,7 @@ class _Sequences(IterableDataset[Any]):
 
 
 def _pieces(path: Path) -> Iterator[str]:
-    """Whole lines of a UTF-8 file, about a million characters at a time. Raises: DatasetError if it can't be read."""
+    """Whole lines of a UTF-8 file, about a million characters at a time. Raises: DatasetError if it is unreadable."""
     try:
         with opened(path) as file, failures_of(path, "as text"), ExitStack() as stack:
             content: Any = stack.enter_context(gzip.open(file)) if path.suffix == ".gz" else file

@@ -1,4 +1,4 @@
-"""Loaders and a model's inputs: workers, padding of samplers, devices, buffers of several processes."""
+"""Loaders and inputs of models: workers, padding of samplers, devices, buffers across processes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tightframe.processes import broadcast, every_process
 
 @contextmanager
 def first_process_buffers(model: nn.Module, what: str) -> Iterator[None]:
-    """The first process's buffers in all of them while the context lasts: DistributedDataParallel trains each process's
-    averages of batch normalisation apart, and the first one's count.
+    """Give all processes the first process's buffers inside the context. DistributedDataParallel trains the averages of
+    batch normalisation separately in each process, and those of the first one are used.
 
     Args:
-        what: is being done, for the error.
+        what: the current operation, for the error.
 
-    Raises: LayerError, in every process, if the models have other buffers; DistributedError.
+    Raises: LayerError, in every process, if the models' buffers differ; DistributedError.
     """
     own = [(buffer, buffer.clone()) for buffer in model.buffers()]
     kinds = [(name, tuple(buffer.shape), str(buffer.dtype)) for name, buffer in model.named_buffers()]
-    for other in every_process(kinds, what):  # backends end processes that broadcast other sizes
+    for other in every_process(kinds, what):  # backends abort processes that broadcast different sizes
         if other != kinds:
             different = next((pair for pair in zip_longest(kinds, other) if pair[0] != pair[1]), None)
-            raise LayerError(f"the processes' models have other buffers: {different}.")
+            raise LayerError(f"the models of all processes must have the same buffers; they differ in {different}.")
     try:
         for buffer, _ in own:
             same = buffer.contiguous()
@@ -46,7 +46,7 @@ def first_process_buffers(model: nn.Module, what: str) -> Iterator[None]:
 
 
 def unpadded_rows(loader: Iterable[Any]) -> int | None:
-    """How many of this process's samples come before those that a DistributedSampler repeats to fill up; None: all."""
+    """Number of this process's samples before the duplicates that a DistributedSampler appends; None for all."""
     sampler = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler):
         sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
@@ -56,23 +56,23 @@ def unpadded_rows(loader: Iterable[Any]) -> int | None:
 
 
 def with_workers_of_its_own(loader: Iterable[Any]) -> Iterable[Any]:
-    """The loader, or a copy where its workers outlive a pass: they would go on with their random numbers, in the second
-    pass and when training goes on, and a loop over the loader that is under way would lose its place."""
+    """The loader, or a copy if its workers are persistent: they would continue their random numbers in the second pass
+    and in training, and a running loop over the loader would lose its position."""
     if not isinstance(loader, DataLoader) or not loader.persistent_workers:
         return loader
-    mine = copy.copy(loader)
-    mine._iterator = None
-    return mine
+    separate = copy.copy(loader)
+    separate._iterator = None
+    return separate
 
 
 def repeats(loader: Iterable[Any]) -> bool:
-    """Whether it can be run again: an iterator can't."""
+    """Whether the loader can be iterated again, unlike an iterator."""
     return not isinstance(loader, Iterator)
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """The value with its tensors, and arrays as tensors, on the device: in mappings and sequences too, or by a `to` of
-    its own."""
+    """The value with its tensors and arrays, also inside mappings and sequences, as tensors on the device; a value with
+    a method `to` is moved by it."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         value = as_tensor(value, "inputs")
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""`ModelSource`: a model run over loaders, its features captured on the way."""
+"""`ModelSource`: runs a model over loaders and captures its features."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ from tightframe.sources.source import (
 )
 
 OUTPUT = "output"
-"""The name of the model's own output, as a layer."""
+"""Layer name of the model's output."""
 
-_MEASURED: WeakSet[nn.Module] = WeakSet()  # models that a source has opened
+_MEASURED: WeakSet[nn.Module] = WeakSet()  # models with an open source
 
 
 class ModelSource(FeatureSource):
-    """A model run over loaders in eval mode, without gradients, its features captured on the way.
+    """Runs a model over loaders in eval mode without gradients, and captures its features.
 
-    Batches are `Batch`es, (inputs, labels), mappings with labels, or what `Unpacking` recognises beyond that. The model
-    is left exactly as it was.
+    Batches are `Batch`es, (inputs, labels), mappings with labels, or other formats that `Unpacking` recognises. The
+    model is unchanged afterwards.
 
     Args:
         model: any module; called with a batch's inputs on the device of its first parameter.
         train, test, ood: batches, a data set, or (inputs, labels). Out-of-distribution batches need no labels.
-        options: layers, features, classifier, num_classes, class_names, positions, next_token, ignore_index, unpack,
-            distributed, progress and decisions are used.
+        options: uses layers, features, classifier, num_classes, class_names, positions, next_token, ignore_index,
+            unpack, distributed, progress and decisions.
 
-    Raises: ClassifierError if the classifier doesn't fit, LayerError for unknown layers; when batches are drawn,
-    LoaderError, LabelError, DtypeError for what can't be measured, StateError if the model is being measured already.
+    Raises: ClassifierError if the classifier doesn't fit, LayerError for unknown layers. On iteration: LoaderError,
+    LabelError, DtypeError for invalid data; StateError if the model is already being measured.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class ModelSource(FeatureSource):
     ):
         if not isinstance(model, nn.Module):
             raise LoaderError(
-                f"the model must be a torch module; got {type(model).__name__}. The order is measure(model, loader)."
+                f"the model must be a torch module; got {type(model).__name__}. Call measure(model, loader)."
             )
         self._options = options = Measuring.of(options or {})
         self._model = bare = bare_model(model)
-        given = {TRAIN: train, TEST: test, OOD: ood}
-        self._loaders = {name: as_loader(data, SPLITS[name]) for name, data in given.items() if data is not None}
+        splits = {TRAIN: train, TEST: test, OOD: ood}
+        self._loaders = {name: as_loader(data, SPLITS[name]) for name, data in splits.items() if data is not None}
         self.splits = tuple(self._loaders)
         self.repeatable = repeats(self._loaders.get(TRAIN, ()))
         self.device = device_of(bare)
@@ -106,11 +106,11 @@ class ModelSource(FeatureSource):
         self._classifies = options.task == "classification"
         self._labels = ClassLabels(self.class_names, self.num_classes) if self._classifies else Targets()
         self._unpack = Unpacking(bare, self.num_classes, options.unpack)
-        self._layers: list[str] | None = None  # that every batch gives, the last one's after the others'
-        self._agreement: float | None = None  # share of decisions of the classifier that are the model's, if not all
+        self._layers: list[str] | None = None  # layers of every batch, the last layer at the end
+        self._agreement: float | None = None  # share of the classifier's decisions that are the model's, if not 1
         self._by_output = self._head is None or self._head.weight is None  # whether the model's output decides
-        self._rows: tuple[slice, ...] | None = None  # of its input, that the classifier is called on; None for all
-        self._module_output: Any = None  # of the classifier's module, for the first batch
+        self._rows: tuple[slice, ...] | None = None  # rows of its input on which the classifier is called; None for all
+        self._module_output: Any = None  # output of the classifier's module for the first batch
         self.notes: list[str] = []
         self._captured: CapturedFeatures
         self._normalisation: NormalisationCheck | None = None
@@ -129,7 +129,7 @@ class ModelSource(FeatureSource):
         return rows if rows is not None else len(names) if names else None
 
     def _transposed(self, classes: int) -> bool:
-        """Whether the weight was given as (D, K); it is turned round then."""
+        """Whether the given weight is (D, K); it is then transposed."""
         head = self._head
         if head is None or head.module is not None or head.weight is None or head.weight.shape[1] != classes:
             return False
@@ -138,7 +138,7 @@ class ModelSource(FeatureSource):
 
     @property
     def classifier(self) -> LinearClassifier | None:  # type: ignore[override]
-        """The linear classifier; one whose weight is computed from others is up to date after the first batch."""
+        """The linear classifier; a weight computed from others is current after the first batch."""
         head = self._head
         if head is None or head.weight is None:
             return None
@@ -156,17 +156,17 @@ class ModelSource(FeatureSource):
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The model in eval mode, without gradients, with hooks, random generators left as they were.
+        """A context with the model in eval mode, without gradients, with hooks. It restores random generators.
 
-        Raises: StateError if it is being measured already, as in another thread.
+        Raises: StateError if the model is already being measured, for example in another thread.
         """
         bare = self._model
         if bare in _MEASURED:
-            raise StateError("this model is being measured already; wait until that measurement has ended.")
+            raise StateError("this model is already being measured; wait for the end of that measurement.")
         with ExitStack() as stack:
             _MEASURED.add(bare)
             stack.callback(_MEASURED.discard, bare)
-            if self._layers is not None:  # from an earlier measurement, since which the model may have changed
+            if self._layers is not None:  # the model may have changed since an earlier measurement
                 self._head, self._last = _last_point(bare, self._options)
                 self._points = _points(bare, self._options, self._head, self._last)
                 self._layers, self.notes = None, []
@@ -190,8 +190,8 @@ class ModelSource(FeatureSource):
 
     @contextmanager
     def _short_logits(self) -> Iterator[None]:
-        """Call the output layer of a language model on no more positions than are looked at: on those of a batch's
-        first sequence, until it is known to decide, and then on one. Where the logits decide it is called on all."""
+        """Call the output layer of a language model only on the needed positions: on a batch's first sequence until the
+        layer is confirmed as classifier, then on one position. If logits decide, it is called on all positions."""
         options, head = self._options, self._head
         by_logits = options.decides and options.decisions == "all"
         module = None if head is None or not head.decides_linearly else head.module
@@ -205,7 +205,7 @@ class ModelSource(FeatureSource):
                 return None
             return (args[0][self._rows], *args[1:])
 
-        handle = module.register_forward_pre_hook(shorten)  # after the one that captures
+        handle = module.register_forward_pre_hook(shorten)  # runs after the capturing hook
         try:
             yield
         finally:
@@ -213,15 +213,15 @@ class ModelSource(FeatureSource):
             self._rows = None
 
     def _largest_label(self) -> int:
-        """Of a data set whose number of classes nothing tells: read once for its labels."""
+        """The largest label of a data set with unknown number of classes, from one pass over its labels."""
         loader = self._loaders[TRAIN]
         if self._next_token and (size := getattr(getattr(self._model, "config", None), "vocab_size", None)):
             return int(size) - 1
         if self._head is not None and self._head.function is not None:
-            return 0  # the function's first logits tell
+            return 0  # the first logits give the number
         if not repeats(loader):
             raise LoaderError(
-                "the number of classes isn't known, and the loader can be read only once: pass num_classes=."
+                "the number of classes is unknown, and the loader can be read only once. Pass num_classes=."
             )
         largest = -1
         with same_randomness(loader):
@@ -238,13 +238,13 @@ class ModelSource(FeatureSource):
         if batch.labels is None:
             raise LoaderError(
                 "batches must have labels: (inputs, labels), or a mapping with one of the entries labels, label, "
-                f"targets, target, y; got {_described(item)}. Pass unpack=... to say where they are."
+                f"targets, target, y; got {_described(item)}. Pass unpack=... to extract them."
             )
         return batch
 
     @property
     def origin(self) -> Mapping[str, Any]:  # type: ignore[override]
-        """The model by name, size and a checksum of its weights, and which features are taken from it."""
+        """The model's name, size and checksum of weights, and the captured layers."""
         model, checksum = self._model, 0
         for tensor in (*model.parameters(), *model.buffers()):
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -261,12 +261,12 @@ class ModelSource(FeatureSource):
     def batches(self, split: str) -> Iterator[FeatureBatch]:
         """Features, labels and decisions of each batch of a split.
 
-        Raises: LoaderError for batches without labels; EmptyBatchError if there is no batch.
+        Raises: LoaderError for batches without labels; EmptyBatchError for a loader without batches.
         """
         return self.batches_from(split, 0)
 
     def batches_from(self, split: str, start: int) -> Iterator[FeatureBatch]:
-        """As `batches`; the model isn't run on the first `start` batches."""
+        """Like `batches`, but the model skips the first `start` batches."""
         loader = self._loaders.get(split)
         if loader is None:
             return
@@ -274,7 +274,7 @@ class ModelSource(FeatureSource):
         room = unpadded_rows(loader) if self._shared else None
         empty = True
         total = _length(loader)
-        self._rewind()  # so that a second pass sees the same samples, if the loader draws them
+        self._rewind()  # a second pass then draws the same samples
         shown = with_progress(
             with_workers_of_its_own(loader), split, total, show=self._options.progress and rank() == 0
         )
@@ -284,7 +284,7 @@ class ModelSource(FeatureSource):
                 room = None if room is None else room - rows_in(item, self._options.unpack)
                 continue
             if room is not None and room <= 0:
-                break  # all from here on is padding
+                break  # the rest is padding
             batch = self._run(item, labelled=split != OOD, watched=first_pass)
             if room is not None:
                 size = len(batch.by_layer[self._last.name])
@@ -294,7 +294,9 @@ class ModelSource(FeatureSource):
         if first_pass and self._normalisation is not None:
             self._normalisation.done = True
         if empty and not self._shared:
-            raise EmptyBatchError(f"the loader of {SPLITS[split]} gave no batch; a generator can be run only once.")
+            raise EmptyBatchError(
+                f"the loader of {SPLITS[split]} yielded no batch; a generator can be iterated only once."
+            )
 
     def _run(self, item: Any, *, labelled: bool, watched: bool) -> FeatureBatch:
         """Run the model on a batch."""
@@ -310,15 +312,17 @@ class ModelSource(FeatureSource):
         output = self._model(*args, **kwargs)
         features = self._captured.take()
         if self._last.name not in features and self._head is None:
-            raise LayerError(f"the forward pass gives no floating-point tensor at {self._last.name!r}.")
+            raise LayerError(
+                f"the layer {self._last.name!r} must return a floating-point tensor; the forward pass gives none."
+            )
         if self._last.name not in features:
             raise ClassifierError(
-                f"the classifier {self._head.name!r} wasn't called in the forward pass"  # type: ignore[union-attr]
-                '; name another with classifier="...", or, if the model uses its weight only, also the layer whose '
-                'output it is applied to: features="...".'
+                f"the forward pass does not call the classifier {self._head.name!r}. "  # type: ignore[union-attr]
+                'Name a different one with classifier="...", or, if the model uses only its weight, also name the '
+                'layer whose output it is applied to: features="...".'
             )
         last = features[self._last.name]
-        home = last.device  # parts of a model may be on several
+        home = last.device  # a model may span several devices
         labels = None
         if raw is not None:
             labels = self._labels(raw, last.shape[:-1])
@@ -336,7 +340,7 @@ class ModelSource(FeatureSource):
             labels = labels.to(home, non_blocking=True)
         if self._layers is None and labelled and labels is not None:
             self._learn(features, labels, output)
-            if self._by_output and self._rows is not None:  # all logits are needed after all
+            if self._by_output and self._rows is not None:  # all logits are needed
                 self._rows = None
                 output = self._model(*args, **kwargs)
                 self._captured.take()
@@ -344,7 +348,7 @@ class ModelSource(FeatureSource):
         wanted = self._layers or [self._last.name]
         if missing := [name for name in wanted if name not in features]:
             raise LayerError(
-                f"the forward pass of some batches, but not of all, calls {', '.join(map(repr, missing))}."
+                f"every forward pass must call {', '.join(map(repr, missing))}; some do not. Leave it out of layers=."
             )
         if watched and self._normalisation is not None:
             self._normalisation.see(args, kwargs, features)
@@ -352,7 +356,7 @@ class ModelSource(FeatureSource):
         return FeatureBatch({name: features[name].to(home) for name in wanted}, labels, decided)
 
     def _columns(self, labels: Tensor) -> bool:
-        """Whether the last dimension of raw labels is no position: one column, or one for each class."""
+        """Whether the last dimension of raw labels is not a position: a single column, or one column per class."""
         if self._next_token or self._captured.mask is not None or labels.ndim != 2:
             return False
         if labels.shape[1] == 1 or labels.is_floating_point():
@@ -360,7 +364,7 @@ class ModelSource(FeatureSource):
         return labels.shape[1] == self.num_classes and bool(((labels == 0) | (labels == 1)).all())
 
     def _require_known(self, labels: Tensor) -> None:
-        """Raise if a label is beyond the classifier's rows, where that costs nothing to see."""
+        """Raise if a label exceeds the classifier's rows; checked on the CPU only."""
         head = self._head
         if head is None or head.weight is None or labels.device.type != "cpu" or labels.numel() == 0:
             return
@@ -369,12 +373,12 @@ class ModelSource(FeatureSource):
         if rows is None or largest <= rows or largest == self.ignore_index or smallest < 0:
             return
         raise LabelError(
-            f"labels go up to {largest}, but the classifier {head.name!r} has {rows} rows, for labels 0 to {rows - 1}. "
-            f"Pass ignore_index={largest} if that label means nothing."
+            f"labels must lie in [0, {rows}), the rows of the classifier {head.name!r}; the largest is {largest}. "
+            f"Pass ignore_index={largest} if that label marks rows to ignore."
         )
 
     def _decided(self, output: Any, last: Tensor) -> Tensor | None:
-        """The model's own decisions at each feature; an encoder makes none."""
+        """The model's decisions at each feature; None for an encoder."""
         shape = last.shape[:-1]
         if self._head is None and self._last.name == OUTPUT:
             return None
@@ -384,10 +388,10 @@ class ModelSource(FeatureSource):
             logits = logits_in(output, shape, self._outputs)
         return None if logits is None else decisions_of(logits, shape)
 
-    # ------------------------------------------------------------------ what the first batch shows
+    # ------------------------------------------------------------------ the first batch
 
     def _learn(self, features: Mapping[str, Tensor], labels: Tensor, output: Any) -> None:
-        """Take note of what the first batch shows: which layers fit, and whether the classifier decides."""
+        """Determine from the first batch which layers fit, and whether the classifier decides."""
         last = features[self._last.name]
         self.notes += self._unpack.notes
         places = labels if self._classifies else labels[:, 0]
@@ -396,17 +400,19 @@ class ModelSource(FeatureSource):
         if self._labels.soft:
             self.notes.append(SOFT_NOTE)
         if self._next_token and self._options.next_token is None:
-            self.notes.append("the label of each position is the next token (next_token=False for labels as they are).")
+            self.notes.append(
+                "the label of each position is the next token (pass next_token=False to use labels unchanged)."
+            )
         if self._last.name in self._captured.averaged:
             self.notes.append(
-                f"features of {self._last.name} are means over the positions of a sample, as labels are one a sample."
+                f"features of {self._last.name} are means over the positions of a sample, as there is one label each."
             )
         self._learn_classifier(last, output)
 
     def _learn_classifier(self, last: Tensor, output: Any) -> None:
         head, options = self._head, self._options
         self._outputs: int | None = self.num_classes
-        if head is not None and head.module is not None and not is_stored(head):  # it is up to date only now
+        if head is not None and head.module is not None and not is_stored(head):  # it is current only now
             head = self._head = find_classifier(self._model, head.module)
         if head is not None and head.function is not None:
             logits = head.function(last)
@@ -424,17 +430,19 @@ class ModelSource(FeatureSource):
         if self._by_output and self._rows is None and self._decided(output, last) is None:
             self._by_output = False
         if self.num_classes == 1 and self._classifies:
-            raise ClassifierError("there is a single class; collapse is measured between classes.")
+            raise ClassifierError(
+                "there must be at least two classes, since collapse is measured between classes; got 1."
+            )
 
     def _learn_encoder(self, last: Tensor) -> None:
-        """Say that there is no classifier, or raise if the output is one's."""
+        """Add a note that there is no classifier, or raise if the output looks like logits."""
         if last.shape[-1] == self.num_classes and not _is_encoder(self._model):
             raise ClassifierError(
-                f"the model has no linear layer, and returns {self.num_classes} values, as many as there are classes. "
-                'Name the layer that its classifier reads with features="..."; or pass features="output" if what it '
-                "returns are features."
+                f"the model has no linear layer, but returns {self.num_classes} values, the number of classes. "
+                'Name the layer that its classifier reads with features="...", or pass features="output" if the '
+                "outputs are features."
             )
-        self.notes.append("the model has no classifier: features are what it returns.")
+        self.notes.append("the model has no classifier; features are its outputs.")
 
     def _transposed_to(self, width: int) -> bool:
         head = self._head
@@ -445,7 +453,7 @@ class ModelSource(FeatureSource):
         return True
 
     def _compare(self, last: Tensor, output: Any) -> None:
-        """Have the model's own output decide where the classifier's isn't it; raise where it is no classifier."""
+        """Use the model's decisions if the classifier's differ; raise if it is not the classifier."""
         head, options = self._head, self._options
         assert head is not None and head.weight is not None
         self._outputs = head.outputs if head.outputs > 1 else 1
@@ -454,36 +462,36 @@ class ModelSource(FeatureSource):
         if head.module is None or not head.decides_linearly:
             self._by_output = True
             return
-        found = agreement(head, last if self._rows is None else last[self._rows], output, self._module_output)
-        if self._rows is not None and found.confirmed:
+        match = agreement(head, last if self._rows is None else last[self._rows], output, self._module_output)
+        if self._rows is not None and match.confirmed:
             self._rows = (slice(1), slice(1))
-        if self._next_token and options.decisions == "all" and options.decides and found.confirmed:
+        if self._next_token and options.decisions == "all" and options.decides and match.confirmed:
             self._by_output = logits_in(output, last.shape[:-1], self._outputs) is not None
             return
-        if found.confirmed:
+        if match.confirmed:
             return
         what = f"The layer {head.name!r} has {head.outputs} outputs"
-        if found.returned != head.outputs and options.classifier is None:
+        if match.returned != head.outputs and options.classifier is None:
             raise ClassifierError(
-                f"{what}, but the model returns {found.returned} values; {self._advice(found.returned)}"
+                f"{what}, but the model returns {match.returned} values; {self._advice(match.returned)}"
             )
-        known = options.classifier is not None or found.is_output or self._last.name in self._captured.averaged
-        if not known:
+        certain = options.classifier is not None or match.is_output or self._last.name in self._captured.averaged
+        if not certain:
             raise ClassifierError(
-                f"{what}, as the model, but their largest is the model's for {found.share:.0%} of the samples only. If "
-                f'it is the classifier, pass classifier="{head.name}": decisions are then the model\'s own. If not, '
-                f"{self._advice(found.returned)}"
+                f"{what}, like the model, but the same largest output for only {match.share:.0%} of the samples. If it "
+                f'is the classifier, pass classifier="{head.name}": decisions then come from the model. If not, '
+                f"{self._advice(match.returned)}"
             )
-        if found.returned == head.outputs:
+        if match.returned == head.outputs:
             self._by_output = True
-            self._agreement = found.share
+            self._agreement = match.share
             self.notes.append(
-                f"decisions are the model's own: the largest output of {head.name!r} is the model's for "
-                f"{found.share:.0%} of the samples only."
+                f"decisions come from the model: {head.name!r} has the same largest output for only "
+                f"{match.share:.0%} of the samples."
             )
 
     def _advice(self, returned: int | None) -> str:
-        """Which arguments name the classifier, with a parameter that may be it."""
+        """Arguments that name the classifier, with a likely parameter."""
         head = self._head
         assert head is not None and head.weight is not None
         width = head.outputs
@@ -491,31 +499,29 @@ class ModelSource(FeatureSource):
             name for name, p in self._model.named_parameters() if p.ndim == 2 and set(p.shape) == {returned, width}
         ]
         if len(likely) == 1:
-            return f'if {likely[0]!r} is the classifier: features="{head.name}", classifier="{likely[0]}".'
+            return f'if {likely[0]!r} is the classifier, pass features="{head.name}", classifier="{likely[0]}".'
         return (
-            'name the classifier with classifier="..."; for an encoder without one, the layer to measure with '
-            'features="..." ("output" for what the model returns).'
+            'name the classifier with classifier="..."; for an encoder without one, name the layer to measure with '
+            'features="..." ("output" for the outputs of the model).'
         )
 
     def remarks(self) -> tuple[dict[str, Any], list[str]]:
         check = self._normalisation
         assert check is not None
-        said = every_process((check.seen, check.gap()), "batch normalisation", shared=self._shared)
-        _, gap = max(
-            said, key=lambda each: each[0]
-        )  # of the process that saw most: few rows have averages of their own
+        gaps = every_process((check.seen, check.gap()), "batch normalisation", shared=self._shared)
+        _, gap = max(gaps, key=lambda each: each[0])  # from the process with most rows, whose statistics are best
         facts = {"mode": "eval", "normalisation_gap": gap, "agreement": self._agreement}
         facts = {name: value for name, value in facts.items() if value is not None}
         return facts, [blip(gap)] if gap is not None and gap > GAP else []
 
 
 def _ids(batch: Batch) -> Any:
-    """The tokens that a language model reads."""
+    """The input tokens of a language model."""
     return batch.kwargs.get("input_ids", batch.args[0] if batch.args else None)
 
 
 def _last_point(model: nn.Module, options: Measuring) -> tuple[Classifier | None, Point]:
-    """The classifier, if there is one, and the point of the features that it reads."""
+    """The classifier or None, and the point of the features that it reads."""
     named = options.features
     if named is not None:
         points = [Point(OUTPUT, model)] if named == OUTPUT else choose_layers(model, named)
@@ -538,30 +544,29 @@ def _linear(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _takes_mask(model: nn.Module) -> bool:
-    """Whether the model is told which positions are padding, so that these have no labels."""
+    """Whether the model takes a mask of padding; such positions have no labels."""
     return "attention_mask" in inspect.signature(model.forward).parameters
 
 
 def _is_encoder(model: nn.Module) -> bool:
-    """Whether the model says itself that it ends in no classifier, as timm's do."""
+    """Whether the model declares that it has no classifier, as in timm."""
     accessor = getattr(model, "get_classifier", None)
     return callable(accessor) and isinstance(accessor(), nn.Identity)
 
 
 def _points(model: nn.Module, options: Measuring, head: Classifier | None, last: Point) -> list[Point]:
-    chosen = [point for point in choose_layers(model, options.layers, head) if point.name != last.name]
-    return [*(replace(point, positions=point.positions or options.positions) for point in chosen), last]
+    layers = [point for point in choose_layers(model, options.layers, head) if point.name != last.name]
+    return [*(replace(point, positions=point.positions or options.positions) for point in layers), last]
 
 
 def _class_names(given: Any, loader: Any) -> Sequence[str] | None:
-    """The names that were given, or a tokenizer has; else those that a data set gives its classes, as torchvision's
-    do."""
+    """Class names from the caller or a tokenizer; else from the data set, as in torchvision; else None."""
     to_tokens = getattr(given, "convert_ids_to_tokens", None)
     if callable(to_tokens):
         return [str(token) for token in to_tokens(list(range(len(given))))]
     if given is not None:
         return [str(name) for name in given]
-    tokenizer = getattr(getattr(loader, "collate_fn", None), "tokenizer", None)  # of transformers' collators
+    tokenizer = getattr(getattr(loader, "collate_fn", None), "tokenizer", None)  # as in collators of transformers
     if callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
         return None if tokenizer is None else _class_names(tokenizer, None)
     dataset = loader.dataset if isinstance(loader, DataLoader) else None
@@ -570,7 +575,7 @@ def _class_names(given: Any, loader: Any) -> Sequence[str] | None:
 
 
 def _length(loader: Any) -> int | None:
-    """Its number of batches, if it knows; a DataLoader of a stream has a length only to say that it has none."""
+    """The number of batches, or None; a DataLoader of a stream defines `__len__` but raises TypeError."""
     try:
         return len(loader)
     except TypeError:
@@ -588,37 +593,37 @@ def _first_rows(batch: FeatureBatch, room: int) -> FeatureBatch:
 def _fitting(
     features: Mapping[str, Tensor], labels: Tensor, captured: CapturedFeatures, last: str
 ) -> tuple[list[str], list[str]]:
-    """Names of the layers to measure, in the order of the calls and the classifier's input last, and notes on those
-    left out or measured at other positions.
+    """Names of the layers to measure, in the order of calls with the classifier's input last, and notes on layers that
+    are left out or measured at different positions.
 
-    Left out are layers found by "auto" or a pattern that aren't called or whose positions aren't the labels', those
-    found by "auto" that hold what flows into the classifier (`last`), and further calls of the classifier.
+    Layers from "auto" or a pattern are left out if they are not called or their positions are not the labels'. Layers
+    from "auto" that equal the classifier's input (`last`), and further calls of the classifier, are left out too.
 
-    Raises: LayerError for such a layer that was asked for by name.
+    Raises: LayerError for such a layer if the caller named it.
     """
     names: list[str] = []
     notes = []
     for name, point in captured.points.items():
         if name not in features and not point.optional:
-            raise LayerError(f"the forward pass doesn't call {name!r}, or it gives no floating-point tensor.")
+            raise LayerError(f"the forward pass must call {name!r}, and it must return a floating-point tensor.")
     for name, rows in features.items():
         point, shape = captured.point_of(name), tuple(rows.shape[:-1])
         if name != last and point.name == last:
-            notes.append(f"{name} is left out: of the classifier, only the first call in a forward pass is measured.")
+            notes.append(f"{name} is left out: only the first call of the classifier in a forward pass is measured.")
             continue
-        there = labels_at(labels, shape)
-        if there is None:
+        local = labels_at(labels, shape)
+        if local is None:
             what = f"layer {name} has positions {shape}, but the labels {tuple(labels.shape)}"
             if name == last:
-                raise LayerError(f'{what}; choose others, e.g. positions="mean".')
+                raise LayerError(f'{what}. Choose different positions, for example positions="mean".')
             if not point.optional:
-                raise LayerError(f'{what}; choose others, e.g. Layer({point.name!r}, positions="mean").')
+                raise LayerError(f'{what}. Choose different ones, for example Layer({point.name!r}, positions="mean").')
             notes.append(f"{what}; it is left out.")
         elif name == last or not point.boundary or not _equal(rows, features[last]):
-            if there is not labels:
+            if local is not labels:
                 notes.append(
-                    f"labels of {name} are those nearest to its {'x'.join(map(str, shape[1:]))} positions; they have "
-                    f"{'x'.join(map(str, labels.shape[1:]))}."
+                    f"{name} has {'x'.join(map(str, shape[1:]))} positions and uses the nearest of "
+                    f"{'x'.join(map(str, labels.shape[1:]))} labels."
                 )
             names.append(name)
     return sorted(names, key=lambda name: name == last), notes
@@ -637,8 +642,8 @@ def _described(item: Any) -> str:
 
 
 def blip(gap: float) -> str:
-    """What a gap above `GAP` says."""
+    """A sentence for a gap above `GAP`."""
     return (
-        f"this measurement may be a blip: features in eval mode have a correlation of {1 - gap:.3f}, below {1 - GAP}, "
-        "with those under the data's own statistics, as batch normalisation's averages lag behind the weights."
+        "this measurement may be a blip: batch normalisation's running averages lag behind the weights. Features in "
+        f"eval mode and under the data's own statistics have a correlation of {1 - gap:.3f}, below {1 - GAP}."
     )

@@ -1,9 +1,10 @@
-"""Models by name, with what is known of them: `timm:NAME`, `hf:FOLDER` of transformers, or `module:function`."""
+"""Models by name with their transforms and class names: `timm:NAME`, `hf:FOLDER` (transformers), `module:function`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +20,22 @@ from tightframe.reading import read_checkpoint, read_safetensors
 from tightframe.sources.model import OUTPUT
 
 KINDS = ("timm:NAME", "hf:FOLDER", "module:function")
-_NESTED = ("state_dict", "model_state_dict", "model", "module")  # entries of checkpoints that hold the weights
-_PREFIXES = ("module.", "_orig_mod.")  # of names in wrapped models
+_NESTED = ("state_dict", "model_state_dict", "model", "module")  # entries of checkpoints with the weights
+_PREFIXES = ("module.", "_orig_mod.")  # prefixes of names in wrapped models
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model, and what it comes with.
+    """A model with its transform, class names or tokenizer.
 
     Attributes:
-        model: in eval mode. title: how it was named.
-        transform: PIL image to tensor, or to the mapping that the model takes; None if it comes with none. One with a
-            method `with_mask(image, mask)` transforms both alike, to a mapping with labels.
-        class_names: of its outputs in order, where it has them.
-        tokenizer: of a language model.
-        features: the layer to measure, where the model has no classifier; None where it has.
-        notes: what a report must say of it.
+        model: the model in eval mode. title: its name from the caller.
+        transform: converts a PIL image to a tensor or to the mapping that the model takes; None without one. A method
+            `with_mask(image, mask)` transforms both together, to a mapping with labels.
+        class_names: names of the outputs in order, or None.
+        tokenizer: tokenizer of a language model.
+        features: the layer to measure for a model without classifier; None otherwise.
+        notes: sentences for the report.
     """
 
     model: nn.Module
@@ -50,32 +51,32 @@ def load_model(name: str, checkpoint: str | Path | None = None, *, num_classes: 
     """A model by name. Nothing is downloaded.
 
     Args:
-        name: `timm:NAME`, built by timm; `hf:FOLDER`, which transformers saved; or `module:function`, imported from the
-            current folder or from what is installed and called without arguments: it returns a model, or (model,
+        name: `timm:NAME`, built by timm; `hf:FOLDER`, saved by transformers; or `module:function`, imported from the
+            current folder or the installed packages. The function has no arguments and returns a model, or (model,
             transform).
-        checkpoint: its weights, all of them: .safetensors, or .pt and .pth of nothing but tensors.
-        num_classes: K of a timm model without a checkpoint; with one, its classifier tells.
+        checkpoint: file with all weights: .safetensors, or .pt and .pth with tensors only.
+        num_classes: K of a timm model without a checkpoint; with one, its classifier defines K.
 
     Raises: ChoiceError for unknown names; MissingExtraError; StateError for folders and checkpoints that don't fit,
-    naming the first entry that doesn't; LoaderError for a function that returns something else.
+    with the first such entry; LoaderError for a function with a different result.
     """
     kind, _, rest = name.partition(":")
     if not kind or not rest:
         raise ChoiceError(f"a model must be one of {', '.join(KINDS)}; got {name!r}.")
     weights = None if checkpoint is None else _weights(Path(checkpoint))
     build = {"timm": _of_timm, "hf": _of_transformers}.get(kind)
-    found = _of_function(kind, rest) if build is None else build(rest, weights, num_classes)
+    named = _of_function(kind, rest) if build is None else build(rest, weights, num_classes)
     if weights is not None:
-        _load(found.model, weights, Path(checkpoint or ""))
-    found.model.eval()
-    return found
+        _load(named.model, weights, Path(checkpoint or ""))
+    named.model.eval()
+    return named
 
 
 # ---------------------------------------------------------------------------------------------- weights
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint, by their names in the bare model. Raises: StateError."""
+    """The weights of a checkpoint by their names in the bare model. Raises: StateError."""
     if path.suffix == ".safetensors":
         content: Mapping[str, Any] = read_safetensors(path)[0]
     elif path.suffix in (".pt", ".pth"):
@@ -87,7 +88,9 @@ def _weights(path: Path) -> dict[str, Tensor]:
             content = content[entry]
     weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not weights or "" in weights:
-        raise StateError(f"the checkpoint {path} has no weights by name; it has: {listed(list(content)) or 'nothing'}.")
+        raise StateError(
+            f"the checkpoint {path} must map names to tensors; it contains: {listed(list(content)) or 'nothing'}."
+        )
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -95,28 +98,26 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Load all weights. Raises: StateError naming the first that is missing, unexpected or of another shape."""
+    """Load all weights. Raises: StateError with the first missing or unexpected entry, or first wrong shape."""
     own = model.state_dict(keep_vars=True)
     for name, value in weights.items():
         if name in own and own[name].shape != value.shape:
             raise StateError(
-                f"{path} has {name!r} of shape {tuple(value.shape)}, but the model's is {tuple(own[name].shape)}."
+                f"{path} has {name!r} with shape {tuple(value.shape)}; the model needs {tuple(own[name].shape)}."
                 + _other_classes(model, name, value)
             )
-    given = {id(own[name]) for name in weights if name in own}
-    missing = [
-        name for name, value in own.items() if name not in weights and id(value) not in given
-    ]  # tied: one of them
+    loaded = {id(own[name]) for name in weights if name in own}  # of tied weights, one suffices
+    missing = [name for name, value in own.items() if name not in weights and id(value) not in loaded]
     unexpected = [name for name in weights if name not in own]
     for what, names in (("lacks", missing), ("has an unexpected", unexpected)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise StateError(f"{path} {what} {names[0]!r}{more}: it isn't a checkpoint of this model.")
+            raise StateError(f"{path} {what} {names[0]!r}{more}; pass a checkpoint of this model.")
     model.load_state_dict(weights, strict=False)
 
 
 def _other_classes(model: nn.Module, name: str, value: Tensor) -> str:
-    """What to do where the classifiers differ in their number of classes."""
+    """Advice if the classifiers have different numbers of classes."""
     last = [each for each, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     if name.rpartition(".")[0] not in last:
         return ""
@@ -131,12 +132,14 @@ def _of_timm(name: str, weights: Mapping[str, Tensor] | None, num_classes: int |
         import timm
         from timm.data import create_transform, resolve_model_data_config
     except ImportError as error:
-        raise MissingExtraError((error.name or "timm").partition(".")[0], "timm") from None  # it may lack torchvision
+        raise MissingExtraError(
+            (error.name or "timm").partition(".")[0], "timm"
+        ) from None  # torchvision may be missing
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*") or timm.list_models(f"*{name[:6]}*")
-        raise ChoiceError(f"timm has no model {name!r}; near to it: {listed(near, 5) or 'none'}.")
+        raise ChoiceError(f"timm has no model {name!r}; similar names: {listed(near, 5) or 'none'}.")
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)  # random weights are the same in every run, so that an extraction can be resumed
+        torch.manual_seed(0)  # the same random weights in every run, so that an extraction can be resumed
         model = timm.create_model(name, pretrained=False)
         classes = num_classes if weights is None else _classes_in(weights, model)
         if classes is not None and classes != getattr(model, "num_classes", classes):
@@ -149,12 +152,12 @@ def _of_timm(name: str, weights: Mapping[str, Tensor] | None, num_classes: int |
         transform=transform,
         class_names=names if names and len(names) == getattr(model, "num_classes", 0) else None,
         features=OUTPUT if getattr(model, "num_classes", None) == 0 else None,
-        notes=() if weights is not None else (f"the weights of timm:{name} are random: no checkpoint was given.",),
+        notes=() if weights is not None else (f"the weights of timm:{name} are random, since there is no checkpoint.",),
     )
 
 
 def _classes_in(weights: Mapping[str, Tensor], model: nn.Module) -> int | None:
-    """The number of classes of the classifier in a checkpoint, as timm's models name it: 0 without one."""
+    """Number of classes of the classifier in a checkpoint of timm: 0 without a classifier, None if unknown."""
     names = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
     if not names:
         return None
@@ -171,7 +174,7 @@ def _of_transformers(folder: str, weights: Mapping[str, Tensor] | None, num_clas
     except ImportError:
         raise MissingExtraError("transformers", "transformers") from None
     if not (Path(folder) / "config.json").is_file():
-        raise StateError(f"{folder} has no config.json: it isn't a folder that transformers' save_pretrained wrote.")
+        raise StateError(f"{folder} must be a folder of transformers' save_pretrained; it has no config.json.")
     config = _loaded(folder, transformers.AutoConfig)
     architecture = next(iter(config.architectures or ()), "")
     kind = next((kind for part, kind in _AUTO if part in architecture), "AutoModel")
@@ -197,11 +200,11 @@ _AUTO = (
     ("ForCausalLM", "AutoModelForCausalLM"),
     ("LMHeadModel", "AutoModelForCausalLM"),
 )
-"""Parts of the names of transformers' architectures, and the classes that load them; `AutoModel` loads others."""
+"""Parts of architecture names of transformers, and the classes that load them; `AutoModel` loads all others."""
 
 
 def _loaded(folder: str, kind: Any, **options: Any) -> Any:
-    """What transformers loads from a folder, without a word. Raises: StateError if it can't."""
+    """Load an object from a folder with transformers, silently. Raises: StateError if that fails."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -209,7 +212,7 @@ def _loaded(folder: str, kind: Any, **options: Any) -> Any:
     logging.disable_progress_bar()
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # a damaged folder makes transformers fail in any way
         raise StateError(f"transformers can't load {kind.__name__} from {folder}: {error}") from None
     finally:
         logging.set_verbosity(level)
@@ -220,14 +223,16 @@ def _loaded(folder: str, kind: Any, **options: Any) -> Any:
 def _transformers_model(
     folder: str, kind: Any, config: Any, weights: Mapping[str, Tensor] | None
 ) -> tuple[nn.Module, tuple[str, ...]]:
-    """The model, and a note on weights that are random. Raises: StateError if those of a classifier are."""
+    """The model, and a note on random weights. Raises: StateError if a classifier has random weights."""
     if weights is not None:
         return kind.from_config(config), ()
-    model, told = _loaded(folder, kind, output_loading_info=True)
-    missing = sorted(told["missing_keys"])
+    model, info = _loaded(folder, kind, output_loading_info=True)
+    missing = sorted(info["missing_keys"])
     if missing and kind.__name__ != "AutoModel":
-        raise StateError(f"the weights in {folder} lack {missing[0]!r}; {kind.__name__} would have it at random.")
-    return model, (f"weights that {folder} lacks are random: {listed(missing)}.",) if missing else ()
+        raise StateError(
+            f"the weights in {folder} lack {missing[0]!r}, which {kind.__name__} needs. Save the whole model."
+        )
+    return model, (f"{folder} lacks some weights, which are random: {listed(missing)}.",) if missing else ()
 
 
 class _Processor:
@@ -253,22 +258,33 @@ class _Processor:
 
 def _of_function(module: str, function: str) -> NamedModel:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # the current folder, as `python -m` has it
+        sys.path.insert(0, "")  # the current folder, as for `python -m`
     try:
         home = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise  # of what the module imports
+            raise _failed(f"importing the module {module!r}", error) from error
         raise ChoiceError(
-            f"no module is called {module!r}, in the current folder or installed; a model is one of {', '.join(KINDS)}."
+            f"there is no module {module!r} in the current folder or installed; a model is one of {', '.join(KINDS)}."
         ) from None
+    except Exception as error:
+        raise _failed(f"importing the module {module!r}", error) from error
     build = getattr(home, function, None)
     if not callable(build):
         raise ChoiceError(f"the module {module!r} has no function {function!r}.")
-    made = build()
+    try:
+        made = build()
+    except Exception as error:
+        raise _failed(f"{module}:{function}", error) from error
     model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module) or not (transform is None or callable(transform)):
         raise LoaderError(
             f"{module}:{function} must return a torch module, or (module, transform); got {type(made).__name__}."
         )
     return NamedModel(model=model, title=f"{module}:{function}", transform=transform)
+
+
+def _failed(what: str, error: Exception) -> LoaderError:
+    """The error for a user's own code that failed, with the place where it did."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return LoaderError(f"{what} failed: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}).")

@@ -1,15 +1,15 @@
-"""Labels of causal language models: the next token of each position, where neither is padding."""
+"""Labels of causal language models: the next token of each position, unless one of both is padding."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 IGNORED = -100
-"""What torch's cross-entropy and transformers label positions with that don't count."""
+"""Label of positions that torch's cross-entropy and transformers ignore."""
 
 
 def predicts_next_token(model: nn.Module) -> bool:
-    """Whether the model, or one inside it, is a causal language model, as transformers' say it themselves."""
+    """Whether the model, or a module inside it, declares itself a causal language model, as in transformers."""
     for module in model.modules():
         generates = getattr(module, "can_generate", None)
         config = getattr(module, "config", None)
@@ -19,7 +19,7 @@ def predicts_next_token(model: nn.Module) -> bool:
 
 
 def are_shifted(labels: Tensor, ids: Tensor, ignored: int) -> bool:
-    """Whether labels (N, T) are the next tokens already: those of ids (N, T) one position on, wherever they count."""
+    """Whether labels (N, T) are already the next tokens: equal to ids (N, T) shifted by one, unless ignored."""
     if labels.shape != ids.shape:
         return False
     counted = labels[:, :-1] != ignored
@@ -28,16 +28,16 @@ def are_shifted(labels: Tensor, ids: Tensor, ignored: int) -> bool:
 
 
 def next_labels(labels: Tensor, mask: Tensor | None, ignored: int) -> Tensor:
-    """(N, T) the label of the next position at each, and `ignored` at the last one and where either is padding.
+    """(N, T) label of the next position; `ignored` at the last position and if either position is padding.
 
     Args:
-        labels: (N, T). mask: (N, T), 0 where the sequence is padding, or None.
+        labels: (N, T). mask: (N, T), 0 for padding, or None.
     """
     following = labels.new_full(labels.shape, ignored)
     following[..., :-1] = labels[..., 1:]
     if mask is None:
         return following
-    kept = mask.to(labels.device).bool()
-    both = kept.clone()
-    both[..., :-1] &= kept[..., 1:]
+    tokens = mask.to(labels.device).bool()
+    both = tokens.clone()
+    both[..., :-1] &= tokens[..., 1:]
     return following.masked_fill(~both, ignored)

@@ -1,4 +1,4 @@
-"""How far the features in eval mode are from those with the data's own statistics in batch normalisation."""
+"""Comparison of features in eval mode with features under the data's own statistics in batch normalisation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tightframe.hooks import CapturedFeatures
 
 GAP = 0.02
-"""Gap above which a measurement is likely a blip. On digits the ETF error is 1.3 times what it is with the data's own
-statistics where the gap is smaller, 1.8 times where it is larger (medians, `benchmarks/normalisation.py`)."""
+"""Gap above which a measurement is likely a blip. On digits the ETF error, relative to that under the data's own
+statistics, is 1.3 for smaller gaps and 1.8 for larger ones (medians, `benchmarks/normalisation.py`)."""
 
-_PLAIN = (bool, int, float, str, type(None))  # arguments that are the same for all rows
-_ROWS = 128  # compared at least: their statistics are within a tenth of a standard deviation of those of all
-_FEWEST = 32  # unless the data are fewer: what so much memory doesn't hold isn't judged
-_BYTES = 1 << 26  # that they may take at most
+_PLAIN = (bool, int, float, str, type(None))  # types of arguments that are the same for all rows
+_ROWS = 128  # least number of compared rows: their statistics are within 0.1 standard deviations of those of all
+_FEWEST = 32  # fewer rows give no result, unless the data have no more
+_BYTES = 1 << 26  # maximum memory of the rows
 
 
 class NormalisationCheck:
-    """Keeps some rows from all over the data, and in the end runs the model on them with their own statistics.
+    """Collects rows spread over the data, and finally runs the model on them with their own statistics.
 
     Args:
-        model: bare, in eval mode. captured: of it, in its context. name: of the features to compare.
+        model: bare model in eval mode. captured: its captured features. name: layer of the features to compare.
     """
 
     def __init__(self, model: nn.Module, captured: CapturedFeatures, name: str):
@@ -37,7 +37,7 @@ class NormalisationCheck:
         self._stride, self._kept, self.seen, self.done = 1, 0, 0, False
 
     def see(self, args: tuple[Any, ...], kwargs: dict[str, Any], features: dict[str, Tensor]) -> None:
-        """A batch that the model was called with, and its features; every `_stride`-th of all rows is kept."""
+        """Add a batch with its features; every `_stride`-th of all rows is stored."""
         if not self._norms:
             return
         rows = _Rows.of(features[self._name], args, kwargs)
@@ -65,11 +65,11 @@ class NormalisationCheck:
             self._kept += len(part.features)
 
     def gap(self) -> float | None:
-        """1 minus the correlation, in [0, 2], of features in eval mode with those under the rows' own statistics, both
-        centred: a common shift or scale leaves the measures as they are.
+        """1 − correlation, in [0, 2], of centred features in eval mode with those under the rows' own statistics; a
+        common shift or scale would not change the measures.
 
-        None without batch normalisation that has running averages, before they were trained, or where the model can't
-        be run on rows of different batches put together.
+        None without trained running averages of batch normalisation, or if the model can't run on combined rows of
+        different batches.
         """
         if self._kept < min(_FEWEST, max(self.seen, 2)):
             return None
@@ -84,20 +84,20 @@ class NormalisationCheck:
         try:
             with _own_statistics(self._norms):
                 self._model(*args, **kwargs)
-        except Exception:  # anything may go wrong in a model that needs its batches, or its averages, as they were
+        except Exception:  # a model may depend on its batches or averages
             self._captured.take()
             return None
-        kept, again = torch.cat([part.features for part in self._parts]), self._captured.take().get(self._name)
-        if again is None or again.shape != kept.shape:
+        before, again = torch.cat([part.features for part in self._parts]), self._captured.take().get(self._name)
+        if again is None or again.shape != before.shape:
             return None
-        eval_mode, own = (rows.double().reshape(-1, rows.shape[-1]) for rows in (kept, again))
+        eval_mode, own = (rows.double().reshape(-1, rows.shape[-1]) for rows in (before, again))
         eval_mode, own = eval_mode - eval_mode.mean(0), own - own.mean(0)
         return 1 - float((eval_mode * own).sum() / (eval_mode.norm() * own.norm()))
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some rows of a batch: their features in eval mode, and what the model was called with."""
+    """Some rows of a batch: features in eval mode, and the model's arguments."""
 
     features: Tensor
     args: tuple[Any, ...]
@@ -105,31 +105,31 @@ class _Rows:
 
     @classmethod
     def of(cls, features: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Rows | None:
-        """Of a whole batch; None unless each argument has a row a sample or is the same for all."""
+        """All rows of a batch; None unless each argument has one row per sample or is the same for all."""
 
-        def told(value: Any) -> Any:
+        def wrapped(value: Any) -> Any:
             has_rows = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(features)
             return value if has_rows else _Same(value)
 
-        rows = cls(features, tuple(map(told, args)), {name: told(value) for name, value in kwargs.items()})
+        rows = cls(features, tuple(map(wrapped, args)), {name: wrapped(value) for name, value in kwargs.items()})
         values = [*rows.args, *rows.kwargs.values()]
         common = [value for value in values if isinstance(value, _Same)]
         return rows if len(common) < len(values) and all(value.is_plain for value in common) else None
 
     @property
     def bytes_per_row(self) -> int:
-        """Of features and arguments."""
+        """Bytes of features and arguments per row."""
         tensors = [value for value in (self.features, *self.args, *self.kwargs.values()) if isinstance(value, Tensor)]
         return max(1, sum(tensor.nbytes for tensor in tensors) // max(len(self.features), 1))
 
     def every(self, stride: int, start: int) -> _Rows:
-        """Every `stride`-th row from `start` on, copied so that the rest can go."""
+        """Every `stride`-th row from `start` on, copied to free the rest."""
 
-        def chosen(value: Any) -> Any:
+        def part(value: Any) -> Any:
             return value if isinstance(value, _Same) else value[start::stride].clone()
 
-        kwargs = {name: chosen(value) for name, value in self.kwargs.items()}
-        return _Rows(chosen(self.features), tuple(map(chosen, self.args)), kwargs)
+        kwargs = {name: part(value) for name, value in self.kwargs.items()}
+        return _Rows(part(self.features), tuple(map(part, self.args)), kwargs)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Same:
         return isinstance(self.value, _PLAIN)
 
     def equals(self, other: Any) -> bool:
-        """Whether it is the same argument of another batch."""
+        """Whether another batch has the same argument."""
         if not isinstance(other, _Same) or isinstance(self.value, Tensor) != isinstance(other.value, Tensor):
             return False
         return torch.equal(self.value, other.value) if isinstance(self.value, Tensor) else self.value == other.value
@@ -157,11 +157,11 @@ def _has_averages(module: _BatchNorm) -> bool:
 
 
 class _RaggedError(Exception):
-    """Rows of different batches that can't be put together."""
+    """Rows of different batches can't be combined."""
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    """Rows of all parts put together, or what is the same for all; raises _RaggedError where that is impossible."""
+    """The combined rows of all parts, or the common value. Raises: _RaggedError if that is impossible."""
     first = values[0]
     if isinstance(first, _Same):
         if not all(first.equals(value) for value in values):
@@ -174,7 +174,7 @@ def _joined(values: Sequence[Any]) -> Any:
 
 @contextmanager
 def _own_statistics(modules: list[_BatchNorm]) -> Iterator[None]:
-    """Without running averages a batch normalisation in eval mode takes the batch's own statistics."""
+    """Remove running averages inside the context, so that batch normalisation uses the batch's own statistics."""
     averages = [(module.running_mean, module.running_var) for module in modules]
     try:
         for module in modules:

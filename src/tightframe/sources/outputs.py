@@ -1,4 +1,4 @@
-"""What a model returns, compared with what its classifier makes of the same features."""
+"""The outputs of a model, compared with the outputs of its classifier on the same features."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tightframe.hooks import Classifier
 from tightframe.hooks.capture import tensors_in
 from tightframe.layout import labels_at, rows_of
 
-_ROWS = 256  # compared
-_AGREEMENT = 0.9  # share of them whose largest output must be the classifier's: precision and ties take less away
+_ROWS = 256  # number of compared rows
+_AGREEMENT = 0.9  # least share of equal decisions that confirms a classifier; precision and ties cost less
 _FIRST = ("logits",)
 
 
 def logits_in(output: Any, shape: Sequence[int], num_classes: int | None = None) -> Tensor | None:
-    """(..., K) the logits among what a model returned: those with a row for each feature, or at a finer resolution.
+    """The logits (..., K) among a model's outputs: one row per feature, or a finer resolution.
 
     Args:
-        shape: of the features, without D.
+        shape: shape of the features without D.
         num_classes: K; None for any.
     """
     for tensor in tensors_in(output, _FIRST):
@@ -39,7 +39,7 @@ def logits_in(output: Any, shape: Sequence[int], num_classes: int | None = None)
 
 
 def decisions_of(logits: Tensor, shape: Sequence[int]) -> Tensor | None:
-    """(...) int64, the largest of logits (..., K) at each feature; of one logit, whether it is positive."""
+    """(...) int64, the argmax of logits (..., K) at each feature; for a single logit, whether it is positive."""
     if logits.shape[-1] == 1:
         return labels_at((logits[..., 0] > 0).long(), shape)
     return labels_at(logits.argmax(-1), shape)
@@ -47,13 +47,13 @@ def decisions_of(logits: Tensor, shape: Sequence[int]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a model's output and its classifier's agree on some features.
+    """Agreement of a model's output with its classifier's on some features.
 
     Attributes:
-        returned: the number of values that the model returned for a feature; None where that can't be told.
-        share: of the features whose decisions are equal, up to rounding; None where that can't be told.
-        is_output: whether what the module itself gives is what the model returned, but for constants: it is the
-            classifier then, though its decisions may not be those of its weight.
+        returned: number of values per feature in the model's output; None if unknown.
+        share: share of features with equal decisions, up to rounding; None if unknown.
+        is_output: whether the module's output equals the model's up to constants. The module is then the classifier,
+            even if its decisions are not those of its weight.
     """
 
     returned: int | None = None
@@ -62,15 +62,15 @@ class Agreement:
 
     @property
     def confirmed(self) -> bool:
-        """Whether nothing speaks against the classifier."""
+        """Whether the classifier agrees with the model, or nothing is known."""
         return self.share is None or self.share >= _AGREEMENT
 
 
-def agreement(head: Classifier, features: Tensor, output: Any, given: Any) -> Agreement:
-    """Whether the classifier decides what the model returned for features (..., D) of a batch.
+def agreement(head: Classifier, features: Tensor, output: Any, own: Any) -> Agreement:
+    """The agreement of the classifier with the model's output on features (..., D) of a batch.
 
     Args:
-        output: of the model. given: the output of the classifier's module.
+        output: output of the model. own: output of the classifier's module.
     """
     shape = features.shape[:-1]
     if head.weight is None or not head.decides_linearly or head.weight.shape[1] != features.shape[-1]:
@@ -90,14 +90,14 @@ def agreement(head: Classifier, features: Tensor, output: Any, given: Any) -> Ag
     logits = same[0].reshape(-1, head.outputs)[:_ROWS].to(scores)
     if not bool(torch.isfinite(logits).all()):
         return Agreement(head.outputs)
-    chosen = scores.gather(1, logits.argmax(1, keepdim=True))
-    share = float((chosen >= scores.amax(1, keepdim=True) - room).double().mean())
-    return Agreement(head.outputs, share, _differ_by_a_constant(logits, given))
+    decided = scores.gather(1, logits.argmax(1, keepdim=True))
+    share = float((decided >= scores.amax(1, keepdim=True) - room).double().mean())
+    return Agreement(head.outputs, share, _differ_by_a_constant(logits, own))
 
 
-def _differ_by_a_constant(logits: Tensor, given: Any) -> bool:
-    """Whether logits (N, K) are what a module gave, but for something that is the same for all rows or all classes."""
-    own = next((rows_of(each) for each in tensors_in(given) if each.shape[-1] == logits.shape[-1]), None)
+def _differ_by_a_constant(logits: Tensor, output: Any) -> bool:
+    """Whether logits (N, K) equal a module's output up to a constant per class and per row."""
+    own = next((rows_of(each) for each in tensors_in(output) if each.shape[-1] == logits.shape[-1]), None)
     if own is None or own.numel() < logits.numel():
         return False
     gaps = logits - own.reshape(-1, logits.shape[-1])[: len(logits)].to(logits)

@@ -1,4 +1,4 @@
-"""Blocks read ahead by a thread, into memory that is used again."""
+"""Blocks that a thread reads ahead into reused memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 
 Item = TypeVar("Item")
 
-BUFFERS = 4  # one is read, one waits, one is worked on, and one may still be referred to by the loop over the others
-_OWN = 2  # references to a buffer that nothing else refers to: in the deque, and the argument of `getrefcount`
+BUFFERS = 4  # one being read, one waiting, one in use, and one that the caller's loop may still reference
+_OWN = 2  # references to an unused buffer: the deque, and the argument of `getrefcount`
 
 
 class _Failed:
@@ -25,13 +25,13 @@ class _Failed:
 class Prefetch(Generic[Item]):
     """Iterates over (item, buffer) pairs while a thread reads the next items into their buffers.
 
-    A buffer is used again from the second draw after its own on, unless something still refers to it: a batch that
-    a caller keeps is never overwritten.
+    A buffer is reused after two further draws, unless something still references it: a batch that the caller holds is
+    never overwritten.
 
     Args:
-        items: what to read.
-        read: called in the thread with an item and the buffer to fill; what it raises is raised by the iteration.
-        size: of each buffer, in bytes.
+        items: items to read.
+        read: called in the thread with an item and the buffer to fill; the iteration raises its errors.
+        size: size of each buffer in bytes.
     """
 
     def __init__(self, items: list[Item], read: Callable[[Item, np.ndarray], None], size: int):

@@ -1,4 +1,4 @@
-"""Fewer samples from anybody's loader, the same ones each time."""
+"""Subsampling of any loader; the samples are the same each time."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _SEED = 0
 
 
 def number_of_samples(loader: Iterable[Any], unpack: Callable[[Any], Any] | None) -> int | None:
-    """How many samples a loader has, where that can be told without running it; with a DistributedSampler, how many the
-    loaders of all processes have."""
+    """Number of samples of a loader, if known without iterating; with a DistributedSampler, over all processes. Else
+    None."""
     if isinstance(loader, DataLoader) and isinstance(loader.dataset, Sized) and _is_whole(loader):
         return len(loader.dataset)
     return sum(rows_in(batch, unpack) for batch in loader) if isinstance(loader, Sequence) else None
 
 
 def is_divided(loader: Iterable[Any]) -> bool:
-    """Whether it is a DataLoader that gives each process its part of one data set."""
+    """Whether the loader is a DataLoader that divides one data set among the processes."""
     return isinstance(getattr(loader, "sampler", None), DistributedSampler)
 
 
 def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | None) -> Iterable[Any]:
-    """A loader of about so many samples of this process's: drawn once and for all from a DataLoader's data set, evenly
-    spaced batches of a list, else the first batches.
+    """A loader of about `samples` samples: a fixed random subset of a DataLoader's data set, evenly spaced batches of a
+    list, else the first batches.
 
     Args:
-        samples: over all processes, if the loader has a DistributedSampler.
+        samples: number of samples, over all processes if the loader has a DistributedSampler.
     """
     if isinstance(loader, DataLoader) and _is_whole(loader):
         total = len(loader.dataset)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def sampled(loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | 
 
 
 class _FirstBatches:
-    """The first batches of a loader, until they have so many samples."""
+    """The first batches of a loader with at least `samples` samples."""
 
     def __init__(self, loader: Iterable[Any], samples: int, unpack: Callable[[Any], Any] | None):
         self.loader, self._samples, self._unpack = loader, samples, unpack
@@ -88,7 +88,7 @@ class _FirstBatches:
 
 
 def rows_in(batch: Any, unpack: Callable[[Any], Any] | None) -> int:
-    """The rows of a batch: of the first of its parts that has any."""
+    """Number of rows of a batch, from its first part with rows."""
     item = batch if unpack is None else unpack(batch)
     if isinstance(item, Batch):
         item = (item.labels, *item.args, *item.kwargs.values())
@@ -97,9 +97,9 @@ def rows_in(batch: Any, unpack: Callable[[Any], Any] | None) -> int:
 
 
 def _is_whole(loader: DataLoader[Any]) -> bool:
-    """Whether a DataLoader goes through all of its data set, in some order."""
+    """Whether a DataLoader covers its whole data set, in any order."""
     if loader.batch_size is None or type(loader.batch_sampler) is not BatchSampler:
-        return False  # somebody's own batches: the sampler beside them isn't used
+        return False  # a custom batch sampler ignores the sampler
     plain = type(loader.sampler) in (RandomSampler, SequentialSampler, DistributedSampler)
     replaces = isinstance(loader.sampler, RandomSampler) and loader.sampler.replacement
     return plain and not replaces and not isinstance(loader.dataset, IterableDataset)
@@ -107,8 +107,8 @@ def _is_whole(loader: DataLoader[Any]) -> bool:
 
 @contextmanager
 def same_randomness(*loaders: Any) -> Iterator[Callable[[], None]]:
-    """Leave every random generator that loading data may draw from as it was: training goes on as if nothing was
-    measured. What is yielded puts them back in between, so that loaders draw the same again."""
+    """Restore on exit every random generator that loading data may use, so that training is unaffected. The yielded
+    function restores them earlier, so that loaders draw the same samples again."""
     generators = list({id(each): each for loader in loaders for each in _generators(loader)}.values())
     states = [generator.get_state() for generator in generators]
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -130,7 +130,7 @@ def same_randomness(*loaders: Any) -> Iterator[Callable[[], None]]:
 
 
 def _generators(source: Any) -> Iterator[torch.Generator]:
-    """The generators of a loader, of its samplers, and of a loader that it takes batches from."""
+    """The generators of a loader, of its samplers, and of a loader inside it."""
     generator = getattr(source, "generator", None)
     if isinstance(generator, torch.Generator):
         yield generator

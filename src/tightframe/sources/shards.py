@@ -35,6 +35,7 @@ from tightframe.errors import (
     ShardError,
 )
 from tightframe.options import Measuring
+from tightframe.plain import restored
 from tightframe.processes import rank, world_size
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.sources.manifest import DECIDED, LABELS, Manifest, SplitEntry, array_of, layer_of, manifests_in
@@ -226,7 +227,7 @@ class ShardSource(FeatureSource):
         if num_classes is not None:
             return num_classes
         least, most = min(extent[0] for extent in extents), max(extent[1] for extent in extents)
-        K = number_of_classes(least, most, rows)
+        K = number_of_classes(least, most, rows, self.ignore_index)
         for shard in self._shards.get(TEST, ()):
             _checked_labels(shard, LABELS, K, self.ignore_index)
         return K
@@ -565,14 +566,18 @@ def _contents(folder: Path, paths: Sequence[Path], manifests: Sequence[Manifest]
     for split, shards in splits.items():
         if not shards:
             raise EmptyBatchError(f"{folder} has no {SPLITS[split]}.")
+
+    def described_as(name: str, kind: Any, facts: Mapping[str, Any] = described) -> Any:
+        return restored(kind, facts.get(name), f"source.{name}")
+
     classifier, consumers = _classifier(folder, described)
     return _Contents(
         splits,
-        max((each.source["num_classes"] or 0 for each in manifests if each.source), default=0) or None,
-        described.get("class_names"),
-        described.get("ignore_index"),
-        described.get("title"),
-        list(described.get("notes", ())),
+        max((described_as("num_classes", int | None, each.source) or 0 for each in manifests), default=0) or None,
+        described_as("class_names", tuple[str, ...] | None),
+        described_as("ignore_index", int | None),
+        described_as("title", str | None),
+        list(described_as("notes", tuple[str, ...] | None) or ()),
         classifier,
         consumers,
     )
@@ -614,6 +619,8 @@ def _shards_of(folder: Path, manifest: Path, split: str, entry: SplitEntry, name
         table = safetensors_table(path)
         if dict(table.arrays) != kinds or table.rows != each.rows:
             raise ShardError(f"{path} is foreign: its header isn't that of {split} in {manifest.name}.")
+        if each.checksums.keys() != kinds.keys():
+            raise ShardError(f"{manifest} is damaged: {each.file} must have checksums of {listed(list(kinds))}.")
         for sums in each.checksums.values():
             if len(sums) != -(-each.rows // entry.block_rows):
                 raise ShardError(f"{manifest} is damaged: {each.file} has checksums for {len(sums)} blocks.")

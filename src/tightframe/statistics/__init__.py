@@ -1,4 +1,4 @@
-"""Data as mergeable values: counts, means and scatter of every class."""
+"""Data as mergeable values: counts, means and scatter of each class."""
 
 from tightframe.statistics.accumulator import StatisticsAccumulator
 from tightframe.statistics.class_statistics import ClassStatistics, Weighting

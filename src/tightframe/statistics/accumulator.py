@@ -1,4 +1,4 @@
-"""`StatisticsAccumulator`: one pass over batches of features, exact wherever the class means lie."""
+"""`StatisticsAccumulator`: one pass over batches of features, exact also for means far from the origin."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_STEP_ROWS = 512  # of each fold that are added together, at least,
-_STEP_ENTRIES = 1 << 18  # and at most so many numbers, which stay in cache
+_STEP_ROWS = 512  # minimum rows per fold in one step
+_STEP_ENTRIES = 1 << 18  # maximum entries in one step, which stay in cache
 
 
 class StatisticsAccumulator(nn.Module):
-    """Streams (features, labels) batches into `ClassStatistics`, and `FoldedStatistics`, in one pass.
+    """Accumulate (features, labels) batches into `ClassStatistics` and `FoldedStatistics`, in one pass.
 
-    Every class has an *anchor*, a point near its mean. Per batch z = x - anchor[y]; counts, sums of z, of |z|^2 and
-    one product z^T z are kept, and `compute` removes the anchors analytically. Products run in the features' dtype
+    Each class has an *anchor*, a point near its mean. With z = x - anchor[y], the accumulator keeps counts, sums of z
+    and |z|^2, and the product z^T z; `compute` removes the anchors analytically. Products run in the features' dtype
     (float32 at least) and are summed in float64, so means 10^4 from the origin cost no digits. See `Moments`.
 
-    A module so that it follows its owner's device and state_dict; casting never touches its dtypes. The state
-    survives `state_dict` / `load_state_dict` bit for bit.
+    It is a module, with device and state_dict of its owner; casting does not change its dtypes. `state_dict` and
+    `load_state_dict` restore the state bit for bit.
 
     Args:
         num_classes: K.
         num_features: D.
         covariance: keep the pooled (D, D) scatter; without it, memory is O(K D).
-        per_class: keep a (D, D) scatter for each class, for subsets and class-balanced or directional measures.
-        folds: deal the samples of every class to so many folds, for standard errors; memory is then F times as much.
-        fold_scatter: keep the scatter by fold too; without it standard errors are of means and spreads alone.
-        class_dim: the features' dimension that holds the D entries, e.g. 1 for (N, D, H, W).
-        ignore_index: a label whose rows are dropped.
+        per_class: keep a (D, D) scatter per class, for subsets and class-balanced or directional measures.
+        folds: number of folds for standard errors; memory is multiplied by it. Default: no folds.
+        fold_scatter: keep the scatter per fold; without it only measures of means and variances have standard errors.
+        class_dim: dimension of the features that contains the D entries, for example 1 for (N, D, H, W).
+        ignore_index: label whose rows are dropped.
 
     Raises: RangeError for fewer than two folds.
 
@@ -87,12 +87,12 @@ class StatisticsAccumulator(nn.Module):
 
         scratch: dict[torch.dtype, Tensor] = {}
 
-        def moments(kept: bool) -> Moments:
-            options = {"covariance": covariance and kept, "per_class": per_class and kept}
+        def moments(with_scatter: bool) -> Moments:
+            options = {"covariance": covariance and with_scatter, "per_class": per_class and with_scatter}
             return Moments(num_classes, num_features, **options, device=device, scratch=scratch)
 
         by_fold = folds is not None and fold_scatter
-        self.whole = None if by_fold else moments(True)  # of all samples; the sum of the folds, if they have all of it
+        self.whole = None if by_fold else moments(True)  # all samples; None if the folds add up to it
         self.parts = nn.ModuleList(moments(by_fold) for _ in range(folds or 0))
         self._put_products_together()
         self.intake = Intake(
@@ -115,19 +115,19 @@ class StatisticsAccumulator(nn.Module):
         folds: int | None = None,
         fold_scatter: bool = True,
     ) -> int:
-        """About the bytes that accumulating takes, results included: O(K D), and O(D^2) for the scatter, by fold."""
+        """Approximate memory in bytes, including results: O(K D), and O(D^2) for the scatter, per fold."""
         parts = folds or 1
         results = 1 if folds is None else folds + 1
         moments = num_classes * (parts * (8 + 4) + 8 * results)  # sums, anchors, the results' means
         waiting = _step_rows(num_features, per_class) * parts * (4 * num_features + 16)  # rows, labels and folds
         products = (num_classes if per_class else 1) * covariance
-        kept = parts if fold_scatter else 1
-        # the products, pending ones, results made of them, and room to work on one
-        scatter = products * (kept * (8 + 4) + (results if fold_scatter else 1) * 8 + 2 * 8)
+        copies = parts if fold_scatter else 1
+        # products, pending products, results, and work space for one
+        scatter = products * (copies * (8 + 4) + (results if fold_scatter else 1) * 8 + 2 * 8)
         return num_features * (moments + num_features * scatter) + waiting
 
     def reset(self) -> None:
-        """Forget every sample."""
+        """Remove all samples."""
         for moments in self._moments:
             moments.reset()
         self._put_products_together()
@@ -140,18 +140,17 @@ class StatisticsAccumulator(nn.Module):
         """Add a batch; the features are detached.
 
         Args:
-            features: (..., D) of any float dtype, or D at `class_dim`; a tensor or a numpy array, as all three.
-            labels: the features' shape without that dimension, any integer dtype, in [0, K).
-            samples: integers of the labels' shape, or of their first dimension: rows with the same number are one
-                sample, and stay in one fold wherever they come. Default: the index along the first dimension, so that
-                pixels of an image and tokens of a sequence stay together.
-            validate: check the values before anything changes (the default on the CPU). Without it nothing is
-                read back from the device (but `samples` that lie there and, with per_class, which classes a batch has):
-                a batch with a bad value is left out as a whole and reported by the next validated `update`, `compute`
-                or `state_dict`.
+            features: (..., D), or D at `class_dim`, any float dtype; a tensor or a numpy array, like all arguments.
+            labels: shape of the features without that dimension, any integer dtype, in [0, K).
+            samples: integers in the shape of the labels or of their first dimension; rows with equal numbers belong to
+                one sample and stay in one fold. Default: the index along the first dimension, so that pixels of an
+                image and tokens of a sequence stay together.
+            validate: check values before the state changes. Default: on the CPU. Without validation nothing is read
+                back from the device, except `samples` and, with per_class, the classes of the batch; a batch with an
+                invalid value is left out completely and reported by the next validated `update`, `compute` or
+                `state_dict`.
 
-        Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError. The accumulator is then what
-        it was before, byte for byte.
+        Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError. The state does not change then.
         """
         if validate is None:
             validate = self.intake.device.type == "cpu"
@@ -163,8 +162,8 @@ class StatisticsAccumulator(nn.Module):
         folds = None
         if self._dealer is not None:
             folds = self._dealer.folds_of(labels, samples, in_turn=not validate)
-            kept = self.intake.kept(labels, validate)
-            folds = folds if kept is None else folds[kept]
+            counted = self.intake.counted(labels, validate)
+            folds = folds if counted is None else folds[counted]
         with full_precision(self.intake.device.type):
             if rows.dtype is torch.float64:
                 self._widen()
@@ -179,11 +178,11 @@ class StatisticsAccumulator(nn.Module):
 
     @property
     def _moments(self) -> list[Moments]:
-        """Those of all samples, if they are kept, and of each fold."""
+        """Moments of all samples, if kept, and of each fold."""
         return self._folds if self.whole is None else [self.whole, *self._folds]
 
     def _put_products_together(self) -> None:
-        """Hold the folds' products in one piece: touched first, it takes a quarter of the time that many pieces do."""
+        """Allocate the folds' products in one block: its first use takes a quarter of the time of many blocks."""
         for name in ("product", "pending") if self._folds else ():
             first = getattr(self._folds[0], name)
             if first is not None:
@@ -201,7 +200,7 @@ class StatisticsAccumulator(nn.Module):
             return
         dealt = torch.stack([moments.counts for moments in self._folds]).sum(0)
         for fold, where in self._dealer.split(labels, folds, dealt):
-            for some in where.split(CHUNK_ROWS):  # one fold may have most of the rows
+            for some in where.split(CHUNK_ROWS):  # one fold may get most rows
                 part = None if counted is None else counted.index_select(0, some)
                 self._folds[fold].add(rows.index_select(0, some), labels.index_select(0, some), part)
 
@@ -214,16 +213,16 @@ class StatisticsAccumulator(nn.Module):
     # ------------------------------------------------------------------ results
 
     def compute(self) -> ClassStatistics:
-        """The statistics of everything added so far; the accumulator can go on.
+        """The statistics of all samples so far; further updates are possible.
 
-        Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was bad.
+        Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was invalid.
         """
         self._add_rest()
-        with torch.inference_mode(False):  # a value made in that mode can't become part of a graph
+        with torch.inference_mode(False):  # inference tensors can't be used in a graph
             return self._rounded(self._total(self._values()) if self.whole is None else self.whole.value())
 
     def compute_folds(self) -> FoldedStatistics:
-        """As `compute`, by fold. Raises: RangeError without folds, too."""
+        """The statistics per fold. Raises: as `compute`; RangeError without folds."""
         require_folds(len(self.parts))
         self._add_rest()
         with torch.inference_mode(False):
@@ -232,7 +231,7 @@ class StatisticsAccumulator(nn.Module):
             return FoldedStatistics(self._rounded(total), tuple(map(self._rounded, values)))
 
     def _values(self) -> list[ClassStatistics]:
-        """The statistics of each fold, with their scatter in one piece of memory, as the products are."""
+        """The statistics of each fold, with their scatter in one block of memory."""
         products = [moments.product for moments in self._folds]
         rooms: Iterable[Tensor | None] = products
         if products[0] is not None:
@@ -241,9 +240,9 @@ class StatisticsAccumulator(nn.Module):
         return [moments.value(room) for moments, room in zip(self._folds, rooms, strict=True)]
 
     def _total(self, values: Sequence[ClassStatistics]) -> ClassStatistics:
-        """The statistics of all samples, from those of each fold."""
+        """The statistics of all samples, from the statistics of the folds."""
         origin = torch.zeros_like(values[0].means)
-        for moments in reversed(self._folds):  # an anchor of the first fold that has the class
+        for moments in reversed(self._folds):  # anchor of the first fold with the class
             origin = torch.where(moments.counts[:, None] > 0, moments.anchors.to(torch.float64), origin)
         return ClassStatistics.merge_all(values, (origin, [moments.offsets(origin) for moments in self._folds]))
 
@@ -251,37 +250,37 @@ class StatisticsAccumulator(nn.Module):
         return value.rounded(self.intake.epsilon)
 
     def compute_all(self, group: ProcessGroup | None = None) -> ClassStatistics:
-        """The statistics of what all processes of the group (default: all) have seen; this one's stay its own.
+        """The statistics of the samples of all processes of the group (default: all); the state does not change.
 
         Raises: as `all_reduce`.
         """
         return _of_all(self.compute, "class statistics", group).all_reduce(group)
 
     def compute_folds_all(self, group: ProcessGroup | None = None) -> FoldedStatistics:
-        """As `compute_all`, by fold. Raises: MergeError for different numbers of folds, too."""
+        """The statistics per fold over all processes. Raises: as `compute_all`; MergeError if folds differ."""
         return _of_all(self.compute_folds, "folded statistics", group).all_reduce(group)
 
-    # ------------------------------------------------------------------ others' samples
+    # ------------------------------------------------------------------ merging
 
     def merge(self, other: StatisticsAccumulator) -> None:
-        """Add everything another accumulator has seen. Raises: MergeError if it was made with other arguments."""
+        """Add the samples of another accumulator. Raises: MergeError if its arguments differ."""
         for name in ("num_classes", "num_features", *self._kind):
-            mine, theirs = (each._kind.get(name, getattr(each, name, None)) for each in (self, other))
-            if mine != theirs:
-                raise MergeError(f"can't merge an accumulator with {name}={theirs} into one with {name}={mine}.")
+            a, b = (each._kind.get(name, getattr(each, name, None)) for each in (self, other))
+            if a != b:
+                raise MergeError(f"accumulators must have the same {name} to be merged; got {a} and {b}.")
         for each in (self, other):
             each._add_rest()
         both = zip(self._moments, other._moments, strict=True)
-        self._restore([mine.value().merge(theirs.value().to(mine.device)) for mine, theirs in both], other._precision)
+        self._restore([a.value().merge(b.value().to(a.device)) for a, b in both], other._precision)
 
     def all_reduce(self, group: ProcessGroup | None = None) -> None:
-        """Add everything the other processes of the group (default: all) have seen, once, after the last batch.
+        """Add the samples of all other processes of the group (default: all). Call it once, after the last batch.
 
-        A collective call, as `ClassStatistics.all_reduce`; batches added afterwards are this process's own again, and
-        a second call would count the first one's samples once per process.
+        A collective call, as `ClassStatistics.all_reduce`. A second call would count the samples of the first one once
+        per process.
 
-        Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was bad, and then MergeError in the
-        other processes; MergeError in all of them for other classes, features or kinds of scatter; DistributedError.
+        Raises: LabelError, NonFiniteError or RangeError if an unvalidated batch was invalid, and MergeError in the
+        other processes; MergeError in all processes if classes, features or scatter differ; DistributedError.
         """
         _of_all(self.intake.require_none_rejected, "class statistics", group)
         if world_size(group) == 1:
@@ -293,7 +292,7 @@ class StatisticsAccumulator(nn.Module):
 
     @property
     def _precision(self) -> tuple[float, float]:
-        """Epsilon of the coarsest features seen, and 1 if some were in float64."""
+        """Machine epsilon of the coarsest features so far, and 1 if some were in float64."""
         return self.intake.epsilon, float(self.intake.waiting.dtype is torch.float64)
 
     def _restore(self, values: Sequence[ClassStatistics], precision: Sequence[float]) -> None:
@@ -305,7 +304,7 @@ class StatisticsAccumulator(nn.Module):
         self.intake.epsilon = max(self.intake.epsilon, epsilon)
 
     def _widen(self) -> None:
-        """Go on in float64, once there are float64 features; until then float32 is faster."""
+        """Switch to float64 after the first float64 features; float32 is faster before."""
         for moments in self._moments:
             moments.widen()
         self.intake.widen()
@@ -313,7 +312,7 @@ class StatisticsAccumulator(nn.Module):
     # ------------------------------------------------------------------ module behaviour
 
     def get_extra_state(self) -> Tensor:
-        """How many samples were dealt to the folds in turn."""
+        """Number of samples assigned to the folds in turn, for `state_dict`."""
         return torch.tensor([0 if self._dealer is None else self._dealer.samples])
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -322,7 +321,7 @@ class StatisticsAccumulator(nn.Module):
             self._dealer.samples = int(state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name, part in self.named_modules():  # all before any is changed
+        for name, part in self.named_modules():  # check all parts before changing one
             if isinstance(part, DeviceState):
                 part.require_fits(state_dict, f"{prefix}{name}.")
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -332,7 +331,7 @@ class StatisticsAccumulator(nn.Module):
 
 
 def _step_rows(num_features: int, per_class: bool) -> int:
-    if per_class:  # each class's rows are a product of their own
+    if per_class:  # one product per class
         return CHUNK_ROWS
     return max(_STEP_ROWS, min(CHUNK_ROWS, _STEP_ENTRIES // num_features))
 
@@ -342,7 +341,7 @@ def _first_fold(folds: int) -> int:
 
 
 def _of_all(call: Callable[[], Value], what: str, group: ProcessGroup | None) -> Value:
-    """What a call gives, before the processes merge it; if this one has nothing to give, the others are told."""
+    """The result of `call`, to be merged over processes; if it raises, the other processes raise MergeError."""
     try:
         return call()
     except Exception as error:

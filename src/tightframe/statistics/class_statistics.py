@@ -1,4 +1,4 @@
-"""`ClassStatistics`: everything the moments of a labelled data set say, as one frozen, mergeable value."""
+"""`ClassStatistics`: the moments of a labelled data set as one frozen, mergeable value."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Weighting = Literal["class", "sample"]
-"""How classes are weighted in a mean over them: equally, or by their number of samples."""
+"""Weighting of classes in a mean: equal ("class"), or by number of samples ("sample")."""
 
 _FORMAT = "tightframe.ClassStatistics/2"
-_DENSE_FORMAT = "tightframe.ClassStatistics/1"  # with rows for classes without samples, and one rounding for all
+_DENSE_FORMAT = "tightframe.ClassStatistics/1"  # rows also for classes without samples; one rounding for all
 _PER_CLASS = frozenset({"counts", "means", "spread", "class_within", "rounding"})
 _RECENTRED = "statistics about given centres can't be merged; merge first, then call about()."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassStatistics:
-    """Counts, means and scatter of K classes of D-dimensional features; float64 throughout.
+    """Counts, means and scatter of K classes of D-dimensional features, in float64.
 
     `merge` is exact and associative up to rounding, `empty` is its identity and `subtract` its inverse.
-    Classes without samples are absent: their means are NaN and no metric counts them.
+    Classes without samples have NaN means; metrics ignore them.
 
     Attributes:
-        counts: (K,) int64, samples of each class.
-        means: (K, D), mean feature of each class; NaN where the count is zero.
+        counts: (K,) int64, number of samples per class.
+        means: (K, D), class means; NaN for classes without samples.
         spread: (K,), sum of squared distances to the class mean.
-        within: (D, D) sum over all samples of (x - mean)(x - mean)^T, or None where it was not kept.
-        class_within: (K, D, D), the same sum for each class alone, or None where it was not kept.
-        class_ids: (K,) int64, the label of each row; 0..K-1 unless the value comes from `select`.
-        num_labels: number of labels that the original data could have.
+        within: (D, D), sum over all samples of (x - mean)(x - mean)^T, or None if not kept.
+        class_within: (K, D, D), the same sum per class, or None if not kept.
+        class_ids: (K,) int64, label of each row; 0..K-1 unless the value comes from `select`.
+        num_labels: number of labels of the original data.
         recentred: whether spread and scatter are about given centres (`about`) instead of the class means.
-        rounding: (K,), how far rounding alone may move a sample of the class along any direction, in feature units
-            (`numerics.rounding_of` times the features' size); 0 for exact features. Class means that differ by no more
+        rounding: (K,), largest displacement of a sample by rounding along any direction, in feature units
+            (`numerics.rounding_of` times the features' size); 0 for exact features. Class means that differ by less
             coincide.
-        product_epsilon: machine epsilon of the products summed in `within`, 0 for exact ones: what is smaller than this
-            share of the scatter's largest entries is not resolved.
+        product_epsilon: machine epsilon of the products summed in `within`, 0 for exact products. Parts of the scatter
+            below this share of its largest entries are not resolved.
     """
 
     counts: Tensor
@@ -80,9 +80,9 @@ class ClassStatistics:
 
     def __repr__(self) -> str:
         size = f"{int(self.counts.sum()):,} samples, {self.num_classes:,} classes, {self.num_features:,} dimensions"
-        kept = ["scatter"] if self.within is not None else []
-        kept += ["scatter of each class"] if self.class_within is not None else []
-        return f"ClassStatistics({', '.join([size, *kept])})"
+        parts = ["scatter"] if self.within is not None else []
+        parts += ["scatter per class"] if self.class_within is not None else []
+        return f"ClassStatistics({', '.join([size, *parts])})"
 
     def __post_init__(self) -> None:
         if self.class_ids is None:
@@ -106,7 +106,7 @@ class ClassStatistics:
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise ShapeError(f"{name} must have shape {shape}; got {tuple(tensor.shape)}.")
 
-    # ------------------------------------------------------------------ making one
+    # ------------------------------------------------------------------ construction
 
     @classmethod
     def from_features(
@@ -120,15 +120,14 @@ class ClassStatistics:
         class_dim: int = -1,
         ignore_index: int | None = None,
     ) -> ClassStatistics:
-        """Statistics of features held in memory, in two float64 passes that keep the autograd graph.
+        """Statistics of features in memory, in two float64 passes; keeps the autograd graph.
 
         Args:
-            features: (..., D), any float dtype, a tensor or a numpy array, as labels; with `class_dim` naming another
-                dimension, e.g. 1 for (N, D, H, W).
-            labels: the features' shape without `class_dim`, any integer dtype, values in [0, num_classes).
-            covariance: keep the pooled (D, D) scatter; without it memory is O(K D).
-            per_class: keep a (D, D) scatter for every class too.
-            ignore_index: a label whose rows are dropped.
+            features: (..., D), or D at `class_dim` (1 for (N, D, H, W)), any float dtype, a tensor or numpy array.
+            labels: shape of the features without `class_dim`, any integer dtype, in [0, num_classes).
+            covariance: keep the pooled (D, D) scatter; without it, memory is O(K D).
+            per_class: also keep a (D, D) scatter per class.
+            ignore_index: label whose rows are dropped.
 
         Raises: DtypeError, ShapeError, EmptyBatchError, LabelError, NonFiniteError.
         """
@@ -156,14 +155,14 @@ class ClassStatistics:
 
     @classmethod
     def about_means(cls, counts: Tensor, means: Tensor, sums: Scatter, **fields: Any) -> ClassStatistics:
-        """The value of (K,) counts, (K, D) means and sums about them, and of the other `fields`; it takes these."""
+        """Statistics from counts (K,), means (K, D) and sums about the means, which are overwritten; other `fields`."""
         sums.settle(counts)
         absent = counts[:, None] == 0
         means = means.masked_fill(absent, torch.nan) if means.requires_grad else means.masked_fill_(absent, torch.nan)
         return cls(counts, means, sums.spread, sums.within, sums.class_within, **fields)
 
     def rounded(self, epsilon: float) -> ClassStatistics:
-        """The same value, known to come from features stored with a machine epsilon."""
+        """The same value with the `rounding` of features stored with machine epsilon `epsilon`."""
         squares = self._mean_squares / self.num_features
         computed = max(epsilon, 4 * EPS)  # sums over many samples round too
         return replace(self, rounding=squares.sqrt() * rounding_of(computed, self.num_features))
@@ -191,11 +190,11 @@ class ClassStatistics:
             zeros(num_classes, num_features, num_features) if per_class else None,
         )
 
-    # ------------------------------------------------------------------ reading it
+    # ------------------------------------------------------------------ properties
 
     @property
     def num_classes(self) -> int:
-        """K, the number of rows, empty classes included."""
+        """K, the number of rows, including classes without samples."""
         return self.means.shape[0]
 
     @property
@@ -205,17 +204,17 @@ class ClassStatistics:
 
     @property
     def num_samples(self) -> Tensor:
-        """0-d int64, samples over all classes."""
+        """0-d int64, number of samples of all classes."""
         return self.counts.sum()
 
     @cached_property
     def present(self) -> Tensor:
-        """(K,) bool, which classes have samples."""
+        """(K,) bool, whether each class has samples."""
         return self.counts > 0
 
     @property
     def variances(self) -> Tensor:
-        """(K,), mean squared distance to the class mean, E|x - mean|^2 (ddof 0); NaN for empty classes."""
+        """(K,), mean squared distance to the class mean, E|x - mean|^2 (ddof 0); NaN for classes without samples."""
         return self.spread / self.counts
 
     @property
@@ -224,16 +223,16 @@ class ClassStatistics:
         return (self.counts * self._mean_squares).sum() / self.num_samples
 
     def coverage(self, thresholds: Sequence[int] = (1, 2, 10, 50)) -> dict[int, int]:
-        """How many classes have at least so many samples: {threshold: classes}."""
+        """Number of classes with at least `threshold` samples: {threshold: number}."""
         return {threshold: int((self.counts >= threshold).sum()) for threshold in thresholds}
 
     def class_weights(self, by: Weighting) -> Tensor:
-        """(K,) weights that sum to one: equal over the present classes, or proportional to the counts.
+        """(K,) weights with sum 1: equal for classes with samples, or proportional to the counts.
 
-        Raises: WeightingError for other weightings.
+        Raises: WeightingError for unknown weightings.
         """
         if by not in ("class", "sample"):
-            raise WeightingError(f'classes are weighted by "class" or by "sample"; got {by!r}.')
+            raise WeightingError(f'the weighting must be "class" or "sample"; got {by!r}.')
         mass = self.present if by == "class" else self.counts
         return mass.to(torch.float64) / mass.sum()
 
@@ -245,7 +244,7 @@ class ClassStatistics:
     def within_covariance(self, by: Weighting = "sample") -> Tensor:
         """(D, D), covariance about the class means, pooled over samples or averaged over classes.
 
-        Raises ScatterError where the scatter it needs was not kept.
+        Raises: ScatterError if the scatter was not kept.
         """
         if by == "sample":
             return self.require_within("the within-class covariance") / self.num_samples
@@ -254,31 +253,31 @@ class ClassStatistics:
         return torch.einsum("k,kij->ij", weights[self.present], scatter[self.present])
 
     def between_covariance(self, by: Weighting = "sample", centre: Weighting | None = None) -> Tensor:
-        """(D, D), covariance of the class means about the global mean; `centre` (default `by`) picks that mean."""
+        """(D, D), covariance of the class means about the global mean; `centre` (default: `by`) selects that mean."""
         centred = self.centred_means(centre or by)
         weights = self.class_weights(by)[self.present]
         return centred.mT @ (weights[:, None] * centred)
 
     def total_covariance(self, by: Weighting = "sample") -> Tensor:
-        """(D, D), within plus between under one weighting: with "sample", the covariance of all samples."""
+        """(D, D), within- plus between-class covariance; with "sample" the covariance of all samples."""
         return self.within_covariance(by) + self.between_covariance(by)
 
     def centred_means(self, by: Weighting = "class") -> Tensor:
-        """(K present, D), means of the classes that have samples, minus the global mean; 0 where that is rounding."""
+        """(K present, D), class means minus the global mean; 0 below the rounding of the features."""
         return once(self, f"centred by {by}", lambda: self._centred_means(by), self.means)
 
     def _centred_means(self, by: Weighting) -> Tensor:
-        # About one class mean first: with means far from the origin the global mean itself is inexact.
+        # relative to one class mean first, because the global mean is inexact far from the origin
         means = self.means if self._number_present == self.num_classes else self.means[self.present]
         near = means - means[:1].detach()
         centred = near - (near.mean(0) if by == "class" else self.class_weights(by)[self.present] @ near)
-        nothing = norms(centred.detach()) <= self.rounding[self.present] / 2  # as half of a distance between two
+        nothing = norms(centred.detach()) <= self.rounding[self.present] / 2  # half of a distance between two means
         return torch.where(nothing[:, None], 0.0, centred) if nothing.any() else centred
 
     def coincident(self, times: float = 1.0) -> list[list[int]]:
-        """Sets of labels whose class means lie no further apart than so many times their rounding; empty if none do.
+        """Sets of labels whose class means are within `times` their rounding; empty without coincident means.
 
-        Each of a set is that near to another one of it.
+        Each class of a set is that near to another class of the set.
         """
         rows = self.present.nonzero().flatten()
         first = first_of_coincident(self.means.detach()[rows], times * self.rounding[rows])
@@ -288,28 +287,28 @@ class ClassStatistics:
         return sorted(sorted(labels) for labels in sets.values() if len(labels) > 1)
 
     def require_within(self, what: str) -> Tensor:
-        """The pooled scatter (D, D), or ScatterError saying how to keep it."""
+        """The pooled scatter (D, D). Raises: ScatterError naming the option that keeps it."""
         if self.within is not None:
             return self.within
         if self.class_within is not None:
             return self.class_within.sum(0)
         raise ScatterError(
-            f"{what} needs the within-class scatter, which these statistics lack. Accumulate with "
-            "covariance=True, or, for a subset of the classes, with per_class=True."
+            f"{what} needs the within-class scatter, but these statistics have none. Accumulate with covariance=True; "
+            "for a subset of the classes, with per_class=True."
         )
 
     def require_class_within(self, what: str) -> Tensor:
-        """The scatter of each class (K, D, D), or ScatterError saying how to keep it."""
+        """The scatter per class (K, D, D). Raises: ScatterError naming the option that keeps it."""
         if self.class_within is None:
             raise ScatterError(
-                f"{what} needs the scatter of each class, which these statistics lack. Accumulate with per_class=True."
+                f"{what} needs the scatter per class, but these statistics have none. Accumulate with per_class=True."
             )
         return self.class_within
 
-    # ------------------------------------------------------------------ new values from it
+    # ------------------------------------------------------------------ derived values
 
     def populated(self) -> ClassStatistics:
-        """Only the classes with samples; raises EmptyClassError where there are fewer than two."""
+        """The statistics of the classes with samples. Raises: EmptyClassError for fewer than two."""
         number = self._number_present
         if number < 2:
             raise EmptyClassError(
@@ -321,9 +320,9 @@ class ClassStatistics:
         return once(self, "populated", lambda: self.select(self.class_ids[self.present]), *self._tensors().values())
 
     def with_at_least(self, min_count: int) -> ClassStatistics:
-        """The classes with so many samples.
+        """The statistics of the classes with at least `min_count` samples.
 
-        Raises: EmptyClassError where fewer than two have them; it says how many samples the largest class has.
+        Raises: EmptyClassError for fewer than two; the message gives the size of the largest class.
         """
         number = int((self.counts >= min_count).sum())
         if number < 2:
@@ -341,34 +340,34 @@ class ClassStatistics:
         min_count: int | None = None,
         max_count: int | None = None,
     ) -> ClassStatistics:
-        """The statistics of some classes, by label and by number of samples (bounds included).
+        """The statistics of a subset of the classes, by label and by number of samples (inclusive bounds).
 
-        The pooled scatter serves a subset only if all classes with samples are in it; otherwise it is summed from
-        the per-class scatter, or None without that.
+        The pooled scatter is kept only if the subset contains all classes with samples; otherwise it is summed from the
+        scatter per class, or None without it.
 
-        Raises: LabelError for a class that is not there.
+        Raises: LabelError for a class that is not in the statistics.
         """
         rows = all_rows = torch.arange(self.num_classes, device=self.counts.device)
         if classes is not None:
-            wanted = torch.as_tensor(classes, device=self.counts.device).reshape(-1)
-            if wanted.numel() and (wanted.dtype.is_floating_point or wanted.dtype is torch.bool):
-                raise DtypeError(f"classes must be chosen by integer labels; got {wanted.dtype}.")
-            wanted = wanted.to(torch.int64)
+            subset = torch.as_tensor(classes, device=self.counts.device).reshape(-1)
+            if subset.numel() and (subset.dtype.is_floating_point or subset.dtype is torch.bool):
+                raise DtypeError(f"classes must be integer labels; got {subset.dtype}.")
+            subset = subset.to(torch.int64)
             position = torch.full((self.num_labels,), -1, device=self.counts.device)
             position[self.class_ids] = all_rows
-            checks.require_labels(wanted, len(position))
-            rows = position[wanted]
+            checks.require_labels(subset, len(position))
+            rows = position[subset]
             if (rows < 0).any():
-                missing = wanted[rows < 0]
-                raise LabelError(f"class {int(missing[0])} was left out by an earlier selection.")
+                missing = subset[rows < 0]
+                raise LabelError(f"class {int(missing[0])} is not in these statistics; an earlier select() removed it.")
         if min_count is not None:
             rows = rows[self.counts[rows] >= min_count]
         if max_count is not None:
             rows = rows[self.counts[rows] <= max_count]
         if torch.equal(rows, all_rows):
             return self
-        chosen = torch.bincount(rows, minlength=self.num_classes)
-        complete = bool(((chosen == 1) | (self.counts == 0)).all())
+        times = torch.bincount(rows, minlength=self.num_classes)
+        complete = bool(((times == 1) | (self.counts == 0)).all())
         return replace(
             self,
             counts=self.counts[rows],
@@ -383,7 +382,7 @@ class ClassStatistics:
     def merge(self, other: ClassStatistics) -> ClassStatistics:
         """The statistics of both sets of samples together; exact, in any order and grouping.
 
-        Raises: MergeError if the two describe different classes, features or kinds of scatter.
+        Raises: MergeError if classes, features or scatter differ.
         """
         return self.merge_all([self, other])
 
@@ -391,13 +390,13 @@ class ClassStatistics:
     def merge_all(
         cls, values: Sequence[ClassStatistics], offsets: tuple[Tensor, Sequence[Tensor]] | None = None
     ) -> ClassStatistics:
-        """The statistics of several sets of samples together: `merge` of at least one, in one step.
+        """The statistics of several sets of samples together, at least one, in one step.
 
         Args:
-            offsets: an origin (K, D) and the means of each value less that, if they are known: means that lie far from
-                zero are rounded, and tell less of their distances.
+            offsets: an origin (K, D) and the means of each value minus the origin, if known. They give the differences
+                of means more exactly, because means far from zero are rounded.
 
-        Raises: MergeError as `merge`.
+        Raises: as `merge`.
         """
         first, *others = values
         for other in values:
@@ -415,13 +414,13 @@ class ClassStatistics:
         return first._of(counts.sum(0), means + origin, sums, squares, max(value.product_epsilon for value in values))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> ClassStatistics:
-        """The statistics of the samples of all processes together, bit for bit the same in each of them; no graph.
+        """The statistics of the samples of all processes, bit for bit equal in all processes; no graph.
 
-        A collective call of `torch.distributed`: every process of the group (default: all) must make it. Beside its
-        result it needs next to no memory. Alone, or where nothing was initialised, a process gets `self` back.
+        A collective call of `torch.distributed`: every process of the group (default: all) must make it. Needs little
+        memory in addition to the result. Returns `self` for a single process.
 
-        Raises: MergeError, in every process, if the values describe different classes, features or kinds of scatter,
-        or are about given centres; DistributedError if another process died or didn't call within the group's timeout.
+        Raises: MergeError, in every process, if classes, features or scatter differ, or the statistics are about given
+        centres; DistributedError if another process died or did not make the call within the group's timeout.
         """
         if self.recentred:
             withdraw("class statistics", MergeError(_RECENTRED), group)
@@ -440,36 +439,36 @@ class ClassStatistics:
             return self._of(counts, means, sums, squares, epsilon.item())
 
     def subtract(self, other: ClassStatistics) -> ClassStatistics:
-        """What is left when the samples of `other`, all of which are in `self`, are taken away.
+        """The statistics without the samples of `other`, all of which must be in `self`.
 
-        Exact to the rounding of `self`: what is left may be smaller than that.
+        Exact up to the rounding of `self`, which may exceed the result.
 
-        Raises: MergeError also if `other` has more samples of a class than `self`.
+        Raises: as `merge`; MergeError if `other` has more samples of a class than `self`.
         """
         self._require_same_kind(other)
         short = other.counts > self.counts
         if short.any():
             row = int(short.nonzero()[0])
             raise MergeError(
-                f"can't take {int(other.counts[row])} samples of class {int(self.class_ids[row])} away "
-                f"from {int(self.counts[row])}."
+                f"can't subtract {int(other.counts[row])} samples of class {int(self.class_ids[row])} from "
+                f"{int(self.counts[row])} samples."
             )
         counts = self.counts - other.counts
         shares = (other.counts.to(self.means.dtype) / counts)[:, None]
-        taken = torch.where(other.counts[:, None] > 0, (self.means - other.means) * shares, 0.0)
-        means = self.means + taken
-        theirs, sums = other._scatter.map(Tensor.clone), self._scatter.map(Tensor.clone)
-        theirs.recentre(other.counts[None], [other.means], self.means)  # both about the same centres
-        sums.add(theirs, sign=-1)
+        step = torch.where(other.counts[:, None] > 0, (self.means - other.means) * shares, 0.0)
+        means = self.means + step
+        removed, sums = other._scatter.map(Tensor.clone), self._scatter.map(Tensor.clone)
+        removed.recentre(other.counts[None], [other.means], self.means)  # both about the same centres
+        sums.add(removed, sign=-1)
         sums.recentre(counts[None], [means], self.means, sign=-1)
         squares = self.counts * self.rounding.square() - other.counts * other.rounding.square()
         return self._of(counts, means, sums, squares.clamp(min=0), max(self.product_epsilon, other.product_epsilon))
 
     def about(self, centres: Tensor) -> ClassStatistics:
-        """The same samples seen from other centres: means become `centres`, spread and scatter are about them.
+        """The same samples about given centres: means become `centres`; spread and scatter are about them.
 
-        With the training means as centres of test statistics, variability metrics measure whether test features
-        collapse to the *training* means (strong test collapse, Hui et al. 2022). The result can't be merged.
+        With training means as centres of test statistics, variability metrics measure whether test features collapse to
+        the *training* means (strong test collapse, Hui et al. 2022). The result can't be merged.
 
         Args:
             centres: (K, D) or (D,).
@@ -483,7 +482,7 @@ class ClassStatistics:
         )
 
     def to(self, device: torch.device | str) -> ClassStatistics:
-        """The same value on another device (on the CPU where that device lacks float64)."""
+        """The same value on another device (on the CPU if that device has no float64)."""
         home = float64_device(device)
         return self._map(lambda tensor: tensor.to(home))
 
@@ -494,7 +493,7 @@ class ClassStatistics:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
-        """Write the value to a safetensors file; classes without samples take a few bytes each, whatever D is.
+        """Write the value to a safetensors file; a class without samples takes a few bytes, for any D.
 
         `metadata` is stored beside it in the file's header.
         """
@@ -511,17 +510,17 @@ class ClassStatistics:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClassStatistics:
-        """Read a value that `save` wrote. Raises: StateError for any other file."""
+        """Read a file of `save`. Raises: StateError for other files."""
         path = Path(path)
         tensors, metadata = read_safetensors(path)
         if metadata.get("format") not in (_FORMAT, _DENSE_FORMAT):
-            raise StateError(f"{path} holds no class statistics (format {metadata.get('format')!r}).")
+            raise StateError(f"{path} must be a file of ClassStatistics.save(); got format {metadata.get('format')!r}.")
         with failures_of(path, "as class statistics"):
             return cls._of_file(dict(tensors), metadata).to(device)
 
     @classmethod
     def _of_file(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> ClassStatistics:
-        """The value of a file's arrays and metadata. Raises: an error of any type for those of another file."""
+        """The value from a file's arrays and metadata. Raises: any error for invalid content."""
         if metadata["format"] == _DENSE_FORMAT:
             tensors["rounding"] = torch.full_like(tensors["spread"], float(metadata.get("rounding", 0.0)))
         else:
@@ -546,7 +545,7 @@ class ClassStatistics:
             product_epsilon=float(metadata.get("product_epsilon", 0.0)),
         )
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ private
 
     @cached_property
     def _number_present(self) -> int:
@@ -565,15 +564,15 @@ class ClassStatistics:
             raise MergeError(_RECENTRED)
         if self.means.shape != other.means.shape or not torch.equal(self.class_ids, other.class_ids):
             raise MergeError(
-                f"the two statistics describe different classes or features: shapes {tuple(self.means.shape)} "
-                f"and {tuple(other.means.shape)}."
+                f"statistics must have the same classes and features to be merged; got means of shapes "
+                f"{tuple(self.means.shape)} and {tuple(other.means.shape)}."
             )
         for name in ("within", "class_within"):
             if (getattr(self, name) is None) != (getattr(other, name) is None):
-                raise MergeError(f"one of the two statistics has {name}, the other hasn't.")
+                raise MergeError(f"both statistics must have {name}, or neither; only one has it.")
 
     def _kind(self) -> dict[str, int]:
-        """Numbers that values must have in common to be merged across processes."""
+        """Numbers that must be equal in all processes for a merge."""
         return {
             "num_classes": self.num_classes,
             "num_features": self.num_features,
@@ -589,21 +588,21 @@ class ClassStatistics:
 
     @property
     def _mean_squares(self) -> Tensor:
-        """(K,) mean squared length of the samples of each class, without a graph; 0 for classes without samples."""
+        """(K,) mean squared length of the samples per class, without a graph; 0 for classes without samples."""
         squares = norms(self.means.detach()).square() + self.spread.detach() / self.counts  # no second (K, D)
         return torch.where(self.present, squares, 0.0)
 
     def _of(
         self, counts: Tensor, means: Tensor, sums: Scatter, squares: Tensor, product_epsilon: float
     ) -> ClassStatistics:
-        """The same classes with other samples; squares: (K,) of the rounding, summed over samples."""
+        """Statistics of the same classes for other samples; squares: (K,) squared rounding, summed over samples."""
         rounding = torch.where(counts > 0, squares / counts, 0.0).sqrt()
         shared = {"class_ids": self.class_ids, "num_labels": self.num_labels}
         return self.about_means(counts, means, sums, rounding=rounding, product_epsilon=product_epsilon, **shared)
 
 
 def class_means(rows: Tensor, labels: Tensor, counts: Tensor) -> Tensor:
-    """(K, D) means of float64 rows (N, D), each class about one of its own: no other class costs it digits."""
+    """(K, D) means of float64 rows (N, D), computed relative to one row of each class, for precision."""
     classes = len(counts)
     first = labels.new_full((classes,), len(labels)).scatter_reduce_(
         0, labels, torch.arange(len(labels), device=labels.device), "amin"

@@ -1,4 +1,4 @@
-"""Folds: parts to which the samples of every class are dealt evenly, for a delete-a-fold jackknife."""
+"""Folds: parts of the samples, balanced within each class, for a delete-a-fold jackknife."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 FOLDS = 16
-"""Folds unless the caller says otherwise: the standard error then has 15 degrees of freedom."""
+"""Default number of folds; the standard error then has 15 degrees of freedom."""
 
-_BY_CLASS = -1  # the fold of rows that are dealt by their class
+_BY_CLASS = -1  # marks rows that `split` assigns by class
 
 
 @dataclass(frozen=True, eq=False)
 class FoldedStatistics:
-    """`ClassStatistics` of all samples and of each of F folds, to which the samples of every class were dealt evenly.
+    """`ClassStatistics` of all samples and of F folds, which share the samples of each class evenly.
 
-    A sample with several rows, such as the pixels of an image or the tokens of a sequence, is in one fold as a whole:
-    its rows depend on each other, and errors that took them for independent would be too small.
+    All rows of a sample, such as the pixels of an image or the tokens of a sequence, are in one fold: they are
+    dependent, and standard errors for independent rows would be too small.
 
     Attributes:
-        total: of all samples.
-        parts: of each fold's samples; together they are the total. They may lack the scatter that the total has.
+        total: statistics of all samples.
+        parts: statistics of each fold; they add up to the total, possibly without its scatter.
 
     >>> features, labels = torch.randn(60, 5), torch.arange(60) % 3
     >>> folded = FoldedStatistics.from_features(features, labels, 3, folds=4)
@@ -54,13 +54,13 @@ class FoldedStatistics:
         samples: checks.Array | None = None,
         **options: Any,
     ) -> FoldedStatistics:
-        """Deal features held in memory.
+        """Folded statistics of features in memory.
 
         Args:
             features, labels, options: as in `ClassStatistics.from_features`.
             samples: as in `StatisticsAccumulator.update`.
 
-        Raises: as these, and RangeError for fewer than two folds.
+        Raises: as these functions; RangeError for fewer than two folds.
         """
         require_folds(folds)
         features, labels = checks.as_tensor(features, "features"), checks.as_tensor(labels, "labels")
@@ -82,7 +82,7 @@ class FoldedStatistics:
 
     @classmethod
     def from_parts(cls, parts: Sequence[ClassStatistics]) -> FoldedStatistics:
-        """Folds given by their statistics. Raises: RangeError for fewer than two; MergeError if they don't fit."""
+        """Folds from their statistics. Raises: RangeError for fewer than two; MergeError if they do not fit."""
         require_folds(len(parts))
         return cls(ClassStatistics.merge_all(parts), tuple(parts))
 
@@ -92,10 +92,10 @@ class FoldedStatistics:
         return len(self.parts)
 
     def without(self, fold: int) -> ClassStatistics:
-        """The statistics of the samples of all folds but one, and of the classes whose samples are all in that one.
+        """The statistics without the samples of one fold; classes with all samples in that fold keep them.
 
-        The latter (`undivided`) stay as they are. Without the scatter of each class, theirs is taken to have the shape
-        of the fold's; its trace is exact.
+        Without scatter per class, the scatter of these classes (`undivided`) is assumed proportional to the fold's; its
+        trace is exact.
         """
         fold %= self.folds
         rest = ClassStatistics.merge_all([part for f, part in enumerate(self.parts) if f != fold])
@@ -104,7 +104,7 @@ class FoldedStatistics:
 
     @property
     def without_scatter(self) -> FoldedStatistics:
-        """The same without D x D matrices, which `without` needn't merge for functions of means and spreads alone."""
+        """The same folds without D x D matrices, for faster jackknives of functions of means and variances."""
 
         def lean(value: ClassStatistics) -> ClassStatistics:
             return replace(value, within=None, class_within=None)
@@ -113,28 +113,28 @@ class FoldedStatistics:
 
     @property
     def undivided(self) -> Tensor:
-        """Labels of classes whose samples are all in one fold, as a single sample is: their own error is unknown."""
+        """Labels of classes with all samples in one fold, for example a single sample; their error is unknown."""
         counts = torch.stack([part.counts for part in self.parts])
         return self.total.class_ids[(counts > 0).sum(0) == 1]
 
     def merge(self, other: FoldedStatistics) -> FoldedStatistics:
         """Both sets of samples together, fold by fold.
 
-        Raises: MergeError for another number of folds, other classes, features or kinds of scatter.
+        Raises: MergeError if the number of folds, classes, features or scatter differ.
         """
         if self.folds != other.folds:
-            raise MergeError(f"can't merge {other.folds} folds into {self.folds}; use the same folds= everywhere.")
-        both = [mine.merge(theirs) for mine, theirs in zip(self.parts, other.parts, strict=True)]
+            raise MergeError(f"both must have the same number of folds; got {self.folds} and {other.folds}.")
+        both = [a.merge(b) for a, b in zip(self.parts, other.parts, strict=True)]
         return FoldedStatistics(self.total.merge(other.total), tuple(both))
 
     def all_reduce(self, group: ProcessGroup | None = None) -> FoldedStatistics:
-        """The samples of all processes together, fold by fold; a collective call, as `ClassStatistics.all_reduce`.
+        """The samples of all processes, fold by fold; a collective call, as `ClassStatistics.all_reduce`.
 
-        Raises: as that, and MergeError in every process if they have different numbers of folds.
+        Raises: as `ClassStatistics.all_reduce`; MergeError in every process if the numbers of folds differ.
         """
         if world_size(group) == 1:
             return self
-        whole = self.total.within is not None and self.parts[0].within is None  # which the parts don't add up to
+        whole = self.total.within is not None and self.parts[0].within is None  # not the sum of the parts
         require_same("folded statistics", {"folds": self.folds, "scatter of the total alone": int(whole)}, group)
         parts = tuple(part.all_reduce(group) for part in self.parts)
         return FoldedStatistics(self.total.all_reduce(group), parts) if whole else FoldedStatistics.from_parts(parts)
@@ -146,10 +146,10 @@ class FoldedStatistics:
         min_count: int | None = None,
         max_count: int | None = None,
     ) -> FoldedStatistics:
-        """Some classes only, by label and by their number of samples in total, as `ClassStatistics.select`."""
+        """A subset of the classes, by label and by total number of samples, as `ClassStatistics.select`."""
         total = self.total.select(classes, min_count=min_count, max_count=max_count)
         parts = [part.select(total.class_ids) for part in self.parts]
-        if total.within is None:  # though a fold may happen to have no samples of the classes left out
+        if total.within is None:  # also in folds without samples of the removed classes
             parts = [replace(part, within=None) for part in parts]
         return FoldedStatistics(total, tuple(parts))
 
@@ -159,7 +159,7 @@ class FoldedStatistics:
 
 
 def _only(value: ClassStatistics, classes: Tensor) -> ClassStatistics:
-    """The samples of (K,) chosen classes, in the same rows; of the pooled scatter, their share by trace."""
+    """The statistics with samples only in `classes` (K,) bool; the pooled scatter is scaled to their trace."""
     spread = torch.where(classes, value.spread, 0.0)
     within, own = value.within, value.class_within
     if own is not None:
@@ -173,11 +173,11 @@ def _only(value: ClassStatistics, classes: Tensor) -> ClassStatistics:
 
 
 def require_samples(samples: Tensor | None, labels: Tensor) -> None:
-    """Raise DtypeError or ShapeError unless samples number the rows of labels (...), or are None."""
+    """Raise DtypeError or ShapeError unless `samples` is None or integers in the shape of the labels."""
     if samples is None:
         return
     if not checks.is_integer(samples):
-        raise DtypeError(f"samples must be integers, equal for rows of one sample; got {samples.dtype}.")
+        raise DtypeError(f"samples must be integers, one number per sample; got {samples.dtype}.")
     if samples.shape not in (labels.shape, labels.shape[:1]):
         raise ShapeError(
             f"samples must have the labels' shape {tuple(labels.shape)}, or that of their first dimension, "
@@ -188,29 +188,28 @@ def require_samples(samples: Tensor | None, labels: Tensor) -> None:
 def require_folds(folds: int) -> None:
     """Raise RangeError for fewer than two folds."""
     if folds < 2:
-        raise RangeError(f"a standard error needs at least two folds; got {folds}.")
+        raise RangeError(f"folds must be at least 2; got {folds}.")
 
 
 class Dealer:
-    """Decides which fold each sample goes to, however the samples are batched.
+    """Assigns samples to folds, independent of the batches.
 
-    * Samples that are numbered go to the fold that is their number modulo F.
-    * Otherwise, samples of several rows go to the folds in turn.
-    * Otherwise, the i-th sample of class k goes to fold (i + k) mod F; starting each class at another fold keeps the
-      folds alike where classes have few samples. Where labels can't be looked at, these go in turn too.
+    * Numbered samples go to the fold (number mod F).
+    * Otherwise, samples with several rows go to the folds in turn.
+    * Otherwise, the i-th sample of class k goes to fold (i + k) mod F; different first folds keep the folds similar if
+      classes have few samples. If labels can't be read, samples go to the folds in turn.
 
     Args:
         folds: F.
-        start: the fold to start with; if each process starts with another, a class of which each has a single sample
-            isn't in one fold.
+        start: first fold. Different starts per process avoid that single samples of a class all share a fold.
     """
 
     def __init__(self, folds: int, start: int = 0):
         self.folds, self._start = folds, start
-        self.samples = 0  # dealt in turn so far
+        self.samples = 0  # assigned in turn so far
 
     def folds_of(self, labels: Tensor, samples: Tensor | None, *, in_turn: bool = False) -> Tensor:
-        """(N,) folds, on the CPU, of the rows of labels (...); `_BY_CLASS` for rows that `split` deals by class."""
+        """(N,) folds, on the CPU, for labels (...); `_BY_CLASS` for rows that `split` assigns by class."""
         if samples is not None:
             numbers = samples.to("cpu", torch.int64) % self.folds
         elif labels.ndim > 1 or in_turn:
@@ -221,12 +220,12 @@ class Dealer:
         return numbers.reshape(*numbers.shape, *[1] * (labels.ndim - numbers.ndim)).expand(labels.shape).flatten()
 
     def split(self, labels: Tensor, folds: Tensor, dealt: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Each fold that has some of the rows, and their indices.
+        """Each fold with rows, and the indices of its rows.
 
         Args:
             labels: (N,) int64.
-            folds: (N,) of `folds_of`.
-            dealt: (K,) int64, how many samples of each class went before.
+            folds: (N,), from `folds_of`.
+            dealt: (K,) int64, number of earlier samples per class.
         """
         by_class = folds == _BY_CLASS
         if by_class.any():
@@ -240,7 +239,7 @@ class Dealer:
                 yield fold, order[start:end]
 
     def _deal(self, labels: Tensor, dealt: Tensor) -> Tensor:
-        """(N,) folds by class."""
+        """(N,) folds, assigned by class."""
         order = labels.argsort(stable=True)
         ordered = labels[order]
         counts = torch.bincount(labels, minlength=len(dealt))

@@ -1,4 +1,4 @@
-"""`Intake`: checks batches before anything changes, and puts small ones together."""
+"""`Intake`: validates batches before the state changes, and concatenates small batches."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from tightframe.device_state import DeviceState
 from tightframe.errors import LabelError, NonFiniteError, RangeError
 from tightframe.numerics import EPS, large_zeros
 
-_LEFT_OUT = -1  # the label of rows that don't count
-_SIZES = (1e-12, 1e15)  # of float32 entries whose squares, and sums of these, float32 holds
+_LEFT_OUT = -1  # label of ignored rows
+_SIZES = (1e-12, 1e15)  # range of float32 entries with squares and sums of squares in the range of float32
 _REASONS: tuple[tuple[type[LabelError] | type[NonFiniteError] | type[RangeError], str], ...] = (
     (LabelError, "a label outside [0, {num_classes})"),
     (NonFiniteError, f"a NaN, an infinity or a value above {checks.LARGEST:g}"),
     (
         RangeError,
-        f"float32 values all below {_SIZES[0]:g}, or one above {_SIZES[1]:g}, whose squares float32 can't hold",
+        f"float32 values with a largest size outside [{_SIZES[0]:g}, {_SIZES[1]:g}], the range of exact squares",
     ),
 )
 
 
 class Step(NamedTuple):
-    """Rows to be added together.
+    """Rows for one step of accumulation.
 
     Attributes:
         rows: (N, D).
         labels: (N,) int64 in [0, K).
-        tags: (N,) numbers on the CPU, as they were put in, or None.
-        counted: (N,) bool, which rows count; None for all, which the host may look into.
+        tags: (N,) numbers on the CPU, from `put`, or None.
+        counted: (N,) bool, rows that count; None for validated rows, which all count.
     """
 
     rows: Tensor
@@ -45,7 +45,7 @@ class Step(NamedTuple):
 
 @dataclass
 class _Queue:
-    """What the host knows of the rows that wait: their tags, how many they are, whether some weren't validated."""
+    """Host data of the waiting rows: tags, number, and whether some are not validated."""
 
     tags: Tensor
     used: int = 0
@@ -53,16 +53,16 @@ class _Queue:
 
 
 class Intake(DeviceState):
-    """The way of batches into statistics: checked, cleared of ignored rows, small ones put together.
+    """Input of statistics: validates batches, drops ignored rows, concatenates small batches.
 
-    Batches that aren't validated are judged on the device: a bad one is left out as a whole and reported later.
+    Unvalidated batches are checked on the device: an invalid batch is left out completely and reported later.
 
     Args:
         num_classes: K.
         num_features: D.
-        rows: of a step, however many rows batches have: steps of few rows would cost more than their arithmetic.
-        class_dim: the features' dimension that holds the D entries.
-        ignore_index: a label whose rows are dropped.
+        rows: rows per step, for batches of any size, because small steps have a large overhead.
+        class_dim: dimension of the features that contains the D entries.
+        ignore_index: label whose rows are dropped.
     """
 
     waiting: Tensor  # (rows, D), of small batches, in the dtype of the widest features seen
@@ -86,22 +86,22 @@ class Intake(DeviceState):
         self.reset()
 
     def reset(self) -> None:
-        """Forget every row and every batch that was left out."""
+        """Remove all rows and all records of invalid batches."""
         with torch.inference_mode(False):
             waiting = large_zeros(self._rows, self.num_features, dtype=torch.float32, device=self.device)
             self.register_buffer("waiting", waiting)
             self.register_buffer("waiting_labels", torch.zeros(self._rows, dtype=torch.int64, device=self.device))
             self.register_buffer("rejected", torch.zeros(2, dtype=torch.int64, device=self.device))
         self._queue = _Queue(torch.zeros(self._rows, dtype=torch.int64))
-        self._judged = 0  # batches that weren't validated
-        self.epsilon = EPS  # of the coarsest features seen
+        self._judged = 0  # unvalidated batches
+        self.epsilon = EPS  # machine epsilon of the coarsest features
 
     # ------------------------------------------------------------------ checking
 
     def admit(self, features: Tensor, labels: Tensor, validate: bool) -> tuple[Tensor, Tensor]:
-        """A batch as (N, D) rows and (N,) labels on this device. Nothing has changed if it isn't valid.
+        """A batch as rows (N, D) and labels (N,) on this device. The state does not change if the batch is invalid.
 
-        Validated, rows with the ignored label are dropped; unvalidated, rows that don't count have the label -1.
+        With validation, rows with the ignored label are dropped; without, they have the label -1.
 
         Raises: as `StatisticsAccumulator.update`.
         """
@@ -110,7 +110,7 @@ class Intake(DeviceState):
             labels,
             num_features=self.num_features,
             class_dim=self.class_dim,
-            ignore_index=self.ignore_index if validate else None,  # dropping rows reads how many are left
+            ignore_index=self.ignore_index if validate else None,  # dropping rows reads their number from the device
         )
         if rows.device != self.device:
             rows, flat = rows.to(self.device), flat.to(self.device)
@@ -125,21 +125,21 @@ class Intake(DeviceState):
         self.epsilon = max(self.epsilon, torch.finfo(features.dtype).eps)
         return rows.to(self.waiting.dtype), flat
 
-    def kept(self, labels: Tensor, validate: bool) -> Tensor | None:
-        """Which rows of labels (...) `admit` doesn't drop, (N,) bool on the CPU; None for all."""
+    def counted(self, labels: Tensor, validate: bool) -> Tensor | None:
+        """(N,) bool on the CPU, the rows of labels (...) that `admit` does not drop; None for all."""
         if self.ignore_index is None or not validate:
             return None
         return (labels.to(torch.int64) != self.ignore_index).flatten().cpu()
 
     def _judge(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """(N,) which rows of an unvalidated batch count: none of a bad one, which is noted, on the device."""
+        """(N,) bool, rows of an unvalidated batch that count; an invalid batch has none and is recorded."""
         ignored = torch.zeros_like(labels, dtype=torch.bool)
         if self.ignore_index is not None:
             ignored = labels == self.ignore_index
         sizes = rows.abs().masked_fill_(ignored[:, None], 0.0)
         largest = sizes.amax()  # NaN if there is one
-        known = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
-        reason = torch.where(known, torch.where(largest <= checks.largest(rows.dtype), 0, 2), 1)
+        in_range = (((labels >= 0) & (labels < self.num_classes)) | ignored).all()
+        reason = torch.where(in_range, torch.where(largest <= checks.largest(rows.dtype), 0, 2), 1)
         if rows.dtype is not torch.float64:
             held = (largest == 0) | ((largest >= _SIZES[0]) & (largest <= _SIZES[1]))
             reason = torch.where((reason == 0) & ~held, 3, reason)
@@ -149,7 +149,7 @@ class Intake(DeviceState):
         return (reason == 0) & ~ignored
 
     def require_none_rejected(self) -> None:
-        """Raise what an unvalidated batch was left out for: LabelError, NonFiniteError or RangeError."""
+        """Raise LabelError, NonFiniteError or RangeError if an unvalidated batch was invalid."""
         if self._judged == 0:
             return
         reason, batches = self.rejected.tolist()
@@ -157,17 +157,17 @@ class Intake(DeviceState):
             error, what = _REASONS[reason - 1]
             what = what.format(num_classes=self.num_classes)
             raise error(
-                f"{batches} unvalidated batch(es) were left out; the first held {what}. Call reset(), then "
-                "update(validate=True), which names the row and takes values of any size."
+                f"{batches} unvalidated batch(es) were left out; the first one contained {what}. Call reset(), then "
+                "update(validate=True), which names the row and accepts values of any size."
             )
 
-    # ------------------------------------------------------------------ putting together
+    # ------------------------------------------------------------------ steps
 
     def put(self, rows: Tensor, labels: Tensor, tags: Tensor | None, *, seen: bool) -> Iterator[Step]:
-        """The steps that an admitted batch completes; the rest of it waits.
+        """Yield the complete steps after a batch; remaining rows wait for the next batch.
 
         Args:
-            tags: (N,) numbers on the CPU that go with the rows.
+            tags: (N,) numbers on the CPU that belong to the rows.
             seen: whether the batch was validated.
         """
         queue, start, end = self._queue, 0, len(labels)
@@ -187,7 +187,7 @@ class Intake(DeviceState):
                 yield from self.rest()
 
     def rest(self) -> Iterator[Step]:
-        """A step of the rows that wait, if there are any."""
+        """Yield a step with the waiting rows, if there are any."""
         queue = self._queue
         used, unseen, queue.used, queue.unseen = queue.used, queue.unseen, 0, False
         if used:
@@ -200,7 +200,7 @@ class Intake(DeviceState):
         return Step(rows, torch.where(counted, labels, 0), tags, counted)
 
     def widen(self) -> None:
-        """Hold rows in float64 from the first float64 features on."""
+        """Store rows in float64 after the first float64 features."""
         if self.waiting.dtype is not torch.float64:
             with torch.inference_mode(False):
                 self.waiting = self.waiting.to(torch.float64)
@@ -212,8 +212,8 @@ class Intake(DeviceState):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def get_extra_state(self) -> Tensor:
-        """How many rows wait, whether unvalidated ones are among them, the number of unvalidated batches, the bits of
-        the coarsest features, and the waiting rows' tags."""
+        """Number of waiting rows, whether some are not validated, number of unvalidated batches, bits of the coarsest
+        features, and tags of the waiting rows."""
         bits = -round(math.log2(self.epsilon))
         queue = self._queue
         return torch.cat([torch.tensor([queue.used, queue.unseen, self._judged, bits]), queue.tags])

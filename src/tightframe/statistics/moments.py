@@ -1,6 +1,6 @@
-"""`Moments`: sums, energy and products of labelled rows about an anchor of each class. Plain arithmetic on any device.
+"""`Moments`: sums, energy and products of labelled rows about an anchor per class. Plain arithmetic on any device.
 
-Rows are taken as they come: `Intake` checks them, `StatisticsAccumulator` puts the two together.
+Rows are not checked here: `Intake` validates them, and `StatisticsAccumulator` combines the two.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from tightframe.numerics import EPS, large_zeros
 from tightframe.statistics.class_statistics import ClassStatistics
 from tightframe.statistics.scatter import Scatter, add_products, gaps_between
 
-CHUNK_ROWS = 4096  # most rows to add at a time: longer float32 sums lose digits, and memory stays O(rows * D)
-_FLUSH_ROWS = 4096  # rows whose float32 products are summed before they join the float64 total
-_BLOCK_ROWS = 256  # rows widened to float64 at a time, so that they stay in cache
-_CANCELLATION = 8.0  # energy about the anchor may exceed the spread by this factor: one of float32's seven digits
-_SETTLED_ROWS = 3  # after which a class is known well enough to choose its anchor, or to judge one that isn't of them
-_NARROW = 32  # features up to which float32 products may add thousands of rows one by one; float64 is as fast there
-_OUTLIER = 64.0  # rows with this many times the median energy would cost the other rows' float32 products digits
-SQUARES = (1e-24, 1e30)  # squared lengths that float32 holds with all digits, products and sums of them included
-_LONGEST = 16  # rows of a step unseen by the host that may be outliers
-_EARLY_STEPS = 32  # steps unseen by the host that are multiplied in float64, as anchors may not have been judged yet
+CHUNK_ROWS = 4096  # maximum rows per step: longer float32 sums lose digits, and memory stays O(rows * D)
+_FLUSH_ROWS = 4096  # rows of float32 products summed before they are added to the float64 total
+_BLOCK_ROWS = 256  # rows converted to float64 at a time, which stay in cache
+_CANCELLATION = 8.0  # largest ratio of energy about the anchor to spread: costs one of float32's seven digits
+_SETTLED_ROWS = 3  # minimum rows of a class to choose its anchor, or to check an anchor that is not among them
+_NARROW = 32  # features up to which products run in float64, which is as fast as float32 there
+_OUTLIER = 64.0  # rows with 64 times the median energy would cost float32 products of other rows digits
+SQUARES = (1e-24, 1e30)  # range of squared lengths with exact squares, products and sums in float32
+_LONGEST = 16  # longest rows of an unvalidated step, treated as outliers
+_EARLY_STEPS = 32  # unvalidated steps with float64 products, because anchors may not be checked yet
 
 
 class Moments(DeviceState):
-    """Counts, sums, energy and products of rows z = x - anchor[label], by class.
+    """Counts, sums, energy and products of rows z = x - anchor[label], per class.
 
-    One of a class's first rows is its first anchor; the mean of the others replaces it if they turn out to lie far from
-    it, so an outlier as anchor costs no digits. Products run in the rows' dtype, float32 at least, and are summed in
-    float64; those of a class's first rows, of outliers and of rows whose squares float32 can't hold run in float64.
+    The first anchor of a class is one of its first rows. If later rows lie far from it, their mean replaces it, so an
+    outlier as anchor costs no digits. Products run in the rows' dtype, float32 at least, and are summed in float64;
+    products of a class's first rows, of outliers and of rows with squares outside float32's range run in float64.
 
     Args:
         num_classes: K.
         num_features: D.
         covariance: keep pooled (D, D) products.
-        per_class: keep (D, D) products of each class.
-        scratch: working memory by dtype, which several may share.
+        per_class: keep (D, D) products per class.
+        scratch: working memory by dtype, shared between instances.
     """
 
     counts: Tensor  # (K,)
     anchors: Tensor  # (K, D), in the dtype of the widest features seen
     sums: Tensor  # (K, D), sum of x - anchor
     energy: Tensor  # (K,), sum of |x - anchor|^2
-    floor: Tensor  # (K,), the spread when the anchor was last judged, a lower bound from then on; 0 before
-    on_sample: Tensor  # (K,) whether the anchor is a sample that may be an outlier
+    floor: Tensor  # (K,), spread at the last check of the anchor, a lower bound from then on; 0 before
+    on_sample: Tensor  # (K,), whether the anchor is a sample that may be an outlier
     product: Tensor | None  # (1 or K, D, D), sums of (x - anchor)(x - anchor)^T; upper triangles
     pending: Tensor | None  # the same in float32, of rows not yet added to `product`
 
@@ -69,7 +69,7 @@ class Moments(DeviceState):
         self.reset()
 
     def reset(self) -> None:
-        """Forget every row."""
+        """Remove all rows."""
         K, D = self.num_classes, self.num_features
         products = (K, D, D) if self.per_class else (1, D, D) if self.covariance else None
         with torch.inference_mode(False):  # inference tensors could not be updated outside that mode
@@ -88,8 +88,8 @@ class Moments(DeviceState):
         self._rows_pending = [0] * (products[0] if products else 0)
         self._all_seen = False
         self._floor_changed()
-        self._steps = 0  # that the host didn't look into
-        self.product_epsilon = 0.0  # of the coarsest products
+        self._steps = 0  # unvalidated steps
+        self.product_epsilon = 0.0  # machine epsilon of the coarsest products
 
     def _zeros(self, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
         return large_zeros(*shape, dtype=dtype, device=self.device)
@@ -100,12 +100,12 @@ class Moments(DeviceState):
         """Add rows, in one step.
 
         Args:
-            rows: (N, D) of the anchors' dtype (`widen`), N <= CHUNK_ROWS; finite where they count.
+            rows: (N, D) in the anchors' dtype (`widen`), N <= CHUNK_ROWS; counted rows are finite.
             labels: (N,) int64 in [0, K).
-            counted: (N,) bool, which rows count. With it nothing is read back from the device, but at steps 1, 2, 4,
-                8, ..., when anchors are judged; the squares of rows must then be ones that float32 holds.
+            counted: (N,) bool, rows that count. If passed, nothing is read back from the device, except at steps 1, 2,
+                4, 8, ..., which check the anchors; squares of rows must then be in the range of float32.
         """
-        seen = counted is None  # by the host, which can then choose what is best for these rows
+        seen = counted is None  # validated: the host may read these rows
         if self.num_features <= _NARROW:
             rows = rows.to(torch.float64)
         if not seen:
@@ -138,7 +138,7 @@ class Moments(DeviceState):
             return
         long = None
         if not seen and self._steps > _EARLY_STEPS and not self.per_class:
-            long = squares.topk(min(_LONGEST, len(squares))).indices  # whether they are outliers would be a look
+            long = squares.topk(min(_LONGEST, len(squares))).indices  # without reading whether they are outliers
             deviations = deviations.to(rows.dtype)
         elif sizes is not None and deviations.dtype is not torch.float64:
             long = sizes.far_longer(young)
@@ -155,14 +155,14 @@ class Moments(DeviceState):
         self._add_product(deviations)
 
     def widen(self) -> None:
-        """Hold anchors in float64 from the first float64 features on; until then float32 is faster."""
+        """Store anchors in float64 after the first float64 features; float32 is faster before."""
         if self.anchors.dtype is not torch.float64:
             with torch.inference_mode(False):
                 self.anchors = self.anchors.to(torch.float64)
 
     def _deviate(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows relative to their anchors, in scratch memory that the next call reuses, and their squared lengths."""
-        if counted is not None:  # in float64, which needs no look at the rows to be right
+        """Rows minus their anchors, in scratch memory that the next call reuses, and their squared lengths."""
+        if counted is not None:  # in float64, exact without reading the rows
             deviations = rows.to(torch.float64) - self.anchors.index_select(0, labels)
             deviations.masked_fill_(~counted[:, None], 0.0)
         elif self.anchors.dtype is rows.dtype:
@@ -174,7 +174,7 @@ class Moments(DeviceState):
         return deviations, torch.linalg.vector_norm(deviations, dim=1).to(torch.float64).square_()
 
     def _workspace(self, rows: int, dtype: torch.dtype) -> Tensor:
-        """Scratch memory (rows, D), kept from call to call: fresh pages cost more than the arithmetic on them."""
+        """Scratch memory (rows, D), reused between calls: new pages cost more than the arithmetic on them."""
         space = self._scratch.get(dtype)
         if space is None or len(space) < rows or space.device != self.device:
             with torch.inference_mode(False):
@@ -187,14 +187,14 @@ class Moments(DeviceState):
         for start in range(0, len(labels), _BLOCK_ROWS):
             some = slice(start, start + _BLOCK_ROWS)
             block = deviations[some]
-            if block.dtype is not torch.float64:  # those of float32 rows are rounded, the means would be too
+            if block.dtype is not torch.float64:  # rounded float32 deviations would round the means
                 block = wide[: len(block)].copy_(rows[some]).sub_(self.anchors.index_select(0, labels[some]))
             self.sums.index_add_(0, labels[some], block)
 
     # ------------------------------------------------------------------ products
 
     def _multiply_by_class(self, deviations: Tensor, labels: Tensor) -> None:
-        """Add the products of rows in the order of their labels."""
+        """Add the products of rows sorted by label."""
         end = 0
         for label, size in enumerate(torch.bincount(labels, minlength=self.num_classes).tolist()):
             start, end = end, end + size
@@ -219,13 +219,13 @@ class Moments(DeviceState):
 
     @property
     def _unanchored(self) -> Tensor:
-        """(K,) classes without samples and without an anchor from a value that was restored."""
+        """(K,) bool, classes without samples and without an anchor from `restore`."""
         return (self.counts == 0) & (self.floor == 0)
 
     def _open(self, rows: Tensor, labels: Tensor, counted: Tensor | None) -> None:
-        """Anchor each class without samples at the row nearest to the mean of its rows, if it has any.
+        """Set the anchor of each new class to the row nearest to the mean of its rows.
 
-        Of three rows or more an outlier is not the one.
+        With three or more rows this row is not an outlier.
         """
         new = self._unanchored.index_select(0, labels)
         if counted is None:
@@ -233,7 +233,7 @@ class Moments(DeviceState):
             if len(where) == 0:
                 return
             rows, labels, new = rows.index_select(0, where), labels.index_select(0, where), new[where]
-            classes, groups = labels.unique(return_inverse=True)  # few, where there are very many classes
+            classes, groups = labels.unique(return_inverse=True)  # few of very many classes
         else:
             new &= counted
             classes, groups = torch.arange(self.num_classes, device=labels.device), labels
@@ -253,7 +253,7 @@ class Moments(DeviceState):
         self.anchors.index_add_(0, labels, torch.where(opens[:, None], rows, 0.0).to(self.anchors.dtype))
 
     def _young(self, labels: Tensor, squares: Tensor, counted: Tensor | None) -> Tensor | None:
-        """(N,) rows of classes whose anchor wasn't judged yet and needs to be; None if there are none."""
+        """(N,) bool, rows of classes whose anchor must still be checked; None if there are none."""
         young = (self.floor == 0).index_select(0, labels)
         if counted is not None:
             young &= counted
@@ -263,9 +263,9 @@ class Moments(DeviceState):
         return young if young.any() else None
 
     def _settle(self, labels: Tensor, deviations: Tensor, young: Tensor) -> bool:
-        """Move the anchors of young classes to the mean, before their rows are added; whether any moved.
+        """Move anchors of young classes to the mean, before their rows are added; returns whether any moved.
 
-        Only of anchors that may be outliers; they are left out of that mean.
+        Applies to anchors that may be outliers, which are left out of that mean.
         """
         where = young.nonzero().flatten()
         classes, place = labels[where].unique(return_inverse=True)
@@ -276,13 +276,13 @@ class Moments(DeviceState):
         return self._move(classes, offset, far)
 
     def _judge(self) -> None:
-        """Judge by their sums the anchors of classes whose energy has outgrown the floor, O(log N) times a class."""
+        """Check the anchors of classes whose energy exceeds the limit, O(log N) times per class."""
         if not (self.energy > self._limit).any():
             return
-        grown = (self.energy > self._limit / 2).nonzero().flatten()  # those that soon would be, too
+        grown = (self.energy > self._limit / 2).nonzero().flatten()  # also those near the limit
         counts = self.counts[grown]
-        known = counts - self.on_sample[grown].long() >= _SETTLED_ROWS
-        grown, counts = grown[known], counts[known]
+        settled = counts - self.on_sample[grown].long() >= _SETTLED_ROWS
+        grown, counts = grown[settled], counts[settled]
         gaps = self.sums[grown] / counts[:, None]
         offset = counts * gaps.square().sum(1)
         spread = (self.energy[grown] - offset).clamp_(min=0)
@@ -295,7 +295,7 @@ class Moments(DeviceState):
         self._all_judged = bool((self.floor > 0).all())
 
     def _move(self, classes: Tensor, offset: Tensor, far: Tensor) -> bool:
-        """Express the sums of those of the given classes that are far about anchors at an offset; whether any is."""
+        """Move the anchors of those `classes` that are `far` by `offset`; returns whether any moved."""
         if not far.any():
             return False
         classes, offset = classes[far], offset[far]
@@ -322,7 +322,7 @@ class Moments(DeviceState):
     # ------------------------------------------------------------------ results
 
     def value(self, room: Tensor | None = None) -> ClassStatistics:
-        """The statistics of all rows; `room` is memory for the products in them, of the shape of `product`."""
+        """The statistics of all rows; `room` is memory for their scatter, in the shape of `product`."""
         with torch.no_grad(), torch.inference_mode(False):
             gaps = self.sums / self.counts[:, None]
             scatter = Scatter(self.energy.clone())
@@ -337,7 +337,7 @@ class Moments(DeviceState):
             scatter.recentre(self.counts[None], [gaps], sign=-1)
             if self.covariance and scatter.class_within is not None:
                 scatter.within = scatter.class_within.sum(0)
-            # products about anchors far from the means lose digits that those about the means would have
+            # products about anchors far from the means lose digits
             stretch = float(self.energy.sum() / scatter.spread.sum().clamp(min=torch.finfo(torch.float64).tiny))
             epsilon = min(1.0, 2.0 ** math.floor(math.log2(max(1.0, stretch))) * self.product_epsilon)
             return ClassStatistics.about_means(
@@ -345,11 +345,11 @@ class Moments(DeviceState):
             )
 
     def offsets(self, origin: Tensor) -> Tensor:
-        """(K, D), class means less an origin (K, D) near them."""
+        """(K, D), class means minus an origin (K, D) near them."""
         return (self.anchors - origin) + self.sums / self.counts[:, None]
 
     def restore(self, value: ClassStatistics) -> None:
-        """Become the moments of exactly these statistics."""
+        """Set the state to the moments of `value`."""
         means = torch.where(value.present[:, None], value.means, 0.0)
         self.anchors.copy_(means)
         anchors = self.anchors.to(torch.float64)  # in float32 they can't hold the means exactly
@@ -375,7 +375,7 @@ class Moments(DeviceState):
     # ------------------------------------------------------------------ module behaviour
 
     def get_extra_state(self) -> Tensor:
-        """Steps that the host didn't look into, bits of the coarsest products, and the rows in `pending`."""
+        """Number of unvalidated steps, bits of the coarsest products, and numbers of rows in `pending`."""
         bits = -round(math.log2(self.product_epsilon)) if self.product_epsilon else 0
         return torch.tensor([self._steps, bits, *self._rows_pending])
 
@@ -388,7 +388,7 @@ class Moments(DeviceState):
 
 
 class _Sizes(NamedTuple):
-    """What the host knows of the squared lengths (N,) of rows."""
+    """Squared lengths (N,) of rows, with host values of their extremes."""
 
     squares: Tensor
     least: float
@@ -400,13 +400,13 @@ class _Sizes(NamedTuple):
         return cls(squares, *torch.stack([*torch.aminmax(squares), squares.sum()]).tolist())
 
     def held(self, deviations: Tensor) -> bool:
-        """Whether float32 holds the squares, and sums of them, with all digits."""
+        """Whether the squares and their sums are in the range of float32, with all digits."""
         if self.largest * len(self.squares) > SQUARES[1]:
             return False
         return self.least >= SQUARES[0] or not bool(deviations[self.squares < SQUARES[0]].any())
 
     def far_longer(self, young: Tensor | None) -> Tensor | None:
-        """Which rows may be far longer than the rest: those of classes whose anchor wasn't judged, and outliers."""
+        """Indices of rows that may be far longer than the others: rows of young classes, and outliers."""
         wide = young
         if self.largest * len(self.squares) > _OUTLIER / 4 * self.total:  # far above the mean: ask the median
             long = self.squares > _OUTLIER * self.squares.median()

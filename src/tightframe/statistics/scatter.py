@@ -1,7 +1,7 @@
-"""Sums of squares about class means or other centres, and the parallel-axis theorem, which is written here only.
+"""Sums of squares about class means or other centres, and the parallel-axis theorem, used only here.
 
-n samples with mean m scatter about a centre c by n (m - c)(m - c)^T more than about m. Merging is every part about the
-common means, then add; an all-reduce is the same addition across processes; an accumulator's anchors are centres too.
+The scatter of n samples with mean m about a centre c exceeds that about m by n (m - c)(m - c)^T. A merge expresses each
+part about the common means and adds; an all-reduce adds across processes; anchors of an accumulator are centres too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 
 from tightframe.numerics import EPS
 
-_BLOCK_ROWS = 512  # rows at a time: they stay in cache, and memory beside the result is O(rows * D)
-_BAND = 128  # rows of a product computed at a time: narrower ones save more work but run slower
-_SAME = 4 * EPS  # share of a centre's entry by which rounding alone may move a mean from it
+_BLOCK_ROWS = 512  # rows at a time, which stay in cache; additional memory is O(rows * D)
+_BAND = 128  # rows of a product computed at a time; narrower bands save more work but run slower
+_SAME = 4 * EPS  # largest relative difference of a mean and its centre by rounding alone
 
 
 @dataclass
 class Scatter:
-    """Sums over the samples of K classes about one centre a class; they are changed in place.
+    """Sums over the samples of K classes about one centre per class, modified in place.
 
     Attributes:
-        spread: (K,) of squared distances.
-        within: (D, D) of outer products, all classes together, or None where they aren't kept.
-        class_within: (K, D, D) of outer products, or None.
+        spread: (K,), sums of squared distances.
+        within: (D, D), sum of outer products over all classes, or None if not kept.
+        class_within: (K, D, D), sums of outer products per class, or None if not kept.
     """
 
     spread: Tensor
@@ -34,25 +34,25 @@ class Scatter:
     class_within: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Scatter:
-        """Every sum that is kept, changed by a function."""
+        """A new `Scatter` with `function` applied to each sum."""
         return Scatter(*(None if each is None else function(each) for each in self._sums()))  # type: ignore[arg-type]
 
     def add(self, other: Scatter, sign: int = 1) -> None:
-        """Add (or, with sign -1, take away) sums about the same centres."""
-        for mine, theirs in zip(self._sums(), other._sums(), strict=True):
-            if mine is not None and theirs is not None:
-                mine.add_(theirs, alpha=sign)
+        """Add (with sign -1, subtract) sums about the same centres."""
+        for a, b in zip(self._sums(), other._sums(), strict=True):
+            if a is not None and b is not None:
+                a.add_(b, alpha=sign)
 
     def recentre(self, counts: Tensor, means: Sequence[Tensor], centres: Tensor | None = None, sign: int = 1) -> None:
-        """Turn sums of several parts, each about its class means, into sums about common centres.
+        """Convert sums of several parts, each about its class means, into sums about common centres.
 
-        `within` is read from its upper triangle and left complete.
+        Reads the upper triangle of `within` and completes the matrix.
 
         Args:
-            counts: (P, K), samples of each class in each part; a class without samples in a part counts for nothing.
+            counts: (P, K), number of samples per part and class; parts without samples of a class are ignored.
             means: P tensors (K, D).
             centres: (K, D), or None for the origin.
-            sign: -1 turns sums about the centres into those about the means.
+            sign: -1 converts sums about the centres into sums about the means.
         """
         block = max(1, _BLOCK_ROWS // len(means))
         roots = counts.to(self.spread.dtype).sqrt()
@@ -70,7 +70,7 @@ class Scatter:
                     self.class_within[k].addmm_(of_class.mT, of_class, alpha=sign)
 
     def settle(self, counts: Tensor) -> None:
-        """Make sums about the means zero where there is nothing to sum: rounding left something there."""
+        """Set sums about the means to zero for classes with at most one sample, where only rounding is left."""
         several = counts > 1
         self.spread = torch.where(several, self.spread.clamp(min=0), 0.0)
         if self.class_within is not None:
@@ -83,7 +83,7 @@ class Scatter:
 
 
 def add_products(matrix: Tensor, rows: Tensor, sign: int = 1, *, complete: bool = False) -> None:
-    """Add rows^T rows, or take it away, in the upper triangle of a symmetric (D, D) matrix; then fill the lower one."""
+    """Add (or subtract) rows^T rows in the upper triangle of a symmetric (D, D) matrix; `complete` fills the lower."""
     for start in range(0, matrix.shape[0], _BAND):
         end = start + _BAND
         band = matrix[start:end, start:]
@@ -95,15 +95,15 @@ def add_products(matrix: Tensor, rows: Tensor, sign: int = 1, *, complete: bool 
 
 
 def gaps_between(means: Tensor, centres: Tensor) -> Tensor:
-    """Means less centres; 0 where rounding alone may have moved a mean from its centre."""
+    """Means minus centres; 0 where rounding alone may have caused the difference."""
     gaps = means - centres
     return torch.where(gaps.abs() <= _SAME * centres.abs(), 0.0, gaps)
 
 
 def common_means(counts: Tensor, means: Sequence[Tensor]) -> Tensor:
-    """(K, D) means of several parts together; NaN for classes without samples.
+    """(K, D) means over several parts; NaN for classes without samples.
 
-    Summed about the first mean of each class: exact where all means of a class are equal.
+    Summed relative to the first mean of each class: exact if all means of a class are equal.
     """
     first = means[0]
     for each in means[1:]:

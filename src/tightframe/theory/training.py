@@ -8,7 +8,8 @@ from inspect import signature
 from typing import Any
 
 from tightframe.checks import Array, require_positive
-from tightframe.errors import ChoiceError, OptionError, RangeError, ShapeError
+from tightframe.choices import require_choice
+from tightframe.errors import OptionError, RangeError, ShapeError
 from tightframe.plain import restored, restored_fields
 from tightframe.statistics import ClassStatistics
 from tightframe.theory.class_groups import (
@@ -66,8 +67,7 @@ class Training:
             require_positive(self.feature_decay, "feature_decay")
         if self.bias_decay is not None and not 0 <= self.bias_decay < float("inf"):
             raise RangeError(f"bias_decay must be finite and >= 0; got {self.bias_decay}.")
-        if self.loss not in OPTIMA:
-            raise ChoiceError(f"loss must be one of {', '.join(OPTIMA)}; got {self.loss!r}.")
+        require_choice(self.loss, OPTIMA, "loss")
         require_label_smoothing(self.label_smoothing)
         if self.class_weights is not None:
             object.__setattr__(self, "class_weights", tuple(require_class_weights(self.class_weights).tolist()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightframe.errors import ChoiceError
+from tightframe.choices import require_choice
 from tightframe.prototypes.codes import bases, golden, lattices, quadrics
 from tightframe.prototypes.codes.blocks import BLOCKS, signed_blocks
 from tightframe.prototypes.embedding import embedded, require_room
@@ -192,8 +192,7 @@ def code(
     >>> code("petersen").vectors.shape
     torch.Size([10, 4])
     """
-    if name not in CODES:
-        raise ChoiceError(f"there is no exact code {name!r}; choose one of {', '.join(CODES)}.")
+    require_choice(name, CODES, "code", table="tightframe.prototypes.CODES")
     chosen = CODES[name]
     num_classes = chosen.K if num_classes is None else num_classes
     dim = chosen.D if dim is None else dim

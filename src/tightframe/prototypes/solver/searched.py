@@ -23,7 +23,7 @@ _STAGES, _STEPS = 14, 80  # and steps of descent in each
 def require_sizes(num_classes: int, dim: int, scale: float, *, distinct: bool = True) -> None:
     """Raise DimensionError where (distinct) unit vectors don't exist, RangeError unless 0 < scale < inf."""
     if num_classes < 2 or dim < 1:
-        raise DimensionError(f"prototypes need num_classes >= 2 and dim >= 1; got {num_classes} and {dim}.")
+        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
     if distinct and dim == 1 and num_classes > 2:
         raise DimensionError(f"on a line there are two unit vectors; got num_classes={num_classes} with dim=1.")
     if not 0 < scale < math.inf:

@@ -1,0 +1,98 @@
+"""Failures of a command: one line, in the words of the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tightframe.cli.options import Flags
+from tightframe.errors import TightframeError
+from tightframe.sections import as_text
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
+TRACEBACK = "TIGHTFRAME_TRACEBACK"
+"""The environment variable that has defects shown with their traceback."""
+_NO_WORD = r"(?![\w/'\"-]|\.\w)"  # what follows the name of an argument, unless it is part of a path or of another word
+_COMMANDS = {
+    "tightframe.metrics.METRICS": "the list that `tightframe metrics` prints",
+    "tightframe.metrics.CONVENTIONS": "the list that `tightframe metrics` prints",
+    "tightframe.sources.extract": "`tightframe extract`",
+}
+"""What the library names, and the command that stands for it."""
+
+
+def is_mendable(error: Exception) -> bool:
+    """Whether a failure is the user's to mend: a wrong option, a damaged file, a full disk. All others are defects."""
+    return isinstance(error, TightframeError | OSError | MemoryError) or hasattr(error, "format_message")
+
+
+def one_line(error: Exception) -> str:
+    """What to tell the user of a failure. Raises: a defect itself, if the variable TIGHTFRAME_TRACEBACK is set."""
+    if callable(usage := getattr(error, "format_message", None)):  # typer's errors of usage
+        context = getattr(error, "ctx", None)
+        message = f"{usage().rstrip('.')}." + (f" See {context.command_path} --help." if context is not None else "")
+    elif isinstance(error, OSError) and not isinstance(error, TightframeError) and error.filename and error.strerror:
+        message = f"{error.filename}: {error.strerror}."
+    elif isinstance(error, MemoryError):
+        message = "there is not enough memory."
+    elif is_mendable(error):
+        message = str(error)
+    elif TRACEBACK in os.environ:
+        raise error
+    else:
+        message = (
+            f"unexpected {type(error).__name__}: {error}. This is a defect of tightframe: please report it, with what "
+            f"is printed if the variable {TRACEBACK}=1 is set."
+        )
+    return " ".join(as_text(message).split())
+
+
+@contextmanager
+def stopped(kept: str) -> Iterator[None]:
+    """Say what is kept when Ctrl-C ends a command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped: {kept}", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def errors_in_flags(flags: Flags, *more: str, **other: str) -> Iterator[None]:
+    """Name arguments in the library's errors as the flags that they are here: `classifier="f"` as `--classifier "f"`.
+
+    Args:
+        more: arguments whose flag is their name. other: flags by argument.
+    """
+    names = {field.name: flag for flag, field in flags} | {name: f"--{name.replace('_', '-')}" for name in more} | other
+    try:
+        yield
+    except TightframeError as error:
+        if "Layer(" not in str(error):  # an expression in Python, which the command line can't take
+            error.args = (in_flags(str(error), names),)
+        raise
+
+
+def in_flags(message: str, names: dict[str, str]) -> str:
+    """A message with flags for arguments.
+
+    Args:
+        names: flags by argument. An argument is recognised by "=" after it, by an underscore in its name, or as
+            the subject of a clause.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        return names[match[1]] + ("" if match[2] or match[3] in ("", ".", ",") else " ")
+
+    for name, command in _COMMANDS.items():
+        message = message.replace(name, command)
+    message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
+    message = re.sub(rf"\b({'|'.join(names)})=(True\b)?(?=(\S?))", value, message)
+    subjects = names | {flag.lstrip("-"): flag for flag in names.values()}
+    clause = rf"(^|: )({'|'.join(subjects)})(?= (?:must|needs|adds)\b)"
+    message = re.sub(clause, lambda match: match[1] + subjects[match[2]], message)
+    words = "|".join(name for name in names if "_" in name)
+    return re.sub(rf"(?<![\w./'\"-])({words}){_NO_WORD}", lambda match: names[match[1]], message) if words else message
