@@ -221,3 +221,12 @@ def test_a_wrong_use_is_one_line(
     assert outcome.err.count("\n") == 1
     assert complaint in outcome.err
     assert list(here.iterdir()) == []
+
+
+def test_a_user_s_own_file_in_the_folder_is_refused(tightframe: Command, here: Path) -> None:
+    (here / "run").mkdir()
+    (here / "run" / "report.html").write_text("mine")
+    outcome = tightframe("demo", "--epochs", "1", "-o", "run", "--overwrite")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "run/report.html" in outcome.err
+    assert files_of(here) == {here / "run" / "report.html": b"mine"}

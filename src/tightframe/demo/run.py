@@ -119,6 +119,9 @@ def run(
             monitor.folder.write_html(monitor.report())
         finally:
             raise KeyboardInterrupt(_remains(monitor.series, os.fspath(folder))) from None
+    finally:
+        if monitor is not None:
+            monitor.close()
     return final, monitor.folder
 
 
@@ -130,11 +133,13 @@ def _remains(series: Sequence[Report], folder: str) -> str:
 
 
 def require_free(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raises: StateError for a folder with an earlier run, unless that may be replaced."""
-    if not overwrite and RunFolder(folder).series_path.exists():
+    """Raises: StateError for a folder with an earlier run, unless `overwrite`, or with files of another origin."""
+    run_folder = RunFolder(folder)
+    if not overwrite and run_folder.series_path.is_file() and run_folder.series_path.stat().st_size:
         raise StateError(
             f"{os.fspath(folder)} holds an earlier run. Replace it with overwrite=True, or take another folder."
         )
+    run_folder.require_startable(overwrite)
 
 
 def measured_epochs(epochs: int, measurements: int) -> set[int]:

@@ -85,7 +85,7 @@ class RunFolder:
         }
         content = {**description, "versions": versions, _IDENTITY: [secrets.token_hex(8)]}
         json.dumps(content, default=_as_json)
-        with folder._starting(lambda: folder._require_startable(overwrite)):
+        with folder._starting(lambda: folder.require_startable(overwrite)):
             folder._describe({**content, _IDENTITY: [*content[_IDENTITY], *folder._identities()]})
             folder._require_current()
         return folder
@@ -134,8 +134,8 @@ class RunFolder:
             self.close()
             raise
 
-    def _require_startable(self, overwrite: bool) -> None:
-        """Raise StateError unless a run may start here."""
+    def require_startable(self, overwrite: bool) -> None:
+        """Raise StateError unless a run may start here; change nothing."""
         count = self._measurements()
         if count and not overwrite and self._identities():
             raise StateError(
