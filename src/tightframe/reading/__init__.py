@@ -6,7 +6,7 @@ memory, and turns each failure into one StateError that names the file.
 
 from tightframe.reading.arrays import Array, Arrays, read_arrays
 from tightframe.reading.checkpoint import read_checkpoint
-from tightframe.reading.opening import failures_of, opened
+from tightframe.reading.opening import failures_of, opened, reason_of
 from tightframe.reading.safetensors import read_safetensors
 from tightframe.reading.text import read_json, read_rows, read_text
 
@@ -21,4 +21,5 @@ __all__ = [
     "read_rows",
     "read_safetensors",
     "read_text",
+    "reason_of",
 ]

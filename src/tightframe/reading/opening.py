@@ -30,11 +30,14 @@ def failures_of(path: Path, kind: str = "") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, FileNotFoundError):
             raise StateError(f"{path} doesn't exist.") from None
-        reason = _reason(error)
+        reason = reason_of(error)
         raise StateError(f"can't read {path}{f' {kind}' if kind else ''}: {reason}") from None
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why something could not be read, in one line."""
+    if isinstance(error, TightframeError):
+        return str(error)
     if isinstance(error, RecursionError):
         return "its values are nested too deeply"
     if isinstance(error, MemoryError):

@@ -32,7 +32,7 @@ from tightframe.errors import StateError
 from tightframe.evidence import Evidence
 from tightframe.hooks import bare_model, clean_name
 from tightframe.plain import json_text
-from tightframe.reading import failures_of, opened, read_json, read_safetensors
+from tightframe.reading import failures_of, opened, read_json, read_safetensors, reason_of
 from tightframe.reading.safetensors import safetensors_header
 from tightframe.report.facts import Facts
 from tightframe.report.findings import Findings
@@ -41,7 +41,6 @@ from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 from tightframe.writing import WriteLock, partials_in, write_tensors, write_whole
 
-_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)  # what a line that isn't a report's raises
 _IDENTITY = "run_folder"  # in run.json: the run's identity, then those of runs that it is replacing
 _RUN, _MEASUREMENT = "run", "measurement"  # in the metadata of tensors that a run folder wrote
 _DOCTYPE, _MARK = "<!doctype html>\n", "<!-- tightframe run {} -->\n"  # the beginning of a page that a run folder wrote
@@ -336,8 +335,9 @@ class RunFolder:
         for line in self._lines():
             try:
                 reports.append(_parsed(line))
-            except _DAMAGED as error:
-                raise StateError(f"{self.series_path} is damaged in line {len(reports) + 1}: {error!r}") from None
+            except Exception as error:
+                where = f"{self.series_path} is damaged in line {len(reports) + 1}"
+                raise StateError(f"{where}: {reason_of(error)}") from None
         return reports
 
     def report(self) -> Report:
@@ -400,7 +400,7 @@ class RunFolder:
         for line, report in zip(self._lines(), reports, strict=False):
             try:
                 known = Findings.to_dict(_parsed(line))
-            except _DAMAGED:
+            except Exception:  # a damaged line is none of these reports'
                 break
             if known != Findings.to_dict(report):  # whatever the order of keys, which checkpoints may sort
                 break
