@@ -53,7 +53,7 @@ def test_safetensors(tmp_path: Path) -> None:
     assert all(torch.equal(arrays[name], tensors[name]) for name in tensors)
     with pytest.raises(StateError, match="must have the format 'other'; it has 'mine'"):
         read_safetensors(tmp_path / "a.safetensors", "other")
-    assert str(read_arrays(tmp_path / "a.safetensors")).startswith("a (3, 2), b (4,)")
+    assert "a (3, 2)" in str(read_arrays(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("zipped", [True, False])

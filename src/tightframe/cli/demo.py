@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from tightframe import datasets
 from tightframe.cli.failures import INTERRUPTED
+from tightframe.datasets import DATASETS
 from tightframe.demo.run import Progress, require_free, run
 from tightframe.demo.settings import Settings
 from tightframe.errors import RangeError
@@ -47,6 +49,9 @@ def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bo
     try:
         for path in folders:
             require_free(path, overwrite=overwrite)
+        for name in {settings.data, settings.ood} & DATASETS.keys():
+            if settings.data_folder is not None or DATASETS[name].locate() is None:
+                datasets.load(name, settings.data_folder)  # says what is missing before anything is printed
         console.print(Text.assemble(("tightframe demo", "bold"), f" · {', '.join(_described(settings))}"))
         for each, path in zip(runs, folders, strict=True):
             if seeds > 1:
