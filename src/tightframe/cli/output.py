@@ -43,14 +43,22 @@ class Output:
             _require_folder("--figures", figures)
 
     def write(self, formats: Mapping[str, Callable[[], Any]]) -> list[Path]:
-        """Write each file that was asked for; the files written. `formats` give the text for a flag."""
+        """Write each file that was asked for, whole or not at all; the files written.
+
+        Args:
+            formats: functions that return the text for a flag.
+
+        Raises: OSError, such as for a full disk.
+        """
+        from tightframe.writing import write_whole  # imports torch
+
         written = []
         for flag, path in self._paths.items():
             text = formats[flag]()
             if str(path) == "-":
                 sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
             else:
-                path.write_text(text, encoding="utf-8")
+                write_whole(path, [text.encode("utf-8", "replace")])
                 written.append(path)
         return written
 
