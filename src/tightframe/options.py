@@ -115,10 +115,16 @@ class Measuring:
     )
     detectors: bool = option(True, "Evaluate out-of-distribution detectors; needs --test and --ood.")
     metrics: Sequence[str | Metric[Any]] | None = option(
-        None, "Report this measure; repeatable. Default: all that the data allow.", flag="--metric", type=list[str]
+        None,
+        "Report this metric; repeatable; see `tightframe metrics`. Default: all that the data allow.",
+        flag="--metric",
+        type=list[str],
     )
     conventions: Sequence[str] = option(
-        (), "Also report this paper's convention; repeatable.", flag="--convention", type=list[str]
+        (),
+        "Also report this paper's convention; repeatable; see `tightframe metrics`.",
+        flag="--convention",
+        type=list[str],
     )
     training: Training | None = option(None, "", flag="")
     ignore_index: int | None = option(None, "Drop rows with this label.", type=int, of="source")

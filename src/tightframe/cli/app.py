@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tightframe.cli.failures import INTERRUPTED, errors_in_flags, is_mendable, one_line, stopped
+from tightframe.cli.failures import INTERRUPTED, errors_in_flags, is_mendable, one_line, stopped, warn_in_a_line
 from tightframe.cli.options import given, spread, takes
 from tightframe.cli.output import Output
 from tightframe.cli.runs import require_runs
@@ -35,6 +36,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
+    warnings.showwarning = warn_in_a_line  # type: ignore[assignment]
     arguments = spread(sys.argv[1:], "--labels")
     for flag in ("--texts", "--splits"):
         arguments = spread(arguments, flag, alone=True)

@@ -56,8 +56,8 @@ def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bo
         for each, path in zip(runs, folders, strict=True):
             if seeds > 1:
                 console.print(Text(f"seed {each.seed}, {path}", "dim"), soft_wrap=True)
-            report = _watched(each, path, console, overwrite=overwrite)
-            finished.append(path)
+            report, written = _watched(each, path, console, overwrite=overwrite)
+            finished.append(written)
     except KeyboardInterrupt as stop:
         done = f"{len(finished)} of {seeds} runs finished in {folder}; of the next one, " if finished else ""
         console.print(Text(f"stopped: {done}{str(stop) or 'nothing was measured'}"), soft_wrap=True)
@@ -68,10 +68,10 @@ def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bo
                 with suppress(OSError):  # there is a measurement, or another run
                     path.rmdir()
     if seeds == 1:
-        more = f"page   {folder / 'report.html'}\nmore   tightframe report {folder} --all | --classes"
+        more = f"page   {finished[0] / 'report.html'}\nmore   tightframe report {finished[0]} --all | --classes"
         show(report.document(shown(everything=everything)), console, more=more)
     else:
-        show(_summary(folders, everything=everything), console, more=f"more   tightframe compare {folder}/seed*")
+        show(_summary(finished, everything=everything), console, more=f"more   tightframe compare {folder}/seed*")
     return 0
 
 
@@ -98,8 +98,8 @@ def _described(settings: Settings) -> list[str]:
     return [*phrases, f"NC5 against {settings.ood}"]
 
 
-def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: bool) -> Report:
-    """The last report of a run, with loss, accuracy and NC1 along the way: as a bar on a terminal, else as lines."""
+def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: bool) -> tuple[Report, Path]:
+    """The last report and the folder of a run. Loss, accuracy and NC1 are shown as a bar on a terminal, else as lines."""
     left = (BarColumn(),) if console.width >= _WIDE else ()
     columns = (*left, MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
     printed: tuple[float, Report | None] = (time.monotonic(), None)
@@ -116,8 +116,8 @@ def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: b
                 printed = (time.monotonic(), progress.report)
                 console.print(f"epoch {progress.epoch}/{progress.epochs} · {state}", highlight=False)
 
-        report, _ = run(settings, folder, watch, overwrite=overwrite)
-    return report
+        report, written = run(settings, folder, watch, overwrite=overwrite)
+    return report, written.path
 
 
 def _summary(folders: Sequence[Path], *, everything: bool) -> Document:

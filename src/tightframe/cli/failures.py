@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tightframe.cli.options import Flags
-from tightframe.errors import TightframeError
+from tightframe.errors import OptionError, TightframeError
 from tightframe.sections import as_text
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as of a shell
@@ -34,8 +34,8 @@ def one_line(error: Exception) -> str:
     if callable(usage := getattr(error, "format_message", None)):  # typer's errors of usage
         context = getattr(error, "ctx", None)
         message = f"{usage().rstrip('.')}." + (f" See {context.command_path} --help." if context is not None else "")
-    elif isinstance(error, OSError) and not isinstance(error, TightframeError) and error.filename and error.strerror:
-        message = f"{error.filename}: {error.strerror}."
+    elif isinstance(error, OSError) and not isinstance(error, TightframeError):
+        message = _of_system(error)
     elif isinstance(error, MemoryError):
         message = "there is not enough memory."
     elif is_mendable(error):
@@ -52,12 +52,25 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def stopped(kept: str) -> Iterator[None]:
-    """Say what is kept when Ctrl-C ends a command."""
+    """Say what is kept when Ctrl-C, a full disk or the like ends a command. Raises: OptionError for an OSError."""
     try:
         yield
     except KeyboardInterrupt:
         print(f"stopped: {kept}", file=sys.stderr)
         raise
+    except OSError as error:
+        if isinstance(error, TightframeError):
+            raise
+        raise OptionError(f"{_of_system(error)} {kept[:1].upper()}{kept[1:]}") from None
+
+
+def _of_system(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}." if error.filename and error.strerror else f"{error}."
+
+
+def warn_in_a_line(message: Warning | str, *_: object) -> None:
+    """Show a warning as one line, in place of `warnings.showwarning`."""
+    print(f"warning: {' '.join(as_text(str(message)).split())}", file=sys.stderr)
 
 
 @contextmanager

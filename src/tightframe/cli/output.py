@@ -48,7 +48,7 @@ class Output:
         Args:
             formats: functions that return the text for a flag.
 
-        Raises: OSError, such as for a full disk.
+        Raises: OptionError for a full disk and the like.
         """
         from tightframe.writing import write_whole  # imports torch
 
@@ -58,7 +58,13 @@ class Output:
             if str(path) == "-":
                 sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
             else:
-                write_whole(path, [text.encode("utf-8", "replace")])
+                try:
+                    write_whole(path, [text.encode("utf-8", "replace")])
+                except OSError as error:
+                    raise OptionError(
+                        f"{flag} {path}: {error.strerror or error}. What is printed above is complete; write the file "
+                        f"elsewhere with another {flag}."
+                    ) from None
                 written.append(path)
         return written
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tightframe import datasets
 from tightframe.datasets import DATASETS, Dataset
@@ -20,7 +22,7 @@ from tightframe.demo import evaluation
 from tightframe.demo.network import is_small
 from tightframe.demo.settings import PROFILES, Settings
 from tightframe.demo.training import Trainer, batches
-from tightframe.errors import RangeError, StateError
+from tightframe.errors import FolderWarning, RangeError, StateError
 from tightframe.heads import ComparisonHead
 from tightframe.measuring import measure
 from tightframe.monitor import Monitor
@@ -107,11 +109,9 @@ def run(
                             )
                         report = monitor.record(measured)
                     watch(Progress(epoch, settings.epochs * sessions, loss, accuracy, report))
-        assert monitor is not None and monitor.folder is not None
-        monitor.folder.save_model(trainer.model)
+        assert monitor is not None
         final = monitor.report()
-        monitor.folder.write_html(final)
-        monitor.close()
+        written = _saved(monitor, trainer.model, final)
     except KeyboardInterrupt:
         if monitor is None or monitor.folder is None or not monitor.series:
             raise
@@ -122,7 +122,26 @@ def run(
     finally:
         if monitor is not None:
             monitor.close()
-    return final, monitor.folder
+    return final, written
+
+
+def _saved(monitor: Monitor, model: nn.Module, final: Report) -> RunFolder:
+    """The run folder with weights and page; one for temporary files if the run's own can't be written any more."""
+    assert monitor.folder is not None
+    try:
+        monitor.folder.save_model(model)
+        monitor.folder.write_html(final)
+    except OSError as error:
+        other = tempfile.mkdtemp(prefix="tightframe-")
+        monitor.save(other)
+        folder = RunFolder.resume(other, {})
+        folder.save_model(model)
+        folder.write_html(final)
+        folder.close()
+        reason = f"{monitor.folder.path} can't be written ({error.strerror or error})"
+        warnings.warn(f"{reason}; the run is saved in {other}.", FolderWarning, stacklevel=3)
+        return folder
+    return monitor.folder
 
 
 def _remains(series: Sequence[Report], folder: str) -> str:
