@@ -49,6 +49,7 @@ def test_vectors_are_saved_elsewhere(tightframe: Command, disk: Path, here: Path
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_run_is_saved_elsewhere(tightframe: Command, disk: Path, here: Path) -> None:
     outcome = tightframe("demo", "--epochs", "1", "--measurements", "2", "--out", disk / "run")
     assert outcome.status == 0

@@ -99,7 +99,7 @@ def _described(settings: Settings) -> list[str]:
 
 
 def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: bool) -> tuple[Report, Path]:
-    """The last report and the folder of a run. Loss, accuracy and NC1 are shown as a bar on a terminal, else as lines."""
+    """The last report and the folder of a run. Loss, accuracy and NC1 are shown on the way."""
     left = (BarColumn(),) if console.width >= _WIDE else ()
     columns = (*left, MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
     printed: tuple[float, Report | None] = (time.monotonic(), None)
