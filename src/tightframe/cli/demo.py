@@ -108,7 +108,9 @@ def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: b
 
         def watch(progress: Progress) -> None:
             nonlocal printed
-            nc1 = "" if progress.report is None else f" · NC1 {short(progress.report['nc1'].value)}"
+            nc1 = ""
+            if progress.report is not None and (console.is_terminal or progress.report is not printed[1]):
+                nc1 = f" · NC1 {short(progress.report['nc1'].value)}"
             state = f"loss {short(progress.loss)} · accuracy {progress.accuracy:.3f}{nc1}"
             bar.update(task, total=progress.epochs, completed=progress.epoch, state=state)
             new = progress.report is not printed[1] or time.monotonic() - printed[0] >= _EVERY
