@@ -127,9 +127,19 @@ def test_only_files_are_replaced(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    with pytest.raises(StateError, match=f"{path} is not a file; choose another name"):
+    with pytest.raises(StateError, match=f"{path} is a ({kind}|device or pipe), not a file; choose another name"):
         write_whole(path, [b"1"])
     assert path.exists() and not path.is_file()
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_a_missing_folder_is_told_by_the_files_name(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "name"
+    with pytest.raises((FileNotFoundError, NotADirectoryError)) as failure:
+        write_whole(path, [b"1"])
+    assert failure.value.filename == str(path)
+    assert "partial" not in str(failure.value)
 
 
 def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:

@@ -35,11 +35,12 @@ _HELD_ELSEWHERE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
     """Write a file of bytes that exists as a whole or not at all, even if the process or the machine stops.
 
-    Raises: StateError if there is something else than a file at the path; OSError, which leaves the file as it was.
+    Raises: StateError for a folder, device or pipe at the path; OSError, which leaves the file as it was.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise StateError(f"{path} is not a file; choose another name.")
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise StateError(f"{path} is a {kind}, not a file; choose another name.")
     partial = path.with_name(f".{secrets.token_hex(8)}.tightframe-partial")
     try:
         with partial.open("xb") as file:
@@ -48,8 +49,11 @@ def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == os.fspath(partial):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     if os.name == "posix":
         with suppress(OSError):  # the file is in its place; not every file system syncs folders
