@@ -199,6 +199,20 @@ def test_a_lock_in_one_process(path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+def test_a_lock_is_taken_over_in_one_process_only(path: Path) -> None:
+    first, second = held(path), WriteLock(path)
+    second.acquire(take_over=True)
+    assert (first.held, second.held) == (False, True)
+    with pytest.raises(StateError, match="from this process"):
+        first.acquire()
+    second.release()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(StateError, match="wait for its end"):
+            second.acquire(take_over=True)
+        process.kill()
+
+
 def test_a_lock_of_another_process_dies_with_it(path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
