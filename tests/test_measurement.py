@@ -408,7 +408,7 @@ def test_a_classifier_that_is_not_called() -> None:
     ids = torch.zeros(2, 3, dtype=torch.int64)
     loader = [{"input_ids": ids, "attention_mask": ids, "labels": ids}]
     model.unused = nn.Linear(4, 3)
-    with pytest.raises(ClassifierError, match=r"wasn't called.*classifier="):
+    with pytest.raises(ClassifierError, match=r"does not call the classifier 'unused'.*classifier="):
         measure(model, loader, classifier="unused", progress=False)
 
 
@@ -511,7 +511,7 @@ def test_a_generator_is_enough_where_the_buffer_holds_all() -> None:
 
 
 def test_a_generator_that_the_buffer_does_not_hold() -> None:
-    with pytest.raises(EmptyBatchError, match=r"second pass.*generator can be run only once.*buffer_bytes"):
+    with pytest.raises(EmptyBatchError, match=r"second pass.*generator can be read only once.*buffer_bytes"):
         measure(network(), iter(batches(data())), buffer_bytes=0, progress=False)
 
 

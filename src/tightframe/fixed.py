@@ -45,11 +45,11 @@ class FixedTensors(nn.Module):
             self.register_buffer(name, None, persistent=saved)
             return
         require_dense(start, name)
-        self._starts[name] = start = start.detach()
+        self._starts[name] = start.detach()
         if device is None:
             device = torch.get_default_device() if start.device.type == "cpu" else start.device
         if learnt:
-            self.register_parameter(name, nn.Parameter(start.to(device, dtype, copy=True)))
+            self.register_parameter(name, nn.Parameter(start.detach().to(device, dtype, copy=True)))
         else:
             place = start.device if torch.device(device).type == "meta" and not saved else device
             self.register_buffer(name, start.to(place, dtype, copy=saved), persistent=saved)
@@ -72,6 +72,6 @@ class FixedTensors(nn.Module):
             assert new is not None
             if new.is_meta and name in self._non_persistent_buffers_set:
                 self._buffers[name] = old.to(new.dtype)
-            elif new is not old:
+            elif new is not old and not new.requires_grad:
                 new.copy_(self._starts[name] if old.is_meta else old)
         return self

@@ -7,6 +7,8 @@ import torch
 
 from tightframe.errors import RangeError
 
+_SMALL = 64 << 20  # bytes that are never refused: asking the system takes time
+
 
 def free_memory(device: torch.device | None = None) -> int:
     """Bytes that can still be allocated on a device, without what the CPU would have to swap. Default: the CPU."""
@@ -18,5 +20,5 @@ def free_memory(device: torch.device | None = None) -> int:
 
 def require_memory(needed: int, what: str, device: torch.device | None = None) -> None:
     """Raise RangeError if a value of so many bytes doesn't fit in the free memory."""
-    if needed > (free := free_memory(device)):
+    if needed > _SMALL and needed > (free := free_memory(device)):
         raise RangeError(f"{what} needs {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free.")

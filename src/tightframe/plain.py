@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -49,11 +49,23 @@ def number_of(value: Any) -> Any:
     return _NUMBERS.get(value, value) if isinstance(value, str) else value
 
 
+class _MismatchError(Exception):
+    """A value that isn't of its type; containers add where it is as it rises."""
+
+    def __init__(self, expected: str, value: Any):
+        super().__init__(expected)
+        self.expected, self.value, self.path = expected, value, list[str]()
+
+    def message(self, where: str) -> str:
+        got = repr(self.value) if isinstance(self.value, str | int | float | None) else type(self.value).__name__
+        return f"{where}{''.join(reversed(self.path))} must be {self.expected}; got {got:.60}."
+
+
 def restored(kind: Any, value: Any, where: str = "the value") -> Any:
     """A value of some type from plain data: the inverse of `plain` for dataclasses, tuples, mappings and numbers.
 
-    A dataclass may have its own `from_dict`. Of its fields, those that the data lack get their default, or else None;
-    entries that it doesn't have are dropped. A union of dataclasses is told apart by the entry "kind".
+    A dataclass may have its own `from_dict`. Fields that the data lack get their default, or else None where their type
+    admits it; entries that are no fields are dropped. A union of dataclasses is told apart by the entry "kind".
 
     Args:
         where: the name of the value, for messages.
@@ -63,38 +75,10 @@ def restored(kind: Any, value: Any, where: str = "the value") -> Any:
     >>> restored(tuple[float, ...], ["nan", 1.5])
     (nan, 1.5)
     """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (Union, UnionType):
-        return _one_of(arguments, value, where)
-    if origin is Literal:
-        return _require(value, isinstance(value, str) and value in arguments, f"one of {', '.join(arguments)}", where)
-    if isinstance(kind, type) and is_dataclass(kind):
-        if isinstance(value, kind):
-            return value
-        _require(value, isinstance(value, Mapping), "an object", where)
-        own = getattr(kind, "from_dict", None)
-        return restored_fields(kind, value, where) if own is None else own(value)
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        _require(value, isinstance(value, list | tuple) and len(value) == len(arguments), "a list", where)
-        return tuple(restored(each, part, where) for each, part in zip(arguments, value, strict=True))
-    if origin in (tuple, list, Sequence):
-        _require(value, isinstance(value, list | tuple), "a list", where)
-        parts = (restored(arguments[0], part, f"{where}[{place}]") for place, part in enumerate(value))
-        return tuple(parts) if origin is tuple else list(parts)
-    if origin in (dict, Mapping):
-        _require(value, isinstance(value, Mapping), "an object", where)
-        return {_text(str(key)): restored(arguments[1], each, f"{where}[{key!r}]") for key, each in value.items()}
-    if kind is float:
-        number = math.nan if value is None else number_of(value)  # earlier versions wrote None for NaN
-        return _require(number, isinstance(number, Real) and not isinstance(number, bool), "a number", where)
-    if kind is int:
-        whole = isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) < _LARGEST_INTEGER
-        return _require(value, whole, "an integer", where)
-    if kind is str:
-        return _text(_require(value, isinstance(value, str), "text", where))
-    return _require(value, isinstance(value, kind), kind.__name__, where)
+    try:
+        return _restorer(kind)(value)
+    except _MismatchError as mismatch:
+        raise StateError(mismatch.message(where)) from None
 
 
 def restored_fields(kind: Any, data: Mapping[str, Any], where: str, leave: Iterable[str] = ()) -> Any:
@@ -103,49 +87,161 @@ def restored_fields(kind: Any, data: Mapping[str, Any], where: str, leave: Itera
     Args:
         leave: fields that stay as they are.
     """
-    types, arguments = _types(kind), {}
-    for each in fields(kind):
-        if each.name in leave and each.name in data:
-            arguments[each.name] = data[each.name]
-        elif each.name in data:
-            arguments[each.name] = restored(types[each.name], data[each.name], f"{where}.{each.name}")
-        elif each.default is MISSING and each.default_factory is MISSING:
-            if NoneType not in get_args(types[each.name]):
-                raise StateError(f"{where} lacks {each.name!r}.")
-            arguments[each.name] = None
-    return kind(**arguments)
+    try:
+        return _of_fields(kind, data, frozenset(leave))
+    except _MismatchError as mismatch:
+        raise StateError(mismatch.message(where)) from None
+
+
+Restorer = Callable[[Any], Any]
 
 
 @cache
-def _types(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+def _restorer(kind: Any) -> Restorer:
+    """The function that turns plain data into a type; raises _MismatchError."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return lambda value: value
+    if origin in (Union, UnionType):
+        return _one_of(arguments)
+    if origin is Literal:
+        names = f"one of {', '.join(arguments)}"
+        return lambda value: _require(value, isinstance(value, str) and value in arguments, names)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return _row([_restorer(each) for each in arguments])
+    if origin in (tuple, list, Sequence):
+        return _sequence(_restorer(arguments[0]), tuple if origin is tuple else list)
+    if origin in (dict, Mapping):
+        return _mapping(_restorer(arguments[1]))
+    if is_dataclass(kind):
+        own = getattr(kind, "from_dict", None)
+        return _instance(kind, (lambda data: _of_fields(kind, data, frozenset())) if own is None else own)
+    return {float: _number, int: _integer, str: _text}.get(kind) or (
+        lambda value: _require(value, isinstance(value, kind), kind.__name__)
+    )
 
 
-def _one_of(kinds: Sequence[Any], value: Any, where: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    kinds = [kind for kind in kinds if kind is not NoneType]
-    if isinstance(value, Mapping) and "kind" in value:
-        kinds = [kind for kind in kinds if getattr(kind, "__name__", "") == value["kind"]] or kinds
-    for kind in kinds[:-1]:
-        try:
-            return restored(kind, value, where)
-        except StateError:
-            continue
-    return restored(kinds[-1], value, where)
+def _number(value: Any) -> Any:
+    if isinstance(value, float):
+        return value
+    number = math.nan if value is None else number_of(value)  # earlier versions wrote None for NaN
+    return _require(number, isinstance(number, Real), "a number")
 
 
-def _require(value: Any, valid: bool, expected: str, where: str) -> Any:
-    """The value, or StateError unless it is valid."""
-    if not valid:
-        got = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
-        raise StateError(f"{where} must be {expected}; got {got:.60}.")
-    return value
+def _integer(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return _require(value, isinstance(value, Integral) and abs(int(value)) < _LARGEST_INTEGER, "an integer")
 
 
-def _text(value: str) -> str:
+def _text(value: Any) -> str:
     """Text that UTF-8 can hold: JSON can name halves of characters."""
-    return value.encode("utf-8", "replace").decode("utf-8")
+    _require(value, isinstance(value, str), "text")
+    return str(value) if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _sequence(restore: Restorer, make: Callable[[list[Any]], Any]) -> Restorer:
+    def read(value: Any) -> Any:
+        parts: list[Any] = []
+        try:
+            for part in _require(value, isinstance(value, list | tuple), "a list"):
+                parts.append(restore(part))
+        except _MismatchError as mismatch:
+            raise _at(mismatch, f"[{len(parts)}]", value) from None
+        return make(parts)
+
+    return read
+
+
+def _row(restorers: Sequence[Restorer]) -> Restorer:
+    def read(value: Any) -> tuple[Any, ...]:
+        parts = _require(value, isinstance(value, list | tuple) and len(value) == len(restorers), "a list")
+        return tuple(restore(part) for restore, part in zip(restorers, parts, strict=True))
+
+    return read
+
+
+def _mapping(restore: Restorer) -> Restorer:
+    def read(value: Any) -> dict[str, Any]:
+        content, key = dict[str, Any](), ""
+        try:
+            for key, part in _require(value, isinstance(value, Mapping), "an object").items():
+                content[_text(str(key))] = restore(part)
+        except _MismatchError as mismatch:
+            raise _at(mismatch, f"[{key!r}]", value) from None
+        return content
+
+    return read
+
+
+def _instance(kind: Any, make: Restorer) -> Restorer:
+    return lambda value: (
+        value if isinstance(value, kind) else make(_require(value, isinstance(value, Mapping), "an object"))
+    )
+
+
+def _one_of(kinds: Sequence[Any]) -> Restorer:
+    optional = NoneType in kinds
+    restorers = [(getattr(kind, "__name__", ""), _restorer(kind)) for kind in kinds if kind is not NoneType]
+
+    def read(value: Any) -> Any:
+        if value is None and optional:
+            return None
+        fitting = restorers
+        if len(fitting) > 1 and isinstance(value, Mapping) and "kind" in value:
+            fitting = [each for each in restorers if each[0] == value["kind"]] or restorers
+        for _, restore in fitting[:-1]:
+            try:
+                return restore(value)
+            except (_MismatchError, StateError):
+                continue
+        return fitting[-1][1](value)
+
+    return read
+
+
+@cache
+def _fields_of(kind: Any) -> list[tuple[str, Restorer, bool, bool]]:
+    """Name, restorer, whether it has a default, and whether it may be None, of each field."""
+    types = get_type_hints(kind)
+    return [
+        (
+            each.name,
+            _restorer(types[each.name]),
+            each.default is not MISSING or each.default_factory is not MISSING,
+            NoneType in get_args(types[each.name]),
+        )
+        for each in fields(kind)
+    ]
+
+
+def _of_fields(kind: Any, data: Mapping[str, Any], leave: frozenset[str]) -> Any:
+    arguments: dict[str, Any] = {}
+    for name, restore, has_default, optional in _fields_of(kind):
+        if name in data:
+            try:
+                arguments[name] = data[name] if name in leave else restore(data[name])
+            except _MismatchError as mismatch:
+                raise _at(mismatch, f".{name}", data) from None
+        elif not has_default:
+            if not optional:
+                raise _MismatchError(f"an object with {name!r}", data)
+            arguments[name] = None
+    return kind(**arguments)
+
+
+def _at(mismatch: _MismatchError, step: str, container: Any) -> _MismatchError:
+    """The mismatch with a step of the way to it; none if the container itself is the value that doesn't fit."""
+    if mismatch.value is not container or mismatch.path:
+        mismatch.path.append(step)
+    return mismatch
+
+
+def _require(value: Any, valid: bool, expected: str) -> Any:
+    """The value, or _MismatchError unless it is valid."""
+    if not valid:
+        raise _MismatchError(expected, value)
+    return value
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:

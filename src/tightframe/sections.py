@@ -249,6 +249,10 @@ class Section:
     folded: bool = False
     searchable: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.sentences, str):
+            object.__setattr__(self, "sentences", (self.sentences,))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data; each figure includes the name of its kind."""
         figures = [{"kind": type(figure).__name__, **asdict(figure)} for figure in self.figures]

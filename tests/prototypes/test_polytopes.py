@@ -99,10 +99,10 @@ def test_scale_dtype_and_provenance(construct) -> None:
 @pytest.mark.parametrize(
     ("construct", "K", "dim", "message"),
     [
-        (orthonormal, 4, 3, "at most dim = 3 vectors in dim=3; got num_classes=4"),
-        (orthoplex, 7, 3, "at most 2 dim = 6 vectors"),
-        (hypercube, 9, 3, r"at most 2\^dim = 8 vectors"),
-        (hypercube, 3, -1, "1 dimension; got num_classes=3, dim=-1"),
+        (orthonormal, 4, 3, r"at most 3 vectors \(dim\); got 4"),
+        (orthoplex, 7, 3, r"at most 6 vectors \(2 dim\)"),
+        (hypercube, 9, 3, r"at most 8 vectors \(2\^dim\)"),
+        (hypercube, 3, -1, "1 dimension; got 3 and -1"),
         (polygon, 4, 1, "dim >= 2; got 4 and 1"),
         (polygon, 1, 2, "num_classes >= 2"),
         (orthonormal, 1, None, "at least 2 classes"),

@@ -98,8 +98,8 @@ def test_provenance_rebuilds_the_simplex() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"num_classes": 5, "dim": 3}, DimensionError, r"at most dim \+ 1 = 4 vectors in dim=3; got num_classes=5"),
-        ({"num_classes": 5, "dim": 4, "pose": "centred"}, DimensionError, "at most dim = 4 vectors"),
+        ({"num_classes": 5, "dim": 3}, DimensionError, r"at most 4 vectors \(dim \+ 1\); got 5"),
+        ({"num_classes": 5, "dim": 4, "pose": "centred"}, DimensionError, r"at most 4 vectors \(dim\)"),
         ({"num_classes": 1}, DimensionError, "at least 2 classes"),
         ({"num_classes": 2, "dim": 0}, DimensionError, "1 dimension"),
         ({"num_classes": 3, "pose": "lying"}, ChoiceError, "canonical, centred, haar; got 'lying'"),

@@ -202,7 +202,7 @@ def test_no_manifest(tmp_path: Path) -> None:
     assert "has no manifest.json" in refused(tmp_path)
     assert "doesn't exist" in refused(tmp_path / "nowhere")
     (tmp_path / "manifest.json").write_text("{}")
-    assert "isn't a manifest that tightframe wrote" in refused(tmp_path)
+    assert "isn't a manifest that this version of tightframe wrote" in refused(tmp_path)
 
 
 def test_a_missing_shard(folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_files_that_are_missing_or_no_arrays(files: tuple[Paths, Paths], tmp_pat
     x, y = files
     rejects(r"x9\.npy doesn't exist", errors.StateError, [x[0].with_name("x9.npy")], y[:1])
     rejects("there is no file of features", errors.ShardError, [], [])
-    rejects("is a folder, not a file", errors.StateError, [tmp_path], y[:1])
+    rejects("features are read from", errors.StateError, [tmp_path], y[:1])
     (tmp_path / "x.npy").write_bytes(b"nonsense")
     rejects(r"can't read .*x\.npy as \.npy", errors.StateError, [tmp_path / "x.npy"], y[:1])
     (tmp_path / "x.safetensors").write_bytes(b"nonsense and more")

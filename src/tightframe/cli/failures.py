@@ -104,7 +104,8 @@ def in_flags(message: str, names: dict[str, str]) -> str:
         message = message.replace(name, command)
     message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
     message = re.sub(rf"\b({'|'.join(names)})=(True\b)?(?=(\S?))", value, message)
-    subjects = names | {flag.lstrip("-"): flag for flag in names.values()}
+    flags = {flag.lstrip("-"): flag for flag in names.values()}
+    subjects = flags | {name: flag for name, flag in names.items() if name not in ("features", "labels")}
     clause = rf"(^|: )({'|'.join(subjects)})(?= (?:must|needs|adds)\b)"
     message = re.sub(clause, lambda match: match[1] + subjects[match[2]], message)
     words = "|".join(name for name in names if "_" in name)

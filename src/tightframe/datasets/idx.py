@@ -17,6 +17,7 @@ from tightframe.errors import DatasetError
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_DIMENSIONS = 8
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_RATIO = 1032  # deflate makes no more bytes out of one
 DTYPES = {
@@ -79,6 +80,8 @@ def _read(path: Path, stream: gzip.GzipFile | BinaryIO, size: int, packed: bool)
     (dtype, width), dimensions = DTYPES[magic[2]], magic[3]
     sizes = stream.read(4 * dimensions)
     header = 4 + 4 * dimensions
+    if dimensions > MOST_DIMENSIONS:
+        raise DatasetError(f"{path}: an IDX file has at most {MOST_DIMENSIONS} dimensions; got {dimensions}.")
     if len(sizes) < 4 * dimensions:
         raise DatasetError(f"{path}: a header of {dimensions} dimensions takes {header} bytes; got {4 + len(sizes)}.")
     shape = struct.unpack(f">{dimensions}I", sizes)

@@ -59,7 +59,7 @@ class ConfusionCounts:
             decided, true = decided[counted], true[counted]
         require_labels(true, num_classes)
         require_labels(decided, num_classes, "predictions")
-        require_memory(8 * num_classes**2, f"a table of {num_classes:,} by {num_classes:,} classes")
+        require_memory(8 * num_classes**2, f"a table of {num_classes:,} by {num_classes:,} classes", true.device)
         cells = torch.bincount(true * num_classes + decided, minlength=num_classes**2)
         return cls(cells.view(num_classes, num_classes))
 

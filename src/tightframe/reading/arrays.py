@@ -64,13 +64,16 @@ def read_arrays(path: Path) -> Arrays:
         declared = safetensors_header(path).arrays
         return Arrays({name: each.shape for name, each in declared.items()}, lambda name: read_tensor(path, name))
     if path.suffix in (".pt", ".pth"):
-        tensors = _flat(path, read_checkpoint(path))
-        return Arrays({name: tuple(each.shape) for name, each in tensors.items()}, tensors.__getitem__)
+        tensors = _flat(read_checkpoint(path))
+        return Arrays(
+            {name: tuple(each.shape) for name, each in tensors.items()},
+            lambda name: _plain(path, name, tensors[name]),
+        )
     raise StateError(f"{path} must be a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
 
 
-def _flat(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of nested dicts. Raises: DtypeError for a tensor that isn't plain."""
+def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of nested dicts."""
     tensors: dict[str, Tensor] = {}
     waiting, seen = [("", content)], set[int]()
     while waiting:
@@ -81,12 +84,13 @@ def _flat(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
         for name, value in entries.items():
             if isinstance(value, Mapping):
                 waiting.append((f"{prefix}{name}.", value))
-            elif isinstance(value, Tensor):
-                tensors[f"{prefix}{name}"] = _plain(path, f"{prefix}{name}", value)
+            elif isinstance(value, Tensor) and not value.is_nested:  # the shape of a nested one can't be told
+                tensors[f"{prefix}{name}"] = value
     return tensors
 
 
 def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """The tensor. Raises: DtypeError unless it is a plain array with values."""
     layout, kind = str(tensor.layout).removeprefix("torch."), ""
     if tensor.layout is not torch.strided:
         kind = f"is {layout}; save x.to_dense()"

@@ -6,6 +6,7 @@ import mmap
 import pickle
 import pickletools
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,8 +42,9 @@ def _require_plain_archive(path: Path, file: BinaryIO) -> None:
         members = archive.infolist()
         if any(each.compress_type != zipfile.ZIP_STORED for each in members):
             raise StateError(f"can't read {path} as a torch file: its parts are compressed, which torch never does.")
-        if any(_ALLOCATES in archive.read(each) for each in members if each.filename.endswith(".pkl")):
-            raise StateError(f"can't read {path}: it holds more than plain tensors.")
+        for each in members:
+            if each.filename.endswith(".pkl") and _ALLOCATES in (content := archive.read(each)):
+                _require_no_allocation(path, BytesIO(content))
 
 
 def _require_plain_pickles(path: Path, file: BinaryIO) -> None:
@@ -57,5 +59,24 @@ def _require_plain_pickles(path: Path, file: BinaryIO) -> None:
                     numbers.append(argument)
                 elif opcode.name == "BINPERSID" and max(numbers, default=0) > len(content):
                     raise StateError(f"{path} is damaged: it declares {max(numbers)} numbers in {len(content)} bytes.")
-        if content.find(_ALLOCATES, 0, content.tell()) >= 0:
-            raise StateError(f"can't read {path}: it holds more than plain tensors.")
+        end = content.tell()
+        if content.find(_ALLOCATES, 0, end) >= 0:
+            content.seek(0)
+            while content.tell() < end:
+                _require_no_allocation(path, content)
+
+
+def _require_no_allocation(path: Path, content: Any) -> None:
+    """Raise StateError if a pickle calls bytearray with a number, as bytearray(10**12)."""
+    called, number, numbers = False, False, set[object]()  # the last one: places in the memo that hold a number
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name:
+            numbers |= {argument} if number else set()
+            continue
+        number = (isinstance(argument, int) and "GET" not in opcode.name) or argument in numbers
+        if opcode.name == "GLOBAL":
+            called = str(argument).endswith(_ALLOCATES.decode())
+        elif called and number:
+            raise StateError(f"can't read {path}: it holds more than plain tensors, bytearrays of a given length.")
+        elif opcode.name == "REDUCE":
+            called = False

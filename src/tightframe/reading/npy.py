@@ -34,7 +34,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: IO[bytes], path: Path, size: int) -> Header:
-    """The header of .npy data of `size` bytes. Raises: StateError, DtypeError."""
+    """The header of .npy data of `size` bytes. Raises: StateError."""
     with failures_of(path, "as .npy"):
         version = npy.read_magic(file)
         if version not in ((1, 0), (2, 0), (3, 0)):
@@ -42,9 +42,8 @@ def read_header(file: IO[bytes], path: Path, size: int) -> Header:
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, by_columns, dtype = read(file)
         header = Header(tuple(map(int, shape)), by_columns, dtype, file.tell())
-    if dtype.hasobject or dtype.kind not in _DTYPES:
-        what = "Python objects, which could run code when loaded" if dtype.hasobject else f"records of {dtype}"
-        raise DtypeError(f"{path} must hold numbers or text; it holds {what}.")
+    if dtype.hasobject:  # pickled, of any length
+        return header
     difference = size - header.offset - header.bytes
     if min(shape, default=0) < 0 or difference < 0:
         raise StateError(f"{path} is truncated: its header needs {header.offset + header.bytes} bytes; it has {size}.")
@@ -53,12 +52,21 @@ def read_header(file: IO[bytes], path: Path, size: int) -> Header:
     return header
 
 
+def require_plain(dtype: np.dtype, path: Path) -> None:
+    """Raise DtypeError for Python objects and records."""
+    if dtype.hasobject or dtype.kind not in _DTYPES:
+        what = "Python objects, which could run code when loaded" if dtype.hasobject else f"records of {dtype}"
+        raise DtypeError(f"{path} must hold numbers or text; it holds {what}.")
+
+
 def npy_header(path: Path) -> Header:
     """The header of a .npy file, whose data are as long as it says. Raises: StateError, DtypeError."""
     with opened(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
-        return read_header(file, path, size)
+        header = read_header(file, path, size)
+    require_plain(header.dtype, path)
+    return header
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -74,7 +82,7 @@ def map_npy(path: Path) -> np.ndarray:
 class Npz:
     """The arrays of an .npz file, read one by one.
 
-    Raises: StateError, DtypeError naming the array.
+    Raises: StateError; DtypeError for an array of Python objects or records when it is read.
     """
 
     def __init__(self, path: Path):
@@ -89,6 +97,7 @@ class Npz:
         with self._archive() as archive:
             member = self._members[name]
             header = self._header(archive, member)
+            require_plain(header.dtype, self._where(member))
             with archive.open(member) as stream:
                 stream.read(header.offset)
                 flat = np.empty(math.prod(header.shape), header.dtype)
@@ -104,8 +113,11 @@ class Npz:
         with opened(self._path) as file, failures_of(self._path, "as .npz"), zipfile.ZipFile(file) as archive:
             yield archive
 
+    def _where(self, member: zipfile.ZipInfo) -> Path:
+        return Path(f"{self._path} ({member.filename})")
+
     def _header(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
-        where = Path(f"{self._path} ({member.filename})")
+        where = self._where(member)
         if member.file_size > _MOST_DEFLATED * member.compress_size + 1024:
             raise StateError(f"{where} is damaged: it declares {member.file_size} bytes in {member.compress_size}.")
         with archive.open(member) as stream:

@@ -42,8 +42,8 @@ def reason_of(error: Exception) -> str:
         return "its values are nested too deeply"
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and (error.strerror or str(error)):
+        return error.strerror or str(error)
     text = " ".join(str(error).split())
     text = f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}{f': {text}' if text else ''}"

@@ -21,7 +21,7 @@ DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
     **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64, "U8": torch.uint8},
     **{"U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu},
     **{"F8_E4M3FNUZ": torch.float8_e4m3fnuz, "F8_E5M2FNUZ": torch.float8_e5m2fnuz},
 }
 """Dtypes by their names in safetensors."""
@@ -29,9 +29,9 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class Declared(NamedTuple):
-    """An array that a header declares: dtype, shape, and where its data begin in the file, in bytes."""
+    """An array that a header declares: dtype (None for one that isn't in `DTYPES`), shape, and where its data begin."""
 
-    dtype: torch.dtype
+    dtype: torch.dtype | None
     shape: tuple[int, ...]
     offset: int
 
@@ -69,14 +69,14 @@ def _declared(path: Path, name: str, entry: Mapping[str, Any], begin: int) -> tu
     """An array of the header, and where its data end. Raises: StateError."""
     first, last = 0, -1
     try:
-        shape, (first, last), dtype = tuple(entry["shape"]), entry["data_offsets"], DTYPES[entry["dtype"]]
+        shape, (first, last), dtype = tuple(entry["shape"]), entry["data_offsets"], DTYPES.get(entry["dtype"])
         whole = all(type(number) is int and number >= 0 for number in (*shape, first, last))
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         text = f"{entry}"
-        raise StateError(f"{path}: array {name!r} isn't in a usual dtype and shape: {text:.100}.")
-    if last - first != math.prod(shape) * dtype.itemsize:
+        raise StateError(f"{path}: array {name!r} must have dtype, shape and offsets: {text:.100}.")
+    if last < first or (dtype is not None and last - first != math.prod(shape) * dtype.itemsize):
         raise StateError(f"{path} is damaged: array {name!r} has {last - first} bytes for the shape {shape}.")
     return Declared(dtype, shape, begin + first), begin + last
 
@@ -90,7 +90,8 @@ def read_safetensors(path: Path, format: str | None = None) -> tuple[dict[str, T
     header = safetensors_header(path)
     if format is not None and header.metadata.get("format") != format:
         raise StateError(f"{path} must have the format {format!r}; it has {header.metadata.get('format')!r}.")
-    return {name: read_tensor(path, name) for name in header.arrays}, header.metadata
+    with failures_of(path, "as safetensors"), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in header.arrays}, header.metadata
 
 
 def read_tensor(path: Path, name: str) -> Tensor:

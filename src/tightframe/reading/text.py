@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,6 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """
     text = read_text(path)
     with failures_of(path, "as CSV"):
-        reader = csv.reader(text.splitlines(), skipinitialspace=True)
+        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
         rows = ((reader.line_num, [field.strip() for field in row]) for row in reader)
         return [(number, row) for number, row in rows if any(row)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tightframe.errors import DtypeError
 from tightframe.plain import plain, restored_fields
 from tightframe.theory import Training
 
@@ -34,7 +35,7 @@ class Facts:
     title: str | None = None
     data: str | None = None
     epoch: float | None = None
-    session: int | None = None
+    session: int | float | str | None = None
     task: str = "classification"
     targets: int | None = None
     layer: str | None = None
@@ -59,10 +60,16 @@ class Facts:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Facts:
-        """Facts from a caller's values by name; other keys are dropped."""
+        """Facts from a caller's values by name; other keys are dropped, what is to be text becomes text.
+
+        Raises: DtypeError for class names that are neither a list nor a mapping.
+        """
         facts = {name: value for name, value in given.items() if name in NAMES and value is not None}
+        facts |= {name: str(facts[name]) for name in _TEXTS & facts.keys()}
         if "class_names" in facts:
             facts["class_names"] = _by_label(facts["class_names"])
+            if not isinstance(facts["class_names"], Mapping):
+                raise DtypeError(f"class_names must be a list, or names by label; got {facts['class_names']!r:.60}.")
         return cls(**facts)
 
     @classmethod
@@ -89,12 +96,16 @@ class Facts:
 NAMES = frozenset(each.name for each in fields(Facts))
 """The names of all facts."""
 
+_TEXTS = frozenset({"title", "data", "task", "layer", "mode", "classifier"})
+
 CALLERS = frozenset({"title", "data", "epoch", "session", "class_names"})
 """Facts that a caller may give with `context=`."""
 
 
 def _by_label(names: Any) -> Any:
-    """Names of classes by label, from a list of names or a mapping."""
+    """Names of classes by label, from a list or an array of names, or a mapping; anything else as it is."""
+    if callable(listed := getattr(names, "tolist", None)):
+        names = listed()
     if isinstance(names, Sequence) and not isinstance(names, str):
         return {str(label): str(name) for label, name in enumerate(names)}
     return {str(label): str(name) for label, name in names.items()} if isinstance(names, Mapping) else names

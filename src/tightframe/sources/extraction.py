@@ -150,13 +150,13 @@ def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: b
 
 
 def _clear(folder: Path) -> None:
-    """Delete an earlier extraction, manifests first, so that a partial deletion never looks complete."""
+    """Delete an earlier extraction, manifests last, so that after a kill it can be deleted again."""
     manifests = manifests_in(folder)
-    for path in manifests:
-        path.unlink()
     for path in folder.iterdir() if manifests else ():
         if _WRITTEN.fullmatch(path.name):
             path.unlink()
+    for path in manifests:
+        path.unlink()
 
 
 def _require_same(folder: Path, where: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -347,7 +347,10 @@ def _batch(shard: Shard, piece: _Piece, buffer: np.ndarray) -> FeatureBatch:
         kind = shard.kind(array)
         found[array] = torch.from_numpy(part).view(kind.dtype).view(piece.stop - piece.start, *kind.shape)
     layers = {name: rows for array, rows in found.items() if (name := layer_of(array)) is not None}
-    return FeatureBatch(layers, found.get(LABELS), found.get(DECIDED))
+    labels, decided = (
+        None if (rows := found.get(name)) is None else rows.to(torch.int64) for name in (LABELS, DECIDED)
+    )
+    return FeatureBatch(layers, labels, decided)
 
 
 def _require_finite(shard: Shard, array: str, piece: _Piece, part: np.ndarray) -> None:

@@ -307,6 +307,8 @@ def safetensors_table(path: Path) -> RawTable:
     for name, declared in safetensors_header(path).arrays.items():
         if not declared.shape:
             raise ShardError(f"{path}: array {name!r} is a single number; arrays must have rows.")
+        if declared.dtype is None:
+            raise ShardError(f"{path}: array {name!r} has a dtype that torch lacks.")
         rows.setdefault(declared.shape[0], name)
         arrays[name], offsets[name] = Kind(declared.dtype, declared.shape[1:]), declared.offset
     if len(rows) > 1:

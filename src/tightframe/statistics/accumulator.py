@@ -73,16 +73,10 @@ class StatisticsAccumulator(nn.Module):
         if folds is not None:
             require_folds(folds)
         self.num_classes, self.num_features, self.folds = num_classes, num_features, folds
-        needed = self.memory(
-            num_classes,
-            num_features,
-            covariance=covariance,
-            per_class=per_class,
-            folds=folds,
-            fold_scatter=fold_scatter,
-        )
+        parts, squares = folds or 1, covariance * (num_classes if per_class else 1)
+        sums = 12 * num_features * (parts * num_classes + (parts if fold_scatter else 1) * squares * num_features)
         where = None if device is None else torch.device(device)
-        require_memory(needed, f"accumulating {num_classes:,} classes of {num_features:,} features", where)
+        require_memory(sums, f"accumulating {num_classes:,} classes of {num_features:,} features", where)
         self._kind = {"covariance": covariance, "per_class": per_class, "folds": folds, "fold_scatter": fold_scatter}
 
         scratch: dict[torch.dtype, Tensor] = {}

@@ -137,7 +137,8 @@ class ClassStatistics:
         checks.require_labels(labels, num_classes)
         checks.require_finite(rows.detach())
         sizes = f"a value of {num_classes:,} classes and {rows.shape[1]:,} features"
-        require_memory(8 * rows.shape[1] * (3 * num_classes + rows.shape[1] * covariance), sizes, rows.device)
+        squares = num_classes * per_class + covariance
+        require_memory(8 * rows.shape[1] * (3 * num_classes + rows.shape[1] * squares), sizes, rows.device)
         home = float64_device(rows.device)
         rows, labels = rows.to(home, torch.float64), labels.to(home)
         counts = torch.bincount(labels, minlength=num_classes)
