@@ -187,7 +187,7 @@ def _table(table: Table, width: int) -> Iterator[RenderableType]:
     yield _grid(table, places, widths[0] - max(excess, 0))
     if dropped:
         names = ", ".join(table.columns[place].heading for place in sorted(dropped))
-        yield Text(f"A wider terminal shows more columns: {names}.", "dim")
+        yield Text(f"A wider terminal shows more columns: {names.rstrip('.')}.", "dim")
 
 
 def _widths(table: Table, places: Sequence[int]) -> list[int]:
