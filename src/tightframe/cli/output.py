@@ -40,7 +40,7 @@ class Output:
                 continue
             require_writable(flag, path, SUFFIXES[flag])
         if figures is not None:
-            _require_folder("--figures", figures)
+            require_folder("--figures", figures)
 
     def write(self, formats: Mapping[str, Callable[[], Any]]) -> list[Path]:
         """Write each file that was asked for, whole or not at all; the files written.
@@ -80,8 +80,8 @@ def require_writable(flag: str, path: Path, suffixes: Sequence[str]) -> None:
     _require_permission(flag, path, path if path.exists() else path.parent)
 
 
-def _require_folder(flag: str, path: Path) -> None:
-    """Raises: OptionError for a path that is no folder, or can't become one, or in which nothing can be written."""
+def require_folder(flag: str, path: Path) -> None:
+    """Raise OptionError unless a path is, or can become, a folder in which files can be written."""
     there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir():
         raise OptionError(f"{flag} {path}: {there} is a file, not a folder.")
