@@ -245,3 +245,15 @@ def test_splits_without_data(tightframe: Command, images: Path, splits: tuple[st
     assert outcome.status == 2
     assert message in outcome.complaint
     assert not Path("e1").exists()
+
+
+def test_a_failure_of_the_system_before_the_first_shard(
+    tightframe: Command, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "e1/train-00000.safetensors")
+
+    monkeypatch.setattr("tightframe.sources.extraction.write_tensors", full)
+    outcome = tightframe(*EXTRACT, "--images", "images")
+    assert outcome.status == 2
+    assert outcome.complaint.endswith("No space left on device. Nothing was written.")

@@ -40,7 +40,7 @@ def write_shards(
         with subject.failures():
             written = extract(subject.source(options), folder, dtype=kind, **how)
     except OSError as error:
-        if any(folder.glob("*.safetensors")):
+        if any(folder.glob("*-*.safetensors")):
             raise
         raise OptionError(f"{of_system(error)} Nothing was written.") from None
     measured = f"measure it: tightframe measure {shlex.quote(str(folder))}"

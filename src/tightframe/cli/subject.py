@@ -125,7 +125,8 @@ class Subject:
         source = self._of_texts(named, settings) if self.texts else self._of_images(named, settings)
         source.title = f"Neural collapse of {named.title} on {self._data_name()}"
         source.notes += named.notes
-        source.data_origin = {**self._origin(), **source.data_origin}
+        of_samples = source.data_origin
+        source.data_origin = lambda: {**self._origin(), **of_samples()}
         return source
 
     def _origin(self) -> dict[str, Any]:
@@ -208,7 +209,7 @@ class Subject:
             options=settings,
         )
         files = [*(self.texts or ()), *(path for path in (self.test, self.ood) if path is not None)]
-        source.data_origin = {"bytes": [path.stat().st_size for path in files if path.exists()]}
+        source.data_origin = lambda: {"bytes": [path.stat().st_size for path in files if path.exists()]}
         return source
 
     def _of_images(self, named: NamedModel, settings: Measuring) -> ModelSource:
@@ -236,7 +237,7 @@ class Subject:
         )
         source.notes += [*notes, *more]
         own = {} if transform is None or named.transform is not None else {"image_size": transform.size}
-        source.data_origin = {"samples": {split: _checksum(each) for split, each in splits.items()}, **own}
+        source.data_origin = lambda: {"samples": {name: _checksum(each) for name, each in splits.items()}, **own}
         return source
 
     def _transform(self, named: NamedModel) -> tuple[Any, list[str]]:
@@ -360,16 +361,10 @@ def _absolute(value: Any) -> Any:
 def _checksum(samples: Sequence[Sample]) -> str:
     """The number of samples, with a checksum of their files' names and sizes, and of their classes."""
     total = 0
-    for image, target in samples:
-        for part in (image, target):
-            text = (
-                f"{part.name} {part.stat().st_size}"
-                if isinstance(part, Path)
-                else str(part)
-                if isinstance(part, int)
-                else ""
-            )
-            total = zlib.crc32(text.encode("utf-8", "surrogateescape"), total)
+    for sample in samples:
+        files = [(part.name, part.stat().st_size) for part in sample if isinstance(part, Path)]
+        classes = [part for part in sample if isinstance(part, int)]
+        total = zlib.crc32(repr((files, classes)).encode("utf-8", "surrogateescape"), total)
     return f"{len(samples)} samples, checksum {total:08x}"
 
 
@@ -380,10 +375,8 @@ def _batch_of_failure(error: BaseException) -> str | None:
     from torch import nn
 
     calls = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    place = next((i for i, each in enumerate(calls) if each.f_code.co_name == "_wrapped_call_impl"), None)
-    if place is None or not isinstance(calls[place].f_locals.get("self"), nn.Module):
-        return None
-    if any(str(each.f_globals.get("__name__")).startswith("tightframe.") for each in calls[place:]):
+    place = next((i for i, each in enumerate(calls) if each.f_code is nn.Module.__call__.__code__), None)
+    if place is None or any(str(each.f_globals.get("__name__")).startswith("tightframe.") for each in calls[place:]):
         return None
     values = (*calls[place].f_locals["args"], *calls[place].f_locals["kwargs"].values())
     shapes = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -112,7 +112,7 @@ class ModelSource(FeatureSource):
         self._rows: tuple[slice, ...] | None = None  # rows of its input on which the classifier is called; None for all
         self._module_output: Any = None  # output of the classifier's module for the first batch
         self.notes: list[str] = []
-        self.data_origin: Mapping[str, Any] = {}  # plain values that identify the data
+        self.data_origin: Callable[[], Mapping[str, Any]] = dict  # returns plain values that identify the data
         self._captured: CapturedFeatures
         self._normalisation: NormalisationCheck | None = None
 
@@ -258,7 +258,7 @@ class ModelSource(FeatureSource):
             "layers": points,
             "next_token": self._next_token,
             "ignore_index": self.ignore_index,
-            **self.data_origin,
+            **self.data_origin(),
         }
 
     def batches(self, split: str) -> Iterator[FeatureBatch]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -327,5 +328,10 @@ def failure_in(what: str, error: Exception | SystemExit, on: object = "") -> Loa
     return LoaderError(f"{what} failed{on}: {type(error).__name__}: {message} ({file}, line {line}).")
 
 
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), contextlib.__file__, "<frozen ")
+_LIBRARIES = (
+    f"{Path(torch.__file__).parent}{os.sep}",
+    f"{Path(__file__).parents[1]}{os.sep}",
+    contextlib.__file__,
+    "<frozen ",
+)
 """Starts of paths: a failure is placed in their code only if no other code is involved."""
