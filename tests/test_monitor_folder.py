@@ -2,13 +2,13 @@
 
 import copy
 import errno
+import multiprocessing
 import os
 import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tightframe import Monitor
+from tightframe import Monitor, measure
 from tightframe.errors import FolderWarning, OptionError, StateError
 from tightframe.monitor import UNWRITTEN_STATISTICS
-from tightframe.report import RunFolder, run_folder
-from tightframe.writing import WriteLock
+from tightframe.report import Report, RunFolder, run_folder
+from tightframe.writing import WriteLock, write_tensors
 
 CLASSES = 3
 Loader = list[tuple[Tensor, Tensor]]
@@ -71,25 +71,58 @@ def assert_whole(folder: Path, monitor: Monitor, statistics: int | None = None) 
 # ---------------------------------------------------------------------- one run at a time
 
 
-@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
-def test_two_monitors_in_one_process(model: nn.Module, loader: Loader, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_two_monitors_in_one_process(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
     first = measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1)
     before = contents(tmp_path)
     with pytest.raises(StateError, match=rf"another run writes to {tmp_path} from this process: call close\(\) of its"):
-        Monitor(model, folder=tmp_path, **options, **QUICK)
+        Monitor(model, folder=tmp_path, **QUICK)
     assert contents(tmp_path) == before
-    measured(first, loader, 2)
-    assert_whole(tmp_path, first)
-    first.close()
-    if options:
-        second = measured(Monitor(model, folder=tmp_path, **options, **QUICK), loader, 3)
-        assert_whole(tmp_path, second)
+    assert_whole(tmp_path, measured(first, loader, 2))
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_a_cell_of_a_notebook_runs_again(
+    model: nn.Module, loader: Loader, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """The old Monitor still exists while the new one is made, which takes the folder from it."""
+    first = measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1)
+    second = measured(Monitor(model, folder=tmp_path, **options, **QUICK), loader, 2)
+    epochs = [report.facts.epoch for report in second.series]
+    assert epochs == ([1, 2] if "resume" in options else [2])
+    with pytest.raises(StateError, match=r"another run writes to .* from this process"):
+        measured(first, loader, 3)
+    assert [report.facts.epoch for report in first.series] == [1]
+    second.close()
+    with pytest.warns(FolderWarning, match="now holds another run|holds 2 measurements, but this run wrote 1"):
+        measured(first, loader, 3)
+    assert_whole(tmp_path, measured(second, loader, 4))  # the first holds nothing
+
+
+def test_a_refused_start_leaves_the_folder_to_the_first(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    first = measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1)
+    (tmp_path / "model.safetensors").write_text("mine", encoding="utf-8")
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
+            Monitor(model, folder=tmp_path, **options, **QUICK)
+    with pytest.raises(StateError, match="another run writes to"):
+        Monitor(model, folder=tmp_path, **QUICK)
+    assert_whole(tmp_path, measured(first, loader, 2))
+
+
+def test_a_resumed_series_is_read_once(
+    model: nn.Module, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1, 2)
+    real, seen = Report.from_dict, []
+    monkeypatch.setattr(Report, "from_dict", lambda data: seen.append(data) or real(data))
+    assert [report.facts.epoch for report in Monitor(model, folder=tmp_path, resume=True, **QUICK).series] == [1, 2]
+    assert len(seen) == 2
 
 
 TRAINS = """
 import sys, torch
 from torch import nn
-from tightframe import Monitor
+from tightframe import Monitor, measure
 labels = torch.arange(30) % 3
 loader = [(torch.randn(30, 4) + 2 * torch.eye(4)[labels], labels)]
 monitor = Monitor(nn.Linear(4, 3), folder=sys.argv[1], resume=True, folds=None, metrics=["nc1"], progress=False)
@@ -118,34 +151,52 @@ def test_two_processes(model: nn.Module, loader: Loader, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda monitor: pickle.loads(pickle.dumps(monitor))])
-def test_a_copy_measures_and_leaves_the_folder_to_the_first(
+def test_a_copy_measures_only_once_the_first_is_closed(
     model: nn.Module, loader: Loader, tmp_path: Path, copied: Callable[[Monitor], Monitor]
 ) -> None:
     first = measured(Monitor(model, folder=tmp_path, folds=None, progress=False), loader, 1)
     second = copied(first)
-    with pytest.warns(FolderWarning, match=rf"{tmp_path} can't be written \(another run writes to it|another run"):
+    with pytest.raises(StateError, match=rf"another run writes to {tmp_path} from this process"):
         measured(second, loader, 2)
-    assert [report.facts.epoch for report in second.series] == [1, 2]
+    assert [report.facts.epoch for report in second.series] == [1]
     assert_whole(tmp_path, measured(first, loader, 3))
     first.close()
     with pytest.warns(FolderWarning, match="holds 2 measurements, but this run wrote 1: something else changed it"):
         measured(second, loader, 4)
-    assert_whole(tmp_path, first)
+    assert_whole(tmp_path, measured(first, loader, 5))  # the copy let it go
 
 
-def test_a_forked_process_measures_and_leaves_the_folder_alone(
-    model: nn.Module, loader: Loader, tmp_path: Path
+def attempt(monitor: Monitor, outcome: Path) -> None:
+    """Record a measurement in another process, and write down the error."""
+    try:
+        monitor.record(monitor.series[0].extended(facts={"epoch": 2}))
+    except StateError as error:
+        outcome.write_text(f"{error} {len(monitor.series)}", encoding="utf-8")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_another_process_may_not_measure_with_this_ones_monitor(
+    model: nn.Module, loader: Loader, tmp_path: Path, method: str
 ) -> None:
-    monitor = measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1)
-    child = os.fork()
-    if child == 0:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            report = monitor.record(monitor.series[0].extended(facts={"epoch": 2}))
-            del monitor
-            os._exit(0 if report.facts.epoch == 2 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert_whole(tmp_path, measured(monitor, loader, 3))
+    monitor = measured(Monitor(model, folder=tmp_path / "run", folds=None, progress=False), loader, 1)
+    child = multiprocessing.get_context(method).Process(target=attempt, args=(monitor, tmp_path / "outcome"))
+    child.start()
+    child.join()
+    assert (tmp_path / "outcome").read_text(encoding="utf-8") == (
+        f"another run writes to {tmp_path / 'run'}: make the Monitor in the process that measures, or choose another "
+        "folder. 1"
+    )
+    assert_whole(tmp_path / "run", measured(monitor, loader, 3))
+
+
+def test_a_stale_monitor_lets_the_folder_go(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    first = measured(Monitor(model, folder=tmp_path, **QUICK), loader, 1)
+    first.close()
+    second = measured(Monitor(model, folder=tmp_path, overwrite=True, **QUICK), loader, 1)
+    second.close()
+    with pytest.warns(FolderWarning, match="now holds another run"):
+        measured(first, loader, 2)
+    assert_whole(tmp_path, measured(second, loader, 2))
 
 
 def test_a_failed_start_holds_no_lock(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
@@ -192,24 +243,48 @@ def test_a_run_without_measurements_is_replaced(model: nn.Module, tmp_path: Path
     assert RunFolder(tmp_path).description["name"] == "b"
 
 
-def test_a_folder_of_an_earlier_version_is_resumed_and_not_overwritten(model: nn.Module, tmp_path: Path) -> None:
-    """Nothing says which of its files the run wrote: lines are added, nothing is deleted."""
-    old = Path(__file__).parent / "report/data/series_of_version_0_1.jsonl"
-    shutil.copy(old, tmp_path / "series.jsonl")
+def test_a_folder_of_an_earlier_version_is_resumed_to_the_end(model: nn.Module, loader: Loader, tmp_path: Path) -> None:
+    """Its tensors and its page bear no identity."""
+    shutil.copy(Path(__file__).parent / "report/data/series_of_version_0_1.jsonl", tmp_path / "series.jsonl")
     (tmp_path / "run.json").write_text('{"seed": 0}', encoding="utf-8")
-    (tmp_path / "report.html").write_text("its page", encoding="utf-8")
+    (tmp_path / "statistics").mkdir()
+    report = measure(model, loader, **QUICK)
+    report.to_html(tmp_path / "report.html")
+    report.evidence.statistics.save(tmp_path / "statistics/000001.safetensors")  # type: ignore[union-attr]
+    write_tensors(tmp_path / "model.safetensors", dict(model.state_dict()), {"measurement": "1"})
     before = contents(tmp_path)
-    with pytest.raises(StateError, match="holds 2 measurements of an earlier run"):
+    with pytest.raises(StateError) as refused:
         Monitor(model, folder=tmp_path, **QUICK)
+    assert str(refused.value) == (
+        f"{tmp_path} holds 2 measurements of an earlier run. Pass resume=True to continue that run, or another folder."
+    )
     with pytest.raises(StateError, match=r"run.json was not written by this run"):
         Monitor(model, folder=tmp_path, overwrite=True, **QUICK)
     assert contents(tmp_path) == before
     monitor = Monitor(model, folder=tmp_path, resume=True, **QUICK)
-    monitor.record(monitor.series[0].extended(facts={"epoch": 99}))
-    after = contents(tmp_path)
-    assert after.pop(tmp_path / "series.jsonl").startswith(before.pop(tmp_path / "series.jsonl"))
-    assert {path: after[path] for path in before} == before
-    assert [report.facts.epoch for report in RunFolder(tmp_path).series()][2:] == [99]
+    monitor.record(report.extended(facts={"epoch": 99}))
+    assert monitor.folder is not None
+    monitor.folder.save_model(model)
+    monitor.folder.write_html()
+    assert [each.facts.epoch for each in RunFolder(tmp_path).series()][2:] == [99]
+    assert RunFolder(tmp_path).description == {"seed": 0}
+    assert RunFolder(tmp_path).report().evidence.statistics is not None  # type: ignore[union-attr]
+    del monitor
+    assert Monitor(model, folder=tmp_path, overwrite=True, **QUICK).series == []  # it is a run of this version now
+    assert {path.name for path in contents(tmp_path)} == {"run.json", "run.lock"}
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "report.html", "statistics/000000.safetensors"])
+def test_a_file_of_another_origin_in_a_run_of_an_earlier_version(model: nn.Module, tmp_path: Path, name: str) -> None:
+    """It is refused before training."""
+    shutil.copy(Path(__file__).parent / "report/data/series_of_version_0_1.jsonl", tmp_path / "series.jsonl")
+    (tmp_path / "run.json").write_text('{"seed": 0}', encoding="utf-8")
+    (tmp_path / "statistics").mkdir()
+    write_tensors(tmp_path / name, dict(model.state_dict()), {"format": "pt"})
+    before = contents(tmp_path)
+    with pytest.raises(StateError, match=f"{name} was not written by this run, and is in its way. Move it"):
+        Monitor(model, folder=tmp_path, resume=True, **QUICK)
+    assert contents(tmp_path) == before
 
 
 # ---------------------------------------------------------------------- a folder that can't be written
@@ -370,6 +445,8 @@ def test_saved_elsewhere(model: nn.Module, loader: Loader, tmp_path: Path, monke
     assert RunFolder(tmp_path / "b").description == RunFolder(tmp_path / "a").description
     with pytest.raises(StateError, match="holds 4 measurements"):
         monitor.save(tmp_path / "b")
+    with pytest.raises(StateError, match="a is the Monitor's own folder; choose another"):
+        monitor.save(tmp_path / "a", overwrite=True)
     assert_whole(tmp_path / "a", measured(monitor, loader, 5))
     monitor.save(tmp_path / "b", overwrite=True)
     assert_whole(tmp_path / "b", monitor)
@@ -442,7 +519,7 @@ def test_a_folder_that_becomes_read_only(model: nn.Module, loader: Loader, small
     with pytest.warns(FolderWarning, match=f"{path} can't be written .Read-only file system"):
         measured(monitor, loader, 2)
     for options in ({"resume": True}, {"overwrite": True}):
-        with pytest.raises(StateError, match=f"{path} can't be written: Read-only file system. Make it writable"):
+        with pytest.raises(StateError, match=f"{path} can't be written: {path} is read-only. Make it writable"):
             Monitor(model, folder=path, **options, **QUICK)
     assert RunFolder(path).report().facts.epoch == 1
     subprocess.run([each.format("rw") for each in remount], check=True)

@@ -120,16 +120,26 @@ except OSError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
 def test_only_files_are_replaced(tmp_path: Path, kind: str) -> None:
-    path = Path("/dev/null") if kind == "device" else tmp_path / kind
+    path = tmp_path / kind
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    with pytest.raises(StateError, match=f"{path} is not a file; choose another name"):
+    with pytest.raises(StateError, match=f"{path} is a ({kind}|device or pipe), not a file; choose another name"):
         write_whole(path, [b"1"])
     assert path.exists() and not path.is_file()
+
+
+@pytest.mark.parametrize("folder", ["missing", "file"])
+def test_a_missing_folder_is_told_by_the_files_name(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "name"
+    with pytest.raises((FileNotFoundError, NotADirectoryError)) as failure:
+        write_whole(path, [b"1"])
+    assert failure.value.filename == str(path)
+    assert "partial" not in str(failure.value)
 
 
 def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
@@ -187,6 +197,20 @@ def test_a_lock_in_one_process(path: Path) -> None:
     first.release()
     second.acquire()
     assert path.read_bytes() == b""
+
+
+def test_a_lock_is_taken_over_in_one_process_only(path: Path) -> None:
+    first, second = held(path), WriteLock(path)
+    second.acquire(take_over=True)
+    assert (first.held, second.held) == (False, True)
+    with pytest.raises(StateError, match="from this process"):
+        first.acquire()
+    second.release()
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(StateError, match="wait for its end"):
+            second.acquire(take_over=True)
+        process.kill()
 
 
 def test_a_lock_of_another_process_dies_with_it(path: Path) -> None:

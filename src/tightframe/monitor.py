@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from numbers import Real
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -102,9 +104,11 @@ class Monitor:
     Training goes on as if nothing had been measured: the model, its modes and all random generators are left as they
     were. Under `torch.distributed` every process makes the same calls with its part of the data; rank 0 writes.
 
-    One Monitor writes to a folder at a time, until `close`, its garbage collection, or the end of the process. A folder
-    that can't be written during training, such as on a full disk, is a FolderWarning: the measurement stays in `series`
-    and is written with a later one; `save` writes the series elsewhere.
+    One Monitor writes to a folder at a time, until `close`, its garbage collection, or the end of the process: another
+    one, or a copy in another process, raises StateError before it measures. Within a process a new Monitor with
+    `resume` or `overwrite` takes the folder from the old one. A folder that can't be written during training, such as
+    on a full disk, is a FolderWarning: the measurement stays in `series` and is written with a later one; `save` writes
+    the series elsewhere.
 
     Args:
         model: the model in training; may be compiled or wrapped for data parallelism.
@@ -173,23 +177,26 @@ class Monitor:
         self._seconds_per_sample: float | None = None
         self._description = description or {}
         self._run: dict[str, Any] = {}
-        if folder is not None and self._writes:
-            if resume:
-                self.folder = RunFolder.resume(folder, self._description)
-            else:
-                self.folder = RunFolder.create(folder, self._description, overwrite=overwrite)
-            self._description = self._run = self.folder.description
-        if folder is not None and resume:
-            try:
-                stored = None if self.folder is None else [report.to_dict() for report in self.folder.series()]
-                series = [Report.from_dict(each) for each in self._first_process(stored) or ()]
-                self.series = _placed(series, f"{os.fspath(folder)} can't be resumed")
-            except BaseException:
-                self.close()
-                raise
+        self._shares_folder = folder is not None
+        if folder is not None:
+            start = partial(self._started, os.fspath(folder), resume=resume, overwrite=overwrite)
+            self.series = self._by_first_process(start, self._shared)
         self._written, self._rewound = len(self.series), False  # what the folder holds of the series; or holds more
         self._failure: str | None = None  # of the last attempt to write
         self._mark = time.perf_counter()
+
+    def _started(self, folder: str, *, resume: bool, overwrite: bool) -> list[Report]:
+        """Start or continue the run in the folder; returns its measurements."""
+        if not resume:
+            self.folder = RunFolder.create(folder, self._description, overwrite=overwrite)
+        else:
+            self.folder = RunFolder.resume(folder, self._description)
+        try:
+            self._description = self._run = self.folder.description
+            return _placed(self.folder.series(), f"{folder} can't be resumed")
+        except BaseException:
+            self.close()
+            raise
 
     # ------------------------------------------------------------------ when, and on how much
 
@@ -217,6 +224,18 @@ class Monitor:
     def _first_process(self, fact: Fact) -> Fact:
         """The fact on rank 0, where processes measure together."""
         return every_process(fact, "a monitor", shared=self._shared)[0]
+
+    def _by_first_process(self, call: Callable[[], Fact], shared: bool) -> Fact:
+        """The result of a call that rank 0 makes, in every process; its failure, too."""
+        try:
+            results = [call()] if self._writes else []
+        except Exception as error:
+            every_process(str(error), "a monitor's folder", shared=shared)
+            raise
+        first = every_process(results, "a monitor's folder", shared=shared)[0]
+        if isinstance(first, str):
+            raise StateError(f"rank 0: {first}")
+        return first[0]
 
     def _cost(self) -> float:
         """Seconds that the next measurement is expected to take: as long as the last."""
@@ -279,7 +298,8 @@ class Monitor:
         `epoch`, a finite number, places the measurement on the time axis; default: one after the last. Measurements at
         or after it are superseded: training was taken back.
 
-        Raises: RangeError for another `epoch`, before anything is run; as `tightframe.measure`.
+        Raises: RangeError for another `epoch`, StateError if another run writes to the folder, before anything is run;
+        as `tightframe.measure`.
         """
         epoch = self._epoch(epoch)
         self._account()
@@ -297,6 +317,8 @@ class Monitor:
         """Measure and record."""
         given = {"train": loader, **{name: options.pop(name, data) for name, data in self._data.items()}}
         settings = self._options.having(**options)
+        if self._shares_folder:
+            self._by_first_process(self._claim, settings.distributed)
         given = {name: None if data is None else as_loader(data, name) for name, data in given.items()}
         loaders, subsamples = self._subsampled(given, settings)
         settings = settings.having(
@@ -324,7 +346,11 @@ class Monitor:
 
     def record(self, report: Report) -> Report:
         """Add a report that was made elsewhere to the series and the folder, in place of those at its epoch or later;
-        returns it. Without an epoch it is one after the last."""
+        returns it. Without an epoch it is one after the last.
+
+        Raises: StateError if another run writes to the folder.
+        """
+        self._claim()
         epoch = self._epoch(report.facts.epoch)
         report = report.extended(facts={"epoch": epoch})
         earlier = [each for each in self.series if _epoch_of(each) < epoch]
@@ -340,6 +366,12 @@ class Monitor:
             for tracker in self.trackers:
                 _track(tracker, values, epoch)
         return report
+
+    def _claim(self) -> None:
+        """Raise StateError if another run writes to the folder; other failures show when it is written."""
+        if self.folder is not None:
+            with suppress(OSError):
+                self.folder.claim()
 
     def _write(self) -> None:
         """Make the folder hold the series; a failure is a warning, and the next call tries again."""
@@ -373,19 +405,22 @@ class Monitor:
         """Write the series to another run folder, once; rank 0 does.
 
         Statistics are those in memory and in the Monitor's own folder. Raises: StateError for a folder that `Monitor`
-        would refuse; OSError if it can't be written.
+        would refuse, or the Monitor's own; OSError if it can't be written.
         """
         if not self._writes:
             return
-        target = RunFolder.create(folder, self._description, overwrite=overwrite)
+        target = Path(folder)
+        if self.folder is not None and target.exists() and target.resolve() == self.folder.path.resolve():
+            raise StateError(f"{target} is the Monitor's own folder; choose another.")
+        copy = RunFolder.create(target, self._description, overwrite=overwrite)
         try:
             for number, report in enumerate(self.series):
                 if report.evidence is None and self.folder is not None and number < self._written and not self._rewound:
                     with suppress(OSError, StateError):
                         report = replace(report, evidence=Evidence(self.folder.statistics(number)))
-                target.append(report, number)
+                copy.append(report, number)
         finally:
-            target.close()
+            copy.close()
 
     def close(self) -> None:
         """Release the folder, so that another run can write to it; the next measurement takes it again."""

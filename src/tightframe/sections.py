@@ -16,6 +16,14 @@ from typing import Any, Literal, TypeVar
 from tightframe.errors import ChoiceError, StateError
 from tightframe.plain import restored
 
+PAGE_START = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    '<meta name="color-scheme" content="light dark">'
+    '<meta http-equiv="Content-Security-Policy" content="'
+)
+"""The beginning of every HTML page, by which a run folder recognises one."""
+
 Cell = str | int | float | None
 """A value of a table; None if missing."""
 

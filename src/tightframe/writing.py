@@ -35,11 +35,12 @@ _HELD_ELSEWHERE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
     """Write a file of bytes that exists as a whole or not at all, even if the process or the machine stops.
 
-    Raises: StateError if there is something else than a file at the path; OSError, which leaves the file as it was.
+    Raises: StateError for a folder, device or pipe at the path; OSError, which leaves the file as it was.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise StateError(f"{path} is not a file; choose another name.")
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise StateError(f"{path} is a {kind}, not a file; choose another name.")
     partial = path.with_name(f".{secrets.token_hex(8)}.tightframe-partial")
     try:
         with partial.open("xb") as file:
@@ -48,8 +49,11 @@ def write_whole(path: str | os.PathLike[str], parts: Iterable[Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == os.fspath(partial):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from None
         raise
     if os.name == "posix":
         with suppress(OSError):  # the file is in its place; not every file system syncs folders
@@ -97,20 +101,33 @@ class WriteLock:
 
     It ends with `release`, garbage collection, or the death of the process. Copies, pickles and forked processes don't
     hold it. Where the file system has no locks, a FolderWarning says so.
+
+    Args:
+        copied: a copy of another lock, maybe in another process; for the advice in errors.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, copied: bool = False):
         self.path = path
+        self._copied = copied
         self._descriptor: int | None = None
 
-    def __reduce__(self) -> tuple[type[WriteLock], tuple[Path]]:
-        return WriteLock, (self.path,)
+    def __reduce__(self) -> tuple[type[WriteLock], tuple[Path, bool]]:
+        return WriteLock, (self.path, True)
 
     def __del__(self) -> None:
         self.release()
 
-    def acquire(self, *, create: bool = True) -> None:
-        """Take the lock, unless it is held already; with create=False, only if its file exists.
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor is not None
+
+    def acquire(self, *, create: bool = True, take_over: bool = False) -> None:
+        """Take the lock, unless it is held already.
+
+        Args:
+            create: False: only if its file exists.
+            take_over: take it from another holder in this process.
 
         Raises: StateError if another run holds it; OSError if the file can't be opened.
         """
@@ -118,19 +135,23 @@ class WriteLock:
             return
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
-            here = self._lock(descriptor)
+            here = self._lock(descriptor, take_over)
         except BaseException:
             os.close(descriptor)
             raise
         if not here:
-            folder, local = self.path.parent, self._held_here(descriptor)
+            folder, local = self.path.parent, _holder(descriptor) is not None
             os.close(descriptor)
-            where, advice = (" from this process", "call close() of its Monitor") if local else ("", "wait for its end")
+            where, advice = "", "wait for its end"
+            if local:
+                where, advice = " from this process", "call close() of its Monitor"
+            elif self._copied:
+                advice = "make the Monitor in the process that measures"
             raise StateError(f"another run writes to {folder}{where}: {advice}, or choose another folder.")
         self._descriptor = descriptor
         _HELD.add(self)
 
-    def _lock(self, descriptor: int) -> bool:
+    def _lock(self, descriptor: int, take_over: bool) -> bool:
         """Whether the lock could be taken; True with a warning where there are no locks."""
         for attempt in range(2):
             try:
@@ -147,19 +168,17 @@ class WriteLock:
                         stacklevel=2,
                     )
                     return True
-                if attempt or not self._held_here(descriptor):
+                holder = _holder(descriptor)
+                if attempt or holder is None:
                     return False
-                gc.collect()  # its holder may be garbage already
+                if take_over:
+                    holder.release()
+                else:
+                    del holder
+                    gc.collect()  # it may be garbage already
             else:
                 return True
         return False
-
-    @staticmethod
-    def _held_here(descriptor: int) -> bool:
-        """Whether this process holds the lock on the same file."""
-        mine = os.fstat(descriptor)
-        held = [each._descriptor for each in _HELD]
-        return any(os.path.samestat(mine, os.fstat(each)) for each in held if each is not None)
 
     def release(self) -> None:
         """Let other runs write."""
@@ -171,10 +190,20 @@ class WriteLock:
 _HELD: weakref.WeakSet[WriteLock] = weakref.WeakSet()
 
 
+def _holder(descriptor: int) -> WriteLock | None:
+    """The object in this process that holds the lock on the same file."""
+    own = os.fstat(descriptor)
+    for lock in list(_HELD):
+        if (held := lock._descriptor) is not None and os.path.samestat(own, os.fstat(held)):
+            return lock
+    return None
+
+
 def _let_go() -> None:
     """A forked process would go on holding the locks after the death of the one that took them."""
     for lock in list(_HELD):
         lock.release()
+        lock._copied = True
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,5 +1,6 @@
 """Run folders as no run leaves them in peace: files missing, cut short, left over, or of another run."""
 
+import errno
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from tightframe.errors import StateError
 from tightframe.metrics import Evidence
 from tightframe.report import RunFolder
 from tightframe.report.facts import Facts
+from tightframe.writing import WriteLock
 
 K, D = 3, 4
 LINES = 4
@@ -138,10 +140,12 @@ def test_measurements_whose_description_is_lost_are_not_removed(run: RunFolder) 
     again = RunFolder.resume(run.path, {"seed": 8})
     again.append(measurement(5))
     assert epochs_of(again) == [1, 2, 3, 4, 5]
-    again.replace_series(again.series()[:4])  # what was written since is the run's
+    again.replace_series(again.series()[:4])
+    again.save_model(model(2))
+    again.write_html()
     again.close()
-    with pytest.raises(StateError, match=r"run.json was not written by this run"):
-        overwritten(run.path, {"seed": 8})
+    assert overwritten(run.path, {"seed": 8}).series() == []
+    assert files(run) == ["run.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"seed": 7', "[]"])
@@ -457,12 +461,48 @@ def test_files_that_another_program_put_in_place_of_the_runs_stay(run: RunFolder
         run.write_html()
     with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
         overwritten(run.path, {})
-    again = RunFolder.resume(run.path, {})
+    for change in (lambda: RunFolder.resume(run.path, {}), lambda: run.save_model(model(1))):
+        with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
+            change()
+    (run.path / "model.safetensors").unlink()
+    with pytest.raises(StateError, match=r"report.html was not written by this run"):
+        RunFolder.resume(run.path, {})
+    assert contents(run.path) == {path: text for path, text in before.items() if path.name != "model.safetensors"}
+
+
+def test_a_page_that_a_report_wrote_into_the_folder_is_replaced(run: RunFolder) -> None:
+    run.report().to_html(run.report_path)
+    page = run.report_path.read_text(encoding="utf-8")
+    assert "tightframe run" not in page
+    run.write_html()
+    assert run.report_path.read_text(encoding="utf-8").count("<!-- tightframe run ") == 1
+
+
+@pytest.mark.parametrize("failure", [StateError, OSError])
+def test_a_change_that_fails_leaves_the_lock_as_it_was(
+    run: RunFolder, failure: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run can write."""
+
+    def refuse(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if failure is OSError:
+        monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(failure, match=r"holds 4 measurements, but this run wrote 3|No space left"):
+        run.append(measurement(5), 3 if failure is StateError else 4)
+    lock = WriteLock(run.path / "run.lock")
+    lock.acquire()
+    lock.release()
+
+
+def test_tensors_of_another_run_in_a_run_without_identity(run: RunFolder, tmp_path: Path) -> None:
+    other = finished(tmp_path / "other")
+    (run.path / "run.json").write_text("{}", encoding="utf-8")
+    shutil.copy(other.path / "model.safetensors", run.path / "model.safetensors")
     with pytest.raises(StateError, match=r"model.safetensors was not written by this run"):
-        again.save_model(model(1))
-    assert contents(run.path) == before
-    again.append(measurement(5))
-    assert torch.equal(again.load_weights()["weight"], weights["weight"])
+        RunFolder.resume(run.path, {})
+    assert (run.path / "run.json").read_text(encoding="utf-8") == "{}"
 
 
 def test_files_of_another_run_are_not_this_runs(run: RunFolder, tmp_path: Path) -> None:

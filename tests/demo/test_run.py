@@ -1,6 +1,7 @@
 """The demonstration: what it trains, when it measures, what it leaves, and that the network collapses."""
 
 import json
+import os
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -249,6 +250,19 @@ def test_a_second_run_replaces_the_first_only_where_it_may(tmp_path: Path, monke
     assert folder.report().values == pytest.approx(report.values, rel=0, abs=0, nan_ok=True)
     assert folder.report().history == ()
     assert len(list((tmp_path / "statistics").iterdir())) == 1
+
+
+def test_a_path_that_cant_be_a_run_folder_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "load", None)  # data aren't loaded
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(StateError, match="file is not a folder; choose another path"):
+        run(Settings(epochs=1), tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(StateError, match=f"new/run can't be written: {tmp_path} is read-only. Make it writable, or"):
+        run(Settings(epochs=1), tmp_path / "new/run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.usefixtures("quick_measurements")

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import tightframe.monitor
 from tightframe import Monitor, measure
-from tightframe.errors import DistributedError
+from tightframe.errors import DistributedError, StateError
+from tightframe.writing import WriteLock
 
 K, D, ROWS = 4, 6, 240
 SECONDS = 240  # the group's timeout, and twice what processes may take: nothing is found out by waiting
@@ -229,6 +231,24 @@ def measures_alone_once(rank: int) -> Outcome:
     return {} if rank == 1 else {"report": monitor.measure(batches(), distributed=False).to_dict()}
 
 
+def has_folders_of_others(rank: int) -> Outcome:
+    """Rank 0 finds a file in place of the folder, then a lock of another run."""
+    refusals = []
+    with tempfile.TemporaryDirectory() as folder:
+        for options in ({}, {"resume": True}):
+            with pytest.raises(StateError) as refused:
+                Monitor(model(), folder=__file__, progress=False, **options)
+            refusals.append(str(refused.value))
+        monitor = Monitor(model(), folder=folder, progress=False)
+        monitor.close()
+        lock = WriteLock(Path(folder) / "run.lock")
+        lock.acquire()
+        with pytest.raises(StateError) as refused:
+            monitor.measure(batches())
+        refusals.append(str(refused.value).replace(folder, "it"))
+    return {"refusals": refusals}
+
+
 # ---------------------------------------------------------------------- and what is expected of it
 
 
@@ -299,6 +319,16 @@ def test_a_process_that_never_asks_what_is_due(tmp_path: Path) -> None:
     (first, _), _ = run(makes_no_call_to_due, tmp_path, PATIENCE)
     assert_lost(first, f"{PATIENCE}000ms")
     assert first["seconds"] > PATIENCE - 1
+
+
+def test_a_folder_that_rank_0_cant_write_is_an_error_in_both(tmp_path: Path) -> None:
+    (first, second), status = run(has_folders_of_others, tmp_path)
+    file = f"{__file__} is not a folder; choose another path."
+    assert first["refusals"][:2] == [file, file]
+    assert second["refusals"][:2] == [f"rank 0: {file}"] * 2
+    assert first["refusals"][2].startswith("another run writes to it")
+    assert second["refusals"][2].startswith("rank 0: another run writes to ")
+    assert status == [0, 0]
 
 
 def test_models_with_other_features(tmp_path: Path) -> None:

@@ -152,13 +152,14 @@ def _remains(series: Sequence[Report], folder: str) -> str:
 
 
 def require_free(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raises: StateError for a folder with an earlier run, unless `overwrite`, or with files of another origin."""
+    """Raises: StateError for a folder with an earlier run, unless `overwrite`, with files of another origin, or that
+    can't be written."""
     run_folder = RunFolder(folder)
+    run_folder.require_startable(overwrite=True)
     if not overwrite and run_folder.series_path.is_file() and run_folder.series_path.stat().st_size:
         raise StateError(
             f"{os.fspath(folder)} holds an earlier run. Replace it with overwrite=True, or take another folder."
         )
-    run_folder.require_startable(overwrite)
 
 
 def measured_epochs(epochs: int, measurements: int) -> set[int]:

@@ -12,7 +12,19 @@ from tightframe.render.curves import curves_svg, legend, sparkline, undrawn, vis
 from tightframe.render.html_table import html_table
 from tightframe.render.matrices import block_size, matrix_svg
 from tightframe.render.styles import DARK, LIGHT
-from tightframe.sections import Bars, Card, Curves, Document, Figure, Remark, Section, Verdict, number, times
+from tightframe.sections import (
+    PAGE_START,
+    Bars,
+    Card,
+    Curves,
+    Document,
+    Figure,
+    Remark,
+    Section,
+    Verdict,
+    number,
+    times,
+)
 
 _NOTES = 2  # maximum number of notes shown unfolded
 
@@ -37,10 +49,7 @@ def render(document: Document, *, top: bool = False) -> str:
     parts += [_notes(document.notes), *(_section(section) for section in document.sections), _footer(document)]
     script = _text("page.js")
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'{PAGE_START}{_POLICY}">'
         f'<title>{title}</title><link rel="icon" href="data:,"><style>{_style()}</style></head>\n<body>'
         '<a class="skip" href="#_main">Skip to the results</a><main id="_main" tabindex="-1">\n'
         + "\n".join(part for part in parts if part)

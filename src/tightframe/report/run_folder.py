@@ -8,6 +8,9 @@ report.html                 the page
 run.lock                    empty; the run that writes to the folder holds a lock on it
 
 A run replaces and deletes only what it wrote: tensors and pages bear its identity, and the series belongs to run.json.
+A page without an identity that tightframe rendered counts as the run's. Runs of version 0.1 have the identity "", which
+tensors of a run folder without an identity bear. Where run.json has no identity, that of the tensors counts, and the
+first change writes it into run.json.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from tightframe.reading.safetensors import safetensors_header
 from tightframe.report.facts import Facts
 from tightframe.report.findings import Findings
 from tightframe.report.report import Report
+from tightframe.sections import PAGE_START
 from tightframe.statistics import ClassStatistics
 from tightframe.version import __version__
 from tightframe.writing import WriteLock, partials_in, write_tensors, write_whole
@@ -51,8 +55,10 @@ class RunFolder:
     that can be read and resumed.
 
     One run writes to a folder at a time: `create`, `resume` or the first change takes a lock, which `close`, garbage
-    collection or the end of the process releases. Reading needs no lock. Files that the run did not write are neither
-    replaced nor deleted, and symbolic links are not followed: StateError, before anything is changed.
+    collection, the end of the process, or a change that raises StateError releases. Within a process, `resume` and
+    `create` with `overwrite` take the lock from the run that holds it. Reading needs no lock. Files that the run did
+    not write are neither replaced nor deleted, and symbolic links are not followed: StateError, before anything is
+    changed.
 
     Args:
         path: the folder; made by `create`.
@@ -84,7 +90,7 @@ class RunFolder:
         }
         content = {**description, "versions": versions, _IDENTITY: [secrets.token_hex(8)]}
         json.dumps(content, default=_as_json)
-        with folder._starting(lambda: folder.require_startable(overwrite)):
+        with folder._starting(lambda: folder.require_startable(overwrite), take_over=overwrite):
             folder._describe({**content, _IDENTITY: [*content[_IDENTITY], *folder._identities()]})
             folder._require_current()
         return folder
@@ -93,14 +99,19 @@ class RunFolder:
     def resume(cls, path: str | os.PathLike[str], description: dict[str, Any]) -> RunFolder:
         """Continue the run in a folder, or start one where there is none.
 
-        Raises: StateError if a part of the run is lost or damaged; as `create`.
+        Raises: StateError if a part of the run is lost or damaged, or a file of another origin is in its place; as
+        `create`.
         """
         folder = cls(path)
         if not os.path.lexists(folder._description_path) and not folder._measurements():
             return cls.create(path, description)
-        with folder._starting(folder._require_resumable):
+        with folder._starting(folder._require_resumable, take_over=True):
             folder._require_current()
         return folder
+
+    def claim(self) -> None:
+        """Take the lock. Raises: StateError if another run holds it; OSError if the folder can't be written."""
+        self._lock.acquire()
 
     def close(self) -> None:
         """Release the folder, so that another run can write to it; the next change takes it again."""
@@ -109,16 +120,15 @@ class RunFolder:
     # ------------------------------------------------------------------ which files are the run's
 
     @contextmanager
-    def _starting(self, require: Callable[[], None]) -> Iterator[None]:
+    def _starting(self, require: Callable[[], None], *, take_over: bool) -> Iterator[None]:
         """Take the lock of a folder that passes a check, which changes nothing; release it if the start fails."""
         try:
-            if self.path.exists() and not self.path.is_dir():
-                raise StateError(f"{self.path} is not a folder; choose another path.")
             _require_no_link(self._lock.path)
-            self._lock.acquire(create=False)
+            if not take_over:  # a live run is the first thing to say
+                self._lock.acquire(create=False)
             require()
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
+            self._lock.acquire(take_over=take_over)
             require()  # again: another run may have ended in between
             for folder in (self.path, self._statistics_folder):
                 for partial in partials_in(folder):
@@ -135,62 +145,100 @@ class RunFolder:
 
     def require_startable(self, overwrite: bool) -> None:
         """Raise StateError unless a run may start here; change nothing."""
+        self._require_folder()
         count = self._measurements()
         if count and not overwrite and self._identities():
+            delete = "overwrite=True to delete them, " if self._wrote(self._description_path) else ""
             raise StateError(
-                f"{self.path} holds {count} measurement{'s' * (count > 1)} of an earlier run. Pass overwrite=True to "
-                "delete them, resume=True to continue that run, or another folder."
+                f"{self.path} holds {count} measurement{'s' * (count > 1)} of an earlier run. Pass {delete}resume=True "
+                "to continue that run, or another folder."
             )
         self._require_own(self._description_path, self.series_path, self._statistics_folder)
         self._require_own(*self._statistics_files().values(), self._model_path, self.report_path)
 
+    def _require_folder(self) -> None:
+        """Raise StateError unless this is a folder that can be written, or can be made."""
+        if self.path.exists() and not self.path.is_dir():
+            raise StateError(f"{self.path} is not a folder; choose another path.")
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if nearest.is_dir() and not os.access(nearest, os.W_OK):  # making a folder below a file says so itself
+            raise StateError(
+                f"{self.path} can't be written: {nearest} is read-only. Make it writable, or choose another folder."
+            )
+
     def _require_resumable(self) -> None:
         """Raise StateError unless the run can be continued without touching the files of anything else."""
+        self._require_folder()
         if not os.path.lexists(self._description_path):
             raise StateError(
                 f"{self.path} holds measurements, but its run.json is lost. Put it back, or write {{}} into it, to "
                 "continue the run; or choose another folder."
             )
         _require_no_link(self._description_path)
-        self._load_description()
+        described = bool(self._described_identities())
         if not self.series_path.exists() and self._measurements():
+            delete = "; or pass overwrite=True to delete them" if described else ""
             raise StateError(
-                f"{self.path} holds statistics, but its series.jsonl is lost. Put it back to continue the run; or pass "
-                "overwrite=True to delete them."
+                f"{self.path} holds statistics, but its series.jsonl is lost. Put it back to continue the run{delete}."
             )
-        if self._identities() == [""] and not self.series():  # an earlier version's run, known by its measurements
+        if not described and not self.series():  # such a run is known by its measurements
             raise _foreign(self._description_path)
-        count = len(self._lines())
-        beyond = [path for number, path in self._statistics_files().items() if number >= count]
-        self._require_own(self.series_path, self._statistics_folder, *beyond)
+        first = len(self._lines()) if described else 0
+        statistics = [path for number, path in self._statistics_files().items() if number >= first]
+        self._require_own(self.series_path, self._statistics_folder, *statistics, self._model_path, self.report_path)
+
+    @contextmanager
+    def _changing(self) -> Iterator[str]:
+        """Take the lock for a change; yields the run's identity. Releases it where the folder forbids the change, and
+        after any failure if it was not held before."""
+        held = self._lock.held
+        try:
+            yield self._require_current()
+        except BaseException as error:
+            if not held or isinstance(error, StateError):
+                self.close()
+            raise
 
     def _require_current(self) -> str:
-        """Take the lock before a change; returns the run's identity. Raises StateError if another run took it."""
+        """Take the lock; returns the run's identity. Raises StateError if the folder now holds another run."""
         self._load_description()
         self._lock.acquire()
         identity, *replaced = self._identities()
         if self._run not in (None, identity):
             raise StateError(f"{self.path} now holds another run; choose another folder.")
-        self._run = identity
-        if replaced:  # this start, or one that was killed, has yet to delete their files
-            for path in (self.series_path, *self._statistics_files().values(), self._model_path, self.report_path):
-                if self._wrote(path):
-                    path.unlink()
+        if self._described_identities() != [identity]:
+            if replaced:  # this start, or one that was killed, has yet to delete their files
+                for path in (self.series_path, *self._statistics_files().values(), self._model_path, self.report_path):
+                    if self._wrote(path):
+                        path.unlink()
+            else:
+                self._require_resumable()
             self._describe({**self._load_description(), _IDENTITY: [identity]})
+        self._run = identity
         return identity
 
     def _describe(self, content: dict[str, Any]) -> None:
         write_whole(self._description_path, [json.dumps(content, indent=1, default=_as_json).encode()])
 
     def _identities(self) -> list[str]:
-        """The run's identity, then those of runs that it is replacing. Runs of version 0.1 have the identity "";
-        without a run.json there is none."""
+        """The run's identity, then those of runs that it is replacing; without a run.json there is none."""
         try:
-            identities = self._load_description().get(_IDENTITY)
+            return self._described_identities() or [self._borne_identity()]
         except StateError:
             return []
-        valid = isinstance(identities, list) and all(_is_identity(each) for each in identities)
-        return identities if valid and identities else [""]
+
+    def _described_identities(self) -> list[str]:
+        """The identities in run.json. Raises StateError without a run.json."""
+        identities = self._load_description().get(_IDENTITY)
+        if not isinstance(identities, list) or not all(_is_identity(each) for each in identities):
+            return []
+        return identities
+
+    def _borne_identity(self) -> str:
+        """The identity of the statistics or the weights."""
+        tensors = (*self._statistics_files().values(), self._model_path)
+        identities = (_metadata(path).get(_RUN) for path in tensors)
+        return next((each for each in identities if each and _is_identity(each)), "")
 
     def _require_own(self, *paths: Path, advice: str = "choose another folder") -> None:
         """Raise StateError if a file at one of the paths was not written by this run, or is a link."""
@@ -207,14 +255,14 @@ class RunFolder:
         if not path.is_file():
             return False
         if path == self._description_path:
-            return identities not in ([], [""])
+            return bool(identities and self._described_identities())
         if path == self.report_path:
+            starts = [PAGE_START, *(_DOCTYPE + _MARK.format(each) for each in identities)]
             with path.open("rb") as file:
-                start = file.read(200)
-            return any((_DOCTYPE + _MARK.format(each)).encode() in start for each in identities)
+                return file.read(len(PAGE_START)).startswith(tuple(start.encode() for start in starts))
         if path == self.series_path:
             return bool(identities)
-        return _metadata(path).get(_RUN) in identities
+        return _identity_in(_metadata(path)) in identities
 
     def _measurements(self) -> int:
         """How many measurements the folder holds; by its statistics, of which the last may lack its line, where the
@@ -238,7 +286,11 @@ class RunFolder:
 
         Raises: StateError if the folder doesn't hold `number` measurements before; OSError, which adds nothing.
         """
-        identity, written = self._require_current(), self._read_series()
+        with self._changing() as identity:
+            self._append(report, number, identity)
+
+    def _append(self, report: Report, number: int | None, identity: str) -> None:
+        written = self._read_series()
         count, whole = written.count(b"\n"), written.rfind(b"\n") + 1  # a crash may have cut the last line short
         if number not in (None, count):
             raise StateError(
@@ -266,7 +318,10 @@ class RunFolder:
     def replace_series(self, reports: Sequence[Report]) -> None:
         """Make these the measurements, after a run was taken back. Those that were there already keep their lines and
         statistics, up to the first that is another one."""
-        self._require_current()
+        with self._changing():
+            self._replace_series(reports)
+
+    def _replace_series(self, reports: Sequence[Report]) -> None:
         shared = self._shared_lines(reports)
         lines = [*shared, *(_line(report) for report in reports[len(shared) :])]
         statistics = self._statistics_files()
@@ -286,14 +341,14 @@ class RunFolder:
         Raises: StateError if the folder has a model.safetensors of another origin; DtypeError for a dtype that
         safetensors files lack.
         """
-        identity = self._require_current()
-        self._require_own(self._model_path)
-        state = {
-            clean_name(name): value
-            for name, value in bare_model(model).state_dict().items()
-            if isinstance(value, Tensor)  # extra state can be anything
-        }
-        write_tensors(self._model_path, state, {_RUN: identity, _MEASUREMENT: self._last_measurement()})
+        with self._changing() as identity:
+            self._require_own(self._model_path)
+            state = {
+                clean_name(name): value
+                for name, value in bare_model(model).state_dict().items()
+                if isinstance(value, Tensor)  # extra state can be anything
+            }
+            write_tensors(self._model_path, state, {_RUN: identity, _MEASUREMENT: self._last_measurement()})
 
     def write_html(self, report: Report | None = None) -> Path:
         """Write report.html and return its path.
@@ -440,8 +495,14 @@ def _as_json(value: Any) -> Any:
 
 
 def _is_identity(value: Any) -> bool:
-    """Whether this is an identity that `create` made: it is written into pages."""
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
+    """Whether this is an identity that `create` made, or that of version 0.1: it is written into pages."""
+    return isinstance(value, str) and re.fullmatch("([0-9a-f]{16})?", value) is not None
+
+
+def _identity_in(metadata: Mapping[str, str]) -> str | None:
+    """The identity that tensors bear; None if no run folder wrote them."""
+    of_run_folder = _MEASUREMENT in metadata or metadata.get("format", "").startswith("tightframe.")
+    return metadata.get(_RUN, "" if of_run_folder else None)
 
 
 def _metadata(path: Path) -> Mapping[str, str]:
