@@ -517,7 +517,7 @@ def test_an_extraction_goes_on_or_begins_again(tightframe: Command, images: Path
     assert {path.name: path.read_bytes() for path in (here / "shards").iterdir()} == written
     outcome = tightframe("extract", *data)
     assert outcome.status == 2
-    assert "dtype = 'F16'" in outcome.complaint
+    assert "--dtype 'F16'" in outcome.complaint
     assert "Choose a different folder, or pass --overwrite." in outcome.complaint
     assert tightframe("extract", *data, "--overwrite", "--splits", "train").status == 0
     assert tightframe("measure", "shards").status == 0
@@ -564,14 +564,22 @@ IMAGES = ("--images", "images")
         ((*MODEL, *IMAGES, "--masks", "m", "--test", "t"), "--test and --test-masks go together"),
         ((*MODEL, *IMAGES, "--batch-size", "0"), "--batch-size must be at least 1; got 0."),
         ((*MODEL, *IMAGES, "--workers", "-1"), "--workers must be at least 0; got -1."),
-        ((*MODEL, *IMAGES, "--device", "nowhere"), "--device nowhere: "),
+        ((*MODEL, *IMAGES, "--device", "nowhere"), "mps or another device of torch; got 'n"),
+        ((*MODEL, *IMAGES, "--device", "meta"), "mps or another device of torch; got 'meta'"),
+        ((*MODEL, *IMAGES, "--device", ""), "mps or another device of torch; got ''"),
+        ((*MODEL, *IMAGES, "--image-size", "16385"), "--image-size must be at most 16,384; got 16385."),
+        ((*MODEL, *IMAGES, "--batch-size", "900000", "--image-size", "999"), "900000 images with --image-size 999"),
+        ((*MODEL, *IMAGES, "--next-token"), "--next-token needs --texts."),
+        ((*MODEL, *IMAGES, "--metric", "ood_orthogonality"), "--metric ood_orthogonality needs --ood."),
+        ((*MODEL, *IMAGES, "--task", "regression", "--metric", "nc1"), "--metric nc1 is a measure of classes"),
+        ((*MODEL, *IMAGES, "--no-own-classifier", "--metric", "unc3"), "--metric unc3 needs a classifier"),
         ((*MODEL, "--images", "none"), "none is not a folder."),
         ((*MODEL, "--images", "images/ash"), "images/ash must have one subfolder"),
         ((*MODEL, "--data", "nothing"), "the data set must be one of digits"),
         ((*MODEL, "--data", "digits"), "--data digits has 10 classes, but the classifier of models:mlp has 3 outputs"),
         ((*MODEL, *IMAGES, "--no-own-classifier", "--features-of", "1"), "both say what to measure; give one."),
         (("--model", "models:with_transform", *IMAGES, "--image-size", "8"), "--image-size can't go with models:with_"),
-        (("--model", "resnet18", *IMAGES), "must be one of timm:NAME, hf:FOLDER, module:function; got 'resnet18'."),
+        (("--model", "resnet18", *IMAGES), "--model must be one of timm:NAME, hf:FOLDER, module:function; got 'r"),
         (("--model", "absent:function", *IMAGES), "there is no module 'absent'"),
         (("--model", "models:absent", *IMAGES), "the module 'models' has no function 'absent'."),
         (("--model", "models:text", *IMAGES), "must return a torch module, or (module, transform); got str."),

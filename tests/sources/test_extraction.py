@@ -95,7 +95,7 @@ def test_the_report_is_the_models(whole: Path) -> None:
 
 def test_the_value(tmp_path: Path) -> None:
     done = extract(ArraySource(torch.randn(50, 4), torch.arange(50) % 3), tmp_path, shard_bytes=10 * 24)
-    assert done == Extraction(tmp_path, {"train": 50}, 5)
+    assert done == Extraction(tmp_path, {"train": 50}, 5, 5)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "manifest.json",
         *(f"train-{number:05d}.safetensors" for number in range(5)),
@@ -115,9 +115,7 @@ def test_another_dtype(tmp_path: Path) -> None:
     extract(ArraySource(features, labels), tmp_path / "half", dtype=torch.float16)
     assert torch.equal(joined(tmp_path / "half", "train", "features/features"), features.half())
     features[7, 2] = 1e5
-    with pytest.raises(
-        errors.NonFiniteError, match=r"batch 0 of training samples has .* too large for torch.float16"
-    ):
+    with pytest.raises(errors.NonFiniteError, match=r"batch 0 of training samples has .* too large for torch.float16"):
         extract(ArraySource(features, labels), tmp_path / "over", dtype=torch.float16)
     with pytest.raises(errors.DtypeError, match=r"got torch\.int8"):
         extract(ArraySource(features, labels), tmp_path / "over", dtype=torch.int8)
@@ -200,6 +198,7 @@ def test_a_complete_extraction_runs_nothing(tmp_path: Path) -> None:
     again = recorded()
     second = extract(again, tmp_path, shard_bytes=SHARD_BYTES)
     assert again.runs == 0 and (first.rows, first.shards) == (second.rows, second.shards)
+    assert (first.new_shards, second.new_shards) == (first.shards, 0)
 
 
 @pytest.mark.parametrize("batches", [1, 3])
@@ -233,12 +232,12 @@ def interrupted(folder: Path) -> Path:
 def test_another_model_or_other_options_are_refused(tmp_path: Path) -> None:
     folder = interrupted(tmp_path)
     for match, given, options in (
-        ("origin weights = ", source(seed=6), {}),
-        (r"origin layers = \['2', 'input of 5'\]; this one has \['4', 'input of 5'\]", source(layers=["4"]), {}),
-        ("shard_bytes = 3000; this one has 6000", source(), {"shard_bytes": 6000}),
-        ("dtype = None; this one has 'F16'", source(), {"dtype": torch.float16}),
-        (r"splits = .*; this one has \['train'\]", source(), {"splits": ["train"]}),
-        ("num_classes|ignore_index = None; this one has 2", source(ignore_index=2), {}),
+        ("weights=", source(seed=6), {}),
+        (r"layers=\['2', 'input of 5'\]; this one has \['4', 'input of 5'\]", source(layers=["4"]), {}),
+        ("shard_bytes=3000; this one has 6000", source(), {"shard_bytes": 6000}),
+        ("dtype=None; this one has 'F16'", source(), {"dtype": torch.float16}),
+        (r"splits=.*; this one has \['train'\]", source(), {"splits": ["train"]}),
+        ("num_classes|ignore_index=None; this one has 2", source(ignore_index=2), {}),
         ("first batch must equal the one in .*train-00000.safetensors", source(data=7), {}),
     ):
         with pytest.raises(errors.ShardError, match=match):

@@ -41,7 +41,7 @@ def one_line(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         message = f"{usage().rstrip('.')}." + (f" See {context.command_path} --help." if context is not None else "")
     elif isinstance(error, OSError) and not isinstance(error, TightframeError):
-        message = _of_system(error)
+        message = of_system(error)
     elif is_of_memory(error):
         message = "there is not enough memory for this."
     elif is_mendable(error):
@@ -67,10 +67,11 @@ def stopped(kept: str) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, TightframeError):
             raise
-        raise OptionError(f"{_of_system(error)} {kept[:1].upper()}{kept[1:]}") from None
+        raise OptionError(f"{of_system(error)} {kept[:1].upper()}{kept[1:]}") from None
 
 
-def _of_system(error: OSError) -> str:
+def of_system(error: OSError) -> str:
+    """The sentence for an error of the operating system."""
     where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return f"{where}{error.strerror}." if error.strerror else f"{error}."
 

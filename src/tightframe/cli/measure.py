@@ -14,11 +14,14 @@ from tightframe.cli.options import changed
 from tightframe.cli.subject import Subject
 from tightframe.errors import OptionError
 from tightframe.measuring import measure
+from tightframe.metrics import CONVENTIONS, METRICS
+from tightframe.metrics.table import chosen
 from tightframe.options import Measuring
 from tightframe.processes import rank
 from tightframe.report import Report
-from tightframe.sources import ShardSource
+from tightframe.sources import ArraySource, FeatureSource, ShardSource
 from tightframe.sources.files import from_files
+from tightframe.sources.source import OOD
 
 
 def measured(
@@ -35,22 +38,51 @@ def measured(
 
     Raises: OptionError for flags that exclude each other, or that lack another; and the errors of the sources.
     """
-    subject.require_consistent()
+    subject.require_consistent(options)
+    settings = Measuring.of(options)
     of_files = {"FEATURES": files, "--labels": labels, "--weight": weight, "--bias": bias}
     if subject.model is not None:
         if named := [flag for flag, value in of_files.items() if value]:
             raise OptionError(f"{named[0]} is for features in files; it can't go with --model, which makes features.")
-        return measure(subject.source(options), **options)
+        with subject.failures():
+            return _report(subject.source(options), settings, "a classifier that is a linear layer")
     if named := changed(options, [each for each in Measuring.flags() if each[1].metadata["of"] == "model"]):
         raise OptionError(f"{named[0]} needs --model: features in files are measured as they are.")
-    if len(files) == 1 and files[0].is_dir():
+    if any(file.is_dir() for file in files):
+        if len(files) > 1:
+            raise OptionError(
+                f"give one folder, or files; got {len(files)}, {next(filter(Path.is_dir, files))} among them."
+            )
         if named := [
             flag for flag, value in [*of_files.items(), ("--test", subject.test), ("--ood", subject.ood)][1:] if value
         ]:
             raise OptionError(f"{named[0]} can't go with a folder: {files[0]} holds all that was extracted.")
-        return measure(ShardSource(files[0], options=options), **options)
+        return _report(ShardSource(files[0], options=options), settings, "a classifier, which the folder lacks")
     source = from_files(files, labels, weight=weight, bias=bias, test=subject.test, ood=subject.ood, options=options)
-    return measure(source, **options)
+    return _report(source, settings, "--weight")
+
+
+def _report(source: FeatureSource, settings: Measuring, classifier: str) -> Report:
+    """The report of a source. Raises: OptionError, before the pass, for a measure that the source does not allow.
+
+    Args:
+        classifier: what a measure of the classifier needs, for messages.
+    """
+    named = [("--metric", each.name, each) for each in chosen(settings.metrics or ())]
+    named += [("--convention", name, CONVENTIONS[name].metric) for name in settings.conventions]
+    if settings.training is not None and source.classifier is None:
+        raise OptionError(f"--weight-decay needs {classifier}.")
+    for flag, name, metric in named:
+        if settings.task == "regression":
+            raise OptionError(f"{flag} {name} is a measure of classes; --task regression reports measures of its own.")
+        if "outside" in metric.reads and OOD not in source.splits:
+            raise OptionError(f"{flag} {name} needs --ood.")
+        if {"weight", "classifier"} & {*metric.reads} and source.classifier is None:
+            raise OptionError(f"{flag} {name} needs {classifier}.")
+        decides = "decisions" in metric.reads and metric.hits is not METRICS["ncc_accuracy"].hits
+        if decides and isinstance(source, ArraySource) and source.classifier is None:
+            raise OptionError(f"{flag} {name} needs {classifier}.")
+    return measure(source, **settings.to_dict())
 
 
 @contextmanager

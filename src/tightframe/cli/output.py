@@ -52,7 +52,7 @@ class Output:
                 if each.exists() and (path.samefile(each) or path.resolve().is_relative_to(each.resolve())):
                     raise OptionError(f"{flag} {path}: that file belongs to {each}; choose another.")
         if figures is not None:
-            _require_folder("--figures", figures)
+            require_folder("--figures", figures)
 
     def alone(self) -> AbstractContextManager[object]:
         """A context in which nothing else is written to the standard output, if a file is: a model may print."""
@@ -110,8 +110,8 @@ def write_figures(figures: Mapping[str, Any], folder: Path) -> list[Path]:
     return list(paths)
 
 
-def _require_folder(flag: str, path: Path) -> None:
-    """Raises: OptionError for a path that is no folder, or can't become one, or in which nothing can be written."""
+def require_folder(flag: str, path: Path) -> None:
+    """Raise OptionError unless a path is, or can become, a folder in which files can be written."""
     there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir():
         raise OptionError(f"{flag} {path}: {there} is a file, not a folder.")

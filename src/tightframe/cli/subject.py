@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tightframe.errors import OptionError
+from tightframe.errors import OptionError, TightframeError
 from tightframe.options import Measuring, flags_of, option
 
 if TYPE_CHECKING:  # the command line lists these options without importing torch
@@ -28,6 +31,8 @@ NEEDED = (
 """Flags, and the flag without which each means nothing."""
 DATA = ("images", "data", "texts")
 IMAGE_BATCH, TEXT_BATCH = 64, 4
+MOST_PIXELS = 16_384
+"""Largest height and width of images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +74,12 @@ class Subject:
     )
     own_classifier: bool = option(True, "Measure the model's classifier as well as the features.")
 
-    def require_consistent(self) -> None:
-        """Raise OptionError for flags that exclude each other, lack another, or are out of range."""
+    def require_consistent(self, options: Mapping[str, Any]) -> None:
+        """Raise OptionError for flags that exclude each other, lack another, or are out of range.
+
+        Args:
+            options: of the measurement.
+        """
         for name, needed in NEEDED:
             if self._is_given(name) and not self._is_given(needed):
                 raise OptionError(f"{_flag(name)} needs {_flag(needed)}.")
@@ -86,6 +95,20 @@ class Subject:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise OptionError(f"{_flag(name)} must be at least {least}; got {value}.")
+        if self.model is not None and options.get("next_token") and not self.texts:
+            raise OptionError("--next-token needs --texts.")
+        if self.image_size is not None:
+            self._require_room(self.image_size)
+        if self.device is not None:
+            _require_device(self.device)
+
+    def _require_room(self, size: int) -> None:
+        from tightframe.memory import require_memory
+
+        if size > MOST_PIXELS:
+            raise OptionError(f"--image-size must be at most {MOST_PIXELS:,}; got {size}.")
+        batch = self.batch_size or IMAGE_BATCH
+        require_memory(batch * 3 * size**2 * 4, f"a batch of {batch} images with --image-size {size}")
 
     def _is_given(self, name: str) -> bool:
         default = type(self).__dataclass_fields__[name].default
@@ -108,7 +131,34 @@ class Subject:
         source = self._of_texts(named, settings) if self.texts else self._of_images(named, settings)
         source.title = f"Neural collapse of {named.title} on {self._data_name()}"
         source.notes += named.notes
+        of_samples = source.data_origin
+        source.data_origin = lambda: {**self._origin(), **of_samples()}
         return source
+
+    def _origin(self) -> dict[str, Any]:
+        """The flags on which the samples and their order depend, with absolute paths."""
+        names = ("images", "masks", "data", "data_folder", "texts", "test", "test_masks", "ood", "length")
+        batch = self.batch_size or (TEXT_BATCH if self.texts else IMAGE_BATCH)
+        given = {name: _absolute(getattr(self, name)) for name in names if self._is_given(name)}
+        if self.data is not None and self.ood is not None:
+            given["ood"] = str(self.ood)  # the name of a data set
+        return {**given, "batch_size": batch}
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Raise what fails in a forward pass of the model as a LoaderError that names the model and the batch."""
+        from tightframe.cli.failures import is_of_memory
+        from tightframe.sources.named_models import failure_in
+
+        try:
+            yield
+        except TightframeError:
+            raise
+        except (Exception, SystemExit) as error:
+            batch = _batch_of_failure(error)
+            if batch is None or (isinstance(error, Exception) and is_of_memory(error)):
+                raise
+            raise failure_in(f"the model {self.model}", error, on=f"a batch of {batch}") from error
 
     def _number_of_classes(self) -> int | None:
         """Of the data, where they tell."""
@@ -155,7 +205,7 @@ class Subject:
 
         if named.tokenizer is None:
             raise OptionError(f"--texts needs a causal language model in --model hf:FOLDER; got {named.title}.")
-        return from_texts(
+        source = from_texts(
             named.model,
             named.tokenizer,
             self.texts or (),
@@ -165,6 +215,9 @@ class Subject:
             batch_size=self.batch_size or TEXT_BATCH,
             options=settings,
         )
+        files = [*(self.texts or ()), *(path for path in (self.test, self.ood) if path is not None)]
+        source.data_origin = lambda: {"bytes": [path.stat().st_size for path in files if path.exists()]}
+        return source
 
     def _of_images(self, named: NamedModel, settings: Measuring) -> ModelSource:
         from tightframe.sources import ModelSource
@@ -190,6 +243,8 @@ class Subject:
             options=settings.having(unpack=refuse_errors),
         )
         source.notes += [*notes, *more]
+        own = {} if transform is None or named.transform is not None else {"image_size": transform.size}
+        source.data_origin = lambda: {"samples": {name: _checksum(each) for name, each in splits.items()}, **own}
         return source
 
     def _transform(self, named: NamedModel) -> tuple[Any, list[str]]:
@@ -286,3 +341,54 @@ def _flag(name: str) -> str:
     """The flag that sets a field to other than its default."""
     flag, field = next((flag, field) for flag, field in flags_of(Subject) if field.name == name)
     return f"--no-{flag.removeprefix('--')}" if field.default is True else flag
+
+
+def _require_device(name: str) -> None:
+    """Raise OptionError unless torch can run a model on the device."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type == "meta":
+        raise OptionError(f"--device must be cpu, cuda, cuda:N, mps or another device of torch; got {name!r}.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise OptionError(f"--device {name}: {str(error).splitlines()[0]}") from None
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_absolute(each) for each in value]
+    return str(value.resolve()) if isinstance(value, Path) else value
+
+
+def _checksum(samples: Sequence[Sample]) -> str:
+    """The number of samples, with a checksum of their files' names and sizes, and of their classes."""
+    total = 0
+    for sample in samples:
+        files = [(part.name, part.stat().st_size) for part in sample if isinstance(part, Path)]
+        classes = [part for part in sample if isinstance(part, int)]
+        total = zlib.crc32(repr((files, classes)).encode("utf-8", "surrogateescape"), total)
+    return f"{len(samples)} samples, checksum {total:08x}"
+
+
+def _batch_of_failure(error: BaseException) -> str | None:
+    """The tensors that a module of torch was called with when its forward pass failed; None for other failures, also
+    those in a hook of this package."""
+    import torch
+    from torch import nn
+
+    calls = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    place = next((i for i, each in enumerate(calls) if each.f_code is nn.Module.__call__.__code__), None)
+    if place is None or any(str(each.f_globals.get("__name__")).startswith("tightframe.") for each in calls[place:]):
+        return None
+    values = (*calls[place].f_locals["args"], *calls[place].f_locals["kwargs"].values())
+    shapes = [
+        f"{tuple(each.shape)} {str(each.dtype).removeprefix('torch.')}"
+        for each in values
+        if isinstance(each, torch.Tensor)
+    ]
+    return " and ".join(shapes) or "no tensors"

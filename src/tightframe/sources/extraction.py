@@ -49,6 +49,7 @@ class Extraction:
         folder: the folder, for `ShardSource`.
         rows: number of samples per split, over all processes.
         shards: number of files, over all processes.
+        new_shards: number of files that this run wrote, over all processes; 0 if all were there already.
         notes: the source's remarks on all samples of this run. They are not stored in the folder, since a resumed
             extraction does not run on all samples.
     """
@@ -56,6 +57,7 @@ class Extraction:
     folder: Path
     rows: Mapping[str, int]
     shards: int
+    new_shards: int
     notes: tuple[str, ...] = ()
 
 
@@ -83,7 +85,7 @@ def extract(
         shard_bytes: maximum bytes of a file, and of its buffer in memory.
         flatten: write each position (token, pixel) as a separate sample; standard errors then treat positions as
             independent. Otherwise positions of a sample stay together, and all samples must have the same number.
-        overwrite: delete the files of an earlier extraction.
+        overwrite: delete the files of an earlier extraction, which its manifest shows to be tightframe's.
         distributed: whether the processes of `torch.distributed` share the folder.
 
     Raises: ShardError if the folder holds a different extraction, or if features have changed since its start;
@@ -108,7 +110,7 @@ def extract(
         "origin": _plain(source.origin),
     }
     manifest = _begun(folder, settings, shared=shared, overwrite=overwrite)
-    notes: list[str] = []
+    before, notes = manifest.shards, list[str]()
     if not all(every_process(manifest.complete, "the start of an extraction", shared=shared)):
         with source.opened():
             _Writer(source, folder, manifest, dtype).run()
@@ -116,16 +118,18 @@ def extract(
         manifest.complete = True
         manifest.write(folder)
     part = {split: entry.rows for split, entry in manifest.splits.items()}
-    sizes = every_process(
-        (part, sum(len(entry.shards) for entry in manifest.splits.values())), "the end", shared=shared
-    )
-    rows = {split: sum(each.get(split, 0) for each, _ in sizes) for split in settings["splits"]}
-    return Extraction(folder, rows, sum(shards for _, shards in sizes), tuple(notes))
+    sizes = every_process((part, manifest.shards, manifest.shards - before), "the end", shared=shared)
+    parts, shards, new = zip(*sizes, strict=True)
+    rows = {split: sum(each.get(split, 0) for each in parts) for split in settings["splits"]}
+    return Extraction(folder, rows, sum(shards), sum(new), tuple(notes))
 
 
 def _begun(folder: Path, settings: dict[str, Any], *, shared: bool, overwrite: bool) -> Manifest:
     """This process's manifest, new or resumed. Raises: ShardError if the folder holds a different extraction."""
     own_rank, processes = (rank(), world_size()) if shared else (0, 1)
+    for path in manifests_in(folder):
+        Manifest.require_own(path)
+    every_process(None, "the start of an extraction", shared=shared)  # all processes check before one deletes
     if own_rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
@@ -164,10 +168,10 @@ def _require_same(folder: Path, where: str, before: Mapping[str, Any], now: Mapp
     for name in {**before, **now}:
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            _require_same(folder, f"{name} ", old, new)
+            _require_same(folder, "" if name == "origin" else f"{name} ", old, new)
         elif old != new:
             raise ShardError(
-                f"{folder} holds an extraction with {where}{name} = {old!r}; this one has {new!r}. Choose a different "
+                f"{folder} holds an extraction with {where}{name}={old!r}; this one has {new!r}. Choose a different "
                 "folder, or pass overwrite=True."
             )
 

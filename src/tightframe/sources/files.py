@@ -11,7 +11,9 @@ from tightframe.options import Measuring
 from tightframe.reading import read_arrays
 from tightframe.sources.arrays import ArraySource
 from tightframe.sources.source import FeatureSource
+from tightframe.sources.tables import PARQUET
 
+_SEVERAL = (".npy", ".safetensors", *PARQUET)
 _FEATURES = ("features", "x", "embeddings", "h")
 _LABELS = ("labels", "label", "y", "targets")
 _WEIGHT = ("weight", "w", "classifier.weight", "fc.weight", "head.weight")
@@ -38,7 +40,7 @@ def from_files(
     ood: Path | None = None,
     options: Measuring | Mapping[str, Any] | None = None,
 ) -> FeatureSource:
-    """The source of features in files: .npz, .npy (memory-mapped), .safetensors or .pt.
+    """The source of features in files: .npz, .npy (memory-mapped), .safetensors, .pt or .parquet.
 
     Args:
         features: features (N, D) and, but for .npy, labels; or a list of files, read as shards.
@@ -53,19 +55,26 @@ def from_files(
     if weight is None and bias is not None:
         raise ClassifierError("a bias needs the classifier's weight: pass --weight (weight=) too.")
     rows, offsets = _classifier(weight, bias)
-    if not isinstance(features, Path):
-        if len(features) > 1:
-            from tightframe.sources.shards import ShardSource
+    features = [features] if isinstance(features, Path) else features
+    if len(features) > 1 or features[0].suffix in PARQUET:
+        from tightframe.sources.shards import ShardSource
 
-            files = [labels] if isinstance(labels, Path) else labels
-            held_out, outside = (None if each is None else [each] for each in (test, ood))
-            return ShardSource.from_files(
-                features, files, test=held_out, ood=outside, weight=rows, bias=offsets, options=options
+        if strange := [path for path in features if path.suffix not in _SEVERAL]:
+            raise StateError(
+                f"several files must be .npy, .safetensors or .parquet; got {strange[0]}. A .npz, .pt or .pth file "
+                "is measured alone."
             )
-        (features,) = features
+        files = [labels] if isinstance(labels, Path) else labels
+        held_out, outside = (None if each is None else [each] for each in (test, ood))
+        return ShardSource.from_files(
+            features, files, test=held_out, ood=outside, weight=rows, bias=offsets, options=options
+        )
+    (file,) = features
     if labels is not None and not isinstance(labels, Path):
+        if len(labels) != 1:
+            raise StateError(f"give one file of labels for {file}; got {len(labels)}.")
         (labels,) = labels
-    x, y = _features_and_labels(features, labels)
+    x, y = _features_and_labels(file, labels)
     return ArraySource(
         x,
         y,
@@ -75,8 +84,8 @@ def from_files(
         ood=None if ood is None else pick(read_arrays(ood), _FEATURES, ood),
         options=options,
         divided=True,
-        name=features.name,
-        title=f"Neural collapse of {features.name}",
+        name=file.name,
+        title=f"Neural collapse of {file.name}",
     )
 
 

@@ -18,6 +18,7 @@ from tightframe.checks import listed
 from tightframe.errors import DatasetError, LoaderError, MissingExtraError, StateError, TightframeError
 from tightframe.processes import world_size
 from tightframe.reading import failures_of
+from tightframe.sources.named_models import failure_in
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 IMAGE_SIZE = 224
@@ -59,7 +60,10 @@ def images_below(folder: Path) -> list[Path]:
     """The images in a folder and its subfolders, sorted. Raises: DatasetError if there are none."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    if strange := [path for path in paths if not path.is_file()]:
+        what = "a pipe or device" if strange[0].exists() else "a link to a file that doesn't exist"
+        raise DatasetError(f"{strange[0]} is {what}, not an image. Delete it.")
     if not paths:
         raise DatasetError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}).")
     return paths
@@ -125,7 +129,14 @@ class Images(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         image, target = self._samples[index]
         try:
-            return self._with_target(self._opened(image), target)
+            opened_image = self._opened(image)
+            try:
+                return self._with_target(opened_image, target)
+            except (TightframeError, MemoryError):
+                raise
+            except (Exception, SystemExit) as error:
+                name = image if isinstance(image, Path) else f"image {index} of the data set"
+                return failure_in("the transform", error, on=name)
         except TightframeError as error:
             return error
 

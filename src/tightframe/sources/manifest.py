@@ -15,7 +15,8 @@ from tightframe.reading.safetensors import DTYPES, NAMES
 from tightframe.sources.tables import Kind
 from tightframe.writing import write_whole
 
-FORMAT = "tightframe shards 1"
+_FORMATS = "tightframe shards "
+FORMAT = f"{_FORMATS}1"
 LABELS, DECIDED = "labels", "decided"
 _LAYER = "features/"
 _NAME = re.compile(r"manifest(-\d+-of-\d+)?\.json")
@@ -97,6 +98,11 @@ class Manifest:
     splits: dict[str, SplitEntry] = field(default_factory=dict)
     complete: bool = False
 
+    @property
+    def shards(self) -> int:
+        """The number of finished shards."""
+        return sum(len(entry.shards) for entry in self.splits.values())
+
     @staticmethod
     def name(rank: int, processes: int) -> str:
         """Of the file."""
@@ -120,6 +126,13 @@ class Manifest:
                 if Path(shard.file).name != shard.file:
                     raise ShardError(f"{path} is damaged: {shard.file!r} is not the name of a file in its folder.")
         return manifest
+
+    @staticmethod
+    def require_own(path: Path) -> None:
+        """Raise ShardError unless tightframe wrote the file, in this or an earlier version; StateError for no JSON."""
+        data = read_json(path)
+        if not isinstance(data, dict) or not str(data.get("format")).startswith(_FORMATS):
+            raise ShardError(f"{path} isn't a manifest that tightframe wrote. Choose a different folder.")
 
     def write(self, folder: Path) -> None:
         """Replace the file as a whole."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -112,6 +112,7 @@ class ModelSource(FeatureSource):
         self._rows: tuple[slice, ...] | None = None  # rows of its input on which the classifier is called; None for all
         self._module_output: Any = None  # output of the classifier's module for the first batch
         self.notes: list[str] = []
+        self.data_origin: Callable[[], Mapping[str, Any]] = dict  # returns plain values that identify the data
         self._captured: CapturedFeatures
         self._normalisation: NormalisationCheck | None = None
 
@@ -244,7 +245,7 @@ class ModelSource(FeatureSource):
 
     @property
     def origin(self) -> Mapping[str, Any]:  # type: ignore[override]
-        """The model's name, size and checksum of weights, and the captured layers."""
+        """The model's name, size and checksum of weights, the captured layers, and `data_origin`."""
         model, checksum = self._model, 0
         for tensor in (*model.parameters(), *model.buffers()):
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
@@ -256,6 +257,8 @@ class ModelSource(FeatureSource):
             "weights": checksum,
             "layers": points,
             "next_token": self._next_token,
+            "ignore_index": self.ignore_index,
+            **self.data_origin(),
         }
 
     def batches(self, split: str) -> Iterator[FeatureBatch]:

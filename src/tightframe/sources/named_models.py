@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +56,7 @@ def load_model(name: str, checkpoint: str | Path | None = None, *, num_classes: 
     Args:
         name: `timm:NAME`, built by timm; `hf:FOLDER`, saved by transformers; or `module:function`, imported from the
             current folder or the installed packages. The function has no arguments and returns a model, or (model,
-            transform).
+            transform); instead of a function, it may be a model.
         checkpoint: file with all weights: .safetensors, or .pt and .pth with tensors only.
         num_classes: K of a timm model without a checkpoint; with one, its classifier defines K.
 
@@ -61,10 +64,13 @@ def load_model(name: str, checkpoint: str | Path | None = None, *, num_classes: 
     with the first such entry; LoaderError for a function with a different result.
     """
     kind, _, rest = name.partition(":")
+    file, _, function = name.rpartition(":")
+    if file.endswith(".py") and kind not in _BUILDERS:
+        raise ChoiceError(f"model must name a module; got {name!r}. Give {Path(file).stem}:{function}, not a path.")
     if not kind or not rest:
-        raise ChoiceError(f"a model must be one of {', '.join(KINDS)}; got {name!r}.")
+        raise ChoiceError(f"model must be one of {', '.join(KINDS)}; got {name!r}.")
     weights = None if checkpoint is None else _weights(Path(checkpoint))
-    build = {"timm": _of_timm, "hf": _of_transformers}.get(kind)
+    build = _BUILDERS.get(kind)
     named = _of_function(kind, rest) if build is None else build(rest, weights, num_classes)
     if weights is not None:
         _load(named.model, weights, Path(checkpoint or ""))
@@ -253,6 +259,12 @@ class _Processor:
         return {name: values[0] for name, values in batch.items()}
 
 
+_BUILDERS: dict[str, Callable[[str, Mapping[str, Tensor] | None, int | None], NamedModel]] = {
+    "timm": _of_timm,
+    "hf": _of_transformers,
+}
+
+
 # ---------------------------------------------------------------------------------------------- a function
 
 
@@ -263,19 +275,18 @@ def _of_function(module: str, function: str) -> NamedModel:
         home = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise _failed(f"importing the module {module!r}", error) from error
+            raise failure_in(f"importing the module {module!r}", error) from error
         raise ChoiceError(
             f"there is no module {module!r} in the current folder or installed; a model is one of {', '.join(KINDS)}."
         ) from None
-    except Exception as error:
-        raise _failed(f"importing the module {module!r}", error) from error
-    build = getattr(home, function, None)
-    if not callable(build):
+    except (Exception, SystemExit) as error:
+        raise failure_in(f"importing the module {module!r}", error) from error
+    if not hasattr(home, function):
         raise ChoiceError(f"the module {module!r} has no function {function!r}.")
-    try:
-        made = build()
-    except Exception as error:
-        raise _failed(f"{module}:{function}", error) from error
+    build = getattr(home, function)
+    if not callable(build):
+        raise LoaderError(f"{module}:{function} must be a function or a torch module; got {type(build).__name__}.")
+    made = build if isinstance(build, nn.Module) else _called(build, f"{module}:{function}")
     model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module) or not (transform is None or callable(transform)):
         raise LoaderError(
@@ -284,7 +295,43 @@ def _of_function(module: str, function: str) -> NamedModel:
     return NamedModel(model=model, title=f"{module}:{function}", transform=transform)
 
 
-def _failed(what: str, error: Exception) -> LoaderError:
-    """The error for a user's own code that failed, with the place where it did."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return LoaderError(f"{what} failed: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}).")
+def _called(build: Callable[[], Any], name: str) -> Any:
+    """What a function of the user returns. Raises: LoaderError if it needs arguments or fails."""
+    with contextlib.suppress(ValueError):  # functions written in C may have no signature
+        try:
+            inspect.signature(build).bind()
+        except TypeError as error:
+            raise LoaderError(
+                f"{name} is called without arguments: {error}. Give a function that needs none."
+            ) from None
+    try:
+        return build()
+    except (Exception, SystemExit) as error:
+        raise failure_in(name, error) from error
+
+
+def failure_in(what: str, error: Exception | SystemExit, on: object = "") -> LoaderError:
+    """The error for code of the user that failed, with the place in that code.
+
+    Args:
+        what: the subject of the sentence, such as "models:make". on: its input, if it has one.
+    """
+    on = f" on {on}" if on else ""
+    if isinstance(error, SystemExit):
+        return LoaderError(f"{what} called sys.exit({'' if error.code is None else repr(error.code)}){on}.")
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line, message = error.filename, error.lineno, error.msg  # the message of the error repeats the place
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+        file, line, message = (own or frames)[-1].filename, (own or frames)[-1].lineno, str(error)
+    return LoaderError(f"{what} failed{on}: {type(error).__name__}: {message} ({file}, line {line}).")
+
+
+_LIBRARIES = (
+    f"{Path(torch.__file__).parent}{os.sep}",
+    f"{Path(__file__).parents[1]}{os.sep}",
+    contextlib.__file__,
+    "<frozen ",
+)
+"""Starts of paths: a failure is placed in their code only if no other code is involved."""
