@@ -27,7 +27,7 @@ def require_choice(
     if name in choices:
         return
     few = len(choices) <= _LISTED or not table
-    near = difflib.get_close_matches(str(name), list(choices), n=1 if few else 3)
+    near = difflib.get_close_matches(str(name).lower(), list(choices), n=1 if few else 3)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     among = f"be one of {', '.join(choices)}" if few else f"be a name in {table}"
     raise error(f"{what} must {among}; got {name!r}.{hint}")

@@ -100,29 +100,38 @@ class Measuring:
     )
     class_names: Sequence[str] | None = option(None, "", flag="")
     positions: str | None = option(
-        None, "Use positions of a sample (tokens, pixels): each, mean, first, last or flatten.", type=str, of="model"
+        None,
+        "How to use the positions of a sample (tokens, pixels): each, mean, first, last or flatten. Default: each if "
+        "every position has a label, else mean.",
+        type=str,
+        of="model",
     )
     task: Literal["classification", "multilabel", "regression"] = option(
         "classification", f"Set the task: {', '.join(TASKS)}.", type=str
     )
-    next_token: bool | None = option(None, "Take the next token as the label of a position.", type=bool, of="model")
+    next_token: bool | None = option(
+        None,
+        "Use the next token as the label of each position. Default: on for causal language models.",
+        type=bool,
+        of="model",
+    )
     covariance: bool = option(True, "Keep the pooled scatter, which NC1 needs.")
     per_class: bool = option(False, "Also keep a scatter per class.")
     folds: int | None = option(FOLDS, "Set the number of sample folds for standard errors; 0 for none.", type=int)
     min_count: int = option(1, "Measure only classes with at least this many samples.")
     decisions: int | str | None = option(
-        "all", 'Set the number of samples for NC4: "all", a number, or 0 for none.', type=str, of="source"
+        "all", "Training samples that NC4 is measured on: all, a number, or 0 to skip it.", type=str, of="source"
     )
     detectors: bool = option(True, "Evaluate out-of-distribution detectors; needs --test and --ood.")
     metrics: Sequence[str | Metric[Any]] | None = option(
         None,
-        "Report this metric; repeatable; see `tightframe metrics`. Default: all that the data allow.",
+        "Report only this metric; repeatable; names: `tightframe metrics`. Default: all that the data allow.",
         flag="--metric",
         type=list[str],
     )
     conventions: Sequence[str] = option(
         (),
-        "Also report this paper's convention; repeatable; see `tightframe metrics`.",
+        "Also report this paper's convention; repeatable; names: `tightframe metrics`.",
         flag="--convention",
         type=list[str],
     )
@@ -216,7 +225,7 @@ def _number_of_decisions(decisions: Any) -> Any:
         if isinstance(decisions, bool) or number != float(decisions):
             raise ValueError
     except (TypeError, ValueError):
-        raise ChoiceError(f'decisions must be "all", a number of samples, or None; got {decisions!r}.') from None
+        raise ChoiceError(f'decisions must be "all", or a number of samples, 0 for none; got {decisions!r}.') from None
     if number < 0:
         raise RangeError(f'decisions must be "all" or a number of samples >= 0; got {decisions!r}.')
     return number or None

@@ -38,7 +38,7 @@ def test_help_lists_the_commands() -> None:
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
     for command in COMMANDS:
-        assert f"│ {command} " in done.output
+        assert f"  {command} " in done.output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -50,8 +50,8 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_without_arguments_help_is_shown(tightframe: Command) -> None:
     outcome = tightframe()
-    assert outcome.status == 2
-    assert "Commands" in outcome.out + outcome.err
+    assert outcome.status == 0
+    assert "Commands" in outcome.out
 
 
 def test_version_and_help_as_a_module() -> None:
@@ -184,7 +184,7 @@ def test_demo_then_report(tightframe: Command, here: Path) -> None:
     ("options", "complaint"),
     [
         (("compare", "nowhere"), "a comparison needs at least two runs; got 1"),
-        (("compare", "nowhere", "either"), "error: no run folder at nowhere."),
+        (("compare", "nowhere", "either"), "error: no run folder at 'nowhere'."),
     ],
 )
 def test_what_compare_refuses(
@@ -202,7 +202,7 @@ def test_report_of_something_else(tightframe: Command, here: Path) -> None:
     for name in ("file", "folder", "missing"):
         outcome = tightframe("report", name)
         assert outcome.status == 2
-        assert f"error: no run folder at {name}." in outcome.complaint
+        assert f"error: no run folder at {name!r}." in outcome.complaint
 
 
 def test_report_of_an_empty_run(tightframe: Command, here: Path) -> None:

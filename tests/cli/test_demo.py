@@ -150,15 +150,15 @@ def test_an_interruption_is_one_line(
     original = run.measure
     monkeypatch.setattr(run, "measure", measure)
     outcome = tightframe("demo", "--epochs", "300", *flags)
-    assert (outcome.status, outcome.err) == (130, "")
-    last = outcome.out.splitlines()[-1]
+    assert outcome.status == 130
+    (last,) = outcome.err.splitlines()
     folder = {"-o": "a b", "--seeds": "runs/digits/seed0"}.get(flags[0] if flags else "", "runs/digits")
     if not epochs:
-        assert last == "stopped: nothing was measured"
+        assert last == "stopped: nothing was measured."
         assert list(here.iterdir()) == []
         return
     quoted = f"'{folder}'" if " " in folder else folder
-    assert last == f"stopped: 2 measurements up to epoch 2 in {folder}; show with: tightframe report {quoted}"
+    assert last == f"stopped: 2 measurements up to epoch 2 in {folder}; show with: tightframe report {quoted}."
     assert (here / folder / "report.html").exists()
     assert tightframe("report", folder).status == 0
 
@@ -178,8 +178,8 @@ def test_an_interruption_counts_the_seeds_that_are_finished(
     monkeypatch.setattr(run, "measure", measure)
     outcome = tightframe("demo", "--epochs", "1", "--seeds", "2", "-o", "tail")
     assert outcome.status == 130
-    assert (
-        outcome.out.splitlines()[-1] == "stopped: 1 of 2 runs finished in tail; of the next one, nothing was measured"
+    assert outcome.err == (
+        "stopped: 1 of 2 runs are complete (tightframe compare tail/seed*); the next had no measurement yet.\n"
     )
     assert [path.name for path in (here / "tail").iterdir()] == ["seed0"]
 

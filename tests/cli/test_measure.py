@@ -296,7 +296,7 @@ def test_files_that_are_something_else(tightframe: Command, here: Path, suffix: 
         (here / f"a{suffix}").write_bytes(content)
         outcome = tightframe("measure", f"a{suffix}")
         assert outcome.status == 2
-        assert f"error: can't read a{suffix}" in outcome.complaint
+        assert outcome.complaint.startswith("error: ") and f"a{suffix}" in outcome.complaint
         assert re.search("[a-z]{3}", outcome.complaint.partition(f"a{suffix}")[2]), outcome.complaint  # not a bare code
 
 

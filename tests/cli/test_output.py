@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from cli.conftest import Arrays
 from tightframe import ClassStatistics, Report
 from tightframe.evidence import Evidence
 from tightframe.report import Comparison, RunFolder
@@ -155,7 +156,7 @@ def test_a_report_is_printed_where_its_page_can_not_be_written(
     monkeypatch.setattr(RunFolder, "write_html", refuse)
     outcome = tightframe("report", "one", "--json", "a.json")
     assert outcome.status == 0
-    assert outcome.err == "could not write one/report.html: Permission denied\n"
+    assert outcome.err == "warning: could not write one/report.html: Permission denied\n"
     assert RunFolder("one").report().verdict.word in outcome.out
     assert "wrote a.json" in outcome.out and "report.html" not in outcome.out
 
@@ -168,7 +169,7 @@ def test_a_missing_run_folder_is_told_what_there_is(
     Path("other").mkdir()
     outcome = tightframe(*command)
     assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.complaint == f"error: no run folder at {command[-1]}; runs here: one, two, runs/digits."
+    assert outcome.complaint == f"error: no run folder at {command[-1]!r}; runs here: one, two, runs/digits."
 
 
 def test_of_many_run_folders_five_are_named(tightframe: Command, here: Path) -> None:
@@ -176,8 +177,8 @@ def test_of_many_run_folders_five_are_named(tightframe: Command, here: Path) -> 
         RunFolder.create(f"elsewhere/{name}", {})
     outcome = tightframe("report", "elsewhere/x")
     named = ", ".join(f"elsewhere/{name}" for name in "abcde")
-    assert outcome.complaint == f"error: no run folder at elsewhere/x; runs here: {named} and 2 more."
-    assert tightframe("report", "x").complaint == "error: no run folder at x."
+    assert outcome.complaint == f"error: no run folder at 'elsewhere/x'; runs here: {named} and 2 more."
+    assert tightframe("report", "x").complaint == "error: no run folder at 'x'."
 
 
 @pytest.mark.parametrize("name", ["A.HTML", "a.htm"])
@@ -198,8 +199,52 @@ def test_a_page_of_the_users_is_not_replaced(tightframe: Command, runs: tuple[st
     path = Path("one/report.html")
     path.write_text("mine", encoding="utf-8")
     outcome = tightframe("report", "one")
-    assert outcome.status != 0
+    assert outcome.status == 0
     for part in ("one/report.html was not written by this run", "Move it, or write the page elsewhere with --html"):
         assert part in outcome.complaint
     assert path.read_text(encoding="utf-8") == "mine"
     assert tightframe("report", "one", "--html", "page.html").status == 0
+
+
+def test_no_output_replaces_what_is_read(tightframe: Command, here: Path, arrays: Arrays) -> None:
+    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
+    content = Path("a.npz").read_bytes()
+    os.symlink("a.npz", "link.json")
+    outcome = tightframe("measure", "a.npz", "--json", "link.json")
+    assert outcome.status == 2
+    assert outcome.err == "error: --json link.json: that file belongs to a.npz; choose another.\n"
+    os.link("a.npz", "hard.html")
+    assert tightframe("measure", "a.npz", "--html", "hard.html").status == 2
+    assert Path("a.npz").read_bytes() == content
+    assert "must name different files" in tightframe("measure", "a.npz", "--json", "b.json", "--csv", "b.json").err
+
+
+def test_no_output_replaces_a_file_of_a_run(tightframe: Command, here: Path) -> None:
+    assert tightframe("demo", "--epochs", "1", "--out", "run").status == 0
+    before = {path: path.read_bytes() for path in Path("run").iterdir() if path.is_file()}
+    for command in (("report", "run"), ("compare", "run", "run")):
+        outcome = tightframe(*command, "--json", "run/run.json")
+        assert outcome.status == 2
+        assert outcome.err == "error: --json run/run.json: that file belongs to run; choose another.\n"
+    assert {path: path.read_bytes() for path in Path("run").iterdir() if path.is_file()} == before
+    Path("own").mkdir()
+    Path("own/geometry.pdf").write_text("mine")
+    refused = tightframe("report", "run", "--figures", "own")
+    assert refused.status == 2
+    assert "geometry.pdf there is another file; move it, or name another folder." in refused.err
+    assert [path.read_text() for path in Path("own").iterdir()] == ["mine"]
+    for _ in range(2):  # its own figures may be drawn again
+        assert tightframe("report", "run", "--figures", "figures").status == 0
+
+
+def test_names_of_files_are_text(tightframe: Command, here: Path, arrays: Arrays) -> None:
+    np.savez("a.npz", features=arrays.features, labels=arrays.labels)
+    outcome = tightframe("measure", "a.npz", "--csv", "x\x1b[31m\nred.csv")
+    assert outcome.status == 0
+    assert "\x1b" not in outcome.out
+    for name in ("bad\udcff.npz", "=1+1.npz", "[bold].npz"):
+        Path(name).write_bytes(Path("a.npz").read_bytes())
+        outputs = ("--json", "b.json", "--csv", "b.csv", "--md", "b.md", "--html", "b.html")
+        outcome = tightframe("measure", name, *outputs)
+        assert outcome.status == 0, outcome.err
+        assert min(Path(each).stat().st_size for each in outputs[1::2]) > 100

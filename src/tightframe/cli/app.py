@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -13,21 +14,31 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tightframe.cli.failures import INTERRUPTED, errors_in_flags, is_mendable, one_line, stopped, warn_in_a_line
+from tightframe.cli.failures import (
+    INTERRUPTED,
+    errors_in_flags,
+    is_mendable,
+    one_line,
+    stopped,
+    tell,
+    told,
+    warn_in_a_line,
+)
 from tightframe.cli.options import given, spread, takes
-from tightframe.cli.output import Output
+from tightframe.cli.output import Output, write_figures
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
 from tightframe.demo.settings import Settings
-from tightframe.errors import OptionError
+from tightframe.errors import OptionError, StateError
 from tightframe.options import Measuring, flags_of
+from tightframe.sections import as_text
 from tightframe.version import __version__
 
 app = typer.Typer(
     help="Measure the geometry of class representations, build class prototypes, and train with them.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: no flag is cut in a narrow terminal
 )
 
 
@@ -36,6 +47,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by the caller)
+    told.clear()
     warnings.showwarning = warn_in_a_line  # type: ignore[assignment]
     arguments = spread(sys.argv[1:], "--labels")
     for flag in ("--texts", "--splits"):
@@ -47,6 +60,8 @@ def main() -> None:
     except Exception as error:
         Console(stderr=True, soft_wrap=True).print(Text.assemble(("error:", "bold red"), f" {one_line(error)}"))
         status = 2 if is_mendable(error) else 1
+    if status == INTERRUPTED and not told:
+        tell("stopped: nothing was written.")
     sys.exit(status)
 
 
@@ -56,16 +71,18 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
-AllOption = Annotated[bool, typer.Option("--all", help="Print every measure and section.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Print all metrics, sections and notes.")]
 
 DEMO = flags_of(Settings)
 
@@ -81,7 +98,7 @@ def demo(
     seeds: Annotated[
         int,
         typer.Option(
-            help="Number of runs with consecutive seeds, each in a subfolder of --out; prints mean and deviation."
+            help="Number of runs, with consecutive seeds, each below --out; prints means and standard deviations."
         ),
     ] = 1,
     everything: AllOption = False,
@@ -111,20 +128,31 @@ def measure(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FEATURES]",
-            help="File with features (N, D) and labels (N,): .npz, .npy, .safetensors or .pt; several files, which are "
-            "read one after the other; or a folder that `tightframe extract` wrote.",
+            metavar="[FEATURES]...",
+            help="File with features (N, D) and labels (N,): .npz, .npy, .safetensors, .pt or .parquet; or several "
+            ".npy, .safetensors or .parquet files, read in order; or a folder that `tightframe extract` wrote.",
             show_default=False,
         ),
     ] = None,
-    labels: Annotated[list[Path] | None, typer.Option(help="Read the labels (N,) from this file.")] = None,
-    weight: Annotated[
-        Path | None, typer.Option(help="Read the classifier's weight (K, D) and bias (K,) from this file.")
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read the labels (N,) from this file, or one for each of several. Default: in FEATURES.",
+        ),
     ] = None,
-    bias: Annotated[Path | None, typer.Option(help="Read the classifier's bias (K,) from this file.")] = None,
+    weight: Annotated[
+        Path | None,
+        typer.Option(help="Read the classifier's weight (K, D), and its bias (K,) if it is there, from this file."),
+    ] = None,
+    bias: Annotated[
+        Path | None, typer.Option(help="Read the classifier's bias (K,) from this file. Needs --weight.")
+    ] = None,
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="Compare with the theoretical optimum at this weight decay of the classifier."),
+        typer.Option(
+            help="Compare with the optimum that theory predicts for this weight decay, > 0. Needs a classifier."
+        ),
     ] = None,
     loss: Annotated[
         str, typer.Option(help="Training loss that --weight-decay assumes: cross-entropy or squared error.")
@@ -139,7 +167,7 @@ def measure(
     md: MarkdownOption = None,
     **options: Any,
 ) -> None:
-    """Measure features in files, or a model on images or texts. Under torchrun each process reads its part."""
+    """Measure features in files, or a model on images or texts. Under torchrun, each process reads a part."""
     if not files and options["model"] is None:
         raise OptionError("give files of features, or a model with --model.")
     from tightframe.cli.measure import measured, torchrun_processes
@@ -147,7 +175,8 @@ def measure(
 
     settings = given(options, Measuring.flags())
     subject = Subject(**given(options, SUBJECT))
-    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
+    inputs = [*(files or ()), *(labels or ()), *filter(None, (weight, bias, subject.test, subject.ood))]
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=inputs)
     flags = [*SUBJECT, *Measuring.flags()]
     with (
         errors_in_flags(flags, "weight_decay", "loss"),
@@ -156,7 +185,8 @@ def measure(
     ):
         if weight_decay is not None:
             settings["training"] = Training(weight_decay, loss=loss)
-        report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
+        with output.alone():
+            report = measured(files or [], subject, labels=labels, weight=weight, bias=bias, options=settings)
     if not speaks:
         return
     _deliver(report, output, everything=everything, classes=classes)
@@ -175,7 +205,7 @@ def _deliver(report: Any, output: Output, **shown: bool) -> None:
     )
     if not output.piped:
         for path in paths:
-            print(f"wrote {path}")
+            print(as_text(f"wrote {path}"))
 
 
 app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
@@ -193,12 +223,11 @@ def extract(
         int | None, typer.Option(min=1, help="Limit the size of a file, in bytes. Default: 256 MiB.")
     ] = None,
     splits: Annotated[
-        list[str] | None, typer.Option(help="Write only these splits: train, test, ood. Default: all.")
+        list[str] | None,
+        typer.Option(help="Write only these splits, as --splits train test; of train, test, ood. Default: all."),
     ] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="Store each token or pixel as a separate sample.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier extraction in the folder.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the earlier extraction in --out.")] = False,
     **options: Any,
 ) -> None:
     """Write a model's features to files. The same command continues an extraction that was stopped."""
@@ -223,7 +252,7 @@ def extract(
         )
     if speaks:
         for line in written:
-            print(line)
+            print(as_text(line))
 
 
 app.command()(takes([*SUBJECT, *EXTRACTED])(extract))
@@ -246,15 +275,18 @@ def prototypes(
     num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors, K.")] = None,
     dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions, D.")] = None,
     objective: Annotated[str | None, typer.Option(help="Construction: {objectives}. Default: best.")] = None,
-    code: Annotated[str | None, typer.Option(help="Build this exact code, such as icosahedron.")] = None,
+    code: Annotated[str | None, typer.Option(help="Build this exact code; names: `tightframe codes`.")] = None,
     cost: Annotated[
         Path | None,
         typer.Option(
-            help="Read the matrix of costs between classes: .csv (square, or lines i,j,cost), .npy, .safetensors."
+            help="Read the costs between classes: .csv (square, or lines i,j,cost), .npy, .npz, .safetensors or .pt."
         ),
     ] = None,
     tree: Annotated[
-        Path | None, typer.Option(help="Read the class hierarchy: .json, .csv of edges, text with one path per line.")
+        Path | None,
+        typer.Option(
+            help="Read the class hierarchy: .json, .csv of edges, or text with one path per line, as root/animal/cat."
+        ),
     ] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="Read word vectors (K, d) or similarities (K, K) of the classes.")
@@ -264,7 +296,10 @@ def prototypes(
     gamma: Annotated[
         float | None, typer.Option(help="Rate at which the cosines of a hierarchical frame decrease with the cost.")
     ] = None,
-    time: Annotated[float | None, typer.Option(help="Search for this many seconds. Default: 10.")] = None,
+    time: Annotated[
+        float | None,
+        typer.Option(help="Search for this many seconds; Ctrl-C stops earlier and keeps the best. Default: 10."),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(help="Stop after this many rounds of search; the result is then reproducible.")
     ] = None,
@@ -290,12 +325,10 @@ def prototypes(
     ] = None,
     one_vs_rest: Annotated[
         bool | None,
-        typer.Option(
-            help="Compute the one-vs-rest distance, or skip it. Default: compute it if that takes only seconds."
-        ),
+        typer.Option(help="Compute (or skip) the one-vs-rest distance. Default: only if it takes a few seconds."),
     ] = None,
 ) -> None:
-    """Build class prototypes, or certify the vectors in a file: how near they are to the best possible."""
+    """Build class prototypes, or certify the vectors in a file: how close they are to the best possible."""
     from tightframe.cli.prototypes import run
 
     options = {
@@ -316,7 +349,7 @@ def prototypes(
     }
     given = {option: value for option, value in options.items() if value is not None}
     own_names = ("time", "rounds", "seed", "scale", "warm_start", "target", "cost", "alpha", "gamma", "code")
-    with errors_in_flags((), *own_names, num_classes="-k", num_targets="-k", dim="-d"):
+    with errors_in_flags((), *own_names, "objective", num_classes="-k", num_targets="-k", dim="-d"):
         status = run(
             objective,
             given,
@@ -346,12 +379,13 @@ def report(
 ) -> None:
     """Print the last measurement of a run folder, and write its page to the folder or, with --html, elsewhere.
 
-    If a file is -, standard output holds only that file, and no page is written.
+    With - as a file, standard output contains only that file, and report.html is not written.
     """
-    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, figures)
     require_runs([run])
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, figures, inputs=[run])
     if figures is not None:
         import_module("tightframe.render.figures")  # says at once that matplotlib is missing
+    from tightframe.reading import reason_of
     from tightframe.report import RunFolder
 
     folder = RunFolder(run)
@@ -361,16 +395,13 @@ def report(
     if html is None and not output.piped:
         try:
             written.append(folder.write_html(last))
-        except OSError as error:  # a folder of someone else's; the report is printed all the same
-            print(f"could not write {folder.report_path}: {error.strerror or error}", file=sys.stderr)
+        except (OSError, StateError) as error:  # the report is printed all the same
+            tell(f"warning: could not write {folder.report_path}: {reason_of(error)}")
     if figures is not None:
-        figures.mkdir(parents=True, exist_ok=True)
-        for name, figure in last.to_figures().items():
-            figure.savefig(figures / f"{name}.pdf")
-            written.append(figures / f"{name}.pdf")
+        written += write_figures(last.to_figures(), figures)
     if not output.piped:
         for path in written:
-            print(f"wrote {path}")
+            print(as_text(f"wrote {path}"))
 
 
 @app.command()
@@ -383,9 +414,9 @@ def compare(
     everything: AllOption = False,
 ) -> None:
     """Show the last measurements of several runs side by side."""
-    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md})
     if len(runs) > 1:
         require_runs(runs)
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=runs)
     from tightframe.report import Comparison
 
     comparison = Comparison.of(runs)
@@ -395,10 +426,19 @@ def compare(
 @app.command(name="metrics")
 def list_metrics() -> None:
     """List the metrics that `measure --metric` takes and the conventions that `measure --convention` takes."""
-    from tightframe.cli.metrics import metric_tables
+    from tightframe.cli.tables import metric_tables
     from tightframe.render.terminal import show
 
     show(metric_tables(), Console(highlight=False))
+
+
+@app.command(name="codes")
+def list_codes() -> None:
+    """List the exact codes that `prototypes --code` builds."""
+    from tightframe.cli.tables import code_table
+    from tightframe.render.terminal import show
+
+    show(code_table(), Console(highlight=False))
 
 
 @app.command(name="datasets")

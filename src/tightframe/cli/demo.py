@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from tightframe import datasets
-from tightframe.cli.failures import INTERRUPTED
+from tightframe.cli.failures import INTERRUPTED, tell
 from tightframe.datasets import DATASETS
 from tightframe.demo.run import Progress, require_free, run
 from tightframe.demo.settings import Settings
@@ -59,8 +59,8 @@ def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bo
             report, written = _watched(each, path, console, overwrite=overwrite)
             finished.append(written)
     except KeyboardInterrupt as stop:
-        done = f"{len(finished)} of {seeds} runs finished in {folder}; of the next one, " if finished else ""
-        console.print(Text(f"stopped: {done}{str(stop) or 'nothing was measured'}"), soft_wrap=True)
+        done = f"{len(finished)} of {seeds} runs are complete (tightframe compare {folder}/seed*); " if finished else ""
+        tell(f"stopped: {done}{str(stop) or ('the next had no measurement yet' if done else 'nothing was measured')}.")
         return INTERRUPTED
     finally:
         for path in (folder, folder.parent):

@@ -19,6 +19,7 @@ _NO_WORD = r"(?![\w/'\"-]|\.\w)"  # what follows the name of an argument, unless
 _COMMANDS = {
     "tightframe.metrics.METRICS": "the list that `tightframe metrics` prints",
     "tightframe.metrics.CONVENTIONS": "the list that `tightframe metrics` prints",
+    "tightframe.prototypes.CODES": "the list that `tightframe codes` prints",
     "tightframe.sources.extract": "`tightframe extract`",
 }
 """What the library names, and the command that stands for it."""
@@ -26,7 +27,12 @@ _COMMANDS = {
 
 def is_mendable(error: Exception) -> bool:
     """Whether a failure is the user's to mend: a wrong option, a damaged file, a full disk. All others are defects."""
-    return isinstance(error, TightframeError | OSError | MemoryError) or hasattr(error, "format_message")
+    return isinstance(error, TightframeError | OSError) or is_of_memory(error) or hasattr(error, "format_message")
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Whether there was too little memory; torch says so with a RuntimeError on the CPU."""
+    return isinstance(error, MemoryError) or "alloc_cpu" in str(error) or "OutOfMemory" in type(error).__name__
 
 
 def one_line(error: Exception) -> str:
@@ -36,8 +42,8 @@ def one_line(error: Exception) -> str:
         message = f"{usage().rstrip('.')}." + (f" See {context.command_path} --help." if context is not None else "")
     elif isinstance(error, OSError) and not isinstance(error, TightframeError):
         message = _of_system(error)
-    elif isinstance(error, MemoryError):
-        message = "there is not enough memory."
+    elif is_of_memory(error):
+        message = "there is not enough memory for this."
     elif is_mendable(error):
         message = str(error)
     elif TRACEBACK in os.environ:
@@ -56,7 +62,7 @@ def stopped(kept: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"stopped: {kept}", file=sys.stderr)
+        tell(f"stopped: {kept}")
         raise
     except OSError as error:
         if isinstance(error, TightframeError):
@@ -65,12 +71,23 @@ def stopped(kept: str) -> Iterator[None]:
 
 
 def _of_system(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}." if error.filename and error.strerror else f"{error}."
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return f"{where}{error.strerror}." if error.strerror else f"{error}."
+
+
+def tell(text: str) -> None:
+    """Print one line on the standard error."""
+    told.append(text)
+    print(" ".join(as_text(text).split()), file=sys.stderr)
+
+
+told: list[str] = []
+"""What was told since the command began."""
 
 
 def warn_in_a_line(message: Warning | str, *_: object) -> None:
     """Show a warning as one line, in place of `warnings.showwarning`."""
-    print(f"warning: {' '.join(as_text(str(message)).split())}", file=sys.stderr)
+    print(" ".join(as_text(f"warning: {message}").split()), file=sys.stderr)
 
 
 @contextmanager
@@ -98,11 +115,12 @@ def in_flags(message: str, names: dict[str, str]) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        return names[match[1]] + ("" if match[2] or match[3] in ("", ".", ",") else " ")
+        return names[match[1]] + ("" if match[2] or match[3] in ("", ".", ",", ")") else " ")
 
     for name, command in _COMMANDS.items():
         message = message.replace(name, command)
-    message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
+    if "--objective" in names.values():
+        message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
     message = re.sub(rf"\b({'|'.join(names)})=(True\b)?(?=(\S?))", value, message)
     flags = {flag.lstrip("-"): flag for flag in names.values()}
     subjects = flags | {name: flag for name, flag in names.items() if name not in ("features", "labels")}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 
 Flags = Sequence[tuple[str, Field[Any]]]
 """As `flags_of` a dataclass gives them."""
+
+
+_METAVARS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
 
 
 def takes(flags: Flags) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -31,7 +35,8 @@ def _parameter(flag: str, field: Field[Any]) -> inspect.Parameter:
     kind = field.metadata["type"] or type(field.default)
     default = field.default if isinstance(field.default, bool | int | float | str) else None
     annotation: Any = kind if default is not None else kind | None
-    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"])
+    metavar = None if kind is bool else _METAVARS[get_args(kind)[0] if get_args(kind) else kind]
+    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"], metavar=metavar)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
     )

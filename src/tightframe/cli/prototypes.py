@@ -27,8 +27,9 @@ from tightframe.choices import require_choice
 from tightframe.cli.failures import INTERRUPTED
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.output import require_writable
-from tightframe.errors import OptionError, StateError
+from tightframe.errors import OptionError, RangeError, StateError
 from tightframe.hierarchy import Hierarchy
+from tightframe.memory import require_memory
 from tightframe.numerics import norms
 from tightframe.prototypes import Prototypes
 from tightframe.prototypes.best import is_left_to_code
@@ -82,7 +83,7 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     objectives = constructions()
     if objective is None:
         fitting = [name for name, construct in objectives.items() if given.keys() <= _accepted(construct).keys()]
-        objective = fitting[0] if len(fitting) == 1 else "best"
+        objective = "code" if "--code" in given else fitting[0] if len(fitting) == 1 else "best"
     require_choice(objective, objectives, "--objective")
     construct = objectives[objective]
     parameters = inspect.signature(construct).parameters
@@ -91,14 +92,19 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         raise OptionError("--cost and --tree exclude each other: a tree has costs of its own.")
     for option in (option for option in given if option not in accepted):
         others = [name for name, other in objectives.items() if option in _accepted(other)]
-        raise OptionError(f"{option} is no option of {objective}, but of {', '.join(others)}.")
+        raise OptionError(f"{option} needs --objective {' or '.join(others)}; got {objective}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
+    if arguments.get("seed") is not None and not -(1 << 63) <= arguments["seed"] < 1 << 63:
+        raise RangeError(f"seed must be below 2^63; got {arguments['seed']}.")
+    if "num_classes" in arguments and "dim" in arguments:
+        K, D = arguments["num_classes"], arguments["dim"]
+        require_memory(16 * K * D, f"a search for {K:,} vectors in {D:,} dimensions")
     if missing := [
         " or ".join(_OPTIONS[name])
         for name, parameter in parameters.items()
         if parameter.default is parameter.empty and name not in arguments
     ]:
-        raise OptionError(f"{objective} needs {' and '.join(missing)}.")
+        raise OptionError(f"--objective {objective} needs {' and '.join(missing)}.")
     if "num_classes" not in parameters and (K := arguments.pop("num_classes", None)) is not None:
         found = next(_num_classes(arguments[name]) for name in _PER_CLASS if name in arguments)
         if found != K:

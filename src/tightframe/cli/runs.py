@@ -17,7 +17,7 @@ def require_runs(paths: Iterable[Path]) -> None:
             near = runs_near(path)
             more = f" and {len(near) - _NAMED} more" if len(near) > _NAMED else ""
             here = f"; runs here: {', '.join(map(str, near[:_NAMED]))}{more}" if near else ""
-            raise OptionError(f"no run folder at {path}{here}.")
+            raise OptionError(f"no run folder at {str(path)!r}{here}.")
 
 
 def runs_near(path: Path) -> list[Path]:

@@ -41,14 +41,16 @@ class Subject:
         None, "Load the model's weights from this .safetensors, .pt or .pth file.", type=Path
     )
     images: Path | None = option(
-        None, "Folder of training images, with one subfolder per class or with --masks.", type=Path
+        None, "Folder of training images: one subfolder per class, or any images with --masks.", type=Path
     )
-    masks: Path | None = option(None, "Folder of masks with class indices; each has the name of its image.", type=Path)
+    masks: Path | None = option(
+        None, "Folder of masks of class indices; each mask has the same file name as its image.", type=Path
+    )
     data: str | None = option(None, "Built-in data set instead of --images; see `tightframe datasets`.", type=str)
     data_folder: Path | None = option(None, "Folder that holds the files of --data.", type=Path)
     texts: list[Path] | None = option(None, "Text files for a causal language model; .gz is read too.", type=list[Path])
     test: Path | None = option(None, "Held-out data of the same kind, for NC4 and the detectors.", type=Path)
-    test_masks: Path | None = option(None, "Folder of masks of --test.", type=Path)
+    test_masks: Path | None = option(None, "Folder of masks for the images of --test. Needs --masks.", type=Path)
     ood: Path | None = option(
         None,
         "Out-of-distribution data, for NC5 and the detectors: any images; with --data, the name of a data set.",
@@ -59,8 +61,12 @@ class Subject:
         None, "Height and width in pixels, for a model without its own transform. Default: 224.", type=int
     )
     batch_size: int | None = option(None, "Samples per batch. Default: 64 images, 4 sequences.", type=int)
-    workers: int | None = option(None, "Processes that load images. Default: 0.", type=int)
-    device: str | None = option(None, "Device that runs the model. Default: cuda if available, else cpu.", type=str)
+    workers: int | None = option(
+        None, "Number of processes that load images. Default: 0, the main process loads them.", type=int
+    )
+    device: str | None = option(
+        None, "Device that runs the model: cpu, cuda, cuda:1, mps. Default: cuda if available, else cpu.", type=str
+    )
     own_classifier: bool = option(True, "Measure the model's classifier as well as the features.")
 
     def require_consistent(self) -> None:

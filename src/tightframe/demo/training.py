@@ -15,6 +15,7 @@ from tightframe.datasets import DATASETS, Dataset
 from tightframe.demo.heads import HEADS, LOSSES, PROTOTYPES, Task
 from tightframe.demo.network import network
 from tightframe.demo.settings import Settings
+from tightframe.errors import RangeError
 from tightframe.head import follows_labels
 from tightframe.heads import ComparisonHead
 from tightframe.hierarchy import Hierarchy
@@ -114,6 +115,8 @@ class Trainer:
             loss.backward()
             self._optimiser.step()
             loss_sum += loss.item() * len(labels)
+            if not math.isfinite(loss_sum):
+                raise RangeError("the training diverged: its loss is not finite. Lower learning_rate.")
             hits += (logits.argmax(1) == labels).sum().item()
             rows += len(labels)
         self._schedule.step()

@@ -45,7 +45,9 @@ def read_header(file: IO[bytes], path: Path, size: int) -> Header:
     if dtype.hasobject:  # pickled, of any length
         return header
     difference = size - header.offset - header.bytes
-    if min(shape, default=0) < 0 or difference < 0:
+    if min(shape, default=0) < 0:
+        raise StateError(f"{path} is damaged: its shape is {header.shape}.")
+    if difference < 0:
         raise StateError(f"{path} is truncated: its header needs {header.offset + header.bytes} bytes; it has {size}.")
     if difference > 0:
         raise StateError(f"{path} is damaged: it has {size} bytes, {difference} more than its header says.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import BinaryIO
 
 from tightframe.errors import StateError, TightframeError
 
+_TOLD = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)  # whose texts tell the reason
 _LONGEST = 300  # characters of another library's message
 
 
@@ -44,9 +47,11 @@ def reason_of(error: Exception) -> str:
         return "it needs more memory than there is"
     if isinstance(error, OSError) and (error.strerror or str(error)):
         return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError) or not isinstance(error, (ValueError, *_TOLD)):
+        return "it is damaged or of another format"
     text = " ".join(str(error).split())
     text = f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}{f': {text}' if text else ''}"
+    return text or "it is damaged or of another format"
 
 
 @contextmanager

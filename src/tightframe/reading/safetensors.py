@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from tightframe.errors import StateError
@@ -48,10 +49,14 @@ def safetensors_header(path: Path) -> Header:
     with opened(path) as file, failures_of(path, "as safetensors"):
         size = file.seek(0, 2)
         file.seek(0)
+        if size < 8:
+            raise StateError(f"{path} is truncated: it has {size} bytes.")
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(size - 8, _LONGEST_HEADER):
             raise StateError(f"{path} is damaged or truncated: it declares a header of {length} bytes and has {size}.")
         content = json.loads(file.read(length))
+        if not isinstance(content, dict):
+            raise StateError(f"{path} is damaged: its header must be an object.")
         metadata = content.pop("__metadata__", {})
         arrays, end = {}, 8 + length
         for name, entry in content.items():
@@ -90,11 +95,26 @@ def read_safetensors(path: Path, format: str | None = None) -> tuple[dict[str, T
     header = safetensors_header(path)
     if format is not None and header.metadata.get("format") != format:
         raise StateError(f"{path} must have the format {format!r}; it has {header.metadata.get('format')!r}.")
-    with failures_of(path, "as safetensors"), safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in header.arrays}, header.metadata
+    return _tensors(path, header.arrays), header.metadata
 
 
 def read_tensor(path: Path, name: str) -> Tensor:
     """One array of a file whose header was read. Raises: StateError."""
-    with failures_of(path, "as safetensors"), safe_open(path, framework="pt") as file:
-        return file.get_tensor(name)
+    return _tensors(path, [name])[name]
+
+
+def _tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    with failures_of(path, "as safetensors"):
+        if not _is_utf8(path):  # which the library can't open
+            content = load(path.read_bytes())
+            return {name: content[name] for name in names}
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -96,6 +96,8 @@ class ClassLabels:
             raise DtypeError(
                 f"labels must be integers or text; got {array.dtype} ({listed(array.ravel().tolist(), 3)})."
             )
+        if array.dtype.kind == "u" and array.size and int(array.max()) >= 1 << 63:
+            raise LabelError(f"labels must number the classes 0, 1, 2, ...; got {int(array.max())}.")
         return as_tensor(array, "labels")
 
     def _of_text(self, array: Any) -> Tensor:

@@ -319,7 +319,7 @@ class _Reading:
             if found != shard.checksums[array][piece.block]:
                 raise ShardError(
                     f"{shard.path} is damaged: the checksum of {array!r} is another in rows up to {piece.stop}. "
-                    "Extract it again: delete the folder, or pass overwrite=True."
+                    "Delete the folder and extract it again."
                 )
 
 

@@ -1,8 +1,9 @@
-"""`tightframe metrics`: what can be measured, and the papers' conventions."""
+"""`tightframe metrics` and `tightframe codes`: the tables of what can be measured and of exact codes."""
 
 from __future__ import annotations
 
 from tightframe.metrics import CONVENTIONS, METRICS
+from tightframe.prototypes import CODES
 from tightframe.sections import Column, Document, Section, Table
 
 
@@ -21,3 +22,10 @@ def metric_tables() -> Document:
             Section("conventions", "Conventions", ("Names for --convention: a paper's variant.",), conventions),
         ),
     )
+
+
+def code_table() -> Document:
+    """Every exact code with its size and its largest cosine."""
+    columns = (Column("name"), Column("vectors", "count"), Column("dimensions", "count"), Column("cosine", "cosine"))
+    rows = tuple((name, each.K, each.D, float(each.cosine)) for name, each in CODES.items())
+    return Document("Exact codes", sections=(Section("codes", "Codes", ("Names for --code.",), Table(columns, rows)),))
