@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tightframe.cli.failures import is_of_memory
 from tightframe.errors import OptionError, TightframeError
 from tightframe.options import Measuring, flags_of, option
 
@@ -131,8 +132,8 @@ class Subject:
         source = self._of_texts(named, settings) if self.texts else self._of_images(named, settings)
         source.title = f"Neural collapse of {named.title} on {self._data_name()}"
         source.notes += named.notes
-        of_samples = source.data_origin
-        source.data_origin = lambda: {**self._origin(), **of_samples()}
+        samples_origin = source.data_origin
+        source.data_origin = lambda: {**self._origin(), **samples_origin()}
         return source
 
     def _origin(self) -> dict[str, Any]:
@@ -147,7 +148,6 @@ class Subject:
     @contextmanager
     def failures(self) -> Iterator[None]:
         """Raise what fails in a forward pass of the model as a LoaderError that names the model and the batch."""
-        from tightframe.cli.failures import is_of_memory
         from tightframe.sources.named_models import failure_in
 
         try:
