@@ -238,7 +238,7 @@ def extract(
 
     subject = Subject(**given(options, SUBJECT))
     how = {"shard_bytes": shard_bytes, "splits": splits or None}
-    kept = f"complete shards are kept in {out}. Run the same command again to continue."
+    kept = f"complete shards in {out} are kept. Run the same command again to continue."
     flags = errors_in_flags([*SUBJECT, *EXTRACTED], "dtype", "overwrite", "flatten", "shard_bytes", "splits")
     with flags, stopped(kept), torchrun_processes() as speaks:
         written = write_shards(
