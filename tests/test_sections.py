@@ -183,3 +183,9 @@ def test_a_section_comes_back_from_json() -> None:
     back = restored(Section, json.loads(json_text(SECTION.to_dict())))
     assert repr(back) == repr(SECTION)
     assert repr(restored(Section, json.loads(json_text(Section("a", "b").to_dict())))) == repr(Section("a", "b"))
+
+
+def test_text_that_looks_like_a_number_stays_text_whatever_was_read_before() -> None:
+    assert restored(float | str | None, "nan") == "nan"
+    assert restored(str | float | None, "inf") == "inf"
+    assert math.isnan(restored(float | None, "nan"))

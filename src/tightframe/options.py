@@ -171,6 +171,10 @@ class Measuring:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RangeError(f"{name} must be at least 1; got {value}.")
+        for name in ("buffer_bytes", "covariance_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise RangeError(f"{name} must be at least 0; got {value}.")
         if self.folds is not None and self.folds < 2:
             raise RangeError(f"folds must be at least 2, or 0 for none; got {self.folds}.")
 

@@ -181,12 +181,14 @@ def _instance(kind: Any, make: Restorer) -> Restorer:
 
 
 def _one_of(kinds: Sequence[Any]) -> Restorer:
-    optional = NoneType in kinds
+    optional, textual = NoneType in kinds, str in kinds
     restorers = [(getattr(kind, "__name__", ""), _restorer(kind)) for kind in kinds if kind is not NoneType]
 
     def read(value: Any) -> Any:
         if value is None and optional:
             return None
+        if textual and isinstance(value, str):  # unions are equal in any order: "nan" is text wherever text may stand
+            return _text(value)
         fitting = restorers
         if len(fitting) > 1 and isinstance(value, Mapping) and "kind" in value:
             fitting = [each for each in restorers if each[0] == value["kind"]] or restorers

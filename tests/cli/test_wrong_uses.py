@@ -25,6 +25,7 @@ USES = {
     "measure ok.npz --num-classes 1000000000": "1,000,000,000 classes of 16 features needs",
     "measure ok.npz --min-count 0": "--min-count must be at least 1; got 0.",
     "measure ok.npz --folds 1": "--folds must be at least 2, or 0 for none; got 1.",
+    "measure ok.npz --buffer-bytes -1": "--buffer-bytes must be at least 0; got -1.",
     "measure ok.npz --folds x": "Invalid value for '--folds'",
     "measure ok.npz --task ranking": "--task must be one of classification, multilabel, regression; got 'ranking'.",
     "measure ok.npz --metric nc9": "--metric must be a name in the list that `tightframe metrics` prints; got 'nc9'.",

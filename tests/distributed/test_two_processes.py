@@ -350,7 +350,7 @@ def test_models_with_other_averages(tmp_path: Path) -> None:
     assert status == [0, 0]  # not ended by the backend
     for outcome in outcomes:
         assert outcome["error"] == "LayerError"
-        assert "models have other buffers" in outcome["message"]
+        assert "models of all processes must have the same buffers" in outcome["message"]
 
 
 @pytest.mark.parametrize("what", [has_few_samples, has_its_own_classes])

@@ -8,6 +8,7 @@ import warnings
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Annotated, Any
 
 import typer
@@ -49,6 +50,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by the caller)
     told.clear()
+    TextWrapper.wordsep_re = TextWrapper.wordsep_simple_re  # help breaks no name in two
     warnings.showwarning = warn_in_a_line  # type: ignore[assignment]
     arguments = spread(sys.argv[1:], "--labels")
     for flag in ("--texts", "--splits"):
