@@ -33,7 +33,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    if callable(listed := getattr(value, "tolist", None)):  # of numpy, torch and others, none of which is imported here
+    if callable(listed := getattr(value, "tolist", None)):  # arrays of numpy, torch and others, not imported here
         return plain(listed())
     if isinstance(value, set | frozenset):
         return [plain(each) for each in sorted(value, key=str)]

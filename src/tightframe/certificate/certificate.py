@@ -183,7 +183,7 @@ class Certificate:
 
 
 def one_vs_rest_bound(num_vectors: int, dim: int, cosine: float) -> tuple[float, str]:
-    """Upper bound on the one-vs-rest distance of K unit vectors in R^D, two of which have this cosine, and its name.
+    """Upper bound on the one-vs-rest distance of K unit vectors in R^D if two have this cosine, and its name.
 
     Their chord is one bound. A second bound is 1 for K > D + 1: some vector x lies outside a simplex of other vectors.
     Either the simplex contains the centre, at distance 1 from x, or its point p nearest to the centre has

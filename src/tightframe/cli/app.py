@@ -26,7 +26,7 @@ from tightframe.cli.failures import (
     warn_in_a_line,
 )
 from tightframe.cli.options import given, spread, takes
-from tightframe.cli.output import Output, write_figures
+from tightframe.cli.output import Output, tell_written, write_figures
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
 from tightframe.demo.settings import Settings
@@ -207,7 +207,7 @@ def _deliver(report: Any, output: Output, **shown: bool) -> None:
     )
     if not output.piped:
         for path in paths:
-            print(as_text(f"wrote {path}"))
+            tell_written(path)
 
 
 app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
@@ -266,9 +266,10 @@ class _Prototypes(typer.core.TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from tightframe.cli.prototypes import constructions
 
+        objectives = ", ".join(constructions())
         for parameter in self.params:
             text = getattr(parameter, "help", None) or ""
-            parameter.help = text.replace("{objectives}", ", ".join(constructions()))  # type: ignore[attr-defined]
+            parameter.help = text.replace("{objectives}", objectives)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
@@ -403,7 +404,7 @@ def report(
         written += write_figures(last.to_figures(), figures)
     if not output.piped:
         for path in written:
-            print(as_text(f"wrote {path}"))
+            tell_written(path)
 
 
 @app.command()

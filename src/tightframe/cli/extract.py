@@ -56,7 +56,7 @@ def write_shards(
 
 
 def _require_splits(subject: Subject, splits: Sequence[str]) -> None:
-    """Raise OptionError for splits that don't exist or of which no data are given."""
+    """Raise OptionError for splits that don't exist or have no data."""
     given = {TRAIN: True, TEST: subject.test is not None or subject.data is not None, OOD: subject.ood is not None}
     for split in splits:
         if split not in given:

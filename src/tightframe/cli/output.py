@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tightframe.errors import OptionError
+from tightframe.sections import as_text
 
 CREATOR = "tightframe report --figures"
 """The metadata of the figures, by which their files are known."""
@@ -83,6 +84,11 @@ class Output:
                     ) from None
                 written.append(path)
         return written
+
+
+def tell_written(path: Path) -> None:
+    """Print which file was written, in one line: its name is text."""
+    print(as_text(f"wrote {path}").replace("\n", "\N{REPLACEMENT CHARACTER}"))
 
 
 def require_writable(flag: str, path: Path, suffixes: Sequence[str]) -> None:

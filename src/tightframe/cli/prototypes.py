@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,7 @@ from tightframe.certificate.pairs import pair_sections
 from tightframe.choices import require_choice
 from tightframe.cli.failures import INTERRUPTED
 from tightframe.cli.matrices import read_cost, read_matrix
-from tightframe.cli.output import require_writable
+from tightframe.cli.output import require_writable, tell_written
 from tightframe.errors import OptionError, RangeError, StateError
 from tightframe.hierarchy import Hierarchy
 from tightframe.memory import require_memory
@@ -206,15 +207,13 @@ class _Watch:
 
 
 def read_prototypes(path: Path, *, key: str | None, columns: bool, console: Console) -> Prototypes:
-    """The prototypes that `Prototypes.save` or anybody else wrote; see `read_matrix` for `key`.
+    """Prototypes from a file that `Prototypes.save` or another program wrote; see `read_matrix` for `key`.
 
     With `columns`, vectors are the columns of the matrix. Prints a warning where they seem to be the other ones.
     """
     if path.suffix == ".safetensors" and key is None and not columns:
-        try:
+        with suppress(StateError):  # another program wrote it, or it is damaged, which `read_matrix` says
             return Prototypes.load(path)
-        except (StateError, FileNotFoundError):
-            pass  # somebody else's, or damaged, which `read_matrix` says
     matrix = read_matrix(path, key)
     vectors = matrix.mT.contiguous() if columns else matrix
     prototypes = Prototypes(vectors)
@@ -306,11 +305,7 @@ def _save(prototypes: Prototypes, path: Path, console: Console) -> None:
         prototypes.save(other)
         console.print(Text(f"warning: could not write {path}: {error.strerror or error}.", "yellow"), soft_wrap=True)
         path = other
-    _tell_written(path, console)
-
-
-def _tell_written(path: Path, console: Console) -> None:
-    console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    tell_written(path)
 
 
 def run(
@@ -352,5 +347,5 @@ def run(
         return INTERRUPTED
     if plot is not None:
         save_figure(prototypes.vectors, certificate, plot)
-        _tell_written(plot, console)
+        tell_written(plot)
     return 0

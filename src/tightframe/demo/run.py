@@ -128,15 +128,18 @@ def run(
 def _saved(monitor: Monitor, model: nn.Module, final: Report) -> RunFolder:
     """The run folder with weights and page; one for temporary files if the run's own can't be written any more."""
     assert monitor.folder is not None
+
+    def save(folder: RunFolder) -> None:
+        folder.save_model(model)
+        folder.write_html(final)
+
     try:
-        monitor.folder.save_model(model)
-        monitor.folder.write_html(final)
+        save(monitor.folder)
     except OSError as error:
         other = tempfile.mkdtemp(prefix="tightframe-")
         monitor.save(other)
         folder = RunFolder.resume(other, {})
-        folder.save_model(model)
-        folder.write_html(final)
+        save(folder)
         folder.close()
         reason = f"{monitor.folder.path} can't be written ({error.strerror or error})"
         warnings.warn(f"{reason}; the run is saved in {other}.", FolderWarning, stacklevel=3)

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from tightframe.checks import Array, require_dense
 from tightframe.errors import DtypeError, StateError
 from tightframe.reading.checkpoint import read_checkpoint
 from tightframe.reading.npy import Npz, map_npy
 from tightframe.reading.safetensors import read_tensor, safetensors_header
 
-Array = Tensor | np.ndarray
 SUFFIXES = (".npz", ".npy", ".safetensors", ".pt", ".pth")
 
 
@@ -91,15 +89,8 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
     """The tensor. Raises: DtypeError unless it is a plain array with values."""
-    layout, kind = str(tensor.layout).removeprefix("torch."), ""
-    if tensor.layout is not torch.strided:
-        kind = f"is {layout}; save x.to_dense()"
-    elif tensor.is_quantized:
-        kind = "is quantised; save x.dequantize()"
-    elif tensor.is_meta:
-        kind = "is on the meta device and has no values"
-    elif tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        kind = "is an expanded view; save x.contiguous()"
-    if kind:
-        raise DtypeError(f"{path}: the array {name or 'in it'!r} {kind}.")
+    what = f"{path}: the array {name or 'in it'!r}"
+    require_dense(tensor, what)
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise DtypeError(f"{what} is an expanded view; save x.contiguous().")
     return tensor.detach()

@@ -265,8 +265,7 @@ class RunFolder:
         return _identity_in(_metadata(path)) in identities
 
     def _measurements(self) -> int:
-        """How many measurements the folder holds; by its statistics, of which the last may lack its line, where the
-        series is lost."""
+        """Number of measurements in the folder; if the series is lost, at least the number of the last statistics."""
         return 0 if len(self._identities()) > 1 else max(len(self._lines()), *self._statistics_files(), 0)
 
     # ------------------------------------------------------------------ writing

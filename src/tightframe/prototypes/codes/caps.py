@@ -20,7 +20,7 @@ from tightframe.prototypes.codes.table import Code
 
 _ENTRIES = 2**25  # of a code in memory, 256 MiB; of a larger code a first part is cut, which is a code as good
 _TILT = 1e-3  # of a direction by another: less than the gaps between cosines, so that it only breaks ties
-_TRIALS = 32  # random directions, of which the one farthest from the code stands for a deep hole
+_TRIALS = 32  # random directions; the one farthest from the code stands for a deep hole
 _SAME = 1e-6  # between distances of one layer: rounding
 SHARE = 4  # complete layers with less than a fourth of the vectors wanted are no start
 
