@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cli.conftest import Arrays
-from tightframe import ClassStatistics, Report
+from tightframe import ClassStatistics, Prototypes, Report
 from tightframe.evidence import Evidence
 from tightframe.report import Comparison, RunFolder
 
@@ -248,3 +248,12 @@ def test_names_of_files_are_text(tightframe: Command, here: Path, arrays: Arrays
         outcome = tightframe("measure", name, *outputs)
         assert outcome.status == 0, outcome.err
         assert min(Path(each).stat().st_size for each in outputs[1::2]) > 100
+
+
+def test_the_provenance_of_a_file_is_text(tightframe: Command, here: Path) -> None:
+    hostile = {"constructor": "\x1b]52;c;aGk=\x07", "source": "\x1b[2J", "note": ["\x1b[31m"]}
+    Prototypes(torch.eye(3), hostile).save("a\x1b[31m.safetensors")
+    outcome = tightframe("prototypes", "--verify", "a\x1b[31m.safetensors")
+    assert outcome.status == 0
+    assert "constructor" in outcome.out
+    assert not set("\x1b\x07") & set(outcome.out + outcome.err)

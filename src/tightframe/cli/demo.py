@@ -25,7 +25,7 @@ from tightframe.errors import RangeError
 from tightframe.render.terminal import show
 from tightframe.report import Comparison, Report
 from tightframe.report.report import shown
-from tightframe.sections import Cell, Column, Document, Section, Table, short
+from tightframe.sections import Cell, Column, Document, Section, Table, as_text, short
 
 _WIDE = 100  # columns of a terminal that has room for a bar
 _EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -55,7 +55,7 @@ def show_demo(settings: Settings, out: Path | None, *, seeds: int, overwrite: bo
         console.print(Text.assemble(("tightframe demo", "bold"), f" · {', '.join(_described(settings))}"))
         for each, path in zip(runs, folders, strict=True):
             if seeds > 1:
-                console.print(Text(f"seed {each.seed}, {path}", "dim"), soft_wrap=True)
+                console.print(Text(as_text(f"seed {each.seed}, {path}"), "dim"), soft_wrap=True)
             report, written = _watched(each, path, console, overwrite=overwrite)
             finished.append(written)
     except KeyboardInterrupt as stop:

@@ -38,6 +38,7 @@ from tightframe.prototypes.semantic import similarity_of
 from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
 from tightframe.render.terminal import show
+from tightframe.sections import as_text
 
 SEARCH_SECONDS = 10.0  # of a search that has neither --time nor --rounds
 _CHARACTERS = 60  # of a value in a provenance
@@ -126,7 +127,7 @@ def _build(console: Console, construct: Construct, arguments: Mapping[str, Any])
         warnings.simplefilter("always")
         prototypes = construct(**arguments)
     for warning in caught:
-        console.print(Text(f"warning: {warning.message}", "yellow"), soft_wrap=True)
+        console.print(Text(as_text(f"warning: {warning.message}"), "yellow"), soft_wrap=True)
     return prototypes
 
 
@@ -219,7 +220,8 @@ def read_prototypes(path: Path, *, key: str | None, columns: bool, console: Cons
     prototypes = Prototypes(vectors)
     if (evidence := transposition(vectors, "rows" if columns else "columns")) is not None:
         advice = "leave out --columns" if columns else "give --columns"
-        console.print(Text(f"warning: {path} looks transposed: {evidence}. If so, {advice}.", "yellow"))
+        text = f"warning: {path} looks transposed: {evidence}. If so, {advice}."
+        console.print(Text(as_text(text), "yellow"))
     return prototypes
 
 
@@ -271,7 +273,7 @@ def show_prototypes(
 
 def _show_provenance(provenance: Mapping[str, Any], console: Console) -> None:
     """Print how vectors were made: the constructor, its reasons and source, then its arguments in one line."""
-    facts = dict(provenance)
+    facts = dict(as_text(provenance))  # of a file that anything may have written
     for key in ("constructor", "reason", "source"):
         if (value := facts.pop(key, None)) is not None:
             console.print(Text.assemble((f"{key:12}", "bold cyan"), str(value)))
@@ -303,7 +305,8 @@ def _save(prototypes: Prototypes, path: Path, console: Console) -> None:
     except OSError as error:
         other = Path(tempfile.mkdtemp(prefix="tightframe-")) / path.name
         prototypes.save(other)
-        console.print(Text(f"warning: could not write {path}: {error.strerror or error}.", "yellow"), soft_wrap=True)
+        text = f"warning: could not write {path}: {error.strerror or error}."
+        console.print(Text(as_text(text), "yellow"), soft_wrap=True)
         path = other
     tell_written(path)
 

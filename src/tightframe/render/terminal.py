@@ -58,7 +58,7 @@ def show(document: Document, console: Console, *, more: str = "") -> None:
     for line in _lines(document, console.width):
         console.print(line, soft_wrap=False)
     if more:
-        console.print(Text(more, "dim"))
+        console.print(Text(as_text(more), "dim"))
 
 
 def _lines(document: Document, width: int) -> Iterator[RenderableType]:
