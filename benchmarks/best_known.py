@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from tightframe import prototypes
-from tightframe.certificate.known_codes import listed_codes, tabulated_codes
+from tightframe.codes.table import listed_codes, tabulated_codes
 
 LARGEST = 20_000  # K * D
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightframe.certificate import certification_seconds, certify
+from tightframe.codes import certification_seconds, certify
 
 
 def uniform(K: int, D: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightframe.bounds import cosine_bound, random_cosine
+from tightframe.codes.bounds import cosine_bound, random_cosine
+from tightframe.codes.search.energy import largest_cosines
+from tightframe.codes.search.sphere import unit
 from tightframe.prototypes import Prototypes, best, separated
-from tightframe.prototypes.solver.energy import largest_cosines
-from tightframe.prototypes.solver.sphere import unit
 
 Curve = list[tuple[float, float]]
 OPTIMA = [
@@ -70,8 +70,8 @@ def optima() -> None:
 
 def free_successes(K: int, D: int, cosine: float, starts: int = 20) -> int:
     """Of so many single starts without symmetry, how many end within 1e-6 of the optimum."""
-    from tightframe.prototypes.solver.energy import SeparationEnergy
-    from tightframe.prototypes.solver.sphere import descend
+    from tightframe.codes.search.energy import SeparationEnergy
+    from tightframe.codes.search.sphere import descend
 
     generator = torch.Generator().manual_seed(0)
     points = unit(torch.randn(starts, K, D, dtype=torch.float64, generator=generator))

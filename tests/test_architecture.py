@@ -14,9 +14,9 @@ ROOT = Path(tightframe.__file__).parent
 LAYERS = {
     1: (
         *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "fixed", "sharing", "head"),
-        *("sections", "plain", "reading", "writing", "memory", "choices"),
+        *("sections", "plain", "reading", "writing", "memory", "choices", "flags", "search"),
     ),
-    2: ("bounds", "certificate"),
+    2: ("codes",),
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
     4: ("evidence",),
     5: ("metrics", "theory", "prototypes"),

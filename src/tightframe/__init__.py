@@ -13,7 +13,7 @@ _HOME = {
     "Prototypes": "tightframe.prototypes",
     "PrototypeHead": "tightframe.heads",
     "PrototypeModel": "tightframe.heads",
-    "certify": "tightframe.certificate",
+    "certify": "tightframe.codes",
     "Layer": "tightframe.hooks",
     "capture": "tightframe.hooks",
     "list_layers": "tightframe.hooks",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError, RangeError
+from tightframe.flags import flags_of, option
 
 if TYPE_CHECKING:  # the command line lists these options without importing torch
     from torch import Tensor, nn
@@ -19,25 +20,6 @@ if TYPE_CHECKING:  # the command line lists these options without importing torc
 FOLDS = 16
 TASKS = ("classification", "multilabel", "regression")
 BUFFER_BYTES = 1 << 30
-Of = Literal["model", "source", "report"]
-
-
-def option(default: Any, help: str, *, flag: str | None = None, type: Any = None, of: Of = "report") -> Any:
-    """A dataclass field with its help text for the command line.
-
-    Args:
-        flag: the flag of `tightframe measure`. Default: the field's name with dashes. "" for an option that only Python
-            offers.
-        type: type of the value on the command line. Default: the type of the default value.
-        of: the part that reads the option: the model's run, any feature source, or the report.
-    """
-    return field(default=default, metadata={"help": help, "flag": flag, "type": type, "of": of})
-
-
-def flags_of(declared: Any) -> list[tuple[str, Field[Any]]]:
-    """(flag, field) of each option that the command line can set."""
-    settable = [each for each in fields(declared) if each.metadata["flag"] != ""]
-    return [(each.metadata["flag"] or f"--{each.name.replace('_', '-')}", each) for each in settable]
 
 
 @dataclass(frozen=True, kw_only=True)

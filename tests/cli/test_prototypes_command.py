@@ -15,18 +15,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from safetensors.torch import save_file
 
-from tightframe.certificate import certify
 from tightframe.cli import prototypes as command
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.prototypes import transposition
+from tightframe.codes import certify, code
+from tightframe.codes.search.running import Progress
 from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, ShapeError, StateError
 from tightframe.prototypes import Prototypes
-from tightframe.prototypes.codes import code
 from tightframe.prototypes.hierarchical import hierarchical
 from tightframe.prototypes.metric_guided import metric_guided
 from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
-from tightframe.prototypes.solver.search import Progress
 
 Command = Callable[..., Any]
 LINE = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))  # |i - j|

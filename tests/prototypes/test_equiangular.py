@@ -7,10 +7,10 @@ import torch
 from fake_clock import Clock
 from torch.testing import assert_close
 
-from tightframe.bounds import coherence_bound
+from tightframe.codes.bounds import coherence_bound
+from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, RangeError, SearchWarning
 from tightframe.prototypes.equiangular import coherence, equiangular
-from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.value import Prototypes
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, NonFiniteError, RangeError, ShapeError
 from tightframe.prototypes.gram_matching import GramDistance, gram_matching, nearest_rows, truncation
-from tightframe.prototypes.solver.search import Progress
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

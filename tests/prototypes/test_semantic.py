@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, GeometryWarning, NonFiniteError, RangeError, ShapeError, ZeroVectorError
-from tightframe.prototypes.mean_row_maximum import hyperspherical
+from tightframe.prototypes.hyperspherical import hyperspherical
 from tightframe.prototypes.metric_guided import all_triplets
 from tightframe.prototypes.semantic import RankLoss, rank_agreement, semantic, similarity_of
-from tightframe.prototypes.solver.search import Progress
 
 
 def words(num: int, entries: int = 12, seed: int = 1) -> Tensor:

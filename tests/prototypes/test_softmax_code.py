@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tightframe.certificate import smallest_one_vs_rest
+from tightframe.codes import smallest_one_vs_rest
+from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes.softmax_code import OneVsRestMargin, proven_distance, softmax_code
-from tightframe.prototypes.solver.search import Progress
 
 MODULE = sys.modules["tightframe.prototypes.softmax_code"]  # the package offers the function of that name
 

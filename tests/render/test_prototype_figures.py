@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tightframe.certificate import certify
-from tightframe.prototypes.codes import code
+from tightframe.codes import certify, code
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.render.prototype_figures import principal_plane, prototype_figure, save_figure

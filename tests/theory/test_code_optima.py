@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tightframe import theory
-from tightframe.certificate import smallest_one_vs_rest
+from tightframe.codes import smallest_one_vs_rest
 from tightframe.errors import DimensionError
 
 

@@ -31,7 +31,9 @@ from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
 from tightframe.demo.settings import Settings
 from tightframe.errors import OptionError, StateError
-from tightframe.options import Measuring, flags_of
+from tightframe.flags import flags_of
+from tightframe.options import Measuring
+from tightframe.search import Search
 from tightframe.sections import as_text
 from tightframe.version import __version__
 
@@ -273,7 +275,9 @@ class _Prototypes(typer.core.TyperCommand):
         super().format_help(ctx, formatter)
 
 
-@app.command(cls=_Prototypes)
+SEARCH = flags_of(Search)
+
+
 def prototypes(
     num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors, K.")] = None,
     dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions, D.")] = None,
@@ -294,21 +298,12 @@ def prototypes(
     vectors: Annotated[
         Path | None, typer.Option(help="Read word vectors (K, d) or similarities (K, K) of the classes.")
     ] = None,
-    target: Annotated[Path | None, typer.Option(help="Read the Gram matrix (K, K) to approximate.")] = None,
+    gram: Annotated[Path | None, typer.Option(help="Read the Gram matrix (K, K) to approximate.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame, in [0, 1).")] = None,
     gamma: Annotated[
         float | None, typer.Option(help="Rate at which the cosines of a hierarchical frame decrease with the cost.")
     ] = None,
-    time: Annotated[
-        float | None,
-        typer.Option(help="Search for this many seconds; Ctrl-C stops earlier and keeps the best. Default: 10."),
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="Stop after this many rounds of search; the result is then reproducible.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed for the random number generator. Default: 0.")] = None,
     scale: Annotated[float | None, typer.Option(help="Length of the vectors. Default: 1.")] = None,
-    warm_start: Annotated[Path | None, typer.Option(help="Start the search from the vectors in this file.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the vectors to this .safetensors file.")
     ] = None,
@@ -330,32 +325,30 @@ def prototypes(
         bool | None,
         typer.Option(help="Compute (or skip) the one-vs-rest distance. Default: only if it takes a few seconds."),
     ] = None,
+    **options: Any,
 ) -> None:
     """Build class prototypes, or certify the vectors in a file: how close they are to the best possible."""
     from tightframe.cli.prototypes import run
 
-    options = {
+    own = {
         "-k": num_classes,
         "-d": dim,
         "--code": code,
         "--cost": cost,
         "--tree": tree,
         "--vectors": vectors,
-        "--target": target,
+        "--gram": gram,
         "--alpha": alpha,
         "--gamma": gamma,
-        "--time": time,
-        "--rounds": rounds,
-        "--seed": seed,
-        "--scale": scale,
-        "--warm-start": warm_start,
     }
-    given = {option: value for option, value in options.items() if value is not None}
-    own_names = ("time", "rounds", "seed", "scale", "warm_start", "target", "cost", "alpha", "gamma", "code")
-    with errors_in_flags((), *own_names, "objective", num_classes="-k", num_targets="-k", dim="-d"):
+    wanted = {flag: value for flag, value in own.items() if value is not None}
+    wanted |= {flag: options[field.name] for flag, field in SEARCH if options[field.name] not in (None, field.default)}
+    names = ("cost", "gram", "alpha", "gamma", "code", "scale", "objective")
+    with errors_in_flags(SEARCH, *names, num_classes="-k", num_targets="-k", dim="-d"):
         status = run(
             objective,
-            given,
+            wanted,
+            scale=scale,
             out=out,
             verify=verify,
             key=key,
@@ -365,6 +358,9 @@ def prototypes(
             one_vs_rest=one_vs_rest,
         )
     raise typer.Exit(status)
+
+
+app.command(cls=_Prototypes)(takes(SEARCH)(prototypes))
 
 
 @app.command()

@@ -19,7 +19,7 @@ _NO_WORD = r"(?![\w/'\"-]|\.\w)"  # what follows the name of an argument, unless
 _COMMANDS = {
     "tightframe.metrics.METRICS": "the list that `tightframe metrics` prints",
     "tightframe.metrics.CONVENTIONS": "the list that `tightframe metrics` prints",
-    "tightframe.prototypes.CODES": "the list that `tightframe codes` prints",
+    "tightframe.codes.CODES": "the list that `tightframe codes` prints",
     "tightframe.sources.extract": "`tightframe extract`",
 }
 """What the library names, and the command that stands for it."""

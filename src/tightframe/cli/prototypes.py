@@ -21,26 +21,25 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from tightframe.bounds import cosine_bound
-from tightframe.certificate import Certificate, certification_seconds, certify, largest_cosine
-from tightframe.certificate.pairs import pair_sections
 from tightframe.choices import require_choice
 from tightframe.cli.failures import INTERRUPTED
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.output import require_writable, tell_written
-from tightframe.errors import OptionError, RangeError, StateError
+from tightframe.codes import Certificate, certification_seconds, certify, largest_cosine
+from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.pairs import pair_sections
+from tightframe.errors import OptionError, StateError
+from tightframe.flags import flags_of
 from tightframe.hierarchy import Hierarchy
 from tightframe.memory import require_memory
 from tightframe.numerics import norms
 from tightframe.prototypes import Prototypes
-from tightframe.prototypes.best import is_left_to_code
 from tightframe.prototypes.semantic import similarity_of
-from tightframe.prototypes.solver.search import Progress
 from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
 from tightframe.render.terminal import show
-from tightframe.sections import as_text
+from tightframe.search import Progress, Search
+from tightframe.sections import Column, Section, Table, as_text
 
-SEARCH_SECONDS = 10.0  # of a search that has neither --time nor --rounds
 _CHARACTERS = 60  # of a value in a provenance
 _LONG = 5.0  # seconds that a certificate may take without a word about it
 _EVERY = 3.0  # seconds between lines of progress where there is no terminal
@@ -55,18 +54,14 @@ _OPTIONS = {
     "name": ("--code",),
     "cost": ("--cost", "--tree"),
     "similarity": ("--vectors",),
-    "target": ("--target",),
+    "gram": ("--gram",),
     "alpha": ("--alpha",),
     "gamma": ("--gamma",),
-    "time": ("--time",),
-    "rounds": ("--rounds",),
-    "seed": ("--seed",),
-    "scale": ("--scale",),
-    "warm_start": ("--warm-start",),
+    **{field.name: (flag,) for flag, field in flags_of(Search)},
 }
 """The options that give a parameter of a construction."""
 _SEPARATING = ("best", "separated")  # objectives whose score is the largest cosine
-_PER_CLASS = ("cost", "similarity", "target")  # parameters that say how many classes there are
+_PER_CLASS = ("cost", "similarity", "gram")  # parameters that say how many classes there are
 
 
 # ---------------------------------------------------------------------- building
@@ -96,8 +91,6 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         others = [name for name, other in objectives.items() if option in _accepted(other)]
         raise OptionError(f"{option} needs --objective {' or '.join(others)}; got {objective}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
-    if arguments.get("seed") is not None and not -(1 << 63) <= arguments["seed"] < 1 << 63:
-        raise RangeError(f"seed must be below 2^63; got {arguments['seed']}.")
     if "num_classes" in arguments and "dim" in arguments:
         K, D = arguments["num_classes"], arguments["dim"]
         require_memory(16 * K * D, f"a search for {K:,} vectors in {D:,} dimensions")
@@ -113,9 +106,6 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
             raise OptionError(f"-k is {K}, but the file has {found} classes; leave out -k.")
     if "progress" not in parameters:
         return _build(console, construct, arguments)
-    exact = objective == "best" and is_left_to_code(arguments["num_classes"], arguments["dim"])
-    if not exact and not arguments.keys() & {"time", "rounds"}:
-        arguments["time"] = SEARCH_SECONDS
     sizes = (arguments["num_classes"], arguments["dim"]) if objective in _SEPARATING else None
     with _Watch(console, sizes) as watch:
         return _build(console, construct, {**arguments, "progress": watch})
@@ -258,27 +248,23 @@ def _meets_bound(vectors: torch.Tensor) -> bool:
 def show_prototypes(
     prototypes: Prototypes, console: Console, *, one_vs_rest: bool | None = None, pairs: bool = False
 ) -> Certificate | None:
-    """Print how vectors were made and their certificate; None if Ctrl-C ended its computation."""
-    if prototypes.provenance:
-        _show_provenance(prototypes.provenance, console)
+    """Print the certificate of vectors, then how they were made; None if Ctrl-C ended its computation."""
     try:
         certificate = _certify(prototypes.vectors, one_vs_rest, console)
     except KeyboardInterrupt:
         console.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
-    console.print()
-    show(certificate.document(*(pair_sections(prototypes.vectors) if pairs else ())), console)
+    made = [_made(prototypes.provenance)] if prototypes.provenance else []
+    show(certificate.document(*made, *(pair_sections(prototypes.vectors) if pairs else ())), console)
     return certificate
 
 
-def _show_provenance(provenance: Mapping[str, Any], console: Console) -> None:
-    """Print how vectors were made: the constructor, its reasons and source, then its arguments in one line."""
+def _made(provenance: Mapping[str, Any]) -> Section:
+    """How vectors were made: the constructor, its reasons and source, then its arguments."""
     facts = dict(as_text(provenance))  # of a file that anything may have written
-    for key in ("constructor", "reason", "source"):
-        if (value := facts.pop(key, None)) is not None:
-            console.print(Text.assemble((f"{key:12}", "bold cyan"), str(value)))
-    arguments = (f"{key} {_short(value)}" for key, value in facts.items() if value is not None)
-    console.print(Text(" · ".join(arguments), style="dim"))
+    sentences = tuple(f"{text[:1].upper()}{text[1:]}." for text in [facts.pop("reason", None)] if text)
+    rows = tuple((key, _short(value)) for key, value in facts.items() if value is not None)
+    return Section("made", "Construction", sentences, Table((Column("argument", "name"), Column("value")), rows))
 
 
 def _short(value: Any) -> str:
@@ -315,6 +301,7 @@ def run(
     objective: str | None,
     given: Mapping[str, Any],
     *,
+    scale: float | None = None,
     out: Path | None = None,
     verify: Path | None = None,
     key: str | None = None,
@@ -328,7 +315,7 @@ def run(
     Ctrl-C during a search goes on with the best so far, during the certificate without it.
     """
     console = Console(highlight=False)
-    if verify is not None and (objective or given or out):
+    if verify is not None and (objective or given or out or scale):
         raise OptionError(f"--verify reads vectors and builds none; leave out {', '.join(given) or 'the others'}.")
     if verify is None and (key or columns):
         raise OptionError("--key and --columns say how to read a file; they need --verify.")
@@ -341,6 +328,7 @@ def run(
         prototypes = read_prototypes(verify, key=key, columns=columns, console=console)
     else:
         prototypes = build_prototypes(objective, given, console)
+        prototypes = prototypes if scale is None else prototypes.scaled(scale)
     if prototypes.provenance.get("interrupted") and verify is None:
         console.print(Text("Stopped early; these are the best so far.", "yellow"))
     if out is not None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tightframe.cli.failures import is_of_memory
 from tightframe.errors import OptionError, TightframeError
-from tightframe.options import Measuring, flags_of, option
+from tightframe.flags import flags_of, option
+from tightframe.options import Measuring
 
 if TYPE_CHECKING:  # the command line lists these options without importing torch
     from torch.utils.data import DataLoader

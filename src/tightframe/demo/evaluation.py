@@ -12,7 +12,7 @@ from tightframe.decisions import ConfusionCounts
 from tightframe.evidence import Evidence
 from tightframe.hooks import evaluation
 from tightframe.numerics import gram_cosines
-from tightframe.prototypes.metric_guided import scale_free_distortion
+from tightframe.prototypes.distortions import scale_free_distortion
 from tightframe.report import Entry
 from tightframe.theory import seli
 

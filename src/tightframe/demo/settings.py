@@ -13,7 +13,7 @@ from tightframe.choices import require_choice
 from tightframe.datasets import DATASETS, OUTSIDE, exponential_counts, step_counts
 from tightframe.demo.heads import HEADS, LABELS, LOSSES, PROTOTYPES
 from tightframe.errors import OptionError, RangeError
-from tightframe.options import option
+from tightframe.flags import option
 
 MEMORY = 10  # images
 

@@ -13,17 +13,16 @@ from tightframe.errors import CostMatrixError, DtypeError, RangeError, ShapeErro
 from tightframe.fixed import FixedTensors
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import directions, widened, without_autocast
+from tightframe.prototypes.distortions import distortion, scale_free_distortion, squared_scale_free_distortion
 from tightframe.prototypes.gram_matching import require_symmetric
-from tightframe.prototypes.metric_guided import (
+from tightframe.prototypes.hyperspherical import mean_row_maximum
+from tightframe.prototypes.ranking import (
     MOST_TRIPLETS,
     all_triplets,
-    distortion,
     drawn_triplets,
     has_few_triplets,
     rank_cross_entropy,
     rank_loss,
-    scale_free_distortion,
-    squared_scale_free_distortion,
 )
 
 
@@ -59,10 +58,7 @@ class Separation(PrototypeLoss):
     """
 
     def loss(self, vectors: Tensor) -> Tensor:
-        unit = directions(vectors, "prototypes")
-        cosines = unit @ unit.mT
-        itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-        return cosines.masked_fill(itself, -torch.inf).amax(1).mean()
+        return mean_row_maximum(directions(vectors, "prototypes"))
 
 
 class EquiangularHinge(PrototypeLoss):

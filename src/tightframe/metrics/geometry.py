@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tightframe import bounds, numerics
-from tightframe.certificate import best_known, smallest_one_vs_rest
+from tightframe import numerics
 from tightframe.checks import Array, as_tensor
+from tightframe.codes import best_listed, bounds, smallest_one_vs_rest
 from tightframe.errors import ChoiceError, DimensionError, ShapeError
 from tightframe.metrics.metric import Setting, metric
 from tightframe.metrics.pairs import (
@@ -89,8 +89,8 @@ def _angle_floor(setting: Setting) -> float:
     """The largest possible smallest angle of K vectors in R^D: a proven optimum, else a bound."""
     K, D = setting.K, setting.D
     cosine = bounds.cosine_bound(K, D).value
-    code = best_known(K, D) if D > 1 else None
-    if code is not None and code.optimal and (code.num_vectors, code.dim) == (K, D):
+    code = best_listed(K, D) if D > 1 else None
+    if code is not None and code.optimal and (code.K, code.D) == (K, D):
         cosine = max(cosine, code.cosine)
     return math.degrees(math.acos(min(cosine, 1.0)))
 

@@ -1,12 +1,13 @@
 """Class prototypes: constructions for any number of classes K and dimension D, each with a certificate."""
 
+from tightframe.codes import CODES, Progress, Search
 from tightframe.prototypes.best import best
-from tightframe.prototypes.codes import CODES, Code, code, codes_for
 from tightframe.prototypes.empirical import class_means, guided, nearest_etf
 from tightframe.prototypes.equiangular import equiangular
+from tightframe.prototypes.exact import code
 from tightframe.prototypes.gram_matching import gram_matching
 from tightframe.prototypes.hierarchical import hierarchical
-from tightframe.prototypes.mean_row_maximum import hyperspherical
+from tightframe.prototypes.hyperspherical import hyperspherical
 from tightframe.prototypes.metric_guided import metric_guided, metric_guided_nodes
 from tightframe.prototypes.poles import pole_cosine, pole_value, poles
 from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
@@ -14,22 +15,19 @@ from tightframe.prototypes.semantic import semantic, similarity_of
 from tightframe.prototypes.separated import separated
 from tightframe.prototypes.simplex import simplex
 from tightframe.prototypes.softmax_code import softmax_code
-from tightframe.prototypes.solver.search import Budget, Progress
 from tightframe.prototypes.table import PROTOTYPES, Construction
 from tightframe.prototypes.value import Prototypes
 
 __all__ = [
     "CODES",
     "PROTOTYPES",
-    "Budget",
-    "Code",
     "Construction",
     "Progress",
     "Prototypes",
+    "Search",
     "best",
     "class_means",
     "code",
-    "codes_for",
     "equiangular",
     "gram_matching",
     "guided",

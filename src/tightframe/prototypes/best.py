@@ -2,112 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from tightframe.bounds import cosine_bound
-from tightframe.certificate import best_known
-from tightframe.errors import DimensionError
-from tightframe.numerics import on_cpu
-from tightframe.prototypes.codes import Code, code, codes_for
-from tightframe.prototypes.polytopes import orthoplex, polygon
-from tightframe.prototypes.separated import separated
-from tightframe.prototypes.simplex import simplex
-from tightframe.prototypes.solver.search import Budget, Progress
-from tightframe.prototypes.value import Prototypes
+from tightframe.codes import Code, Search, best_built, best_listed, searching
+from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.search.running import warm_directions
+from tightframe.codes.search.separate import separate
+from tightframe.codes.table import EQUAL
+from tightframe.prototypes.construction import Facts, construction, require_sizes
 
-_EQUAL = 1e-9
-_PATIENCE = 30.0  # default seconds of a huge search
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
 
 
-@on_cpu
-def best(
-    num_classes: int,
-    dim: int,
-    *,
-    time: float | None = None,
-    rounds: int | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-    progress: Callable[[Progress], None] | None = None,
-) -> Prototypes:
+@searching
+@construction("tightframe")
+def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     """K unit vectors in R^D with the smallest largest cosine that this package can construct.
 
-    In this order: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2, a proven exact code.
-    Otherwise the search of `separated`, which also starts from parts of exact codes, unless an exact code (or a part
-    of it, padded with zeros) is as good. If K is so large that a pass over all pairs takes seconds, a search runs only
-    if `time` or `rounds` is set; the default is a code of nearly D dimensions, or without one a search of 30 seconds.
+    The best code that the package can build: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2,
+    an exact code, or one found by a long search, with at least K vectors in at most D dimensions. Unless it is proven
+    optimal, the search of `separated` starts from it, so the result is never worse: `best(K, D)` is at least as good as
+    the built code for any K' >= K and D' <= D.
 
-    Returns: Prototypes of length `scale`; `reason` in the provenance explains the choice.
-    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError for a budget that isn't positive.
+    Args:
+        search: limits, seed and warm start, or its fields as arguments. The score is the largest cosine. By default the
+            search ends after 8 rounds or 10 seconds, and if a pass over all pairs takes seconds, a code of nearly D
+            dimensions is taken without search. `rounds=0` never searches.
 
-    >>> best(240, 8).provenance["name"]
+    Returns: unit vectors. The provenance has the `code`, and the `reason` for the choice.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
+
+    >>> best(240, 8).provenance["code"]
     'e8'
     """
     K, D = num_classes, dim
-    if K < 2 or D < 1:
-        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {K} and {D}.")
-    Budget(time, rounds)  # refuses a bad one whatever the route
-    options: dict[str, Any] = {"scale": scale, "device": device, "dtype": dtype}
-    if K <= D + 1:
-        return _because(simplex(K, D, **options), f"K <= D + 1: a simplex meets Rankin's bound -1/{K - 1}")
-    if K <= 2 * D:
-        return _because(orthoplex(K, D, **options), "D + 2 <= K <= 2 D: an orthoplex meets Rankin's bound 0")
-    if D == 2:
-        return _because(polygon(K, **options), "on a circle, equal angles are optimal")
-    record, exact = best_known(K, D), next(iter(codes_for(K, D)), None)
-    proven = record is not None and record.optimal and (record.num_vectors, record.dim) == (K, D)
-    if exact is not None and record is not None and proven and exact.cosine <= record.cosine + _EQUAL:
-        return _because(_exact(exact, K, D, options), f"{_part(exact, K, D)}, proven optimal ({record.source})")
-    huge = K * K * D > _SEARCHABLE
-    left_to_code = exact is not None and is_left_to_code(K, D)
-    if huge and time is None and rounds is None and not left_to_code:
-        time = _PATIENCE
-    if exact is not None and left_to_code and time is None and rounds is None:
-        return _because(
-            _exact(exact, K, D, options),
-            f"{_part(exact, K, D)}, the smallest known cosine for this K; no search without time or rounds",
-        )
-    warm: Tensor | None = None
-    if exact is not None and left_to_code:
-        warm = _exact(exact, K, D, {**options, "scale": 1.0}).vectors
-    result = separated(K, D, time=time, rounds=rounds, warm_start=warm, seed=seed, progress=progress, **options)
-    if exact is not None and exact.cosine <= result.certificate.max_cosine + _EQUAL:
-        return _because(
-            _exact(exact, K, D, options),
-            f"{_part(exact, K, D)}; a search of {result.provenance['rounds']} rounds was not better",
-        )
-    above = result.certificate.max_cosine - cosine_bound(K, D).value
-    return _because(result, f"a search, better than every exact code; its cosine is {above:.3g} above the bound")
+    require_sizes(K, D)
+    warm = warm_directions(search, K, D)
+    code, listed = best_built(K, D), best_listed(K, D)
+    facts = {"code": code.name, "source": code.source}
+    part = _part(code, K, D)
+    if code.cosine <= cosine_bound(K, D).value + EQUAL:
+        return code.vectors(K), {**facts, "reason": f"{part}; no smaller largest cosine is possible"}
+    if listed is not None and (listed.K, listed.D) == (K, D) and listed.proof and code.cosine <= listed.cosine + EQUAL:
+        return code.vectors(K), {**facts, "reason": f"{part}, proven optimal ({listed.proof})"}
+    long = K * K * D > _SEARCHABLE and D - code.D <= 2 and (search.time, search.rounds, warm) == (None, None, None)
+    if search.rounds == 0 or long:
+        return code.vectors(K), {**facts, "reason": f"{part}, without search"}
+    vectors, running = separate(K, D, search, known=code)
+    facts |= running.facts
+    if running.start == code.name:
+        return vectors, {**facts, "reason": f"{part}; a search of {running.round} rounds found nothing better"}
+    above = running.best - cosine_bound(K, D).value
+    reason = f"a search, better than {part} ({code.cosine:.6f}); its cosine is {above:.3g} above the bound"
+    return vectors, {**running.facts, "reason": reason}
 
 
-def is_left_to_code(num_classes: int, dim: int) -> bool:
-    """Whether `best` without a budget takes an exact code unchanged, since a search would take minutes.
-
-    A code of far fewer dimensions does not count, since it is hardly better than random vectors.
-    """
-    huge = num_classes * num_classes * dim > _SEARCHABLE
-    codes = codes_for(num_classes, dim)
-    return huge and bool(codes) and dim - codes[0].D <= 2
-
-
-def _exact(exact: Code, K: int, D: int, options: dict[str, Any]) -> Prototypes:
-    return code(exact.name, K, dim=D, **options)
-
-
-def _part(exact: Code, K: int, D: int) -> str:
-    name = f"the exact code {exact.name!r} ({exact.K} vectors in {exact.D} dimensions)"
-    if exact.K > K:
+def _part(code: Code, K: int, D: int) -> str:
+    name = f"the {code} ({code.K} vectors in {code.D} dimensions)"
+    if code.K > K:
         name = f"{K} vectors of {name}"
-    return name if exact.D == D else f"{name}, padded with zeros"
-
-
-def _because(prototypes: Prototypes, reason: str) -> Prototypes:
-    return replace(prototypes, provenance={**prototypes.provenance, "reason": reason})
+    return name if code.D == D else f"{name}, padded with zeros"

@@ -13,13 +13,16 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from tightframe.checks import Array, as_tensor, listed, require_finite, require_non_negative
 from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, ShapeError, ZeroVectorError
 from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
+from tightframe.prototypes.construction import construction
 from tightframe.prototypes.value import Prototypes
 from tightframe.statistics import ClassStatistics
 
+_GUIDING = "Markou, Ajanthan & Gould 2024"
 _SHOWN = 8  # maximum number of classes listed in a message
 
 
-def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Prototypes:
+@construction("Guerriero, Caputo & Mensink 2018")
+def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Tensor:
     """The measured mean of each class, at its measured length.
 
     Args:
@@ -35,12 +38,11 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Protot
             f"every class must have samples; {len(absent)} of {statistics.num_classes} have none: "
             f"{listed(absent, _SHOWN)}. Pass statistics.populated() to leave them out."
         )
-    vectors = statistics.centred_means() if centred else statistics.means
-    source = "Guerriero, Caputo & Mensink 2018"
-    return Prototypes(vectors, {"constructor": "class_means", "centred": centred, "source": source})
+    return statistics.centred_means() if centred else statistics.means
 
 
-def nearest_etf(means: Array, *, scale: float = 1.0) -> Prototypes:
+@construction(_GUIDING)
+def nearest_etf(means: Array) -> Tensor:
     """The simplex ETF nearest to the class means in Frobenius norm, over all rotations and sizes.
 
     With V the ETF's rows and M the centred means, |M - c V|_F is least where <M, V> is largest: for every c, V is the
@@ -50,19 +52,17 @@ def nearest_etf(means: Array, *, scale: float = 1.0) -> Prototypes:
     Args:
         means: (K, D), 2 <= K <= D + 1; centred here.
 
-    Returns: (K, D) vectors of length `scale`, in the means' dtype.
+    Returns: (K, D) unit vectors, in the means' dtype.
     Raises: ShapeError, NonFiniteError, DimensionError if no ETF exists, ZeroVectorError if all means are equal.
     GeometryWarning if the centred means span fewer than K - 1 dimensions: the nearest ETF is then not unique and has no
     gradient.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
     """
-    cross = contrasts(_require_means(as_tensor(means, "means")))
-    vectors = scale * _etf_rows(cross)
-    source = "Markou, Ajanthan & Gould 2024"
-    return Prototypes(vectors, {"constructor": "nearest_etf", "scale": scale, "source": source})
+    return _etf_rows(contrasts(_require_means(as_tensor(means, "means"))))
 
 
-def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Prototypes:
+@construction(_GUIDING)
+def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Tensor:
     """One update of nearest-ETF guiding: the ETF near the class means and near the previous ETF.
 
     Minimises |M - V / |V|_F|_F^2 + proximal / 2 |W - W'|_F^2 over ETFs V with orthonormal contrasts W, for the means M
@@ -87,9 +87,7 @@ def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Pro
     classes = len(means)
     before = contrasts(unit_rows(previous.vectors.to(means))) * math.sqrt((classes - 1) / classes)
     pull = 2 / math.sqrt(classes - 1) * cross / torch.linalg.matrix_norm(cross)
-    vectors = norms(previous.vectors.to(means)).mean() * _etf_rows(pull + proximal * before)
-    provenance: dict[str, Any] = {"constructor": "guided", "proximal": proximal}
-    return Prototypes(vectors, {**provenance, "source": "Markou, Ajanthan & Gould 2024"})
+    return norms(previous.vectors.to(means)).mean() * _etf_rows(pull + proximal * before)
 
 
 def _require_means(means: Tensor) -> Tensor:
@@ -130,7 +128,7 @@ class _Polar(torch.autograd.Function):
                 f"the centred means span {rank} of {len(values)} dimensions, so the nearest ETF is not unique: "
                 "two classes may have the same mean.",
                 GeometryWarning,
-                stacklevel=5,
+                stacklevel=7,
             )
         ctx.save_for_backward(left, values, right)
         return left @ right

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
+from tightframe.codes import Search, searching
+from tightframe.codes.search.running import Running, generator_of, warm_directions
+from tightframe.codes.search.sphere import descend, unit
+from tightframe.codes.search.starts import batch_size
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
-from tightframe.numerics import float64_device, on_cpu
-from tightframe.prototypes.solver.search import Budget, Progress, Search
-from tightframe.prototypes.solver.searched import require_sizes, searched
-from tightframe.prototypes.solver.sphere import descend, unit
-from tightframe.prototypes.solver.starts import batch_size
-from tightframe.prototypes.value import Prototypes
+from tightframe.numerics import float64_device
+from tightframe.prototypes.construction import Facts, construction, require_sizes
 
 _NUDGES = (1e-8, 0.1, 0.3)  # noise added to the truncated rows before descent, since they may lie on a ridge
 _SMALL = 300  # maximum number of classes for which all nudges are tried
@@ -24,21 +25,11 @@ _EXACT = 1e-12  # residual, relative to the target's norm, at which the search e
 _SYMMETRY = 1e-9
 
 
-@on_cpu
+@searching
+@construction("Papyan, Han & Donoho 2020")
 def gram_matching(
-    num_classes: int,
-    dim: int,
-    *,
-    target: Array | None = None,
-    fixed_norms: bool = True,
-    time: float | None = None,
-    rounds: int | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-    progress: Callable[[Progress], None] | None = None,
-) -> Prototypes:
+    num_classes: int, dim: int, *, gram: Array | None = None, fixed_norms: bool = True, search: Search
+) -> tuple[Tensor, Facts]:
     """K vectors in R^D whose Gram matrix is nearest to a target in the Frobenius norm.
 
     With `fixed_norms` the target's diagonal fixes the lengths of rows, and L-BFGS on the sphere starts from its leading
@@ -49,58 +40,41 @@ def gram_matching(
     centred tight frame attains this, even if two vectors coincide: the objective does not separate vectors.
 
     Args:
-        target: (K, K) symmetric matrix with a positive diagonal, not necessarily a Gram matrix. Default: the simplex
-            ETF's.
-        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
-            the same vectors.
-        scale: factor of the vectors; the target is multiplied by its square.
-        progress: function called with a `Progress` during the search; its score is the residual.
-    Returns: Prototypes. Ctrl-C ends the search with the best result so far.
-    Provenance: also `residual`, |V V^T - target|_F before scaling, and `target`: "simplex ETF" or "given".
+        gram: the target, a (K, K) symmetric matrix with a positive diagonal, not necessarily a Gram matrix. Default:
+            the simplex ETF's.
+        search: limits, seed and warm start, or its fields as arguments. The score is the residual.
+
+    Returns: vectors with the target's lengths. Ctrl-C ends the search with the best result so far.
+    Provenance: also `residual`, |V V^T - gram|_F, and `gram`: "simplex ETF" or "given".
     Raises: DimensionError if K < 2 or D < 1; ShapeError, NonFiniteError or RangeError that names the target's entry;
-        RangeError unless scale and budget are positive.
+        the errors of `Search`.
     Source: Papyan, Han & Donoho 2020 for the ETF's Gram; Eckart & Young 1936 for the truncation.
 
     >>> gram_matching(4, 3).provenance["residual"] < 1e-12
     True
     """
     K, D = num_classes, dim
-    require_sizes(K, D, scale, distinct=False)
-    gram = _simplex_gram(K) if target is None else _require_gram(target, K)
-    gram = gram.to(float64_device(device))
-    budget = Budget(time, rounds, _goal(gram))
-    if not fixed_norms:
-        budget = Budget(rounds=1)  # in closed form
-    search = Search(partial(_residual, gram), budget, progress)
+    require_sizes(K, D, distinct=False)
+    target = (_simplex_gram(K) if gram is None else _require_gram(gram, K)).to(float64_device(search.device))
+    running = Running(partial(_residual, target), search if fixed_norms else replace(search, rounds=1), _goal(target))
+    warm = warm_directions(search, K, D)
 
     def play(index: int) -> None:
         if not fixed_norms:
-            search.offer(truncation(gram, D), "truncation")
+            running.offer(truncation(target, D), "truncation")  # in closed form
         elif index == 0:
-            search.offer(nearest_rows(gram, D, seed, stop=search.stopped), "truncation")
+            running.offer(nearest_rows(target, D, search.seed, stop=running.stopped), "truncation")
+            if warm is not None:
+                running.offer(_best_descent(target, warm[None].to(target), running.stopped), "warm start")
         else:
-            generator = torch.Generator().manual_seed((seed << 20) + index)
-            noise = torch.randn(batch_size(K * K), K, min(K, D), generator=generator, dtype=torch.float64)
-            search.offer(_best_descent(gram, noise.to(gram), search.stopped), "random")
+            noise = torch.randn(
+                batch_size(K * K), K, min(K, D), generator=generator_of(search, index), dtype=torch.float64
+            )
+            running.offer(_best_descent(target, noise.to(target), running.stopped), "random")
 
-    vectors = search.run(play)
-    return searched(
-        vectors,
-        search,
-        {
-            "constructor": "gram_matching",
-            "num_classes": K,
-            "dim": D,
-            "target": "simplex ETF" if target is None else "given",
-            "fixed_norms": fixed_norms,
-            "seed": seed,
-            "scale": scale,
-        },
-        residual=search.best,
-        device=device,
-        dtype=dtype,
-        source="Papyan, Han & Donoho 2020" if target is None else "Eckart & Young 1936",
-    )
+    vectors = running.run(play)
+    named = {"gram": "simplex ETF"} if gram is None else {"gram": "given", "source": "Eckart & Young 1936"}
+    return vectors, {**running.facts, "residual": running.best, **named}
 
 
 def truncation(gram: Tensor, dim: int) -> Tensor:

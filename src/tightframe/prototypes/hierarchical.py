@@ -8,24 +8,15 @@ from torch import Tensor
 from tightframe.checks import Array, require_positive
 from tightframe.errors import CostMatrixError, DimensionError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
-from tightframe.numerics import float64_device, on_cpu, rank_tolerance, unit_rows
-from tightframe.prototypes.embedding import embedded
+from tightframe.numerics import float64_device, rank_tolerance, unit_rows
+from tightframe.prototypes.construction import Facts, construction
 from tightframe.prototypes.gram_matching import nearest_rows, truncation
-from tightframe.prototypes.value import Prototypes
 
 
-@on_cpu
+@construction("Liang & Davis 2023")
 def hierarchical(
-    cost: Array | Hierarchy,
-    dim: int | None = None,
-    *,
-    gamma: float = 2.0,
-    metric: bool = True,
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> Prototypes:
+    cost: Array | Hierarchy, dim: int | None = None, *, gamma: float = 2.0, metric: bool = True, seed: int = 0
+) -> tuple[Tensor, Facts]:
     """The hierarchy-aware frame: cosines S = (1 - s) E + s with E_ij = exp(-gamma D_ij / max D).
 
     s >= -1 is the smallest value for which such vectors exist, in closed form: s = -1 / (q - 1), with q the sum of the
@@ -59,20 +50,7 @@ def hierarchical(
     rank = int((values > rank_tolerance(cosines) * values[-1]).sum())
     width = rank if dim is None else min(rank, dim)
     vectors = unit_rows(truncation(cosines, width)) if width == rank else nearest_rows(cosines, width, seed)
-    provenance = {
-        "constructor": "hierarchical",
-        "num_classes": len(vectors),
-        "dim": dim or width,
-        "gamma": gamma,
-        "seed": seed,
-        "scale": scale,
-        **({"names": cost.class_names} if isinstance(cost, Hierarchy) else {}),
-        "s": s,
-        "q": q,
-        "residual": torch.dist(vectors @ vectors.mT, cosines).item(),
-        "source": "Liang & Davis 2023",
-    }
-    return Prototypes(embedded(vectors, dim or width, scale=scale, device=device, dtype=dtype), provenance)
+    return vectors, {"s": s, "q": q, "residual": torch.dist(vectors @ vectors.mT, cosines).item()}
 
 
 def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) -> tuple[Tensor, float, float]:

@@ -1,189 +1,37 @@
-"""Prototypes whose distances follow the costs between classes, and measures of their fit.
-
-With distances d_ij of prototypes, costs D_ij and ratios r_ij = d_ij / D_ij, all measures use the pairs i < j.
-Source: Sainte Fare Garnot & Landrieu 2021 (Leveraging Class Hierarchies with Metric-Guided Prototype Learning).
-"""
+"""`metric_guided`: prototypes whose distances follow the costs between classes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, pdist
 
 from tightframe.checks import Array
-from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError, ShapeError
+from tightframe.codes.search.anneal import by_autograd
+from tightframe.codes.search.sphere import descend
+from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
-from tightframe.numerics import float64_device, on_cpu, unit_rows
-from tightframe.prototypes.descent import descend
-from tightframe.prototypes.embedding import embedded
+from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.construction import Facts, construction
+from tightframe.prototypes.distortions import optimal_scale, optimal_squared_scale, pairs_of
+from tightframe.prototypes.ranking import chosen_triplets, rank_cross_entropy
 from tightframe.prototypes.value import Prototypes
 
 _SOURCE = "Sainte Fare Garnot & Landrieu 2021"
 _START_ENTRIES = 200_000  # maximum entries of the K x K matrices of all starts, by default
 _MAJORISATIONS = 100  # steps of all starts
 _POLISHED = 4  # maximum number of best starts, and at most a fifth of all, for precise descent
-_SOFTNESSES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # smooth |x| as sqrt(x^2 + softness^2), in stages
+_SOFTNESSES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # smooth |x| as sqrt(x^2 + softness^2) and maxima, in stages
 _FLAT = 1e-14
-MOST_TRIPLETS = 50_000  # ranks use all triplets, or this many random ones
 
 Objective = Literal["squared", "absolute", "rank"]
 """What `metric_guided` minimises: squared or absolute scale-free distortion, or the rank loss."""
 
 
-# ---------------------------------------------------------------------- measures
-
-
-def distortion(vectors: Tensor, cost: Tensor) -> Tensor:
-    """Mean over pairs of |d_ij - D_ij| / D_ij: relative error of the unscaled distances; 0-d, in [0, inf).
-
-    Args:
-        vectors: (K, D) prototypes, K >= 2.
-        cost: (K, K), symmetric and positive off the diagonal; see `require_cost`, which is not called here.
-
-    Raises: ShapeError, CostMatrixError if the shapes don't fit.
-    """
-    return (_ratios(vectors, cost) - 1).abs().mean()
-
-
-def scale_free_distortion(vectors: Tensor, cost: Tensor) -> Tensor:
-    """The smallest `distortion` over multiples of the vectors, min_s mean |s r_ij - 1|; 0-d, in [0, 1).
-
-    Exact: the best scale is `optimal_scale`. Arguments and errors: as for `distortion`.
-    """
-    ratios = _ratios(vectors, cost)
-    return (ratios * _absolute_scale(ratios) - 1).abs().mean()
-
-
-def squared_scale_free_distortion(vectors: Tensor, cost: Tensor) -> Tensor:
-    """min_s mean (s r_ij - 1)^2, which is CV^2 / (1 + CV^2) for the coefficient of variation of r; 0-d, in [0, 1).
-
-    Its best scale is `optimal_squared_scale`. Arguments and errors: as for `distortion`.
-    """
-    ratios = _ratios(vectors, cost)
-    return (ratios * _squared_scale(ratios) - 1).square().mean()  # 1 - (sum r)^2 / (P sum r^2) would cancel near 0
-
-
-def optimal_scale(vectors: Tensor, cost: Tensor) -> Tensor:
-    """The scale s > 0 that minimises mean |s r_ij - 1|: one over the median of r weighted by r; 0-d.
-
-    Arguments and errors: as for `distortion`.
-    """
-    return _absolute_scale(_ratios(vectors, cost))
-
-
-def optimal_squared_scale(vectors: Tensor, cost: Tensor) -> Tensor:
-    """The scale s > 0 that minimises mean (s r_ij - 1)^2: sum r / sum r^2; 0-d.
-
-    Arguments and errors: as for `distortion`.
-    """
-    return _squared_scale(_ratios(vectors, cost))
-
-
-def rank_loss(vectors: Tensor, cost: Tensor, triplets: Tensor) -> Tensor:
-    """RankNet on triplets (i, j, k): mean cross-entropy of sigmoid(d_ij - d_ik) against [D_ij > D_ik]; 0-d, > 0.
-
-    If D_ij = D_ik the target is 1/2, as in RankNet (Burges et al. 2005): i should be as far from j as from k.
-    (The paper's released code uses 0, which pulls j towards i.) The loss depends on the vectors' scale.
-
-    Args:
-        vectors, cost: as for `distortion`.
-        triplets: (T, 3) integers from `all_triplets` or `random_triplets`.
-
-    Raises: ShapeError, CostMatrixError if the shapes don't fit.
-    """
-    _require_fit(vectors, cost)
-    if triplets.ndim != 2 or triplets.shape[1] != 3 or not len(triplets):
-        raise ShapeError(f"triplets must be (T, 3) with T >= 1; got {tuple(triplets.shape)}.")
-    vectors = vectors - vectors.detach().mean(0)  # cdist uses the Gram matrix, which would lose digits
-    distances = torch.cdist(vectors, vectors)
-    return rank_cross_entropy(distances, cost.to(distances), triplets)
-
-
-def rank_cross_entropy(values: Tensor, order: Tensor, triplets: Tensor) -> Tensor:
-    """RankNet on values (K, K): mean cross-entropy of sigmoid(v_ij - v_ik) against [order_ij > order_ik], ties 1/2."""
-    i, j, k = triplets.mT
-    target = (1 + (order[i, j] - order[i, k]).sign()) / 2
-    return binary_cross_entropy_with_logits(values[i, j] - values[i, k], target.to(values))
-
-
-def all_triplets(num_classes: int) -> Tensor:
-    """(K (K-1) (K-2) / 2, 3) int64, every i with every j < k, all distinct."""
-    j, k = torch.triu_indices(num_classes, num_classes, offset=1, device="cpu")
-    i = torch.arange(num_classes, device="cpu").repeat_interleave(len(j))
-    j, k = j.repeat(num_classes), k.repeat(num_classes)
-    return torch.stack([i, j, k], dim=1)[(i != j) & (i != k)]
-
-
-def has_few_triplets(num_classes: int) -> bool:
-    """Whether there are at most `MOST_TRIPLETS` triplets, so that all are used."""
-    return num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
-
-
-def chosen_triplets(num_classes: int, seed: int) -> Tensor:
-    """(T, 3) int64: all triplets, or `MOST_TRIPLETS` random ones."""
-    few = has_few_triplets(num_classes)
-    return all_triplets(num_classes) if few else random_triplets(num_classes, MOST_TRIPLETS, seed=seed)
-
-
-def random_triplets(num_classes: int, number: int, *, seed: int = 0) -> Tensor:
-    """(number, 3) int64: independent draws of distinct (i, j, k)."""
-    return drawn_triplets(num_classes, number, generator=torch.Generator().manual_seed(seed))
-
-
-def drawn_triplets(
-    num_classes: int, number: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
-) -> Tensor:
-    """`random_triplets` from a generator, by default torch's own."""
-    if num_classes < 3:
-        raise RangeError(f"triplets need at least three classes; got {num_classes}.")
-    i, j, k = (torch.randint(num_classes - gone, (number,), generator=generator, device=device) for gone in range(3))
-    j = j + (j >= i)  # uniform on the classes without i, and then without i and j
-    low, high = torch.minimum(i, j), torch.maximum(i, j)
-    k = k + (k >= low)
-    return torch.stack([i, j, k + (k >= high)], dim=1)
-
-
-def _require_fit(vectors: Tensor, cost: Tensor) -> None:
-    if vectors.ndim != 2 or len(vectors) < 2:
-        raise ShapeError(f"vectors must be (K, D) with K >= 2; got {tuple(vectors.shape)}.")
-    if cost.shape != (len(vectors), len(vectors)):
-        raise CostMatrixError(
-            f"costs must be (K, K) = ({len(vectors)}, {len(vectors)}) for {len(vectors)} vectors; "
-            f"got {tuple(cost.shape)}."
-        )
-
-
-def _pairs(matrix: Tensor) -> Tensor:
-    """The entries above the diagonal, (K, K) -> (P,), in the order of `pdist`."""
-    i, j = torch.triu_indices(len(matrix), len(matrix), offset=1, device=matrix.device)
-    return matrix[i, j]
-
-
-def _ratios(vectors: Tensor, cost: Tensor) -> Tensor:
-    _require_fit(vectors, cost)
-    return pdist(vectors) / _pairs(cost).to(vectors)
-
-
-def _squared_scale(ratios: Tensor) -> Tensor:
-    return ratios.sum() / ratios.square().sum()
-
-
-def _absolute_scale(ratios: Tensor) -> Tensor:
-    # mean |s r - 1| = mean r |s - 1/r|, which is least if s is the median of 1/r weighted by r
-    ordered = ratios.sort().values
-    mass = ordered.detach().cumsum(0)
-    return 1 / ordered[torch.searchsorted(mass, mass[-1:] / 2).clamp(max=len(mass) - 1)].squeeze(0)
-
-
-# ---------------------------------------------------------------------- construction
-
-
-@on_cpu
+@construction(_SOURCE)
 def metric_guided(
     cost: Array | Hierarchy,
     dim: int,
@@ -194,14 +42,11 @@ def metric_guided(
     starts: int | None = None,
     metric: bool = True,
     seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> Prototypes:
+) -> tuple[Tensor, Facts]:
     """Prototypes whose distances are proportional to the costs between classes, as far as `dim` allows.
 
-    The result is centred and multiplied by its optimal scale (then by `scale`), so that distances approximate costs.
-    On the sphere vectors have length `scale` and distances are chords. Costs are then rescaled to the mean square
+    The result is centred and multiplied by its optimal scale, so that distances approximate costs.
+    On the sphere vectors have unit length and distances are chords. Costs are then rescaled to the mean square
     2K / (K-1) of chords between centred unit vectors; otherwise points would concentrate on a nearly flat cap.
 
     The search starts from classical scaling and from random points: majorisation (SMACOF, De Leeuw 1977) of all starts,
@@ -225,24 +70,19 @@ def metric_guided(
     >>> round(torch.dist(line.vectors[0], line.vectors[3]).item(), 9)
     3.0
     """
-    arguments: dict[str, Any] = {
-        "dim": dim,
-        "objective": objective,
-        "spherical": spherical,
-        "separation": separation,
-        "starts": starts,
-        "seed": seed,
-    }
-    costs = cost_of(cost)
-    vectors, value = _embed(costs, metric=metric, **arguments)
-    provenance = {"constructor": "metric_guided", "num_classes": len(vectors), **arguments, "scale": scale}
-    if isinstance(cost, Hierarchy):
-        provenance["names"] = cost.class_names
-    provenance |= {"value": value, "source": _SOURCE}
-    return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
+    vectors, value = _embed(
+        cost_of(cost),
+        dim,
+        objective=objective,
+        spherical=spherical,
+        separation=separation,
+        starts=starts,
+        seed=seed,
+        metric=metric,
+    )
+    return vectors, {"value": value}
 
 
-@on_cpu
 def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:
     """`metric_guided` over all M nodes of a tree: prototypes for the classes and for inner nodes.
 
@@ -283,8 +123,8 @@ def _embed(
         raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {num}.")
     if objective == "rank" and num < 3:
         raise CostMatrixError(f"ranks compare the costs of at least three classes; got {num}.")
-    cost_of_sphere = cost * math.sqrt(2 * num / (num - 1)) / _pairs(cost).square().mean().sqrt()
-    target = cost_of_sphere if spherical else cost / _pairs(cost).mean()  # mean 1, since tolerances are absolute
+    cost_of_sphere = cost * math.sqrt(2 * num / (num - 1)) / pairs_of(cost).square().mean().sqrt()
+    target = cost_of_sphere if spherical else cost / pairs_of(cost).mean()  # mean 1, since tolerances are absolute
     loss = _loss_of(cost, target, objective, spherical, separation, seed)
 
     def exact(points: Tensor) -> float:
@@ -295,13 +135,14 @@ def _embed(
     number = starts or max(2, min(64, _START_ENTRIES // num**2))
     candidates = _majorise(_first_points(target, width, number, seed), target, spherical)
     promising = sorted(candidates, key=exact)[: max(1, min(_POLISHED, number // 5))]
-    softnesses = _SOFTNESSES if objective == "absolute" else (0.0,)
-    most = 100 if objective == "absolute" else 300  # steps for each softness
+    smooth = objective != "absolute" and not separation
+    softnesses, most = ((0.0,), 300) if smooth else (_SOFTNESSES, 100)  # steps for each softness
     for place, points in enumerate(promising):
         if not separation and exact(points) < _FLAT:
             break  # the costs are met; further descent gives nothing
         for softness in softnesses:
-            points = descend(partial(loss, softness=softness), points, most=most)
+            bent = by_autograd(lambda batch, s=softness: loss(batch[0], s)[None])  # type: ignore[misc]
+            (points,) = descend(points[None], bent, steps=most, tolerance=1e-13, memory=20, flat=not spherical)
         promising[place] = min(promising[place], points, key=exact)
     points = min(promising, key=exact)
     if spherical:
@@ -328,7 +169,8 @@ def _loss_of(
         vectors = unit_rows(points) if spherical else points
         if objective == "rank":
             unit = 1 / size if spherical else optimal_squared_scale(vectors, cost)
-            value = rank_loss(unit * vectors, cost, triplets)
+            distances = unit * torch.cdist(vectors, vectors)
+            value = rank_cross_entropy(distances, cost, triplets)
         else:
             # off the sphere the size of points is free, so this is scale-free
             error = torch.cdist(vectors, vectors) / (target + 1 - off_diagonal) - off_diagonal
@@ -336,7 +178,8 @@ def _loss_of(
             value = (weights * bent).sum()
         if separation:
             cosines = vectors @ vectors.mT - 2 * (1 - off_diagonal)
-            value = value + separation * cosines.amax(1).mean()
+            largest = softness * (cosines / softness).logsumexp(1) if softness else cosines.amax(1)
+            value = value + separation * largest.mean()
         return value
 
     return loss

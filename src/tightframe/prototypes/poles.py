@@ -7,26 +7,17 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, can_look
 from tightframe.errors import DimensionError, RangeError
-from tightframe.numerics import on_cpu
-from tightframe.prototypes.embedding import embedded
-from tightframe.prototypes.value import Prototypes
+from tightframe.prototypes.construction import construction
 
 
-@on_cpu
-def poles(
-    num_targets: int,
-    dim: int,
-    *,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> Prototypes:
+@construction("Mettes, van der Pol & Snoek 2019")
+def poles(num_targets: int, dim: int) -> Tensor:
     """Two opposite poles for each regression target: rows 2t (lower bound) and 2t + 1 (upper bound) for target t.
 
     The targets' axes are orthogonal, so that each target is read independently. A value has cosine `pole_cosine` with
     the upper pole and its negative with the lower pole.
 
-    Returns: (2 num_targets, dim) vectors of length `scale`, along the coordinate axes.
+    Returns: (2 num_targets, dim) unit vectors along the coordinate axes.
     Raises: DimensionError unless 1 <= num_targets <= dim.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks), one target.
 
@@ -38,10 +29,7 @@ def poles(
             f"num_targets must be at least 1 and at most dim (one axis per target); got {num_targets} with dim={dim}."
         )
     axes = torch.eye(num_targets, dtype=torch.float64)
-    vectors = torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x avoids the negative zeros of -x
-    source = "Mettes, van der Pol & Snoek 2019"
-    provenance = {"constructor": "poles", "num_targets": num_targets, "dim": dim, "scale": scale, "source": source}
-    return Prototypes(embedded(vectors, dim, scale=scale, device=device, dtype=dtype), provenance)
+    return torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x avoids the negative zeros of -x
 
 
 def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from tightframe.bounds import cosine_bound
 from tightframe.checks import Array, as_tensor, require_finite, require_non_negative
+from tightframe.codes import Search, searching
+from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.search.anneal import anneal, by_autograd, drawn, exponent_unit
+from tightframe.codes.search.running import Running
+from tightframe.codes.search.sphere import Objective
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
-from tightframe.numerics import float64_device, on_cpu, unit_rows
+from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.construction import Facts, construction, require_sizes
 from tightframe.prototypes.gram_matching import require_symmetric
-from tightframe.prototypes.mean_row_maximum import (
+from tightframe.prototypes.hyperspherical import (
     MeanRowMaximum,
     mean_row_maximum,
     warn_of_coincidence,
 )
-from tightframe.prototypes.metric_guided import all_triplets, chosen_triplets
-from tightframe.prototypes.solver.search import Budget, Progress, Search
-from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
-from tightframe.prototypes.solver.sphere import Objective
-from tightframe.prototypes.value import Prototypes
+from tightframe.prototypes.ranking import chosen_triplets, rank_agreement, rank_cross_entropy
 
 _STARTS = 2  # starts per round: triplets cost more than cosines
 
 
-@on_cpu
-def semantic(
-    similarity: Array,
-    dim: int,
-    *,
-    weight: float = 1.0,
-    time: float | None = None,
-    rounds: int | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-    progress: Callable[[Progress], None] | None = None,
-) -> Prototypes:
+@searching
+@construction("Mettes, van der Pol & Snoek 2019")
+def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search) -> tuple[Tensor, Facts]:
     """Separated unit prototypes with cosines in the order of similarities: `hyperspherical` with prior knowledge.
 
     Minimises the mean over classes of the largest cosine to another, plus `weight` times a RankNet loss: the mean over
@@ -52,26 +40,29 @@ def semantic(
     Args:
         similarity: (K, K) symmetric, of any scale; the diagonal is unused. For word vectors: `similarity_of`.
         weight: weight of the ranking, >= 0.
-        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
-            the same vectors.
-        progress: function called with a `Progress` during the search; its score is the objective.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far. A GeometryWarning names
+        search: limits, seed and warm start, or its fields as arguments. The score is the objective.
+
+    Returns: unit vectors. Ctrl-C ends the search with the best result so far. A GeometryWarning names
         classes that coincide.
     Provenance: also `value`, the exact objective; `mean_max_cosine`; `rank_agreement` over the triplets used (all, or
         50,000 random ones if K > 47), None if all similarities are equal.
     Raises: ShapeError, NonFiniteError or RangeError that names an invalid entry of `similarity`; RangeError for K < 3
-        or an invalid weight, scale or budget; DimensionError for dim < 2.
+        or an invalid weight; DimensionError for dim < 2; the errors of `Search`.
     Source: Mettes, van der Pol & Snoek 2019, privileged information (their released script averages cosines over
         pairs instead); Burges et al. 2005 (RankNet).
     """
-    similarity = require_symmetric(similarity, "similarity").to(float64_device(device))
+    similarity = require_symmetric(similarity, "similarity").to(float64_device(search.device))
     K, D = len(similarity), dim
     if K < 3:
         raise RangeError(f"similarity must have at least three classes to rank; got {K}.")
     require_non_negative(weight, "weight")
-    require_sizes(K, D, scale)
-    triplets = chosen_triplets(K, seed).to(similarity.device)
-    ranking = RankLoss(similarity, triplets)
+    require_sizes(K, D)
+    triplets = chosen_triplets(K, search.seed).to(similarity.device)
+
+    def disorder(points: Tensor) -> Tensor:
+        return rank_cross_entropy(points @ points.mT, similarity, triplets)
+
+    ranking = by_autograd(disorder)
     unit = exponent_unit(cosine_bound(K, D).value)
 
     def objective(exponents: Tensor) -> Objective:
@@ -84,27 +75,22 @@ def semantic(
         return total
 
     def score(points: Tensor) -> float:
-        return float(mean_row_maximum(points) + weight * ranking(points[None])[0])
+        return float(mean_row_maximum(points) + weight * disorder(points))
 
     def play(index: int) -> None:
-        points, name = drawn(K, D, seed, index)
-        anneal(search, points[:_STARTS].to(similarity), objective, name, unit=unit)
+        points, name = drawn(running, K, D)
+        anneal(running, points[:_STARTS].to(similarity), objective, name, unit)
 
-    search = Search(score, Budget(time, rounds), progress)
-    vectors = search.run(play)
+    running = Running(score, search)
+    vectors = running.run(play)
     warn_of_coincidence(vectors)
     agreement = float(rank_agreement(vectors, similarity, triplets))
-    return searched(
-        vectors,
-        search,
-        {"constructor": "semantic", "num_classes": K, "dim": D, "weight": weight, "seed": seed, "scale": scale},
-        value=search.best,
-        mean_max_cosine=float(mean_row_maximum(vectors)),
-        rank_agreement=None if math.isnan(agreement) else agreement,
-        device=device,
-        dtype=dtype,
-        source="Mettes, van der Pol & Snoek 2019",
-    )
+    return vectors, {
+        **running.facts,
+        "value": running.best,
+        "mean_max_cosine": float(mean_row_maximum(vectors)),
+        "rank_agreement": None if math.isnan(agreement) else agreement,
+    }
 
 
 def similarity_of(word_vectors: Array) -> Tensor:
@@ -124,48 +110,3 @@ def similarity_of(word_vectors: Array) -> Tensor:
         )
     directions = unit_rows(words / words.abs().amax(1, keepdim=True))  # squares of tiny entries would underflow
     return directions @ directions.mT
-
-
-def rank_agreement(vectors: Tensor, similarity: Tensor, triplets: Tensor | None = None) -> Tensor:
-    """The share of triplets (i, j, k) whose cosines to i have the same order as the similarities to i.
-
-    Triplets with equal similarities are left out, and equal cosines count as disagreement. 0-d, in [0, 1], about 1/2 by
-    chance; NaN if all similarities are equal.
-
-    Args:
-        vectors: (K, D) non-zero.
-        similarity: (K, K).
-        triplets: (T, 3) integers. Default: all.
-
-    Raises: ShapeError if the shapes don't fit.
-    """
-    if vectors.ndim != 2 or similarity.shape != (len(vectors), len(vectors)):
-        raise ShapeError(
-            f"similarity must be (K, K) for vectors (K, D); got {tuple(similarity.shape)} for {tuple(vectors.shape)}."
-        )
-    i, j, k = (all_triplets(len(vectors)) if triplets is None else triplets).to(vectors.device).mT
-    directions = unit_rows(vectors)
-    cosines = directions @ directions.mT
-    similarity = similarity.to(vectors.device)
-    order = (similarity[i, j] - similarity[i, k]).sign()
-    agreed = (cosines[i, j] - cosines[i, k]).sign() == order
-    return agreed[order != 0].to(vectors.dtype).mean()
-
-
-class RankLoss:
-    """The RankNet loss of cosines on triplets, as an objective for `descend`: mean cross-entropy, in (0, inf)."""
-
-    def __init__(self, similarity: Tensor, triplets: Tensor):
-        i, j, k = triplets.mT
-        self.target = (1 + (similarity[i, j] - similarity[i, k]).sign())[:, None] / 2
-        self.nearer, self.further = i * len(similarity) + j, i * len(similarity) + k  # indices into the flat matrix
-
-    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        R, K, _ = points.shape
-        cosines = (points @ points.mT).view(R, K * K).mT.contiguous()  # one gathered row covers all problems
-        margin = cosines[self.nearer] - cosines[self.further]
-        value = (softplus(margin) - self.target * margin).mean(0)
-        slope = (margin.sigmoid() - self.target) / len(self.target)
-        weights = torch.zeros_like(cosines).index_add_(0, self.nearer, slope).index_add_(0, self.further, -slope)
-        weights = weights.mT.reshape(R, K, K)
-        return value, (weights + weights.mT) @ points

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from tightframe.choices import require_choice
-from tightframe.numerics import on_cpu
-from tightframe.prototypes.embedding import embedded, require_room
-from tightframe.prototypes.value import Prototypes
+from tightframe.codes.exact import polytopes
+from tightframe.prototypes.construction import Facts, construction, require_room
 
 SOURCES = {
     "canonical": "Kasarla et al. 2022, Maximum class separation as inductive bias in one matrix",
@@ -19,18 +18,11 @@ SOURCES = {
 }
 
 
-@on_cpu
+@construction(SOURCES["canonical"])
 def simplex(
-    num_classes: int,
-    dim: int | None = None,
-    *,
-    pose: str = "canonical",
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-) -> Prototypes:
-    """K vectors of length `scale` with all cosines -1/(K - 1), the smallest possible largest cosine for K <= D + 1.
+    num_classes: int, dim: int | None = None, *, pose: str = "canonical", seed: int = 0
+) -> tuple[Tensor, Facts]:
+    """K unit vectors with all cosines -1/(K - 1), the smallest possible largest cosine for K <= D + 1.
 
     Poses differ only by an orthogonal map:
         canonical: lower triangular; the first vector is e_1, the last two differ in coordinate K - 1 only.
@@ -38,8 +30,7 @@ def simplex(
         haar:      canonical, rotated by a random orthogonal map, uniform (Haar) and fixed by `seed`.
 
     `dim` is K - 1 by default (K for the centred pose); additional dimensions are zero, or filled by the rotation.
-    Raises: DimensionError unless 2 <= num_classes <= dim + 1 (dim for centred), ChoiceError for an unknown pose,
-    RangeError unless scale is positive and finite.
+    Raises: DimensionError unless 2 <= num_classes <= dim + 1 (dim for centred), ChoiceError for an unknown pose.
 
     >>> from tightframe.prototypes.simplex import simplex
     >>> simplex(3).vectors[0].tolist()
@@ -51,36 +42,13 @@ def simplex(
         dim = max(num_classes if centred else num_classes - 1, 1)
     if centred:
         require_room("a centred simplex", num_classes, dim, dim, "dim")
-        vectors = torch.full(
-            (num_classes, num_classes), -1 / math.sqrt(num_classes * (num_classes - 1)), dtype=torch.float64
-        )
+        off_diagonal = -1 / math.sqrt(num_classes * (num_classes - 1))
+        vectors = torch.full((num_classes, num_classes), off_diagonal, dtype=torch.float64)
         vectors.fill_diagonal_(math.sqrt((num_classes - 1) / num_classes))
     else:
         require_room("a simplex", num_classes, dim, dim + 1, "dim + 1")
-        vectors = _canonical(num_classes) if pose == "canonical" else _turned(num_classes, dim, seed)
-    provenance = {"constructor": "simplex", "num_classes": num_classes, "dim": dim, "pose": pose, "scale": scale}
-    if pose == "haar":
-        provenance["seed"] = seed
-    return Prototypes(
-        embedded(vectors, dim, scale=scale, device=device, dtype=dtype), {**provenance, "source": SOURCES[pose]}
-    )
-
-
-def _columns(num_classes: int) -> tuple[Tensor, Tensor]:
-    """Entries of column j of the canonical pose on the diagonal and below it: both (K - 1,).
-
-    Kasarla's recursion scales column j by sqrt(1 - 1/m^2) for m = K - 1, ..., K - j; the product telescopes.
-    """
-    left = torch.arange(num_classes - 1, 0, -1, dtype=torch.float64)  # number of vectors that are equal after column j
-    diagonal = (num_classes * left / ((num_classes - 1) * (left + 1))).sqrt()
-    return diagonal, -diagonal / left
-
-
-def _canonical(num_classes: int) -> Tensor:
-    diagonal, below = _columns(num_classes)
-    vectors = below.repeat(num_classes, 1).tril_(-1)
-    vectors.diagonal().copy_(diagonal)
-    return vectors
+        vectors = polytopes.simplex(num_classes) if pose == "canonical" else _turned(num_classes, dim, seed)
+    return vectors, {"source": SOURCES[pose]}
 
 
 def _turned(num_classes: int, dim: int, seed: int) -> Tensor:
@@ -89,7 +57,7 @@ def _turned(num_classes: int, dim: int, seed: int) -> Tensor:
     gaussian = torch.randn(dim, num_classes - 1, generator=generator, dtype=torch.float64)
     basis, triangle = torch.linalg.qr(gaussian)
     rows = (basis * triangle.diagonal().sign()).T  # the signs remove the bias of LAPACK's convention
-    diagonal, below = _columns(num_classes)
+    diagonal, below = polytopes.simplex_columns(num_classes)
     vectors = torch.zeros(num_classes, dim, dtype=torch.float64)
     torch.cumsum(below[:, None] * rows, dim=0, out=vectors[1:])
     vectors[:-1] += diagonal[:, None] * rows

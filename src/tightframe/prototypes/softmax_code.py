@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from tightframe.bounds import cosine_bound
-from tightframe.certificate.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
-from tightframe.numerics import float64_device, on_cpu
+from tightframe.codes import Search, searching
+from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
+from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
+from tightframe.codes.search.running import Running
+from tightframe.numerics import float64_device
+from tightframe.prototypes.construction import Facts, construction, require_sizes
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
-from tightframe.prototypes.solver.search import Budget, Progress, Search
-from tightframe.prototypes.solver.searched import anneal, drawn, exponent_unit, require_sizes, searched
 from tightframe.prototypes.value import Prototypes
 
 _OPTIMAL = 1e-13
 
 
-@on_cpu
-def softmax_code(
-    num_classes: int,
-    dim: int,
-    *,
-    time: float | None = None,
-    rounds: int | None = None,
-    seed: int = 0,
-    scale: float = 1.0,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float64,
-    progress: Callable[[Progress], None] | None = None,
-) -> Prototypes:
+@searching
+@construction("Jiang et al. 2023")
+def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     """K unit vectors in R^D with a large one-vs-rest distance, min_k |w_k - conv{w_j : j != k}|.
 
     This distance is the maximum of min_{k, j != k} <w_k - w_j, h_k> over unit vectors h_k, the normals of the widest
@@ -42,44 +33,35 @@ def softmax_code(
     the circle (polygon, 1 - cos(2 pi/K)).
 
     Args:
-        time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
-            the same vectors.
-        progress: function called with a `Progress` during the search; its score is minus the proven distance.
-    Returns: Prototypes of length `scale`. Ctrl-C ends the search with the best result so far.
+        search: limits, seed and warm start, or its fields as arguments. The score is minus the proven distance.
+
+    Returns: unit vectors. Ctrl-C ends the search with the best result so far.
     Provenance: also `one_vs_rest`, the distance of the unit vectors, and `exact`: False if K is so large that
         `one_vs_rest` is the distance proven by the normals.
-    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), RangeError unless scale and budget are positive.
+    Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
     Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes).
 
     >>> round(softmax_code(12, 3, rounds=1).provenance["one_vs_rest"], 6)  # the icosahedron
     0.552786
     """
     K, D = num_classes, dim
-    require_sizes(K, D, scale)
+    require_sizes(K, D)
     optimum = _optimum(K, D)
-    target = None if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
-    search = Search(lambda points: -proven_distance(points), Budget(time, rounds, target), progress)
+    best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
+    running = Running(lambda points: -proven_distance(points), search, best)
     unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:
         if optimum is not None:
-            search.offer(both(optimum.vectors), str(optimum.provenance["constructor"]))
+            running.offer(both(optimum.vectors), str(optimum.provenance["constructor"]))
         else:
-            points, name = drawn(K, D, seed, index)
-            anneal(search, both(points).to(float64_device(device)), OneVsRestMargin, name, unit=unit)
+            points, name = drawn(running, K, D)
+            anneal(running, both(points).to(float64_device(search.device)), OneVsRestMargin, name, unit)
 
-    vectors = search.run(play)[:K]
+    vectors = running.run(play)[:K]
     exact = one_vs_rest_seconds(K, D) <= LIMIT_SECONDS
-    return searched(
-        vectors,
-        search,
-        {"constructor": "softmax_code", "num_classes": K, "dim": D, "seed": seed, "scale": scale},
-        one_vs_rest=float(smallest_one_vs_rest(vectors)) if exact else -search.best,
-        exact=exact,
-        device=device,
-        dtype=dtype,
-        source="Jiang et al. 2023",
-    )
+    distance = float(smallest_one_vs_rest(vectors)) if exact else -running.best
+    return vectors, {**running.facts, "one_vs_rest": distance, "exact": exact}
 
 
 def _optimum(K: int, D: int) -> Prototypes | None:

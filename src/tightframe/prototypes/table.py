@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tightframe.prototypes.best import best
-from tightframe.prototypes.codes import code
 from tightframe.prototypes.empirical import class_means, guided, nearest_etf
 from tightframe.prototypes.equiangular import equiangular
+from tightframe.prototypes.exact import code
 from tightframe.prototypes.gram_matching import gram_matching
 from tightframe.prototypes.hierarchical import hierarchical
-from tightframe.prototypes.mean_row_maximum import hyperspherical
+from tightframe.prototypes.hyperspherical import hyperspherical
 from tightframe.prototypes.metric_guided import metric_guided
 from tightframe.prototypes.poles import poles
 from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tightframe.certificate import Certificate, certify
 from tightframe.checks import Array, as_tensor, require_finite
-from tightframe.errors import DtypeError, ShapeError, StateError
+from tightframe.codes import Certificate, certify
+from tightframe.errors import DtypeError, RangeError, ShapeError, StateError
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.version import __version__
 from tightframe.writing import write_tensors
@@ -109,6 +110,13 @@ class Prototypes:
     def to(self, *args: Any, **kwargs: Any) -> Prototypes:
         """The same prototypes on another device or in another dtype, as `torch.Tensor.to`."""
         return Prototypes(self.vectors.to(*args, **kwargs), self.provenance)
+
+    def scaled(self, scale: float) -> Prototypes:
+        """The same directions, with vectors `scale` times as long. Raises: RangeError unless 0 < scale < inf."""
+        if not 0 < scale < math.inf:
+            raise RangeError(f"scale must be positive and finite; got {scale}.")
+        total = scale * self.provenance.get("scale", 1)
+        return Prototypes(self.vectors * scale, {**self.provenance, "scale": total})
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with `vectors`; its metadata holds format, version and provenance."""

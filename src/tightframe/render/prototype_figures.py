@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tightframe.certificate import Certificate
+from tightframe.codes import Certificate
 from tightframe.errors import MissingExtraError
 from tightframe.numerics import norms, unit_rows
 
@@ -101,10 +101,10 @@ def _draw_gram(figure: Figure, axes: Axes, unit: Tensor) -> None:
 def _draw_angles(axes: Axes, unit: Tensor, certificate: Certificate) -> None:
     """Draw a histogram of angles, and lines at the smallest angle, its bound and the best known one."""
     angles, title = _angles(unit)
-    bound, code = certificate.bound, certificate.best_known
+    bound, code = certificate.bound, certificate.best_listed
     lines: list[tuple[str, float, Any, str]] = [("smallest", certificate.min_angle, "-", _INK)]
     if code is not None:
-        lines.append(("best in tables", _degrees(code.cosine), (0, (5, 3)), _GREEN))
+        lines.append(("best in the table", _degrees(code.cosine), (0, (5, 3)), _GREEN))
     lines.append((f"{bound.name} bound", _degrees(bound.value), (0, (1, 1.5)), _ACCENT))
     places = [angle for _, angle, _, _ in lines]
     low, high = min(places), max(*places, angles.max().item())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tightframe.bounds import cosine_bound
-from tightframe.certificate import best_known
+from tightframe.codes import best_listed
+from tightframe.codes.bounds import cosine_bound
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class CodeOptimum:
 def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
     """The largest possible minimum distance of K unit vectors in R^D (Tammes' problem), in [0, 2].
 
-    Exact for K <= 2D, for D <= 2, and if the best known code is proven optimal. Distance d means angle 2 arcsin(d/2).
+    Exact for K <= 2D, for D <= 2, and if the best listed code is proven optimal. Distance d means angle 2 arcsin(d/2).
     Raises: DimensionError unless K >= 2 and D >= 1.
-    Source: see `tightframe.certificate.best_known` and `tightframe.bounds`.
+    Source: see `tightframe.codes.best_known` and `tightframe.codes.bounds`.
 
     >>> optimum = tammes_optimum(12, 3)  # the icosahedron
     >>> round(math.degrees(2 * math.asin(optimum.upper / 2)), 4), optimum.exact
@@ -42,13 +42,13 @@ def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
     """
     if dim == 1 and num_classes > 2:
         return CodeOptimum(0.0, 0.0, "R^1 has two unit vectors")
-    code, bound = best_known(num_classes, dim), cosine_bound(num_classes, dim)
+    code, bound = best_listed(num_classes, dim), cosine_bound(num_classes, dim)
     upper = math.sqrt(2 - 2 * bound.value)
     if code is None:
         return CodeOptimum(None, upper, bound.source)
     lower = math.sqrt(2 - 2 * code.cosine)
-    proven = code.optimal and (code.num_vectors, code.dim) == (num_classes, dim)
-    return CodeOptimum(lower, lower if proven else max(upper, lower), code.source)
+    proven = code.optimal and (num_classes, dim) == (code.K, code.D)
+    return CodeOptimum(lower, lower if proven else max(upper, lower), code.proof or code.source)
 
 
 def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:

@@ -1,0 +1,44 @@
+"""`Code`: K unit vectors in R^D, as a row of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tightframe.errors import StateError
+
+
+@dataclass(frozen=True)
+class Code:
+    """K unit vectors in R^D, their largest cosine, and how to build them if the package can."""
+
+    name: str
+    K: int
+    D: int
+    cosine: float
+    """Largest cosine between two vectors."""
+    source: str
+    proof: str | None = None
+    """Who proved that no K vectors in R^D have a smaller largest cosine; None without a proof."""
+    inner_products: tuple[float, ...] | None = None
+    """All cosines between two distinct vectors, ascending; None if the code has no algebraic description."""
+    build: Callable[[int], Tensor] | None = None
+    """Function that returns the first n <= K vectors, (n, D) float64; None if only the cosine is known."""
+    title: str = ""
+    """The code's usual name."""
+
+    def __str__(self) -> str:
+        return self.title or self.name
+
+    def vectors(self, num_vectors: int | None = None) -> Tensor:
+        """The first vectors, by default all, (n, D) float64. Raises: StateError if only the cosine is known."""
+        if self.build is None:
+            raise StateError(f"only the largest cosine of the {self} is known, not its vectors.")
+        return self.build(self.K if num_vectors is None else num_vectors)
+
+    @property
+    def optimal(self) -> bool:
+        """Whether the largest cosine is proven to be the smallest possible."""
+        return self.proof is not None

@@ -1,0 +1,1 @@
+"""Exact codes, generated from their mathematics: lattices, quaternions, finite fields."""

@@ -1,0 +1,1 @@
+"""Search for separated points: starts, smoothed objectives, descent, polish."""

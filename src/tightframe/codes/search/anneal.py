@@ -1,0 +1,82 @@
+"""Continuation: starts descend while the exponent of a smoothed objective rises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tightframe.codes.search import starts
+from tightframe.codes.search.running import Running, generator_of, warm_directions
+from tightframe.codes.search.sphere import Objective, descend
+
+_LOWEST, _HIGHEST, _LAST = 1.0, 60.0, 1e5  # exponents of the first stage, mixed in a batch, and of the last
+_STAGES, _STEPS = 14, 80  # and steps of descent in each
+
+
+def exponent_unit(bound: float) -> float:
+    """Unit of the exponents, 1 / (1 − lower bound on the largest cosine)."""
+    return 1 / (1 - min(bound, 1 - 1e-9))
+
+
+def drawn(running: Running, num_points: int, dim: int, *, opposites: bool = True) -> tuple[Tensor, str]:
+    """The batch of starts (R, K, D) of the current round, and its name.
+
+    Uniform points, in odd rounds with their `opposites` if K is even; in round 0 a warm start replaces the first.
+    """
+    search, index = running.search, running.round
+    kind = starts.antipodal if opposites and index % 2 and num_points % 2 == 0 else starts.free
+    start = kind(num_points, dim, generator_of(search, index))
+    points, name = start.orbits.expand(start.representatives), start.name
+    if index == 0 and (warm := warm_directions(search, num_points, dim)) is not None:
+        points[0] = warm.to(points)
+        name = "warm start or free"
+    return points, name
+
+
+def by_autograd(loss: Callable[[Tensor], Tensor]) -> Objective:
+    """An objective for `descend` from a differentiable function, (R, M, D) -> (R,)."""
+
+    def objective(points: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            points = points.detach().requires_grad_()
+            values = loss(points)
+            (gradient,) = torch.autograd.grad(values.sum(), points)
+        return values.detach(), gradient
+
+    return objective
+
+
+def anneal(
+    running: Running, points: Tensor, objective: Callable[[Tensor], Objective], name: str, unit: float
+) -> Tensor:
+    """A batch of starts (R, M, D) after descent while the exponents of an objective rise.
+
+    The best is offered after every stage. Which minimum a start reaches depends on the first exponent, and none is
+    always best, so the problems of a batch have different ones.
+
+    Args:
+        objective: function of the exponents (R,).
+        unit: of the exponents.
+    """
+    if running.points is None:
+        running.offer(points[0], name)  # for Ctrl-C in the first stage
+    first = torch.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), len(points) + 2, dtype=points.dtype)[1:-1]
+    growth = (_LAST / first) ** (1 / (_STAGES - 1))
+    for stage in range(_STAGES):
+        exponents = (unit * first * growth**stage).to(points)
+        smooth = objective(exponents)
+        end = running.seconds + running.remaining / (_STAGES - stage)
+        points = descend(
+            points,
+            smooth,
+            steps=_STEPS,
+            tolerance=1e-3 / exponents,
+            stop=lambda end=end: running.seconds > end,  # type: ignore[misc]
+        )
+        running.offer(points[smooth(points)[0].argmin()], name)
+        if running.remaining <= 0:
+            break
+    return points

@@ -1,0 +1,116 @@
+"""The largest cosine between points, smoothed: (1/p) log of the sum of exp(p cosine) over pairs, p the exponent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import monotonic
+
+import torch
+from torch import Tensor
+
+from tightframe.codes.search.orbits import Free, Orbits
+
+_TILE = 1 << 24  # number of cosines held at once
+_NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
+_WHOLE, _SAMPLED = 0.1, 0.02  # shares of a search's time: limit for scoring all pairs, and time of a sample
+
+
+class SeparationEnergy:
+    """The smoothed largest cosine of the points of orbits, as an objective for `descend`.
+
+    A low exponent spreads points like charges; a high one weighs only the nearest pairs. The value exceeds the largest
+    cosine by at most log(number of pairs) / p. Work: R x M x K cosines for M representatives, in tiles of rows. If
+    `stop()` is true after a tile, the values are infinite, which no descent accepts.
+    """
+
+    def __init__(self, exponents: Tensor, orbits: Orbits | None = None, stop: Callable[[], bool] = lambda: False):
+        self.exponents = exponents  # (R,)
+        self.orbits = orbits if orbits is not None else Free()
+        self.stop = stop
+
+    def __call__(self, representatives: Tensor) -> tuple[Tensor, Tensor]:
+        orbits = self.orbits
+        points = orbits.expand(representatives)
+        R, M, _ = representatives.shape
+        rows = max(1, min(M, _TILE // (R * points.shape[1])))
+        p = self.exponents[:, None, None]
+        gradient = torch.empty_like(representatives)
+        peaks, sums = [], []
+        for start in range(0, M, rows):
+            cosines = _others(representatives, points, orbits, slice(start, start + rows))
+            peak = cosines.amax((1, 2), keepdim=True)
+            weights = cosines.sub_(peak).mul_(p).clamp_(min=_NEGLIGIBLE).exp_()
+            if orbits.sizes is not None:
+                weights *= orbits.sizes[start : start + rows, None]
+            torch.matmul(weights, points, out=gradient[:, start : start + rows])
+            peaks.append(peak.flatten())
+            sums.append(weights.sum((1, 2)))
+            if start + rows < M and self.stop():
+                return torch.full_like(self.exponents, math.inf), gradient.zero_()
+        peaks_, sums_ = torch.stack(peaks), torch.stack(sums)
+        highest = peaks_.amax(0)
+        shares = ((peaks_ - highest) * self.exponents).exp()
+        total = (sums_ * shares).sum(0)
+        for tile, start in enumerate(range(0, M, rows)):
+            gradient[:, start : start + rows] *= (2 * shares[tile] / total)[:, None, None]
+        return highest + total.log() / self.exponents, orbits.project(gradient)
+
+
+def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, every: int = 1) -> Tensor:
+    """The largest cosine between different points of each problem, (R, M, D) -> (R,).
+
+    `every` = n uses only pairs with every n-th representative: a lower bound in 1/n of the time.
+    """
+    orbits = orbits if orbits is not None else Free()
+    points = orbits.expand(representatives)
+    R, M, _ = representatives.shape
+    step = every * max(1, _TILE // (R * points.shape[1]))
+    tiles = [
+        _others(representatives, points, orbits, slice(start, min(start + step, M), every)).amax((1, 2))
+        for start in range(0, M, step)
+    ]
+    return torch.stack(tiles).amax(0)
+
+
+def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> float:
+    """Approximate seconds of `largest_cosines`, from one tile; the energy takes three times as long."""
+    orbits = orbits if orbits is not None else Free()
+    R, M, _ = representatives.shape
+    K = orbits.expand(representatives).shape[1]
+    every = min(M, max(1, R * M * K // _TILE))
+    begin = monotonic()
+    largest_cosines(representatives, orbits, every=every).tolist()
+    return (monotonic() - begin) * every
+
+
+class LargestCosine:
+    """Scores points (K, D) by their largest cosine, or by a sample of pairs if a search has no time for all.
+
+    Attributes:
+        every: n to use pairs with every n-th point, set with the first score; 1 for all pairs.
+    """
+
+    def __init__(self, time: float | None):
+        self._time = time
+        self.every = 1 if time is None else 0
+
+    def __call__(self, points: Tensor) -> float:
+        if not self.every:
+            assert self._time is not None
+            share = seconds_of_a_pass(points[None]) / self._time
+            self.every = 1 if share < _WHOLE else min(len(points), math.ceil(share / _SAMPLED))
+        return float(largest_cosines(points[None], every=self.every))
+
+    def remark(self, num_points: int) -> str:
+        """A remark on sampled scores; empty for exact scores."""
+        return "" if self.every <= 1 else f", judged by 1 in {self.every} of {num_points} points"
+
+
+def _others(representatives: Tensor, points: Tensor, orbits: Orbits, rows: slice) -> Tensor:
+    """Cosines of some representatives with all points, (R, rows, K); -inf for a point with itself."""
+    cosines = representatives[:, rows] @ points.mT
+    index = torch.arange(representatives.shape[1], device=points.device)[rows]
+    own = index if orbits.own is None else orbits.own.to(index.device)[rows]
+    cosines[:, torch.arange(len(index), device=points.device), own] = -math.inf
+    return cosines

@@ -1,0 +1,132 @@
+"""Starts of a search: points without symmetry, with opposites, or under a group of rotations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tightframe.codes.search.orbits import (
+    Antipodal,
+    Free,
+    Group,
+    GroupOrbits,
+    Orbits,
+    OrbitShape,
+    groups,
+    random_representation,
+    random_shapes,
+)
+from tightframe.codes.search.sphere import unit
+
+_COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
+_LARGEST_BATCH = 8
+_SECONDS_PER_COSINE = 1e-8
+_LARGEST_GROUP = 64
+_REMEMBERED = 4
+
+
+@dataclass(frozen=True)
+class Start:
+    """A batch of representatives (R, M, D) with the symmetry that generates K points from each.
+
+    `lowest` and `highest` bound the recommended first exponents, in units: the result of a start depends on them, and
+    no exponent is always best.
+    """
+
+    representatives: Tensor
+    orbits: Orbits
+    name: str
+    lowest: float = 1.0
+    highest: float = 60.0
+    names: tuple[str, ...] = ()
+    """Name of each member, if they differ."""
+
+
+def free(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
+    """Uniform random points."""
+    batch = batch_size(num_points * num_points, seconds)
+    return Start(_random(batch, num_points, dim, generator), Free(), "free")
+
+
+def antipodal(num_points: int, dim: int, generator: torch.Generator, seconds: float = math.inf) -> Start:
+    """Uniform random points and their opposites; K must be even."""
+    batch = batch_size(num_points * num_points // 2, seconds)
+    return Start(_random(batch, num_points // 2, dim, generator), Antipodal(), "antipodal")
+
+
+@dataclass
+class Symmetric:
+    """Orbits of random groups; successful groups and orbit shapes are drawn again."""
+
+    num_points: int
+    dim: int
+    generator: torch.Generator
+    _successes: list[tuple[float, Group, list[OrbitShape]]] = field(default_factory=list)
+
+    def draw(self) -> tuple[Start, Callable[[float], None]] | None:
+        """A start, and a function to call with its score; None if no group fits."""
+        chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
+        for _ in range(100):
+            shapes: list[OrbitShape] | None = None
+            if self._successes and chance.random() < 0.5:
+                _, group, shapes = self._successes[chance.integers(len(self._successes))]
+                if chance.random() < 0.3:
+                    shapes = None
+            else:
+                group = self._any_group(chance)
+            shapes = shapes or random_shapes(group, self.num_points, chance)
+            if shapes is None:
+                continue
+            start = self._realise(group, shapes, chance)
+            if start is not None:
+                return start, partial(self._remember, group, shapes)
+        return None
+
+    def _any_group(self, chance: np.random.Generator) -> Group:
+        """Cyclic, dihedral and other groups with equal probability; within each kind, log-uniform in the order."""
+        largest = min(_LARGEST_GROUP, self.num_points)
+        acting = int(chance.integers(1, 4))
+        kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting] or groups(largest)
+        sizes = np.log([group.order for group in kind])
+        away = np.abs(sizes - chance.uniform(sizes.min(), sizes.max()))
+        return kind[int(chance.choice(np.flatnonzero(away <= max(0.3, away.min()))))]
+
+    def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
+        batch = batch_size(len(shapes) * self.num_points)
+        draws = [random_representation(group, self.dim, chance) for _ in range(batch)]
+        maps = [draw for draw in draws if draw is not None]
+        if not maps:
+            return None
+        representations = torch.from_numpy(np.stack(maps))
+        representatives = torch.randn(len(maps), len(shapes), self.dim, dtype=torch.float64, generator=self.generator)
+        fixed = GroupOrbits(representations, shapes).project(representatives)
+        real = (torch.linalg.vector_norm(fixed, dim=-1) > 1e-6).all(1)  # a stabiliser may fix no direction
+        if not real.any():
+            return None
+        sizes = sorted({len(shape.transversal) for shape in shapes}, reverse=True)
+        name = f"{group}, orbits of {' and '.join(map(str, sizes))}"
+        return Start(unit(fixed[real]), GroupOrbits(representations[real], shapes), name)
+
+    def _remember(self, group: Group, shapes: list[OrbitShape], score: float) -> None:
+        self._successes.append((score, group, shapes))
+        self._successes.sort(key=lambda success: success[0])
+        del self._successes[_REMEMBERED:]
+
+
+def batch_size(cosines: int, seconds: float = math.inf) -> int:
+    """Number of problems per batch, from the number of cosines of one evaluation.
+
+    An anneal of about 2,000 evaluations should fit in the seconds, by a rough estimate.
+    """
+    affordable = seconds / (2000 * _SECONDS_PER_COSINE * max(cosines, 1))
+    return int(max(1, min(_LARGEST_BATCH, _COSINES // max(cosines, 1), affordable)))
+
+
+def _random(batch: int, points: int, dim: int, generator: torch.Generator) -> Tensor:
+    return unit(torch.randn(batch, points, dim, dtype=torch.float64, generator=generator))

@@ -1,0 +1,77 @@
+"""What constructions share: from vectors and arguments to `Prototypes`, and checks of sizes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor
+
+from tightframe.codes import Search
+from tightframe.errors import DimensionError
+from tightframe.hierarchy import Hierarchy
+from tightframe.numerics import on_cpu
+from tightframe.prototypes.value import Prototypes
+
+P = ParamSpec("P")
+Facts = dict[str, Any]
+
+
+def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Facts]]], Callable[P, Prototypes]]:
+    """Make a construction of a function that returns vectors (K, d), or vectors and facts for their provenance.
+
+    The provenance holds the function's name, its plain arguments, the facts and the source, which a fact may replace.
+    The vectors are padded with zeros to the argument `dim`. The CPU is the default device.
+    """
+
+    def decorate(build: Callable[P, Tensor | tuple[Tensor, Facts]]) -> Callable[P, Prototypes]:
+        signature = inspect.signature(build)
+
+        @wraps(build)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Prototypes:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            made = build(*args, **kwargs)
+            vectors, facts = made if isinstance(made, tuple) else (made, {})
+            dim = bound.arguments.get("dim") or vectors.shape[1]
+            if dim > vectors.shape[1]:
+                vectors = torch.nn.functional.pad(vectors, (0, dim - vectors.shape[1]))
+            sizes = {"num_classes": len(vectors), "dim": dim}
+            plain = {name: value for name, each in bound.arguments.items() for name, value in _plain(name, each)}
+            return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, "source": source, **facts})
+
+        return on_cpu(call)
+
+    return decorate
+
+
+def _plain(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The entries of an argument in a provenance; none for matrices and statistics."""
+    if isinstance(value, Search):
+        return [("seed", value.seed)] if value.warm_start is None else [("seed", value.seed), ("warm_start", True)]
+    if isinstance(value, Hierarchy):
+        return [("names", value.class_names)]
+    return [(name, value)] if value is None or isinstance(value, (bool, int, float, str)) else []
+
+
+def require_sizes(num_classes: int, dim: int, *, distinct: bool = True) -> None:
+    """Raise DimensionError unless K >= 2 and D >= 1, and where distinct unit vectors don't exist."""
+    if num_classes < 2 or dim < 1:
+        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
+    if distinct and dim == 1 and num_classes > 2:
+        raise DimensionError(f"there are at most two unit vectors on a line; got num_classes={num_classes} with dim=1.")
+
+
+def require_room(construction: str, num_classes: int, dim: int, most: int, bound: str, fewest: int = 1) -> None:
+    """Raise DimensionError unless 2 <= num_classes <= most and dim >= fewest; `bound` is the formula of `most`."""
+    require_sizes(num_classes, dim, distinct=False)
+    if num_classes > most:
+        raise DimensionError(
+            f"{construction} in {dim} dimensions has at most {most} vectors ({bound}); got {num_classes}. "
+            f"Take more dimensions, or prototypes.best({num_classes}, {dim}), which separates any number of vectors."
+        )
+    if dim < fewest:
+        raise DimensionError(f"dim must be at least {fewest} for {construction}; got {dim}.")

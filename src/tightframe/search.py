@@ -1,0 +1,86 @@
+"""`Search`: how long a construction searches, and from where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tightframe.errors import RangeError
+from tightframe.flags import option
+
+if TYPE_CHECKING:  # the command line lists these options without importing torch
+    import torch
+
+    from tightframe.checks import Array
+
+ROUNDS, SECONDS = 8, 10.0  # limits of a search without any
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """How a construction searches. Every searching construction takes one as `search`, or its fields as arguments.
+
+    The first limit reached ends the search; without `time` and `rounds` it ends after 8 rounds or 10 seconds. The same
+    seed, rounds and machine give the same vectors, if not the time ended the search.
+
+    Attributes:
+        time: limit in seconds.
+        rounds: limit in rounds of starts. 0, for `best` only: no search.
+        seed: of the random number generator, in [-2^63, 2^63).
+        target: stop at a score of at most this. The score is what a construction minimises: for `separated` and `best`
+            the largest cosine.
+        warm_start: vectors (K, D) to start from, in addition to other starts.
+        progress: function called with a `Progress` during the search.
+        device: where the search runs and the vectors are. Default: the CPU.
+
+    Raises: RangeError unless time > 0, rounds >= 0 and the seed is in its range.
+    """
+
+    time: float | None = option(
+        None,
+        f"Search for at most this many seconds; Ctrl-C stops earlier. Default: {SECONDS:g}, or {ROUNDS} rounds.",
+        type=float,
+    )
+    rounds: int | None = option(
+        None, "Stop after this many rounds of search; the result is then reproducible. 0: no search.", type=int
+    )
+    seed: int = option(0, "Seed for the random number generator.")
+    target: float | None = option(None, "Stop once the score (the largest cosine) is at most this.", type=float)
+    warm_start: Array | None = option(None, "Start the search from the vectors in this file.", type=Path)
+    progress: Callable[[Progress], None] | None = option(None, "", flag="")
+    device: torch.device | str | None = option(None, "", flag="")
+
+    def __post_init__(self) -> None:
+        if self.time is not None and not self.time > 0:
+            raise RangeError(f"time must be a positive number of seconds; got {self.time}.")
+        if self.rounds is not None and self.rounds < 0:
+            raise RangeError(f"rounds must be at least 0; got {self.rounds}.")
+        if not -(1 << 63) <= self.seed < 1 << 63:
+            raise RangeError(f"seed must be at least -2^63 and below 2^63; got {self.seed}.")
+
+    @property
+    def seconds(self) -> float:
+        """The limit in seconds; infinite if only rounds limit the search."""
+        if self.time is not None:
+            return self.time
+        return SECONDS if self.rounds is None else math.inf
+
+    @property
+    def last_round(self) -> float:
+        """The limit in rounds; infinite if only time limits the search."""
+        if self.rounds is not None:
+            return self.rounds
+        return ROUNDS if self.time is None else math.inf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a search: seconds since its start, finished rounds, the best score and its start."""
+
+    seconds: float
+    round: int
+    score: float
+    start: str

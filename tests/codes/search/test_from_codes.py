@@ -1,0 +1,99 @@
+"""Starts from exact codes: unit vectors of the right number, the best first, and again those that did best."""
+
+import itertools
+import math
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from tightframe.codes import CODES, Layers
+from tightframe.codes.search.energy import largest_cosines
+from tightframe.codes.search.from_codes import FilledLayers, cap_batches
+
+
+@pytest.fixture
+def few_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tightframe.codes.search.from_codes"], "_LAYER_CODES", 3)
+
+
+def are_unit(points: Tensor) -> bool:
+    return torch.allclose(points.norm(dim=-1), torch.ones(points.shape[:-1], dtype=points.dtype), atol=1e-6)
+
+
+def test_caps_come_in_turn_from_the_codes_around() -> None:
+    drawn = cap_batches(100, 16, seed=0)
+    starts = [next(drawn) for _ in range(4)]
+    assert [start.name for start in starts[:2]] == ["cap of the kerdock-16", "cap of the barnes-wall-512"]
+    for start in starts:
+        assert start.representatives.shape == (8, 100, 16) and are_unit(start.representatives)
+
+
+def test_no_codes_no_starts() -> None:
+    assert next(cap_batches(3000, 3, seed=0), None) is None
+    assert FilledLayers(3000, 3, 2.0, seed=0).draw() is None
+
+
+@pytest.mark.usefixtures("few_codes")
+def test_filled_layers_are_sets_of_k_unit_vectors() -> None:
+    layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=1.0)
+    start = layers.draw()
+    assert start is not None
+    assert start.representatives.shape[1:] == (100, 14) and are_unit(start.representatives)
+    assert len(start.names) == len(start.representatives) and start.names[0] == start.name
+
+
+@pytest.mark.usefixtures("few_codes")
+def test_the_most_promising_layers_come_first() -> None:
+    layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
+    given = itertools.count(0, -1)
+    layers._energies = lambda points: torch.tensor([float(next(given)) for _ in points])  # type: ignore[method-assign]
+    layers._look()
+    cosines = [some.cosine for some in layers._waiting]
+    assert len(cosines) > 1 and cosines == sorted(cosines, reverse=True)  # the last one was given the least energy
+
+
+def test_a_code_with_its_holes_filled_stays_in_front() -> None:
+    """296 = 288 + 8: Kerdock's code with its deepest holes filled beats whatever layers there are."""
+    layers = FilledLayers(296, 16, unit=1.3, seed=0, seconds=0.1)
+    start = layers.draw()
+    assert start is not None
+    assert "filled kerdock-16" in start.names
+    member = start.representatives[start.names.index("filled kerdock-16")]
+    kept = largest_cosines(member[None, :288])
+    assert abs(float(kept) - 0.25) < 1e-6
+
+
+@pytest.mark.usefixtures("few_codes")
+def test_what_did_best_comes_again_with_other_holes() -> None:
+    layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
+    first, second = (layers.draw(), layers.draw())
+    assert first is not None and second is not None
+    layers._played.clear()
+    layers._turn = 0
+    scores = iter((0.5, 0.4, 0.45, 0.46))
+    names = []
+    for _ in range(4):
+        start = layers.draw()
+        assert start is not None and start.lowest == start.highest
+        names.append(start.name)
+        layers.tell(next(scores))
+    (_, best) = min(layers._played, key=lambda played: played[0])
+    assert names[2] == names[1] == f"filled {best.name}"  # the second did best
+    replayed = [layers for _, layers in layers._played]
+    assert replayed[2] is replayed[1] and replayed[0] is not replayed[1]
+    assert math.isclose(layers._played[1][0], 0.4)
+
+
+def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    module = sys.modules["tightframe.codes.search.from_codes"]
+    monkeypatch.setattr(
+        module, "complete_layers", lambda code, *rest: looked.append(code.name) or [Layers(code.build(240), 0.5, "all")]
+    )
+    layers = FilledLayers(240, 8, unit=2.0, seed=0)
+    monkeypatch.setattr(layers, "_codes", [CODES["e8"]])
+    assert layers.draw() is not None
+    assert [layers.draw() for _ in range(3)] == [None] * 3
+    assert looked == ["e8", "e8"]
