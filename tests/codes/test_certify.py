@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tightframe.codes import best_known, certification_seconds, certify, one_vs_rest, smallest_one_vs_rest
+from tightframe.codes import best_listed, certification_seconds, certify, one_vs_rest, smallest_one_vs_rest
 from tightframe.codes.bounds import coherence_bound, cosine_bound
 from tightframe.errors import NonFiniteError, ShapeError, ZeroVectorError
 from tightframe.prototypes import code
@@ -102,7 +102,7 @@ def test_exact_codes_are_certified(name: str) -> None:
     assert certificate.optimal is True, certificate.reason
     assert certificate.gram_of == gram_of
     assert certificate.gram_residual == pytest.approx(0, abs=1e-14)
-    assert certificate.best_known == best_known(K, D)
+    assert certificate.best_listed == best_listed(K, D)
     assert certificate.skipped == ()
 
 
@@ -122,8 +122,12 @@ def test_perturbed_codes_are_not(name: str) -> None:
         return changed
 
     certificate = certify(turned(1e-6))
-    assert certificate.optimal is False
-    assert f"{len(vectors)} vectors in {vectors.shape[1]} dimensions" in certificate.reason
+    assert certificate.optimal is None
+    excess = certificate.max_cosine - EXACT[name][1] if certificate.gram_residual is None else certificate.gram_residual
+    within = float(certificate.word.removeprefix("OPTIMAL TO "))
+    assert excess <= within < 2.01 * excess
+    assert EXACT[name][2] in certificate.reason
+    assert certify(turned(0.1)).optimal is False and certify(turned(0.1)).word == "NOT OPTIMAL"
     assert certificate.max_cosine > EXACT[name][1] + 1e-7
     assert certificate.gram_residual is None or 1e-7 < certificate.gram_residual < 3e-6
     assert certify(turned(1e-10)).optimal is True
@@ -179,19 +183,20 @@ def test_unknown_is_none_and_says_so() -> None:
     beyond = torch.randn(1100, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     certificate = certify(beyond, one_vs_rest=False)
     assert certificate.optimal is None
-    assert certificate.best_known is None
-    assert certificate.reason.startswith("The Fejes Tóth bound, 0.99")
+    assert certificate.best_listed is None
+    assert certificate.reason.startswith("The built-in table has no code of this size. The Fejes Tóth bound, 0.99")
 
 
 def test_better_than_the_tables_is_unknown() -> None:
     vectors = code("gold-128", 6256).vectors[256:, :120]  # sign vectors, without eight of their coordinates
     certificate = certify(vectors, one_vs_rest=False)
-    assert certificate.best_known is not None
-    assert certificate.max_cosine < 0.21 < certificate.best_known.cosine == 3 / 7
+    assert certificate.best_listed is not None
+    assert certificate.max_cosine < 0.21 < certificate.best_listed.cosine == 3 / 7
     assert certificate.optimal is None
+    assert certificate.word == "BETTER THAN THE TABLE"
     assert certificate.reason == (
-        "The tables list no better code (the 7680 points of the Leech lattice, 7680 vectors in 21 dimensions: "
-        "0.428571429); the Levenshtein bound is not met."
+        "The largest cosine is smaller than that of the 7680 points of the Leech lattice, 7,680 vectors in 21 "
+        "dimensions, the best in the built-in table. The table has no row for D = 120, so better codes may be known."
     )
 
 
@@ -200,7 +205,11 @@ def test_equal_to_an_unproven_code_is_unknown() -> None:
     vectors = torch.nn.functional.pad(e8(), (0, 1))
     certificate = certify(vectors, one_vs_rest=False)
     assert certificate.optimal is None
-    assert certificate.reason.startswith("The largest cosine equals the best known (the E8 roots, 240 vectors in 8")
+    assert certificate.word == "BEST IN THE TABLE"
+    assert certificate.reason == (
+        "The largest cosine equals that of the E8 roots, 240 vectors in 8 dimensions, the best in the built-in table. "
+        "The table has no row for 240 vectors in 9 dimensions, so better codes may be known."
+    )
     assert certificate.gram_of is None
 
 

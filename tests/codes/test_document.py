@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tightframe.codes import Certificate, certify, code
+from tightframe.codes import Certificate, certify
 from tightframe.codes.bounds import random_cosine
 from tightframe.codes.pairs import nearest_pairs, pair_sections
+from tightframe.prototypes import code
 from tightframe.prototypes.polytopes import hypercube, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 
@@ -30,39 +31,42 @@ def test_every_quantity_beside_its_reference() -> None:
     vectors[0, 0] += 0.05
     certificate = certify(vectors)
     rows = table(certificate)
-    bound, known = certificate.bound, certificate.best_known
+    bound, known = certificate.bound, certificate.best_listed
     assert known is not None
     assert rows["lengths"] == [
-        (f"{certificate.min_norm:.6g} – {certificate.max_norm:.6g}", "equal", "shortest and longest vector")
+        (f"{certificate.min_norm:.6g} – {certificate.max_norm:.6g}", "equal", "")
     ]
     assert rows["largest cosine"] == [
-        (f"{certificate.max_cosine:.9f}", f"{bound.value:.9f}", f"at least: {bound.name} bound ({bound.source})"),
-        ("", f"{known.cosine:.9f}", f"best in the tables: {known.name} ({known.source})"),
+        (f"{certificate.max_cosine:.9f}", f"{bound.value:.9f}", f"{bound.name} bound"),
+        ("", f"{known.cosine:.9f}", f"best listed: {known}"),
         ("", f"{random_cosine(10, 4):.9f}", "median of random vectors"),
     ]
     angles = [math.degrees(math.acos(cosine)) for cosine in (bound.value, known.cosine)]
     assert rows["smallest angle"] == [
-        (f"{certificate.min_angle:.6f}°", f"{angles[0]:.6f}°", f"at most: {bound.name} bound"),
-        ("", f"{angles[1]:.6f}°", f"best in the tables: {known.name}"),
+        (f"{certificate.min_angle:.6f}°", f"{angles[0]:.6f}°", f"{bound.name} bound"),
+        ("", f"{angles[1]:.6f}°", f"best listed: {known}"),
     ]
-    assert rows["gap to the bound, cosine"][0][0] == f"{certificate.max_cosine - bound.value:.3g}"
-    assert rows["gap to the bound, angle"][0][0] == f"{angles[0] - certificate.min_angle:.3g}°"
+    assert rows["gap in cosine"][0][0] == f"{certificate.max_cosine - bound.value:.3g}"
+    assert rows["gap in angle"][0][0] == f"{angles[0] - certificate.min_angle:.3g}°"
     assert rows["mean of row maxima"] == [
-        (f"{certificate.mean_max_cosine:.9f}", f"{certificate.max_cosine:.9f}", "at most: the largest cosine")
+        (f"{certificate.mean_max_cosine:.9f}", f"{certificate.max_cosine:.9f}", "the largest cosine")
     ]
     assert rows["largest |cosine|"][0][:2] == (f"{certificate.coherence:.9f}", f"{certificate.line_bound.value:.9f}")
     assert rows["one-vs-rest distance"][0][0] == f"{certificate.one_vs_rest:.9f}"
     assert "Gram residual" not in rows  # of a code that isn't these vectors'
     exact = certify(code("petersen").vectors)
-    assert table(exact)["Gram residual"] == [(f"{exact.gram_residual:.3g}", "0", f"to the {exact.gram_of}")]
+    assert table(exact)["Gram residual"] == [(f"{exact.gram_residual:.3g}", "0", exact.gram_of)]
+    sources = certificate.document().sections[-1]
+    assert sources.key == "sources" and any(bound.source in line for line in sources.sentences)
+    assert any(known.source in line for line in sources.sentences)
 
 
 def test_a_simplex_has_its_own_references() -> None:
     rows = table(certify(simplex(4, 3).vectors))
     assert rows["lengths"][0][0] == "1"
     assert rows["largest cosine"][0][:2] == ("-0.333333333", "-0.333333333")
-    assert rows["mean of row maxima"] == [("-0.333333333", "-0.333333333", "at least: the mean of all cosines")]
-    assert rows["one-vs-rest distance"][0][1:] == ("1.333333333", "at most: the simplex ETF (Jiang et al. 2023)")
+    assert rows["mean of row maxima"] == [("-0.333333333", "-0.333333333", "simplex")]
+    assert rows["one-vs-rest distance"][0][1:] == ("1.333333333", "bound by the simplex ETF")
 
 
 def test_no_minus_before_a_zero() -> None:

@@ -125,8 +125,15 @@ def cosine_bound(num_vectors: int, dim: int) -> Bound:
     first = rankin(num_vectors, dim)
     if num_vectors <= 2 * dim and dim > 2:
         return first  # attained
-    others = (bound(num_vectors, dim) for bound in (polygon, fejes_toth, levenshtein, coxeter_boroczky))
-    # of bounds equal up to rounding the simpler one is returned
+    return _largest(first, *(bound(num_vectors, dim) for bound in BOUNDS))
+
+
+BOUNDS: tuple[Callable[[int, int], Bound | None], ...] = (polygon, fejes_toth, levenshtein, coxeter_boroczky)
+"""Functions of K and D that give a lower bound on the largest cosine, or None; the simpler ones first."""
+
+
+def _largest(first: Bound, *others: Bound | None) -> Bound:
+    """The largest bound; of bounds equal up to rounding the first."""
     best = first
     for bound in others:
         if bound is not None and bound.value > best.value + 1e-13 * (1 - best.value):
@@ -144,14 +151,8 @@ def coherence_bound(num_vectors: int, dim: int) -> Bound:
     if num_vectors <= dim:
         return Bound("orthonormal", 0.0, "D orthonormal vectors exist")
     antipodal = cosine_bound(2 * num_vectors, dim)
-    best = welch(num_vectors, dim)
-    for bound in (
-        levenshtein_lines(num_vectors, dim),
-        Bound(f"{antipodal.name}, of the 2K vectors ±x", antipodal.value, antipodal.source),
-    ):
-        if bound is not None and bound.value > best.value + 1e-13 * (1 - best.value):
-            best = bound
-    return best
+    both = Bound(f"{antipodal.name}, of the 2K vectors ±x", antipodal.value, antipodal.source)
+    return _largest(welch(num_vectors, dim), levenshtein_lines(num_vectors, dim), both)
 
 
 # ---------------------------------------------------------------------- mean energies

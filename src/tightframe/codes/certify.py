@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progre
         gap_cosine=max_cosine - bound.value,
         gap_degrees=math.degrees(math.acos(bound.value) - angle),
         mean_cosine=mean_cosine,
-        best_listed=code,
+        best_listed=None if code is None else replace(code, build=None),  # plain data, for files
         optimal=judgement.optimal,
         word=judgement.word,
         reason=judgement.reason,

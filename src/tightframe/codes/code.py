@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ class Code:
     """Who proved that no K vectors in R^D have a smaller largest cosine; None without a proof."""
     inner_products: tuple[float, ...] | None = None
     """All cosines between two distinct vectors, ascending; None if the code has no algebraic description."""
-    build: Callable[[int], Tensor] | None = None
+    build: Callable[[int], Tensor] | None = field(default=None, compare=False, repr=False)
     """Function that returns the first n <= K vectors, (n, D) float64; None if only the cosine is known."""
     title: str = ""
     """The code's usual name."""

@@ -237,10 +237,7 @@ def published() -> tuple[Code, ...]:
 @cache
 def searched() -> tuple[Code, ...]:
     """Codes found by long searches of this package, with their vectors."""
-    return tuple(
-        _row(row, f"tightframe, found in {row['found']} of {row['rounds']} rounds", build=partial(_searched, row))
-        for row in _lines("searched.csv")
-    )
+    return tuple(_row(row, _by_search(row), build=partial(_searched, row)) for row in _lines("searched.csv"))
 
 
 def _lines(file: str) -> list[dict[str, str]]:
@@ -253,6 +250,10 @@ def _row(row: dict[str, str], source: str, **facts: Any) -> Code:
     return Code(f"({K}, {D}) code", K, D, float(row["cosine"]), source, **facts)
 
 
+def _by_search(row: dict[str, str]) -> str:
+    return f"tightframe, found in {row['found']} of {row['searches']} searches of {row['seconds']} s"
+
+
 def _searched(row: dict[str, str], n: int) -> Tensor:
     with resources.as_file(resources.files("tightframe.codes").joinpath("searched.safetensors")) as path:
         from safetensors import safe_open
@@ -262,17 +263,21 @@ def _searched(row: dict[str, str], n: int) -> Tensor:
     return vectors[:n]
 
 
-@cache
-def _up_to(dim: int) -> tuple[Code, ...]:
-    """All rows in at most `dim` dimensions; of equal ones those with a proof first."""
-    families = (code for family in FAMILIES for code in family(dim))
-    return tuple(code for code in (*EXACT, *families, *published(), *searched()) if dim >= code.D)
-
-
 CODES: dict[str, Code] = {
     code.name: code for code in (*EXACT, *(c for family in FAMILIES for c in family(2048))) if code.build
 }
-"""Every exact code that can be built, by name; of infinite families those in at most 2,048 dimensions."""
+"""Every exact code that can be built, by name; of infinite families those in at most 2,048 dimensions. A code added here
+is known to `certify`, `best` and the search."""
+
+
+@cache
+def _families(dim: int) -> tuple[Code, ...]:
+    return tuple(code for family in FAMILIES for code in family(dim) if code.name not in CODES)
+
+
+def _up_to(dim: int) -> list[Code]:
+    """All rows in at most `dim` dimensions; exact ones first, which are taken from several equally good ones."""
+    return [code for code in (*CODES.values(), *_families(dim), *published(), *searched()) if dim >= code.D]
 
 
 def _polytope(num_vectors: int, dim: int) -> Code | None:
@@ -317,7 +322,7 @@ def best_listed(num_vectors: int, dim: int) -> Code | None:
         raise DimensionError(f"a code needs K >= 2 vectors in D >= 1 dimensions; got K={num_vectors}, D={dim}.")
     if (polytope := _polytope(num_vectors, dim)) is not None:
         return polytope
-    return min((code for code in _up_to(dim) if num_vectors <= code.K), key=_preference, default=None)
+    return min(_providing(num_vectors, dim), key=_preference, default=None)
 
 
 def has_rows(dim: int) -> bool:
@@ -330,8 +335,13 @@ def best_built(num_vectors: int, dim: int) -> Code:
     K, D = num_vectors, dim
     if (polytope := _polytope(K, D)) is not None:
         return polytope
-    rows = [code for code in _up_to(D) if code.K >= K and code.build]
-    return min((*rows, *_corners(K, D), _polygon(K)), key=_preference)
+    return min((code for code in (*_providing(K, D), _polygon(K)) if code.build), key=_preference)
+
+
+def _providing(num_vectors: int, dim: int) -> Iterator[Code]:
+    """The rows of at least K vectors in at most D dimensions."""
+    yield from (code for code in _up_to(dim) if num_vectors <= code.K)
+    yield from _corners(num_vectors, dim)
 
 
 def codes_for(num_vectors: int, dim: int) -> list[Code]:

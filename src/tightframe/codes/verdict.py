@@ -11,6 +11,7 @@ from tightframe.sections import Tone
 
 TOLERANCE = 1e-9  # a bound is met, or a listed code equalled, within this difference in cosine
 CLOSE = 1e-3  # an optimum is met "to" a difference up to this share of 1 − cosine
+_ROUNDING = 1e-14  # in the cosine of equal vectors
 SHARED = 0.2  # mean cosine from which vectors are said to share a direction
 
 
@@ -43,53 +44,63 @@ class Judgement:
 
 
 def judge(facts: Facts) -> Judgement:
-    """The first that holds: optimal, coinciding vectors, a shared direction, nearly optimal, worse or better than listed."""
+    """The first that holds: optimal, coinciding vectors, a shared direction, nearly optimal, worse, equal or better."""
     K, D, cosine, bound, listed = facts.K, facts.D, facts.cosine, facts.bound, facts.listed
-    exact = listed is not None and (listed.K, listed.D) == (K, D)
     if cosine - bound.value <= tolerance(bound.value):
         reason = f"The largest cosine meets the {bound.name} bound, {bound.value:.9g}; no smaller one is possible."
         return Judgement(True, "OPTIMAL", reason, "good")
-    if listed is not None and exact and listed.proof and abs(cosine - listed.cosine) <= tolerance(listed.cosine):
-        reason = f"The largest cosine equals that of the {listed}, proven optimal: {listed.proof}."
+    own = listed if listed is not None and (listed.K, listed.D) == (K, D) else None
+    if own is not None and own.proof and abs(cosine - own.cosine) <= tolerance(own.cosine):
+        reason = f"The largest cosine equals that of the {own}, proven optimal ({own.proof})."
         return Judgement(True, "OPTIMAL", reason, "good")
     better = listed is not None and cosine > listed.cosine + tolerance(listed.cosine)
-    not_optimal = False if better else None
+    optimal = False if better else None
     if facts.equal is not None:
         i, j, count = facts.equal
         how = "coincide" if 1 - cosine <= _ROUNDING else "nearly coincide"
-        reason = f"Rows {i} and {j} {how}: {count} of {K} rows have such a partner. Remove or separate them."
-        return Judgement(not_optimal, f"VECTORS {how.upper()}", reason, "bad")
+        reason = f"Rows {i} and {j} {how}; {count} of {K} rows have such a partner. Remove or separate them."
+        return Judgement(optimal, f"VECTORS {how.upper()}", reason, "bad")
     if facts.mean_cosine >= SHARED:
-        reason = (
-            f"The vectors share a direction: the mean cosine is {facts.mean_cosine:.3g}. "
-            "The second table certifies the rows minus their mean."
-        )
-        return Judgement(not_optimal, "COMMON DIRECTION", reason, "bad")
-    attained = exact and listed is not None and listed.proof is not None
-    optimum = listed.cosine if attained and listed is not None else bound.value
-    if attained and cosine - optimum <= CLOSE * (1 - optimum):
-        distance = cosine - optimum if facts.residual is None else facts.residual
-        if distance <= CLOSE * (1 - optimum):
-            reason = f"{_a(str(listed))} to {distance:.1g}: no cosine differs more from the exact code's."
-            return Judgement(None, f"OPTIMAL TO {distance:.1g}", reason, "good")
-        reason = f"The largest cosine is {cosine - optimum:.1g} above the smallest possible, that of the {listed}."
-        return Judgement(None, f"OPTIMAL TO {cosine - optimum:.1g}", reason, "good")
+        centred = "The second table certifies the rows minus their mean."
+        reason = f"The vectors share a direction: their mean cosine is {facts.mean_cosine:.3g}. {centred}"
+        return Judgement(optimal, "COMMON DIRECTION", reason, "bad")
+    if own is not None and better and cosine - own.cosine <= CLOSE * (1 - own.cosine):
+        return _nearly(own, cosine - own.cosine, facts.residual)
+    unmet = f"The {bound.name} bound, {bound.value:.9g}, is not met."
     if listed is None:
-        reason = f"The {bound.name} bound, {bound.value:.9g}, is not met; the built-in table has no code of this size."
+        reason = f"The built-in table has no code of this size. {unmet}"
         return Judgement(None, "NOT KNOWN TO BE OPTIMAL", reason, "near")
-    named = f"the {listed}" if exact else f"the {listed}, {listed.K:,} vectors in {listed.D:,} dimensions"
+    named = f"the {listed}" if own is not None else f"the {listed}, {listed.K:,} vectors in {listed.D:,} dimensions"
     if better:
         reason = f"A better code is listed: {named}, with largest cosine {listed.cosine:.9g} ({listed.source})."
         return Judgement(False, "NOT OPTIMAL", reason, "bad")
-    gap = "" if exact else f" {_gap(K, D)}"
+    rest = f"the best in the built-in table. {unmet if own is not None else _gap(K, D)}"
     if cosine >= listed.cosine - tolerance(listed.cosine):
-        reason = f"The largest cosine equals that of {named}, the best in the built-in table.{gap}"
-        return Judgement(None, "BEST IN THE TABLE", f"{reason} The {bound.name} bound is not met.", "near")
-    reason = f"The largest cosine is smaller than that of {named}, the best in the built-in table.{gap}"
-    return Judgement(None, "BETTER THAN THE TABLE", f"{reason} The {bound.name} bound is not met.", "good")
+        reason = f"The largest cosine equals that of {named}, {rest}"
+        return Judgement(None, "BEST IN THE TABLE", reason, "near")
+    reason = f"The largest cosine is smaller than that of {named}, {rest}"
+    return Judgement(None, "BETTER THAN THE TABLE", reason, "good")
 
 
-_ROUNDING = 1e-14
+def _nearly(code: Code, excess: float, residual: float | None) -> Judgement:
+    """The verdict on vectors whose largest cosine is slightly above that of a code of their size."""
+    status = "OPTIMAL" if code.proof else "BEST IN THE TABLE"
+    if residual is not None and residual <= CLOSE * (1 - code.cosine):
+        within = _rounded_up(residual)
+        reason = f"This is the {code} to {within}: every cosine is within that of one of the exact code."
+    else:
+        within = _rounded_up(excess)
+        reason = f"The largest cosine is at most {within} above that of the {code}, {code.cosine:.9g}."
+    return Judgement(None, f"{status} TO {within}", reason, "good")
+
+
+def _rounded_up(value: float) -> str:
+    """The smallest number of one significant digit that is at least a positive value."""
+    text = f"{value:.0e}"
+    if float(text) < value:
+        digit, exponent = text.split("e")
+        text = f"{int(digit) + 1}e{exponent}"
+    return f"{float(text):.0e}" if float(text) < 1e-4 else f"{float(text):g}"
 
 
 def tolerance(cosine: float) -> float:
@@ -100,7 +111,3 @@ def tolerance(cosine: float) -> float:
 def _gap(K: int, D: int) -> str:
     missing = f"{K:,} vectors in {D:,} dimensions" if has_rows(D) else f"D = {D:,}"
     return f"The table has no row for {missing}, so better codes may be known."
-
-
-def _a(name: str) -> str:
-    return f"{'An' if name[0].lower() in 'aeiou' else 'A'} {name}"

@@ -1,7 +1,8 @@
 """Class prototypes: constructions for any number of classes K and dimension D, each with a certificate."""
 
-from tightframe.codes import CODES, Progress, Search
+from tightframe.codes import Progress, Search, searching
 from tightframe.prototypes.best import best
+from tightframe.prototypes.construction import construction
 from tightframe.prototypes.empirical import class_means, guided, nearest_etf
 from tightframe.prototypes.equiangular import equiangular
 from tightframe.prototypes.exact import code
@@ -19,7 +20,6 @@ from tightframe.prototypes.table import PROTOTYPES, Construction
 from tightframe.prototypes.value import Prototypes
 
 __all__ = [
-    "CODES",
     "PROTOTYPES",
     "Construction",
     "Progress",
@@ -28,6 +28,7 @@ __all__ = [
     "best",
     "class_means",
     "code",
+    "construction",
     "equiangular",
     "gram_matching",
     "guided",
@@ -43,6 +44,7 @@ __all__ = [
     "pole_value",
     "poles",
     "polygon",
+    "searching",
     "semantic",
     "separated",
     "similarity_of",
