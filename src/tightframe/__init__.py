@@ -21,7 +21,19 @@ _HOME = {
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }
-_MODULES = ("datasets", "errors", "heads", "hierarchy", "losses", "metrics", "ood", "prototypes", "sources", "theory")
+_MODULES = (
+    "codes",
+    "datasets",
+    "errors",
+    "heads",
+    "hierarchy",
+    "losses",
+    "metrics",
+    "ood",
+    "prototypes",
+    "sources",
+    "theory",
+)
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,14 @@ from safetensors.torch import save_file
 from tightframe.cli import prototypes as command
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.prototypes import transposition
-from tightframe.codes import certify, code
-from tightframe.codes.search.running import Progress
+from tightframe.codes import Code, Progress, Search, certify
 from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, ShapeError, StateError
-from tightframe.prototypes import Prototypes
+from tightframe.prototypes import Prototypes, code
 from tightframe.prototypes.hierarchical import hierarchical
 from tightframe.prototypes.metric_guided import metric_guided
 from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
+from tightframe.search import SECONDS
 
 Command = Callable[..., Any]
 LINE = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))  # |i - j|
@@ -50,9 +51,9 @@ def test_the_icosahedron_is_found_saved_and_certified(tightframe: Command, here:
     assert "12 vectors in 3 dimensions" in outcome.plain
     assert "63.434949°" in outcome.plain
     assert "0.447213595" in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert outcome.out.startswith("OPTIMAL ")
     assert "wrote p.safetensors" in outcome.plain
-    assert "reason the exact code 'icosahedron'" in outcome.plain
+    assert "The icosahedron (12 vectors in 3 dimensions); no smaller largest cosine is possible." in outcome.plain
     certificate = Prototypes.load("p.safetensors").certificate
     assert certificate.optimal is True
     assert certificate.min_angle == pytest.approx(math.degrees(math.atan(2)), abs=1e-9)
@@ -71,17 +72,18 @@ def test_the_solver_alone_by_rounds_is_repeatable(tightframe: Command, here: Pat
 def test_a_code_of_many_vectors_is_taken_as_it_is_unless_a_search_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    searched: list[tuple[int, float]] = []
 
-    def best(num_classes: int, dim: int, *, time: float | None = None, progress: Any = None) -> Prototypes:
-        asked.append({"K": num_classes, "time": time})
-        return polygon(3)
+    def separate(K: int, D: int, search: Search, *, known: Code) -> tuple[torch.Tensor, SimpleNamespace]:
+        searched.append((K, search.seconds))
+        running = SimpleNamespace(start=known.name, best=known.cosine, round=1, facts={})
+        return torch.nn.functional.pad(known.vectors(K), (0, D - known.D)), running
 
-    monkeypatch.setattr(command, "constructions", lambda: {"best": best})
+    monkeypatch.setattr(sys.modules["tightframe.prototypes.best"], "separate", separate)
     console = Console(quiet=True)
-    for given in ({"-k": 16_384, "-d": 127}, {"-k": 16_384, "-d": 127, "--time": 3.0}, {"-k": 100, "-d": 16}):
+    for given in ({"-k": 16_384, "-d": 127}, {"-k": 16_384, "-d": 127, "--time": 3.0}, {"-k": 90, "-d": 16}):
         command.build_prototypes(None, given, console)
-    assert [call["time"] for call in asked] == [None, 3.0, command.SEARCH_SECONDS]
+    assert searched == [(16_384, 3.0), (90, SECONDS)]
 
 
 def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path) -> None:
@@ -91,7 +93,7 @@ def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path
     outcome = tightframe("prototypes", *options, "--warm-start", "start.npy")
     assert outcome.status == 0, outcome.err
     assert "start warm start" in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert outcome.out.startswith("OPTIMAL ")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path
         ("polygon", 7, 2, polygon(7, 2)),
     ],
 )
-def testconstructions_by_name(
+def test_constructions_by_name(
     tightframe: Command, here: Path, objective: str, K: int, D: int, expected: Prototypes
 ) -> None:
     outcome = tightframe("prototypes", "-k", K, "-d", D, "--objective", objective, "-o", "p.safetensors")
@@ -112,7 +114,7 @@ def testconstructions_by_name(
     torch.testing.assert_close(Prototypes.load("p.safetensors").vectors, expected.vectors, rtol=0, atol=0)
     certificate = certify(expected.vectors)
     assert f"{certificate.max_cosine:.9f}" in outcome.plain
-    assert f"dimensions {'' if certificate.optimal else 'NOT '}OPTIMAL {certificate.reason}" in outcome.plain
+    assert outcome.plain.startswith(f"{certificate.word} {certificate.reason}")
 
 
 def test_poles_and_codes(tightframe: Command, here: Path) -> None:
@@ -122,7 +124,7 @@ def test_poles_and_codes(tightframe: Command, here: Path) -> None:
     assert outcome.status == 0, outcome.err
     assert Prototypes.load("p.safetensors") == code("schlafli")
     assert "0.250000000" in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert outcome.out.startswith("OPTIMAL ")
     assert tightframe("prototypes", "--code", "schlafli", "-k", "16", "-o", "p.safetensors").status == 0
     assert Prototypes.load("p.safetensors") == code("schlafli", 16)
 
@@ -177,7 +179,7 @@ def test_semantic_order_from_word_vectors_and_from_similarities(tightframe: Comm
 def test_a_gram_matrix_to_come_near_to(tightframe: Command, here: Path) -> None:
     frame = icosahedron()
     saved("gram.npy", frame @ frame.mT)
-    options = ("--objective", "gram-matching", "--target", "gram.npy", "-k", "12", "-d", "3", "--rounds", "1")
+    options = ("--objective", "gram-matching", "--gram", "gram.npy", "-k", "12", "-d", "3", "--rounds", "1")
     assert tightframe("prototypes", *options, "-o", "p.safetensors").status == 0
     vectors = Prototypes.load("p.safetensors").vectors
     torch.testing.assert_close(vectors @ vectors.mT, frame @ frame.mT, rtol=0, atol=1e-7)
@@ -262,17 +264,17 @@ def test_every_kind_of_file(tightframe: Command, here: Path) -> None:
         assert "63.43494" in outcome.plain, name
         assert "constructor" not in outcome.plain
         assert "warning" not in outcome.plain
-        # float32 rounds by 3e-8, more than a certificate forgives
-        assert f"dimensions {'NOT ' if name == 'a.pt' else ''}OPTIMAL " in outcome.plain, name
+        # float32 rounds by 3e-8, and the certificate says so
+        assert outcome.out.startswith("OPTIMAL TO " if name == "a.pt" else "OPTIMAL  "), name
 
 
 def test_our_files_tell_how_they_were_made(tightframe: Command, here: Path) -> None:
     code("petersen").save("p.safetensors")
     outcome = tightframe("prototypes", "--verify", "p.safetensors")
     assert "constructor code" in outcome.plain
-    assert "source Bachoc & Vallentin 2009" in outcome.plain
+    assert "source Delsarte, Goethals & Seidel 1977" in outcome.plain
     assert "name petersen" in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert outcome.out.startswith("OPTIMAL ")
     assert "Gram residual" in outcome.plain
 
 
@@ -281,7 +283,7 @@ def test_a_perturbed_optimum_is_not_certified(tightframe: Command, here: Path) -
     vectors[0, 0] += 1e-6
     outcome = tightframe("prototypes", "--verify", saved("a.npy", vectors))
     assert outcome.status == 0
-    assert "NOT OPTIMAL A better code is known: the icosahedron" in outcome.plain
+    assert "OPTIMAL TO 8e-07 This is the icosahedron to 8e-07" in outcome.plain
 
 
 def test_an_array_of_several_is_chosen_by_name(tightframe: Command, here: Path) -> None:
@@ -298,7 +300,7 @@ def test_vectors_in_columns(tightframe: Command, here: Path) -> None:
     name = saved("a.npy", icosahedron().mT)
     outcome = tightframe("prototypes", "--verify", name, "--columns")
     assert "12 vectors in 3 dimensions" in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert outcome.out.startswith("OPTIMAL ")
     assert "warning" not in outcome.plain
     outcome = tightframe("prototypes", "--verify", name)
     assert "3 vectors in 12 dimensions" in outcome.plain
@@ -421,10 +423,10 @@ def test_ctrl_c_keeps_the_best_so_far(tightframe: Command, here: Path, monkeypat
     options = ("-k", "30", "-d", "5", "--objective", "separated", "--time", "60", "-o", "p.safetensors")
     outcome = tightframe("prototypes", *options)
     assert outcome.status == 0, outcome.err
-    assert "Stopped early; these are the best so far." in outcome.plain
+    assert "The search was stopped early; these are its best vectors." in outcome.plain
     assert "wrote p.safetensors" in outcome.plain
     assert Prototypes.load("p.safetensors").provenance["interrupted"] is True
-    assert "OPTIMAL " in outcome.plain and "to the" in outcome.plain
+    assert "OPTIMAL " in outcome.plain
 
 
 def test_a_long_certificate_is_announced_and_can_be_stopped(
@@ -434,7 +436,7 @@ def test_a_long_certificate_is_announced_and_can_be_stopped(
     monkeypatch.setattr(command, "certification_seconds", lambda K, D, one_vs_rest: 42.0)
     outcome = tightframe("prototypes", "--verify", name)
     assert "The certificate takes about 42 s; Ctrl-C leaves it out." in outcome.plain
-    assert "dimensions OPTIMAL " in outcome.plain
+    assert "OPTIMAL The largest cosine meets" in outcome.plain
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -48,7 +48,7 @@ USES = {
     "prototypes -k 10": "--objective best needs -d.",
     "prototypes -k 10 -d 3 --objective simplex": "or --objective best, which separates any number of vectors.",
     "prototypes -k 10 -d 3 --objective etf": "--objective must be one of best, simplex,",
-    "prototypes --code icosahedro": "Did you mean 'icosahedron'?",
+    "prototypes --code icosahedro": "Did you mean 'icosahedron' or",
     "prototypes -k 10 -d 3 --out /nope/p.safetensors": "--out /nope/p.safetensors: there is no folder /nope.",
     "prototypes -k 10 -d 3 --out p.txt": "--out writes .safetensors files; got p.txt.",
     "prototypes -k 10 -d 3 --plot p.gif": "--plot writes .png or .pdf or .svg files; got p.gif.",

@@ -43,7 +43,7 @@ def changed(generator: torch.Generator) -> Tensor:
 def equal_code(certificate: Certificate) -> Code | None:
     """The listed code of exactly this size."""
     code = best_listed(certificate.num_vectors, certificate.dim)
-    return code if code is not None and (code.K, code.D) == (certificate.num_vectors, certificate.dim) else None
+    return code if code is not None and (certificate.num_vectors, certificate.dim) == (code.K, code.D) else None
 
 
 def check(vectors: Tensor, certificate: Certificate) -> str:
@@ -105,7 +105,7 @@ def test_a_part_of_a_code_is_no_record() -> None:
     for vectors in (code("24-cell").vectors[:20], code("petersen").vectors[:9]):
         certificate = certify(vectors)
         assert certificate.optimal is False and certificate.word == "NOT OPTIMAL"
-        assert certificate.best_listed is not None and certificate.best_listed.K == len(vectors)
+        assert certificate.best_listed is not None and len(vectors) == certificate.best_listed.K
 
 
 def test_equal_vectors_are_named_first() -> None:

@@ -248,7 +248,7 @@ def test_deep_ncm_refuses_bad_labels_and_keeps_its_means() -> None:
 
 
 def guided(dtype: torch.dtype = torch.float64, length: float = 1.0, **options: Any) -> GuidedHead:
-    return GuidedHead(constructions.simplex(K, D, scale=length), dtype=dtype, **options)
+    return GuidedHead(constructions.simplex(K, D).scaled(length), dtype=dtype, **options)
 
 
 def require_etf(vectors: Tensor, length: float, tolerance: float) -> None:

@@ -27,7 +27,7 @@ from tightframe.losses import (
     SquaredEarthMover,
     SquaredScaleFreeDistortion,
 )
-from tightframe.prototypes.metric_guided import rank_loss
+from tightframe.prototypes.ranking import rank_loss
 
 F64 = torch.float64
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tightframe import bounds, metrics
+from tightframe import metrics
+from tightframe.codes import bounds
 from tightframe.decisions import DecisionCounts
 from tightframe.metrics import METRICS, Evidence, Setting, available, evaluate
 from tightframe.statistics import ClassStatistics

@@ -18,7 +18,7 @@ from torch import Tensor
 import tightframe as tf
 from tightframe import metrics
 from tightframe.metrics import Evidence
-from tightframe.prototypes.metric_guided import rank_loss
+from tightframe.prototypes.ranking import rank_loss
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())["values"]
 PACKAGE, OTHER = RECORDED["rhubarbwu/neural-collapse"], RECORDED["VSainteuf/metric-guided-prototypes-pytorch"]["own"]

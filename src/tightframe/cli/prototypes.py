@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -255,7 +256,8 @@ def show_prototypes(
         console.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
     made = [_made(prototypes.provenance)] if prototypes.provenance else []
-    show(certificate.document(*made, *(pair_sections(prototypes.vectors) if pairs else ())), console)
+    document = certificate.document(*made, *(pair_sections(prototypes.vectors) if pairs else ()))
+    show(replace(document, title=""), console)  # the verdict first
     return certificate
 
 
@@ -284,8 +286,8 @@ def _certify(vectors: torch.Tensor, one_vs_rest: bool | None, console: Console) 
         return certify(vectors, one_vs_rest=one_vs_rest, progress=lambda done: bar.update(task, completed=done))
 
 
-def _save(prototypes: Prototypes, path: Path, console: Console) -> None:
-    """Save to a file, or where that can't be written any more to the folder of temporary files: a search took time."""
+def _save(prototypes: Prototypes, path: Path, console: Console) -> Path:
+    """Save to a file, or if it can't be written any more to the folder of temporary files; returns where."""
     try:
         prototypes.save(path)
     except OSError as error:
@@ -294,7 +296,7 @@ def _save(prototypes: Prototypes, path: Path, console: Console) -> None:
         text = f"warning: could not write {path}: {error.strerror or error}."
         console.print(Text(as_text(text), "yellow"), soft_wrap=True)
         path = other
-    tell_written(path)
+    return path
 
 
 def run(
@@ -329,11 +331,12 @@ def run(
     else:
         prototypes = build_prototypes(objective, given, console)
         prototypes = prototypes if scale is None else prototypes.scaled(scale)
-    if prototypes.provenance.get("interrupted") and verify is None:
-        console.print(Text("Stopped early; these are the best so far.", "yellow"))
-    if out is not None:
-        _save(prototypes, out, console)
+    written = None if out is None else _save(prototypes, out, console)  # before the certificate, which may take long
     certificate = show_prototypes(prototypes, console, one_vs_rest=one_vs_rest, pairs=pairs)
+    if prototypes.provenance.get("interrupted") and verify is None:
+        console.print(Text("The search was stopped early; these are its best vectors.", "yellow"))
+    if written is not None:
+        tell_written(written)
     if certificate is None:
         return INTERRUPTED
     if plot is not None:

@@ -76,7 +76,7 @@ class Certificate:
     def document(self, *sections: Section) -> Document:
         """The certificate as a document for any renderer, with further sections."""
         title = f"{self.num_vectors:,} vectors in {self.dim:,} dimensions"
-        hint = "Each quantity with its bounds and targets."
+        hint = f"{title}: each quantity with its bounds and targets."
         table = Table(_COLUMNS, tuple(self.rows()))
         own, last = (
             [Section("certificate", "Certificate", (hint,), table)],

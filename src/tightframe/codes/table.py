@@ -266,8 +266,8 @@ def _searched(row: dict[str, str], n: int) -> Tensor:
 CODES: dict[str, Code] = {
     code.name: code for code in (*EXACT, *(c for family in FAMILIES for c in family(2048))) if code.build
 }
-"""Every exact code that can be built, by name; of infinite families those in at most 2,048 dimensions. A code added here
-is known to `certify`, `best` and the search."""
+"""Every exact code that can be built, by name; of infinite families those in at most 2,048 dimensions. A code added
+here is known to `certify`, `best` and the search."""
 
 
 @cache

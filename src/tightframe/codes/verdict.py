@@ -87,7 +87,7 @@ def _nearly(code: Code, excess: float, residual: float | None) -> Judgement:
     status = "OPTIMAL" if code.proof else "BEST IN THE TABLE"
     if residual is not None and residual <= CLOSE * (1 - code.cosine):
         within = _rounded_up(residual)
-        reason = f"This is the {code} to {within}: every cosine is within that of one of the exact code."
+        reason = f"This is the {code} to {within}: every cosine lies within {within} of one of the exact code."
     else:
         within = _rounded_up(excess)
         reason = f"The largest cosine is at most {within} above that of the {code}, {code.cosine:.9g}."

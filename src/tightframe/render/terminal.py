@@ -62,7 +62,8 @@ def show(document: Document, console: Console, *, more: str = "") -> None:
 
 
 def _lines(document: Document, width: int) -> Iterator[RenderableType]:
-    yield Text(" · ".join((document.title, *document.facts)), "bold")
+    if document.title:
+        yield Text(" · ".join((document.title, *document.facts)), "bold")
     if (verdict := document.verdict) is not None:
         text = " ".join(filter(None, (verdict.sentence, verdict.advice)))
         text = "\n".join(filter(None, (text, verdict.state)))
