@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from fake_clock import Clock
 
+from fake_clock import Clock
 from tightframe import prototypes
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.search.energy import largest_cosines
