@@ -99,11 +99,11 @@ def large() -> None:
     found, seconds = timed(lambda: separated(1000, 128, time=60, caps=False))
     report("alone", found, seconds, "wanted 0.080")
     for K, D, goal in ((10_000, 128, 0.1182), (100_000, 512, 0.0625)):
-        found, seconds = timed(lambda K=K, D=D: best(K, D, dtype=torch.float32))
+        found, seconds = timed(lambda K=K, D=D: best(K, D))
         report("best, without a search", found, seconds, f"wanted {goal}")
-    found, seconds = timed(lambda: best(10_000, 128, time=120, dtype=torch.float32))
+    found, seconds = timed(lambda: best(10_000, 128, time=120))
     report("best, searching from the code", found, seconds)
-    found, seconds = timed(lambda: best(10_000, 100, time=120, dtype=torch.float32))
+    found, seconds = timed(lambda: best(10_000, 100, time=120))
     report("best, where no code is near", found, seconds)
 
 
