@@ -39,9 +39,11 @@ def report(name: str, found: Prototypes, seconds: float, note: str = "") -> floa
     """Print a case's line: largest cosine, bound, random level."""
     K, D = found.vectors.shape
     cosine = highest(found.vectors)
+    facts = found.provenance
+    origin = facts.get("start", facts.get("code", facts["constructor"]))
     print(
         f"{name:30s} ({K}, {D})  {cosine:.12f}  bound {cosine_bound(K, D).value:.6f} random {random_cosine(K, D):.3f}  "
-        f"{seconds:6.1f} s  {found.provenance.get('start', found.provenance['constructor'])}  {note}",
+        f"{seconds:6.1f} s  {origin}  {note}",
         flush=True,
     )
     return cosine
