@@ -24,7 +24,7 @@ from tightframe import ConfusionCounts, PrototypeHead, PrototypeModel, datasets
 from tightframe.hierarchy import tree_cost
 from tightframe.losses import SquaredScaleFreeDistortion
 from tightframe.prototypes import metric_guided
-from tightframe.prototypes.metric_guided import scale_free_distortion
+from tightframe.prototypes.distortions import scale_free_distortion
 
 DEGREES, ENLARGED = 40, 1.3
 MEAN, DEVIATION = 0.1307, 0.3081  # of MNIST's pixels

@@ -30,12 +30,12 @@ for rate in (0.05, 0.1, 0.2, 0.3, 1.0):
             optimiser.zero_grad()
             cross_entropy(model(data.train_images[index]), data.train_labels[index]).backward()
             optimiser.step()
-        report = measure(model, loader, names=["etf_error"], progress=False)
+        report = measure(model, loader, metrics=["etf_error"], progress=False)
         own = copy.deepcopy(model)
         for module in own.modules():
             if isinstance(module, nn.BatchNorm1d):
                 module.running_mean = module.running_var = None
-        true = measure(own, [(data.train_images, data.train_labels)], names=["etf_error"], progress=False)
+        true = measure(own, [(data.train_images, data.train_labels)], metrics=["etf_error"], progress=False)
         gap, ratio = report.facts.normalisation_gap, report["etf_error"].value / true["etf_error"].value
         found.append((gap, ratio))
         print(f"learning rate {rate:4.2f}  epoch {epoch:2d}  gap {gap:.4f}  ETF error {ratio:.2f} times", flush=True)

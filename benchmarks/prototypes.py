@@ -39,9 +39,11 @@ def report(name: str, found: Prototypes, seconds: float, note: str = "") -> floa
     """Print a case's line: largest cosine, bound, random level."""
     K, D = found.vectors.shape
     cosine = highest(found.vectors)
+    facts = found.provenance
+    origin = facts.get("start", facts.get("code", facts["constructor"]))
     print(
         f"{name:30s} ({K}, {D})  {cosine:.12f}  bound {cosine_bound(K, D).value:.6f} random {random_cosine(K, D):.3f}  "
-        f"{seconds:6.1f} s  {found.provenance.get('start', found.provenance['constructor'])}  {note}",
+        f"{seconds:6.1f} s  {origin}  {note}",
         flush=True,
     )
     return cosine
@@ -99,11 +101,11 @@ def large() -> None:
     found, seconds = timed(lambda: separated(1000, 128, time=60, caps=False))
     report("alone", found, seconds, "wanted 0.080")
     for K, D, goal in ((10_000, 128, 0.1182), (100_000, 512, 0.0625)):
-        found, seconds = timed(lambda K=K, D=D: best(K, D, dtype=torch.float32))
+        found, seconds = timed(lambda K=K, D=D: best(K, D))
         report("best, without a search", found, seconds, f"wanted {goal}")
-    found, seconds = timed(lambda: best(10_000, 128, time=120, dtype=torch.float32))
+    found, seconds = timed(lambda: best(10_000, 128, time=120))
     report("best, searching from the code", found, seconds)
-    found, seconds = timed(lambda: best(10_000, 100, time=120, dtype=torch.float32))
+    found, seconds = timed(lambda: best(10_000, 100, time=120))
     report("best, where no code is near", found, seconds)
 
 

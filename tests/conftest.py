@@ -1,14 +1,18 @@
-"""One thread and the same draws in every run; a byte-for-byte picture of an accumulator."""
+"""One thread and the same draws in every run; a clock of searches; a byte-for-byte picture of an accumulator."""
 
 import multiprocessing
+import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
 
+from fake_clock import Clock
 from few_draws import DRAWS, levels
 from tightframe import StatisticsAccumulator
+from tightframe.codes.search import energy, running
 
 # what processes of a fork server start with, so that each test's processes start at once
 PRELOADED = ["few_draws", "tightframe.monitor", "tightframe.report", "sklearn.datasets", "torch._dynamo"]
@@ -38,6 +42,21 @@ def _all_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """As many draws as users get, where a test says that they are what it tests."""
     if request.node.get_closest_marker("levels"):
         monkeypatch.setattr(levels, "DRAWS", DRAWS)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of searches, the same on every machine."""
+    made = Clock()
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=made))
+    monkeypatch.setattr(energy, "monotonic", made)
+    return made
+
+
+@pytest.fixture
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Complete layers are looked for in 20 caps and sections of a code instead of 1000."""
+    monkeypatch.setattr(sys.modules["tightframe.codes.search.from_codes"], "_DRAWS", (10, 20))
 
 
 @pytest.fixture(scope="session")

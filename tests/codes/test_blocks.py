@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tightframe.codes import blocks
+from tightframe.codes.exact import blocks
 
 
 @pytest.mark.parametrize(("dim", "size"), blocks.BLOCKS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import special, stats
 
-from tightframe import bounds
+from tightframe.codes import bounds
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes import code, orthoplex, polygon
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tightframe.codes import CODES, Code, code, codes_for
-from tightframe.errors import ChoiceError, DimensionError, RangeError
+from tightframe.codes import CODES, Code, codes_for
+from tightframe.errors import ChoiceError, DimensionError, StateError
+from tightframe.prototypes import code
 
 GOLDEN = (1 + math.sqrt(5)) / 4
 KISSING = (-1, -1 / 2, -1 / 4, 0, 1 / 4, 1 / 2)
@@ -24,9 +25,12 @@ def punctured(dim: int, cosine: float) -> tuple[float, ...]:
     return tuple(((dim + 1) * product - 1) / dim for product in (-cosine, 0, cosine))
 
 
+LARGE_QUADRANGLES = (7, 8, 9)  # as large as they are slow
+
 # all inner products of distinct vectors, the largest one last
 PRODUCTS: dict[str, tuple[float, ...]] = {
     "icosahedron": (-1, -(5**-0.5), 5**-0.5),
+    "icosahedron-11": (-1, -(5**-0.5), 5**-0.5),
     "24-cell": (-1, -1 / 2, 0, 1 / 2),
     "600-cell": (-1, -GOLDEN, -1 / 2, 1 / 2 - GOLDEN, 0, GOLDEN - 1 / 2, 1 / 2, GOLDEN),
     "e8": (-1, -1 / 2, 0, 1 / 2),
@@ -63,14 +67,14 @@ PRODUCTS: dict[str, tuple[float, ...]] = {
     "m22": (-3 / 8, 1 / 12),
     "gewirtz": (-2 / 5, 1 / 15),
     "hoffman-singleton": (-3 / 7, 1 / 21),
-    **{f"quadric-{q}": (-1 / q, 1 / q**2) for q in (3, 4, 5, 7)},
+    **{f"quadric-{q}": (-1 / q, 1 / q**2) for q in (3, 4, 5, *LARGE_QUADRANGLES)},
     **{f"kerdock-{dim}": kerdock_products(dim) for dim in (16, 64, 256, 1024)},
     **{f"kerdock-{dim - 1}": punctured(dim - 1, dim**-0.5) for dim in (16, 64, 256, 1024)},
     **{
         f"gold-{dim}": (-1, -math.sqrt(2 / dim), -(dim**-0.5), 0, dim**-0.5, math.sqrt(2 / dim))
-        for dim in (32, 128, 512, 2048)
+        for dim in (8, 32, 128, 512, 2048)
     },
-    **{f"gold-{dim - 1}": punctured(dim - 1, math.sqrt(2 / dim)) for dim in (32, 128, 512, 2048)},
+    **{f"gold-{dim - 1}": punctured(dim - 1, math.sqrt(2 / dim)) for dim in (8, 32, 128, 512, 2048)},
 }
 
 SIZES = {  # sections of the literature: (K, D, 1/cosine)
@@ -79,6 +83,7 @@ SIZES = {  # sections of the literature: (K, D, 1/cosine)
     "leech-891": (891, 22, 4), "leech-552": (552, 23, 5), "mclaughlin": (275, 22, 6), "mclaughlin-162": (162, 21, 7),
     "quadric-3": (112, 21, 9), "higman-sims": (100, 22, 11), "m22": (77, 21, 12), "gewirtz": (56, 20, 15),
     "hoffman-singleton": (50, 21, 21), "quadric-4": (325, 52, 16), "quadric-5": (756, 105, 25),
+    "quadric-7": (2752, 301, 49), "quadric-8": (4617, 456, 64), "quadric-9": (7300, 657, 81),
     "kerdock-16": (288, 16, 4), "kerdock-64": (4224, 64, 8), "kerdock-256": (66_048, 256, 16),
     "kerdock-1024": (1_050_624, 1024, 32), "kerdock-15": (128, 15, 5), "kerdock-63": (2048, 63, 9),
     "gold-31": (1024, 31, 31 / 7), "gold-127": (16_384, 127, 127 / 15), "gold-128": (33_024, 128, 8),
@@ -94,8 +99,9 @@ GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller in
     "quadric-3": (112, 30, 2, 10), "quadric-4": (325, 68, 3, 17), "quadric-5": (756, 130, 4, 26),
 }  # fmt: skip
 
-SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name != "quadric-7"]
-LARGE = [name for name in CODES if name not in SMALL and name != "quadric-7"]
+SLOW = [f"quadric-{q}" for q in LARGE_QUADRANGLES]
+SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name not in SLOW]
+LARGE = [name for name in CODES if name not in SMALL and name not in SLOW]
 MIDDLE = [name for name in LARGE if CODES[name].K <= 5000]
 
 
@@ -125,7 +131,7 @@ def test_every_code_has_its_inner_products_listed() -> None:
     assert set(PRODUCTS) == set(CODES)
     for name, products in PRODUCTS.items():
         assert CODES[name].cosine == pytest.approx(products[-1], abs=1e-15)
-        assert CODES[name].antipodal == (products[0] == -1)
+        assert CODES[name].inner_products == pytest.approx(products, abs=1e-15)
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -135,16 +141,14 @@ def test_sizes_are_the_literatures(name: str) -> None:
     assert CODES[name].cosine == pytest.approx(1 / inverse, abs=1e-15)
 
 
-@pytest.mark.parametrize(
-    "name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*MIDDLE, "quadric-7"))]
-)
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in (*MIDDLE, *SLOW))])
 def test_small_codes_are_exact(name: str) -> None:
     entry = CODES[name]
     vectors = entry.build(entry.K)
     assert vectors.shape == (entry.K, entry.D) and vectors.dtype is torch.float64
     assert certify_rows(entry, vectors, torch.arange(entry.K)) == set(PRODUCTS[name])
     assert torch.linalg.matrix_rank(vectors) == entry.D
-    if entry.antipodal:
+    if PRODUCTS[name][0] == -1 and name != "icosahedron-11":  # which lacks the opposite of one vector
         assert ((vectors @ vectors.T).amin(dim=1) < -1 + 1e-12).all()
 
 
@@ -229,14 +233,22 @@ def test_parts_of_huge_codes_cost_what_they_occupy() -> None:
     assert CODES["kerdock-1024"].build(3000).shape == (3000, 1024)
 
 
-def test_code_is_cut_padded_and_scaled() -> None:
-    made = code("petersen", 7, dim=6, scale=2.0, dtype=torch.float32)
-    assert made.vectors.shape == (7, 6) and made.vectors.dtype is torch.float32
+def test_code_is_cut_and_padded() -> None:
+    made = code("petersen", 7, dim=6)
+    assert made.vectors.shape == (7, 6)
     assert not made.vectors[:, 4:].any()
-    assert_close(made.vectors[:, :4], 2 * CODES["petersen"].build(7).float())
-    arguments = {key: made.provenance[key] for key in ("name", "num_classes", "dim", "scale")}
-    assert code(**arguments, dtype=torch.float32) == made
+    assert torch.equal(made.vectors[:, :4], CODES["petersen"].vectors(7))
+    arguments = {key: made.provenance[key] for key in ("name", "num_classes", "dim")}
+    assert code(**arguments) == made
+    assert made.provenance["source"] == CODES["petersen"].source
     assert code("petersen").vectors.shape == (10, 4)
+    assert torch.equal(CODES["petersen"].vectors(), code("petersen").vectors)
+
+
+def test_a_code_without_vectors() -> None:
+    only_cosine = Code("(5, 4) code", 5, 4, 0.1, "by hand")
+    with pytest.raises(StateError, match=r"only the largest cosine of the \(5, 4\) code is known"):
+        only_cosine.vectors(3)
 
 
 @pytest.mark.parametrize(
@@ -249,8 +261,7 @@ def test_code_is_cut_padded_and_scaled() -> None:
             r"in 4 dimensions has at most 10 vectors \(K\); got 11",
         ),
         ({"name": "petersen", "num_classes": 1}, DimensionError, "at least 2 classes"),
-        ({"name": "petersen", "dim": 3}, DimensionError, "dim must be at least 4 for these vectors; got 3"),
-        ({"name": "petersen", "scale": -1.0}, RangeError, "positive and finite; got -1.0"),
+        ({"name": "petersen", "dim": 3}, DimensionError, "dim must be at least 4 for the code 'petersen'; got 3"),
     ],
 )
 def test_impossible_requests(arguments: dict, error: type[Exception], message: str) -> None:
@@ -264,6 +275,7 @@ def test_codes_for_some_sizes() -> None:
         "kerdock-16",
         "barnes-wall-512",
         "e7",
+        "gold-8",
         "e8",
         "quadruples-9",
         "quadruples-10",

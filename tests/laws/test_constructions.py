@@ -1,4 +1,4 @@
-"""What every row of `PROTOTYPES` owes: a value with provenance, length, dtype and file, and the same one again."""
+"""What every row of `PROTOTYPES` owes: a value with provenance, length and file, the same one again, and its search."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tightframe import ClassStatistics, Prototypes
-from tightframe.errors import DimensionError, RangeError
-from tightframe.prototypes import PROTOTYPES
+from tightframe.errors import DimensionError, RangeError, ShapeError
+from tightframe.prototypes import PROTOTYPES, Search
 
 COST = (torch.arange(6.0, dtype=torch.float64)[:, None] - torch.arange(6.0, dtype=torch.float64)).abs()
 SIMILARITY = torch.exp(-COST)
@@ -26,9 +26,9 @@ ARGUMENTS: dict[str, tuple] = {name: (6, 6) for name, row in PROTOTYPES.items() 
     "nearest-etf": (DRAW,),
     "guided": (PROTOTYPES["simplex"].build(6, 7), DRAW),
 }
-SCALED = sorted(
-    set(PROTOTYPES) - {"class-means", "guided", "gram-matching", "metric-guided"}
-)  # lengths are their matter
+UNIT = sorted(set(PROTOTYPES) - {"class-means", "metric-guided"})  # lengths are these two's matter
+SEARCHING = [name for name, row in PROTOTYPES.items() if row.searches]
+SIZED = {"semantic": (6, 4)}  # sizes of the vectors of rows that take others
 
 
 def build(name: str, **options: object) -> Prototypes:
@@ -72,18 +72,67 @@ def test_files_keep_it(name: str, tmp_path: Path) -> None:
     assert Prototypes.load(tmp_path / "p.safetensors") == made
 
 
-@pytest.mark.parametrize("name", SCALED)
-def test_scale_is_the_length(name: str) -> None:
-    made = build(name, scale=3.0)
-    lengths = made.vectors.norm(dim=1)
-    if name == "nearest-etf":
-        lengths = lengths / lengths.mean() * 3  # of its own size first
-    torch.testing.assert_close(lengths, torch.full_like(lengths, 3.0), rtol=0, atol=1e-12)
+@pytest.mark.parametrize("name", UNIT)
+def test_vectors_have_unit_length(name: str) -> None:
+    lengths = build(name).vectors.norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(set(PROTOTYPES) - {"class-means", "nearest-etf", "guided"}))
-def test_dtype_is_as_asked(name: str) -> None:
-    assert build(name, dtype=torch.float32).vectors.dtype is torch.float32
+@pytest.mark.parametrize("name", PROTOTYPES)
+def test_the_provenance_has_the_sizes_and_a_scale_only_if_scaled(name: str) -> None:
+    made = build(name)
+    assert (made.provenance["num_classes"], made.provenance["dim"]) == tuple(made.vectors.shape)
+    assert "scale" not in made.provenance
+    assert made.scaled(2.0).provenance["scale"] == 2.0
+
+
+@pytest.mark.parametrize("name", PROTOTYPES)
+@pytest.mark.parametrize("option", ["scale", "dtype", "budget", "no_such_option"])
+def test_unknown_options_raise(name: str, option: str) -> None:
+    with pytest.raises(TypeError, match=option):
+        build(name, **{option: 1})
+
+
+# ---------------------------------------------------------------------- search
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_a_search_is_the_same_as_its_fields(name: str) -> None:
+    row, arguments = PROTOTYPES[name], ARGUMENTS[name]
+    made = row.build(*arguments, search=Search(rounds=1, seed=3))
+    assert made == row.build(*arguments, rounds=1, seed=3)
+    assert made == row.build(*arguments, search=Search(rounds=5, seed=3), rounds=1)  # fields replace the search's
+    assert made.provenance["seed"] == 3
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+@pytest.mark.parametrize("seed", [1 << 63, -(1 << 63) - 1])
+def test_seeds_beyond_64_bits_raise(name: str, seed: int) -> None:
+    with pytest.raises(RangeError, match="seed must be at least"):
+        PROTOTYPES[name].build(*ARGUMENTS[name], rounds=1, seed=seed)
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+@pytest.mark.parametrize("limits", [{"time": 0}, {"time": -1.0}, {"time": float("nan")}, {"rounds": -1}])
+def test_impossible_limits_raise(name: str, limits: dict[str, float]) -> None:
+    with pytest.raises(RangeError, match="must be"):
+        PROTOTYPES[name].build(*ARGUMENTS[name], **limits)
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_a_warm_start_of_another_shape_raises(name: str) -> None:
+    K, D = SIZED.get(name, ARGUMENTS[name])
+    for shape in ((K + 1, D), (K, D + 1), (K,)):
+        with pytest.raises(ShapeError, match=rf"warm_start must be \({K}, {D}\)"):
+            build(name, warm_start=torch.ones(shape))
+
+
+@pytest.mark.parametrize("name", SEARCHING)
+def test_a_warm_start_is_in_the_provenance(name: str) -> None:
+    K, D = SIZED.get(name, ARGUMENTS[name])
+    start = torch.randn(K, D, generator=torch.Generator().manual_seed(1))
+    assert build(name, warm_start=start).provenance["warm_start"] is True
+    assert "warm_start" not in build(name).provenance
 
 
 @pytest.mark.parametrize("name", [name for name, row in PROTOTYPES.items() if row.needs == "sizes"])

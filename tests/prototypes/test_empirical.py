@@ -81,8 +81,8 @@ def test_classes_without_samples_are_named() -> None:
 @pytest.mark.parametrize(("classes", "dim"), SIZES)
 def test_no_other_etf_is_nearer(classes: int, dim: int) -> None:
     means = drawn(classes, dim, seed=classes)
-    prototypes = nearest_etf(means, scale=3.0)
-    require_etf(prototypes.vectors, 3.0)
+    prototypes = nearest_etf(means)
+    require_etf(prototypes.vectors)
     nearest = torch.dist(centred(means), centred(prototypes.vectors))
     for seed in range(100):
         assert torch.dist(centred(means), centred(random_etf(classes, dim, seed))) >= nearest

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from fake_clock import Clock
 from torch.testing import assert_close
 
+from fake_clock import Clock
 from tightframe.codes.bounds import coherence_bound
 from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, RangeError, SearchWarning
@@ -36,8 +36,8 @@ def test_equiangular_lines(num_classes: int, dim: int, expected: float) -> None:
 
 @pytest.mark.parametrize("alpha", [None, 0.0, 0.3])
 def test_as_many_dimensions_as_classes(alpha: float | None) -> None:
-    prototypes = equiangular(4, 6, alpha, scale=2.0)
-    assert torch.equal(prototypes.vectors, 2 * torch.eye(4, 6, dtype=torch.float64))
+    prototypes = equiangular(4, 6, alpha)
+    assert torch.equal(prototypes.vectors, torch.eye(4, 6, dtype=torch.float64))
     assert prototypes.provenance["coherence"] == 0 and prototypes.provenance["reached"] is True
 
 
@@ -109,7 +109,5 @@ def test_what_it_refuses() -> None:
         equiangular(1, 3)
     with pytest.raises(DimensionError, match="num_classes=3 with dim=1"):
         equiangular(3, 1)
-    with pytest.raises(RangeError, match="scale must be positive and finite; got -1"):
-        equiangular(3, 2, scale=-1)
     with pytest.raises(RangeError, match="time must be a positive number of seconds; got -1"):
         equiangular(3, 2, time=-1)

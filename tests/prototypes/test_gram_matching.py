@@ -42,13 +42,13 @@ def test_value_and_gradient_against_loops() -> None:
 @pytest.mark.parametrize("fixed_norms", [True, False])
 @pytest.mark.parametrize(("num_classes", "dim"), [(2, 1), (4, 3), (7, 6), (5, 9)])
 def test_the_simplex(num_classes: int, dim: int, fixed_norms: bool) -> None:
-    prototypes = gram_matching(num_classes, dim, fixed_norms=fixed_norms, scale=3.0)
+    prototypes = gram_matching(num_classes, dim, fixed_norms=fixed_norms)
     assert prototypes.vectors.shape == (num_classes, dim)
     eye = torch.eye(num_classes, dtype=torch.float64)
-    expected = 9 * (num_classes * eye - 1) / (num_classes - 1)
+    expected = (num_classes * eye - 1) / (num_classes - 1)
     assert_close(gram(prototypes.vectors), expected, rtol=0, atol=1e-12)
     assert prototypes.provenance["residual"] < 1e-12
-    assert prototypes.provenance["target"] == "simplex ETF" and prototypes.provenance["rounds"] == 1
+    assert prototypes.provenance["gram"] == "simplex ETF" and prototypes.provenance["rounds"] == 1
 
 
 @pytest.mark.parametrize(("num_classes", "dim"), [(12, 3), (9, 4), (20, 5)])
@@ -67,15 +67,15 @@ def test_more_classes_become_a_centred_tight_frame(num_classes: int, dim: int) -
 @pytest.mark.parametrize("fixed_norms", [True, False])
 def test_any_gram_matrix_of_low_rank_is_met_with_its_lengths(fixed_norms: bool) -> None:
     target = gram(gaussian(10, 4) * torch.linspace(0.2, 3, 10, dtype=torch.float64)[:, None])
-    prototypes = gram_matching(10, 5, target=target, fixed_norms=fixed_norms)
+    prototypes = gram_matching(10, 5, gram=target, fixed_norms=fixed_norms)
     assert_close(gram(prototypes.vectors), target, rtol=0, atol=1e-9)
-    assert prototypes.vectors.shape == (10, 5) and prototypes.provenance["target"] == "given"
+    assert prototypes.vectors.shape == (10, 5) and prototypes.provenance["gram"] == "given"
 
 
 def test_free_norms_are_eckart_and_young() -> None:
     target = gaussian(8, 8)
     target = target + target.mT + 6 * torch.eye(8, dtype=torch.float64)
-    prototypes = gram_matching(8, 3, target=target, fixed_norms=False, rounds=5)
+    prototypes = gram_matching(8, 3, gram=target, fixed_norms=False, rounds=5)
     values = torch.linalg.eigvalsh(target)
     assert (values < 0).any() and (values[-3:] > 0).all()
     expected = float(values[:-3].norm())
@@ -88,11 +88,11 @@ def test_free_norms_are_eckart_and_young() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_fixed_norms_are_a_minimum_with_the_lengths_of_the_diagonal(seed: int) -> None:
     target = gram(gaussian(7, 7, seed=seed))
-    prototypes = gram_matching(7, 3, target=target, rounds=2)
+    prototypes = gram_matching(7, 3, gram=target, rounds=2)
     vectors, residual = prototypes.vectors, prototypes.provenance["residual"]
     assert_close(vectors.square().sum(1), target.diagonal(), rtol=1e-12, atol=0)
     assert residual == pytest.approx(distance_by_loops(vectors, target), rel=1e-12)
-    assert residual >= gram_matching(7, 3, target=target, fixed_norms=False).provenance["residual"]
+    assert residual >= gram_matching(7, 3, gram=target, fixed_norms=False).provenance["residual"]
     lengths = target.diagonal().sqrt()[:, None]
     assert residual <= distance_by_loops(lengths * torch.nn.functional.normalize(truncation(target, 3)), target)
     for trial in range(100):
@@ -107,7 +107,7 @@ def test_many_classes_start_from_the_truncation_alone() -> None:
 
 def test_seed_and_rounds_decide() -> None:
     target = gram(gaussian(9, 9))
-    same = [gram_matching(9, 3, target=target, rounds=2, seed=4) for _ in range(2)]
+    same = [gram_matching(9, 3, gram=target, rounds=2, seed=4) for _ in range(2)]
     assert same[0] == same[1]
 
 
@@ -126,22 +126,20 @@ def test_an_interrupted_search_returns_its_best() -> None:
 def test_what_it_refuses() -> None:
     eye = torch.eye(3, dtype=torch.float64)
     with pytest.raises(ShapeError, match=r"the target must be square, \(K, K\); got shape \(3, 2\)"):
-        gram_matching(3, 2, target=eye[:, :2])
+        gram_matching(3, 2, gram=eye[:, :2])
     with pytest.raises(ShapeError, match=r"\(num_classes, num_classes\) = \(4, 4\); got \(3, 3\)"):
-        gram_matching(4, 2, target=eye)
+        gram_matching(4, 2, gram=eye)
     broken = eye.clone()
     broken[1, 2] = 0.5
     with pytest.raises(RangeError, match=r"symmetric; entry \(1, 2\) is 0\.5 and \(2, 1\) is 0"):
-        gram_matching(3, 2, target=broken)
+        gram_matching(3, 2, gram=broken)
     broken[1, 2] = math.nan
     with pytest.raises(NonFiniteError, match=r"entry \(1, 2\) is nan"):
-        gram_matching(3, 2, target=broken)
+        gram_matching(3, 2, gram=broken)
     with pytest.raises(RangeError, match=r"\(squared lengths\) must be positive; entry \(1, 1\) is 0"):
-        gram_matching(3, 2, target=torch.diag(torch.tensor([1.0, 0.0, 1.0])))
+        gram_matching(3, 2, gram=torch.diag(torch.tensor([1.0, 0.0, 1.0])))
     for num_classes, dim in [(1, 2), (2, 0)]:
         with pytest.raises(DimensionError, match=f"got {num_classes} and {dim}"):
             gram_matching(num_classes, dim)
-    with pytest.raises(RangeError, match="scale must be positive"):
-        gram_matching(3, 2, scale=0.0)
     with pytest.raises(RangeError, match="rounds must be at least 1"):
         gram_matching(3, 2, rounds=0, fixed_norms=False)

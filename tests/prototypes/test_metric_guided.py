@@ -13,18 +13,15 @@ from torch.testing import assert_close
 
 from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError, ShapeError
 from tightframe.hierarchy import Hierarchy, absolute_difference_cost
-from tightframe.prototypes.metric_guided import (
-    all_triplets,
+from tightframe.prototypes.distortions import (
     distortion,
-    metric_guided,
-    metric_guided_nodes,
     optimal_scale,
     optimal_squared_scale,
-    random_triplets,
-    rank_loss,
     scale_free_distortion,
     squared_scale_free_distortion,
 )
+from tightframe.prototypes.metric_guided import metric_guided, metric_guided_nodes
+from tightframe.prototypes.ranking import all_triplets, random_triplets, rank_loss
 
 VISUAL = torch.tensor(
     [
@@ -235,9 +232,9 @@ def test_enough_dimensions_embed_a_euclidean_metric_exactly_and_more_are_zeros()
 
 def test_on_the_sphere() -> None:
     for objective in ("squared", "absolute", "rank"):
-        prototypes = metric_guided(VISUAL, 4, objective=objective, spherical=True, starts=8, scale=3.0)  # type: ignore[arg-type]
+        prototypes = metric_guided(VISUAL, 4, objective=objective, spherical=True, starts=8)  # type: ignore[arg-type]
         lengths = torch.linalg.vector_norm(prototypes.vectors, dim=1)
-        assert_close(lengths, torch.full((10,), 3.0, dtype=torch.float64), rtol=1e-12, atol=0)
+        assert_close(lengths, torch.ones(10, dtype=torch.float64), rtol=1e-12, atol=0)
         chords = torch.linalg.vector_norm(prototypes.vectors[:, None] - prototypes.vectors, dim=-1)
         assert chords[1, 7] < chords[1, 4] < chords[1, 2]  # costs 2, 4, 6
 
@@ -266,9 +263,6 @@ def test_seeds_and_starts() -> None:
     assert once == again
     assert once.provenance["constructor"] == "metric_guided"
     assert metric_guided(VISUAL, 2, starts=40).provenance["value"] <= once.provenance["value"] + 1e-9
-    half = metric_guided(VISUAL, 2, seed=1, starts=3, scale=0.5, dtype=torch.float32).vectors
-    assert half.dtype is torch.float32
-    assert_close(2 * half.double(), once.vectors, rtol=1e-6, atol=1e-6)
 
 
 def test_a_tree_and_its_hidden_nodes() -> None:
@@ -312,5 +306,3 @@ def test_what_it_refuses() -> None:
         metric_guided(cost, 2, separation=-1, spherical=True)
     with pytest.raises(RangeError, match="starts must be at least 1; got 0"):
         metric_guided(cost, 2, starts=0)
-    with pytest.raises(RangeError, match="scale"):
-        metric_guided(cost, 2, scale=0.0)

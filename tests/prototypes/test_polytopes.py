@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from tightframe.errors import DimensionError
-from tightframe.prototypes.polytopes import _parity_signs, _walsh, hypercube, orthonormal, orthoplex, polygon
+from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
 
 
 def largest_cosine(vectors: Tensor) -> float:
@@ -57,17 +57,6 @@ def test_hypercube_vertices_are_distinct(K: int, dim: int) -> None:
     assert largest_cosine(hypercube(K, dim).vectors) <= 1 - 2 / dim + 1e-12
 
 
-def test_walsh_transform_by_loops() -> None:
-    values = torch.arange(16, dtype=torch.float64).square() - 3
-    slow = [sum(values[x] * (-1) ** (x & y).bit_count() for x in range(16)) for y in range(16)]
-    assert_close(_walsh(values), torch.stack(slow))
-
-
-def test_parity_of_large_words() -> None:
-    words = [0, 1, 2**40 + 1, 2**62 + 2**33 + 2**5, 2**63 - 1]
-    assert _parity_signs(torch.tensor(words)).tolist() == [(-1.0) ** word.bit_count() for word in words]
-
-
 @pytest.mark.parametrize("K", [2, 3, 4, 5, 7, 8, 12, 1000, 99_991])
 def test_polygon_is_right_to_an_ulp(K: int) -> None:
     vectors = polygon(K).vectors
@@ -88,12 +77,13 @@ def test_polygon_with_spare_dimensions() -> None:
 
 
 @pytest.mark.parametrize("construct", [orthonormal, orthoplex, hypercube, polygon])
-def test_scale_dtype_and_provenance(construct) -> None:
-    made = construct(4, 5, scale=2.5, dtype=torch.float32)
-    assert made.vectors.dtype is torch.float32 and made.vectors.shape == (4, 5)
-    assert_close(made.vectors.norm(dim=1), torch.full((4,), 2.5))
+def test_lengths_and_provenance(construct) -> None:
+    made = construct(4, 5)
+    assert made.vectors.dtype is torch.float64 and made.vectors.shape == (4, 5)
+    assert_close(made.vectors.norm(dim=1), torch.ones(4, dtype=torch.float64))
     assert made.provenance["constructor"] == construct.__name__
-    assert (made.provenance["num_classes"], made.provenance["dim"], made.provenance["scale"]) == (4, 5, 2.5)
+    assert (made.provenance["num_classes"], made.provenance["dim"]) == (4, 5)
+    assert "scale" not in made.provenance
 
 
 @pytest.mark.parametrize(

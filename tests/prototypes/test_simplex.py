@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.testing import assert_close
 
-from tightframe.errors import ChoiceError, DimensionError, RangeError
+from tightframe.errors import ChoiceError, DimensionError
 from tightframe.prototypes.simplex import simplex
 
 POSES = ("canonical", "centred", "haar")
@@ -80,17 +80,9 @@ def test_the_turn_is_the_seeds() -> None:
     assert not torch.equal(simplex(5, 9, pose="haar", seed=1).vectors, simplex(5, 9, pose="haar", seed=2).vectors)
 
 
-@pytest.mark.parametrize("pose", POSES)
-def test_scale_and_dtype(pose: str) -> None:
-    prototypes = simplex(5, 6, pose=pose, scale=3.0, dtype=torch.float32)
-    assert prototypes.vectors.dtype is torch.float32
-    assert_close(prototypes.vectors.norm(dim=1), torch.full((5,), 3.0))
-
-
 def test_provenance_rebuilds_the_simplex() -> None:
-    made = simplex(4, 7, pose="haar", seed=11, scale=2.0)
+    made = simplex(4, 7, pose="haar", seed=11)
     assert made.provenance["constructor"] == "simplex" and made.provenance["seed"] == 11
-    assert "seed" not in simplex(4).provenance  # no chance in it
     arguments = {key: value for key, value in made.provenance.items() if key not in ("constructor", "source")}
     assert simplex(**arguments) == made
 
@@ -103,9 +95,6 @@ def test_provenance_rebuilds_the_simplex() -> None:
         ({"num_classes": 1}, DimensionError, "at least 2 classes"),
         ({"num_classes": 2, "dim": 0}, DimensionError, "1 dimension"),
         ({"num_classes": 3, "pose": "lying"}, ChoiceError, "canonical, centred, haar; got 'lying'"),
-        ({"num_classes": 3, "scale": 0.0}, RangeError, "positive and finite; got 0.0"),
-        ({"num_classes": 3, "scale": math.inf}, RangeError, "got inf"),
-        ({"num_classes": 3, "scale": math.nan}, RangeError, "got nan"),
     ],
 )
 def test_impossible_requests(arguments: dict, error: type[Exception], message: str) -> None:

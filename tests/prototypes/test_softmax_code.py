@@ -58,9 +58,9 @@ def test_normals_never_prove_more_than_the_distance_and_the_best_prove_all(seed:
     ],
 )
 def test_known_optima(num_classes: int, dim: int, distance: float) -> None:
-    prototypes = softmax_code(num_classes, dim, scale=2.0)
+    prototypes = softmax_code(num_classes, dim)
     assert prototypes.vectors.shape == (num_classes, dim)
-    assert float(smallest_one_vs_rest(prototypes.vectors)) == pytest.approx(2 * distance, abs=1e-12)
+    assert float(smallest_one_vs_rest(prototypes.vectors)) == pytest.approx(distance, abs=1e-12)
     assert prototypes.provenance["one_vs_rest"] == pytest.approx(distance, abs=1e-12)
     assert prototypes.provenance["rounds"] == 1 and prototypes.provenance["exact"] is True
 
@@ -124,7 +124,5 @@ def test_what_it_refuses() -> None:
         softmax_code(1, 3)
     with pytest.raises(DimensionError, match="num_classes=3 with dim=1"):
         softmax_code(3, 1)
-    with pytest.raises(RangeError, match="scale must be positive and finite; got 0"):
-        softmax_code(3, 2, scale=0)
-    with pytest.raises(RangeError, match="rounds must be at least 1; got 0"):
+    with pytest.raises(RangeError, match="rounds must be at least 1 for a search; got 0"):
         softmax_code(3, 2, rounds=0)

@@ -1,6 +1,7 @@
 """The value: its laws, its file, and that bad input is refused by name."""
 
 import copy
+import math
 import pickle
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tightframe import Prototypes
-from tightframe.errors import DtypeError, NonFiniteError, ShapeError, StateError
+from tightframe.errors import DtypeError, NonFiniteError, RangeError, ShapeError, StateError
 
 
 @pytest.fixture
@@ -66,6 +67,37 @@ def test_a_view_can_be_saved(triangle: Prototypes, tmp_path: Path) -> None:
     turned = Prototypes(triangle.vectors.T)
     turned.save(str(tmp_path / "p.safetensors"))
     assert torch.equal(Prototypes.load(str(tmp_path / "p.safetensors")).vectors, triangle.vectors.T)
+
+
+def test_scaled_vectors_keep_their_directions(triangle: Prototypes) -> None:
+    larger = triangle.scaled(3.0)
+    assert torch.equal(larger.vectors, 3 * triangle.vectors)
+    assert dict(larger.provenance) == {**triangle.provenance, "scale": 3.0}
+    assert "scale" not in triangle.provenance
+    again = larger.scaled(0.5)
+    assert torch.equal(again.vectors, 1.5 * triangle.vectors) and again.provenance["scale"] == 1.5
+    assert larger.vectors.dtype is torch.float64 and triangle.to(torch.float32).scaled(2).vectors.dtype is torch.float32
+    assert larger.certificate.max_cosine == pytest.approx(-0.5, abs=1e-15)
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, math.inf, -math.inf, math.nan])
+def test_impossible_scales(triangle: Prototypes, scale: float) -> None:
+    with pytest.raises(RangeError, match=f"scale must be positive and finite; got {scale}"):
+        triangle.scaled(scale)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_another_dtype(triangle: Prototypes, dtype: torch.dtype) -> None:
+    moved = triangle.to(dtype)
+    assert moved.vectors.dtype is dtype and torch.equal(moved.vectors, triangle.vectors.to(dtype))
+    assert dict(moved.provenance) == dict(triangle.provenance)
+    assert triangle.to("cpu", dtype=dtype) == moved
+    assert triangle.vectors.dtype is torch.float64
+
+
+def test_no_dtype_without_fractions(triangle: Prototypes) -> None:
+    with pytest.raises(DtypeError, match=r"floating point; got torch\.int64"):
+        triangle.to(torch.int64)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tightframe.codes import certify, code
+from tightframe.codes import certify
+from tightframe.prototypes.exact import code
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.render.prototype_figures import principal_plane, prototype_figure, save_figure
@@ -41,7 +42,7 @@ def test_the_angles_have_lines_for_the_smallest_the_tables_and_the_bound() -> No
     assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx(expected, abs=1e-9)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         f"smallest {expected[0]:.3f}°",
-        "best in tables 80.406°",
+        "best in the table 80.406°",
         f"Levenshtein bound {expected[2]:.3f}°",
     ]
     low, high = axes.get_xlim()

@@ -1,20 +1,14 @@
 """Caps of exact codes: the nearest points, by sorting in a loop, and reproducible starts."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tightframe.codes import (
-    CODES,
-    Layers,
-    cap,
-    cap_starts,
-    caps,
-    complete_layers,
-    section_starts,
-    undominated,
-)
+from tightframe.codes import CODES
+from tightframe.codes.search import caps
+from tightframe.codes.search.caps import Layers, cap, cap_starts, complete_layers, section_starts, undominated
 from tightframe.errors import DimensionError
 
 
@@ -56,7 +50,7 @@ def test_starts_of_huge_codes_use_a_part(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(caps, "_ENTRIES", 2**20)
     built = []
     code = CODES["kerdock-1024"]
-    counting = type(code)(code.name, code.K, code.D, code.cosine, lambda n: built.append(n) or code.build(n), "", True)
+    counting = replace(code, build=lambda n: built.append(n) or code.build(n))
     assert next(cap_starts(counting, 10, 0, 1)).shape == (10, 1024)
     assert next(cap_starts(counting, 1500, 0, 1)).shape == (1500, 1024)
     assert built == [1024, 1500]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tightframe.codes import CODES, Layers
+from tightframe.codes import CODES
+from tightframe.codes.search.caps import Layers
 from tightframe.codes.search.energy import largest_cosines
 from tightframe.codes.search.from_codes import FilledLayers, cap_batches
 

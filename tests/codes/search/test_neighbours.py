@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from fake_clock import Clock
 
+from fake_clock import Clock
 from tightframe.codes.search import energy, neighbours
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
 from tightframe.codes.search.neighbours import NearEnergy, collect

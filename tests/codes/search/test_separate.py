@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from fake_clock import Clock
 
+from fake_clock import Clock
 from tightframe import prototypes
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.search.energy import largest_cosines
@@ -114,12 +114,6 @@ def test_a_large_problem_runs_in_float32_tiles_and_keeps_its_time(clock: Clock) 
     random = torch.randn(2000, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert highest(found.vectors) < highest(random) - 0.1
     assert float(largest_cosines(found.vectors[None])) == pytest.approx(highest(found.vectors), abs=1e-12)
-
-
-def test_scale_and_dtype() -> None:
-    found = separated(4, 3, rounds=1, scale=5.0, dtype=torch.float32)
-    assert found.vectors.dtype is torch.float32
-    torch.testing.assert_close(found.vectors.norm(dim=1), torch.full((4,), 5.0))
 
 
 @pytest.mark.parametrize(
