@@ -1,10 +1,9 @@
 """Long searches for the built-in table: `python benchmarks/fill_table.py --dims 4 5 --most 64 --seconds 5 --runs 3`.
 
-Searches every size with K from 2 D + 1 to `--most` in each dimension, from different seeds, and updates
-src/tightframe/codes/searched.csv (cosine, seconds of a search, number of searches, and of those that found it to 1e-9) and
-searched.safetensors (the vectors). A size keeps its vectors unless a search finds better ones; then its counts start anew.
-Sizes whose best code is exact or in a published table with the same vectors count, too: their vectors are the start of
-larger and smaller searches. Interrupted runs keep what is done; the same command goes on where `--runs` aren't reached.
+Searches every size with K from 2 D + 1 to `--most` in each dimension, from different seeds. Updates
+src/tightframe/codes/searched.csv (cosine, seconds of a search, number of searches, and how many found it to 1e-9) and
+searched.safetensors (the vectors). A size keeps its vectors unless a search finds better ones; then its counts start
+anew. Every 20 searches the files are written; the same command continues where a size has fewer than `--runs` searches.
 """
 
 from __future__ import annotations

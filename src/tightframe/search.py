@@ -58,8 +58,8 @@ class Search:
             raise RangeError(f"time must be a positive number of seconds; got {self.time}.")
         if self.rounds is not None and self.rounds < 0:
             raise RangeError(f"rounds must be at least 0; got {self.rounds}.")
-        if not -(1 << 63) <= self.seed < 1 << 63:
-            raise RangeError(f"seed must be at least -2^63 and below 2^63; got {self.seed}.")
+        if not isinstance(self.seed, int) or not -(1 << 63) <= self.seed < 1 << 63:
+            raise RangeError(f"seed must be an integer, at least -2^63 and below 2^63; got {self.seed}.")
 
     @property
     def seconds(self) -> float:

@@ -39,10 +39,14 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
             dim = bound.arguments.get("dim") or vectors.shape[1]
             if dim > vectors.shape[1]:
                 vectors = torch.nn.functional.pad(vectors, (0, dim - vectors.shape[1]))
+            search = bound.arguments.get("search")
+            if search is not None and search.device is not None:
+                vectors = vectors.to(search.device)
             sizes = {"num_classes": len(vectors), "dim": dim}
             plain = {name: value for name, each in bound.arguments.items() for name, value in _plain(name, each)}
             return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, "source": source, **facts})
 
+        call.__signature__ = signature.replace(return_annotation=Prototypes)  # type: ignore[attr-defined]
         return on_cpu(call)
 
     return decorate

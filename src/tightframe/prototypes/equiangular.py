@@ -60,7 +60,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
                 f"({bound.source}) the largest is at least {bound.value:.6f}. Raise alpha or dim, or reduce K."
             )
     target = (bound.value if alpha is None else alpha) + _ROUNDING
-    running = Running(coherence, search, target)
+    running = Running(coherence, search, (K, D), target)
 
     def play(index: int) -> None:
         if K <= D:

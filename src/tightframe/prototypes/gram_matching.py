@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
 from tightframe.codes import Search, searching
-from tightframe.codes.search.running import Running, generator_of, warm_directions
+from tightframe.codes.search.running import Running, generator_of
 from tightframe.codes.search.sphere import descend, unit
 from tightframe.codes.search.starts import batch_size
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
@@ -56,12 +56,14 @@ def gram_matching(
     K, D = num_classes, dim
     require_sizes(K, D, distinct=False)
     target = (_simplex_gram(K) if gram is None else _require_gram(gram, K)).to(float64_device(search.device))
-    running = Running(partial(_residual, target), search if fixed_norms else replace(search, rounds=1), _goal(target))
-    warm = warm_directions(search, K, D)
+    running = Running(partial(_residual, target), search, (K, D), _goal(target))
+    warm = running.warm_start
+    if not fixed_norms:
+        running.search = replace(search, rounds=1)  # in closed form
 
     def play(index: int) -> None:
         if not fixed_norms:
-            running.offer(truncation(target, D), "truncation")  # in closed form
+            running.offer(truncation(target, D), "truncation")
         elif index == 0:
             running.offer(nearest_rows(target, D, search.seed, stop=running.stopped), "truncation")
             if warm is not None:

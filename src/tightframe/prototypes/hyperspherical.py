@@ -50,7 +50,7 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     require_sizes(K, D)
     is_simplex = K <= D + 1
     optimum = -1 / (K - 1) + _OPTIMAL if is_simplex else -math.inf
-    running = Running(lambda points: float(mean_row_maximum(points)), search, optimum)
+    running = Running(lambda points: float(mean_row_maximum(points)), search, (K, D), optimum)
     unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:

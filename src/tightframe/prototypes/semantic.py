@@ -81,7 +81,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         points, name = drawn(running, K, D)
         anneal(running, points[:_STARTS].to(similarity), objective, name, unit)
 
-    running = Running(score, search)
+    running = Running(score, search, (K, D))
     vectors = running.run(play)
     warn_of_coincidence(vectors)
     agreement = float(rank_agreement(vectors, similarity, triplets))

@@ -48,7 +48,7 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     require_sizes(K, D)
     optimum = _optimum(K, D)
     best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
-    running = Running(lambda points: -proven_distance(points), search, best)
+    running = Running(lambda points: -proven_distance(points), search, (K, D), best)
     unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:

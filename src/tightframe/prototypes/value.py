@@ -113,10 +113,9 @@ class Prototypes:
 
     def scaled(self, scale: float) -> Prototypes:
         """The same directions, with vectors `scale` times as long. Raises: RangeError unless 0 < scale < inf."""
-        if not 0 < scale < math.inf:
-            raise RangeError(f"scale must be positive and finite; got {scale}.")
-        total = scale * self.provenance.get("scale", 1)
-        return Prototypes(self.vectors * scale, {**self.provenance, "scale": total})
+        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+            raise RangeError(f"scale must be positive and finite; got {scale!r}.")
+        return Prototypes(self.vectors * scale, {**self.provenance, "scale": scale * self.provenance.get("scale", 1)})
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with `vectors`; its metadata holds format, version and provenance."""

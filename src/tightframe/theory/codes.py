@@ -34,7 +34,7 @@ def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
 
     Exact for K <= 2D, for D <= 2, and if the best listed code is proven optimal. Distance d means angle 2 arcsin(d/2).
     Raises: DimensionError unless K >= 2 and D >= 1.
-    Source: see `tightframe.codes.best_known` and `tightframe.codes.bounds`.
+    Source: see `tightframe.codes.best_listed` and `tightframe.codes.bounds`.
 
     >>> optimum = tammes_optimum(12, 3)  # the icosahedron
     >>> round(math.degrees(2 * math.asin(optimum.upper / 2)), 4), optimum.exact

@@ -48,6 +48,8 @@ class Field:
 
     def times(self, left: Tensor, right: Tensor) -> Tensor:
         """left · right, broadcast."""
+        if len(self._places) == 1:
+            return left * right % self._prime
         product = self._exponential[(self._logarithm[left] + self._logarithm[right]) % (self.order - 1)]
         return product.masked_fill_((left == 0) | (right == 0), 0)
 

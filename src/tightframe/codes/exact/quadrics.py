@@ -23,10 +23,12 @@ def elliptic_quadric(prime: int, degree: int) -> Tensor:
     points, collinear = _points_and_lines(field)
     gram = torch.full(collinear.shape, 1 / q**2, dtype=torch.float64).masked_fill_(collinear, -1 / q).fill_diagonal_(1)
     dim = q * (q**2 - q + 1)
-    start = torch.randn(len(points), dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    eigenspace = torch.linalg.qr(gram @ start).Q
-    eigenspace = torch.linalg.qr(gram @ eigenspace).Q  # again, for what the random start's condition has cost
-    return eigenspace * math.sqrt(len(points) / dim)
+    basis = torch.randn(len(points), dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):  # again, because the condition of the random start costs digits
+        basis = gram @ basis
+        factor = torch.linalg.cholesky(basis.T @ basis)
+        basis = torch.linalg.solve_triangular(factor, basis.T, upper=False).T.contiguous()
+    return basis * math.sqrt(len(points) / dim)
 
 
 def _points_and_lines(field: Field) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tightframe.codes.search import starts
-from tightframe.codes.search.running import Running, generator_of, warm_directions
+from tightframe.codes.search.running import Running, generator_of
 from tightframe.codes.search.sphere import Objective, descend
 
 _LOWEST, _HIGHEST, _LAST = 1.0, 60.0, 1e5  # exponents of the first stage, mixed in a batch, and of the last
@@ -30,7 +30,7 @@ def drawn(running: Running, num_points: int, dim: int, *, opposites: bool = True
     kind = starts.antipodal if opposites and index % 2 and num_points % 2 == 0 else starts.free
     start = kind(num_points, dim, generator_of(search, index))
     points, name = start.orbits.expand(start.representatives), start.name
-    if index == 0 and (warm := warm_directions(search, num_points, dim)) is not None:
+    if index == 0 and (warm := running.warm_start) is not None:
         points[0] = warm.to(points)
         name = "warm start or free"
     return points, name

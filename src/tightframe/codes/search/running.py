@@ -30,7 +30,7 @@ def warm_directions(search: Search, num_classes: int, dim: int) -> Tensor | None
     if rows.shape != (num_classes, dim):
         raise ShapeError(f"warm_start must be ({num_classes}, {dim}); got {tuple(rows.shape)}.")
     require_directions(rows, "warm_start")
-    return unit_rows(rows.detach().to(search.device or "cpu", torch.float64))
+    return unit_rows(rows.detach().to(search.device or "cpu", torch.float64)).contiguous()
 
 
 def generator_of(search: Search, round: int) -> torch.Generator:
@@ -66,10 +66,16 @@ class Running:
     Ctrl-C ends a search like its limits: the best points so far are the result.
     """
 
-    def __init__(self, score: Callable[[Tensor], float], search: Search, optimum: float = -math.inf):
-        """`optimum` is a score that can't be improved, up to rounding."""
+    def __init__(
+        self, score: Callable[[Tensor], float], search: Search, sizes: tuple[int, int], optimum: float = -math.inf
+    ):
+        """For points of these `sizes`, (K, D); `optimum` is a score that can't be improved, up to rounding.
+
+        Raises: RangeError for 0 rounds; the errors of `warm_directions`.
+        """
         if search.rounds == 0:
             raise RangeError("rounds must be at least 1 for a search; got 0.")
+        self.warm_start = warm_directions(search, *sizes)
         self._score, self.search = score, search
         self._target = max(optimum, -math.inf if search.target is None else search.target)
         self._begin = time.monotonic()

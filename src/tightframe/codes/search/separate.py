@@ -17,7 +17,7 @@ from tightframe.codes.search.from_codes import FilledLayers, cap_batches
 from tightframe.codes.search.neighbours import NearEnergy
 from tightframe.codes.search.orbits import Free
 from tightframe.codes.search.polish import LARGEST, is_rigid, polish
-from tightframe.codes.search.running import Running, warm_directions
+from tightframe.codes.search.running import Running
 from tightframe.codes.search.sphere import descend, unit
 from tightframe.codes.search.starts import Start
 from tightframe.numerics import one_thread, unit_rows
@@ -48,10 +48,10 @@ def separate(
     """
     K, D = num_points, dim
     score = LargestCosine(search.time)
-    running = Running(score, search, cosine_bound(K, D).value + _OPTIMAL)
-    device, warm_start = torch.device(search.device or "cpu"), warm_directions(search, K, D)
+    running = Running(score, search, (K, D), cosine_bound(K, D).value + _OPTIMAL)
+    device, warm_start = torch.device(search.device or "cpu"), running.warm_start
     if known is not None:
-        vectors = torch.nn.functional.pad(known.vectors(K), (0, D - known.D)).to(device)
+        vectors = torch.nn.functional.pad(known.vectors(K), (0, D - known.D)).contiguous().to(device)
         running.offer(vectors, known.name)
         warm_start = vectors if warm_start is None else warm_start
     rounds = _Rounds(K, D, running, search.seed, caps, warm_start, device)
