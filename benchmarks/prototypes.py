@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tightframe.codes.bounds import cosine_bound, random_cosine
+from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search.energy import largest_cosines
 from tightframe.codes.search.sphere import unit
 from tightframe.prototypes import Prototypes, best, separated

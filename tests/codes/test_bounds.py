@@ -8,7 +8,8 @@ import pytest
 import torch
 from scipy import special, stats
 
-from tightframe.codes import bounds
+from tightframe.codes import bounds, levenshtein, random_vectors, simplex_share
+from tightframe.codes import energies as energy_bounds
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes import code, orthoplex, polygon
 
@@ -113,9 +114,9 @@ def test_simplex_share_is_a_normal_orthant_probability(m: int, edge: float) -> N
     share = stats.multivariate_normal.cdf(
         np.zeros(m + 1), np.zeros(m + 1), covariance, abseps=1e-9, releps=1e-5, maxpts=400_000, rng=0
     )
-    assert math.exp(bounds._simplex_share(m)(edge)) == pytest.approx(share, rel=2e-3)
+    assert math.exp(simplex_share.simplex_share(m)(edge)) == pytest.approx(share, rel=2e-3)
     if edge == math.pi / 2:
-        assert bounds._simplex_share(m)(edge) == pytest.approx(-(m + 1) * math.log(2), abs=1e-12)
+        assert simplex_share.simplex_share(m)(edge) == pytest.approx(-(m + 1) * math.log(2), abs=1e-12)
 
 
 @pytest.mark.parametrize("dim", [3, 4, 11, 24, 48])
@@ -124,7 +125,7 @@ def test_small_simplices_are_flat(dim: int) -> None:
     m, edge = dim - 1, 1e-5
     flat = 0.5 * math.log(m + 1) - math.lgamma(m + 1) - m / 2 * math.log(2) + m * math.log(edge)
     sphere = math.log(2) + (m + 1) / 2 * math.log(math.pi) - math.lgamma((m + 1) / 2)
-    assert bounds._simplex_share(m)(edge) == pytest.approx(flat - sphere, abs=1e-7)
+    assert simplex_share.simplex_share(m)(edge) == pytest.approx(flat - sphere, abs=1e-7)
 
 
 @pytest.mark.parametrize("size", [3, 5, 17, 1000])
@@ -191,13 +192,13 @@ def test_monotone(bound) -> None:
 
 def test_random_reference() -> None:
     for size, cosine in {(100, 16): 0.7723, (1000, 128): 0.3992, (100000, 512): 0.2740}.items():
-        assert bounds.random_cosine(*size) == pytest.approx(cosine, abs=5e-5)
+        assert random_vectors.random_cosine(*size) == pytest.approx(cosine, abs=5e-5)
 
 
 @pytest.mark.parametrize(("size", "dim"), [(2, 5), (10, 2), (50, 3), (1000, 16), (10**6, 300), (10**6, 4096)])
 def test_random_reference_against_scipy(size: int, dim: int) -> None:
     pairs = math.comb(size, 2)
-    cosine = bounds.random_cosine(size, dim)
+    cosine = random_vectors.random_cosine(size, dim)
     cap = 0.5 * special.betainc((dim - 1) / 2, 0.5, 1 - cosine**2)
     assert pairs * math.log1p(-cap) == pytest.approx(-math.log(2), rel=1e-8)
 
@@ -206,19 +207,20 @@ def test_random_reference_is_a_median() -> None:
     draws = np.random.default_rng(0).standard_normal((4000, 12, 4))
     draws /= np.linalg.norm(draws, axis=2, keepdims=True)
     largest = (draws @ draws.transpose(0, 2, 1) - 3 * np.eye(12)).max((1, 2))
-    assert (largest < bounds.random_cosine(12, 4)).mean() == pytest.approx(0.5, abs=0.03)  # 3.8 standard errors
+    assert (largest < random_vectors.random_cosine(12, 4)).mean() == pytest.approx(0.5, abs=0.03)  # 3.8 standard errors
 
 
 def test_random_reference_on_a_line() -> None:
-    assert bounds.random_cosine(3, 1) == 1
+    assert random_vectors.random_cosine(3, 1) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 3), (0, 3), (5, 0)])
 @pytest.mark.parametrize(
     "bound",
     [
-        *(bounds.cosine_bound, bounds.coherence_bound, bounds.random_cosine, bounds.welch),
-        *(bounds.log_kernel_bound, bounds.distance_bound, bounds.equiangularity_floor, bounds.maximal_angle_floor),
+        *(bounds.cosine_bound, bounds.coherence_bound, random_vectors.random_cosine, bounds.welch),
+        *(energy_bounds.log_kernel_bound, energy_bounds.distance_bound),
+        *(energy_bounds.equiangularity_floor, energy_bounds.maximal_angle_floor),
     ],
 )
 def test_impossible_sizes(bound, size: tuple[int, int]) -> None:
@@ -274,11 +276,11 @@ def energies(vectors: torch.Tensor) -> list[tuple[float, float]]:
     """(value, lower bound) of every kernel; distances with their sign changed."""
     size = tuple(vectors.shape)
     return [
-        (float(mean_log_kernel(vectors)), bounds.log_kernel_bound(*size)),
-        (float(mean_riesz(vectors)), bounds.riesz_bound(*size)),
-        (float(mean_riesz(vectors, 4.0)), bounds.riesz_bound(*size, 4.0)),
-        (-float(mean_distance(vectors)), -bounds.distance_bound(*size)),
-        (float(pair_cosines(vectors).exp().mean()), bounds.energy_bound(*size, np.exp)),
+        (float(mean_log_kernel(vectors)), energy_bounds.log_kernel_bound(*size)),
+        (float(mean_riesz(vectors)), energy_bounds.riesz_bound(*size)),
+        (float(mean_riesz(vectors, 4.0)), energy_bounds.riesz_bound(*size, 4.0)),
+        (-float(mean_distance(vectors)), -energy_bounds.distance_bound(*size)),
+        (float(pair_cosines(vectors).exp().mean()), energy_bounds.energy_bound(*size, np.exp)),
     ]
 
 
@@ -286,7 +288,7 @@ def energies(vectors: torch.Tensor) -> list[tuple[float, float]]:
 def test_quadrature_is_exact_to_levenshteins_degree(dim: int) -> None:
     """Every Gegenbauer polynomial of degree >= 1 has the mean 0 over the sphere."""
     for size in CURVE_K:
-        nodes, weights = bounds.levenshtein_quadrature(size, dim)
+        nodes, weights = levenshtein.levenshtein_quadrature(size, dim)
         assert (weights >= 0).all() and weights.sum() == pytest.approx(1, abs=1e-12)
         assert (np.diff(nodes) > 0).all() and nodes[0] >= -1
         if dim < 3:
@@ -302,19 +304,19 @@ def test_quadrature_is_exact_to_levenshteins_degree(dim: int) -> None:
 @pytest.mark.parametrize(("num_vectors", "degree"), [(12, 4), (13, 5), (16, 5), (17, 6), (20, 6), (21, 7)])
 def test_quadrature_changes_its_degree_at_the_sizes_of_tight_designs(num_vectors: int, degree: int) -> None:
     """A tight m-design in space has (m+1)(m+3)/4 points for odd m and (m+2)^2/4 for even m."""
-    nodes, _ = bounds.levenshtein_quadrature(num_vectors, 3)
+    nodes, _ = levenshtein.levenshtein_quadrature(num_vectors, 3)
     assert 2 * len(nodes) - (2 if nodes[0] == -1 else 1) == degree
 
 
 @pytest.mark.parametrize("size", [3, 5, 6, 11, 12, 40])
 def test_quadrature_of_the_circle_is_the_polygons(size: int) -> None:
-    nodes, weights = bounds.levenshtein_quadrature(size, 2)
+    nodes, weights = levenshtein.levenshtein_quadrature(size, 2)
     for j in range(1, size):
         assert 1 / size + (1 - 1 / size) * weights @ np.cos(j * np.arccos(nodes)) == pytest.approx(0, abs=1e-12)
 
 
 def test_quadrature_cannot_be_changed() -> None:
-    nodes, weights = bounds.levenshtein_quadrature(50, 5)
+    nodes, weights = levenshtein.levenshtein_quadrature(50, 5)
     for values in (nodes, weights):
         with pytest.raises(ValueError, match="read-only"):
             values[0] = 0
@@ -323,9 +325,9 @@ def test_quadrature_cannot_be_changed() -> None:
 @pytest.mark.parametrize(("num_vectors", "dim"), [(2, 1), (2, 3), (3, 2), (4, 3), (10, 9), (10, 500), (1000, 4096)])
 def test_energy_of_the_simplex(num_vectors: int, dim: int) -> None:
     edge = 2 * num_vectors / (num_vectors - 1)
-    assert bounds.log_kernel_bound(num_vectors, dim) == pytest.approx(-math.log(edge) / 2, abs=1e-15)
-    assert bounds.riesz_bound(num_vectors, dim, 3.0) == pytest.approx(edge**-1.5, abs=1e-15)
-    assert bounds.distance_bound(num_vectors, dim) == pytest.approx(math.sqrt(edge), abs=1e-15)
+    assert energy_bounds.log_kernel_bound(num_vectors, dim) == pytest.approx(-math.log(edge) / 2, abs=1e-15)
+    assert energy_bounds.riesz_bound(num_vectors, dim, 3.0) == pytest.approx(edge**-1.5, abs=1e-15)
+    assert energy_bounds.distance_bound(num_vectors, dim) == pytest.approx(math.sqrt(edge), abs=1e-15)
 
 
 @pytest.mark.parametrize("name", SHARP_CODES)
@@ -360,7 +362,7 @@ def test_no_descent_beats_the_energy_bound(num_vectors: int, dim: int) -> None:
 
 def test_energy_bound_falls_with_the_dimension_and_rises_with_the_number() -> None:
     sizes, dims = [2, 3, 4, 5, 9, 17, 50, 100, 1000, 10_000], [2, 3, 4, 8, 16, 100, 1000]
-    for bound in (bounds.log_kernel_bound, bounds.riesz_bound, lambda K, D: -bounds.distance_bound(K, D)):
+    for bound in (energy_bounds.log_kernel_bound, energy_bounds.riesz_bound, lambda K, D: -energy_bounds.distance_bound(K, D)):
         values = np.array([[bound(size, dim) for size in sizes] for dim in dims])
         assert (np.diff(values, axis=1) > 0).all()
         assert (np.diff(values, axis=0) <= 1e-13).all()
@@ -368,15 +370,15 @@ def test_energy_bound_falls_with_the_dimension_and_rises_with_the_number() -> No
 
 def test_energy_on_a_line() -> None:
     """Of five vectors at ±1 two and three coincide at best: 6 of 10 pairs are 2 apart."""
-    assert bounds.distance_bound(5, 1) == pytest.approx(1.2, abs=1e-15)
-    assert bounds.log_kernel_bound(5, 1) == math.inf == bounds.riesz_bound(3, 1)
-    assert bounds.energy_bound(5, 1, np.exp) == pytest.approx(0.6 / math.e + 0.4 * math.e, abs=1e-14)
+    assert energy_bounds.distance_bound(5, 1) == pytest.approx(1.2, abs=1e-15)
+    assert energy_bounds.log_kernel_bound(5, 1) == math.inf == energy_bounds.riesz_bound(3, 1)
+    assert energy_bounds.energy_bound(5, 1, np.exp) == pytest.approx(0.6 / math.e + 0.4 * math.e, abs=1e-14)
 
 
 @pytest.mark.parametrize("exponent", [0.0, -1.0, math.inf, math.nan])
 def test_riesz_exponents(exponent: float) -> None:
     with pytest.raises(RangeError, match=r"finite and > 0; got"):
-        bounds.riesz_bound(10, 3, exponent)
+        energy_bounds.riesz_bound(10, 3, exponent)
 
 
 # ---------------------------------------------------------------------- how equal angles can be
@@ -393,8 +395,8 @@ def centred_spread(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_spherical_designs_attain_the_equiangularity_floor(name: str) -> None:
     vectors = code(name).vectors
     cosines = pair_cosines(vectors)
-    assert bounds.equiangularity_floor(*vectors.shape) == pytest.approx(float(cosines.std()), abs=1e-11)
-    assert bounds.equiangularity_floor(*vectors.shape, ddof=0) == pytest.approx(
+    assert energy_bounds.equiangularity_floor(*vectors.shape) == pytest.approx(float(cosines.std()), abs=1e-11)
+    assert energy_bounds.equiangularity_floor(*vectors.shape, ddof=0) == pytest.approx(
         float(cosines.std(correction=0)), abs=1e-11
     )
 
@@ -408,7 +410,7 @@ def test_no_lengths_beat_the_equiangularity_floor(num_vectors: int, dim: int, se
         vectors[0] *= 1 + skew
         vectors[1:, 0] += skew
         deviation, equinorm = centred_spread(vectors)
-        floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=float(equinorm))
+        floor = energy_bounds.equiangularity_floor(num_vectors, dim, equinorm=float(equinorm))
         assert float(deviation) >= floor - 1e-10
 
 
@@ -418,8 +420,8 @@ def test_unequal_lengths_lower_the_equiangularity_floor() -> None:
     vectors[0] *= -49
     deviation, equinorm = (float(value) for value in centred_spread(vectors))
     assert deviation == pytest.approx(math.sqrt(8 / 50 * 48 / 50 * 1225 / 1224), abs=1e-12)
-    own = bounds.equiangularity_floor(50, 4, equinorm=equinorm)
-    assert 0 < own < deviation < bounds.equiangularity_floor(50, 4) - 0.09
+    own = energy_bounds.equiangularity_floor(50, 4, equinorm=equinorm)
+    assert 0 < own < deviation < energy_bounds.equiangularity_floor(50, 4) - 0.09
 
 
 def test_equiangularity_floor_of_unequal_lengths_is_nearly_attained() -> None:
@@ -437,16 +439,16 @@ def test_equiangularity_floor_of_unequal_lengths_is_nearly_attained() -> None:
 
     vectors = skewed(minimise(lambda v: loss(skewed(v)), *size, rounds=300))
     deviation, equinorm = (float(value) for value in centred_spread(vectors))
-    own = bounds.equiangularity_floor(*size, equinorm=equinorm)
+    own = energy_bounds.equiangularity_floor(*size, equinorm=equinorm)
     assert own - 1e-10 <= deviation < own + 0.01
-    assert own < bounds.equiangularity_floor(*size) - 0.02
+    assert own < energy_bounds.equiangularity_floor(*size) - 0.02
 
 
 def test_equiangularity_floor_of_small_differences_in_length_is_that_of_equal_lengths() -> None:
-    equal = bounds.equiangularity_floor(100, 16)
-    assert bounds.equiangularity_floor(100, 16, equinorm=0.67) == equal
-    assert bounds.equiangularity_floor(100, 16, equinorm=0.69) < equal
-    falling = [bounds.equiangularity_floor(100, 16, equinorm=value) for value in np.linspace(0, 10, 101)]
+    equal = energy_bounds.equiangularity_floor(100, 16)
+    assert energy_bounds.equiangularity_floor(100, 16, equinorm=0.67) == equal
+    assert energy_bounds.equiangularity_floor(100, 16, equinorm=0.69) < equal
+    falling = [energy_bounds.equiangularity_floor(100, 16, equinorm=value) for value in np.linspace(0, 10, 101)]
     assert (np.diff(falling) <= 0).all() and falling[-1] >= 0
 
 
@@ -462,15 +464,15 @@ def variance_floor_by_search(num_vectors: int, dim: int, squared: float) -> floa
 @pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (10, 5), (20, 16), (100, 16), (1000, 3)])
 @pytest.mark.parametrize("equinorm", [0.05, 0.7, 1.5, 4.0])
 def test_equiangularity_floor_against_a_grid(num_vectors: int, dim: int, equinorm: float) -> None:
-    floor = bounds.equiangularity_floor(num_vectors, dim, equinorm=equinorm, ddof=0)
+    floor = energy_bounds.equiangularity_floor(num_vectors, dim, equinorm=equinorm, ddof=0)
     squared = equinorm**2 * (num_vectors - 1) / num_vectors
     assert floor**2 == pytest.approx(variance_floor_by_search(num_vectors, dim, squared), abs=1e-8)
 
 
 def test_angle_floors_are_zero_where_a_simplex_fits() -> None:
     for size in ((2, 1), (4, 3), (10, 500)):
-        assert bounds.equiangularity_floor(*size) == 0 == bounds.maximal_angle_floor(*size)
-        assert bounds.equiangularity_floor(*size, equinorm=3.0) == 0
+        assert energy_bounds.equiangularity_floor(*size) == 0 == energy_bounds.maximal_angle_floor(*size)
+        assert energy_bounds.equiangularity_floor(*size, equinorm=3.0) == 0
 
 
 @pytest.mark.parametrize(("num_vectors", "dim"), [(5, 3), (8, 2), (12, 3), (20, 4), (20, 16)])
@@ -478,25 +480,25 @@ def test_no_descent_beats_the_maximal_angle_floor(num_vectors: int, dim: int) ->
     def smooth(vectors: torch.Tensor) -> torch.Tensor:
         return ((pair_cosines(vectors) + 1 / (num_vectors - 1)).square() + 1e-6).sqrt().mean()
 
-    floor = bounds.maximal_angle_floor(num_vectors, dim)
+    floor = energy_bounds.maximal_angle_floor(num_vectors, dim)
     for seed in range(3):
         assert float(mean_angle_deviation(minimise(smooth, num_vectors, dim, seed))) >= floor - 1e-12
 
 
 def test_maximal_angle_floor_is_attained_on_a_line_and_approached_by_copies_of_the_orthoplex() -> None:
     line = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(4)[:, None]
-    assert float(mean_angle_deviation(line)) == pytest.approx(bounds.maximal_angle_floor(8, 1), abs=1e-15)
+    assert float(mean_angle_deviation(line)) == pytest.approx(energy_bounds.maximal_angle_floor(8, 1), abs=1e-15)
     dim, copies = 5, 6
     size = 2 * dim * copies
     value = float(mean_angle_deviation(orthoplex(2 * dim, dim).vectors.repeat(copies, 1)))
-    assert value / bounds.maximal_angle_floor(size, dim) == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
+    assert value / energy_bounds.maximal_angle_floor(size, dim) == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
 
 
 def test_rank_floor_of_the_simplex() -> None:
     """Check values of section A2."""
-    assert bounds.rank_floor(np.ones(99), 64) == pytest.approx(0.6261, abs=5e-5)
-    assert bounds.rank_floor(np.ones(29232), 1024) == pytest.approx(1.2750, abs=5e-5)
-    assert bounds.rank_floor(np.ones(9), 9) == 0 == bounds.rank_floor([1.0, 2.0], 500)
+    assert energy_bounds.rank_floor(np.ones(99), 64) == pytest.approx(0.6261, abs=5e-5)
+    assert energy_bounds.rank_floor(np.ones(29232), 1024) == pytest.approx(1.2750, abs=5e-5)
+    assert energy_bounds.rank_floor(np.ones(9), 9) == 0 == energy_bounds.rank_floor([1.0, 2.0], 500)
 
 
 @pytest.mark.parametrize("dim", [1, 3, 9])
@@ -509,7 +511,7 @@ def test_rank_floor_is_attained_by_the_truncated_target_and_by_nothing_less(dim:
     def distance(gram: torch.Tensor) -> float:
         return float((gram / gram.norm() - target / target.norm()).norm())
 
-    floor = bounds.rank_floor(values.numpy(), dim)
+    floor = energy_bounds.rank_floor(values.numpy(), dim)
     top = basis[:, -dim:]
     assert distance(top @ torch.diag(values[-dim:]) @ top.mT) == pytest.approx(floor, abs=1e-12)
     for _ in range(20):
@@ -518,18 +520,18 @@ def test_rank_floor_is_attained_by_the_truncated_target_and_by_nothing_less(dim:
 
 
 def test_rank_floor_keeps_what_is_small_and_passes_over_negative_eigenvalues() -> None:
-    assert bounds.rank_floor([1.0, 1e-9], 1) == pytest.approx(1e-9, rel=1e-12)
-    assert bounds.rank_floor([3.0, -4.0], 2) == pytest.approx(math.sqrt(2 - 2 * 0.6), abs=1e-15)
-    assert bounds.rank_floor([3e200, 4e200], 1) == pytest.approx(math.sqrt(2 - 2 * 0.8), abs=1e-15)
+    assert energy_bounds.rank_floor([1.0, 1e-9], 1) == pytest.approx(1e-9, rel=1e-12)
+    assert energy_bounds.rank_floor([3.0, -4.0], 2) == pytest.approx(math.sqrt(2 - 2 * 0.6), abs=1e-15)
+    assert energy_bounds.rank_floor([3e200, 4e200], 1) == pytest.approx(math.sqrt(2 - 2 * 0.8), abs=1e-15)
 
 
 def test_bad_arguments_of_floors() -> None:
     with pytest.raises(RangeError, match=r"equinorm must be finite and >= 0; got -1"):
-        bounds.equiangularity_floor(10, 3, equinorm=-1.0)
+        energy_bounds.equiangularity_floor(10, 3, equinorm=-1.0)
     with pytest.raises(RangeError, match=r"ddof must be 0 or 1; got 2"):
-        bounds.equiangularity_floor(10, 3, ddof=2)
+        energy_bounds.equiangularity_floor(10, 3, ddof=2)
     with pytest.raises(DimensionError, match=r"dim must be at least 1; got 0"):
-        bounds.rank_floor([1.0], 0)
+        energy_bounds.rank_floor([1.0], 0)
     for values in ([], [0.0, -1.0], [1.0, math.nan]):
         with pytest.raises(RangeError, match=r"finite, and at least one must be positive"):
-            bounds.rank_floor(values, 1)
+            energy_bounds.rank_floor(values, 1)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tightframe.codes import Certificate, certify
-from tightframe.codes.bounds import random_cosine
 from tightframe.codes.pairs import nearest_pairs, pair_sections
+from tightframe.codes.random_vectors import random_cosine
 from tightframe.prototypes import code
 from tightframe.prototypes.polytopes import hypercube, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex

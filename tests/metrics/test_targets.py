@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tightframe import metrics
-from tightframe.codes import bounds
+from tightframe.codes import energies
 from tightframe.decisions import DecisionCounts
 from tightframe.metrics import METRICS, Evidence, Setting, available, evaluate
 from tightframe.statistics import ClassStatistics
@@ -154,13 +154,13 @@ def test_floor_of_the_one_vs_rest_distance(classes: int, dim: int, value: float 
 
 
 FROM_BOUNDS: list[tuple[metrics.Metric[Any], Callable[[int, int], float]]] = [
-    (metrics.log_kernel, bounds.log_kernel_bound),
-    (metrics.distance_kernel, bounds.distance_bound),
-    (metrics.riesz_kernel, bounds.riesz_bound),
-    (metrics.riesz_kernel.having(exponent=3.0), lambda K, D: bounds.riesz_bound(K, D, 3.0)),
-    (metrics.equiangularity, bounds.equiangularity_floor),
-    (metrics.equiangularity.having(ddof=0), lambda K, D: bounds.equiangularity_floor(K, D, ddof=0)),
-    (metrics.maximal_angle_deviation, bounds.maximal_angle_floor),
+    (metrics.log_kernel, energies.log_kernel_bound),
+    (metrics.distance_kernel, energies.distance_bound),
+    (metrics.riesz_kernel, energies.riesz_bound),
+    (metrics.riesz_kernel.having(exponent=3.0), lambda K, D: energies.riesz_bound(K, D, 3.0)),
+    (metrics.equiangularity, energies.equiangularity_floor),
+    (metrics.equiangularity.having(ddof=0), lambda K, D: energies.equiangularity_floor(K, D, ddof=0)),
+    (metrics.maximal_angle_deviation, energies.maximal_angle_floor),
 ]
 
 

@@ -29,7 +29,9 @@ def code_table() -> Document:
     """Every exact code with its size and its largest cosine."""
     counts = Column("vectors", "count"), Column("dimensions", "count")
     columns = (Column("name"), *counts, Column("cosine", "cosine"), Column("optimal"))
-    rows = tuple((name, each.K, each.D, float(each.cosine), "proven" if each.proof else "") for name, each in CODES.items())
+    rows = tuple(
+        (name, each.K, each.D, float(each.cosine), "proven" if each.proof else "") for name, each in CODES.items()
+    )
     found = f"`prototypes -k K -d D --rounds 0` also knows {len(searched())} codes found by long searches."
     section = Section("codes", "Codes", ("Names for --code.", found), Table(columns, rows))
     return Document("Exact codes", sections=(section,))

@@ -8,8 +8,9 @@ import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from tightframe.codes.bounds import Bound, random_cosine
+from tightframe.codes.bounds import Bound
 from tightframe.codes.code import Code
+from tightframe.codes.random_vectors import random_cosine
 from tightframe.plain import json_text, written_to
 from tightframe.sections import Column, Document, Section, Table, Tone, Verdict
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tightframe.codes.code import Code
 from tightframe.codes.exact import bases, golden, lattices, polytopes, quadrics
 from tightframe.codes.exact.blocks import BLOCKS, signed_blocks
-from tightframe.errors import DimensionError
+from tightframe.codes.levenshtein import require_sizes
 
 CIRCLE = "K arcs share a circle of length 2 pi"
 RANKIN = "attains Rankin's bound"
@@ -318,8 +318,7 @@ def best_listed(num_vectors: int, dim: int) -> Code | None:
     code's own K and D, and its proof refers to those.
     Raises: DimensionError unless K >= 2 and D >= 1.
     """
-    if num_vectors < 2 or dim < 1:
-        raise DimensionError(f"a code needs K >= 2 vectors in D >= 1 dimensions; got K={num_vectors}, D={dim}.")
+    require_sizes(num_vectors, dim)
     if (polytope := _polytope(num_vectors, dim)) is not None:
         return polytope
     return min(_providing(num_vectors, dim), key=_preference, default=None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tightframe import numerics
 from tightframe.checks import Array, as_tensor
-from tightframe.codes import best_listed, bounds, smallest_one_vs_rest
+from tightframe.codes import best_listed, bounds, energies, smallest_one_vs_rest
 from tightframe.errors import ChoiceError, DimensionError, ShapeError
 from tightframe.metrics.metric import Setting, metric
 from tightframe.metrics.pairs import (
@@ -105,27 +105,27 @@ def _one_vs_rest_floor(setting: Setting) -> float | None:
 
 @_whole
 def _log_floor(setting: Setting, of: Reading = "mean") -> float | None:
-    return bounds.log_kernel_bound(setting.K, setting.D) if of == "mean" else None
+    return energies.log_kernel_bound(setting.K, setting.D) if of == "mean" else None
 
 
 @_whole
 def _distance_floor(setting: Setting, of: Reading = "mean") -> float | None:
-    return bounds.distance_bound(setting.K, setting.D) if of == "mean" else None
+    return energies.distance_bound(setting.K, setting.D) if of == "mean" else None
 
 
 @_whole
 def _riesz_floor(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float | None:
-    return bounds.riesz_bound(setting.K, setting.D, exponent) if of == "mean" else None
+    return energies.riesz_bound(setting.K, setting.D, exponent) if of == "mean" else None
 
 
 @_whole
 def _spread_floor(setting: Setting, ddof: int = 1) -> float:
-    return bounds.equiangularity_floor(setting.K, setting.D, ddof=ddof)
+    return energies.equiangularity_floor(setting.K, setting.D, ddof=ddof)
 
 
 @_whole
 def _deviation_floor(setting: Setting) -> float:
-    return bounds.maximal_angle_floor(setting.K, setting.D)
+    return energies.maximal_angle_floor(setting.K, setting.D)
 
 
 @_whole

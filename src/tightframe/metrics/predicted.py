@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightframe.codes.bounds import rank_floor
+from tightframe.codes.energies import rank_floor
 from tightframe.errors import ShapeError
 from tightframe.metrics.metric import Setting, metric
 from tightframe.numerics import centred_gram
