@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tightframe.codes.search.holes import filled
+from tightframe.codes.search.holes import filled, thinned
 
 
 def generator() -> torch.Generator:
@@ -33,3 +33,15 @@ def test_no_more_points_than_wanted() -> None:
     assert torch.equal(filled(points, 9, generator()), points)
     assert filled(points, 12, generator()).shape == (12, 5)
     assert filled(points, 12, generator()).dtype is torch.float32
+
+
+def test_thinning_takes_the_points_with_the_most_contacts() -> None:
+    """A square on the equator, the poles, and two more points close to one corner."""
+    corner = torch.tensor([1.0, 0, 0], dtype=torch.float64)
+    close = torch.nn.functional.normalize(torch.tensor([[1, 0.1, 0.1], [1, -0.1, 0.1]]).double(), dim=1)
+    axes = torch.eye(3, dtype=torch.float64)
+    points = torch.cat([close, axes, -axes])
+    assert torch.equal(thinned(points, 8), points)
+    kept = thinned(points, 6)
+    assert (kept @ corner > 0.9).sum() == 1
+    assert float((kept @ kept.T).fill_diagonal_(-1).max()) < 0.2

@@ -1,4 +1,4 @@
-"""Holes of a set of points on a sphere: directions far from all points, with room for more points."""
+"""More or fewer points than a set on a sphere has: in its holes, directions far from all points, or without crowded ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tightframe.codes.search.sphere import tangent, unit
 _PER_HOLE, _FEWEST = 3, 256  # random directions per hole, and minimum in total
 _STAGES = (10.0, 30.0, 100.0)  # exponents of the smoothed largest cosine that directions minimise
 _STEPS = 25
+_CROWDING = 30.0  # exponent, in units, that weighs the neighbours of a point
 
 
 def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
@@ -33,3 +34,16 @@ def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tenso
         selected.append(nearest.argmin())
         nearest = torch.maximum(nearest, holes @ holes[selected[-1]])
     return torch.cat([points, unit(holes[torch.stack(selected)].to(points))])
+
+
+def thinned(points: Tensor, num_points: int) -> Tensor:
+    """K of N points (N, D), N >= K: the most crowded one is dropped, one at a time."""
+    cosines = (points @ points.T).fill_diagonal_(-torch.inf)
+    sharpness = _CROWDING / (1 - cosines.max())
+    energies = ((cosines - cosines.max()) * sharpness).exp()
+    crowding, kept = energies.sum(1), torch.ones(len(points), dtype=torch.bool)
+    for _ in range(len(points) - num_points):
+        crowded = int(crowding.argmax())
+        kept[crowded] = False
+        crowding = (crowding - energies[crowded]).index_fill(0, torch.tensor(crowded), -torch.inf)
+    return points[kept]

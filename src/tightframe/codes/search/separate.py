@@ -14,6 +14,7 @@ from tightframe.codes.search import starts
 from tightframe.codes.search.anneal import exponent_unit
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
 from tightframe.codes.search.from_codes import FilledLayers, cap_batches
+from tightframe.codes.search.holes import thinned
 from tightframe.codes.search.neighbours import NearEnergy
 from tightframe.codes.search.orbits import Free
 from tightframe.codes.search.polish import LARGEST, is_rigid, polish
@@ -27,6 +28,7 @@ _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milli
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
 _GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
+_THINNED = 4096  # vectors of a known code up to which the best part is chosen, not the first
 _CROWDED = 2000  # points from which on lists of near pairs pay
 _FEWEST = 5  # evaluations that make a stage of a descent worthwhile
 _PROJECTIONS = 1 << 27  # numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
@@ -51,7 +53,8 @@ def separate(
     running = Running(score, search, (K, D), cosine_bound(K, D).value + _OPTIMAL)
     device, warm_start = torch.device(search.device or "cpu"), running.warm_start
     if known is not None:
-        vectors = torch.nn.functional.pad(known.vectors(K), (0, D - known.D)).contiguous().to(device)
+        vectors = known.vectors(K) if known.K > _THINNED else thinned(known.vectors(), K)
+        vectors = torch.nn.functional.pad(vectors, (0, D - known.D)).contiguous().to(device)
         running.offer(vectors, known.name)
         warm_start = vectors if warm_start is None else warm_start
     rounds = _Rounds(K, D, running, search.seed, caps, warm_start, device)
