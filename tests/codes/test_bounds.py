@@ -362,7 +362,8 @@ def test_no_descent_beats_the_energy_bound(num_vectors: int, dim: int) -> None:
 
 def test_energy_bound_falls_with_the_dimension_and_rises_with_the_number() -> None:
     sizes, dims = [2, 3, 4, 5, 9, 17, 50, 100, 1000, 10_000], [2, 3, 4, 8, 16, 100, 1000]
-    for bound in (energy_bounds.log_kernel_bound, energy_bounds.riesz_bound, lambda K, D: -energy_bounds.distance_bound(K, D)):
+    upper = energy_bounds.distance_bound
+    for bound in (energy_bounds.log_kernel_bound, energy_bounds.riesz_bound, lambda K, D: -upper(K, D)):
         values = np.array([[bound(size, dim) for size in sizes] for dim in dims])
         assert (np.diff(values, axis=1) > 0).all()
         assert (np.diff(values, axis=0) <= 1e-13).all()
@@ -491,7 +492,8 @@ def test_maximal_angle_floor_is_attained_on_a_line_and_approached_by_copies_of_t
     dim, copies = 5, 6
     size = 2 * dim * copies
     value = float(mean_angle_deviation(orthoplex(2 * dim, dim).vectors.repeat(copies, 1)))
-    assert value / energy_bounds.maximal_angle_floor(size, dim) == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
+    floor = energy_bounds.maximal_angle_floor(size, dim)
+    assert value / floor == pytest.approx((size - 2) / (size - 1 - dim), abs=1e-12)
 
 
 def test_rank_floor_of_the_simplex() -> None:
