@@ -350,4 +350,4 @@ def codes_for(num_vectors: int, dim: int) -> list[Code]:
 
 def _preference(code: Code) -> tuple[float, int, int]:
     """For equal cosines the size decides, so that a code of exactly K vectors in R^D is preferred."""
-    return round(code.cosine, 12), code.K, -code.D
+    return round(code.cosine, 10), code.K, -code.D
