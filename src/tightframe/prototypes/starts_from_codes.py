@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import torch
@@ -47,12 +47,21 @@ class FilledLayers:
     two of three turns repeat the best layers with different holes.
     """
 
-    def __init__(self, num_points: int, dim: int, unit: float, seed: int, seconds: float = math.inf):
+    def __init__(
+        self,
+        num_points: int,
+        dim: int,
+        unit: float,
+        seed: int,
+        seconds: float = math.inf,
+        clock: Callable[[], float] = lambda: 0.0,
+    ):
         self.num_points, self.dim, self._unit = num_points, dim, unit
         self._codes = _codes(num_points, dim, _LAYER_DIMENSIONS, math.ceil(num_points / SHARE))[:_LAYER_CODES]
         self._batch = batch_size(num_points * num_points, seconds)
-        a_draw = sum(1.2e-9 * num_points**2 + 1.5e-8 * code.K * code.D for code in self._codes)
+        a_draw = sum(5e-4 + 1.2e-9 * num_points**2 + 1.5e-8 * code.K * code.D for code in self._codes)
         self._draws = int(max(_DRAWS[0], min(_DRAWS[1], seconds / 6 / max(a_draw, 1e-9))))
+        self._seconds, self._clock = seconds / 4, clock
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
         self._known: set[tuple[int, float]] = set()
@@ -83,21 +92,29 @@ class FilledLayers:
             self._played.append((score, self._last))
 
     def _look(self) -> None:
-        """Draw caps and sections, and queue new layers; stop drawing if there are none."""
-        found = [
-            layers
-            for code in self._codes
-            for layers in complete_layers(code, self.num_points, self.dim, self._seed, self._draws)
-        ]
+        """Draw caps and sections of each code in turn, and queue new layers; stop drawing if there are none.
+
+        Codes and layers that time does not allow are left for the next look.
+        """
+        end = self._clock() + self._seconds
+        stop = lambda: self._clock() > end  # noqa: E731
+        found: list[Layers] = []
+        for turn in range(len(self._codes)):
+            if turn and stop():
+                break
+            code = self._codes[0]
+            found += complete_layers(code, self.num_points, self.dim, self._seed, self._draws, stop)
+            self._codes = [*self._codes[1:], code]
         self._seed += 1
         fresh = [layers for layers in undominated(found) if self._key(layers) not in self._known]
         self._known |= {self._key(layers) for layers in fresh}
         self._exhausted = not fresh
-        if fresh:
-            order = torch.cat(
-                [self._energies(self._fill(fresh[i : i + self._batch])) for i in range(0, len(fresh), self._batch)]
-            )
-            self._waiting = [fresh[index] for index in order.argsort().tolist()]
+        ranked: list[tuple[float, Layers]] = []
+        for first in range(0, len(fresh), self._batch):
+            batch = fresh[first : first + self._batch]
+            energies = [math.inf] * len(batch) if first and stop() else self._energies(self._fill(batch)).tolist()
+            ranked += zip(energies, batch, strict=True)
+        self._waiting = [layers for _, layers in sorted(ranked, key=lambda pair: pair[0])]
 
     def _start(self, chosen: list[Layers], lowest: float, highest: float) -> Start:
         names = tuple(f"filled {layers.name}" for layers in chosen)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tightframe.prototypes.solver.orbits import Free, Orbits
 
 _TILE = 1 << 24  # number of cosines held at once
-_NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
+NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
 _WHOLE, _SAMPLED = 0.1, 0.02  # shares of a search's time: limit for scoring all pairs, and time of a sample
 
 
@@ -40,7 +40,7 @@ class SeparationEnergy:
         for start in range(0, M, rows):
             cosines = _others(representatives, points, orbits, slice(start, start + rows))
             peak = cosines.amax((1, 2), keepdim=True)
-            weights = cosines.sub_(peak).mul_(p).clamp_(min=_NEGLIGIBLE).exp_()
+            weights = cosines.sub_(peak).mul_(p).clamp_(min=NEGLIGIBLE).exp_()
             if orbits.sizes is not None:
                 weights *= orbits.sizes[start : start + rows, None]
             torch.matmul(weights, points, out=gradient[:, start : start + rows])
