@@ -40,7 +40,7 @@ _HOP_STEPS = 100
 _CULLED = 2  # the stage of these from which on only the better half goes on
 _MARGIN = 3e-4  # in energy above the lowest minimum, in units, up to which others are polished
 _LISTED = 30.0  # exponents, in units, from which only near neighbours count
-_HOP_BATCH = 32
+_SAME = 1e-4  # difference in energy, in units, below which two minima count as one
 _HOPPED = ", then hops"
 _NEIGHBOURS = 12, 24  # of a point in three and four dimensions
 _RELAXING_STAGES = 10 / 3  # for each power of ten
@@ -141,7 +141,7 @@ class _Rounds:
         if caps and self.small:
             self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
         self.blind = 0  # rounds without exact codes
-        self.minima = Minima(torch.Generator().manual_seed(seed))
+        self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
         self.kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
             self.kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
@@ -206,7 +206,7 @@ class _Rounds:
         if self.D < 3 or not self.small:
             return None
         cosines = self.K * (self._neighbours() or self.K)
-        batch = starts.batch_size(cosines, len(_HOPS) * self.share, _HOP_BATCH)
+        batch = starts.batch_size(cosines, len(_HOPS) * self.share, fewest=32)
         if (drawn := self.minima.draw(batch)) is None:
             return None
         points, names = drawn
@@ -313,21 +313,22 @@ class _Rounds:
 
         Minima too large to be polished descend further instead.
         """
-        while (index := self.minima.unfinished(_MARGIN / self.unit)) is not None and not self.search.stopped():
+        margin = _MARGIN / self.unit
+        while (index := self.minima.unfinished(margin)) is not None and not self.search.stopped():
             points, name = self.minima.points[index], self.minima.names[index]
+            if not self.polished:
+                self._relax(points.to(self.device), name)
+                self.minima.finished = [True] * len(self.minima.finished)  # one at a time is enough
+                return
             timely = (
-                not self.polished
-                or math.isinf(self.search.remaining)
+                math.isinf(self.search.remaining)
                 or is_rigid(points, 1e-4 / self.unit)
                 or self.polish_spent + self.polish_cost < self.search.seconds / 3
             )
             if not (timely or last):
                 return
+            begin = self.search.seconds
             self.minima.finished[index] = True
-            if self.polished:
-                begin = self.search.seconds
-                self.search.offer(polish(points, stop=self.search.stopped), name)
-                self.polish_cost = self.search.seconds - begin
-                self.polish_spent += self.polish_cost
-            else:
-                self._relax(points.to(self.device), name)
+            self.search.offer(polish(points, stop=self.search.stopped), name)
+            self.polish_cost = self.search.seconds - begin
+            self.polish_spent += self.polish_cost

@@ -16,7 +16,7 @@ def points(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_the_best_different_minima_remain() -> None:
-    minima = Minima(generator())
+    minima = Minima(generator(), 1e-6)
     assert minima.draw(2) is None and minima.unfinished(1.0) is None
     sets = points(10, 6, 3)
     energies = torch.arange(10, dtype=torch.float64).flip(0)
@@ -31,7 +31,7 @@ def test_the_best_different_minima_remain() -> None:
 
 
 def test_minima_to_finish_are_near_the_lowest() -> None:
-    minima = Minima(generator())
+    minima = Minima(generator(), 1e-6)
     minima.admit(points(2, 5, 3), torch.tensor([0.3, 0.1]), ["high", "low"])
     assert minima.unfinished(0.1) == 0
     minima.finished[0] = True
@@ -41,7 +41,7 @@ def test_minima_to_finish_are_near_the_lowest() -> None:
 
 @pytest.mark.parametrize(("K", "D"), [(5, 3), (40, 3), (30, 9)])
 def test_changes_are_unit_vectors_that_differ(K: int, D: int) -> None:
-    minima = Minima(generator())
+    minima = Minima(generator(), 1e-6)
     minima.admit(points(1, K, D), torch.zeros(1), ["free"])
     drawn = minima.draw(60)
     assert drawn is not None
@@ -51,7 +51,7 @@ def test_changes_are_unit_vectors_that_differ(K: int, D: int) -> None:
     differences = (changed - minima.points[0]).norm(dim=2)
     assert float((differences.amax(1) > 1e-3).double().mean()) > 0.9
     assert bool(((differences > 1e-12).sum(1) <= 3).any())  # a few points moved into holes
-    again = Minima(generator())
+    again = Minima(generator(), 1e-6)
     again.admit(points(1, K, D), torch.zeros(1), ["free"])
     drawn = again.draw(60)
     assert drawn is not None and torch.equal(drawn[0], changed)
@@ -61,7 +61,7 @@ def test_a_point_moves_into_the_only_hole() -> None:
     """Points cover half of a sphere; wherever a point is taken from, it goes to the other half."""
     half = points(60, 3)
     half[:, 2] = half[:, 2].abs()
-    minima = Minima(generator())
+    minima = Minima(generator(), 1e-6)
     moved = minima._moved(half.expand(10, 60, 3).clone())
     gone = (moved - half).norm(dim=2) > 0
     assert bool((gone.sum(1) >= 1).all()) and bool((moved[gone][:, 2] < 0).any())

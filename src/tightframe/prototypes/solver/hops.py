@@ -13,7 +13,6 @@ from torch import Tensor
 from tightframe.prototypes.solver.sphere import unit
 
 _MEMBERS = 8
-_SAME = 1e-7  # two members differ in energy by more than this
 _FEWEST, _LARGEST = 4, 0.5  # points of a cap that changes, and their largest share
 _SHAKEN = 0.5  # displacements there, in nearest distances
 _TWIST = 1.0  # largest angle of a turned cap, in nearest distances
@@ -29,27 +28,30 @@ class Minima:
         finished: whether each was finished.
     """
 
-    def __init__(self, generator: torch.Generator):
-        self._generator = generator
-        self._energies = torch.empty(0, dtype=torch.float64)
+    def __init__(self, generator: torch.Generator, same: float):
+        self._generator, self._same = generator, same
+        self._energies: list[float] = []
         self.points = torch.empty(0, dtype=torch.float64)
         self.names: list[str] = []
         self.finished: list[bool] = []
 
     def admit(self, points: Tensor, energies: Tensor, names: list[str]) -> None:
-        """Add minima (R, K, D) with their energies (R,); the best different ones remain."""
+        """Add minima (R, K, D) with their energies (R,); the best remain, if energies differ by `same`."""
         every = torch.cat([self.points.view(-1, *points.shape[1:]), unit(points.double()).cpu()])
-        energies, order = torch.cat([self._energies, energies.double().cpu()]).sort(stable=True)
-        different = energies.diff(prepend=energies.new_tensor([-math.inf])) > _SAME
-        self._energies, order = energies[different][:_MEMBERS], order[different][:_MEMBERS]
-        self.points = every[order]
-        self.names = [(self.names + names)[index] for index in order]
-        self.finished = [(self.finished + [False] * len(names))[index] for index in order]
+        each = [*self._energies, *energies.tolist()], self.names + names, self.finished + [False] * len(names)
+        different: list[int] = []
+        for index in sorted(range(len(every)), key=lambda index: each[0][index]):
+            if different and each[0][index] < each[0][different[-1]] + self._same:
+                each[2][different[-1]] |= each[2][index]
+            elif len(different) < _MEMBERS:
+                different.append(index)
+        self.points = every[different]
+        self._energies, self.names, self.finished = ([some[index] for index in different] for some in each)
 
     def unfinished(self, margin: float) -> int | None:
         """The first unfinished minimum whose energy exceeds the lowest by no more than a margin."""
-        for index, (energy, finished) in enumerate(zip(self._energies.tolist(), self.finished, strict=True)):
-            if not finished and energy <= float(self._energies[0]) + margin:
+        for index, (energy, finished) in enumerate(zip(self._energies, self.finished, strict=True)):
+            if not finished and energy <= self._energies[0] + margin:
                 return index
         return None
 

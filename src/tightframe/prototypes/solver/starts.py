@@ -26,7 +26,8 @@ from tightframe.prototypes.solver.orbits import (
 from tightframe.prototypes.solver.sphere import unit
 
 _COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
-_LARGEST_BATCH = 8
+_LARGEST_BATCH = 64
+_TINY = 1 << 16  # cosines of a batch that take hardly longer than one
 _SECONDS_PER_COSINE = 1e-8
 _LARGEST_GROUP = 64
 _REMEMBERED = 4
@@ -122,13 +123,15 @@ class Symmetric:
         del self._successes[_REMEMBERED:]
 
 
-def batch_size(cosines: int, seconds: float = math.inf, most: int = _LARGEST_BATCH) -> int:
+def batch_size(cosines: int, seconds: float = math.inf, fewest: int = 8) -> int:
     """Number of problems per batch, from the number of cosines of one evaluation.
 
-    An anneal of about 2,000 evaluations should fit in the seconds, by a rough estimate.
+    Up to 64 tiny ones take hardly longer than one; otherwise at most `fewest`. An anneal of about 2,000 evaluations
+    should fit in the seconds, by a rough estimate.
     """
     affordable = seconds / (2000 * _SECONDS_PER_COSINE * max(cosines, 1))
-    return int(max(1, min(most, _COSINES // max(cosines, 1), affordable)))
+    tiny = min(_LARGEST_BATCH, _TINY // max(cosines, 1))
+    return int(max(1, min(max(fewest, tiny), _COSINES // max(cosines, 1), affordable)))
 
 
 def _random(batch: int, points: int, dim: int, generator: torch.Generator) -> Tensor:
