@@ -40,6 +40,7 @@ _HOP_STEPS = 100
 _CULLED = 2  # the stage of these from which on only the better half goes on
 _MARGIN = 3e-4  # in energy above the lowest minimum, in units, up to which others are polished
 _LISTED = 30.0  # exponents, in units, from which only near neighbours count
+_FRUITLESS = 300  # hops without a new lowest minimum, after which other minima are looked for
 _SAME = 1e-4  # difference in energy, in units, below which two minima count as one
 _HOPPED = ", then hops"
 _NEIGHBOURS = 12, 24  # of a point in three and four dimensions
@@ -161,6 +162,9 @@ class _Rounds:
                 rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
                 ranked = sorted(range(len(self.kinds) - 1), key=lambda kind: self.scores[kind])
                 first = ranked[rank % len(ranked)] if place == 2 else len(ranked)
+            if self.minima.fruitless > _FRUITLESS:
+                self.minima.forget()
+                first = self.kinds.index(self._play_blind)
             for kind in (*range(first, len(self.kinds)), *range(first)):
                 if (score := self.kinds[kind]()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)

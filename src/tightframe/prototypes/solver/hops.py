@@ -25,6 +25,7 @@ class Minima:
     Attributes:
         points: (P, K, D) in float64 on the CPU, the lowest energy first.
         names: of their starts.
+        fruitless: changes drawn since the lowest energy fell.
         finished: whether each was finished.
     """
 
@@ -34,11 +35,14 @@ class Minima:
         self.points = torch.empty(0, dtype=torch.float64)
         self.names: list[str] = []
         self.finished: list[bool] = []
+        self.fruitless = 0
 
     def admit(self, points: Tensor, energies: Tensor, names: list[str]) -> None:
         """Add minima (R, K, D) with their energies (R,); the best remain, if energies differ by `same`."""
         every = torch.cat([self.points.view(-1, *points.shape[1:]), unit(points.double()).cpu()])
         each = [*self._energies, *energies.tolist()], self.names + names, self.finished + [False] * len(names)
+        if self._energies and float(energies.min()) < self._energies[0] - self._same:
+            self.fruitless = 0
         different: list[int] = []
         for index in sorted(range(len(every)), key=lambda index: each[0][index]):
             if different and each[0][index] < each[0][different[-1]] + self._same:
@@ -47,6 +51,10 @@ class Minima:
                 different.append(index)
         self.points = every[different]
         self._energies, self.names, self.finished = ([some[index] for index in different] for some in each)
+
+    def forget(self) -> None:
+        """Begin again without members."""
+        self.points, self._energies, self.names, self.finished, self.fruitless = self.points[:0], [], [], [], 0
 
     def unfinished(self, margin: float) -> int | None:
         """The first unfinished minimum whose energy exceeds the lowest by no more than a margin."""
@@ -59,6 +67,7 @@ class Minima:
         """Changed minima (R, K, D) and their names: points moved into holes, a shaken cap or a turned cap."""
         if not self.names:
             return None
+        self.fruitless += batch
         parents = torch.rand(batch, generator=self._generator).square().mul(len(self.names)).long()
         points = self.points[parents]
         kinds = torch.randint(3, (batch,), generator=self._generator)
