@@ -18,7 +18,7 @@ from tightframe.prototypes.solver.energy import LargestCosine, SeparationEnergy,
 from tightframe.prototypes.solver.hops import Minima
 from tightframe.prototypes.solver.neighbours import NearEnergy, NearestEnergy
 from tightframe.prototypes.solver.orbits import Free
-from tightframe.prototypes.solver.polish import LARGEST, is_rigid, polish
+from tightframe.prototypes.solver.polish import LARGEST, polish
 from tightframe.prototypes.solver.search import Budget, Progress, Search
 from tightframe.prototypes.solver.searched import exponent_unit, require_sizes
 from tightframe.prototypes.solver.sphere import Objective, descend, unit
@@ -44,6 +44,7 @@ _FRUITLESS = 300  # hops without a new lowest minimum, after which other minima 
 _SAME = 1e-4  # difference in energy, in units, below which two minima count as one
 _HOPPED = ", then hops"
 _NEIGHBOURS = 12, 24  # of a point in three and four dimensions
+_RESERVED = 0.15  # of the time of a round, for the last descent
 _RELAXING_STAGES = 10 / 3  # for each power of ten
 _MANY_PAIRS = 1 << 17  # from which on single precision pays...
 _SINGLE = 1 << 16  # ... and the exponents below which it does
@@ -137,6 +138,9 @@ class _Rounds:
         self.share = search.remaining / 3  # of the time that one round of a batch may take, about
         self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
         self.polish_spent = 0.0
+        self.reserve = 0.0  # seconds left for the end, once there is something to finish
+        if self.small and not self.polished and math.isfinite(self.share):
+            self.reserve = _RESERVED * self.share
         self.caps = cap_batches(K, D, seed, self.share) if caps else iter(())
         self.layers: FilledLayers | None = None
         if caps and self.small:
@@ -169,7 +173,7 @@ class _Rounds:
                 if (score := self.kinds[kind]()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)
                     break
-        self._finish(last=self._left() <= 0)
+        self._finish()
 
     def _play_caps(self) -> float | None:
         if (start := next(self.caps, None)) is None:
@@ -182,10 +186,7 @@ class _Rounds:
             return None
         least = int(largest_cosines(start.representatives).argmin())
         score = self.search.offer(start.representatives[least].to(self.device), start.names[least])  # may be exact
-        if not self.search.stopped():
-            score = self._anneal(start)
-        self.layers.tell(score)
-        return score
+        return score if self.search.stopped() else self._anneal(start)
 
     def _play_blind(self) -> float | None:
         """Free points, and points with opposites in every second turn."""
@@ -236,10 +237,10 @@ class _Rounds:
         return number if 3 * number < self.K else None
 
     def _anneal(self, start: Start) -> float:
-        """Minimise the energy of a batch of starts, relax the best if it may improve the result; its largest cosine."""
+        """Minimise the energy of a batch of starts; the largest cosine of the best."""
         batch = len(start.representatives)
-        whole = isinstance(start.orbits, Free)
-        stages, steps, patience = (9, 80, 1e-5) if whole and self.small else (14, 80, 1e-5) if whole else (8, 40, 1e-3)
+        steps, patience = (80, 1e-5) if start.orbits.sizes is None else (40, 1e-3)  # symmetric ones are many
+        stages = 9 if self.small else 14
         ends = math.log10(start.lowest), math.log10(start.highest)
         first = torch.logspace(*ends, batch + 2, dtype=torch.float64)[1:-1]
         growth = ((_HOPS[-1] if self.small else 1e4) / first) ** (1 / (stages - 1))
@@ -308,31 +309,28 @@ class _Rounds:
         return points
 
     def _left(self) -> float:
-        """Seconds left to explore, without the time reserved for polishing."""
-        waiting = self.polished and self.minima.unfinished(_MARGIN / self.unit) is not None
-        return self.search.remaining - (1.2 * self.polish_cost if waiting else 0.0)
+        """Seconds left to explore, without the time reserved for the end."""
+        return self.search.remaining - self.reserve
 
-    def _finish(self, *, last: bool = False) -> None:
-        """Polish promising minima: at once if that is quick, else with at most a third of the time.
+    def _finish(self) -> None:
+        """Polish promising minima with at most a third of the time, or at its end.
 
-        Minima too large to be polished descend further instead.
+        Minima too large to be polished descend further instead, one in a round.
         """
-        margin = _MARGIN / self.unit
-        while (index := self.minima.unfinished(margin)) is not None and not self.search.stopped():
+        if last := self._left() <= 0:
+            self.reserve = 0.0
+        while (index := self.minima.unfinished(_MARGIN / self.unit)) is not None and not self.search.stopped():
             points, name = self.minima.points[index], self.minima.names[index]
+            begin = self.search.seconds
             if not self.polished:
                 self._relax(points.to(self.device), name)
-                self.minima.finished = [True] * len(self.minima.finished)  # one at a time is enough
-                return
-            timely = (
-                math.isinf(self.search.remaining)
-                or is_rigid(points, 1e-4 / self.unit)
-                or self.polish_spent + self.polish_cost < self.search.seconds / 3
-            )
-            if not (timely or last):
-                return
-            begin = self.search.seconds
-            self.minima.finished[index] = True
-            self.search.offer(polish(points, stop=self.search.stopped), name)
-            self.polish_cost = self.search.seconds - begin
-            self.polish_spent += self.polish_cost
+                self.minima.finished = [True] * len(self.minima.finished)
+            elif last or math.isinf(self.share) or self.polish_spent + self.polish_cost < begin / 3:
+                self.minima.finished[index] = True
+                self.search.offer(polish(points, stop=self.search.stopped), name)
+                self.polish_cost = self.search.seconds - begin
+                self.polish_spent += self.polish_cost
+            else:
+                break
+        if self.polished and not last:
+            self.reserve = 0.0 if index is None else 1.2 * self.polish_cost
