@@ -45,6 +45,7 @@ _SAME = 1e-4  # difference in energy, in units, below which two minima count as 
 _HOPPED = ", then hops"
 _NEIGHBOURS = 12, 24  # of a point in three and four dimensions
 _RESERVED = 0.15  # of the time of a round, for the last descent
+_LOOKUP = 20  # evaluations over which the cost of finding all neighbours is spread
 _RELAXING_STAGES = 10 / 3  # for each power of ten
 _MANY_PAIRS = 1 << 17  # from which on single precision pays...
 _SINGLE = 1 << 16  # ... and the exponents below which it does
@@ -210,7 +211,8 @@ class _Rounds:
         """Lower changed copies of the best points so far."""
         if self.D < 3 or not self.small:
             return None
-        cosines = self.K * (self._neighbours() or self.K)
+        number = self._neighbours()
+        cosines = self.K * (number + self.K // _LOOKUP if number else self.K)
         batch = starts.batch_size(cosines, len(_HOPS) * self.share, fewest=32)
         if (drawn := self.minima.draw(batch)) is None:
             return None

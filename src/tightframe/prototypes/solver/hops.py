@@ -40,17 +40,19 @@ class Minima:
     def admit(self, points: Tensor, energies: Tensor, names: list[str]) -> None:
         """Add minima (R, K, D) with their energies (R,); the best remain, if energies differ by `same`."""
         every = torch.cat([self.points.view(-1, *points.shape[1:]), unit(points.double()).cpu()])
-        each = [*self._energies, *energies.tolist()], self.names + names, self.finished + [False] * len(names)
+        values, every_name = [*self._energies, *energies.tolist()], self.names + names
+        finished = self.finished + [False] * len(names)
         if self._energies and float(energies.min()) < self._energies[0] - self._same:
             self.fruitless = 0
         different: list[int] = []
-        for index in sorted(range(len(every)), key=lambda index: each[0][index]):
-            if different and each[0][index] < each[0][different[-1]] + self._same:
-                each[2][different[-1]] |= each[2][index]
+        for index in sorted(range(len(values)), key=values.__getitem__):
+            if different and values[index] < values[different[-1]] + self._same:
+                finished[different[-1]] |= finished[index]
             elif len(different) < _MEMBERS:
                 different.append(index)
-        self.points = every[different]
-        self._energies, self.names, self.finished = ([some[index] for index in different] for some in each)
+        self.points, self._energies = every[different], [values[index] for index in different]
+        self.names = [every_name[index] for index in different]
+        self.finished = [finished[index] for index in different]
 
     def forget(self) -> None:
         """Begin again without members."""
