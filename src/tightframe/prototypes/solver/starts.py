@@ -30,6 +30,7 @@ _LARGEST_BATCH = 64
 _TINY = 1 << 16  # cosines of a batch that take hardly longer than one
 _SECONDS_PER_COSINE = 1e-8
 _LARGEST_GROUP = 64
+_MOST_ORBITS = 40  # about: with more, a symmetric start is as slow as others
 _REMEMBERED = 4
 
 
@@ -94,8 +95,11 @@ class Symmetric:
         return None
 
     def _any_group(self, chance: np.random.Generator) -> Group:
-        """A random family of groups; within it, log-uniform in the order."""
-        families = groups(min(_LARGEST_GROUP, self.num_points))
+        """A group with few orbits from a random family; within it, log-uniform in the order."""
+        fewest = min(self.num_points / _MOST_ORBITS, _LARGEST_GROUP / 2)
+        every = groups(min(_LARGEST_GROUP, self.num_points))
+        large = [[group for group in family if group.order >= fewest] for family in every]
+        families = [family for family in large if family]
         family = families[chance.integers(len(families))]
         sizes = np.log([group.order for group in family])
         away = np.abs(sizes - chance.uniform(sizes.min(), sizes.max()))
