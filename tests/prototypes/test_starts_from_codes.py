@@ -75,3 +75,12 @@ def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatc
     assert layers.draw() is not None
     assert [layers.draw() for _ in range(3)] == [None] * 3
     assert looked == ["e8", "e8"]
+
+
+def test_a_look_for_layers_ends_in_time() -> None:
+    """The clock moves with every draw, so that the first code takes all the time for drawing."""
+    clock = itertools.count()
+    layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=40, clock=lambda: float(next(clock)))
+    start = layers.draw()
+    assert start is not None and next(clock) < 45
+    assert {name.removeprefix("filled layers of the ") for name in start.names} == {layers._codes[0].name}

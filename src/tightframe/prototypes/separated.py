@@ -73,8 +73,9 @@ def separated(
     Rounds use different starts: uniform points, points with opposites, orbits of random groups. With `caps` also parts
     of exact codes: the points nearest to a direction (caps), or nearest to a plane in codes of up to two more
     dimensions (sections), and layers of these with fewer than K points and additional points in their holes. L-BFGS
-    minimises a smoothed largest cosine while its exponent rises; starts of a round have different first exponents. An
-    interior-point Newton method on the nearest pairs polishes the best points (for K * D <= 3000).
+    minimises a smoothed largest cosine while its exponent rises; starts of a round have different first exponents. Most
+    later rounds change the best points at one place and lower them again. An interior-point Newton method on the
+    nearest pairs polishes the best points (for K * D <= 3000, if there is time).
 
     Args:
         time, rounds: limits of the search in seconds and rounds; see `Budget`. The same seed, rounds and machine give
@@ -199,7 +200,7 @@ class _Rounds:
         """Orbits of random groups."""
         if self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
             return None
-        score, end = math.inf, self.search.seconds + self.share / 4
+        score, end = math.inf, self.search.seconds + self.share / 2
         for _ in range(_GROUPS):
             if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
                 start, tell = drawn
@@ -213,7 +214,7 @@ class _Rounds:
             return None
         number = self._neighbours()
         cosines = self.K * (number + self.K // _LOOKUP if number else self.K)
-        batch = starts.batch_size(cosines, len(_HOPS) * self.share, fewest=32)
+        batch = starts.batch_size(cosines, 2 * self.share, fewest=32)
         if (drawn := self.minima.draw(batch)) is None:
             return None
         points, names = drawn

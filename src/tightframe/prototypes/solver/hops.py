@@ -1,6 +1,6 @@
 """Hops between local minima: the best sets of points so far, changed at one place, as new starts.
 
-Source: basin hopping, Wales & Doye 1997; moves and acceptance in the spirit of Lai, Yue, Hao, Glover & Lu 2023.
+Source: basin hopping, Wales & Doye 1997; moves like those of Lai, Yue, Hao, Glover & Lu 2023.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Minima:
         points: (P, K, D) in float64 on the CPU, the lowest energy first.
         names: of their starts.
         fruitless: changes drawn since the lowest energy fell.
-        finished: whether each was finished.
+        finished: whether each was polished, or lowered to the last exponent.
     """
 
     def __init__(self, generator: torch.Generator, same: float):
