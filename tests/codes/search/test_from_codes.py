@@ -1,7 +1,6 @@
 """Starts from exact codes: unit vectors of the right number, the best first, and again those that did best."""
 
 import itertools
-import math
 import sys
 
 import pytest
@@ -52,7 +51,7 @@ def test_the_most_promising_layers_come_first() -> None:
     layers._energies = lambda points: torch.tensor([float(next(given)) for _ in points])  # type: ignore[method-assign]
     layers._look()
     cosines = [some.cosine for some in layers._waiting]
-    assert len(cosines) > 1 and cosines == sorted(cosines, reverse=True)  # the last one was given the least energy
+    assert len(cosines) > 1 and cosines == sorted(cosines)  # given the least energy: the last, with fewest points
 
 
 def test_a_code_with_its_holes_filled_stays_in_front() -> None:
@@ -66,27 +65,6 @@ def test_a_code_with_its_holes_filled_stays_in_front() -> None:
     assert abs(float(kept) - 0.25) < 1e-6
 
 
-@pytest.mark.usefixtures("few_codes")
-def test_what_did_best_comes_again_with_other_holes() -> None:
-    layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
-    first, second = (layers.draw(), layers.draw())
-    assert first is not None and second is not None
-    layers._played.clear()
-    layers._turn = 0
-    scores = iter((0.5, 0.4, 0.45, 0.46))
-    names = []
-    for _ in range(4):
-        start = layers.draw()
-        assert start is not None and start.lowest == start.highest
-        names.append(start.name)
-        layers.tell(next(scores))
-    (_, best) = min(layers._played, key=lambda played: played[0])
-    assert names[2] == names[1] == f"filled {best.name}"  # the second did best
-    replayed = [layers for _, layers in layers._played]
-    assert replayed[2] is replayed[1] and replayed[0] is not replayed[1]
-    assert math.isclose(layers._played[1][0], 0.4)
-
-
 def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
     module = sys.modules["tightframe.codes.search.from_codes"]
@@ -98,3 +76,12 @@ def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatc
     assert layers.draw() is not None
     assert [layers.draw() for _ in range(3)] == [None] * 3
     assert looked == ["e8", "e8"]
+
+
+def test_a_look_for_layers_ends_in_time() -> None:
+    """The clock moves with every draw, so that the first code takes all the time for drawing."""
+    clock = itertools.count()
+    layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=40, clock=lambda: float(next(clock)))
+    start = layers.draw()
+    assert start is not None and next(clock) < 45
+    assert {name.removeprefix("filled layers of the ") for name in start.names} == {layers._codes[0].name}

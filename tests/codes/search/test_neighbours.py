@@ -9,7 +9,7 @@ import torch
 from fake_clock import Clock
 from tightframe.codes.search import energy, neighbours
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
-from tightframe.codes.search.neighbours import NearEnergy, collect
+from tightframe.codes.search.neighbours import NearEnergy, NearestEnergy, collect
 from tightframe.codes.search.sphere import descend, unit
 from tightframe.prototypes import separated
 
@@ -51,6 +51,16 @@ def test_equal_to_all_pairs_while_points_move(K: int, D: int, p: float, monkeypa
     assert counted.calls - counted.refusals >= 2, "lists are rebuilt"
     assert counted.calls <= len(steps) - 3, "and serve for a while"
     assert passes.calls < len(steps) / 2
+
+
+def test_nearest_neighbours_are_all_that_counts_near_the_first_points() -> None:
+    x = descend(unit(random(2, 80, 3)), SeparationEnergy(torch.full((2,), 300.0, dtype=torch.float64)), steps=50)
+    exponents = torch.tensor([1000.0, 3000.0], dtype=torch.float64)
+    nearest = NearestEnergy(exponents, x, 12)
+    for step in (0.0, 1e-3):
+        moved = unit(x + step * random(2, 80, 3))
+        for ours, theirs in zip(nearest(moved), SeparationEnergy(exponents)(moved), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
 def test_low_exponents_take_all_pairs() -> None:

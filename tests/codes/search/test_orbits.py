@@ -5,10 +5,19 @@ import pytest
 import torch
 
 from tightframe.codes.search import starts
-from tightframe.codes.search.orbits import Group, GroupOrbits, groups, random_representation, random_shapes
+from tightframe.codes.search.orbits import (
+    Group,
+    GroupOrbits,
+    fitting_shapes,
+    groups,
+    product,
+    random_representation,
+    random_shapes,
+)
 from tightframe.codes.search.sphere import unit
 
-GROUPS = [Group(2, 1), Group(5, 1), Group(5, 4), Group(7, 2), Group(8, 3), Group(9, 4), Group(13, 3)]
+BY_NAME = {group.name: group for family in groups(60) for group in family}
+GROUPS = [BY_NAME[name] for name in ("Z2", "Z5", "Z5:2", "Z7:3", "Z8:2", "Z9:3", "Z13:3", "A4", "S4", "A5")]
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=str)
@@ -17,10 +26,9 @@ def test_representations_multiply_like_the_group(group: Group) -> None:
     place = {element: index for index, element in enumerate(elements)}
     for maps in group.irreducible():
         assert np.allclose(np.einsum("gab,gcb->gac", maps, maps), np.eye(maps.shape[1]), atol=1e-12)
-        for g, (a, b) in enumerate(elements):
-            for h, (c, d) in enumerate(elements):
-                product = place[a * c % group.modulus, (a * d + b) % group.modulus]
-                assert np.allclose(maps[g] @ maps[h], maps[product], atol=1e-12)
+        for g, left in enumerate(elements):
+            for h, right in enumerate(elements):
+                assert np.allclose(maps[g] @ maps[h], maps[place[product(left, right)]], atol=1e-12)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=str)
@@ -43,12 +51,15 @@ def test_cosets_cover_the_group_once(group: Group) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "num_points", "dim"), [(Group(7, 2), 30, 7), (Group(5, 4), 17, 4), (Group(4, 1), 9, 3)]
+    ("name", "num_points", "dim"), [("Z7:3", 30, 7), ("Z5:2", 17, 4), ("Z4", 9, 3), ("A4", 24, 3), ("A5", 72, 6)]
 )
-def test_orbits_are_invariant_and_of_the_right_size(group: Group, num_points: int, dim: int) -> None:
-    chance = np.random.default_rng(1)
-    shapes = random_shapes(group, num_points, chance)
-    maps = random_representation(group, dim, chance)
+def test_orbits_are_invariant_and_of_the_right_size(name: str, num_points: int, dim: int) -> None:
+    chance = np.random.default_rng(0)
+    maps, shapes = None, None
+    while maps is None or shapes is None:
+        maps = random_representation(BY_NAME[name], dim, chance)
+        if maps is not None:
+            shapes = random_shapes(fitting_shapes(BY_NAME[name], maps), num_points, chance)
     assert shapes is not None and maps is not None
     representations = torch.from_numpy(maps)[None]
     orbits = GroupOrbits(representations, shapes)
@@ -64,10 +75,16 @@ def test_orbits_are_invariant_and_of_the_right_size(group: Group, num_points: in
 
 
 def test_groups_are_distinct_and_within_the_limit() -> None:
-    found = groups(24)
-    assert all(2 <= group.order <= 24 for group in found)
-    assert len({(group.modulus, frozenset(a for a, _ in group.elements)) for group in found}) == len(found)
-    assert {"Z2", "Z5:2", "Z7:3", "Z5:4"} <= {str(group) for group in found}
+    found = [group for family in groups(24) for group in family]
+    assert all(2 <= group.order == len(group.elements) <= 24 for group in found)
+    assert len({frozenset(group.elements) for group in found}) == len(found)
+    assert {"Z2", "Z5:2", "Z7:3", "Z5:4", "A4", "S4"} <= {str(group) for group in found}
+
+
+def test_stabilisers_of_orbits_fix_a_direction() -> None:
+    """The rotations of the icosahedron have orbits of 12 corners, 20 faces, 30 edges and 60 other points."""
+    turned = next(maps for maps in BY_NAME["A5"].irreducible() if maps.shape[1] == 3)
+    assert {len(shape.transversal) for shape in fitting_shapes(BY_NAME["A5"], turned)} == {12, 20, 30, 60}
 
 
 def test_starts_have_the_points_they_promise() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tightframe.codes.search.energy import SeparationEnergy, largest_cosines
-from tightframe.codes.search.polish import is_rigid, polish
+from tightframe.codes.search.polish import polish
 from tightframe.codes.search.sphere import descend, unit
 from tightframe.prototypes import code, orthoplex
 
@@ -60,11 +60,3 @@ def test_it_stops_when_told() -> None:
     start = shaken(code("icosahedron").vectors, 1e-3)
     assert torch.equal(polish(start, stop=lambda: True), start)
     assert math.isclose(highest(start), highest(polish(start, steps=0)))
-
-
-def test_rigidity_counts_contacts() -> None:
-    exact = code("icosahedron").vectors  # 30 contacts for 24 - 3 numbers
-    assert is_rigid(exact, 1e-9)
-    assert not is_rigid(shaken(exact, 1e-3), 1e-9)
-    assert is_rigid(shaken(exact, 1e-3), 0.1)
-    assert not is_rigid(orthoplex(4, 3).vectors[:3], 1e-9)

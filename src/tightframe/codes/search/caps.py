@@ -7,7 +7,7 @@ are a code, often with a smaller largest cosine, and the missing points fit into
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -76,11 +76,14 @@ class Layers:
     name: str
 
 
-def complete_layers(code: Code, num_classes: int, dim: int, seed: int, draws: int) -> list[Layers]:
+def complete_layers(
+    code: Code, num_classes: int, dim: int, seed: int, draws: int, stop: Callable[[], bool] = lambda: False
+) -> list[Layers]:
     """Complete layers with at most K vectors from a code's caps (dim = its D) or sections (dim < D).
 
     From `draws` caps or sections, layers are dropped if others have more vectors and no larger cosine. A code of at
     most K vectors in `dim` dimensions is returned whole. The same seed gives the same layers.
+    Drawing ends early if `stop()` is true.
     """
     if dim == code.D and num_classes >= code.K:
         return [Layers(code.vectors(code.K), code.cosine, code.name)]
@@ -88,6 +91,8 @@ def complete_layers(code: Code, num_classes: int, dim: int, seed: int, draws: in
     drawn = _caps(code, most, seed) if dim == code.D else _sections(code, most, dim, seed)
     kept: list[Layers] = []
     for points, distances in islice(drawn, draws):
+        if stop():
+            break
         rims = _rims(distances)
         rims = rims[(rims * SHARE >= num_classes) & (rims <= num_classes)]
         if not len(rims):

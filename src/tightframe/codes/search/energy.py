@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tightframe.codes.search.orbits import Free, Orbits
 
-_TILE = 1 << 24  # number of cosines held at once
-_NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
+_TILE = 1 << 19  # number of cosines held at once, so that they stay in a CPU's cache
+_LARGE_TILE = 1 << 24  # ... or on another device, or to be timed
+NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
 _WHOLE, _SAMPLED = 0.1, 0.02  # shares of a search's time: limit for scoring all pairs, and time of a sample
 
 
@@ -33,14 +34,14 @@ class SeparationEnergy:
         orbits = self.orbits
         points = orbits.expand(representatives)
         R, M, _ = representatives.shape
-        rows = max(1, min(M, _TILE // (R * points.shape[1])))
-        p = self.exponents[:, None, None]
+        rows = max(1, min(M, _tile(points) // (R * points.shape[1])))
+        scaled = self.exponents[:, None, None] * representatives
         gradient = torch.empty_like(representatives)
         peaks, sums = [], []
         for start in range(0, M, rows):
-            cosines = _others(representatives, points, orbits, slice(start, start + rows))
-            peak = cosines.amax((1, 2), keepdim=True)
-            weights = cosines.sub_(peak).mul_(p).clamp_(min=_NEGLIGIBLE).exp_()
+            products = _others(scaled, points, orbits, slice(start, start + rows))
+            peak = products.amax((1, 2), keepdim=True)
+            weights = products.sub_(peak).clamp_(min=NEGLIGIBLE).exp_()
             if orbits.sizes is not None:
                 weights *= orbits.sizes[start : start + rows, None]
             torch.matmul(weights, points, out=gradient[:, start : start + rows])
@@ -50,11 +51,11 @@ class SeparationEnergy:
                 return torch.full_like(self.exponents, math.inf), gradient.zero_()
         peaks_, sums_ = torch.stack(peaks), torch.stack(sums)
         highest = peaks_.amax(0)
-        shares = ((peaks_ - highest) * self.exponents).exp()
+        shares = (peaks_ - highest).exp()
         total = (sums_ * shares).sum(0)
         for tile, start in enumerate(range(0, M, rows)):
             gradient[:, start : start + rows] *= (2 * shares[tile] / total)[:, None, None]
-        return highest + total.log() / self.exponents, orbits.project(gradient)
+        return (highest + total.log()) / self.exponents, orbits.project(gradient)
 
 
 def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, every: int = 1) -> Tensor:
@@ -65,7 +66,7 @@ def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, ev
     orbits = orbits if orbits is not None else Free()
     points = orbits.expand(representatives)
     R, M, _ = representatives.shape
-    step = every * max(1, _TILE // (R * points.shape[1]))
+    step = every * max(1, _tile(points) // (R * points.shape[1]))
     tiles = [
         _others(representatives, points, orbits, slice(start, min(start + step, M), every)).amax((1, 2))
         for start in range(0, M, step)
@@ -78,7 +79,7 @@ def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> 
     orbits = orbits if orbits is not None else Free()
     R, M, _ = representatives.shape
     K = orbits.expand(representatives).shape[1]
-    every = min(M, max(1, R * M * K // _TILE))
+    every = min(M, max(1, R * M * K // _LARGE_TILE))
     begin = monotonic()
     largest_cosines(representatives, orbits, every=every).tolist()
     return (monotonic() - begin) * every
@@ -107,10 +108,17 @@ class LargestCosine:
         return "" if self.every <= 1 else f", judged by 1 in {self.every} of {num_points} points"
 
 
+def _tile(points: Tensor) -> int:
+    return _TILE if points.device.type == "cpu" else _LARGE_TILE
+
+
 def _others(representatives: Tensor, points: Tensor, orbits: Orbits, rows: slice) -> Tensor:
-    """Cosines of some representatives with all points, (R, rows, K); -inf for a point with itself."""
-    cosines = representatives[:, rows] @ points.mT
+    """Products of some representatives with all points, (R, rows, K); -inf for a point with itself."""
+    products = representatives[:, rows] @ points.mT
+    if orbits.own is None and rows.step is None:
+        products.diagonal(rows.start, 1, 2).fill_(-math.inf)
+        return products
     index = torch.arange(representatives.shape[1], device=points.device)[rows]
     own = index if orbits.own is None else orbits.own.to(index.device)[rows]
-    cosines[:, torch.arange(len(index), device=points.device), own] = -math.inf
-    return cosines
+    products[:, torch.arange(len(index), device=points.device), own] = -math.inf
+    return products

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import torch
@@ -21,6 +21,7 @@ from tightframe.codes.table import CODES
 _CAP_CODES, _LAYER_CODES = 5, 10  # whose caps and sections, and whose layers are tried
 _LARGEST = 1 << 26  # numbers
 _CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # that a code may have too many, for sections and for their layers
+_CODE_SHARE = 4  # the first code may take a fourth of the time to look, each other one a fourth of the rest
 _DRAWS = 10, 1000  # of caps and sections in which complete layers are looked for
 _MELTING = 0.7, 4.0  # exponents, in units, to begin with from a cap, which is cut off somewhere
 _MILD = 6.0, 24.0  # ... and from filled layers, which lower ones would melt
@@ -44,65 +45,61 @@ def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf)
 class FilledLayers:
     """Complete layers of codes' caps and sections with points in their holes, the most promising first.
 
-    The energy after a short descent ranks the layers. If there are so many points that starts are annealed one by one,
-    two of three turns repeat the best layers with different holes.
+    The energy after a short descent ranks the layers.
     """
 
-    def __init__(self, num_points: int, dim: int, unit: float, seed: int, seconds: float = math.inf):
+    def __init__(
+        self,
+        num_points: int,
+        dim: int,
+        unit: float,
+        seed: int,
+        seconds: float = math.inf,
+        clock: Callable[[], float] = lambda: 0.0,
+    ):
         self.num_points, self.dim, self._unit = num_points, dim, unit
         self._codes = _codes(num_points, dim, _LAYER_DIMENSIONS, math.ceil(num_points / SHARE))[:_LAYER_CODES]
         self._batch = batch_size(num_points * num_points, seconds)
-        a_draw = sum(1.2e-9 * num_points**2 + 1.5e-8 * code.K * code.D for code in self._codes)
-        self._draws = int(max(_DRAWS[0], min(_DRAWS[1], seconds / 6 / max(a_draw, 1e-9))))
+        self._seconds, self._clock = seconds / 2, clock
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
         self._known: set[tuple[int, float]] = set()
         self._waiting: list[Layers] = []
-        self._played: list[tuple[float, Layers]] = []
-        self._last: Layers | None = None
-        self._turn = 0
         self._exhausted = False
 
     def draw(self) -> Start | None:
         """The next batch; None without codes or further layers."""
-        turn, self._turn = self._turn, self._turn + 1
-        if self._batch == 1 and len(self._played) > 1 and turn % 3 != 1:
-            _, self._last = min(self._played, key=lambda played: played[0])
-            low = _MILD[0] * (_MILD[1] / _MILD[0]) ** float(torch.rand((), generator=self._generator))
-            return self._start([self._last], low, low)
         if not (self._waiting or self._exhausted):
             self._look()
         chosen, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
         if not chosen:
             return None
-        self._last = chosen[0]
-        return self._start(chosen, *(_MILD if self._batch > 1 else (_RANKING, _RANKING)))
-
-    def tell(self, score: float) -> None:
-        """Report the largest cosine of the last start."""
-        if self._last is not None:
-            self._played.append((score, self._last))
+        names = tuple(f"filled {layers.name}" for layers in chosen)
+        ends = _MILD if self._batch > 1 else (_RANKING, _RANKING)
+        return Start(self._fill(chosen), Free(), names[0], *ends, names)
 
     def _look(self) -> None:
         """Draw caps and sections, and queue new layers; stop drawing if there are none."""
-        found = [
-            layers
-            for code in self._codes
-            for layers in complete_layers(code, self.num_points, self.dim, self._seed, self._draws)
-        ]
+        end = self._clock() + self._seconds
+        middle = end - self._seconds / 2
+        found: list[Layers] = []
+        for code in self._codes:
+            a_draw = 5e-4 + 1.2e-9 * self.num_points**2 + 1.5e-8 * code.K * code.D
+            draws = int(max(_DRAWS[0], min(_DRAWS[1], (middle - self._clock()) / _CODE_SHARE / a_draw)))
+            found += complete_layers(code, self.num_points, self.dim, self._seed, draws, lambda: self._clock() > middle)
+            if self._clock() > middle:
+                break
         self._seed += 1
-        fresh = [layers for layers in undominated(found) if self._key(layers) not in self._known]
+        fresh = [layers for layers in reversed(undominated(found)) if self._key(layers) not in self._known]
         self._known |= {self._key(layers) for layers in fresh}
         self._exhausted = not fresh
-        if fresh:
-            order = torch.cat(
-                [self._energies(self._fill(fresh[i : i + self._batch])) for i in range(0, len(fresh), self._batch)]
-            )
-            self._waiting = [fresh[index] for index in order.argsort().tolist()]
-
-    def _start(self, chosen: list[Layers], lowest: float, highest: float) -> Start:
-        names = tuple(f"filled {layers.name}" for layers in chosen)
-        return Start(self._fill(chosen), Free(), names[0], lowest, highest, names)
+        ranked: list[tuple[float, Layers]] = []
+        for first in range(0, len(fresh), self._batch):
+            batch = fresh[first : first + self._batch]
+            late = first and self._clock() > end
+            energies = [math.inf] * len(batch) if late else self._energies(self._fill(batch)).tolist()
+            ranked += zip(energies, batch, strict=True)
+        self._waiting = [layers for _, layers in sorted(ranked, key=lambda pair: pair[0])]
 
     def _fill(self, chosen: list[Layers]) -> Tensor:
         return torch.stack([filled(layers.points, self.num_points, self._generator) for layers in chosen])

@@ -1,4 +1,4 @@
-"""More or fewer points than a set on a sphere has: in its holes, directions far from all points, or without crowded ones."""
+"""More or fewer points than a set on a sphere has: in its holes, far from all points, or without crowded ones."""
 
 from __future__ import annotations
 

@@ -84,17 +84,6 @@ def polish(
     return best
 
 
-def is_rigid(points: Tensor, within: float) -> bool:
-    """Whether there are enough contacts, up to a difference `within` in cosine, to fix all unknowns.
-
-    Newton steps then converge at once; with fewer contacts they may need long.
-    """
-    K, D = points.shape
-    cosines = _cosines(points)
-    contacts = int((cosines > cosines.max() - within).sum()) // 2
-    return contacts > K * (D - 1) - D * (D - 1) // 2
-
-
 def _cosines(X: Tensor) -> Tensor:
     return (X @ X.mT).fill_diagonal_(-math.inf)
 

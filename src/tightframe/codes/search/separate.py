@@ -15,11 +15,12 @@ from tightframe.codes.search.anneal import exponent_unit
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
 from tightframe.codes.search.from_codes import FilledLayers, cap_batches
 from tightframe.codes.search.holes import thinned
-from tightframe.codes.search.neighbours import NearEnergy
+from tightframe.codes.search.hops import Minima
+from tightframe.codes.search.neighbours import NearEnergy, NearestEnergy
 from tightframe.codes.search.orbits import Free
-from tightframe.codes.search.polish import LARGEST, is_rigid, polish
+from tightframe.codes.search.polish import LARGEST, polish
 from tightframe.codes.search.running import Running
-from tightframe.codes.search.sphere import descend, unit
+from tightframe.codes.search.sphere import Objective, descend, unit
 from tightframe.codes.search.starts import Start
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.search import Search
@@ -34,6 +35,17 @@ _FEWEST = 5  # evaluations that make a stage of a descent worthwhile
 _PROJECTIONS = 1 << 27  # numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
 _MELTED, _FROZEN = 300.0, 1e4  # exponents, in units, that a relaxation begins with
 _LAST = 3e5  # ... and that it ends with
+_HOPS = 20.0, 55.0, 150.0, 400.0, 1000.0  # exponents, in units, of the descents after a hop
+_HOP_STEPS = 100
+_CULLED = 2  # the stage of these from which on only the better half goes on
+_MARGIN = 3e-4  # in energy above the lowest minimum, in units, up to which others are polished
+_LISTED = 30.0  # exponents, in units, from which only near neighbours count
+_FRUITLESS = 300  # hops without a new lowest minimum, after which other minima are looked for
+_SAME = 1e-4  # difference in energy, in units, below which two minima count as one
+_HOPPED = ", then hops"
+_NEIGHBOURS = 12, 24  # of a point in three and four dimensions
+_RESERVED = 0.15  # of the time of a round, for the last descent
+_LOOKUP = 20  # evaluations over which the cost of finding all neighbours is spread
 _RELAXING_STAGES = 10 / 3  # for each power of ten
 _MANY_PAIRS = 1 << 17  # from which on single precision pays...
 _SINGLE = 1 << 16  # ... and the exponents below which it does
@@ -72,41 +84,49 @@ class _Rounds:
     ):
         self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
         self.small = K * K * D <= _SMALL
-        self.polished = K * D <= LARGEST
+        self.polish_cost = 45 * (1.5e-8 * (K * D) ** 2 + 3e-11 * (K * D) ** 3)  # in seconds, a guess until timed
+        self.polished = K * D <= LARGEST and self.polish_cost < search.remaining / 4
         self.unit = exponent_unit(cosine_bound(K, D).value)
         self.warm_start = warm_start
         self.share = search.remaining / 3  # of the time that one round of a batch may take, about
         self.symmetric = starts.Symmetric(K, D, torch.Generator().manual_seed(seed))
-        self.polish_cost = (K * D / 1300) ** 3  # in seconds, a guess until one was timed
         self.polish_spent = 0.0
-        self.unpolished: tuple[float, Tensor, str] | None = None
+        self.reserve = 0.0  # seconds left for the end, once there is something to finish
+        if self.small and not self.polished and math.isfinite(self.share):
+            self.reserve = _RESERVED * self.share
         self.caps = cap_batches(K, D, seed, self.share) if caps else iter(())
-        self.layers = FilledLayers(K, D, self.unit, seed, self.share) if caps and self.small else None
+        self.layers: FilledLayers | None = None
+        if caps and self.small:
+            self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
         self.blind = 0  # rounds without exact codes
-        self.kinds = [self._play_caps, self._play_layers, self._play_blind]
+        self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
+        self.kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
-            self.kinds = [self._play_layers, self._play_blind, self._play_caps]
+            self.kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
         self.scores = [math.inf] * len(self.kinds)
 
     def play(self, index: int) -> None:
-        """One round: a warm start first; then the best kind of start in three of four rounds, else each kind in turn.
-
-        If rounds are short, each kind is first played once.
-        """
+        """One round: first each kind once, in round 0 a warm start too; then hops in two of three, else the better kinds."""
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
-            self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start")
-        else:
-            others, place = divmod(index, 4)
-            first = self.scores.index(min(self.scores)) if place < 3 else -(others + 1) % len(self.kinds)
-            if self.polished and index < len(self.kinds):
-                first = index
+            points = self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start", _MELTED)
+            self._admit(points[None], ["warm start"])
+        if self.search.points is None or not self.search.stopped():
+            first = index
+            if index >= len(self.kinds):
+                turn, place = divmod(index, 3)
+                rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
+                ranked = sorted(range(len(self.kinds) - 1), key=lambda kind: self.scores[kind])
+                first = ranked[rank % len(ranked)] if place == 2 else len(ranked)
+            if self.minima.fruitless > _FRUITLESS:
+                self.minima.forget()
+                first = self.kinds.index(self._play_blind)
             for kind in (*range(first, len(self.kinds)), *range(first)):
                 if (score := self.kinds[kind]()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)
                     break
-        self._polish(last=self._left() <= 0)
+        self._finish()
 
     def _play_caps(self) -> float | None:
         if (start := next(self.caps, None)) is None:
@@ -119,57 +139,88 @@ class _Rounds:
             return None
         least = int(largest_cosines(start.representatives).argmin())
         score = self.search.offer(start.representatives[least].to(self.device), start.names[least])  # may be exact
-        if not self.search.stopped():
-            score = self._anneal(start)
-        self.layers.tell(score)
-        return score
+        return score if self.search.stopped() else self._anneal(start)
 
-    def _play_blind(self) -> float:
-        """Points with opposites, free points, and orbits of random groups, in turn."""
+    def _play_blind(self) -> float | None:
+        """Free points, and points with opposites in every second turn."""
         turn, self.blind = self.blind, self.blind + 1
-        if self.small and turn % 3 == 0 and self.K % 2 == 0 and self.K > 2:
-            return self._anneal(starts.antipodal(self.K, self.D, self.generator, self.share))
-        if turn % 3 < 2 or self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
-            return self._anneal(starts.free(self.K, self.D, self.generator, self.share))
-        score = math.inf
+        kind = starts.antipodal if self.small and turn % 2 == 0 and self.K % 2 == 0 and self.K > 2 else starts.free
+        return self._anneal(kind(self.K, self.D, self.generator, self.share))
+
+    def _play_symmetric(self) -> float | None:
+        """Orbits of random groups."""
+        if self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
+            return None
+        score, end = math.inf, self.search.seconds + self.share / 2
         for _ in range(_GROUPS):
-            if (drawn := self.symmetric.draw()) is not None and self._left() > 0:
+            if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
                 start, tell = drawn
                 tell(cosine := self._anneal(start))
                 score = min(score, cosine)
         return score
 
+    def _play_hops(self) -> float | None:
+        """Lower changed copies of the best points so far."""
+        if self.D < 3 or not self.small:
+            return None
+        number = self._neighbours()
+        cosines = self.K * (number + self.K // _LOOKUP if number else self.K)
+        batch = starts.batch_size(cosines, 2 * self.share, fewest=32)
+        if (drawn := self.minima.draw(batch)) is None:
+            return None
+        points, names = drawn
+        names = [name.removesuffix(_HOPPED) + _HOPPED for name in names]
+        for stage, exponent in enumerate(_HOPS):
+            exponents = torch.full((len(points),), self.unit * exponent, dtype=torch.float64)
+            points = self._descend(Start(points, Free(), names[0]), [exponents], _HOP_STEPS, 1e-4)
+            if stage >= _CULLED and not self.search.stopped():  # the others hardly ever come to the front
+                best = SeparationEnergy(exponents.to(points))(points)[0].argsort()[: (len(points) + 1) // 2]
+                points, names = points[best], [names[index] for index in best]
+        self._admit(points, names)
+        return self.search.offer(unit(points[0].double()), names[0])
+
+    def _admit(self, points: Tensor, names: list[str]) -> None:
+        """Consider sets of points (R, K, D) as places to hop from, and to finish."""
+        if self.small:
+            exponents = points.new_full((len(points),), self.unit * _HOPS[-1])
+            self.minima.admit(points, SeparationEnergy(exponents)(points)[0], names)
+
+    def _neighbours(self) -> int | None:
+        """The number of neighbours that count at high exponents, if far fewer than all points."""
+        number = _NEIGHBOURS[self.D - 3] if 3 <= self.D < 3 + len(_NEIGHBOURS) else self.K
+        return number if 3 * number < self.K else None
+
     def _anneal(self, start: Start) -> float:
-        """Minimise the energy of a batch of starts, relax the best if it may improve the result; its largest cosine."""
+        """Minimise the energy of a batch of starts; the largest cosine of the best."""
         batch = len(start.representatives)
-        whole = isinstance(start.orbits, Free)
-        stages, steps, patience = (14, 80, 1e-5) if whole else (8, 40, 1e-3)
+        steps, patience = (80, 1e-5) if start.orbits.sizes is None else (40, 1e-3)  # symmetric ones are many
+        stages = 9 if self.small else 14
         ends = math.log10(start.lowest), math.log10(start.highest)
         first = torch.logspace(*ends, batch + 2, dtype=torch.float64)[1:-1]
-        growth = ((1e5 if whole and self.polished else 1e4) / first) ** (1 / (stages - 1))
+        growth = ((_HOPS[-1] if self.small else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
         orbits = start.orbits.to(points)
         best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
-        expanded = unit(orbits.expand(points)[best].double())
-        name = start.names[best] if start.names else start.name
-        cosine = self.search.offer(expanded, name)
-        if cosine <= self.search.best + (0 if whole and not self.polished else 0.02 / self.unit):
-            self._relax(expanded, name, _MELTED if self.polished or not whole else _FROZEN)
+        points = unit(orbits.expand(points).double())
+        names = list(start.names) or [start.name] * batch
+        cosine = self.search.offer(points[best], names[best])
+        if self.small:
+            self._admit(points, names)
+        elif cosine <= self.search.best:
+            self._relax(points[best], names[best], _FROZEN)
         return cosine
 
-    def _relax(self, points: Tensor, name: str, lowest: float = _MELTED) -> None:
-        """Descend without symmetry from the result of a start, up to high exponents."""
+    def _relax(self, points: Tensor, name: str, lowest: float = _HOPS[-1]) -> Tensor:
+        """Points (K, D) after descent without symmetry, up to high exponents."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
         start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
         number = 1 + round(_RELAXING_STAGES * math.log10(_LAST / lowest))
         stages = torch.logspace(math.log10(lowest), math.log10(_LAST), number, dtype=torch.float64)
-        points = self._descend(start, list(self.unit * stages[:, None]), 100 if lowest == _MELTED else 30, 1e-4)[0]
-        cosine = self.search.offer(unit(points.double()), name)
-        if self.polished and (self.unpolished is None or cosine < self.unpolished[0]):
-            self.unpolished = cosine, points, name
-        self._polish()
+        points = unit(self._descend(start, list(self.unit * stages[:, None]), 30, 1e-4)[0].double())
+        self.search.offer(points, name)
+        return points
 
     def _descend(self, start: Start, exponents: list[Tensor], steps: int, patience: float) -> Tensor:
         """Representatives after descent through a schedule of exponents (R,), which share the remaining time."""
@@ -184,6 +235,7 @@ class _Rounds:
             stages = min(len(exponents), int(evaluations / _FEWEST))
             chosen = torch.linspace(0, len(exponents) - 1, stages).tolist() if stages > 1 else [len(exponents) // 3]
             exponents = [exponents[round(stage)] for stage in chosen] if evaluations >= 2 else []
+        number = self._neighbours()
         crowded = self.K >= _CROWDED and self.K >= 40 * self.D
         sparse = crowded and isinstance(orbits, Free) and len(points) == 1
         for stage, exponent in enumerate(exponents):
@@ -193,9 +245,14 @@ class _Rounds:
                 points = points.to(torch.float32 if float(exponent.max()) < _SINGLE else torch.float64)
                 orbits = orbits.to(points)
             p = exponent.to(points)
+            energy: Objective = SeparationEnergy(p, orbits, stop)
+            if sparse:
+                energy = NearEnergy(p, stop)
+            elif isinstance(orbits, Free) and self.small and number and float(p.min()) >= _LISTED * self.unit:
+                energy = NearestEnergy(p, points, number)
             points = descend(
                 points,
-                NearEnergy(p, stop) if sparse else SeparationEnergy(p, orbits, stop),
+                energy,
                 steps=steps if self.small or math.isinf(end) else 10 * steps,
                 tolerance=(patience / exponent).to(points),
                 memory=max(2, min(8, _HISTORY // (2 * points.numel()))),
@@ -205,29 +262,29 @@ class _Rounds:
                 self.search.offer(orbits.expand(points)[0], start.name)
         return points
 
-    def _promising(self) -> bool:
-        """Whether there are unpolished points that may become the best."""
-        return self.unpolished is not None and self.unpolished[0] < self.search.best + 2e-3 / self.unit
-
     def _left(self) -> float:
-        """Seconds left to explore, without the time reserved for polishing."""
-        return self.search.remaining - (1.2 * self.polish_cost if self._promising() else 0.0)
+        """Seconds left to explore, without the time reserved for the end."""
+        return self.search.remaining - self.reserve
 
-    def _polish(self, *, last: bool = False) -> None:
-        """Polish promising points: at once if that is quick, else with at most a third of the time."""
-        if not self._promising():
-            return
-        assert self.unpolished is not None
-        timely = (
-            math.isinf(self.search.remaining)
-            or is_rigid(self.unpolished[1].double().cpu(), 1e-4 / self.unit)
-            or self.polish_spent + self.polish_cost < self.search.seconds / 3
-        )
-        if not (timely or last):
-            return
-        begin = self.search.seconds
-        _, points, name = self.unpolished
-        self.unpolished = None
-        self.search.offer(polish(points.double().cpu(), stop=self.search.stopped), name)
-        self.polish_cost = self.search.seconds - begin
-        self.polish_spent += self.polish_cost
+    def _finish(self) -> None:
+        """Polish promising minima with at most a third of the time, or at its end.
+
+        Minima too large to be polished descend further instead, one in a round.
+        """
+        if last := self._left() <= 0:
+            self.reserve = 0.0
+        while (index := self.minima.unfinished(_MARGIN / self.unit)) is not None and not self.search.stopped():
+            points, name = self.minima.points[index], self.minima.names[index]
+            begin = self.search.seconds
+            if not self.polished:
+                self._relax(points.to(self.device), name)
+                self.minima.finished = [True] * len(self.minima.finished)
+            elif last or math.isinf(self.share) or self.polish_spent + self.polish_cost < begin / 3:
+                self.minima.finished[index] = True
+                self.search.offer(polish(points, stop=self.search.stopped), name)
+                self.polish_cost = self.search.seconds - begin
+                self.polish_spent += self.polish_cost
+            else:
+                break
+        if self.polished and not last:
+            self.reserve = 0.0 if index is None else 1.2 * self.polish_cost

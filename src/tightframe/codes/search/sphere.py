@@ -12,7 +12,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _ARMIJO = 1e-4
 _SHORTEN = 0.25
-_TRIALS = 8
+_SHORTEST = 1e-4  # of a full step: a problem that still refuses it is at rounding level
 _LONGEST = 0.5  # largest movement of a point in one step, in radians
 
 
@@ -36,72 +36,92 @@ def descend(
     stop: Callable[[], bool] = lambda: False,
     flat: bool = False,
 ) -> Tensor:
-    """Unit vectors (R, M, D), or any vectors if `flat`, with a lower objective, after at most `steps` steps of L-BFGS.
+    """Unit vectors (R, M, D), or any vectors if `flat`, with a lower objective, after at most `steps` steps.
 
-    Ends early if no value falls by more than its `tolerance` (scalar or (R,)) in a step, or if `stop()` is true. Values
-    never rise, up to rounding. Curvature pairs use tangent gradients at successive points without transport, since
-    steps are short. A problem with a failed line search stays at its points.
+    The method is L-BFGS. A problem that refuses a step tries a shorter one next, while the others go on. Ends early once every value has
+    fallen by no more than its `tolerance` (scalar or (R,)) in a step, or if `stop()` is true. Values never rise, up to
+    rounding. Curvature pairs use tangent gradients at successive points without transport, since steps are short.
     """
     R, M, D = points.shape
     retract = (lambda moved: moved) if flat else unit
     along = (lambda vectors, _: vectors) if flat else tangent
-    past = points.new_zeros(memory, 2, R, M * D)
-    scale = points.new_zeros(memory, R)  # 1 / <s, y>, or 0 for a pair that was refused
-    first = points.new_full((R,), 0.0)
-    settled = torch.zeros(R, dtype=torch.bool, device=points.device)  # rounding decides about their steps
+    history = _History(points.reshape(R, -1), memory)
+    shortened = points.new_ones(R)
+    settled = torch.zeros(R, dtype=torch.bool, device=points.device)
     value, gradient = objective(points)
     gradient = along(gradient, points)
-    for step in range(steps):
+    for _ in range(steps):
         if stop():
             break
-        recent = [j % memory for j in range(max(step - memory, 0), step)]
-        direction = -_two_loop(gradient.reshape(R, -1), past, scale, recent, first).view(R, M, D)
-        direction = along(direction, points)
+        direction = along(-history.newton(gradient.reshape(R, -1)).view(R, M, D), points)
         slope = (direction * gradient).sum((1, 2))
-        uphill = slope >= 0
-        direction = torch.where(uphill[:, None, None], -gradient, direction)
-        slope = torch.where(uphill, -(gradient * gradient).sum((1, 2)), slope)
+        downhill = slope < 0
+        if not downhill.all():
+            direction = torch.where(downhill[:, None, None], direction, -gradient)
+            slope = torch.where(downhill, slope, -(gradient * gradient).sum((1, 2)))
         longest = torch.linalg.vector_norm(direction, dim=-1).amax(1)
-        length = (_LONGEST / longest.clamp(min=1e-300)).clamp(max=1.0)
+        length = (_LONGEST / longest.clamp(min=1e-300)).clamp(max=1.0) * shortened
+        moved = retract(points + length[:, None, None] * direction)
+        new_value, new_gradient = objective(moved)
         rounding = 4 * torch.finfo(points.dtype).eps * value.abs()
-        for _ in range(_TRIALS):
-            moved = retract(points + length[:, None, None] * direction)
-            new_value, new_gradient = objective(moved)
-            accepted = new_value <= value + _ARMIJO * length * slope + rounding
-            if (accepted | settled).all():
-                break
-            length = torch.where(accepted, length, length * _SHORTEN)
-        settled = ~accepted
+        accepted = new_value <= value + _ARMIJO * length * slope + rounding
         mask = accepted[:, None, None]
         moved = torch.where(mask, moved, points)
         new_gradient = torch.where(mask, along(new_gradient, moved), gradient)
-        new_value = torch.where(accepted, new_value, value)
-        change, bend = (moved - points).view(R, -1), (new_gradient - gradient).view(R, -1)
-        curvature, size = (change * bend).sum(1), (bend * bend).sum(1)
-        convex = curvature > 1e-10 * (size * (change * change).sum(1)).sqrt()
-        past[step % memory, 0], past[step % memory, 1] = change, bend
-        scale[step % memory] = torch.where(convex, 1 / curvature, 0.0)
-        first = torch.where(convex, curvature / size, first)
-        fall = value - new_value
-        points, gradient, value = moved, new_gradient, new_value
-        if (fall <= tolerance).all():
+        fall = torch.where(accepted, value - new_value, 0.0)
+        history.add((moved - points).view(R, -1), (new_gradient - gradient).view(R, -1))
+        points, gradient, value = moved, new_gradient, value - fall
+        shortened = torch.where(accepted, 1.0, _SHORTEN * shortened)
+        settled |= torch.where(accepted, fall <= tolerance, shortened < _SHORTEST)
+        if settled.all():
             break
     return points
 
 
-def _two_loop(gradient: Tensor, past: Tensor, scale: Tensor, recent: list[int], first: Tensor) -> Tensor:
-    """The inverse Hessian's estimate applied to gradients (R, M * D); without a past, a step of 0.1 radians at most."""
-    result = gradient.clone()
-    shares = []
-    for j in reversed(recent):
-        change, bend = past[j]
-        share = torch.where(scale[j] > 0, scale[j] * (change * result).sum(1), 0.0)
-        shares.append(share)
-        result -= share[:, None] * bend
-    cautious = 0.1 / torch.linalg.vector_norm(gradient, dim=1).clamp(min=1e-300)
-    result *= torch.where(first > 0, first, cautious)[:, None]
-    for j, share in zip(recent, reversed(shares), strict=True):
-        change, bend = past[j]
-        back = torch.where(scale[j] > 0, scale[j] * (bend * result).sum(1), 0.0)
-        result += (share - back)[:, None] * change
-    return result
+class _History:
+    """The last changes of points and gradients in each of R problems, and the inverse Hessian they imply.
+
+    Source: the compact form of L-BFGS, Byrd, Nocedal & Schnabel 1994, theorem 2.2; a few products of matrices.
+    """
+
+    def __init__(self, like: Tensor, memory: int):
+        R, N = like.shape
+        self._memory = memory
+        self._pairs = like.new_zeros(R, 2 * memory, N)  # changes, then those of gradients; zeros where refused
+        self._products = like.new_zeros(R, 2 * memory, memory)  # of pairs with the changes of gradients
+        self._first = like.new_zeros(R)
+        self._added = 0
+
+    def add(self, change: Tensor, bend: Tensor) -> None:
+        """Store the last step, except where the objective bends the wrong way."""
+        curvature, size = (change * bend).sum(1), (bend * bend).sum(1)
+        convex = curvature > 1e-10 * (size * (change * change).sum(1)).sqrt()
+        self._first = torch.where(convex, curvature / size, self._first)
+        slot = self._added % self._memory
+        self._added += 1
+        self._pairs[:, slot] = torch.where(convex[:, None], change, 0.0)
+        self._pairs[:, self._memory + slot] = bend = torch.where(convex[:, None], bend, 0.0)
+        self._products[:, :, slot] = products = (self._pairs @ bend[:, :, None])[:, :, 0]
+        self._products[:, self._memory + slot] = products[:, self._memory :]
+
+    def newton(self, gradient: Tensor) -> Tensor:
+        """The inverse Hessian applied to gradients (R, N); without a history, a step of 0.1 radians at most."""
+        cautious = 0.1 / torch.linalg.vector_norm(gradient, dim=1).clamp(min=1e-300)
+        first = torch.where(self._first > 0, self._first, cautious)[:, None]
+        if not self._added:
+            return first * gradient
+        m = self._memory
+        age = -(self._added % m)  # the oldest pair comes first
+        mixed, bends = (
+            self._products[:, :m].roll((age, age), (1, 2)).triu(),
+            self._products[:, m:].roll((age, age), (1, 2)),
+        )
+        along = (self._pairs @ gradient[:, :, None]).view(-1, 2, m, 1).roll(age, 2)
+        diagonal = mixed.diagonal(dim1=1, dim2=2)
+        curvature = diagonal.clone()[:, :, None]
+        diagonal += diagonal == 0
+        u = torch.linalg.solve_triangular(mixed, along[:, 0], upper=True)
+        right = curvature * u + first[:, :, None] * (bends @ u - along[:, 1])
+        v = torch.linalg.solve_triangular(mixed.mT, right, upper=False)
+        weights = torch.stack([v, -first[:, :, None] * u], 1).roll(-age, 2).view(-1, 1, 2 * m)
+        return first * gradient + (weights @ self._pairs)[:, 0]

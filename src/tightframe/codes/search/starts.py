@@ -18,6 +18,7 @@ from tightframe.codes.search.orbits import (
     GroupOrbits,
     Orbits,
     OrbitShape,
+    fitting_shapes,
     groups,
     random_representation,
     random_shapes,
@@ -25,9 +26,11 @@ from tightframe.codes.search.orbits import (
 from tightframe.codes.search.sphere import unit
 
 _COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
-_LARGEST_BATCH = 8
+_LARGEST_BATCH = 64
+_TINY = 1 << 16  # cosines of a batch that take hardly longer than one
 _SECONDS_PER_COSINE = 1e-8
 _LARGEST_GROUP = 64
+_MOST_ORBITS = 40  # about: with more, a symmetric start is as slow as others
 _REMEMBERED = 4
 
 
@@ -80,7 +83,10 @@ class Symmetric:
                     shapes = None
             else:
                 group = self._any_group(chance)
-            shapes = shapes or random_shapes(group, self.num_points, chance)
+            if shapes is None:
+                if (sample := random_representation(group, self.dim, chance)) is None:
+                    continue
+                shapes = random_shapes(fitting_shapes(group, sample), self.num_points, chance)
             if shapes is None:
                 continue
             start = self._realise(group, shapes, chance)
@@ -89,13 +95,15 @@ class Symmetric:
         return None
 
     def _any_group(self, chance: np.random.Generator) -> Group:
-        """Cyclic, dihedral and other groups with equal probability; within each kind, log-uniform in the order."""
-        largest = min(_LARGEST_GROUP, self.num_points)
-        acting = int(chance.integers(1, 4))
-        kind = [group for group in groups(largest) if min(group.order // group.modulus, 3) == acting] or groups(largest)
-        sizes = np.log([group.order for group in kind])
+        """A group with few orbits from a random family; within it, log-uniform in the order."""
+        fewest = min(self.num_points / _MOST_ORBITS, _LARGEST_GROUP / 2)
+        every = groups(min(_LARGEST_GROUP, self.num_points))
+        large = [[group for group in family if group.order >= fewest] for family in every]
+        families = [family for family in large if family]
+        family = families[chance.integers(len(families))]
+        sizes = np.log([group.order for group in family])
         away = np.abs(sizes - chance.uniform(sizes.min(), sizes.max()))
-        return kind[int(chance.choice(np.flatnonzero(away <= max(0.3, away.min()))))]
+        return family[int(chance.choice(np.flatnonzero(away <= max(0.3, away.min()))))]
 
     def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
         batch = batch_size(len(shapes) * self.num_points)
@@ -119,13 +127,15 @@ class Symmetric:
         del self._successes[_REMEMBERED:]
 
 
-def batch_size(cosines: int, seconds: float = math.inf) -> int:
+def batch_size(cosines: int, seconds: float = math.inf, fewest: int = 8) -> int:
     """Number of problems per batch, from the number of cosines of one evaluation.
 
-    An anneal of about 2,000 evaluations should fit in the seconds, by a rough estimate.
+    Up to 64 tiny ones take hardly longer than one; otherwise at most `fewest`. An anneal of about 2,000 evaluations
+    should fit in the seconds, by a rough estimate.
     """
     affordable = seconds / (2000 * _SECONDS_PER_COSINE * max(cosines, 1))
-    return int(max(1, min(_LARGEST_BATCH, _COSINES // max(cosines, 1), affordable)))
+    tiny = min(_LARGEST_BATCH, _TINY // max(cosines, 1))
+    return int(max(1, min(max(fewest, tiny), _COSINES // max(cosines, 1), affordable)))
 
 
 def _random(batch: int, points: int, dim: int, generator: torch.Generator) -> Tensor:
