@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ _START_ENTRIES = 200_000  # maximum entries of the K x K matrices of all starts,
 _MAJORISATIONS = 100  # steps of all starts
 _POLISHED = 4  # maximum number of best starts, and at most a fifth of all, for precise descent
 _SOFTNESSES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)  # smooth |x| as sqrt(x^2 + softness^2) and maxima, in stages
+_STEPS = 300  # of descent, for each softness
 _FLAT = 1e-14
 
 Objective = Literal["squared", "absolute", "rank"]
@@ -135,15 +137,13 @@ def _embed(
     number = starts or max(2, min(64, _START_ENTRIES // num**2))
     candidates = _majorise(_first_points(target, width, number, seed), target, spherical)
     promising = sorted(candidates, key=exact)[: max(1, min(_POLISHED, number // 5))]
-    smooth = objective != "absolute" and not separation
-    softnesses, most = ((0.0,), 300) if smooth else (_SOFTNESSES, 100)  # steps for each softness
-    for place, points in enumerate(promising):
-        if not separation and exact(points) < _FLAT:
-            break  # the costs are met; further descent gives nothing
-        for softness in softnesses:
-            bent = by_autograd(lambda batch, s=softness: loss(batch[0], s)[None])  # type: ignore[misc]
-            (points,) = descend(points[None], bent, steps=most, tolerance=1e-13, memory=20, flat=not spherical)
-        promising[place] = min(promising[place], points, key=exact)
+    if separation or exact(promising[0]) >= _FLAT:  # else the costs are met; further descent gives nothing
+        smooth = objective != "absolute" and not separation
+        lowered = torch.stack(promising)
+        for softness in (0.0,) if smooth else _SOFTNESSES:
+            bent = by_autograd(partial(loss, softness=softness))
+            lowered = descend(lowered, bent, steps=_STEPS, tolerance=1e-13, memory=20, flat=not spherical)
+        promising += lowered
     points = min(promising, key=exact)
     if spherical:
         vectors = unit_rows(points)
@@ -158,7 +158,7 @@ def _embed(
 def _loss_of(
     cost: Tensor, target: Tensor, objective: Objective, spherical: bool, separation: float, seed: int
 ) -> Callable[..., Tensor]:
-    """The objective as a function of points (K, width) of any length, and of the softness of absolute values."""
+    """The objective as a function of points (..., K, width) of any length, and of the softness of absolute values."""
     off_diagonal = 1 - torch.eye(len(target), dtype=target.dtype, device=target.device)
     weights = off_diagonal / off_diagonal.sum()
     if objective == "rank":
@@ -168,18 +168,19 @@ def _loss_of(
     def loss(points: Tensor, softness: float) -> Tensor:
         vectors = unit_rows(points) if spherical else points
         if objective == "rank":
-            unit = 1 / size if spherical else optimal_squared_scale(vectors, cost)
-            distances = unit * torch.cdist(vectors, vectors)
-            value = rank_cross_entropy(distances, cost, triplets)
+            distances = torch.cdist(vectors, vectors)
+            ratios = distances / (cost + 1 - off_diagonal)
+            unit = 1 / size if spherical else (ratios.sum((-2, -1)) / ratios.square().sum((-2, -1)))[..., None, None]
+            value = rank_cross_entropy(unit * distances, cost, triplets)
         else:
             # off the sphere the size of points is free, so this is scale-free
             error = torch.cdist(vectors, vectors) / (target + 1 - off_diagonal) - off_diagonal
             bent = error.square() if objective == "squared" else torch.hypot(error, error.new_tensor(softness))
-            value = (weights * bent).sum()
+            value = (weights * bent).sum((-2, -1))
         if separation:
             cosines = vectors @ vectors.mT - 2 * (1 - off_diagonal)
-            largest = softness * (cosines / softness).logsumexp(1) if softness else cosines.amax(1)
-            value = value + separation * largest.mean()
+            largest = softness * (cosines / softness).logsumexp(-1) if softness else cosines.amax(-1)
+            value = value + separation * largest.mean(-1)
         return value
 
     return loss
