@@ -13,7 +13,7 @@ from tightframe.codes.search.running import Running, generator_of
 from tightframe.codes.search.sphere import Objective, descend
 
 _LOWEST, _HIGHEST, _LAST = 1.0, 60.0, 1e5  # exponents of the first stage, mixed in a batch, and of the last
-_STAGES, _STEPS = 14, 80  # and steps of descent in each
+_STAGES, _STEPS = 14, 120  # and steps of descent in each
 
 
 def exponent_unit(bound: float) -> float:

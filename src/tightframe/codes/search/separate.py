@@ -106,7 +106,7 @@ class _Rounds:
         self.scores = [math.inf] * len(self.kinds)
 
     def play(self, index: int) -> None:
-        """One round: first each kind, and a warm start, once; then hops in two of three rounds, else the better kinds."""
+        """One round: first each kind, and a warm start, once; then hops in two of three, else the better kinds."""
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
