@@ -39,9 +39,9 @@ def descend(
     """Unit vectors (R, M, D), or any vectors if `flat`, with a lower objective, after at most `steps` steps.
 
     The method is L-BFGS. A problem that refuses a step tries a shorter one next, while the others go on. Ends early
-    once every value has fallen by no more than its `tolerance` (scalar or (R,)) in a step, or if `stop()` is true. Values
-    never rise, up to rounding. Curvature pairs use tangent gradients at successive points without transport, since
-    steps are short.
+    once every value has fallen by no more than its `tolerance` (scalar or (R,)) in a step, or if `stop()` is true.
+    Values never rise, up to rounding. Curvature pairs use tangent gradients at successive points without transport,
+    since steps are short.
     """
     R, M, D = points.shape
     retract = (lambda moved: moved) if flat else unit
