@@ -92,7 +92,7 @@ def test_a_warm_start_is_where_the_search_begins(tightframe: Command, here: Path
     options = ("-k", "12", "-d", "3", "--objective", "separated", "--rounds", "1")
     outcome = tightframe("prototypes", *options, "--warm-start", "start.npy")
     assert outcome.status == 0, outcome.err
-    assert "start warm start" in outcome.plain
+    assert "warm_start true" in outcome.plain
     assert outcome.out.startswith("OPTIMAL ")
 
 

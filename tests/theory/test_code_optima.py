@@ -126,5 +126,5 @@ def test_tammes_where_only_bounds_are_known() -> None:
 @pytest.mark.parametrize("solve", [theory.tammes_optimum, theory.softmax_code_optimum])
 @pytest.mark.parametrize(("K", "D"), [(1, 3), (3, 0)])
 def test_bad_sizes(solve, K: int, D: int) -> None:
-    with pytest.raises(DimensionError, match=f"K={K}, D={D}"):
+    with pytest.raises(DimensionError, match=f"got {K} and {D}"):
         solve(K, D)
