@@ -1,86 +1,22 @@
 """Imports run downward by layer and never in circles; importing the package costs nothing that isn't used."""
 
-import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+import floors
 import tightframe
+from floors import GRAPH, LAYER, MODULES, NAMED, PACKAGE, PICTURE, imports_of_parts, part_of
 
-ROOT = Path(tightframe.__file__).parent
-LAYERS = {
-    1: (
-        *("numerics", "checks", "layout", "errors", "version", "processes", "device_state", "fixed", "sharing", "head"),
-        *("sections", "plain", "reading", "writing", "memory", "choices", "flags", "search"),
-    ),
-    2: ("codes",),
-    3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
-    4: ("evidence",),
-    5: ("metrics", "theory", "prototypes"),
-    6: ("options", "heads", "losses", "ood"),
-    7: ("sources",),
-    8: ("measurement",),
-    9: ("report", "render"),
-    10: ("measuring", "tasks"),
-    11: ("monitor",),
-    12: ("demo",),
-    13: ("cli", "integrations"),
-    14: ("__main__",),
-}
-LAYER = {part: layer for layer, parts in LAYERS.items() for part in parts}
 HOSTS = (
     *("matplotlib", "sklearn", "pandas", "pyarrow", "typer", "rich"),
     *("lightning", "transformers", "timm", "torchmetrics", "tensorboard", "wandb"),
 )
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
-
-
-def imports(module: str, *, annotations: bool = False) -> set[str]:
-    """Modules of the package that a module imports, wherever in the file; with those for annotations only, or not."""
-    path = MODULES[module]
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found = set()
-    tree = ast.parse(path.read_text())
-    for block in [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]:
-        if not annotations:
-            tree.body.remove(block)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
-                base = f"{above}.{base}".rstrip(".")
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            while name and name not in MODULES:  # a name in a module, or a module that isn't ours
-                name = name.rpartition(".")[0]
-            if name:
-                found.add(name)
-    return found - {module}
-
-
-def part_of(module: str) -> str | None:
-    """The top-level part of the package that a module belongs to; None for the package itself."""
-    return module.split(".")[1] if "." in module else None
-
-
-GRAPH = {module: imports(module) for module in MODULES}
-NAMED = {module: imports(module, annotations=True) for module in MODULES}
-"""With the imports for annotations only: what a module must know of."""
 
 
 def test_the_graph_is_read_right() -> None:
@@ -126,15 +62,50 @@ def test_nothing_of_reports_is_imported_for_annotations_alone() -> None:
 
 
 def test_parts_of_the_package_import_each_other_in_no_circle() -> None:
-    parts: dict[str, set[str]] = {}
-    for module, others in NAMED.items():
-        mine = part_of(module)
-        if mine is not None:
-            parts.setdefault(mine, set()).update({part_of(other) for other in others} - {None, mine})
     try:
-        TopologicalSorter(parts).prepare()
+        TopologicalSorter(imports_of_parts()).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+# ---------------------------------------------------------------------- the picture
+
+
+def test_the_picture_is_that_of_the_imports() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == floors.drawn(), "imports changed: run python scripts/floors.py"
+
+
+def test_every_part_is_in_the_picture_above_what_it_imports() -> None:
+    boxes = {text: y for group in ElementTree.fromstring(floors.drawn()) for text, y in texts(group)}
+    assert set(boxes) == set(LAYER) == {path.stem for path in PACKAGE.iterdir() if is_part(path)}
+    for part, others in imports_of_parts().items():
+        assert all(boxes[part] < boxes[other] for other in others if LAYER[other] > 1), part
+
+
+def texts(group: ElementTree.Element) -> Iterator[tuple[str, float]]:
+    """The name in each box of a group, and its y."""
+    for element in group.iter():
+        if group.tag.endswith("}g") and element.tag.endswith("}text"):
+            yield element.text or "", float(element.attrib["y"])
+
+
+def is_part(path: Path) -> bool:
+    return (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+
+
+def test_a_line_is_drawn_for_each_import_that_no_other_implies() -> None:
+    parts = {"cli": {"demo", "codes", "report"}, "demo": {"report"}, "report": {"codes"}, "codes": set()}
+    assert floors.without_detours(parts) == {"cli": {"demo"}, "demo": {"report"}, "report": {"codes"}, "codes": set()}
+    assert floors.rows_of(parts) == {"codes": 0, "report": 1, "demo": 2, "cli": 3}
+
+
+def test_a_new_import_changes_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = floors.drawn()
+    monkeypatch.setitem(floors.NAMED, "tightframe.monitor", NAMED["tightframe.monitor"] | {"tightframe.render.page"})
+    assert floors.drawn() != before
+
+
+# ---------------------------------------------------------------------- what is loaded
 
 
 def loaded_after(statement: str) -> set[str]:

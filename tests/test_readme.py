@@ -1,4 +1,4 @@
-"""The README's examples run as they stand, and its commands are the ones that CI runs."""
+"""The README's examples run as they stand; `test_workflows.py` has its commands."""
 
 import re
 from pathlib import Path
@@ -32,10 +32,3 @@ def test_first_screen_has_exactly_two_commands() -> None:
     assert "tightframe demo" in commands[0]
     assert "pytest" in commands[1]
     assert all(command.count("\n") == 1 for command in commands)
-
-
-def test_ci_takes_its_command_from_the_readme() -> None:
-    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    pattern = re.search(r"grep -E '(.*?)' README.md", script)
-    assert pattern
-    assert len(re.findall(pattern.group(1), README, flags=re.M)) == 1

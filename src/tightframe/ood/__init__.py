@@ -7,7 +7,7 @@ from tightframe.ood.distances import Mahalanobis, NearestCentre
 from tightframe.ood.evaluation import Detection, evaluate
 from tightframe.ood.logits import Energy, MaxLogit, MaxSoftmax
 from tightframe.ood.neco import Neco
-from tightframe.ood.table import DETECTORS, DetectorRow
+from tightframe.ood.table import DETECTORS, DetectorRow, Fitting
 
 __all__ = [
     "CURVE",
@@ -20,6 +20,7 @@ __all__ = [
     "DetectorRow",
     "DetectorScores",
     "Energy",
+    "Fitting",
     "Mahalanobis",
     "MaxLogit",
     "MaxSoftmax",

@@ -14,9 +14,6 @@ from tightframe.sections import Column, Curves, Section, Series, Table
 HEADING = "Out-of-distribution detection"
 
 _SURE = 1.96  # standard errors in half a 95 % interval
-_REFERENCES = ("max_softmax", "max_logit", "energy", "nearest_centre", "mahalanobis")
-"""Detectors without components, drawn for comparison."""
-
 _MEASURES = {"auroc": "AUROC of NECO (%)", "fpr95": "FPR95 of NECO (%)"}
 
 
@@ -93,7 +90,7 @@ def _figure(table: DetectionTable, measure: str) -> Curves:
     errors = tuple(100 * _SURE * error for error in getattr(curve, f"{measure}_error"))
     series = [Series("NECO, 95 % interval", components, values, error=errors)]
     for row in table.rows:
-        if row.name in _REFERENCES:
+        if "components" not in row.settings:
             height = 100 * getattr(row, measure)
             ends = (components[0], components[-1])
             series.append(Series(row.label, ends, (height, height), "reference"))
