@@ -179,7 +179,7 @@ DOORS: dict[str, Callable[[Given], Any]] = {
     "Distortion": lambda g: losses.Distortion(g(COST)).cost,
     "SemanticRanking": lambda g: losses.SemanticRanking(g(GRAM)).similarity,
     "PoleRegression": lambda g: losses.PoleRegression(g(np.array([[-1.0, 0], [1, 0]])), 0.0, 1.0).upper_poles,
-    "gram_matching": lambda g: prototypes.gram_matching(K, D, target=g(GRAM), rounds=1),
+    "gram_matching": lambda g: prototypes.gram_matching(K, D, gram=g(GRAM), rounds=1),
     "semantic": lambda g: prototypes.semantic(g(GRAM), 2, rounds=1),
     "similarity_of": lambda g: prototypes.similarity_of(g(VECTORS)),
     "separated": lambda g: prototypes.separated(K, D, rounds=1, warm_start=g(VECTORS)),
