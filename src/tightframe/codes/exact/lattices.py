@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from tightframe.numerics import unit_rows
 
 _GOLAY = 0b110001110101  # x^11 + x^10 + x^6 + x^5 + x^4 + x^2 + 1 generates the binary Golay code of length 23
 
@@ -61,7 +62,7 @@ def layer(points: Tensor, first: Tensor, poles: Sequence[Sequence[float]], produ
     for row in poles:
         axes = torch.cat([axes, _meeting(points, axes, row)[:1]])
     complement = torch.linalg.qr(axes.T, mode="complete").Q[:, len(axes) :]
-    return normalize(_meeting(points, axes, products) @ complement)
+    return unit_rows(_meeting(points, axes, products) @ complement)
 
 
 def e8_layer(poles: Sequence[Sequence[float]], products: Sequence[float]) -> Tensor:
