@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.code import Code
+from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search import starts
 from tightframe.codes.search.anneal import exponent_unit
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
@@ -68,7 +69,8 @@ def separate(
         vectors = known.vectors(K) if known.K > _THINNED else thinned(known.vectors(), K)
         vectors = torch.nn.functional.pad(vectors, (0, D - known.D)).contiguous().to(device)
         running.offer(vectors, known.name)
-        warm_start = vectors if warm_start is None else warm_start
+        if warm_start is None and known.cosine < random_cosine(K, D):
+            warm_start = vectors
     rounds = _Rounds(K, D, running, search.seed, caps, warm_start, device)
     with one_thread() if rounds.small else nullcontext():  # small products wait for each other's threads
         points = running.run(rounds.play)
