@@ -21,7 +21,7 @@ from tightframe import codes, datasets, losses, metrics, ood, prototypes
 from tightframe.evidence import Evidence
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
+DOCS, PACKAGE = ROOT / "docs", Path(tf.__file__).parent
 WRITTEN = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
 
 
@@ -197,6 +197,14 @@ def test_every_public_name_has_a_place(key: str, name: str, reference: dict[str,
     assert name in on_own_page or on_family_page or f"`{name}`" in on_own_page, key
 
 
+def test_described_names_are_no_modules(reference: dict[str, str]) -> None:
+    """A file hides a function of its name, as prototypes/best.py does."""
+    described = re.findall(r"^::: (\S+)$", "\n".join(reference.values()), flags=re.M)
+    assert "tightframe.prototypes.best.best" in described
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
+    assert not files & set(described)
+
+
 def test_every_row_of_every_table_is_there(reference: dict[str, str]) -> None:
     tables = {
         "prototypes": prototypes.PROTOTYPES, "losses": losses.LOSSES, "ood": ood.DETECTORS,
@@ -258,6 +266,10 @@ def test_a_metric_shows_its_declaration(name: str) -> None:
         ("Raises: ShapeError.", "\n**Raises:** [ShapeError][tightframe.errors.ShapeError]."),
         ("Shape: scalar. Range: [0, 1].", "\n**Shape:** scalar. \n**Range:** [0, 1]."),
         ("Args:\n    a: b", "Args:\n    a: b"),
+        ("Args:\n    a, b: c\n        d\n    e: f", "Args:\n    a: c\n        d\n    b: c\n        d\n    e: f"),
+        ("Poses differ:\n    one: a\n    two: b\n\nx", "Poses differ:\n\n* one: a\n* two: b\n\nx"),
+        ("Args:\n    gamma: > 0.", "Args:\n    gamma: \\> 0."),
+        ("[x]_+ and [y]_+ of a_b", "[x]\\_+ and [y]\\_+ of a_b"),
         ("x\n\n>>> 1\n1\n\ny", "x\n\n\n```pycon\n>>> 1\n1\n```\n\ny"),
         (">>> `nc1`", "\n```pycon\n>>> `nc1`\n```"),
     ],

@@ -13,6 +13,9 @@ FIELDS = "Shape|Shapes|Range|Raises|Warns|Returns|Source|Limits|Args"
 _FIELD = re.compile(rf"(?:^|(?<=\. ))({FIELDS}):[ \t]+(?=\S)", flags=re.M)
 _ERROR = re.compile(r"(?<![`\[\w.])([A-Z]\w+(?:Error|Warning))s?\b(?![\w`])")
 _EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", flags=re.M)
+_TOGETHER = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +\S.*)*)$", flags=re.M)  # arguments described together
+_LIST = re.compile(r"^([A-Z]\w* [^\n:]*):\n((?: {4,}\S.*\n?)+)", flags=re.M)  # a sentence and indented lines
+_LITERAL = re.compile(r"(^ +\w+: |[\])])(>|_)", flags=re.M)  # what Markdown would read as a quotation or emphasis
 _NAME = re.compile(r"(?<![`\[\w])`([A-Za-z_][\w.]*)`(?!`)")
 
 
@@ -58,7 +61,14 @@ def as_markdown(text: str, module: str) -> str:
         examples.append(found[0])
         return f"\0{len(examples) - 1}\0"
 
-    text = _EXAMPLE.sub(keep, text)
+    def apart(found: re.Match[str]) -> str:
+        return "\n".join(f"{found[1]}{name}: {found[3]}" for name in found[2].split(", "))
+
+    def listed(found: re.Match[str]) -> str:
+        return f"{found[1]}:\n\n" + "\n".join(f"* {line.strip()}" for line in found[2].splitlines()) + "\n"
+
+    text = _LIST.sub(listed, _TOGETHER.sub(apart, _EXAMPLE.sub(keep, text)))
+    text = _LITERAL.sub(r"\1\\\2", text)
     text = _FIELD.sub(r"\n**\1:** ", linked(text, module))
     return re.sub(r"\0(\d+)\0", lambda found: f"\n```pycon\n{examples[int(found[1])]}\n```", text)
 

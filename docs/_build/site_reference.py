@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +82,13 @@ def page_of(module: str) -> str:
     return f"{ROOT}/{module}.md"
 
 
+def identifier(module: str, name: str) -> str:
+    """The path of a public name; of a function in a file of its own name, which hides it, the longer one."""
+    path = f"tightframe.{module}.{name}"
+    hidden = hasattr(module_of(module), "__path__") and find_spec(path) is not None
+    return f"{path}.{name}" if hidden else path
+
+
 @cache
 def places() -> dict[str, Place]:
     """The place of every public name, by the name that users write, such as "metrics.nc1" or "Monitor"."""
@@ -94,7 +102,7 @@ def places() -> dict[str, Place]:
         put(f"metrics.{metric.name}", metric, family_page(metric.family), f"tightframe.metrics.{metric.name}")
     for module in (*MODULES, "errors"):
         for name in public_names(module):
-            put(f"{module}.{name}", getattr(module_of(module), name), page_of(module), f"tightframe.{module}.{name}")
+            put(f"{module}.{name}", getattr(module_of(module), name), page_of(module), identifier(module, name))
     for name in tightframe.__all__:
         value = getattr(tightframe, name)
         if isinstance(value, ModuleType):
