@@ -223,6 +223,13 @@ def test_every_command_is_there(reference: dict[str, str]) -> None:
     assert page.count("Usage: tightframe") == 1 + len(commands)
 
 
+def test_hosts_that_the_readme_names_are_there(reference: dict[str, str]) -> None:
+    page = reference["reference/integrations.md"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("CollapseCallback", "NeuralCollapse", "TensorBoardTracker", "WandbTracker"):
+        assert f"{name}(" in readme and f".{name}\n" in page
+
+
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
     generator = torch.Generator().manual_seed(0)

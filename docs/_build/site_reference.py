@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +20,7 @@ import torch
 
 import tightframe
 from tightframe import codes, datasets, losses, metrics, ood, prototypes
-from tightframe.metrics.metric import _COLLECTED as COLLECTED
+from tightframe.metrics.metric import COLLECTED
 from tightframe.metrics.table import FAMILIES
 from tightframe.report.cards import PHENOMENA
 from tightframe.sections import number, written
@@ -252,7 +254,13 @@ def metric_pages() -> dict[str, str]:
         title = FAMILY_TITLES.get(family) or f"{family}: {statements[family]}"
         rows = [(link(f"metrics.{each.name}", page, each.name), each.label, target_of(each)) for each in members]
         sections = "\n".join(described(f"tightframe.metrics.{each.name}") for each in members)
-        made[page] = f"# {title}\n\n{table(('metric', 'label', 'target'), rows)}\n{sections}"
+        group = "nc1" if family == "scale" else family.lower()
+        papers = (
+            f"\nPapers' variants, with values: [Which number?](../../guides/which-number.md#conventions-{group}).\n"
+            if any(conventions_of(each) for each in members)
+            else ""
+        )
+        made[page] = f"# {title}\n\n{table(('metric', 'label', 'target'), rows)}{papers}\n{sections}"
     return made
 
 
@@ -375,6 +383,25 @@ def error_page() -> str:
     )
 
 
+def integrations() -> dict[str, list[str]]:
+    """The public classes and functions of each host's file, which is read but not imported: it needs the host."""
+    found = {}
+    for path in sorted(Path(import_module("tightframe.integrations").__path__[0]).glob("*.py")):
+        if path.stem not in ("__init__", "scalars"):
+            tree = ast.parse(path.read_text(encoding="utf-8")).body
+            names = [node.name for node in tree if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+            found[path.stem] = [name for name in names if not name.startswith("_")]
+    return found
+
+
+def integration_page() -> str:
+    text = f"# Integrations\n\n{inspect.cleandoc(import_module('tightframe.integrations').__doc__ or '')}\n"
+    for host, names in integrations().items():
+        text += f"\n## `tightframe.integrations.{host}` {{ #tightframe.integrations.{host} }}\n\n"
+        text += "\n".join(described(f"tightframe.integrations.{host}.{name}", 3) for name in names)
+    return text
+
+
 def code_page() -> str:
     rows = [
         (
@@ -419,6 +446,7 @@ def pages() -> dict[str, str]:
         **metric_pages(),
         **{page_of(module): module_page(module) for module in MODULES if module not in ("statistics", "metrics")},
         f"{ROOT}/exact-codes.md": code_page(),
+        f"{ROOT}/integrations.md": integration_page(),
         page_of("errors"): error_page(),
     }
 
@@ -433,5 +461,6 @@ def navigation() -> list[Any]:
         {"Metrics": [{"All families": page_of("metrics")}, *families]},
         {"Exact codes": f"{ROOT}/exact-codes.md"},
         {"Modules": modules},
+        {"Integrations": f"{ROOT}/integrations.md"},
         {"Errors and warnings": page_of("errors")},
     ]
