@@ -252,6 +252,15 @@ def test_the_stated_errors_are_those_that_metrics_have(evidence: Evidence) -> No
             assert (metric.name in errors) == (not site_reference.error_of(metric).startswith("none")), metric
 
 
+def test_the_stated_calls_give_the_values_that_reports_have(evidence: Evidence) -> None:
+    """Every metric can be computed from this evidence."""
+    assert [metric.name for metric in metrics.available(evidence)] == list(metrics.METRICS)
+    for metric in metrics.METRICS.values():
+        names = {name: getattr(evidence, name) for name in metric.reads}
+        value = eval(site_reference.call_of(metric), {"metrics": metrics, **names})
+        torch.testing.assert_close(value, metric.of(evidence), equal_nan=True, msg=metric.name)
+
+
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_a_metric_shows_its_declaration(name: str) -> None:
     metric = metrics.METRICS[name]
@@ -268,6 +277,7 @@ def test_a_metric_shows_its_declaration(name: str) -> None:
     [
         ("See `nc1`.", "See [`nc1`][tightframe.metrics.nc1]."),
         ("`Hierarchy.from_nested`", "[`Hierarchy.from_nested`][tightframe.hierarchy.Hierarchy.from_nested]"),
+        ("`CentreCollapse`, `Collapse`", "[`CentreCollapse`][tightframe.losses.CentreCollapse], `Collapse`"),
         ("`nonsense` and `Hierarchy.nonsense`", "`nonsense` and `Hierarchy.nonsense`"),
         ("`prototypes`, `tightframe.prototypes`", "`prototypes`, [`tightframe.prototypes`][tightframe.prototypes]"),
         ("Raises: ShapeError.", "\n**Raises:** [ShapeError][tightframe.errors.ShapeError]."),

@@ -44,6 +44,9 @@ def identifier_of(name: str, module: str) -> str | None:
     for key in [full] if full != name else keys:
         if key in places and (full != name or not isinstance(site_reference.value_of(key), ModuleType | str)):
             return places[key].identifier
+    alike = {place.identifier for key, place in places.items() if key.endswith(f".{name}")}
+    if name[:1].isupper() and len(alike) == 1:  # a class of any module
+        return alike.pop()
     owner, _, member = name.rpartition(".")
     for key in (f"{module}.{owner}", owner):
         if key in places:

@@ -213,6 +213,11 @@ def evidence_of(metric: metrics.Metric[Any]) -> str:
     return f"{read}; of the statistics: {metric.needed}" if "statistics" in metric.reads else read
 
 
+def call_of(metric: metrics.Metric[Any]) -> str:
+    """The call with default options."""
+    return f"metrics.{metric.name}({', '.join(metric.reads)})"
+
+
 def options_of(metric: metrics.Metric[Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in metric.options.items())
 
@@ -232,6 +237,7 @@ def facts_of(metric: metrics.Metric[Any]) -> list[tuple[str, str]]:
     facts = [
         ("label", metric.label),
         ("convention", metric.convention),
+        ("call", f'`{call_of(metric)}`; in a report: `measure(..., metrics=["{metric.name}"])`'),
         ("target", target_of(metric)),
         ("floor if K > D + 1", floor_of(metric)),
         ("reads", evidence_of(metric)),
