@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import tightframe as tf
+from pages import blocks
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migration.md").read_text(encoding="utf-8")
 TORCH_PROTOTYPES = (
@@ -134,7 +135,7 @@ class Network(torch.nn.Module):
 
 def test_their_example_in_a_third_of_its_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """One epoch on digits, in the place of MNIST and of Fashion-MNIST."""
-    (example,) = re.findall(r"### Their MNIST example.*?```python\n(.*?)```", PAGE, flags=re.S)
+    (example,) = [block.code for block in blocks(PAGE[PAGE.index("### Their MNIST example") :])]
     lines = [line for line in example.splitlines() if line.strip()]
     assert len(lines) <= EXAMPLE_LINES / 3
     digits = tf.datasets.load("digits")

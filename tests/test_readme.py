@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+import pages
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(blocks) == 6
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
+    assert len(pages.blocks(README)) == 6
+    assert not any(block.mark for block in pages.blocks(README))
+    namespace = pages.run(README, "README.md")
     assert (tmp_path / "mine.html").exists()
     assert (tmp_path / "runs/mine/series.jsonl").read_text().count("\n") == 3
     assert (tmp_path / "statistics.safetensors").exists()

@@ -145,9 +145,9 @@ class Metric(Generic[P]):
         object.__setattr__(self, "__wrapped__", self.function)
         object.__setattr__(self, "__name__", self.name)
         object.__setattr__(self, "__module__", self.function.__module__)
-        if unknown := set(self.reads) - _COLLECTED.keys():
+        if unknown := set(self.reads) - COLLECTED.keys():
             raise TypeError(
-                f"{self.name}: positional parameters must be evidence, one of {', '.join(_COLLECTED)}; got "
+                f"{self.name}: positional parameters must be evidence, one of {', '.join(COLLECTED)}; got "
                 f"{min(unknown)!r}. Put options after a *."
             )
 
@@ -213,7 +213,7 @@ class Metric(Generic[P]):
     def _missing(self, evidence: Evidence) -> str | None:
         for name in self.reads:
             if name != "bias" and self._read(evidence, name) is None:  # a missing bias is zero
-                return _COLLECTED[name]
+                return COLLECTED[name]
         if "statistics" in self.reads:
             statistics: ClassStatistics = self._read(evidence, "statistics")
             if self.needed == "class scatter" and statistics.class_within is None:
@@ -257,7 +257,7 @@ class Metric(Generic[P]):
         return {name: value for name, value in self.options.items() if name in parameters}
 
 
-_COLLECTED = {
+COLLECTED = {
     "statistics": "class statistics",
     "weight": "the classifier's weight",
     "bias": "the classifier's bias",
@@ -267,6 +267,7 @@ _COLLECTED = {
     "outside": "out-of-distribution data (ood=)",
     "reader": "the weight of the layer that reads the features",
 }
+"""The evidence that metrics may read, in words."""
 
 
 def metric(label: str, family: str, **facts: Any) -> Callable[[Callable[P, Tensor]], Metric[P]]:
