@@ -26,7 +26,7 @@ def on_config(config: Any) -> Any:
         if "Reference" in entry:
             entry["Reference"] = site_reference.navigation()
         if "Project" in entry:
-            entry["Project"] = site_pages.navigation()
+            entry["Project"] = [*site_pages.navigation(), *entry["Project"]]
     return config
 
 

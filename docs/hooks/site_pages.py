@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,22 @@ PROJECT = {
     "CHANGELOG.md": ("Changelog", "project/changelog.md"),
 }
 """Files of the repository that are pages: title and path."""
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 _INSERTION = re.compile(r"^<!-- insert: (?P<name>[\w-]+)(?: (?P<argument>.+?))? -->$", flags=re.M)
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s]+)(#[^)]*)?\)")
 
 
 def project_page(name: str) -> str:
-    """A file of the repository, with its links to other files turned to their pages."""
+    """A file of the repository, with its links to other files turned to their pages or to the repository."""
     text = (ROOT / name).read_text(encoding="utf-8")
 
     def turned(found: re.Match[str]) -> str:
         label, target, anchor = found[1], found[2], found[3] or ""
         if target in PROJECT:
             return f"{label}({Path(PROJECT[target][1]).name}{anchor})"
-        return f"{label}(../{target.removeprefix('docs/')}{anchor})" if target.startswith("docs/") else found[0]
+        if target.startswith("docs/"):
+            return f"{label}(../{target.removeprefix('docs/')}{anchor})"
+        return f"{label}({REPOSITORY}/blob/main/{target}{anchor})" if (ROOT / target).is_file() else found[0]
 
     return _LINK.sub(turned, text)
 
