@@ -1,9 +1,10 @@
-"""Long searches for the built-in table: `python benchmarks/fill_table.py --dims 4 5 --most 64 --seconds 5 --runs 3`.
+"""Long searches for the built-in table: `python benchmarks/fill_table.py --dims 4 5 --most 64 --seconds 5 --found 2`.
 
-Searches every size with K from 2 D + 1 to `--most` in each dimension, from different seeds. Updates
+Searches once every size with K from 2 D + 1 to `--most` in each dimension whose best vectors were found less often than
+`--found`; run it again, with another `--seed`, until nothing is left. Updates
 src/tightframe/codes/searched.csv (cosine, seconds of a search, number of searches, and how many found it to 1e-9) and
 searched.safetensors (the vectors). A size keeps its vectors unless a search finds better ones; then its counts start
-anew. Every 20 searches the files are written; the same command continues where a size has fewer than `--runs` searches.
+anew. The files are written after every 20 searches.
 """
 
 from __future__ import annotations
@@ -74,17 +75,17 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=0, help="smallest K")
     parser.add_argument("--most", type=int, default=64, help="largest K")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a search")
-    parser.add_argument("--runs", type=int, default=3, help="searches of every size")
+    parser.add_argument("--found", type=int, default=2, help="searches that must have found the best vectors")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     table = Rows(FOLDER)
     sizes = [(K, D) for D in options.dims for K in range(max(2 * D + 1, options.least), options.most + 1)]
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = [
-            pool.submit(search, K, D, options.seconds, seed)
-            for seed in range(options.runs)
+            pool.submit(search, K, D, options.seconds, options.seed)
             for K, D in sizes
-            if table.rows.get((D, K), {"searches": 0})["searches"] <= seed
+            if table.rows.get((D, K), {"found": 0})["found"] < options.found
         ]
         for number, job in enumerate(as_completed(jobs), 1):
             K, D, vectors, cosine = job.result()
