@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ class Search:
         progress: function called with a `Progress` during the search.
         device: where the search runs and the vectors are. Default: the CPU.
 
-    Raises: RangeError unless time > 0, rounds >= 0 and the seed is in its range.
+    Raises: RangeError unless time is a number > 0, target a number, rounds an integer >= 0 and the seed an integer in
+        its range.
     """
 
     time: float | None = option(
@@ -54,11 +56,19 @@ class Search:
     device: torch.device | str | None = option(None, "", flag="")
 
     def __post_init__(self) -> None:
-        if self.time is not None and not self.time > 0:
+        if self.time is not None and not (_is_number(self.time) and self.time > 0):
             raise RangeError(f"time must be a positive number of seconds; got {self.time}.")
+        if self.target is not None and not _is_number(self.target):
+            raise RangeError(f"target must be a number; got {self.target!r}.")
+        for name in ("rounds", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))
+            elif value is not None or name == "seed":
+                raise RangeError(f"{name} must be an integer; got {value!r}.")
         if self.rounds is not None and self.rounds < 0:
             raise RangeError(f"rounds must be at least 0; got {self.rounds}.")
-        if not isinstance(self.seed, int) or not -(1 << 63) <= self.seed < 1 << 63:
+        if not -(1 << 63) <= self.seed < 1 << 63:
             raise RangeError(f"seed must be an integer, at least -2^63 and below 2^63; got {self.seed}.")
 
     @property
@@ -74,6 +84,10 @@ class Search:
         if self.rounds is not None:
             return self.rounds
         return ROUNDS if self.time is None else math.inf
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-d 2 --objective metric-guided", "metric-guided needs --cost or --tree"),
         ("-d 2 --objective semantic", "semantic needs --vectors"),
         ("-d 2 --cost a.csv --tree b.json", "--cost and --tree exclude each other"),
-        ("-d 2 --cost cost.csv", "--cost needs --objective metric-guided or hierarchical; got best"),
+        ("-d 2 --cost cost.csv", "--cost needs --objective metric-guided or hierarchical."),
         ("-k 3 -d 2 --objective simplex --time 3", "--time needs --objective best or separated or "),
         ("-d 2 --cost missing.csv --objective metric-guided", "missing.csv doesn't exist"),
         ("-d 2 --cost triangle.csv --objective metric-guided", r"worst triple is \(i, j, k\) = \(0, 1, 2\)"),

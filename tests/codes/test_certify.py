@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -179,12 +180,11 @@ def test_the_same_cosine_with_another_gram() -> None:
     assert certificate.gram_residual == pytest.approx(0.4, abs=1e-15)
 
 
-def test_unknown_is_none_and_says_so() -> None:
-    beyond = torch.randn(1100, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    certificate = certify(beyond, one_vs_rest=False)
-    assert certificate.optimal is None
-    assert certificate.best_listed is None
-    assert certificate.reason.startswith("The built-in table has no code of this size. The Fejes Tóth bound, 0.99")
+def test_many_vectors_are_compared_with_circles_of_latitude() -> None:
+    many = torch.randn(1100, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    certificate = certify(many, one_vs_rest=False)
+    assert certificate.optimal is False
+    assert certificate.reason.startswith("A better code is listed: the points on circles of latitude, 1,1")
 
 
 def test_better_than_the_tables_is_unknown() -> None:
@@ -250,7 +250,7 @@ def test_one_vs_rest_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_gram_residual_is_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(certify.__globals__, "_GRAM_ENTRIES", 1000)
+    monkeypatch.setattr(sys.modules["tightframe.codes.certify"], "_GRAM_ENTRIES", 1000)
     certificate = certify(e8(), one_vs_rest=False)
     assert certificate.gram_residual is None and certificate.gram_of is None
     assert "E8 roots" in certificate.skipped[1]

@@ -41,9 +41,9 @@ def turned(num_classes: int, dim: int, *, search: prototypes.Search) -> tuple[Te
 
 @pytest.fixture
 def added() -> Iterator[None]:
-    dense = codes.Code("dense", 5000, 3, 0.99999, source="nobody 2026", build=lambda n: torch.eye(3).double()[:n])
+    dense = codes.Code("dense", 5000, 3, 0.99, source="nobody 2026", build=lambda n: torch.eye(3).double()[:n])
     codes.CODES.update({"mine": TRIANGLES, "dense": dense})
-    prototypes.PROTOTYPES["turned"] = prototypes.Construction(turned, "sizes", "random", "nobody 2026", searches=True)
+    prototypes.PROTOTYPES["turned"] = prototypes.Construction(turned, "sizes", "random directions")
     yield
     del codes.CODES["mine"], codes.CODES["dense"], prototypes.PROTOTYPES["turned"]
 

@@ -29,7 +29,7 @@ from tightframe.cli.output import require_writable, tell_written
 from tightframe.codes import Certificate, certification_seconds, certify, largest_cosine
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.pairs import pair_sections
-from tightframe.errors import OptionError, StateError
+from tightframe.errors import OptionError, RangeError, StateError
 from tightframe.flags import flags_of
 from tightframe.hierarchy import Hierarchy
 from tightframe.memory import require_memory
@@ -78,7 +78,7 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     Raises: ChoiceError listing the objectives; OptionError for options that are missing, exclude each other or belong
     to other objectives; the errors of the construction.
     """
-    objectives = constructions()
+    objectives, asked = constructions(), objective is not None
     if objective is None:
         fitting = [name for name, construct in objectives.items() if given.keys() <= _accepted(construct).keys()]
         objective = "code" if "--code" in given else fitting[0] if len(fitting) == 1 else "best"
@@ -90,7 +90,8 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         raise OptionError("--cost and --tree exclude each other: a tree has costs of its own.")
     for option in (option for option in given if option not in accepted):
         others = [name for name, other in objectives.items() if option in _accepted(other)]
-        raise OptionError(f"{option} needs --objective {' or '.join(others)}; got {objective}.")
+        got = f"; got {objective}" if asked else ""
+        raise OptionError(f"{option} needs --objective {' or '.join(others)}{got}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
     if "num_classes" in arguments and "dim" in arguments:
         K, D = arguments["num_classes"], arguments["dim"]
@@ -317,8 +318,13 @@ def run(
     Ctrl-C during a search goes on with the best so far, during the certificate without it.
     """
     console = Console(highlight=False)
-    if verify is not None and (objective or given or out or scale):
-        raise OptionError(f"--verify reads vectors and builds none; leave out {', '.join(given) or 'the others'}.")
+    if verify is not None:
+        others = {"--objective": objective, "--out": out, "--scale": scale}
+        named = [*(flag for flag, value in others.items() if value is not None), *given]
+        if named:
+            raise OptionError(f"--verify reads vectors and builds none; leave out {', '.join(named)}.")
+    if scale is not None and not 0 < scale < math.inf:  # before a search that takes long
+        raise RangeError(f"--scale must be positive and finite; got {scale}.")
     if verify is None and (key or columns):
         raise OptionError("--key and --columns say how to read a file; they need --verify.")
     if out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -53,15 +54,15 @@ class Certificate:
     best_listed: Code | None
     """The code with the smallest largest cosine in the built-in table that provides K vectors in R^D."""
     optimal: bool | None
-    """True: proven optimal, to 1e-9 in cosine. False: a better code is listed. None: unknown, or optimal to less than
-    that precision."""
+    """True: proven optimal, to 1e-9 in cosine. False: a better code is listed. None: unknown, or the optimum or
+    the listed code is met to less than that precision."""
     word: str
     """The verdict in a word or a few."""
     reason: str
     """The verdict in a sentence or two."""
     tone: Tone
     centred: Certificate | None
-    """If the mean cosine is at least 0.2: the certificate of the unit vectors minus their mean."""
+    """If the mean cosine is at least 0.2: the certificate of the vectors minus their mean."""
     gram_residual: float | None
     """Largest distance between a cosine and the nearest inner product of `gram_of`."""
     gram_of: str | None
@@ -91,6 +92,12 @@ class Certificate:
     def keys(self) -> list[str]:
         """The names of the fields, so that `dict(certificate)` is {field: value}."""
         return [each.name for each in fields(self)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
 
     def __getitem__(self, field: str) -> Any:
         """The value of a field. Raises: KeyError that names similar fields."""

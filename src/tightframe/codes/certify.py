@@ -20,12 +20,14 @@ from tightframe.codes.one_vs_rest import (
     smallest_one_vs_rest,
 )
 from tightframe.codes.table import best_listed
-from tightframe.codes.verdict import CLOSE, SHARED, Facts, judge
+from tightframe.codes.verdict import SHARED, Facts, closeness, judge
+from tightframe.numerics import norms, on_cpu
 
 _NEAR = 0.01  # vectors nearly coincide if their angle is less than this share of the angle that the bound allows
 _GRAM_ENTRIES = 5e9  # maximum number of comparisons between cosines and inner products
 
 
+@on_cpu
 def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progress | None = None) -> Certificate:
     """The certificate of (K, D) vectors of any lengths, a tensor or a numpy array. In float64, in tiles, O(K D) memory.
 
@@ -68,7 +70,7 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progre
         code is not None
         and code.inner_products is not None
         and (code.K, code.D) == (K, D)
-        and abs(max_cosine - code.cosine) <= CLOSE * (1 - code.cosine)
+        and abs(max_cosine - code.cosine) <= closeness(code)
     ):
         entries = len(directions.half) ** 2 / 2 * len(code.inner_products)
         if entries <= _GRAM_ENTRIES:
@@ -108,18 +110,20 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progre
         word=judgement.word,
         reason=judgement.reason,
         tone=judgement.tone,
-        centred=_centred(directions, mean / K) if mean_cosine >= SHARED else None,
+        centred=_centred(directions.unit * directions.norms[:, None]) if mean_cosine >= SHARED else None,
         gram_residual=residual,
         gram_of=gram_of,
         skipped=tuple(skipped),
     )
 
 
-def _centred(directions: Directions, mean: Tensor) -> Certificate | None:
-    """The certificate of the unit rows minus their mean; None if a row is the mean, and has no direction then."""
-    rows = directions.unit - mean
-    small = torch.linalg.vector_norm(rows, dim=1) < 1e-12
-    return None if bool(small.any()) else certify(rows, one_vs_rest=False)
+def _centred(rows: Tensor) -> Certificate | None:
+    """The certificate of rows minus their mean; None if a row is the mean, and has no direction then."""
+    rows = rows - rows.mean(0)
+    lengths = norms(rows)
+    if bool((lengths < 1e-12 * lengths.max()).any()):
+        return None
+    return replace(certify(rows, one_vs_rest=False), skipped=())
 
 
 def certification_seconds(num_vectors: int, dim: int, *, one_vs_rest: bool | None = None) -> float:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from tightframe.errors import StateError
+from tightframe.errors import DimensionError, StateError
+
+TOLERANCE = 1e-9
+"""Largest cosines are equal within this difference."""
+
+
+def tolerance(cosine: float) -> float:
+    """The difference up to which two largest cosines are equal; for nearly parallel vectors less than `TOLERANCE`."""
+    return max(TOLERANCE * min(1.0, 1 - cosine), 1e-15)  # rounding sets the floor
 
 
 @dataclass(frozen=True)
@@ -33,10 +41,16 @@ class Code:
         return self.title or self.name
 
     def vectors(self, num_vectors: int | None = None) -> Tensor:
-        """The first vectors, by default all, (n, D) float64. Raises: StateError if only the cosine is known."""
+        """The first vectors, by default all, (n, D) float64.
+
+        Raises: StateError if only the cosine is known, DimensionError unless 1 <= n <= K.
+        """
         if self.build is None:
             raise StateError(f"only the largest cosine of the {self} is known, not its vectors.")
-        return self.build(self.K if num_vectors is None else num_vectors)
+        number = self.K if num_vectors is None else num_vectors
+        if not 1 <= number <= self.K:
+            raise DimensionError(f"num_vectors must be in [1, {self.K}] for the {self}; got {number}.")
+        return self.build(number)
 
     @property
     def optimal(self) -> bool:

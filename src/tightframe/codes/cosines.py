@@ -177,7 +177,7 @@ def _antipodal_pairs(unit: Tensor) -> tuple[Tensor, Tensor] | None:
     A random projection sorts x opposite to -x. Each pair is then checked, so randomness can only miss pairs.
     """
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(unit.shape[1], generator=generator, dtype=torch.float64).to(unit.device)
+    direction = torch.randn(unit.shape[1], generator=generator, dtype=torch.float64, device="cpu").to(unit.device)
     order = torch.argsort(unit @ direction)
     if len(order) % 2:
         return None

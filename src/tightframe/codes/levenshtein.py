@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -124,9 +125,15 @@ def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
     return nodes, weights / weights.sum()
 
 
-def require_sizes(num_vectors: int, dim: int) -> None:
-    if num_vectors < 2 or dim < 1:
-        raise DimensionError(f"num_vectors must be at least 2 and dim at least 1; got {num_vectors} and {dim}.")
+def require_sizes(num_vectors: int, dim: int) -> tuple[int, int]:
+    """Both as int. Raises: DimensionError unless they are integers with K >= 2 and D >= 1."""
+    try:
+        K, D = operator.index(num_vectors), operator.index(dim)
+    except TypeError:
+        raise DimensionError(f"num_vectors and dim must be integers; got {num_vectors!r} and {dim!r}.") from None
+    if K < 2 or D < 1:
+        raise DimensionError(f"num_vectors must be at least 2 and dim at least 1; got {K} and {D}.")
+    return K, D
 
 
 def root_of(function: Callable[[float], float], low: float, high: float) -> float:

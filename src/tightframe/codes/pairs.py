@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from tightframe.numerics import norms, unit_rows
+from tightframe.numerics import norms, on_cpu, unit_rows
 from tightframe.sections import Column, Section, Table
 
 _SHOWN = 40  # maximum number of vectors and pairs listed; the rest are counted
@@ -43,6 +43,7 @@ def _rest(total: int, things: str) -> tuple[str, ...]:
     return (f"{total - _SHOWN:,} more {things}.",) if total > _SHOWN else ()
 
 
+@on_cpu
 def nearest_pairs(vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` pairs i < j of (K, D) vectors with the smallest angles, (P, 2), and the angles in degrees, (P,).
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from tightframe.codes.code import Code
 from tightframe.codes.exact import bases, golden, lattices, polytopes, quadrics
 from tightframe.codes.exact.blocks import BLOCKS, signed_blocks
+from tightframe.codes.exact.latitudes import latitudes, number_on_latitudes
 from tightframe.codes.levenshtein import require_sizes
+from tightframe.errors import DimensionError
 
 CIRCLE = "K arcs share a circle of length 2 pi"
 RANKIN = "attains Rankin's bound"
@@ -30,7 +32,8 @@ GOLD = "Gold 1968, Maximal recursive sequences with 3-valued recursive cross-cor
 BLOCK_SOURCE = "Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes, with all signs"
 COHN = "Cohn, de Laat & Leijenhorst 2024, Optimality of spherical codes via exact semidefinite programming bounds"
 ROOTS = (-1, -1 / 2, 0, 1 / 2)
-EQUAL = 1e-9  # cosines of equal codes differ by at most this
+_STEPS, _LATITUDES = 16, 6  # angles of `latitudes` for each factor of two, and most dimensions
+_FEW = 1000  # vectors of a polygon whose inner products are listed
 _CORNERS = 10, 64  # bits and dimensions of linear codes that `best_built` tries; beyond, Kerdock codes are better
 _LARGEST_QUADRANGLE = 7  # its 2,752 vectors take seconds; the next ones minutes
 QUARTERS = (-1, -1 / 2, -1 / 4, 0, 1 / 4, 1 / 2)
@@ -295,9 +298,10 @@ def _polytope(num_vectors: int, dim: int) -> Code | None:
 
 
 def _polygon(K: int) -> Code:
-    products = tuple(math.cos(2 * math.pi * j / K) for j in range(K // 2, 0, -1))
-    build = _first_of(partial(polytopes.polygon, K))
-    return Code("polygon", K, 2, products[-1], CIRCLE, CIRCLE, products, build, "regular polygon")
+    few = K <= _FEW
+    products = tuple(math.cos(2 * math.pi * j / K) for j in range(K // 2, 0, -1)) if few else None
+    cosine, build = math.cos(2 * math.pi / K), _first_of(partial(polytopes.polygon, K))
+    return Code("polygon", K, 2, cosine, CIRCLE, CIRCLE, products, build, "regular polygon")
 
 
 def _corners(num_vectors: int, dim: int) -> Iterator[Code]:
@@ -312,13 +316,13 @@ def _corners(num_vectors: int, dim: int) -> Iterator[Code]:
 
 
 def best_listed(num_vectors: int, dim: int) -> Code | None:
-    """The code with the smallest largest cosine that provides K vectors in R^D, or None.
+    """The code with the smallest largest cosine that provides K vectors in R^D; None for K > 2 with D = 1.
 
     A code with more vectors or fewer dimensions also counts, as a subset or by embedding; the result then has the
     code's own K and D, and its proof refers to those.
     Raises: DimensionError unless K >= 2 and D >= 1.
     """
-    require_sizes(num_vectors, dim)
+    num_vectors, dim = require_sizes(num_vectors, dim)
     if (polytope := _polytope(num_vectors, dim)) is not None:
         return polytope
     return min(_providing(num_vectors, dim), key=_preference, default=None)
@@ -330,17 +334,42 @@ def has_rows(dim: int) -> bool:
 
 
 def best_built(num_vectors: int, dim: int) -> Code:
-    """As `best_listed`, of the codes that the package can build: there is one for every K, if D > 1 or K = 2."""
-    K, D = num_vectors, dim
+    """As `best_listed`, of the codes that the package can build; without a better one, points on circles of latitude.
+
+    Raises: DimensionError also for K > 2 with D = 1, where distinct vectors don't exist.
+    """
+    K, D = require_sizes(num_vectors, dim)
     if (polytope := _polytope(K, D)) is not None:
         return polytope
-    return min((code for code in (*_providing(K, D), _polygon(K)) if code.build), key=_preference)
+    if D == 1:
+        raise DimensionError(f"there are at most two unit vectors on a line; got {K} vectors with dim=1.")
+    return min((code for code in _providing(K, D) if code.build), key=_preference)
+
+
+def _on_latitudes(num_vectors: int, dim: int) -> Iterator[Code]:
+    """For each of a few dimensions, the code on circles of latitude with the largest angle of a fixed sequence."""
+    for D in range(3, min(dim, _LATITUDES) + 1):
+        step = 0
+        number: int | None = 1
+        while number is not None and number < num_vectors:
+            step += 1
+            angle = math.pi * 2 ** (-step / _STEPS)
+            number = number_on_latitudes(D, angle)
+        if number is not None:
+            build = _first_of(partial(latitudes, D, angle))
+            source = "tightframe, points on circles of latitude"
+            yield Code(
+                "latitudes", number, D, math.cos(angle), source, build=build, title="points on circles of latitude"
+            )
 
 
 def _providing(num_vectors: int, dim: int) -> Iterator[Code]:
     """The rows of at least K vectors in at most D dimensions."""
     yield from (code for code in _up_to(dim) if num_vectors <= code.K)
-    yield from _corners(num_vectors, dim)
+    if dim > 1:
+        yield from _corners(num_vectors, dim)
+        yield from _on_latitudes(num_vectors, dim)
+        yield _polygon(num_vectors)
 
 
 def codes_for(num_vectors: int, dim: int) -> list[Code]:

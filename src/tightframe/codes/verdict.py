@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tightframe.codes.bounds import Bound
-from tightframe.codes.code import Code
+from tightframe.codes.code import Code, tolerance
 from tightframe.codes.table import has_rows
 from tightframe.sections import Tone
 
-TOLERANCE = 1e-9  # a bound is met, or a listed code equalled, within this difference in cosine
-CLOSE = 1e-3  # an optimum is met "to" a difference up to this share of 1 − cosine
+_CLOSE = 1e-3  # a code is met "to" a difference up to this share of `scale_of` its cosine
 _ROUNDING = 1e-14  # in the cosine of equal vectors
 SHARED = 0.2  # mean cosine from which vectors are said to share a direction
 
@@ -25,7 +24,7 @@ class Facts:
     """Largest cosine of two vectors."""
     bound: Bound
     listed: Code | None
-    """The best code in the built-in table."""
+    """The best code in the built-in table; None on a line only."""
     residual: float | None
     """Largest distance between a cosine and the nearest inner product of the listed code, if compared."""
     equal: tuple[int, int, int] | None
@@ -48,6 +47,8 @@ def judge(facts: Facts) -> Judgement:
     K, D, cosine, bound, listed = facts.K, facts.D, facts.cosine, facts.bound, facts.listed
     if cosine - bound.value <= tolerance(bound.value):
         reason = f"The largest cosine meets the {bound.name} bound, {bound.value:.9g}; no smaller one is possible."
+        if facts.equal is not None and 1 - cosine <= _ROUNDING:
+            reason += f" Rows {facts.equal[0]} and {facts.equal[1]} coincide."
         return Judgement(True, "OPTIMAL", reason, "good")
     own = listed if listed is not None and (listed.K, listed.D) == (K, D) else None
     if own is not None and own.proof and abs(cosine - own.cosine) <= tolerance(own.cosine):
@@ -64,12 +65,10 @@ def judge(facts: Facts) -> Judgement:
         centred = "The second table certifies the rows minus their mean."
         reason = f"The vectors share a direction: their mean cosine is {facts.mean_cosine:.3g}. {centred}"
         return Judgement(optimal, "COMMON DIRECTION", reason, "bad")
-    if own is not None and better and cosine - own.cosine <= CLOSE * (1 - own.cosine):
+    if own is not None and better and cosine - own.cosine <= closeness(own):
         return _nearly(own, cosine - own.cosine, facts.residual)
     unmet = f"The {bound.name} bound, {bound.value:.9g}, is not met."
-    if listed is None:
-        reason = f"The built-in table has no code of this size. {unmet}"
-        return Judgement(None, "NOT KNOWN TO BE OPTIMAL", reason, "near")
+    assert listed is not None, "on a line the bound is met"
     named = f"the {listed}" if own is not None else f"the {listed}, {listed.K:,} vectors in {listed.D:,} dimensions"
     if better:
         reason = f"A better code is listed: {named}, with largest cosine {listed.cosine:.9g} ({listed.source})."
@@ -82,10 +81,15 @@ def judge(facts: Facts) -> Judgement:
     return Judgement(None, "BETTER THAN THE TABLE", reason, "good")
 
 
+def closeness(code: Code) -> float:
+    """The difference of cosines up to which vectors are compared with a code: small against 1 - cosine, or -cosine."""
+    return _CLOSE * (-code.cosine if code.cosine < 0 else 1 - code.cosine)
+
+
 def _nearly(code: Code, excess: float, residual: float | None) -> Judgement:
     """The verdict on vectors whose largest cosine is slightly above that of a code of their size."""
     status = "OPTIMAL" if code.proof else "BEST IN THE TABLE"
-    if residual is not None and residual <= CLOSE * (1 - code.cosine):
+    if residual is not None and residual <= closeness(code):
         within = _rounded_up(residual)
         reason = f"This is the {code} to {within}: every cosine lies within {within} of one of the exact code."
     else:
@@ -101,11 +105,6 @@ def _rounded_up(value: float) -> str:
         digit, exponent = text.split("e")
         text = f"{int(digit) + 1}e{exponent}"
     return f"{float(text):.0e}" if float(text) < 1e-4 else f"{float(text):g}"
-
-
-def tolerance(cosine: float) -> float:
-    """The difference up to which two largest cosines are equal; for nearly parallel vectors less than `TOLERANCE`."""
-    return max(TOLERANCE * min(1.0, 1 - cosine), 1e-15)  # rounding sets the floor
 
 
 def _gap(K: int, D: int) -> str:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from tightframe.codes import Code, Search, best_built, best_listed, searching
 from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.code import tolerance
+from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search.running import warm_directions
 from tightframe.codes.search.separate import separate
-from tightframe.codes.table import EQUAL
 from tightframe.prototypes.construction import Facts, construction, require_sizes
 
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
@@ -41,24 +42,35 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     code, listed = best_built(K, D), best_listed(K, D)
     facts = {"code": code.name, "source": code.source}
     part = _part(code, K, D)
-    if code.cosine <= cosine_bound(K, D).value + EQUAL:
+    bound = cosine_bound(K, D).value
+    if code.cosine <= bound + tolerance(bound):
         return code.vectors(K), {**facts, "reason": f"{part}; no smaller largest cosine is possible"}
-    if listed is not None and (listed.K, listed.D) == (K, D) and listed.proof and code.cosine <= listed.cosine + EQUAL:
+    if (
+        listed is not None
+        and (listed.K, listed.D) == (K, D)
+        and listed.proof
+        and code.cosine <= listed.cosine + tolerance(listed.cosine)
+    ):
         return code.vectors(K), {**facts, "reason": f"{part}, proven optimal ({listed.proof})"}
-    long = K * K * D > _SEARCHABLE and D - code.D <= 2 and (search.time, search.rounds, warm) == (None, None, None)
+    near = D - code.D <= 2 and code.cosine < random_cosine(K, D)
+    long = K * K * D > _SEARCHABLE and near and (search.time, search.rounds, warm) == (None, None, None)
     if search.rounds == 0 or long:
         return code.vectors(K), {**facts, "reason": f"{part}, without search"}
     vectors, running = separate(K, D, search, known=code)
     facts |= running.facts
     if running.start == code.name:
-        return vectors, {**facts, "reason": f"{part}; a search of {running.round} rounds found nothing better"}
-    above = running.best - cosine_bound(K, D).value
+        return vectors, {**facts, "reason": f"{part}; a search ({_count(running.round, 'round')}) found nothing better"}
+    above = running.best - bound
     reason = f"a search, better than {part} ({code.cosine:.6f}); its cosine is {above:.3g} above the bound"
     return vectors, {**running.facts, "reason": reason}
 
 
 def _part(code: Code, K: int, D: int) -> str:
-    name = f"the {code} ({code.K} vectors in {code.D} dimensions)"
+    name = f"the {code} ({code.K} vectors in {_count(code.D, 'dimension')})"
     if code.K > K:
         name = f"{K} vectors of {name}"
     return name if code.D == D else f"{name}, padded with zeros"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")

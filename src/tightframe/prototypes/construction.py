@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +34,17 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
 
         @wraps(build)
         def call(*args: P.args, **kwargs: P.kwargs) -> Prototypes:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{build.__name__}() {error}.") from None
             bound.apply_defaults()
-            made = build(*args, **kwargs)
+            for name, value in bound.arguments.items():
+                if isinstance(value, np.generic):
+                    bound.arguments[name] = value.item()
+            differentiating = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+            with differentiating:
+                made = build(*bound.args, **bound.kwargs)
             vectors, facts = made if isinstance(made, tuple) else (made, {})
             dim = bound.arguments.get("dim") or vectors.shape[1]
             if dim > vectors.shape[1]:
@@ -46,6 +56,7 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
             plain = {name: value for name, each in bound.arguments.items() for name, value in _plain(name, each)}
             return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, "source": source, **facts})
 
+        call.source = source  # type: ignore[attr-defined]
         call.__signature__ = signature.replace(return_annotation=Prototypes)  # type: ignore[attr-defined]
         return on_cpu(call)
 
@@ -62,7 +73,9 @@ def _plain(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def require_sizes(num_classes: int, dim: int, *, distinct: bool = True) -> None:
-    """Raise DimensionError unless K >= 2 and D >= 1, and where distinct unit vectors don't exist."""
+    """Raise DimensionError unless K >= 2 and D >= 1 are integers, and where distinct unit vectors don't exist."""
+    if not isinstance(num_classes, int) or not isinstance(dim, int):
+        raise DimensionError(f"num_classes and dim must be integers; got {num_classes!r} and {dim!r}.")
     if num_classes < 2 or dim < 1:
         raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
     if distinct and dim == 1 and num_classes > 2:

@@ -21,6 +21,7 @@ from tightframe.errors import DimensionError, RangeError, SearchWarning
 from tightframe.numerics import float64_device
 from tightframe.prototypes.construction import Facts, construction, require_sizes
 from tightframe.prototypes.polytopes import orthonormal
+from tightframe.prototypes.simplex import simplex
 
 _ROUNDING = 1e-13
 
@@ -63,8 +64,8 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
     running = Running(coherence, search, (K, D), target)
 
     def play(index: int) -> None:
-        if K <= D:
-            running.offer(orthonormal(K, D).vectors, "orthonormal")
+        if K <= D or D == 1:
+            running.offer((orthonormal if K <= D else simplex)(K, D).vectors, "axes")
             return
         points, name = drawn(running, K, D, opposites=False)
         points = points.to(float64_device(search.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,47 +34,41 @@ class Construction:
         needs: its input: "sizes" (K, D), "cost" (a cost matrix or a tree, and D), "similarity" (a matrix of
             similarities, and D), "statistics" or "means" of classes, or the "name" of an exact code.
         summary: its result, in one line.
-        source: the paper.
-        searches: whether it takes `time`, `rounds`, `seed` and `progress`.
     """
 
     build: Callable[..., Prototypes]
     needs: str
     summary: str
-    source: str
-    searches: bool = False
+
+    @property
+    def source(self) -> str:
+        """The paper."""
+        return str(getattr(self.build, "source", ""))
+
+    @property
+    def searches(self) -> bool:
+        """Whether it takes a `Search`."""
+        return "search" in inspect.signature(self.build).parameters
 
 
 PROTOTYPES: dict[str, Construction] = {
-    "best": Construction(best, SIZES, "the most separated vectors by the best method for K and D", "tightframe", True),
-    "simplex": Construction(simplex, SIZES, "simplex ETF, all cosines -1/(K-1); K <= D + 1", "Papyan et al. 2020"),
-    "orthonormal": Construction(orthonormal, SIZES, "all cosines 0; K <= D", "Saxe et al. 2014"),
-    "orthoplex": Construction(orthoplex, SIZES, "cosines 0 and -1; K <= 2 D", "Pernici et al. 2021"),
-    "hypercube": Construction(hypercube, SIZES, "corners of a cube; K <= 2^D", "Pernici et al. 2021"),
-    "polygon": Construction(polygon, SIZES, "equal angles on a circle; D = 2", "Fejes Tóth 1943"),
-    "code": Construction(code, NAME, "an exact code, or a part of it", "Conway & Sloane 1999"),
-    "separated": Construction(
-        separated, SIZES, "smallest largest cosine by search (Tammes problem)", "tightframe", True
-    ),
-    "hyperspherical": Construction(
-        hyperspherical, SIZES, "smallest mean of each row's largest cosine", "Mettes et al. 2019", True
-    ),
-    "softmax-code": Construction(
-        softmax_code, SIZES, "largest distance of a vector to the hull of the others", "Jiang et al. 2023", True
-    ),
-    "equiangular": Construction(equiangular, SIZES, "all |cosines| at most alpha", "Shen et al. 2023", True),
-    "gram-matching": Construction(
-        gram_matching, SIZES, "Gram matrix nearest to a target, by default the ETF's", "Eckart & Young 1936", True
-    ),
-    "semantic": Construction(
-        semantic, SIMILARITY, "separated, cosines in the order of word similarities", "Mettes et al. 2019", True
-    ),
-    "metric-guided": Construction(
-        metric_guided, COST, "distances follow a cost matrix", "Sainte Fare Garnot & Landrieu 2021"
-    ),
-    "hierarchical": Construction(hierarchical, COST, "cosines follow a hierarchy", "Liang & Davis 2023"),
-    "poles": Construction(poles, SIZES, "two opposite poles for each regression target", "Mettes et al. 2019"),
-    "class-means": Construction(class_means, STATISTICS, "the measured class means", "Guerriero et al. 2018"),
-    "nearest-etf": Construction(nearest_etf, MEANS, "the simplex ETF nearest to class means", "Markou et al. 2024"),
-    "guided": Construction(guided, MEANS, "one update towards the nearest ETF", "Markou et al. 2024"),
+    "best": Construction(best, SIZES, "the most separated vectors by the best method for K and D"),
+    "simplex": Construction(simplex, SIZES, "simplex ETF, all cosines -1/(K-1); K <= D + 1"),
+    "orthonormal": Construction(orthonormal, SIZES, "all cosines 0; K <= D"),
+    "orthoplex": Construction(orthoplex, SIZES, "cosines 0 and -1; K <= 2 D"),
+    "hypercube": Construction(hypercube, SIZES, "corners of a cube; K <= 2^D"),
+    "polygon": Construction(polygon, SIZES, "equal angles on a circle; D = 2"),
+    "code": Construction(code, NAME, "an exact code, or a part of it"),
+    "separated": Construction(separated, SIZES, "smallest largest cosine by search (Tammes problem)"),
+    "hyperspherical": Construction(hyperspherical, SIZES, "smallest mean of each row's largest cosine"),
+    "softmax-code": Construction(softmax_code, SIZES, "largest distance of a vector to the hull of the others"),
+    "equiangular": Construction(equiangular, SIZES, "all |cosines| at most alpha"),
+    "gram-matching": Construction(gram_matching, SIZES, "Gram matrix nearest to a target, by default the ETF's"),
+    "semantic": Construction(semantic, SIMILARITY, "separated, cosines in the order of word similarities"),
+    "metric-guided": Construction(metric_guided, COST, "distances follow a cost matrix"),
+    "hierarchical": Construction(hierarchical, COST, "cosines follow a hierarchy"),
+    "poles": Construction(poles, SIZES, "two opposite poles for each regression target"),
+    "class-means": Construction(class_means, STATISTICS, "the measured class means"),
+    "nearest-etf": Construction(nearest_etf, MEANS, "the simplex ETF nearest to class means"),
+    "guided": Construction(guided, MEANS, "one update towards the nearest ETF"),
 }

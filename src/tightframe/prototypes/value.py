@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -85,9 +86,9 @@ class Prototypes:
         vectors = self.vectors[classes]
         if vectors.ndim < 2:
             return vectors
-        before = torch.tensor(self.provenance.get("classes", range(self.num_classes)))
+        before = torch.tensor(self.provenance.get("classes", range(self.num_classes)), device="cpu")
         indices = before[classes.cpu() if isinstance(classes, Tensor) else classes]
-        return Prototypes(vectors, {**self.provenance, "classes": indices.tolist()})
+        return Prototypes(vectors, {**self.provenance, "num_classes": len(vectors), "classes": indices.tolist()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prototypes):
@@ -113,9 +114,11 @@ class Prototypes:
 
     def scaled(self, scale: float) -> Prototypes:
         """The same directions, with vectors `scale` times as long. Raises: RangeError unless 0 < scale < inf."""
-        if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        if not isinstance(scale, Real) or isinstance(scale, bool) or not 0 < scale < math.inf:
             raise RangeError(f"scale must be positive and finite; got {scale!r}.")
-        return Prototypes(self.vectors * scale, {**self.provenance, "scale": scale * self.provenance.get("scale", 1)})
+        before = self.provenance.get("scale", 1)
+        total = float(scale) * (before if isinstance(before, int | float) else 1)
+        return Prototypes(self.vectors * float(scale), {**self.provenance, "scale": total})
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file with `vectors`; its metadata holds format, version and provenance."""

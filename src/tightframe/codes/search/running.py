@@ -46,7 +46,9 @@ def searching(build: Callable[P, R]) -> Callable[..., R]:
     @wraps(build)
     def call(*args: Any, search: Search | None = None, **options: Any) -> R:
         given = {name: options.pop(name) for name in names if name in options}
-        value = search or Search()
+        value = Search() if search is None else search
+        if not isinstance(value, Search):
+            raise TypeError(f"search must be a Search; got {type(value).__name__}.")
         return run(*args, search=replace(value, **given) if given else value, **options)
 
     declared = inspect.signature(build)
@@ -123,5 +125,6 @@ class Running:
             if self.points is None:
                 raise
             self.interrupted = True
-        assert self.points is not None, "a round offers points"
+        if self.points is None:
+            raise RangeError("no start has a finite score; scale the arguments.")
         return self.points

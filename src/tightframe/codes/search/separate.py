@@ -68,12 +68,17 @@ def separate(
     if known is not None:
         vectors = known.vectors(K) if known.K > _THINNED else thinned(known.vectors(), K)
         vectors = torch.nn.functional.pad(vectors, (0, D - known.D)).contiguous().to(device)
-        running.offer(vectors, known.name)
         if warm_start is None and known.cosine < random_cosine(K, D):
             warm_start = vectors
     rounds = _Rounds(K, D, running, search.seed, caps, warm_start, device)
+
+    def play(index: int) -> None:
+        if index == 0 and known is not None:
+            running.offer(vectors, known.name)
+        rounds.play(index)
+
     with one_thread() if rounds.small else nullcontext():  # small products wait for each other's threads
-        points = running.run(rounds.play)
+        points = running.run(play)
     running.start += score.remark(K)
     return unit_rows(points.double()), running
 
