@@ -1,6 +1,7 @@
 """The README's examples run as they stand; `test_workflows.py` has its commands."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def test_it_is_short() -> None:
 
 def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for extra in ("sklearn", "scipy", "matplotlib", "PIL"):
+        monkeypatch.setitem(sys.modules, extra, None)  # not in the core install
     blocks = pages.blocks(README)
     assert [block.code.count("\n") for block in blocks] == [5, 1, 3]
     assert not any(block.mark for block in blocks)
