@@ -74,7 +74,7 @@ def test_the_excerpt_is_written_between_its_marks() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_excerpt_is_what_the_demo_prints() -> None:
-    """Training differs between processors: equal words and counts; other numbers within 60 %, or 0.01 (four samples)."""
+    """Training differs between processors: equal words and counts; others within 60 %, or 0.01 (four samples)."""
     pytest.importorskip("sklearn")
     printed = readme.excerpt(readme.demo())
     pages.require_same(printed.removesuffix("…"), readme.shown(README), rel=0.6, absolute=0.01)
