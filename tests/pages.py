@@ -54,22 +54,22 @@ def run(text: str, name: str) -> dict[str, Any]:
     return namespace
 
 
-def require_same(printed: str, shown: str) -> None:
-    """Assert that the lines of a page are those that were printed."""
+def require_same(printed: str, shown: str, rel: float = 0.02, absolute: float = 1e-6) -> None:
+    """Assert that the lines of a page are those that were printed, with numbers within a tolerance."""
     rest, anywhere = [line.rstrip() for line in printed.splitlines()], False
     for line in shown.splitlines():
         if line.strip() == "…":
             anywhere = True
             continue
-        place = next((i for i, other in enumerate(rest) if same_line(other, line)), None)
+        place = next((i for i, other in enumerate(rest) if same_line(other, line, rel, absolute)), None)
         assert place is not None and (anywhere or place == 0), f"the page shows {line!r}; printed was\n{printed}"
         rest, anywhere = rest[place + 1 :], False
     assert anywhere or not "".join(rest).strip(), f"the page shows less than was printed:\n{printed}"
 
 
-def same_line(printed: str, shown: str) -> bool:
-    """Whether two lines have equal words, and numbers that agree to 2 %."""
+def same_line(printed: str, shown: str, rel: float, absolute: float) -> bool:
+    """Whether two lines have equal words, and numbers that agree."""
     if _NUMBER.sub("0", printed).split() != _NUMBER.sub("0", shown).split():
         return False
     numbers = [[float(each.replace(",", "")) for each in _NUMBER.findall(line)] for line in (printed, shown)]
-    return numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=1e-6)
+    return numbers[0] == pytest.approx(numbers[1], rel=rel, abs=absolute)

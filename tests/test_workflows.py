@@ -43,8 +43,8 @@ def ci(copy: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 DEMO, TEST = (
-    [command.replace(".venv/bin/", "").replace("'", "") for command in block.strip().split(" && ")]
-    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+    [command.replace(".venv/bin/", "").replace("'", "") for command in line.split(" && ")]
+    for line in re.findall(r"^python3 -m venv .*", README, flags=re.M)
 )
 STEPS = {
     "demo": DEMO,
