@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,7 +29,9 @@ from tightframe.search import Search
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
-_GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
+_GROUPS = 24  # drawn in a round of symmetric starts
+_SELECTION_STEPS = 20
+_SELECTION = ((2.0, 6.0, 15.0), 10), ((30.0, 60.0), 4), ((120.0, 250.0, 500.0, 1000.0), 3)  # exponents, how many go on
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _THINNED = 4096  # vectors of a known code up to which the best part is chosen, not the first
 _CROWDED = 2000  # points from which on lists of near pairs pay
@@ -100,10 +104,12 @@ class _Rounds:
             self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
         self.blind = 0  # rounds without exact codes
         self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
-        self.kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
+        kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
-            self.kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
-        self.scores = [math.inf] * len(self.kinds)
+            kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
+        self.scores = dict.fromkeys(kinds, math.inf)  # without kinds that are exhausted
+        self.waiting = kinds  # not played yet
+        self.turn = 0
 
     def play(self, index: int) -> None:
         """One round: first each kind, and a warm start, once; then hops in two of three, else the better kinds."""
@@ -113,19 +119,29 @@ class _Rounds:
             points = self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start", _MELTED)
             self._admit(points[None], ["warm start"])
         if self.search.points is None or not self.search.stopped():
-            first = index
-            if index >= len(self.kinds):
-                turn, place = divmod(index, 3)
-                rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
-                ranked = sorted(range(len(self.kinds) - 1), key=lambda kind: self.scores[kind])
-                first = ranked[rank % len(ranked)] if place == 2 else len(ranked)
-            if self.minima.fruitless > _FRUITLESS:
-                self.minima.forget()
-                first = self.kinds.index(self._play_blind)
-            for kind in (*range(first, len(self.kinds)), *range(first)):
-                if (score := self.kinds[kind]()) is not None:
+            for kind in self._preferred():
+                self.waiting = [other for other in self.waiting if other != kind]
+                if (score := kind()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)
                     break
+                self.scores.pop(kind)
+        self._finish()
+
+    def _preferred(self) -> list[Callable[[], float | None]]:
+        """The kinds of start for this round, the preferred one first, the inexhaustible one last."""
+        if self.minima.fruitless > _FRUITLESS:
+            self.minima.forget()
+            return [self._play_blind]
+        if self.waiting:
+            return [*self.waiting, self._play_blind]
+        self.turn += 1
+        turn, place = divmod(self.turn, 3)
+        if place != 2 and self._play_hops in self.scores:
+            return [self._play_hops]
+        ranked = sorted((kind for kind in self.scores if kind != self._play_hops), key=self.scores.__getitem__)
+        rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
+        return [ranked[rank % len(ranked)], self._play_blind]
+
         self._finish()
 
     def _play_caps(self) -> float | None:
@@ -151,13 +167,28 @@ class _Rounds:
         """Orbits of random groups."""
         if self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
             return None
-        score, end = math.inf, self.search.seconds + self.share / 2
-        for _ in range(_GROUPS):
+        end = self.search.seconds + self.share / 2
+        field = []
+        for _ in range(_GROUPS if self.small else 1):
             if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
-                start, tell = drawn
-                tell(cosine := self._anneal(start))
-                score = min(score, cosine)
-        return score
+                field.append(drawn)
+        if not self.small:
+            return self._anneal(field[0][0]) if field else None
+        for stages, best in _SELECTION:
+            ranked: list[tuple[float, Start, Callable[[float], None]]] = []
+            for start, tell in field:
+                if self.search.seconds < end or not ranked:
+                    batch = len(start.representatives)
+                    exponents = [torch.full((batch,), self.unit * each, dtype=torch.float64) for each in stages]
+                    points = self._descend(start, exponents, _SELECTION_STEPS, 1e-3)
+                    energies = SeparationEnergy(exponents[-1].to(points), start.orbits.to(points))(points)[0]
+                    ranked.append((float(energies.min()), replace(start, representatives=points), tell))
+            field = [(start, tell) for _, start, tell in sorted(ranked, key=lambda entry: entry[0])[:best]]
+        scores = []
+        for start, tell in field:
+            scores.append(self._conclude(start))
+            tell(scores[-1])
+        return min(scores, default=None)
 
     def _play_hops(self) -> float | None:
         """Lower changed copies of the best points so far."""
@@ -200,7 +231,12 @@ class _Rounds:
         growth = ((_HOPS[-1] if self.small else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
-        orbits = start.orbits.to(points)
+        return self._conclude(replace(start, representatives=points))
+
+    def _conclude(self, start: Start) -> float:
+        """Offer the best of a batch after its descent, and consider all as minima; the largest cosine of the best."""
+        points = start.representatives
+        orbits, batch = start.orbits.to(points), len(points)
         best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
         points = unit(orbits.expand(points).double())
         names = list(start.names) or [start.name] * batch
