@@ -29,6 +29,7 @@ from tightframe.search import Search
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
+_FLAT = 4  # dimensions up to which hops are better than orbits
 _GROUPS = 24  # drawn in a round of symmetric starts
 _SELECTION_STEPS = 20
 _SELECTION = ((2.0, 6.0, 15.0), 10), ((30.0, 60.0), 4), ((120.0, 250.0, 500.0, 1000.0), 3)  # exponents, how many go on
@@ -112,7 +113,7 @@ class _Rounds:
         self.turn = 0
 
     def play(self, index: int) -> None:
-        """One round: first each kind, and a warm start, once; then hops in two of three, else the better kinds."""
+        """One round: first each kind, and a warm start, once; then hops, orbits (in few dimensions, hops), and the best."""
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
@@ -124,7 +125,7 @@ class _Rounds:
                 if (score := kind()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)
                     break
-                self.scores.pop(kind)
+                self.scores.pop(kind, None)
         self._finish()
 
     def _preferred(self) -> list[Callable[[], float | None]]:
@@ -136,6 +137,8 @@ class _Rounds:
             return [*self.waiting, self._play_blind]
         self.turn += 1
         turn, place = divmod(self.turn, 3)
+        if place == 1 and self.D > _FLAT:
+            return [self._play_symmetric, self._play_blind]
         if place != 2 and self._play_hops in self.scores:
             return [self._play_hops]
         ranked = sorted((kind for kind in self.scores if kind != self._play_hops), key=self.scores.__getitem__)
