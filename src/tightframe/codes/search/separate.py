@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -30,9 +30,10 @@ from tightframe.search import Search
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
 _FLAT = 4  # dimensions up to which hops are better than orbits
-_GROUPS = 24  # drawn in a round of symmetric starts
+_GROUPS = 32  # drawn in a round of symmetric starts
 _SELECTION_STEPS = 20
-_SELECTION = ((2.0, 6.0, 15.0), 10), ((30.0, 60.0), 4), ((120.0, 250.0, 500.0, 1000.0), 3)  # exponents, how many go on
+# exponents of each stage, in units, and one start in so many goes on
+_SELECTION = ((3.0, 15.0), 3), ((30.0, 60.0), 3), ((120.0, 250.0, 500.0, 1000.0), 1)
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _THINNED = 4096  # vectors of a known code up to which the best part is chosen, not the first
 _CROWDED = 2000  # points from which on lists of near pairs pay
@@ -113,7 +114,7 @@ class _Rounds:
         self.turn = 0
 
     def play(self, index: int) -> None:
-        """One round: first each kind, and a warm start, once; then hops, orbits (in few dimensions, hops), and the best."""
+        """One round: first each kind, and a warm start, once; then hops, orbits, and the best kind in turn."""
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
@@ -137,10 +138,8 @@ class _Rounds:
             return [*self.waiting, self._play_blind]
         self.turn += 1
         turn, place = divmod(self.turn, 3)
-        if place == 1 and self.D > _FLAT:
-            return [self._play_symmetric, self._play_blind]
         if place != 2 and self._play_hops in self.scores:
-            return [self._play_hops]
+            return [self._play_symmetric if place and self.D > _FLAT else self._play_hops, self._play_blind]
         ranked = sorted((kind for kind in self.scores if kind != self._play_hops), key=self.scores.__getitem__)
         rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
         return [ranked[rank % len(ranked)], self._play_blind]
@@ -163,35 +162,38 @@ class _Rounds:
     def _play_blind(self) -> float | None:
         """Free points, and points with opposites in every second turn."""
         turn, self.blind = self.blind, self.blind + 1
-        kind = starts.antipodal if self.small and turn % 2 == 0 and self.K % 2 == 0 and self.K > 2 else starts.free
+        kind = starts.antipodal if self.small and turn % 2 and self.K % 2 == 0 and self.K > 2 else starts.free
         return self._anneal(kind(self.K, self.D, self.generator, self.share))
 
     def _play_symmetric(self) -> float | None:
         """Orbits of random groups."""
         if self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
             return None
-        end = self.search.seconds + self.share / 2
-        field = []
-        for _ in range(_GROUPS if self.small else 1):
-            if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
-                field.append(drawn)
         if not self.small:
-            return self._anneal(field[0][0]) if field else None
-        for stages, best in _SELECTION:
+            return self._anneal(drawn[0]) if (drawn := self.symmetric.draw()) is not None else None
+        field = self._draws()
+        for stages, share in _SELECTION:
             ranked: list[tuple[float, Start, Callable[[float], None]]] = []
             for start, tell in field:
-                if self.search.seconds < end or not ranked:
-                    batch = len(start.representatives)
-                    exponents = [torch.full((batch,), self.unit * each, dtype=torch.float64) for each in stages]
-                    points = self._descend(start, exponents, _SELECTION_STEPS, 1e-3)
-                    energies = SeparationEnergy(exponents[-1].to(points), start.orbits.to(points))(points)[0]
-                    ranked.append((float(energies.min()), replace(start, representatives=points), tell))
-            field = [(start, tell) for _, start, tell in sorted(ranked, key=lambda entry: entry[0])[:best]]
+                batch = len(start.representatives)
+                exponents = [torch.full((batch,), self.unit * each, dtype=torch.float64) for each in stages]
+                points = self._descend(start, exponents, _SELECTION_STEPS, 1e-3)
+                energies = SeparationEnergy(exponents[-1].to(points), start.orbits.to(points))(points)[0]
+                ranked.append((float(energies.min()), replace(start, representatives=points), tell))
+            ranked = sorted(ranked, key=lambda entry: entry[0])[: math.ceil(len(ranked) / share)]
+            field = iter([(start, tell) for _, start, tell in ranked])
         scores = []
         for start, tell in field:
             scores.append(self._conclude(start))
             tell(scores[-1])
         return min(scores, default=None)
+
+    def _draws(self) -> Iterator[tuple[Start, Callable[[float], None]]]:
+        """Symmetric starts for a round, while a sixth of its time lasts: the selection takes as long again."""
+        end = self.search.seconds + self.share / 6
+        for _ in range(_GROUPS):
+            if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
+                yield drawn
 
     def _play_hops(self) -> float | None:
         """Lower changed copies of the best points so far."""

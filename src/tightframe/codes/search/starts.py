@@ -78,7 +78,7 @@ class Symmetric:
         """A start, and a function to call with its score; None if no group fits."""
         chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
         for _ in range(100):
-            if self._successes and chance.random() < 0.4:
+            if self._successes and chance.random() < 0.25:
                 _, group, maps, shapes = self._successes[chance.integers(len(self._successes))]
                 if chance.random() < 0.5:
                     return self._realised(group, maps, shapes)
