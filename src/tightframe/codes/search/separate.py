@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +30,11 @@ from tightframe.search import Search
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
-_GROUPS = 16  # drawn in a round of symmetric starts: each takes a fraction of the time of other starts
+_FLAT = 4  # dimensions up to which hops are better than orbits
+_GROUPS = 32  # drawn in a round of symmetric starts
+_SELECTION_STEPS = 20
+# exponents of each stage, in units, and one start in so many goes on
+_SELECTION = ((3.0, 15.0), 3), ((30.0, 60.0), 3), ((120.0, 250.0, 500.0, 1000.0), 1)
 _OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
 _THINNED = 4096  # vectors of a known code up to which the best part is chosen, not the first
 _CROWDED = 2000  # points from which on lists of near pairs pay
@@ -107,32 +113,44 @@ class _Rounds:
             self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
         self.blind = 0  # rounds without exact codes
         self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
-        self.kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
+        kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
-            self.kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
-        self.scores = [math.inf] * len(self.kinds)
+            kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
+        self.scores = dict.fromkeys(kinds, math.inf)  # without kinds that are exhausted
+        self.waiting = kinds  # not played yet
+        self.turn = 0
 
     def play(self, index: int) -> None:
-        """One round: first each kind, and a warm start, once; then hops in two of three, else the better kinds."""
+        """One round: first each kind, and a warm start, once; then hops, orbits, and the best kind in turn."""
         self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
             points = self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start", _MELTED)
             self._admit(points[None], ["warm start"])
         if self.search.points is None or not self.search.stopped():
-            first = index
-            if index >= len(self.kinds):
-                turn, place = divmod(index, 3)
-                rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
-                ranked = sorted(range(len(self.kinds) - 1), key=lambda kind: self.scores[kind])
-                first = ranked[rank % len(ranked)] if place == 2 else len(ranked)
-            if self.minima.fruitless > _FRUITLESS:
-                self.minima.forget()
-                first = self.kinds.index(self._play_blind)
-            for kind in (*range(first, len(self.kinds)), *range(first)):
-                if (score := self.kinds[kind]()) is not None:
+            for kind in self._preferred():
+                self.waiting = [other for other in self.waiting if other != kind]
+                if (score := kind()) is not None:
                     self.scores[kind] = min(self.scores[kind], score)
                     break
+                self.scores.pop(kind, None)
+        self._finish()
+
+    def _preferred(self) -> list[Callable[[], float | None]]:
+        """The kinds of start for this round, the preferred one first, the inexhaustible one last."""
+        if self.minima.fruitless > _FRUITLESS:
+            self.minima.forget()
+            return [self._play_blind]
+        if self.waiting:
+            return [*self.waiting, self._play_blind]
+        self.turn += 1
+        turn, place = divmod(self.turn, 3)
+        if place != 2 and self._play_hops in self.scores:
+            return [self._play_symmetric if place and self.D > _FLAT else self._play_hops, self._play_blind]
+        ranked = sorted((kind for kind in self.scores if kind != self._play_hops), key=self.scores.__getitem__)
+        rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
+        return [ranked[rank % len(ranked)], self._play_blind]
+
         self._finish()
 
     def _play_caps(self) -> float | None:
@@ -151,20 +169,38 @@ class _Rounds:
     def _play_blind(self) -> float | None:
         """Free points, and points with opposites in every second turn."""
         turn, self.blind = self.blind, self.blind + 1
-        kind = starts.antipodal if self.small and turn % 2 == 0 and self.K % 2 == 0 and self.K > 2 else starts.free
+        kind = starts.antipodal if self.small and turn % 2 and self.K % 2 == 0 and self.K > 2 else starts.free
         return self._anneal(kind(self.K, self.D, self.generator, self.share))
 
     def _play_symmetric(self) -> float | None:
         """Orbits of random groups."""
         if self.D == 1 or self.K * self.D**2 > _PROJECTIONS:
             return None
-        score, end = math.inf, self.search.seconds + self.share / 2
+        if not self.small:
+            return self._anneal(drawn[0]) if (drawn := self.symmetric.draw()) is not None else None
+        field = self._draws()
+        for stages, share in _SELECTION:
+            ranked: list[tuple[float, Start, Callable[[float], None]]] = []
+            for start, tell in field:
+                batch = len(start.representatives)
+                exponents = [torch.full((batch,), self.unit * each, dtype=torch.float64) for each in stages]
+                points = self._descend(start, exponents, _SELECTION_STEPS, 1e-3)
+                energies = SeparationEnergy(exponents[-1].to(points), start.orbits.to(points))(points)[0]
+                ranked.append((float(energies.min()), replace(start, representatives=points), tell))
+            ranked = sorted(ranked, key=lambda entry: entry[0])[: math.ceil(len(ranked) / share)]
+            field = iter([(start, tell) for _, start, tell in ranked])
+        scores = []
+        for start, tell in field:
+            scores.append(self._conclude(start))
+            tell(scores[-1])
+        return min(scores, default=None)
+
+    def _draws(self) -> Iterator[tuple[Start, Callable[[float], None]]]:
+        """Symmetric starts for a round, while a sixth of its time lasts: the selection takes as long again."""
+        end = self.search.seconds + self.share / 6
         for _ in range(_GROUPS):
             if self.search.seconds < end and (drawn := self.symmetric.draw()) is not None:
-                start, tell = drawn
-                tell(cosine := self._anneal(start))
-                score = min(score, cosine)
-        return score
+                yield drawn
 
     def _play_hops(self) -> float | None:
         """Lower changed copies of the best points so far."""
@@ -207,7 +243,12 @@ class _Rounds:
         growth = ((_HOPS[-1] if self.small else 1e4) / first) ** (1 / (stages - 1))
         exponents = [self.unit * first * growth**stage for stage in range(stages)]
         points = self._descend(start, exponents, steps, patience)
-        orbits = start.orbits.to(points)
+        return self._conclude(replace(start, representatives=points))
+
+    def _conclude(self, start: Start) -> float:
+        """Offer the best of a batch after its descent, and consider all as minima; the largest cosine of the best."""
+        points = start.representatives
+        orbits, batch = start.orbits.to(points), len(points)
         best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
         points = unit(orbits.expand(points).double())
         names = list(start.names) or [start.name] * batch

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from tightframe.codes.search.orbits import (
+    POLYHEDRAL,
     Antipodal,
+    Array,
     Free,
     Group,
     GroupOrbits,
@@ -26,10 +28,10 @@ from tightframe.codes.search.orbits import (
 from tightframe.codes.search.sphere import unit
 
 _COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
-_LARGEST_BATCH = 64
+_LARGEST_BATCH, _LARGEST_SYMMETRIC_BATCH = 64, 16
 _TINY = 1 << 16  # cosines of a batch that take hardly longer than one
 _SECONDS_PER_COSINE = 1e-8
-_LARGEST_GROUP = 64
+_LARGEST_GROUP = 256
 _MOST_ORBITS = 40  # about: with more, a symmetric start is as slow as others
 _REMEMBERED = 4
 
@@ -70,34 +72,30 @@ class Symmetric:
     num_points: int
     dim: int
     generator: torch.Generator
-    _successes: list[tuple[float, Group, list[OrbitShape]]] = field(default_factory=list)
+    _successes: list[tuple[float, Group, Array, list[OrbitShape]]] = field(default_factory=list)
 
     def draw(self) -> tuple[Start, Callable[[float], None]] | None:
         """A start, and a function to call with its score; None if no group fits."""
         chance = np.random.default_rng(int(torch.randint(1 << 31, (1,), generator=self.generator)))
         for _ in range(100):
-            shapes: list[OrbitShape] | None = None
-            if self._successes and chance.random() < 0.5:
-                _, group, shapes = self._successes[chance.integers(len(self._successes))]
-                if chance.random() < 0.3:
-                    shapes = None
+            if self._successes and chance.random() < 0.25:
+                _, group, maps, shapes = self._successes[chance.integers(len(self._successes))]
+                if chance.random() < 0.5:
+                    return self._realised(group, maps, shapes)
             else:
                 group = self._any_group(chance)
-            if shapes is None:
-                if (sample := random_representation(group, self.dim, chance)) is None:
-                    continue
-                shapes = random_shapes(fitting_shapes(group, sample), self.num_points, chance)
-            if shapes is None:
+            if (drawn := random_representation(group, self.dim, chance)) is None:
                 continue
-            start = self._realise(group, shapes, chance)
-            if start is not None:
-                return start, partial(self._remember, group, shapes)
+            if (orbits := random_shapes(fitting_shapes(group, drawn), self.num_points, chance)) is not None:
+                return self._realised(group, drawn, orbits)
         return None
 
     def _any_group(self, chance: np.random.Generator) -> Group:
         """A group with few orbits from a random family; within it, log-uniform in the order."""
         fewest = min(self.num_points / _MOST_ORBITS, _LARGEST_GROUP / 2)
         every = groups(min(_LARGEST_GROUP, self.num_points))
+        if self.dim <= 3:  # only these act there
+            every = [*every[:2], list(POLYHEDRAL), list(POLYHEDRAL)]
         large = [[group for group in family if group.order >= fewest] for family in every]
         families = [family for family in large if family]
         family = families[chance.integers(len(families))]
@@ -105,24 +103,16 @@ class Symmetric:
         away = np.abs(sizes - chance.uniform(sizes.min(), sizes.max()))
         return family[int(chance.choice(np.flatnonzero(away <= max(0.3, away.min()))))]
 
-    def _realise(self, group: Group, shapes: list[OrbitShape], chance: np.random.Generator) -> Start | None:
-        batch = batch_size(len(shapes) * self.num_points)
-        draws = [random_representation(group, self.dim, chance) for _ in range(batch)]
-        maps = [draw for draw in draws if draw is not None]
-        if not maps:
-            return None
-        representations = torch.from_numpy(np.stack(maps))
-        representatives = torch.randn(len(maps), len(shapes), self.dim, dtype=torch.float64, generator=self.generator)
-        fixed = GroupOrbits(representations, shapes).project(representatives)
-        real = (torch.linalg.vector_norm(fixed, dim=-1) > 1e-6).all(1)  # a stabiliser may fix no direction
-        if not real.any():
-            return None
+    def _realised(self, group: Group, maps: Array, shapes: list[OrbitShape]) -> tuple[Start, Callable[[float], None]]:
+        batch = min(batch_size(len(shapes) * self.num_points), _LARGEST_SYMMETRIC_BATCH)
+        orbits = GroupOrbits(torch.from_numpy(maps), shapes)
+        points = unit(orbits.project(_random(batch, len(shapes), self.dim, self.generator)))
         sizes = sorted({len(shape.transversal) for shape in shapes}, reverse=True)
-        name = f"{group}, orbits of {' and '.join(map(str, sizes))}"
-        return Start(unit(fixed[real]), GroupOrbits(representations[real], shapes), name)
+        start = Start(points, orbits, f"{group}, orbits of {' and '.join(map(str, sizes))}")
+        return start, partial(self._remember, group, maps, shapes)
 
-    def _remember(self, group: Group, shapes: list[OrbitShape], score: float) -> None:
-        self._successes.append((score, group, shapes))
+    def _remember(self, group: Group, maps: Array, shapes: list[OrbitShape], score: float) -> None:
+        self._successes.append((score, group, maps, shapes))
         self._successes.sort(key=lambda success: success[0])
         del self._successes[_REMEMBERED:]
 
