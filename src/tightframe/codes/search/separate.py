@@ -131,7 +131,7 @@ class _Rounds:
             for kind in self._preferred():
                 self.waiting = [other for other in self.waiting if other != kind]
                 if (score := kind()) is not None:
-                    self.scores[kind] = min(self.scores[kind], score)
+                    self.scores[kind] = min(self.scores.get(kind, math.inf), score)
                     break
                 self.scores.pop(kind, None)
         self._finish()
