@@ -248,13 +248,16 @@ def _meets_bound(vectors: torch.Tensor) -> bool:
 
 
 def show_prototypes(
-    prototypes: Prototypes, console: Console, *, one_vs_rest: bool | None = None, pairs: bool = False
+    prototypes: Prototypes, console: Console, aside: Console, *, one_vs_rest: bool | None = None, pairs: bool = False
 ) -> Certificate | None:
-    """Print the certificate of vectors, then how they were made; None if Ctrl-C ended its computation."""
+    """Print the certificate of vectors, then how they were made; None if Ctrl-C ended its computation.
+
+    Args: aside: console for progress and remarks.
+    """
     try:
-        certificate = _certify(prototypes.vectors, one_vs_rest, console)
+        certificate = _certify(prototypes.vectors, one_vs_rest, aside)
     except KeyboardInterrupt:
-        console.print(Text("Stopped before the certificate was complete.", "yellow"))
+        aside.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
     made = [_made(prototypes.provenance)] if prototypes.provenance else []
     document = certificate.document(*made, *(pair_sections(prototypes.vectors) if pairs else ()))
@@ -317,7 +320,7 @@ def run(
 
     Ctrl-C during a search goes on with the best so far, during the certificate without it.
     """
-    console = Console(highlight=False)
+    console, aside = Console(highlight=False), Console(highlight=False, stderr=True)
     if verify is not None:
         others = {"--objective": objective, "--out": out, "--scale": scale}
         named = [*(flag for flag, value in others.items() if value is not None), *given]
@@ -333,14 +336,14 @@ def run(
         require_writable("--plot", plot, (".png", ".pdf", ".svg"))
         from tightframe.render.prototype_figures import save_figure
     if verify is not None:
-        prototypes = read_prototypes(verify, key=key, columns=columns, console=console)
+        prototypes = read_prototypes(verify, key=key, columns=columns, console=aside)
     else:
-        prototypes = build_prototypes(objective, given, console)
+        prototypes = build_prototypes(objective, given, aside)
         prototypes = prototypes if scale is None else prototypes.scaled(scale)
-    written = None if out is None else _save(prototypes, out, console)  # before the certificate, which may take long
-    certificate = show_prototypes(prototypes, console, one_vs_rest=one_vs_rest, pairs=pairs)
+    written = None if out is None else _save(prototypes, out, aside)  # before the certificate, which may take long
+    certificate = show_prototypes(prototypes, console, aside, one_vs_rest=one_vs_rest, pairs=pairs)
     if prototypes.provenance.get("interrupted") and verify is None:
-        console.print(Text("The search was stopped early; these are its best vectors.", "yellow"))
+        aside.print(Text("The search was stopped early; these are its best vectors.", "yellow"))
     if written is not None:
         tell_written(written)
     if certificate is None:

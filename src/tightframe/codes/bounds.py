@@ -106,7 +106,7 @@ def levenshtein_lines(num_vectors: int, dim: int) -> Bound | None:
     if num_vectors <= dim * (dim + 1) // 2:
         return None
     value = math.sqrt((3 * num_vectors - dim**2 - 2 * dim) / ((dim + 2) * (num_vectors - dim)))
-    return Bound("Levenshtein, lines", value, "Levenshtein 1982; Delsarte, Goethals & Seidel 1975")
+    return Bound("Levenshtein line", value, "Levenshtein 1982; Delsarte, Goethals & Seidel 1975")
 
 
 def cosine_bound(num_vectors: int, dim: int) -> Bound:
@@ -146,5 +146,5 @@ def coherence_bound(num_vectors: int, dim: int) -> Bound:
     if num_vectors <= dim:
         return Bound("orthonormal", 0.0, "D orthonormal vectors exist")
     antipodal = cosine_bound(2 * num_vectors, dim)
-    both = Bound(f"{antipodal.name}, of the 2K vectors ±x", antipodal.value, antipodal.source)
+    both = Bound(f"{antipodal.name} antipodal", antipodal.value, antipodal.source)
     return _largest(welch(num_vectors, dim), levenshtein_lines(num_vectors, dim), both)
