@@ -21,7 +21,7 @@ from torch import Tensor
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search.energy import largest_cosines
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 from tightframe.prototypes import Prototypes, best, separated
 
 Curve = list[tuple[float, float]]
@@ -33,7 +33,7 @@ OPTIMA = [
 
 def highest(vectors: Tensor) -> float:
     """The largest cosine between two rows."""
-    return float(largest_cosines(unit(vectors.double())[None]))
+    return float(largest_cosines(unit_rows(vectors.double())[None]))
 
 
 def report(name: str, found: Prototypes, seconds: float, note: str = "") -> float:
@@ -77,7 +77,7 @@ def free_successes(K: int, D: int, cosine: float, starts: int = 20) -> int:
     from tightframe.codes.search.sphere import descend
 
     generator = torch.Generator().manual_seed(0)
-    points = unit(torch.randn(starts, K, D, dtype=torch.float64, generator=generator))
+    points = unit_rows(torch.randn(starts, K, D, dtype=torch.float64, generator=generator))
     scale = 1 / (1 - cosine)
     for exponent in torch.logspace(math.log10(8), 7, 16, dtype=torch.float64):
         p = torch.full((starts,), float(exponent) * scale, dtype=torch.float64)
@@ -112,12 +112,12 @@ def large() -> None:
 
 def recipe(K: int, D: int, gradient: Callable[[Tensor], Tensor], rate: float, seconds: float) -> Curve:
     """The largest cosine over time of gradient steps with momentum 0.9 on renormalised vectors."""
-    points = unit(torch.randn(K, D, generator=torch.Generator().manual_seed(0)))
+    points = unit_rows(torch.randn(K, D, generator=torch.Generator().manual_seed(0)))
     momentum = torch.zeros_like(points)
     begin, curve, lowest, step = time.monotonic(), [], 1.0, 0
     while time.monotonic() - begin < seconds:
         momentum = 0.9 * momentum + gradient(points)
-        points = unit(points - rate * momentum)
+        points = unit_rows(points - rate * momentum)
         step += 1
         if step % 50 == 0:
             lowest = min(lowest, highest(points))

@@ -232,7 +232,7 @@ FAMILIES: tuple[Callable[[int], Iterator[Code]], ...] = (_kerdock, _gold, _quadr
 
 @cache
 def published() -> tuple[Code, ...]:
-    """Published values, and values of this package, of which only the cosine is listed."""
+    """Values that were published, or found by this package, without their vectors."""
     rows = _lines("published.csv")
     return tuple(_row(row, row["source"], proof=row["source"] if row["status"] == "optimal" else None) for row in rows)
 

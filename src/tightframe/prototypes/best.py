@@ -39,12 +39,13 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     K, D = num_classes, dim
     require_sizes(K, D)
     warm = warm_directions(search, K, D)
-    code, listed = best_built(K, D), best_listed(K, D)
+    code = best_built(K, D)
     facts = {"code": code.name, "source": code.source}
     part = _part(code, K, D)
     bound = cosine_bound(K, D).value
     if code.cosine <= bound + tolerance(bound):
         return code.vectors(K), {**facts, "reason": f"{part}; no smaller largest cosine is possible"}
+    listed = best_listed(K, D)
     if (
         listed is not None
         and (listed.K, listed.D) == (K, D)

@@ -16,9 +16,8 @@ from tightframe.codes.search.energy import SeparationEnergy
 from tightframe.codes.search.orbits import Antipodal
 from tightframe.codes.search.polish import LARGEST, polish
 from tightframe.codes.search.running import Running
-from tightframe.codes.search.sphere import unit
 from tightframe.errors import DimensionError, RangeError, SearchWarning
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.construction import Facts, construction, require_sizes
 from tightframe.prototypes.polytopes import orthonormal
 from tightframe.prototypes.simplex import simplex
@@ -74,7 +73,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
         if 2 * K * D <= LARGEST and not running.stopped():
             best = min(points, key=coherence).cpu()
             polished = polish(torch.cat([best, -best]), stop=running.stopped)
-            running.offer(unit(polished[:K] - polished[K:]), name)
+            running.offer(unit_rows(polished[:K] - polished[K:]), name)
 
     vectors = running.run(play)
     reached = running.best <= target

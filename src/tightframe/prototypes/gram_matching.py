@@ -12,10 +12,10 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor
 from tightframe.codes import Search, searching
 from tightframe.codes.search.running import Running, generator_of
-from tightframe.codes.search.sphere import descend, unit
+from tightframe.codes.search.sphere import descend
 from tightframe.codes.search.starts import batch_size
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
-from tightframe.numerics import float64_device
+from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.construction import Facts, construction, require_sizes
 
 _NUDGES = (1e-8, 0.1, 0.3)  # noise added to the truncated rows before descent, since they may lie on a ridge
@@ -91,7 +91,7 @@ def truncation(gram: Tensor, dim: int) -> Tensor:
 def nearest_rows(gram: Tensor, dim: int, seed: int, *, stop: Callable[[], bool] = lambda: False) -> Tensor:
     """Rows (K, min(K, dim)) of lengths sqrt(G_kk) at a local minimum of |V V^T - G|_F, from or near the truncation."""
     truncated = truncation(gram, dim)
-    corrected = unit(truncated) * gram.diagonal().sqrt()[:, None]
+    corrected = unit_rows(truncated) * gram.diagonal().sqrt()[:, None]
     if _residual(gram, corrected) <= _goal(gram):
         return corrected
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +102,7 @@ def nearest_rows(gram: Tensor, dim: int, seed: int, *, stop: Callable[[], bool] 
 
 def _best_descent(gram: Tensor, starts: Tensor, stop: Callable[[], bool]) -> Tensor:
     lengths = gram.diagonal().sqrt()[:, None]
-    points = descend(unit(starts), GramDistance(gram), steps=_STEPS, memory=20, stop=stop)
+    points = descend(unit_rows(starts), GramDistance(gram), steps=_STEPS, memory=20, stop=stop)
     return min(lengths * points, key=partial(_residual, gram))
 
 

@@ -8,12 +8,13 @@ import torch
 from tightframe.codes.search import energy as module
 from tightframe.codes.search.energy import SeparationEnergy, largest_cosines
 from tightframe.codes.search.orbits import Antipodal, Free, Orbits
-from tightframe.codes.search.sphere import tangent, unit
+from tightframe.codes.search.sphere import tangent
 from tightframe.codes.search.starts import Symmetric
+from tightframe.numerics import unit_rows
 
 
 def points(*shape: int) -> torch.Tensor:
-    return unit(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    return unit_rows(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
 
 
 def symmetric_start() -> tuple[torch.Tensor, Orbits]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tightframe.codes.search.hops import Minima
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -12,7 +12,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def points(*shape: int, seed: int = 0) -> torch.Tensor:
-    return unit(torch.randn(*shape, dtype=torch.float64, generator=generator(seed)))
+    return unit_rows(torch.randn(*shape, dtype=torch.float64, generator=generator(seed)))
 
 
 def test_the_best_different_minima_remain() -> None:

@@ -13,7 +13,7 @@ from tightframe.codes.search.orbits import (
     random_representation,
     random_shapes,
 )
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 
 BY_NAME = {group.name: group for family in groups(168) for group in family}
 NAMES = ("Z2", "Z5", "Z5:2", "Z7:3", "Z8:2", "Z13:3", "A4", "A5", "Z2xA5", "2^3:7", "3^2:8", "A4xZ5:2")
@@ -114,5 +114,5 @@ def test_starts_have_the_points_they_promise() -> None:
         start, tell = drawn
         expanded = start.orbits.expand(start.representatives)
         assert expanded.shape[1:] == (22, 6)
-        torch.testing.assert_close(unit(expanded), expanded)
+        torch.testing.assert_close(unit_rows(expanded), expanded)
         tell(0.5)

@@ -7,13 +7,14 @@ import torch
 
 from tightframe.codes.search.energy import SeparationEnergy, largest_cosines
 from tightframe.codes.search.polish import polish
-from tightframe.codes.search.sphere import descend, unit
+from tightframe.codes.search.sphere import descend
+from tightframe.numerics import unit_rows
 from tightframe.prototypes import code, orthoplex
 
 
 def shaken(vectors: torch.Tensor, size: float) -> torch.Tensor:
     noise = torch.randn(vectors.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return unit(vectors + size * noise)
+    return unit_rows(vectors + size * noise)
 
 
 def highest(points: torch.Tensor) -> float:
@@ -36,7 +37,7 @@ def test_points_with_freedom_left() -> None:
 
 def test_never_worse_and_on_the_sphere() -> None:
     for seed in range(5):
-        start = unit(torch.randn(15, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
+        start = unit_rows(torch.randn(15, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
         found = polish(start, steps=5)
         assert highest(found) <= highest(start)
         torch.testing.assert_close(found.norm(dim=1), torch.ones(15, dtype=torch.float64), rtol=0, atol=1e-14)
@@ -44,7 +45,7 @@ def test_never_worse_and_on_the_sphere() -> None:
 
 def test_ends_at_a_local_minimum() -> None:
     """No small random move lowers the largest cosine of a polished code, in first order."""
-    points = unit(torch.randn(1, 14, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)))
+    points = unit_rows(torch.randn(1, 14, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)))
     for p in (10.0, 100.0, 1000.0, 1e4, 1e5):
         points = descend(points, SeparationEnergy(torch.tensor([p], dtype=torch.float64)), steps=300)
     found = polish(points[0])
@@ -52,7 +53,7 @@ def test_ends_at_a_local_minimum() -> None:
     generator = torch.Generator().manual_seed(0)
     for size in (1e-2, 1e-4, 1e-6):
         for _ in range(300):
-            moved = unit(found + size * torch.randn(14, 3, dtype=torch.float64, generator=generator))
+            moved = unit_rows(found + size * torch.randn(14, 3, dtype=torch.float64, generator=generator))
             assert highest(moved) > best - 1e-12
 
 

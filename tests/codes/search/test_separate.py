@@ -140,3 +140,7 @@ def test_exact_codes_stay_exact_where_nothing_is_polished() -> None:
     found = separated(275, 22, rounds=2, target=1 / 6 + 1e-12)  # K * D = 6050
     assert highest(found.vectors) == pytest.approx(1 / 6, abs=1e-14)
     assert found.provenance["rounds"] == 1
+
+
+def test_the_largest_seed() -> None:
+    assert separated(7, 3, rounds=1, seed=(1 << 63) - 1).provenance["seed"] == (1 << 63) - 1

@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import torch
 
-from tightframe.codes.search.sphere import descend, tangent, unit
+from tightframe.codes.search.sphere import descend, tangent
+from tightframe.numerics import unit_rows
 
 
 def random_points(*shape: int, seed: int = 0) -> torch.Tensor:
-    return unit(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
+    return unit_rows(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
 
 
 def towards(goal: torch.Tensor):

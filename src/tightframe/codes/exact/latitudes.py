@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+_ROUNDING = 1e-9  # so that an angle which divides a circle counts as dividing it
 _WORK = 1e5  # circles that may be visited to count the points of a code
 
 
@@ -28,10 +29,10 @@ def _number(dim: int, angle: float) -> int:
     if angle > math.pi:
         return 1
     if dim == 2:
-        return math.floor(2 * math.pi / angle + 1e-9)
+        return math.floor(2 * math.pi / angle + _ROUNDING)
     inner = _inner_angles(np.sin(_polar_angles(angle)), angle)
     if dim == 3:
-        return int(np.where(inner > math.pi, 1, np.floor(2 * math.pi / inner + 1e-9)).sum())
+        return int(np.where(inner > math.pi, 1, np.floor(2 * math.pi / inner + _ROUNDING)).sum())
     return sum(_number(dim - 1, each) for each in inner)
 
 
@@ -51,7 +52,7 @@ def _points(dim: int, angle: float) -> npt.NDArray[np.float64]:
 
 def _polar_angles(angle: float) -> npt.NDArray[np.float64]:
     """Distances of the latitudes from the pole, symmetric about the equator."""
-    number = math.floor(math.pi / angle + 1e-9) + 1
+    number = math.floor(math.pi / angle + _ROUNDING) + 1
     return np.asarray(math.pi / 2 + angle * (np.arange(number) - (number - 1) / 2), dtype=np.float64)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tightframe.codes.search.sphere import tangent, unit
+from tightframe.codes.search.sphere import tangent
+from tightframe.numerics import unit_rows
 
 _PER_HOLE, _FEWEST = 3, 256  # random directions per hole, and minimum in total
 _STAGES = (10.0, 30.0, 100.0)  # exponents of the smoothed largest cosine that directions minimise
@@ -23,17 +24,17 @@ def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tenso
     if missing <= 0:
         return points[:num_points]
     rough = points.float()
-    holes = unit(torch.randn(max(_FEWEST, _PER_HOLE * missing), points.shape[1], generator=generator).to(rough))
+    holes = unit_rows(torch.randn(max(_FEWEST, _PER_HOLE * missing), points.shape[1], generator=generator).to(rough))
     for exponent in _STAGES:
         for _ in range(_STEPS):
             weights = (exponent * holes @ rough.mT).softmax(1)
-            holes = unit(holes - (2 / exponent) * tangent(weights @ rough, holes))
+            holes = unit_rows(holes - (2 / exponent) * tangent(weights @ rough, holes))
     nearest = (holes @ rough.mT).amax(1)
     selected = []
     for _ in range(missing):
         selected.append(nearest.argmin())
         nearest = torch.maximum(nearest, holes @ holes[selected[-1]])
-    return torch.cat([points, unit(holes[torch.stack(selected)].to(points))])
+    return torch.cat([points, unit_rows(holes[torch.stack(selected)].to(points))])
 
 
 def thinned(points: Tensor, num_points: int) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 
 _MEMBERS = 8
 _FEWEST, _LARGEST = 4, 0.5  # points of a cap that changes, and their largest share
@@ -39,7 +39,7 @@ class Minima:
 
     def admit(self, points: Tensor, energies: Tensor, names: list[str]) -> None:
         """Add minima (R, K, D) with their energies (R,); the best remain, if energies differ by `same`."""
-        every = torch.cat([self.points.view(-1, *points.shape[1:]), unit(points.double()).cpu()])
+        every = torch.cat([self.points.view(-1, *points.shape[1:]), unit_rows(points.double()).cpu()])
         values, every_name = [*self._energies, *energies.tolist()], self.names + names
         finished = self.finished + [False] * len(names)
         if self._energies and float(energies.min()) < self._energies[0] - self._same:
@@ -75,7 +75,7 @@ class Minima:
         kinds = torch.randint(3, (batch,), generator=self._generator)
         for kind, change in enumerate((self._moved, self._shaken, self._turned)):
             if len(few := (kinds == kind).nonzero()[:, 0]):
-                points[few] = unit(change(points[few]))
+                points[few] = unit_rows(change(points[few]))
         return points, [self.names[parent] for parent in parents]
 
     def _noise(self, *shape: int) -> Tensor:
@@ -87,7 +87,7 @@ class Minima:
     def _moved(self, points: Tensor) -> Tensor:
         """One to three points move into deep holes."""
         R, K, D = points.shape
-        holes = unit(self._noise(R, 2 * K, D))
+        holes = unit_rows(self._noise(R, 2 * K, D))
         nearest = (holes @ points.mT).amax(2)
         every = torch.arange(R)
         numbers = torch.randint(1, _MOVED + 1, (R,), generator=self._generator)
@@ -101,7 +101,7 @@ class Minima:
     def _shaken(self, points: Tensor) -> Tensor:
         """The points of a random cap are displaced at random."""
         R, K, D = points.shape
-        inside = self._inside(points @ unit(self._noise(R, D)).unsqueeze(2))
+        inside = self._inside(points @ unit_rows(self._noise(R, D)).unsqueeze(2))
         return points + inside * _SHAKEN * self._distance(points) / math.sqrt(D) * self._noise(R, K, D)
 
     def _turned(self, points: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 
 LARGEST = 3000  # maximum number K * D of unknowns; a step factorises a matrix of that size
 _PAIRS_PER_NUMBER = 4
@@ -56,7 +56,7 @@ def polish(
         change = change + change.mT
         length = 1.0
         while length > 1e-4:
-            moved = unit(X + length * dX)
+            moved = unit_rows(X + length * dX)
             new_cosines = _cosines(moved)
             new_slack = torch.where(near, t + length * dt - new_cosines, 1.0)
             if bool((new_slack > 0.01 * slack).all()) and float(new_cosines.max()) < t + length * dt:

@@ -84,13 +84,14 @@ class Running:
         self.points: Tensor | None = None
         self.best = math.inf
         self.start = "none"
+        self.remark = ""  # on the scores, for the provenance
         self.round = 0
         self.interrupted = False
 
     @property
     def facts(self) -> dict[str, Any]:
         """The search in a provenance: no seconds, so that equal searches have equal ones."""
-        return {"rounds": self.round, "interrupted": self.interrupted, "start": self.start}
+        return {"rounds": self.round, "interrupted": self.interrupted, "start": self.start + self.remark}
 
     @property
     def seconds(self) -> float:

@@ -22,8 +22,8 @@ from tightframe.codes.search.hops import Minima
 from tightframe.codes.search.neighbours import NearEnergy, NearestEnergy
 from tightframe.codes.search.orbits import Free
 from tightframe.codes.search.polish import LARGEST, polish
-from tightframe.codes.search.running import Running
-from tightframe.codes.search.sphere import Objective, descend, unit
+from tightframe.codes.search.running import Running, generator_of
+from tightframe.codes.search.sphere import Objective, descend
 from tightframe.codes.search.starts import Start
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.search import Search
@@ -68,7 +68,7 @@ def separate(
     code, from which the search starts too.
     """
     K, D = num_points, dim
-    score = LargestCosine(search.time)
+    score = LargestCosine(search.seconds if math.isfinite(search.seconds) else None)
     running = Running(score, search, (K, D), cosine_bound(K, D).value + _OPTIMAL)
     device, warm_start = torch.device(search.device or "cpu"), running.warm_start
     if known is not None:
@@ -85,7 +85,7 @@ def separate(
 
     with one_thread() if rounds.small else nullcontext():  # small products wait for each other's threads
         points = running.run(play)
-    running.start += score.remark(K)
+    running.remark = score.remark(K)
     return unit_rows(points.double()), running
 
 
@@ -122,10 +122,10 @@ class _Rounds:
 
     def play(self, index: int) -> None:
         """One round: first each kind, and a warm start, once; then hops, orbits, and the best kind in turn."""
-        self.generator = torch.Generator().manual_seed((self.seed << 20) + index)
+        self.generator = generator_of(self.search.search, index)
         self.ahead = 1
         if index == 0 and self.warm_start is not None:
-            points = self._relax(unit(self.warm_start.to(self.device, torch.float64)), "warm start", _MELTED)
+            points = self._relax(unit_rows(self.warm_start.to(self.device, torch.float64)), "warm start", _MELTED)
             self._admit(points[None], ["warm start"])
         if self.search.points is None or not self.search.stopped():
             for kind in self._preferred():
@@ -220,7 +220,7 @@ class _Rounds:
                 best = SeparationEnergy(exponents.to(points))(points)[0].argsort()[: (len(points) + 1) // 2]
                 points, names = points[best], [names[index] for index in best]
         self._admit(points, names)
-        return self.search.offer(unit(points[0].double()), names[0])
+        return self.search.offer(unit_rows(points[0].double()), names[0])
 
     def _admit(self, points: Tensor, names: list[str]) -> None:
         """Consider sets of points (R, K, D) as places to hop from, and to finish."""
@@ -250,7 +250,7 @@ class _Rounds:
         points = start.representatives
         orbits, batch = start.orbits.to(points), len(points)
         best = int(largest_cosines(points, orbits).argmin()) if batch > 1 else 0
-        points = unit(orbits.expand(points).double())
+        points = unit_rows(orbits.expand(points).double())
         names = list(start.names) or [start.name] * batch
         cosine = self.search.offer(points[best], names[best])
         if self.small:
@@ -263,10 +263,10 @@ class _Rounds:
         """Points (K, D) after descent without symmetry, up to high exponents."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.K, self.D, dtype=torch.float64, generator=generator)
-        start = Start(unit(points + _NUDGE * noise.to(points))[None], Free(), name)
+        start = Start(unit_rows(points + _NUDGE * noise.to(points))[None], Free(), name)
         number = 1 + round(_RELAXING_STAGES * math.log10(_LAST / lowest))
         stages = torch.logspace(math.log10(lowest), math.log10(_LAST), number, dtype=torch.float64)
-        points = unit(self._descend(start, list(self.unit * stages[:, None]), 30, 1e-4)[0].double())
+        points = unit_rows(self._descend(start, list(self.unit * stages[:, None]), 30, 1e-4)[0].double())
         self.search.offer(points, name)
         return points
 
@@ -276,7 +276,7 @@ class _Rounds:
         orbits = start.orbits.to(points)
         pairs = points.shape[0] * points.shape[1] * self.K
         if self.search.points is None:  # for Ctrl-C, and for problems that leave no time to descend
-            warm = None if self.warm_start is None else unit(self.warm_start.to(self.device, torch.float64))
+            warm = None if self.warm_start is None else unit_rows(self.warm_start.to(self.device, torch.float64))
             self.search.offer(orbits.expand(points)[0] if warm is None else warm, start.name)
         if not self.small and math.isfinite(self._left()):
             evaluations = self._left() / self.ahead / (3 * seconds_of_a_pass(points, orbits))

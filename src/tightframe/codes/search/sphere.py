@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tightframe.numerics import unit_rows
+
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Unit vectors (R, M, D) -> values (R,) and Euclidean gradients (R, M, D), separately for each problem."""
 
@@ -14,11 +16,6 @@ _ARMIJO = 1e-4
 _SHORTEN = 0.25
 _SHORTEST = 1e-4  # of a full step: a problem that still refuses it is at rounding level
 _LONGEST = 0.5  # largest movement of a point in one step, in radians
-
-
-def unit(points: Tensor) -> Tensor:
-    """Points divided by their lengths."""
-    return points / torch.linalg.vector_norm(points, dim=-1, keepdim=True)
 
 
 def tangent(vectors: Tensor, points: Tensor) -> Tensor:
@@ -44,7 +41,7 @@ def descend(
     since steps are short.
     """
     R, M, D = points.shape
-    retract = (lambda moved: moved) if flat else unit
+    retract = (lambda moved: moved) if flat else unit_rows
     along = (lambda vectors, _: vectors) if flat else tangent
     history = _History(points.reshape(R, -1), memory)
     shortened = points.new_ones(R)

@@ -25,7 +25,7 @@ from tightframe.codes.search.orbits import (
     random_representation,
     random_shapes,
 )
-from tightframe.codes.search.sphere import unit
+from tightframe.numerics import unit_rows
 
 _COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
 _LARGEST_BATCH, _LARGEST_SYMMETRIC_BATCH = 64, 16
@@ -106,7 +106,7 @@ class Symmetric:
     def _realised(self, group: Group, maps: Array, shapes: list[OrbitShape]) -> tuple[Start, Callable[[float], None]]:
         batch = min(batch_size(len(shapes) * self.num_points), _LARGEST_SYMMETRIC_BATCH)
         orbits = GroupOrbits(torch.from_numpy(maps), shapes)
-        points = unit(orbits.project(_random(batch, len(shapes), self.dim, self.generator)))
+        points = unit_rows(orbits.project(_random(batch, len(shapes), self.dim, self.generator)))
         sizes = sorted({len(shape.transversal) for shape in shapes}, reverse=True)
         start = Start(points, orbits, f"{group}, orbits of {' and '.join(map(str, sizes))}")
         return start, partial(self._remember, group, maps, shapes)
@@ -129,4 +129,4 @@ def batch_size(cosines: int, seconds: float = math.inf, fewest: int = 8) -> int:
 
 
 def _random(batch: int, points: int, dim: int, generator: torch.Generator) -> Tensor:
-    return unit(torch.randn(batch, points, dim, dtype=torch.float64, generator=generator))
+    return unit_rows(torch.randn(batch, points, dim, dtype=torch.float64, generator=generator))
