@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import matplotlib
 import torch
 from matplotlib.figure import Figure
 
 DOCS = Path(__file__).parents[1] / "docs" / "gallery"
-OUTPUT = re.compile(r"(?<=^```text output\n).*?(?=^```$)", flags=re.M | re.S)
+OUTPUT = re.compile(r"^(```text output\n).*?^(```)$", flags=re.M | re.S)
 Results = TypeVar("Results")
 
 
@@ -42,7 +43,7 @@ def run(
     script = Path(inspect.getfile(compute))
     parser = argparse.ArgumentParser(description=inspect.getdoc(inspect.getmodule(compute)))
     parser.add_argument("--out", type=Path, default=Path("runs/gallery"), help="folder for the figure")
-    parser.add_argument("--write", action="store_true", help="renew the figure and the table of the page in docs/gallery")
+    parser.add_argument("--write", action="store_true", help="renew the figure and the table of the page")
     parser.add_argument("--threads", type=int, default=2, help="threads that torch uses (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -55,11 +56,12 @@ def run(
     folder = DOCS if options.write else options.out
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / f"{script.stem}.svg"
-    figure(results).savefig(picture, metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": script.stem}):  # equal results give equal files
+        figure(results).savefig(picture, metadata={"Date": None})
     print(f"figure {picture}")
     if options.write:
         page = DOCS / f"{script.stem}.md"
-        text, places = OUTPUT.subn(lambda _: printed, page.read_text(encoding="utf-8"))
+        text, places = OUTPUT.subn(lambda found: found[1] + printed + found[2], page.read_text(encoding="utf-8"))
         if places != 1:
             raise SystemExit(f"{page} must have one text marked output; got {places}")
         page.write_text(text, encoding="utf-8")
