@@ -40,11 +40,10 @@ def test_what_a_user_writes_is_short(kind: str) -> None:
     assert 0 < len(lines) <= LIMITS.get(kind, MOST)
 
 
-@pytest.mark.parametrize("kind", EXTENSIONS)
-def test_what_a_user_writes_uses_public_names_only(kind: str) -> None:
-    """Every name that is taken from tightframe, directly or as an attribute, is listed by the module that has it."""
+def names_used(source: str, part: str) -> set[tuple[ModuleType, str]]:
+    """Every name that a part of a source takes from tightframe, directly or as an attribute, with its module."""
     imported: dict[str, tuple[ModuleType, str]] = {}
-    for node in ast.parse(EXTENSIONS[kind].read_text(encoding="utf-8")).body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
                 module = node.module if isinstance(node, ast.ImportFrom) else alias.name
@@ -52,7 +51,7 @@ def test_what_a_user_writes_uses_public_names_only(kind: str) -> None:
                     name = alias.name if isinstance(node, ast.ImportFrom) else ""
                     imported[alias.asname or alias.name] = (importlib.import_module(module), name)
     used = set()
-    for node in ast.walk(ast.parse(own_part(EXTENSIONS[kind]))):
+    for node in ast.walk(ast.parse(part)):
         if isinstance(node, ast.Name) and node.id in imported and imported[node.id][1]:
             used.add(imported[node.id])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported:
@@ -60,8 +59,19 @@ def test_what_a_user_writes_uses_public_names_only(kind: str) -> None:
             owner = getattr(module, name) if name else module
             if isinstance(owner, ModuleType):
                 used.add((owner, node.attr))
+    return used
+
+
+@pytest.mark.parametrize("kind", EXTENSIONS)
+def test_what_a_user_writes_uses_public_names_only(kind: str) -> None:
+    used = names_used(EXTENSIONS[kind].read_text(encoding="utf-8"), own_part(EXTENSIONS[kind]))
     assert used or kind == "head"  # a head follows a protocol, and inherits nothing
-    assert [f"{module.__name__}.{name}" for module, name in used if not is_public(module, name)] == []
+    assert private(used) == []
+
+
+def private(names: set[tuple[ModuleType, str]]) -> list[str]:
+    """The names that their modules don't list."""
+    return sorted(f"{module.__name__}.{name}" for module, name in names if not is_public(module, name))
 
 
 def is_public(module: ModuleType, name: str) -> bool:
