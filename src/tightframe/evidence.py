@@ -38,6 +38,14 @@ class Evidence:
             spread of the full features. NC1 reads it if `statistics` has no scatter or does not resolve it.
         folds: `statistics` per fold of the samples, for standard errors.
         outside_folds: `outside` per fold of the samples, for standard errors.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features, labels = torch.tensor([[0.0], [2.0], [10.0], [12.0]]), torch.tensor([0, 0, 1, 1])
+    >>> statistics = ClassStatistics.from_features(features, labels, 2)
+    >>> evidence = metrics.Evidence(statistics, weight=torch.tensor([[-1.0], [1.0]]))
+    >>> metrics.nc3_cosine.of(evidence).item()  # reads statistics and weight
+    1.0
     """
 
     statistics: ClassStatistics | None = None

@@ -38,6 +38,14 @@ class Convention:
         source: paper or package.
         unit_features: whether the statistics must be of features scaled to unit length.
         without_bias: whether the decisions must be counted with bias None.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> convention = metrics.CONVENTIONS["han-2022/nc1"]  # not divided by K
+    >>> convention.source, round(convention(metrics.Evidence(statistics)).item(), 4)
+    ('Han, Papyan & Donoho 2022', 0.04)
     """
 
     quantity: str

@@ -137,7 +137,18 @@ def _dimension(setting: Setting) -> float:
 
 
 def mean_norms(statistics: ClassStatistics) -> Tensor:
-    """(K present,) distance of each class mean to the mean of class means, in feature units."""
+    """Distance of each class mean to the mean of class means, |mu_k - mu_G|.
+
+    Shape: (K present,), float64. Range: [0, inf), in feature units.
+    Raises: EmptyClassError if fewer than two classes have samples.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # their mean is 0
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> metrics.mean_norms(statistics).tolist()
+    [4.0, 3.0, 5.0]
+    """
     return numerics.norms(statistics.populated().centred_means())
 
 
@@ -153,15 +164,26 @@ def equinorm(
 ) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
-    Shape: scalar. Range: [0, inf), unitless; 0 = equal lengths. Always 0 for two classes.
+    Shape: scalar, float64. Range: [0, inf), unitless; 0 = equal lengths. Invariant to rotation, translation and common
+    scale.
+    Misleads: equal lengths say nothing about directions: it is 0 for any two classes, and for means that all lie at two
+    opposite points.
 
     Args:
         ddof: 1 as in the notebook of Papyan et al.; 0 in Fang et al. 2021 and Liang & Davis 2023.
         centre: mu_G; "sample", the mean of all samples, in Fang et al. 2021 and Liang & Davis 2023.
-        logarithmic: use the logarithms of the lengths and the absolute value of their mean, as in Wu & Papyan 2024.
-            The result then depends on the scale of the features.
+        logarithmic: use the logarithms of the lengths and the absolute value of their mean, as in Wu & Papyan 2024. The
+            result then depends on the scale of the features.
 
-    Source: Papyan, Han & Donoho 2020, NC2.
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Papyan, Han & Donoho 2020, NC2 (equal norms).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.equinorm(statistics).item(), 6)  # lengths 4, 3, 5: standard deviation 1, mean 4
+    0.25
     """
     lengths = numerics.norms(statistics.populated().centred_means(centre))
     value = numerics.coefficient_of_variation(lengths.log() if logarithmic else lengths, ddof)
@@ -170,7 +192,23 @@ def equinorm(
 
 @metric("equinorm, classifier", "NC2", source=_PAPYAN, convention="std/mean, ddof 1", target=0.0, headline=True)
 def classifier_equinorm(classifier: Tensor, *, ddof: int = 1) -> Tensor:
-    """`equinorm` of the classifier's rows (K, D), not centred. Source: Papyan, Han & Donoho 2020, NC2."""
+    """`equinorm` of the classifier's rows, std_k |w_k| / mean_k |w_k|, not centred.
+
+    Shape: classifier (K, D); scalar, float64. Range: [0, inf), unitless; 0 = equal lengths.
+    Misleads: a large vector common to all rows, which softmax ignores, makes all lengths nearly equal.
+
+    Args:
+        ddof: degrees of freedom subtracted in the standard deviation.
+
+    Raises: ShapeError unless the classifier is (K, D) with K >= 2.
+    Source: Papyan, Han & Donoho 2020, NC2 (equal norms).
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> round(metrics.classifier_equinorm(weight).item(), 6)  # lengths 4, 3, 5
+    0.25
+    """
     return numerics.coefficient_of_variation(numerics.norms(_rows(classifier)), ddof)
 
 
@@ -195,11 +233,29 @@ def _equiangularity(ddof: int = 1, exact: bool = False) -> OverPairs:
 def equiangularity(
     statistics: ClassStatistics, *, ddof: int = 1, exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
-    """Standard deviation over pairs of the cosine between centred class means.
+    """Standard deviation over pairs of the cosine between centred class means, std_{i<j} cos(mu_i - mu_G, mu_j - mu_G).
 
-    Shape: scalar. Range: [0, 1), unitless; 0 = equal angles. ddof 1 over the K(K-1)/2 pairs; NaN for two classes.
     A class mean equal to the mean of class means has no direction: its pairs are left out; with `exact` they give NaN.
-    Source: Papyan, Han & Donoho 2020, NC2.
+
+    Shape: scalar, float64. Range: [0, 1), unitless; 0 = equal angles; NaN for two classes with ddof 1. Invariant to
+    rotation, translation and common scale.
+    Misleads: random directions in D dimensions give about 1/sqrt(D), so a small value in many dimensions is no evidence
+    of equal angles.
+
+    Args:
+        ddof: degrees of freedom subtracted from the number of pairs, K(K-1)/2.
+        exact: include all pairs: NaN if one is.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Papyan, Han & Donoho 2020, NC2 (equal angles).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.equiangularity(statistics).item(), 6)  # cosines 0, -0.8, -0.6: variance 0.52 / 3
+    0.416333
     """
     return over_pairs(statistics, _equiangularity(ddof, exact), tile_size=tile_size)[0]
 
@@ -208,7 +264,25 @@ def equiangularity(
     "equiangularity, classifier", "NC2", source=_PAPYAN, convention="std of cosines, ddof 1", target=0.0, headline=True
 )
 def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: int = TILE_SIZE) -> Tensor:
-    """`equiangularity` of the classifier's rows (K, D), not centred. Source: Papyan, Han & Donoho 2020, NC2."""
+    """`equiangularity` of the classifier's rows, std_{i<j} cos(w_i, w_j), not centred.
+
+    Shape: classifier (K, D); scalar, float64. Range: [0, 1), unitless; 0 = equal angles; NaN for two rows with ddof 1.
+    Misleads: a large vector common to all rows, which softmax ignores, moves every cosine towards 1 and the deviation
+    towards 0.
+
+    Args:
+        ddof: degrees of freedom subtracted from the number of pairs, K(K-1)/2.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: ShapeError unless the classifier is (K, D) with K >= 2.
+    Source: Papyan, Han & Donoho 2020, NC2 (equal angles).
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> round(metrics.classifier_equiangularity(weight).item(), 6)  # cosines 0, -0.8, -0.6: variance 0.52 / 3
+    0.416333
+    """
     rows = _rows(classifier)
     if len(rows) > max(_MANY_ROWS, 2 * rows.shape[1]) and not rows.requires_grad:
         variance = _variance_of_cosines(rows, ddof)
@@ -237,12 +311,24 @@ def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:
 def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
     """Mean over pairs of the cosine between class means; -1/(K-1) for a simplex ETF.
 
-    Shape: scalar. Range: [-1/(K-1), 1].
+    Shape: scalar, float64. Range: [-1/(K-1), 1], unitless. Invariant to rotation and common scale, centred also to
+    translation.
+    Misleads: centred means of equal length have the mean -1/(K-1) at any angles, because they sum to zero.
 
     Args:
         centred: subtract the mean of class means. Not centred: -1/(K-1) for a simplex ETF, 0 for an orthogonal frame,
             the optimum without a bias or with ReLU features (Tirer & Bruna 2022). A centred orthogonal frame is a
             simplex ETF, so centred measures can't distinguish the two.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Papyan, Han & Donoho 2020, NC2, for centred means; Tirer & Bruna 2022 for means that are not centred.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.mean_cosine(statistics).item(), 6)  # (0 - 0.8 - 0.6) / 3
+    -0.466667
     """
     statistics = statistics.populated()
     return _mean_cosine(statistics.centred_means() if centred else statistics.means)
@@ -256,7 +342,25 @@ def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
     target=lambda s, centred=False: _simplex_cosine(s, centred),
 )
 def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tensor:
-    """`mean_cosine` of the classifier's rows (K, D), by default not centred. Source: Tirer & Bruna 2022."""
+    """`mean_cosine` of the classifier's rows, by default not centred.
+
+    Shape: classifier (K, D); scalar, float64. Range: [-1/(K-1), 1], unitless.
+    Misleads: rows of equal length that sum to zero have the mean -1/(K-1) at any angles.
+
+    Args:
+        centred: subtract the mean row.
+
+    Raises: ShapeError unless the classifier is (K, D) with K >= 2.
+    Source: Tirer & Bruna 2022, orthogonal frames of models without a bias.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.eye(3)
+    >>> for centred in (False, True):  # an orthogonal frame; a simplex ETF
+    ...     print(round(metrics.classifier_mean_cosine(weight, centred=centred).item(), 6))
+    0.0
+    -0.5
+    """
     rows = _rows(classifier)
     return _mean_cosine(rows - rows.mean(0) if centred else rows)
 
@@ -287,10 +391,28 @@ def _deviation(exact: bool = False) -> OverPairs:
     headline=True,
 )
 def maximal_angle_deviation(statistics: ClassStatistics, *, exact: bool = False, tile_size: int = TILE_SIZE) -> Tensor:
-    """Mean over pairs of |cos + 1/(K-1)|, the deviation from the maximal equal angle. Range: [0, 1 + 1/(K-1)].
+    """Mean over pairs of |cos(mu_i - mu_G, mu_j - mu_G) + 1/(K-1)|, the deviation from the maximal equal angle.
 
     A class mean equal to the mean of class means has no direction: its pairs are left out; with `exact` they give NaN.
+
+    Shape: scalar, float64. Range: [0, 1 + 1/(K-1)], unitless; 0 = simplex directions. Invariant to rotation,
+    translation and common scale.
+    Misleads: random directions in D dimensions give about sqrt(2/(pi D)), so a small value in many dimensions is no
+    evidence of a simplex.
+
+    Args:
+        exact: include all pairs: NaN if one is.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
     Source: Papyan, Han & Donoho 2020, NC2 ("closeness to maximal-angle equiangularity").
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.maximal_angle_deviation(statistics).item(), 6)  # cosines 0, -0.8, -0.6: (0.5 + 0.3 + 0.1) / 3
+    0.3
     """
     return over_pairs(statistics, _deviation(exact), tile_size=tile_size)[0]
 
@@ -308,18 +430,58 @@ def _nearest() -> OverPairs:
     pairs=_nearest,
 )
 def minimum_angle(statistics: ClassStatistics, *, tile_size: int = TILE_SIZE) -> Tensor:
-    """Smallest angle between two centred class means, in degrees [0, 180]; arccos(-1/(K-1)) for a simplex ETF."""
+    """Smallest angle between two centred class means, min_{i<j} arccos cos(mu_i - mu_G, mu_j - mu_G).
+
+    Shape: scalar, float64. Range: [0, 180], in degrees; arccos(-1/(K-1)) for a simplex ETF. Invariant to rotation,
+    translation and common scale.
+    Misleads: one pair decides: two similar classes give the same value as a frame in which all angles are small.
+
+    Args:
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: the quantity that Tammes's problem maximises (Tammes 1930).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.minimum_angle(statistics).item(), 6)  # the first two
+    90.0
+    """
     return over_pairs(statistics, _nearest(), tile_size=tile_size)[0]
 
 
 def interference_grid(statistics: ClassStatistics) -> Tensor:
-    """(K present, K present) inner products of the centred class means, in squared feature units."""
+    """Inner products of the centred class means.
+
+    Shape: (K present, K present), float64, symmetric, in squared feature units.
+    Raises: EmptyClassError if fewer than two classes have samples.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> metrics.interference_grid(statistics).tolist()
+    [[16.0, 0.0, -16.0], [0.0, 9.0, -9.0], [-16.0, -9.0, 25.0]]
+    """
     centred = statistics.populated().centred_means()
     return centred @ centred.mT
 
 
 def cosine_grid(statistics: ClassStatistics) -> Tensor:
-    """(K present, K present) cosines between the centred class means."""
+    """Cosines between the centred class means.
+
+    Shape: (K present, K present), float64, symmetric. Range: [-1, 1]; NaN for a mean without a direction.
+    Raises: EmptyClassError if fewer than two classes have samples.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> [round(value, 6) for value in metrics.cosine_grid(statistics)[2].tolist()]
+    [-0.8, -0.6, 1.0]
+    """
     units = numerics.unit_rows(statistics.populated().centred_means())
     return units @ units.mT
 
@@ -328,11 +490,19 @@ def cosine_grid(statistics: ClassStatistics) -> Tensor:
 
 
 def structure_error(a: Array, b: Array) -> Tensor:
-    """|B A^T / |B A^T|_F - (I - J/K) / sqrt(K-1)|_F for two sets of K vectors, (K, D) each.
+    """|B A^T / |B A^T|_F - (I - J/K) / sqrt(K-1)|_F for two sets of K vectors; J is the matrix of ones.
 
-    Shape: scalar. Range: [0, 2]; 0 iff the sets are dual simplex ETFs up to scale. For K > D + 1 no K x K matrix is
-    built. Raises: ShapeError unless both are (K, D) with K >= 2.
+    For K > D + 1 no K x K matrix is built.
+
+    Shape: a, b (K, D); scalar, in the dtype of a. Range: [0, 2]; 0 iff the sets are dual simplex ETFs up to scale.
+    Raises: ShapeError unless both are (K, D) with K >= 2.
     Source: Zhu et al. 2021; Kothapalli 2023.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> a, b = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0], [-3.0, 1.0]])
+    >>> round(metrics.structure_error(a, b).item(), 4)  # B A^T = (1, -1), (-3, 3): sqrt(2 - 2 * 4 / sqrt(20))
+    0.4595
     """
     a, b = as_tensor(a), as_tensor(b)
     if a.ndim != 2 or a.shape != b.shape or len(a) < 2:
@@ -367,9 +537,24 @@ def crowded_error(a: Tensor, b: Tensor, overlap: Tensor, classes: int) -> Tensor
     held_out=True,
 )
 def etf_error(statistics: ClassStatistics) -> Tensor:
-    """`structure_error` of the centred class means with themselves. Range: [0, sqrt(2 - 2/sqrt(K-1))].
+    """`structure_error` of the centred class means M with themselves, |M M^T / |M M^T|_F - (I - J/K) / sqrt(K-1)|_F.
 
-    Minimum for D < K-1: sqrt(2 - 2 sqrt(D/(K-1))). Source: Kothapalli 2023; Wu & Papyan 2024 (NC2).
+    Equals sqrt(2 - 2 sqrt(PR / (K-1))) with the `participation_ratio` PR.
+
+    Shape: scalar, float64. Range: [0, sqrt(2 - 2/sqrt(K-1))], unitless; 0 = simplex ETF; for D < K-1 at least sqrt(2 -
+    2 sqrt(D/(K-1))). Invariant to rotation, translation and common scale.
+    Misleads: it depends on the participation ratio of the means alone, so it can't distinguish unequal lengths from
+    unequal angles.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Kothapalli 2023; Wu & Papyan 2024 (NC2).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.etf_error(statistics).item(), 6)  # PR = 50^2 / 1636: sqrt(2 - 2 * sqrt(PR / 2))
+    0.501788
     """
     statistics = statistics.populated()
     if statistics.num_classes <= statistics.num_features + 1:
@@ -401,9 +586,23 @@ def _partial_error(setting: Setting, centred: bool = False) -> float | None:
     headline=True,
 )
 def classifier_etf_error(classifier: Tensor, *, centred: bool = False) -> Tensor:
-    """`structure_error` of the classifier's rows (K, D) with themselves.
+    """`structure_error` of the classifier's rows W with themselves, |W W^T / |W W^T|_F - (I - J/K) / sqrt(K-1)|_F.
 
-    Source: Zhu et al. 2021 and Yaras et al. 2022, not centred; Zhou et al. 2022, centred."""
+    Shape: classifier (K, D); scalar, float64. Range: [0, sqrt(2)], unitless; 0 = simplex ETF.
+    Misleads: a vector common to all rows makes it large, although softmax ignores this vector; centred=True removes it.
+
+    Args:
+        centred: subtract the mean row.
+
+    Raises: ShapeError unless the classifier is (K, D) with K >= 2.
+    Source: Zhu et al. 2021 and Yaras et al. 2022, not centred; Zhou et al. 2022, centred.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.eye(2)  # W W^T = I: sqrt(2 - 2 / sqrt(2)); centred (1, -1) / 2 and its negative, a simplex
+    >>> [round(metrics.classifier_etf_error(weight, centred=each).item(), 6) for each in (False, True)]
+    [0.765367, 0.0]
+    """
     rows = _rows(classifier)
     rows = rows - rows.mean(0) if centred else rows
     return structure_error(rows, rows)
@@ -423,8 +622,21 @@ def etf_distance(statistics: ClassStatistics) -> Tensor:
 
     Equals sqrt(2 - 2 |M|_* / (sqrt(K-1) |M|_F)); computed from the residual to the polar factor, without cancellation
     near collapse. For D < K-1 the means are padded with zeros to K-1 dimensions; minimum sqrt(2 - 2 sqrt(D/(K-1))).
-    Shape: scalar. Range: [0, sqrt(2 - 2/sqrt(K-1))].
-    Source: orthogonal Procrustes problem; used as a training target in Markou et al. 2024.
+
+    Shape: scalar, float64. Range: [0, sqrt(2 - 2/sqrt(K-1))], unitless; 0 = simplex ETF. Invariant to rotation,
+    translation and common scale.
+    Misleads: one mean far from the others dominates |M|_F, so the distance is large although the other means are a
+    simplex.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: orthogonal Procrustes problem, closed form; used as a training target in Markou et al. 2024.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # |M|_F = sqrt(50), |M|_* = sqrt(50 + 2 sqrt(432))
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.etf_distance(statistics).item(), 6)  # sqrt(2 - 2 * 9.569178 / 10)
+    0.293537
     """
     statistics = statistics.populated()
     rows, polar = _polar(statistics)
@@ -437,9 +649,18 @@ def etf_distance(statistics: ClassStatistics) -> Tensor:
 
 
 def nearest_etf(statistics: ClassStatistics) -> Tensor:
-    """(K present, D) simplex ETF of unit vectors nearest to the centred class means up to scale.
+    """The simplex ETF of unit vectors nearest to the centred class means up to scale, the target of `etf_distance`.
 
-    Raises: DimensionError if D < K-1, where no simplex ETF exists.
+    Shape: (K present, D), float64; rows of length 1.
+    Raises: DimensionError if D < K-1, where no simplex ETF exists; EmptyClassError if fewer than two classes have
+    samples.
+    Source: orthogonal Procrustes problem.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> statistics = ClassStatistics.from_features(torch.tensor([[3.0, 1.0], [1.0, 1.0]]), torch.arange(2), 2)
+    >>> [[round(value, 6) + 0.0 for value in row] for row in metrics.nearest_etf(statistics).tolist()]
+    [[1.0, 0.0], [-1.0, 0.0]]
     """
     statistics = statistics.populated()
     classes, dim = statistics.num_classes, statistics.num_features
@@ -459,7 +680,19 @@ def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
 def participation_ratio(statistics: ClassStatistics) -> Tensor:
     """(tr S)^2 / tr S^2 for the second moment S of the centred class means: their effective dimension.
 
-    Shape: scalar. Range: [1, min(K-1, D)]; K-1 for a simplex ETF.
+    Shape: scalar, float64. Range: [1, min(K-1, D)], in dimensions; K-1 for a simplex ETF. Invariant to rotation,
+    translation and common scale.
+    Misleads: random means reach about (K-1) / (1 + (K-1)/D), near K-1 if D is much larger than K, without any training.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: participation ratio of the eigenvalues of a covariance (Gao et al. 2017), here of the class means.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # sum of outer products (32, 12), (12, 18)
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.participation_ratio(statistics).item(), 6)  # 50^2 / (32^2 + 2 * 12^2 + 18^2)
+    1.528117
     """
     rows = spanning_rows(statistics.populated())
     gram = rows @ rows.mT if rows.shape[0] <= rows.shape[1] else rows.mT @ rows
@@ -519,7 +752,27 @@ def log_kernel(
     """-log |u_i - u_j| over pairs; u are the unit vectors of the centred class means.
 
     The mean is at least -ln(2K/(K-1))/2, attained by a simplex ETF, where variance and CV are 0. Pairs with equal
-    directions are left out; with `exact` they make the mean infinite. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+    directions are left out; with `exact` they make the mean infinite.
+
+    Shape: scalar, float64. Range: of the mean, [-ln(2K/(K-1))/2, inf), unitless; of variance and CV, [0, inf).
+    Invariant to rotation, translation and common scale.
+    Misleads: random directions of many classes have a mean of about -0.3466 + 1/(4D), close to the minimum in many
+    dimensions.
+
+    Args:
+        of: "mean", "variance" (population) or "cv", the population standard deviation over the absolute mean.
+        exact: include all pairs.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ChoiceError for other values of `of`.
+    Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # squared distances of directions 2, 3.6, 3.2
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.log_kernel(statistics).item(), 6)  # -ln(2 * 3.6 * 3.2) / 6
+    -0.522872
     """
     return over_pairs(statistics, _log(of, exact), tile_size=tile_size)[0]
 
@@ -538,7 +791,26 @@ def distance_kernel(
 ) -> Tensor:
     """|u_i - u_j| over pairs; u are the unit vectors of the centred class means.
 
-    The mean is at most sqrt(2K/(K-1)), attained by a simplex ETF. Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+    The mean is at most sqrt(2K/(K-1)), attained by a simplex ETF.
+
+    Shape: scalar, float64. Range: of the mean, [0, sqrt(2K/(K-1))], unitless; of variance and CV, [0, inf). Invariant
+    to rotation, translation and common scale.
+    Misleads: random directions of many classes in many dimensions have a mean near sqrt(2), close to the maximum.
+
+    Args:
+        of: "mean", "variance" (population) or "cv", the population standard deviation over the absolute mean.
+        exact: include all pairs.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ChoiceError for other values of `of`.
+    Source: Liu et al. 2023 (GNC2); Wu & Papyan 2024.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # squared distances of directions 2, 3.6, 3.2
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.distance_kernel(statistics).item(), 6)  # (sqrt(2) + sqrt(3.6) + sqrt(3.2)) / 3
+    1.700145
     """
     return over_pairs(statistics, _distance(of, exact), tile_size=tile_size)[0]
 
@@ -557,7 +829,27 @@ def riesz_kernel(
     """|u_i - u_j|^-exponent over pairs; u are the unit vectors of the centred class means.
 
     The mean is at least (2K/(K-1))^(-exponent/2), attained by a simplex ETF. Computed in logarithms, for any exponent.
-    Pairs with equal directions are left out; with `exact` they make the mean infinite. Source: Liu et al. 2023 (GNC2).
+    Pairs with equal directions are left out; with `exact` they make the mean infinite.
+
+    Shape: scalar, float64. Range: of the mean, [(2K/(K-1))^(-exponent/2), inf), unitless; of variance and CV, [0, inf).
+    Invariant to rotation, translation and common scale.
+    Misleads: the larger the exponent, the more the nearest pair alone decides.
+
+    Args:
+        of: "mean", "variance" (population) or "cv", the population standard deviation over the absolute mean.
+        exponent: > 0.
+        exact: include all pairs.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ChoiceError for other values of `of`.
+    Source: Liu et al. 2023 (GNC2).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # squared distances of directions 2, 3.6, 3.2
+    >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
+    >>> round(metrics.riesz_kernel(statistics, exponent=2).item(), 6)  # (1/2 + 1/3.6 + 1/3.2) / 3
+    0.363426
     """
     return over_pairs(statistics, _riesz(of, exponent, exact), tile_size=tile_size)[0]
 
@@ -580,9 +872,20 @@ def _one_vs_rest_target(setting: Setting) -> float | None:
 def one_vs_rest_distance(classifier: Tensor) -> Tensor:
     """Smallest distance of a unit classifier row to the convex hull of the other rows; maximal for a softmax code.
 
-    Shape: scalar. Range: [0, K/(K-1)]; K/(K-1) for a simplex ETF, at most 1 for K > D + 1. Exact, from one quadratic
-    program per class; the cost grows as K^2 D.
+    Exact, from one quadratic program per class; the cost grows as K^2 D.
+
+    Shape: classifier (K, D); scalar, float64. Range: [0, K/(K-1)], unitless; K/(K-1) for a simplex ETF, at most 1 for K
+    > D + 1.
+    Misleads: one row decides, and the lengths of rows, which decisions depend on, do not count.
+
+    Raises: ShapeError unless the classifier is (K, D) with K >= 2.
     Source: Jiang et al. 2023, GNC2.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # the other rows contain the origin
+    >>> round(metrics.one_vs_rest_distance(weight).item(), 6)
+    1.0
     """
     return smallest_one_vs_rest(numerics.unit_rows(_rows(classifier)))
 

@@ -50,8 +50,22 @@ def numerical_rank(statistics: ClassStatistics, *, threshold: float = 1e-3) -> T
     Shape: scalar, a count in float64, without gradient. Range: [0, min(N - 1, D)]; 0 if all samples coincide; K - 1 for
     a collapsed simplex, unless class sizes differ by more than a factor 1 / threshold. A single class is allowed.
     Invariant to rotation, translation and common scale.
+    Misleads: variances are compared with the largest: one direction of very large variance lowers the count of all
+    others.
+
+    Args:
+        threshold: >= 0, a ratio of variances.
+
     Raises: EmptyClassError without samples; ScatterError without the scatter; RangeError for a threshold below 0.
     Source: Masarczyk et al. 2023 (the tunnel effect), numerical rank of representations, with their threshold.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> cross = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> features = torch.cat([cross, cross + torch.tensor([10.0, 0.0])])
+    >>> statistics = ClassStatistics.from_features(features, torch.arange(8) // 4, 2)
+    >>> [int(metrics.numerical_rank(statistics, threshold=each)) for each in (1e-3, 0.1)]  # variances 25.5 and 2
+    [2, 1]
     """
     checks.require_non_negative(threshold, "threshold")
     if not statistics.present.any():
@@ -81,6 +95,13 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
     Raises: EmptyClassError if fewer than two classes have samples; ShapeError unless the weight is (M, D).
     Source: Rangamani, Lindegaard, Galanti & Poggio 2023; their code leaves means and classifier uncentred, compares K
     directions and reports the mean cosine. Sines and cosines: Björck & Golub 1973; Knyazev & Argentati 2002.
+
+    >>> import math, torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> statistics = ClassStatistics.from_features(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.arange(2), 2)
+    >>> angles = metrics.principal_angles(statistics, torch.tensor([[1.0, 1.0]]))
+    >>> [round(angle / math.pi, 4) for angle in angles.tolist()]  # 45 degrees
+    [0.25]
     """
     statistics, reader = statistics.populated(), checks.as_tensor(reader, "the weight")
     if reader.ndim != 2 or reader.shape[1] != statistics.num_features:
@@ -114,9 +135,24 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
     headline=True,
 )
 def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: bool = False) -> Tensor:
-    """Mean of `principal_angles` in degrees, or the largest. Range: [0, 90]; NaN if all class means coincide.
+    """Mean of `principal_angles` between the class means and the next layer's weight, or the largest.
 
+    Shape: reader (M, D); scalar, float64. Range: [0, 90], in degrees; 0 = aligned; NaN if all class means coincide.
+    Misleads: it compares subspaces, not directions: a classifier whose rows are permuted among the classes has the same
+    value, and for K-1 >= D it is 0 for any weight of full rank.
+
+    Args:
+        reader: the weight of the layer that reads these features; of a classifier, the rows minus their mean.
+        largest: return the largest angle instead of the mean.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError unless the weight is (M, D).
     Source: Rangamani et al. 2023, who average cosines instead.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> statistics = ClassStatistics.from_features(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.arange(2), 2)
+    >>> round(metrics.principal_angle(statistics, torch.tensor([[1.0, 1.0]])).item(), 4)
+    45.0
     """
     angles = principal_angles(statistics, reader)
     if largest:

@@ -34,6 +34,12 @@ class Setting:
         counts: (K,) number of samples per class, for the classes with samples.
         D: dimension of the features.
         classes: number of classes of the model; some may have no samples.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> setting = metrics.Setting(torch.tensor([100, 100, 100]), 8, 3)
+    >>> round(metrics.minimum_angle.target_in(setting), 4)  # arccos(-1/2), of a triangle
+    120.0
     """
 
     counts: Tensor
@@ -76,12 +82,26 @@ unknown."""
 
 
 def plain(value: float, setting: Setting) -> float:
-    """The value unchanged."""
+    """The value unchanged: the scale of metrics whose values are compared as they are.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> metrics.plain(3.0, metrics.Setting(torch.tensor([10, 10]), 4, 2))
+    3.0
+    """
     return value
 
 
 def share(value: float, setting: Setting) -> float:
-    """r / (1 + r) for a ratio r of within-class to between-class scatter; it does not grow with the sample size."""
+    """r / (1 + r) for a ratio r of within-class to between-class scatter; it does not grow with the sample size.
+
+    Range: [0, 1]; 1 for an infinite ratio.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> metrics.share(3.0, metrics.Setting(torch.tensor([10, 10]), 4, 2))
+    0.75
+    """
     return 1.0 if math.isinf(value) else value / (1 + value)
 
 
@@ -192,9 +212,16 @@ class Metric(Generic[P]):
         return self.needs(**self.known_options(self.needs)) if callable(self.needs) else self.needs
 
     def of(self, evidence: Evidence) -> Tensor:
-        """The value for `evidence`.
+        """The value for `evidence`, a 0-d tensor.
 
         Raises: EvidenceError if the evidence lacks required data; the errors of the function.
+
+        >>> import torch
+        >>> from tightframe import ClassStatistics, metrics
+        >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+        >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+        >>> round(metrics.nc1.of(metrics.Evidence(statistics)).item(), 4)
+        0.02
         """
         if missing := self._missing(evidence):
             raise EvidenceError(f"{self.label} needs {missing}; the evidence has none.")

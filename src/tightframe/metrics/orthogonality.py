@@ -14,10 +14,20 @@ __all__ = ["ood_cosines", "ood_orthogonality"]
 
 
 def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -> Tensor:
-    """(K present,) cosines between the class means, not centred, and the mean out-of-distribution feature.
+    """Cosines between the class means, not centred, and the mean out-of-distribution feature.
+
+    Shape: (K present,), float64. Range: [-1, 1]; 0 = orthogonal.
 
     Args:
         outside: statistics of the out-of-distribution samples, whose labels are ignored, or their mean (D,).
+
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError if the mean is not (D,).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> statistics = ClassStatistics.from_features(torch.eye(2), torch.arange(2), 2)
+    >>> [round(cosine, 6) for cosine in metrics.ood_cosines(statistics, torch.tensor([3.0, -4.0])).tolist()]
+    [0.6, -0.8]
     """
     mean = outside.global_mean("sample") if isinstance(outside, ClassStatistics) else as_tensor(outside)
     if mean.shape != (statistics.num_features,):
@@ -40,8 +50,22 @@ def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -
 def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Tensor) -> Tensor:
     """Mean over classes of |cos(mu_k, mu_out)|; neither mean is centred.
 
-    Shape: scalar. Range: [0, 1]; 0 = orthogonal. Depends on the origin of the features.
+    Shape: outside (D,) or statistics of D features; scalar, float64. Range: [0, 1], unitless; 0 = orthogonal. Depends
+    on the origin of the features.
+    Misleads: random directions in D dimensions give about sqrt(2/(pi D)), so a small value in many dimensions is no
+    evidence; an offset common to all features makes it large.
+
+    Args:
+        outside: as in `ood_cosines`.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ShapeError if the mean is not (D,).
     Source: Ammar et al. 2024 (NECO), NC5.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> statistics = ClassStatistics.from_features(torch.eye(2), torch.arange(2), 2)
+    >>> round(metrics.ood_orthogonality(statistics, torch.tensor([3.0, -4.0])).item(), 6)  # (0.6 + 0.8) / 2
+    0.7
     """
     return ood_cosines(statistics, outside).abs().mean()
 

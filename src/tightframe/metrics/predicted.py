@@ -18,11 +18,18 @@ __all__ = ["classifier_seli_error", "gram_distance", "seli_error"]
 
 
 def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
-    """|G / |G|_F - T / |T|_F|_F for the Gram matrix G of K centred rows (K, D) and a centred target T (K, K).
+    """|G / |G|_F - T / |T|_F|_F for the Gram matrix G of K centred rows and a centred target T.
 
-    Shape: scalar. Range: [0, sqrt(2)]; 0 iff the rows have the target's geometry up to scale and rotation.
+    Shape: rows (K, D), gram (K, K); scalar. Range: [0, sqrt(2)]; 0 iff the rows have the target's geometry up to scale
+    and rotation.
     Raises: ShapeError unless the shapes are (K, D) and (K, K).
     Source: Thrampoulidis et al. 2022, for classifiers, means and logits.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> rows, target = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]), torch.eye(4)
+    >>> round(metrics.gram_distance(rows, target).item(), 4)  # cosine sqrt(2/3) of the two matrices
+    0.6058
     """
     if rows.ndim != 2 or gram.shape != (len(rows), len(rows)):
         raise ShapeError(
@@ -59,8 +66,20 @@ def _rank_floor(which: str) -> Callable[[Setting], float | None]:
 def seli_error(statistics: ClassStatistics) -> Tensor:
     """`gram_distance` of the class means to the SELI geometry for their counts; equals `etf_error` for equal counts.
 
-    Range: [0, sqrt(2)]; 0 = the limit of unregularised cross-entropy training with these counts. Needs K x K memory.
-    Source: Thrampoulidis et al. 2022.
+    Shape: scalar, float64; needs K x K memory. Range: [0, sqrt(2)], unitless; 0 = the limit of unregularised
+    cross-entropy training with these counts. Invariant to rotation, translation and common scale.
+    Misleads: the counts of the measured samples are taken for those of training, so on a balanced test set it is
+    `etf_error` whatever the model was trained with.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: Thrampoulidis et al. 2022, simplex-encoded-labels interpolation.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> simplex, labels = torch.eye(3), torch.tensor([0, 0, 0, 0, 1, 2])
+    >>> statistics = ClassStatistics.from_features(simplex[labels], labels, 3)
+    >>> round(metrics.seli_error(statistics).item(), 6)  # 15 degrees between the matrices: 2 sin(7.5 degrees)
+    0.261052
     """
     statistics = statistics.populated()
     return gram_distance(statistics.centred_means(), seli(statistics.counts).means)
@@ -76,9 +95,21 @@ def seli_error(statistics: ClassStatistics) -> Tensor:
     most_classes=500,
 )
 def classifier_seli_error(classifier: Tensor, counts: Tensor) -> Tensor:
-    """`gram_distance` of the classifier's centred rows (K, D) to the SELI geometry for the class counts (K,).
+    """`gram_distance` of the classifier's centred rows to the SELI geometry for the class counts.
 
-    Source: Thrampoulidis et al. 2022.
+    Shape: classifier (K, D), counts (K,); scalar, float64. Range: [0, sqrt(2)], unitless; 0 = the limit of
+    unregularised cross-entropy training with these counts.
+    Misleads: with weight decay the optimum is not SELI: the distance tends to 0 only logarithmically as weight decay
+    vanishes (`theory.cross_entropy_optimum` has the exact geometry).
+
+    Raises: ShapeError unless the classifier has one row per count.
+    Source: Thrampoulidis et al. 2022, simplex-encoded-labels interpolation.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> counts = torch.tensor([4, 1, 1])  # roots of the eigenvalues of the SELI matrix: sqrt(3) and 1
+    >>> round(metrics.classifier_seli_error(torch.eye(3), counts).item(), 6)  # 2 sin(7.5 degrees)
+    0.261052
     """
     return gram_distance(classifier.to(torch.float64), seli(counts).classifiers)
 

@@ -44,14 +44,31 @@ def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
 
 
 def available(evidence: Evidence) -> list[Metric[Any]]:
-    """The metrics in `METRICS` that the evidence allows."""
+    """The metrics in `METRICS` that the evidence allows.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> weight = torch.eye(3)
+    >>> names = [each.name for each in metrics.available(metrics.Evidence(weight=weight))]
+    >>> "nc1" in names  # it needs class statistics
+    False
+    """
     return [each for each in METRICS.values() if each.available(evidence)]
 
 
 def evaluate(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | None = None) -> dict[str, Tensor]:
     """Values by metric name. Default: all metrics that the evidence allows. Pairwise metrics share one Gram matrix.
 
+    Shape: scalars, float64.
     Raises: ChoiceError for unknown names; EvidenceError for missing data; the errors of the functions.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> values = metrics.evaluate(metrics.Evidence(statistics), ["nc1", "cdnv"])
+    >>> {name: round(value.item(), 4) for name, value in values.items()}
+    {'nc1': 0.02, 'cdnv': 0.01}
     """
     selected = available(evidence) if metrics is None else chosen(metrics)
     together = [each for each in selected if each.pairs is not None and evidence.statistics is not None]

@@ -85,7 +85,10 @@ def nc1(
     S_W pools samples (1/N); S_B weights classes equally about the mean of class means; K counts classes with samples.
     If class means coincide, S_B^+ uses the true rank and a GeometryWarning lists the classes.
 
-    Shape: scalar. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common scale.
+    Shape: scalar, float64. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common
+    scale.
+    Misleads: scatter outside the span of the class means does not count (`within_in_mean_span` is its share), and with
+    one sample per class the value is 0 for any features.
 
     Args:
         weighting: weighting of the classes in S_B; "sample" is the convention of discriminant analysis, where S_W + S_B
@@ -97,6 +100,13 @@ def nc1(
 
     Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
     Source: Papyan, Han & Donoho 2020, NC1.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.nc1(statistics).item(), 4)  # S_W = 1, S_B = 25, K = 2
+    0.02
     """
     statistics = statistics.populated()
     if within == "sample":
@@ -120,9 +130,19 @@ def nc1(
 
 
 def nc1_per_class(statistics: ClassStatistics) -> Tensor:
-    """(K present,) tr(S_k S_B^+) / K with the covariance S_k of each class; needs per_class=True.
+    """tr(S_k S_B^+) / K with the covariance S_k of each class; needs per_class=True.
 
     The mean over classes is `nc1` with within="class"; the mean weighted by counts is `nc1`.
+
+    Shape: (K present,), float64. Range: [0, inf), unitless; 0 = this class is collapsed.
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter per class.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features, labels = torch.tensor([[0.0], [2.0], [11.0], [11.0]]), torch.tensor([0, 0, 1, 1])
+    >>> statistics = ClassStatistics.from_features(features, labels, 2, per_class=True)
+    >>> [round(value, 4) for value in metrics.nc1_per_class(statistics).tolist()]  # 1 / 25 / 2, and no scatter
+    [0.02, 0.0]
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("nc1_per_class")
@@ -134,10 +154,23 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
 
 @metric("share of tr Σ_W in span of means", "scale", convention="what NC1 sees", needs="span scatter", headline=True)
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
-    """Share of tr(S_W) in the span of the centred class means, in [0, 1].
+    """Share of tr(S_W) in the span of the centred class means, tr(P S_W) / tr(S_W) with the projection P on the span.
 
-    NC1 measures only this share: if it is small, within-class scatter can be large although NC1 is small. NaN if
-    tr(S_W) is 0.
+    NC1 measures only this share: if it is small, within-class scatter can be large although NC1 is small.
+
+    Shape: scalar, float64. Range: [0, 1]; NaN if tr(S_W) is 0. Invariant to rotation, translation and common scale.
+    Misleads: a small value is no structure by itself: for isotropic features it is about (K-1)/D with any labels.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
+    Source: this package.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> cross = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> features = torch.cat([cross, cross + torch.tensor([10.0, 0.0])])
+    >>> statistics = ClassStatistics.from_features(features, torch.arange(8) // 4, 2)
+    >>> round(metrics.within_in_mean_span(statistics).item(), 4)  # variance 0.5 along the means, 2 across
+    0.2
     """
     statistics = statistics.populated()
     within = statistics.require_within("within_in_mean_span")
@@ -190,20 +223,50 @@ def is_resolved(statistics: ClassStatistics) -> bool:
 
 @metric("tr Σ_W", "scale", convention="pooled over samples", target=0.0, headline=True)
 def within_trace(statistics: ClassStatistics) -> Tensor:
-    """tr(S_W), the mean squared distance of a sample to its class mean, in squared feature units."""
+    """tr(S_W), the mean squared distance of a sample to its class mean.
+
+    Shape: scalar, float64. Range: [0, inf), in squared feature units; 0 = collapsed. Invariant to rotation and
+    translation.
+    Misleads: it changes with the scale of the features: weight decay that halves all features quarters it, without any
+    collapse. Compare `trace_ratio` instead.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: scatter matrices of linear discriminant analysis (Fisher 1936; Rao 1948).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [14.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> metrics.within_trace(statistics).item()  # (1 + 1 + 4 + 4) / 4
+    2.5
+    """
     statistics = statistics.populated()
     return statistics.spread.sum() / statistics.num_samples
 
 
 @metric("tr Σ_B", "scale", convention="about the mean of class means", headline=True)
 def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
-    """tr(S_B), the mean squared distance of a class mean to the mean of class means, in squared feature units.
+    """tr(S_B), the mean squared distance of a class mean to the mean of class means.
+
+    Shape: scalar, float64. Range: [0, inf), in squared feature units. Invariant to rotation and translation.
+    Misleads: means of few samples lie apart by chance: for n samples per class without any structure it is about (1 -
+    1/K) tr(S_W)/(n-1), which debiased=True subtracts.
 
     Args:
         debiased: subtract the sampling bias (1/K) sum_k (1 - 1/K) s_k^2 / n_k with s_k^2 = spread_k / (n_k - 1). The
             expectation is then tr(S_B) of the true means; a value may be negative if these are nearly equal. Classes
             with one sample have no s_k^2: they are left out, with a GeometryWarning; NaN if fewer than two classes
             remain. About given centres nothing is subtracted.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
+    Source: scatter matrices of linear discriminant analysis (Fisher 1936; Rao 1948).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> [metrics.between_trace(statistics, debiased=each).item() for each in (False, True)]  # s^2 = 2, n = 2
+    [25.0, 24.5]
     """
     if debiased:
         return _corrected_between(_with_variances(statistics))
@@ -222,13 +285,26 @@ def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
     held_out=True,
 )
 def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
-    """tr(S_W) / tr(S_B), classes weighted equally in S_B. Range: [0, inf); 0 = collapsed.
+    """tr(S_W) / tr(S_B), with classes weighted equally in S_B.
+
+    Shape: scalar, float64. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common
+    scale.
+    Misleads: one class far from all others makes tr(S_B) large and the ratio small, although the other classes overlap.
+    With shuffled labels it grows with the number of samples per class.
 
     Args:
         debiased: ratio of unbiased traces, spread / (N - K) over the debiased `between_trace`; NaN, with a
             GeometryWarning, if the latter is not positive.
 
+    Raises: EmptyClassError if fewer than two classes have samples.
     Source: Tirer, Huang & Niles-Weed 2023; Rangamani et al. 2023.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> [round(metrics.trace_ratio(statistics, debiased=each).item(), 6) for each in (False, True)]  # 1 / 25, 2 / 24.5
+    [0.04, 0.081633]
     """
     if not debiased:
         return within_trace(statistics) / between_trace(statistics)
@@ -248,9 +324,20 @@ def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tenso
 
 @metric("tr Σ_W / tr Σ_T", "NC1", source="Beaglehole et al. 2024", convention="Σ_T over all samples", target=0.0)
 def trace_share(statistics: ClassStatistics) -> Tensor:
-    """tr(S_W) / tr(S_T), with S_T the covariance of all samples. Range: [0, 1]; 0 = collapsed.
+    """tr(S_W) / tr(S_T), with S_T the covariance of all samples.
 
+    Shape: scalar, float64. Range: [0, 1]; 0 = collapsed. Invariant to rotation, translation and common scale.
+    Misleads: with shuffled labels its mean is 1 - (K-1)/(N-1), so few samples per class alone bring it well below 1.
+
+    Raises: EmptyClassError if fewer than two classes have samples.
     Source: Beaglehole et al. 2024, with recursive feature machines.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.trace_share(statistics).item(), 6)  # 1 / (1 + 25)
+    0.038462
     """
     statistics = statistics.populated()
     within = within_trace(statistics)
@@ -259,12 +346,21 @@ def trace_share(statistics: ClassStatistics) -> Tensor:
 
 
 def between_covariance_debiased(statistics: ClassStatistics) -> Tensor:
-    """(D, D) covariance of the class means minus the sampling bias (1/K) (1 - 1/K) sum_k S_k / n_k.
+    """Covariance of the class means minus the sampling bias (1/K) (1 - 1/K) sum_k S_k / n_k.
 
     S_k is the unbiased covariance of class k; needs per_class=True. The trace is the debiased `between_trace`, where
     classes with one sample are described. Only the expectation is correct: eigenvalues can be negative, so the matrix
     can't be inverted, and there is no debiased NC1.
+
+    Shape: (D, D), float64, symmetric, in squared feature units.
     Raises: EmptyClassError if fewer than two classes have two samples; ScatterError without the scatter per class.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features, labels = torch.tensor([[0.0], [2.0], [10.0], [12.0]]), torch.tensor([0, 0, 1, 1])
+    >>> statistics = ClassStatistics.from_features(features, labels, 2, per_class=True)
+    >>> metrics.between_covariance_debiased(statistics).tolist()  # 25 - 1/2 * 1/2 * (2/2 + 2/2)
+    [[24.5]]
     """
     statistics.require_class_within("between_covariance_debiased")
     statistics = _with_variances(statistics).populated()
@@ -325,8 +421,13 @@ def cdnv(
 ) -> Tensor:
     """Class-distance normalised variance, mean over pairs of (v_i + v_j) / (2 |mu_i - mu_j|^distance_exponent).
 
-    v_k is the mean squared distance to the class mean (ddof 0). Shape: scalar. Range: [0, inf); 0 = collapsed;
-    unitless for exponent 2. Pairs with coincident means are left out, with a GeometryWarning.
+    v_k is the mean squared distance to the class mean (ddof 0). Pairs with coincident means are left out, with a
+    GeometryWarning.
+
+    Shape: scalar, float64. Range: [0, inf); 0 = collapsed; unitless for exponent 2. Invariant to rotation and
+    translation, for exponent 2 also to common scale.
+    Misleads: one pair of close means can dominate the mean over pairs (`cdnv_per_class` shows its classes), and means
+    of few samples lie too far apart, which makes the value too small (see `debiased`).
 
     Args:
         distance_exponent: 4 in Wu & Papyan 2024.
@@ -337,28 +438,52 @@ def cdnv(
             times as many samples as make the correction half of the distance; the value is too small if many pairs are
             left out. About given centres there is no correction.
         exact: include all pairs: infinite or NaN if one pair is.
+        tile_size: number of classes per tile of the Gram matrix; it changes memory and time only.
 
     Raises: EmptyClassError if fewer than two classes have samples.
-    Source: Galanti, György & Hutter 2022.
+    Source: Galanti, György & Hutter 2022, class-distance normalized variance.
 
     >>> import torch
-    >>> from tightframe import ClassStatistics
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
-    >>> [round(cdnv(statistics, debiased=each).item(), 6) for each in (False, True)]  # 1 / 100 and 2 / (100 - 2)
+    >>> [round(metrics.cdnv(statistics, debiased=each).item(), 6) for each in (False, True)]  # 1 / 100, 2 / (100 - 2)
     [0.01, 0.020408]
     """
     return over_pairs(statistics, _cdnv(distance_exponent, debiased, exact), tile_size=tile_size)[0]
 
 
 def cdnv_grid(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
-    """(K present, K present) `cdnv` of each pair of classes; NaN where undefined and on the diagonal."""
+    """`cdnv` of each pair of classes.
+
+    Shape: (K present, K present), float64, symmetric. Range: [0, inf); NaN where undefined and on the diagonal.
+    Raises: EmptyClassError if fewer than two classes have samples.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> metrics.cdnv_grid(statistics)
+    tensor([[   nan, 0.0100],
+            [0.0100,    nan]], dtype=torch.float64)
+    """
     statistics = statistics.populated()
     return torch.stack([_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes)])
 
 
 def cdnv_per_class(statistics: ClassStatistics, *, distance_exponent: float = 2.0, debiased: bool = False) -> Tensor:
-    """(K present,) mean `cdnv` of each class with the other classes, over pairs with a finite value."""
+    """Mean `cdnv` of each class with the other classes, over pairs with a finite value.
+
+    Shape: (K present,), float64. Range: [0, inf); NaN for a class without a finite pair.
+    Raises: EmptyClassError if fewer than two classes have samples.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[-1.0], [1.0], [10.0], [10.0], [-5.0], [-5.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.arange(6) // 2, 3)
+    >>> [round(value, 4) for value in metrics.cdnv_per_class(statistics).tolist()]  # pairs: 1/200, 1/50, 0
+    [0.0125, 0.0025, 0.01]
+    """
     statistics = statistics.populated()
     rows = (_cdnv_row(statistics, k, distance_exponent, debiased) for k in range(statistics.num_classes))
     return torch.stack([row[row.isfinite()].mean() for row in rows])
@@ -397,10 +522,24 @@ def _line_ratio(value: float, setting: Setting) -> float:
     needs="class scatter",
 )
 def directional_cdnv(statistics: ClassStatistics) -> Tensor:
-    """`cdnv` with the class variances along the line between the two means; needs per_class=True.
+    """`cdnv` with the class variances along the line between the two means, u^T S_k u; needs per_class=True.
 
-    Range: [0, inf); 0 = collapsed; at most `cdnv`. Pairs with coincident means are left out.
+    u is the unit vector along mu_i - mu_j. Pairs with coincident means are left out.
+
+    Shape: scalar, float64. Range: [0, inf), at most `cdnv`; 0 = collapsed. Invariant to rotation, translation and
+    common scale.
+    Misleads: variance across the line does not count, so classes that fill all other directions can have a small value.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter per class.
     Source: Luthra & Galanti 2026.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> cross = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> features = torch.cat([cross, cross + torch.tensor([10.0, 0.0])])
+    >>> statistics = ClassStatistics.from_features(features, torch.arange(8) // 4, 2, per_class=True)
+    >>> round(metrics.directional_cdnv(statistics).item(), 6)  # 0.5 / 10^2; CDNV: 2.5 / 10^2
+    0.005
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("directional_cdnv")
@@ -432,9 +571,20 @@ def directional_cdnv(statistics: ClassStatistics) -> Tensor:
 def vci(statistics: ClassStatistics) -> Tensor:
     """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
 
-    Shape: scalar. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with a
-    GeometryWarning, for N <= D + 1 samples, where the value would always be 0.
-    Gradients are first-order only. Source: Xu & Liu 2023.
+    Shape: scalar, float64. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with
+    a GeometryWarning, for N <= D + 1 samples, where the value would always be 0. Gradients are first-order only.
+    Misleads: with shuffled labels it is about 1 - D/(N-1), so it is near 0 without any structure if N is little above
+    D.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
+    Source: Xu & Liu 2023.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.vci(statistics).item(), 6)  # 1 - 25 / 26
+    0.038462
     """
     statistics = statistics.populated()
     if _too_few(statistics, "VCI", "0"):
@@ -462,9 +612,21 @@ def vci(statistics: ClassStatistics) -> Tensor:
 def h_score(statistics: ClassStatistics) -> Tensor:
     """tr(S_T^+ S_B) with the covariance S_T of all samples; S_B weights classes by size.
 
-    Shape: scalar. Range: [0, min(K-1, D)]; min(K-1, D) = collapsed. Invariant to invertible linear maps of the
+    Shape: scalar, float64. Range: [0, min(K-1, D)]; min(K-1, D) = collapsed. Invariant to invertible linear maps of the
     features. NaN, with a GeometryWarning, for N <= D + 1 samples, where the value would always be maximal. Gradients
-    are first-order only. Source: Bao et al. 2019 (transferability estimation).
+    are first-order only.
+    Misleads: with shuffled labels it is about (K-1) D/(N-1), near its maximum without any structure if N is little
+    above D.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ScatterError without the scatter.
+    Source: Bao et al. 2019 (transferability estimation).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.h_score(statistics).item(), 6)  # 25 / 26
+    0.961538
     """
     statistics = statistics.populated()
     if _too_few(statistics, "the H-score", "maximal"):
