@@ -251,6 +251,14 @@ def test_the_stated_errors_are_those_that_metrics_have(evidence: Evidence) -> No
             assert (metric.name in errors) == (not site_reference.error_of(metric).startswith("none")), metric
 
 
+def test_every_metric_states_its_level_with_shuffled_labels() -> None:
+    for metric in metrics.METRICS.values():
+        assert site_reference.level_of(metric).startswith("none") == (not metric.labelled), metric
+    stated = float(site_reference.level_of(metrics.nc1).partition(" ")[0])
+    assert stated == pytest.approx(16.5, rel=0.15)  # (n - 1)(K - 1) / (D - K); the draws have a spread of 7 %
+    assert site_reference.level_of(metrics.nc1.having(labelled=True, name="new")) == ""
+
+
 def test_the_stated_calls_give_the_values_that_reports_have(evidence: Evidence) -> None:
     """Every metric can be computed from this evidence."""
     assert [metric.name for metric in metrics.available(evidence)] == list(metrics.METRICS)
@@ -266,7 +274,8 @@ def test_a_metric_shows_its_declaration(name: str) -> None:
     text = site_docstrings.with_facts(metric.__doc__ or "", metric)
     first, table = text.split("\n\n")[:2]
     assert (metric.__doc__ or "").startswith(first)
-    assert metric.label.replace("|", "\\|") in table and metric.source in table
+    assert metric.label.replace("|", "\\|") in table
+    assert ("| shuffled labels |" in table) == (site_reference.level_of(metric) != "")
     for key, convention in metrics.CONVENTIONS.items():
         assert (f"`{key}`" in table) == (convention.metric.function is metric.function)
 
@@ -280,6 +289,7 @@ def test_a_metric_shows_its_declaration(name: str) -> None:
         ("`nonsense` and `Hierarchy.nonsense`", "`nonsense` and `Hierarchy.nonsense`"),
         ("`prototypes`, `tightframe.prototypes`", "`prototypes`, [`tightframe.prototypes`][tightframe.prototypes]"),
         ("Raises: ShapeError.", "\n**Raises:** [ShapeError][tightframe.errors.ShapeError]."),
+        ("Range: [0, 1].\nMisleads: often.", "\n**Range:** [0, 1].\n\n**Misleads:** often."),
         ("Shape: scalar. Range: [0, 1].", "\n**Shape:** scalar. \n**Range:** [0, 1]."),
         ("Args:\n    a: b", "Args:\n    a: b"),
         ("Args:\n    a, b: c\n        d\n    e: f", "Args:\n    a: c\n        d\n    b: c\n        d\n    e: f"),

@@ -9,7 +9,7 @@ from typing import Any
 import site_reference
 from tightframe import metrics
 
-FIELDS = "Shape|Shapes|Range|Raises|Warns|Returns|Source|Limits|Args"
+FIELDS = "Shape|Shapes|Range|Misleads|Raises|Warns|Returns|Source|Limits|Args"
 _FIELD = re.compile(rf"(?:^|(?<=\. ))({FIELDS}):[ \t]+(?=\S)", flags=re.M)
 _ERROR = re.compile(r"(?<![`\[\w.])([A-Z]\w+(?:Error|Warning))s?\b(?![\w`])")
 _EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", flags=re.M)

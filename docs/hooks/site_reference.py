@@ -32,7 +32,8 @@ MODULES = (
 )
 """Public modules in the order of the pages; `tightframe` and `errors` have pages of their own."""
 COMMANDS = ("demo", "measure", "extract", "prototypes", "report", "compare", "metrics", "codes", "datasets")
-SIMPLEX, CROWDED = (10, 64), (100, 16)  # classes and dimensions of the examples of targets and floors
+SIMPLEX, CROWDED = (10, 64), (100, 16)  # classes and dimensions of the examples of targets, levels and floors
+SAMPLES = 100  # per class
 FAMILY_TITLES = {
     "scale": "Scale: sizes of the scatter",
     "GNC2": "GNC2: means on a sphere, for any number of classes",
@@ -177,8 +178,8 @@ def _summary_of(key: str) -> str:
 
 
 def setting(classes: int, dims: int) -> metrics.Setting:
-    """Classes of 100 samples each."""
-    return metrics.Setting(torch.full((classes,), 100.0, dtype=torch.float64), dims, classes)
+    """Classes of equal size."""
+    return metrics.Setting(torch.full((classes,), float(SAMPLES), dtype=torch.float64), dims, classes)
 
 
 def target_of(metric: metrics.Metric[Any]) -> str:
@@ -195,6 +196,32 @@ def floor_of(metric: metrics.Metric[Any]) -> str:
     value = metric.floor_in(setting(*CROWDED))
     text = "{} for {} classes in {} dimensions".format(number(value), *CROWDED)
     return text + ("" if metric.attainable else "; not attained in general")
+
+
+@cache
+def isotropic_levels() -> dict[str, metrics.Level]:
+    """The levels of all metrics for features without structure, of equal variance in all directions."""
+    classes, dim = SIMPLEX
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(classes * SAMPLES, dim, generator=generator, dtype=torch.float64)
+    labels = torch.arange(len(features)) % classes
+    statistics = tightframe.ClassStatistics.from_features(features, labels, classes, per_class=True)
+    weight = torch.randn(classes, dim, generator=generator, dtype=torch.float64)
+    decisions = tightframe.DecisionCounts(statistics, weight)
+    decisions.update(features, labels)
+    evidence = metrics.Evidence(statistics, weight, weight.new_zeros(classes), decisions, statistics)
+    return metrics.levels(evidence)
+
+
+def level_of(metric: metrics.Metric[Any]) -> str:
+    """The level of isotropic features, with the spread of its draws."""
+    level = isotropic_levels().get(metric.name)
+    if level is None:
+        return "" if metric.labelled else "none: labels do not matter"
+    classes, dim = SIMPLEX
+    where = f"for {classes} classes of {SAMPLES} samples in {dim} dimensions of equal variance"
+    kind = "random directions, " if level.kind == "random" else ""
+    return f"{kind}{number(level.value)} ± {number(level.spread)} {where}"
 
 
 def error_of(metric: metrics.Metric[Any]) -> str:
@@ -240,12 +267,12 @@ def facts_of(metric: metrics.Metric[Any]) -> list[tuple[str, str]]:
         ("call", f'`{call_of(metric)}`; in a report: `measure(..., metrics=["{metric.name}"])`'),
         ("target", target_of(metric)),
         ("floor if K > D + 1", floor_of(metric)),
+        ("shuffled labels", level_of(metric)),
         ("reads", evidence_of(metric)),
         ("standard error", error_of(metric)),
         ("closeness", "on the share r / (1 + r)" if metric.scale is not metrics.plain else "on the value itself"),
         ("shown for", ", ".join(shown)),
         ("default for", "" if metric.most_classes is None else f"at most {metric.most_classes:,} classes"),
-        ("source", metric.source),
         ("papers' conventions", "; ".join(bound)),
     ]
     return [(heading, text) for heading, text in facts if text]
