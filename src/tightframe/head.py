@@ -13,6 +13,8 @@ class Head(Protocol):
     Any module with these members is a head; no base class is needed. `measure` then measures the output of `embed`,
     `replace_classifier` puts the head into a model, and losses on prototypes accept it.
 
+    >>> from torch import nn
+    >>> from tightframe.heads import is_head
     >>> import torch
     >>> class Angles(nn.Module):
     ...     follows_labels, decides_linearly, bias = False, True, None
@@ -70,6 +72,12 @@ def is_head(module: object) -> TypeGuard[Head]:
     """Whether a module has all members of `Head`.
 
     `isinstance` with a protocol does not work: since Python 3.12 it ignores parameters and buffers.
+
+    >>> from torch import nn
+    >>> from tightframe import PrototypeHead, prototypes
+    >>> from tightframe.heads import is_head
+    >>> is_head(PrototypeHead(prototypes.simplex(3))), is_head(nn.Linear(2, 3))
+    (True, False)
     """
     return isinstance(module, nn.Module) and all(
         hasattr(type(module), name) or hasattr(module, name) for name in MEMBERS

@@ -18,6 +18,13 @@ class Dataset:
     Shapes: images (N, C, H, W) float32 in [0, 1]; labels (N,) int64 in [0, K). `source` says where the
     images were read from. Both splits hold at least one image, of the same (C, H, W).
     Raises: ShapeError, DtypeError, LabelError or (range) DatasetError, naming data set and split.
+
+    >>> import torch
+    >>> from tightframe.datasets import Dataset
+    >>> images, labels = torch.zeros(8, 1, 2, 2), torch.arange(8) % 2
+    >>> data = Dataset("dots", images, labels, images, labels, ("even", "odd"), "made here")
+    >>> data.num_classes, data.image_shape
+    (2, (1, 2, 2))
     """
 
     name: str

@@ -17,6 +17,7 @@ def step_counts(largest: int, num_classes: int, ratio: float) -> list[int]:
 
     Raises: RangeError for a ratio or size below 1. Source: Buda, Maki & Mazurowski 2018 (step imbalance).
 
+    >>> from tightframe.datasets import step_counts
     >>> step_counts(130, 4, 65)
     [130, 130, 2, 2]
     """
@@ -30,6 +31,7 @@ def exponential_counts(largest: int, num_classes: int, ratio: float) -> list[int
 
     Raises: as `step_counts`. Source: Cui et al. 2019 (Class-balanced loss), long-tailed CIFAR.
 
+    >>> from tightframe.datasets import exponential_counts
     >>> exponential_counts(100, 3, 100)
     [100, 10, 1]
     """
@@ -40,7 +42,18 @@ def exponential_counts(largest: int, num_classes: int, ratio: float) -> list[int
 def subsample(data: Dataset, counts: Sequence[int], *, seed: int = 0) -> Dataset:
     """The data set with counts[k] training images of class k, drawn without replacement, in random order.
 
+    Args:
+        counts: one number per class.
+        seed: seed for the random number generator.
+
     Raises: ShapeError unless each class has a count; RangeError naming a class with fewer images than its count.
+
+    >>> import torch
+    >>> from tightframe.datasets import Dataset, subsample
+    >>> images, labels = torch.zeros(8, 1, 2, 2), torch.arange(8) % 2
+    >>> data = Dataset("dots", images, labels, images, labels, ("even", "odd"), "made here")
+    >>> subsample(data, [4, 1]).train_labels.bincount().tolist()
+    [4, 1]
     """
     import torch
 

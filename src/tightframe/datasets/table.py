@@ -36,6 +36,7 @@ def load(name: str, data_folder: Path | str | None = None) -> Dataset:
     Raises: DatasetError for an unknown name, for a folder that doesn't exist, for files that are missing or damaged;
     MissingExtraError.
 
+    >>> from tightframe.datasets import load
     >>> load("digits").image_shape
     (1, 8, 8)
     """
@@ -52,6 +53,7 @@ def load_outside(
     Shape: (M, C, H, W) float32 in [0, 1]; the same for the same `seed`.
     Raises: as `load`; ShapeError for a count or shape out of range.
 
+    >>> from tightframe.datasets import load_outside
     >>> load_outside("digits", (3, 28, 28), count=5).shape
     torch.Size([5, 3, 28, 28])
     """
@@ -65,6 +67,7 @@ def hierarchy_of(name: str) -> Hierarchy:
 
     Raises: DatasetError for an unknown name, and for a data set without a tree.
 
+    >>> from tightframe.datasets import hierarchy_of
     >>> hierarchy_of("digits").distances()[0].int().tolist()
     [0, 6, 6, 4, 6, 6, 2, 6, 4, 2]
     """

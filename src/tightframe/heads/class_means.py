@@ -98,6 +98,8 @@ class OnlineMeans(ClassMeans):
 
     Call `reset` after each epoch to remove embeddings of earlier weights. Source: Guerriero et al. 2018, online means.
 
+    >>> import torch
+    >>> from tightframe.heads import OnlineMeans
     >>> means = OnlineMeans(2, 1)
     >>> _ = means.update(torch.tensor([[1.0], [2.0], [7.0]]), torch.tensor([0, 0, 1]))
     >>> means.update(torch.tensor([[6.0]]), torch.tensor([0])).tolist()
@@ -111,8 +113,20 @@ class OnlineMeans(ClassMeans):
 class CondensedMeans(ClassMeans):
     """The online mean; after every `every` batches, the samples of each class are condensed to one sample.
 
+    Args:
+        num_classes, num_features: K and D.
+        every: number of batches, at least 1.
+
+    Raises: RangeError for `every` below 1.
     Source: Guerriero et al. 2018, mean condensation. The released code has a period of 100, and counts a zero mean as
     one sample for classes not seen by then.
+
+    >>> import torch
+    >>> from tightframe.heads import CondensedMeans
+    >>> means = CondensedMeans(1, 1, every=1)
+    >>> _ = means.update(torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]))  # now one sample, 2
+    >>> means.update(torch.tensor([[6.0]]), torch.tensor([0])).tolist()  # (2 + 6) / 2
+    [[4.0]]
     """
 
     batches: Tensor
@@ -139,7 +153,19 @@ class CondensedMeans(ClassMeans):
 class DecayedMeans(ClassMeans):
     """mean <- decay mean + (1 - decay) batch mean, for the classes in the batch; the first batch sets the mean.
 
+    Args:
+        num_classes, num_features: K and D.
+        decay: in [0, 1).
+
+    Raises: RangeError for a decay outside [0, 1).
     Source: Guerriero et al. 2018, mean decay; the released code starts from zero means.
+
+    >>> import torch
+    >>> from tightframe.heads import DecayedMeans
+    >>> means = DecayedMeans(1, 1, decay=0.75)
+    >>> _ = means.update(torch.tensor([[4.0]]), torch.tensor([0]))
+    >>> means.update(torch.tensor([[8.0]]), torch.tensor([0])).tolist()  # 0.75 * 4 + 0.25 * 8
+    [[5.0]]
     """
 
     def __init__(

@@ -24,6 +24,8 @@ def replace_classifier(model: nn.Module, head: nn.Module, name: str | None = Non
     Warns: ClassCountWarning if the head has a different number of classes.
     Raises: ClassifierError if there is no classifier, or it is the model itself; ShapeError if the width differs.
 
+    >>> from torch import nn
+    >>> from tightframe.heads import replace_classifier
     >>> from tightframe import PrototypeHead, prototypes
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
     >>> linear = replace_classifier(model, PrototypeHead(prototypes.simplex(4, 8)))
@@ -62,6 +64,11 @@ class UnitLength(nn.Module):
     """Features (..., D) scaled to length one. A feature of length zero stays zero and gets no gradient.
 
     Warns: ZeroVectorWarning naming the first such feature, once per module (CPU only).
+
+    >>> import torch
+    >>> from tightframe.heads import UnitLength
+    >>> [round(entry, 6) for entry in UnitLength()(torch.tensor([3.0, 4.0])).tolist()]
+    [0.6, 0.8]
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -76,8 +83,16 @@ def fold(head: ComparisonHead) -> nn.Module:
     scale |z|^2 for all classes, which changes neither softmax nor decisions. "cosine": the projection, `UnitLength` and
     an `nn.Linear`. Other distances are not linear: see `decision_layer`.
 
-    The result takes (..., D_in) and is in eval mode, without gradients.
+    Returns: a module that takes (..., D_in) and returns logits (..., K), in eval mode, without gradients.
     Raises: ClassifierError for other distances, for other modules, and for classes of a `DeepNCM` without a mean.
+
+    >>> import torch
+    >>> from tightframe import PrototypeHead, prototypes
+    >>> from tightframe.heads import fold
+    >>> head = PrototypeHead(prototypes.simplex(3, 4), logits="cosine")
+    >>> layers, features = fold(head), torch.eye(4)
+    >>> bool(torch.allclose(layers(features), head(features), atol=1e-5))
+    True
     """
     vectors, scale = _rows(head), head.scale.detach()
     if head.logits == "dot":
@@ -99,7 +114,16 @@ def decision_layer(head: ComparisonHead) -> nn.Module:
     """One `nn.Linear`, after any nonlinear projection, whose largest output is the head's decision.
 
     Its softmax differs from the head's; use `fold` to keep the softmax.
+
+    Returns: a module that takes (..., D_in) and returns scores (..., K), in eval mode, without gradients.
     Raises: ClassifierError listing classes of a `DeepNCM` without a mean.
+
+    >>> import torch
+    >>> from tightframe import PrototypeHead, prototypes
+    >>> from tightframe.heads import decision_layer
+    >>> head = PrototypeHead(prototypes.simplex(3, 2), logits="euclidean")
+    >>> decision_layer(head)(prototypes.simplex(3, 2).vectors.float()).argmax(1).tolist()
+    [0, 1, 2]
     """
     weight, bias = _rows(head), head.bias
     return _folded(head.projection, weight, None if bias is None else bias.detach())

@@ -35,6 +35,8 @@ class DeepNCM(ComparisonHead):
     Source: Guerriero, Caputo & Mensink 2018. The released code has no factor 1/2 (pass scale=1), compares before it
     updates the means, and sets means of unseen classes to zero.
 
+    >>> import torch
+    >>> from tightframe.heads import DeepNCM
     >>> head = DeepNCM(3, 8)
     >>> head(torch.randn(30, 8), torch.arange(30) % 3).shape
     torch.Size([30, 3])
@@ -124,6 +126,8 @@ class GuidedHead(ComparisonHead):
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form. The released code takes means of
     unit embeddings with weight 2 / (t + 1) for batch t, and centres means and embeddings by the batch's mean.
 
+    >>> import torch
+    >>> from tightframe.heads import GuidedHead
     >>> from tightframe import prototypes
     >>> head = GuidedHead(prototypes.simplex(3, 8))
     >>> before = head.prototypes.clone()

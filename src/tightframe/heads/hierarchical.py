@@ -28,6 +28,9 @@ class HierarchicalHead(nn.Module):
     Raises: ShapeError unless there is one score per node.
     Source: Redmon & Farhadi 2017 (YOLO9000).
 
+    >>> import torch
+    >>> from tightframe.heads import HierarchicalHead
+    >>> from tightframe.hierarchy import Hierarchy
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> head = HierarchicalHead(tree, 8)
     >>> head(torch.randn(2, 8)).exp().sum(1).round(decimals=3)

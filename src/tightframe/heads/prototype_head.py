@@ -39,6 +39,8 @@ class PrototypeHead(ComparisonHead):
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
     Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
 
+    >>> import torch
+    >>> from tightframe import PrototypeHead
     >>> from tightframe import prototypes
     >>> head = PrototypeHead(prototypes.simplex(4, 8))
     >>> head(torch.randn(2, 8)).shape, head(torch.randn(2, 8, 5, 5)).shape, len(list(head.parameters()))
@@ -114,6 +116,9 @@ class PrototypeModel(nn.Module):
 
     `labels=` is passed to heads that follow class means (`DeepNCM`, `GuidedHead`).
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe import PrototypeHead, PrototypeModel
     >>> from tightframe import prototypes
     >>> model = PrototypeModel(nn.Linear(3, 8), PrototypeHead(prototypes.simplex(4, 8)))
     >>> model(torch.randn(5, 3)).shape, model.prototypes.shape

@@ -29,6 +29,12 @@ class Similarity:
         rule: prototypes -> weight (K, D) and bias (K,) or None, with argmax of weight z + bias = argmax of the scores.
         scale: default factor of the scores.
         summary: formula. source: paper that trains with it.
+
+    >>> import torch
+    >>> from tightframe.heads import SIMILARITIES
+    >>> embeddings, prototypes = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 3.0]])
+    >>> SIMILARITIES["euclidean"].scores(embeddings, prototypes, torch.tensor(1.0), 1.0).tolist()
+    [[-5.0, -1.0]]
     """
 
     scores: Scores

@@ -12,35 +12,65 @@ from tightframe.hierarchy.tree import Hierarchy
 
 
 def tree_cost(hierarchy: Hierarchy) -> Tensor:
-    """(K, K) float64, the length of the way between two classes through the tree: a metric if edges have length."""
+    """Distance between two classes through the tree; a metric if all edges have a positive length.
+
+    Shape: (K, K), float64, symmetric. Range: [0, inf), in hops or in edge lengths; 0 on the diagonal.
+
+    >>> from tightframe.hierarchy import Hierarchy, tree_cost
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> tree_cost(tree).tolist()
+    [[0.0, 2.0, 4.0], [2.0, 0.0, 4.0], [4.0, 4.0, 0.0]]
+    """
     return hierarchy.distances()
 
 
 def cost_of(given: Array | Hierarchy) -> Tensor:
-    """Costs (K, K) as they are, a tensor or a numpy array, or a tree's `tree_cost`."""
+    """Costs (K, K): a tensor or a numpy array as it is, or the `tree_cost` of a tree.
+
+    >>> from tightframe.hierarchy import Hierarchy, cost_of
+    >>> cost_of(Hierarchy.from_nested({"all": ["cat", "dog"]})).tolist()
+    [[0.0, 2.0], [2.0, 0.0]]
+    """
     return tree_cost(given) if isinstance(given, Hierarchy) else as_tensor(given, "costs")
 
 
 def lca_height_cost(hierarchy: Hierarchy) -> Tensor:
-    """(K, K) float64, how far one must go up from the leaves until two classes are one: an ultrametric.
+    """Height of the lowest common ancestor of two classes: its largest distance to a leaf below it. An ultrametric.
 
-    The height of the lowest common ancestor, i.e. the longest way from it down to a leaf; 0 on the diagonal.
-    Source: Bertinetto et al. 2020 (who divide by the height of the tree).
+    Shape: (K, K), float64, symmetric. Range: [0, height of the tree]; 0 on the diagonal.
+    Source: Bertinetto et al. 2020, who divide by the height of the tree.
+
+    >>> from tightframe.hierarchy import Hierarchy, lca_height_cost
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> lca_height_cost(tree).tolist()
+    [[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [2.0, 2.0, 0.0]]
     """
     return hierarchy.heights[hierarchy.lowest_common_ancestors()]
 
 
 def absolute_difference_cost(num_classes: int) -> Tensor:
-    """(K, K) float64, |i - j|: the cost of ordered classes."""
+    """|i - j|, the cost of ordered classes.
+
+    Shape: (K, K), float64, symmetric. Range: [0, K - 1].
+
+    >>> from tightframe.hierarchy import absolute_difference_cost
+    >>> absolute_difference_cost(3).tolist()
+    [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]]
+    """
     order = torch.arange(num_classes, dtype=torch.float64, device="cpu")
     return (order[:, None] - order).abs()
 
 
 def require_decision_cost(matrix: Array, *, tolerance: float = 1e-9) -> Tensor:
-    """A detached float64 copy of costs (K, K) of deciding column k where row y is true, once they are known to be that.
+    """A detached float64 copy of costs (K, K), checked: row y, column k is the cost of deciding k for true class y.
 
-    Finite, zero on the diagonal (to `tolerance` of the largest cost) and positive off it; not necessarily symmetric.
+    Finite, zero on the diagonal (to `tolerance` of the largest cost) and positive elsewhere; not necessarily symmetric.
     Raises: CostMatrixError naming the entry.
+
+    >>> import torch
+    >>> from tightframe.hierarchy import require_decision_cost
+    >>> require_decision_cost(torch.tensor([[0, 1], [5, 0]])).tolist()
+    [[0.0, 1.0], [5.0, 0.0]]
     """
     matrix = as_tensor(matrix, "costs")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.numel():
@@ -56,15 +86,19 @@ def require_decision_cost(matrix: Array, *, tolerance: float = 1e-9) -> Tensor:
 
 
 def require_cost(matrix: Array, *, tolerance: float = 1e-9, metric: bool = True) -> Tensor:
-    """A detached float64 copy of a (K, K) cost matrix, once it is known to be one.
+    """A detached float64 copy of a cost matrix (K, K), checked as by `require_decision_cost` and for symmetry.
 
-    Costs are as `require_decision_cost` has them, and symmetric; with `metric` they also satisfy the triangle
-    inequality. O(K^3) time, O(K^2) memory.
+    With `metric` the costs must also satisfy the triangle inequality. O(K^3) time, O(K^2) memory.
 
     Args:
-        tolerance: how far symmetry, diagonal and triangles may be off, as a share of the largest cost.
+        tolerance: largest violation of symmetry, diagonal and triangles, as a share of the largest cost.
 
     Raises: CostMatrixError naming the entry, the pair or the worst triple.
+
+    >>> import torch
+    >>> from tightframe.hierarchy import require_cost
+    >>> require_cost(torch.tensor([[0, 1], [1, 0]])).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     cost = require_decision_cost(matrix, tolerance=tolerance)
     slack = tolerance * cost.max()

@@ -17,6 +17,8 @@ class TreeInference(FixedTensors):
     All tensors end in nodes or classes: scores (..., M) of the root's too, which is not used.
     Source: Redmon & Farhadi 2017 (YOLO9000), softmax per sibling group and product along the path.
 
+    >>> import torch
+    >>> from tightframe.hierarchy import Hierarchy, TreeInference
     >>> tree = Hierarchy.from_nested({"root": {"a": ["a1", "a2"], "b": {}}})
     >>> TreeInference(tree).log_probabilities(torch.zeros(tree.num_classes + 2)).exp()  # a1, a2, b, root, a
     tensor([0.2500, 0.2500, 0.5000, 1.0000, 0.5000])

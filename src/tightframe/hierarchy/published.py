@@ -18,7 +18,16 @@ from tightframe.hierarchy.tree import Hierarchy
 
 
 def path_matrix(hierarchy: Hierarchy) -> Tensor:
-    """(depth - 1, M - 1) int64: entry (-i, k) is the i-th parent of node k, or 0 once the root is reached."""
+    """Parents of every node but the root, from the top: entry (-i, k) is the i-th parent of node k, or 0 above the
+    root.
+
+    Shape: (depth - 1, M - 1), int64.
+
+    >>> from tightframe.hierarchy import Hierarchy, path_matrix
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> path_matrix(tree).tolist()  # of cat, dog, saw, pet, tool; pet is node 3, tool is node 4
+    [[3, 3, 4, 0, 0]]
+    """
     rows, order = [], _without_root(hierarchy)
     place = {node: column for column, node in enumerate(order)}
     above = [hierarchy.parents[node] for node in order]
@@ -29,17 +38,31 @@ def path_matrix(hierarchy: Hierarchy) -> Tensor:
 
 
 def sibling_mask(hierarchy: Hierarchy) -> Tensor:
-    """(M - 1,) int64: nodes with the same parent have the same number."""
+    """A number for the parent of every node but the root: nodes with the same parent have the same number.
+
+    Shape: (M - 1,), int64.
+
+    >>> from tightframe.hierarchy import Hierarchy, sibling_mask
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> sibling_mask(tree).tolist()  # of cat, dog, saw, pet, tool
+    [0, 0, 1, 2, 2]
+    """
     parents = [hierarchy.parents[node] for node in _without_root(hierarchy)]
     number = {parent: place for place, parent in enumerate(dict.fromkeys(parents))}
     return torch.tensor([number[parent] for parent in parents], dtype=torch.int64, device="cpu")
 
 
 def from_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hierarchy:
-    """The tree of a `path_matrix`; nodes are called "0", "1", ... unless named, and the root "root".
+    """The tree of a `path_matrix` (depth - 1, M - 1); nodes are named "0", "1", ... by default, and the root "root".
 
     Raises: HierarchyError naming the column where the rows contradict each other, or an entry that is no node; and as
     for any tree.
+
+    >>> import torch
+    >>> from tightframe.hierarchy import from_path_matrix
+    >>> tree = from_path_matrix(torch.tensor([[3, 3, 4, 0, 0]]), ["cat", "dog", "saw", "pet", "tool"])
+    >>> tree.distances().tolist()[0]
+    [0.0, 2.0, 4.0]
     """
     matrix = _require_matrix(matrix)
     nodes = matrix.shape[1]
@@ -63,9 +86,17 @@ def from_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hiera
 
 
 def class_path_matrix(hierarchy: Hierarchy) -> Tensor:
-    """(depth, K) int64: entry (-i, k) is the i-th parent of class k among the inner nodes, the root being 0.
+    """Parents of every class, from the top: entry (-i, k) is the i-th parent of class k among the inner nodes; the root
+    is 0.
 
     The form that the released hierarchical cross-entropy takes.
+
+    Shape: (depth, K), int64.
+
+    >>> from tightframe.hierarchy import Hierarchy, class_path_matrix
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> class_path_matrix(tree).tolist()  # of cat, dog, saw
+    [[0, 0, 0], [1, 1, 2]]
     """
     number = {hierarchy.root: 0}
     for node in range(hierarchy.num_classes, len(hierarchy)):
@@ -79,9 +110,16 @@ def class_path_matrix(hierarchy: Hierarchy) -> Tensor:
 
 
 def from_class_path_matrix(matrix: Array, names: Sequence[str] | None = None) -> Hierarchy:
-    """The tree of a `class_path_matrix`; classes are called "0", "1", ... unless named, inner nodes "inner 1", ...
+    """The tree of a `class_path_matrix` (depth, K); classes are named "0", "1", ... by default, inner nodes "inner 1",
+    ...
 
     Raises: HierarchyError naming an inner node with two parents; and as for any tree.
+
+    >>> import torch
+    >>> from tightframe.hierarchy import from_class_path_matrix
+    >>> tree = from_class_path_matrix(torch.tensor([[0, 0, 0], [1, 1, 2]]), ["cat", "dog", "saw"])
+    >>> tree.distances().tolist()[0]
+    [0.0, 2.0, 4.0]
     """
     matrix = _require_matrix(matrix)
     labels = _labels(names, matrix.shape[1])

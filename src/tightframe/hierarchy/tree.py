@@ -39,6 +39,7 @@ class Hierarchy:
     Raises: HierarchyError for a duplicate name, an unknown parent, a cycle, no root or several, a negative length;
     it names the nodes.
 
+    >>> from tightframe.hierarchy import Hierarchy
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> tree.names
     ('cat', 'dog', 'saw', 'all', 'pet', 'tool')

@@ -36,6 +36,15 @@ class CapturedFeatures(Mapping[str, Tensor]):
         ragged_positions: positions for samples of different lengths, if nothing else is set; None raises an error.
         mask: (N, T), positions that count in "mean", "first" and "last"; None for all. Set it before the pass.
         averaged: names of points whose features were averaged over several positions by default.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe import capture
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU())
+    >>> with capture(model, "0") as features:
+    ...     _ = model(torch.ones(5, 2))
+    >>> list(features), features["0"].shape
+    (['0'], torch.Size([5, 4]))
     """
 
     def __init__(self, points: Sequence[Point], devices: Sequence[int] = ()):
@@ -148,6 +157,9 @@ def capture(model: nn.Module, layers: str | Layer | Iterable[str | Layer | Point
     Raises: LayerError for a name that matches no module. Reading the result raises KeyError for a name that is not
     captured and LayerError for a layer that the pass did not call.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe import capture
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
     >>> with capture(model, ["0", "1"]) as features:
     ...     _ = model(torch.ones(2, 3))
@@ -185,7 +197,15 @@ def _hook(features: CapturedFeatures, point: Point) -> Any:
 def features_in(value: Any) -> Tensor | None:
     """The first floating-point tensor with two or more dimensions in a module's input or output, or None.
 
-    "last_hidden_state" comes first."""
+    "last_hidden_state" comes first.
+
+    Shape: (N, ..., D) or (N, C, H, W), as the module returns it.
+
+    >>> import torch
+    >>> from tightframe.hooks import features_in
+    >>> features_in({"loss": torch.tensor(0.5), "hidden": torch.ones(3, 2)}).shape
+    torch.Size([3, 2])
+    """
     return next(tensors_in(value, _PREFERRED), None)
 
 

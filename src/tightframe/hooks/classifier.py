@@ -55,6 +55,12 @@ def find_classifier(model: nn.Module, choice: Choice | None = None) -> Classifie
     `get_output_embeddings()` (transformers), else the last linear layer or 1x1 convolution.
 
     Raises: ClassifierError if there is no classifier, or it is not linear.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import find_classifier
+    >>> classifier = find_classifier(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)))
+    >>> classifier.name, classifier.weight.shape
+    ('2', torch.Size([3, 8]))
     """
     if isinstance(choice, Tensor):
         return _of_weight(model, "", choice)

@@ -39,6 +39,12 @@ class Layer:
             `feature_dim_of`, else the last, as in torch's layers.
 
     Raises: ChoiceError for unknown positions.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import Layer, choose_layers
+    >>> model = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU())
+    >>> [point.positions for point in choose_layers(model, Layer("0", positions="first"))]
+    ['first']
     """
 
     pattern: str
@@ -88,6 +94,14 @@ def choose_layers(
     Sequential, the points are the inputs of all layers but the first.
 
     Raises: LayerError for names and patterns that match no module.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import choose_layers
+    >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> [point.name for point in choose_layers(model, "auto")]
+    ['1', '3', 'input of 4']
+    >>> [point.name for point in choose_layers(model, ["0", "[24]"])]
+    ['0', '2', '4']
     """
     if isinstance(layers, str | Layer):
         layers = [layers]
@@ -141,7 +155,13 @@ def classifier_of(model: nn.Module) -> Classifier | None:
 
 
 def classifier_input(classifier: Classifier) -> Point:
-    """The classifier's input as a point. Raises: ClassifierError if the classifier is not a module."""
+    """The classifier's input as a point. Raises: ClassifierError if the classifier is not a module.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import classifier_input, find_classifier
+    >>> classifier_input(find_classifier(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)))).name
+    'input of 2'
+    """
     if classifier.module is None:
         what = f"the parameter {classifier.name!r}" if classifier.name else "a tensor or function"
         raise ClassifierError(

@@ -63,6 +63,8 @@ def list_layers(
     Raises: LayerError for names that match no module, and for samples of different lengths unless positions are mean,
     first or last.
 
+    >>> from torch import nn
+    >>> from tightframe import list_layers
     >>> import torch
     >>> model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
     >>> for layer in list_layers(model, torch.ones(2, 1, 8, 8), layers="auto"):

@@ -15,6 +15,12 @@ def bare_model(model: nn.Module) -> nn.Module:
     """The model without `torch.compile`, DataParallel and DistributedDataParallel wrappers.
 
     The bare model runs on its own device and does not wait for other processes.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import bare_model
+    >>> model = nn.Linear(2, 3)
+    >>> bare_model(nn.DataParallel(model)) is model
+    True
     """
     while True:
         if isinstance(model, DistributedDataParallel | nn.DataParallel):
@@ -26,7 +32,12 @@ def bare_model(model: nn.Module) -> nn.Module:
 
 
 def clean_name(name: str) -> str:
-    """A module's name without the parts that `torch.compile` adds."""
+    """A module's name without the parts that `torch.compile` adds.
+
+    >>> from tightframe.hooks import clean_name
+    >>> clean_name("_orig_mod.layer4._orig_mod.0")
+    'layer4.0'
+    """
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
@@ -48,14 +59,30 @@ def weight_of(module: nn.Module) -> Tensor | None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first loaded parameter (offloaded ones are on "meta"), else the CPU."""
+    """The device of the model's first loaded parameter (offloaded ones are on "meta"), else the CPU.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import device_of
+    >>> device_of(nn.Linear(2, 3, device="meta"))
+    device(type='cpu')
+    """
     devices = (parameter.device for parameter in model.parameters())
     return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
 
 @contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
-    """Context in eval mode without gradients; restores the mode of every module at exit."""
+    """Context in eval mode without gradients; restores the mode of every module at exit.
+
+    >>> from torch import nn
+    >>> from tightframe.hooks import evaluation
+    >>> model = nn.Dropout()
+    >>> with evaluation(model):
+    ...     print(model.training)
+    False
+    >>> model.training
+    True
+    """
     modes = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in modes:
@@ -69,7 +96,16 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def running_eagerly(model: nn.Module) -> Iterator[None]:
-    """Context in which compiled models or parts run uncompiled, because compiled graphs do not call new hooks."""
+    """Context in which compiled models or parts run uncompiled, because compiled graphs do not call new hooks.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe.hooks import running_eagerly
+    >>> model = nn.Linear(2, 3)
+    >>> with running_eagerly(model):  # nothing to do here: it is not compiled
+    ...     print(model(torch.ones(1, 2)).shape)
+    torch.Size([1, 3])
+    """
     compiled = any(
         hasattr(module, "_orig_mod")
         or getattr(module, "_compiled_call_impl", None) is not None

@@ -27,6 +27,8 @@ class DotRegression(EmbeddingLoss):
     Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code
     normalises embeddings after an `nn.BatchNorm1d` and has |p_y|^2 instead of |p_y| L, equal for unit prototypes.
 
+    >>> import torch
+    >>> from tightframe.losses import DotRegression
     >>> from tightframe import prototypes
     >>> p = prototypes.simplex(3, 2)
     >>> DotRegression(p)(-p.vectors, torch.arange(3)).round(decimals=12)
@@ -59,6 +61,8 @@ class BalancedDotRegression(DotRegression):
     learning counts the labels of all processes).
     Source: Yang et al. 2022, released code.
 
+    >>> import torch
+    >>> from tightframe.losses import BalancedDotRegression
     >>> loss = BalancedDotRegression(torch.eye(2))  # three rows of class 0 are right, the one of class 1 is wrong
     >>> loss(torch.eye(2)[torch.tensor([0, 0, 0, 0])], torch.tensor([0, 0, 0, 1]))
     tensor(0.2500)
@@ -78,6 +82,8 @@ class Hyperspherical(EmbeddingLoss):
     Raises: as `ClassLoss`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
+    >>> import torch
+    >>> from tightframe.losses import Hyperspherical
     >>> Hyperspherical(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))  # orthogonal
     tensor(1.)
     """
@@ -93,6 +99,8 @@ class CosineMatching(EmbeddingLoss):
     `Hyperspherical`.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
+    >>> import torch
+    >>> from tightframe.losses import CosineMatching
     >>> CosineMatching(torch.eye(2))(torch.tensor([[0.0, 3.0]]), torch.tensor([0]))
     tensor(2.)
     """
@@ -110,6 +118,8 @@ class PrototypeCrossEntropy(EmbeddingLoss):
     can't fit the labels at scale 1.
     Source: Zhu et al. 2021, Yang et al. 2022 (fixed ETF classifier).
 
+    >>> import torch
+    >>> from tightframe.losses import PrototypeCrossEntropy
     >>> from tightframe import prototypes
     >>> p = prototypes.simplex(10, 9)
     >>> loss = PrototypeCrossEntropy(p, scale=1.0)

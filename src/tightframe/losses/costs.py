@@ -71,6 +71,8 @@ class SoftLabelCrossEntropy(CostLoss):
     subtracts the entropy of the soft labels (Kullback-Leibler divergence) and divides by K. Focal form: released
     metric-guided code.
 
+    >>> import torch
+    >>> from tightframe.losses import SoftLabelCrossEntropy
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> SoftLabelCrossEntropy(cost, beta=2.0).soft_labels[0].round(decimals=3).tolist()
     [0.665, 0.245, 0.09]
@@ -114,6 +116,9 @@ class HierarchicalCrossEntropy(LogitLoss):
     sum of the weights over all nodes, a constant factor. Focal form: released metric-guided code, which weights by
     height and so favours fine levels; use `level_weights` for that.
 
+    >>> import torch
+    >>> from tightframe.hierarchy import Hierarchy
+    >>> from tightframe.losses import HierarchicalCrossEntropy
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
     >>> loss = HierarchicalCrossEntropy(tree, alpha=0.0)
     >>> loss(torch.zeros(1, 3), torch.tensor([0]))  # ln 3
@@ -164,6 +169,8 @@ class ExpectedCost(CostLoss):
     probable class see `ConfusionCounts.average_cost`.
     Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
 
+    >>> import torch
+    >>> from tightframe.losses import ExpectedCost
     >>> ExpectedCost(1 - torch.eye(4))(torch.zeros(1, 4), torch.tensor([2]))  # wrong three times in four
     tensor(0.7500)
     """
@@ -180,6 +187,8 @@ class SquaredEarthMover(CostLoss):
     Source: Hou, Yu & Samaras 2017 (Squared earth mover's distance-based loss), as a regulariser; released metric-guided
     code.
 
+    >>> import torch
+    >>> from tightframe.losses import SquaredEarthMover
     >>> SquaredEarthMover(1 - torch.eye(2))(torch.zeros(1, 2), torch.tensor([0]))
     tensor(0.2500)
     """

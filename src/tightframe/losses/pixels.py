@@ -31,6 +31,8 @@ class CentreCollapse(nn.Module):
     Raises: as `ClassLoss`. Source: Zhong et al. 2023 (Understanding imbalanced semantic segmentation through neural
     collapse), centre collapse regulariser.
 
+    >>> import torch
+    >>> from tightframe.losses import CentreCollapse
     >>> pixels = torch.eye(2)[torch.tensor([[0, 0, 0, 1]])]  # an image of four positions
     >>> CentreCollapse(torch.eye(2), scale=1.0)(pixels, torch.tensor([[0, 0, 0, 1]]))  # ln(1 + 1/e)
     tensor(0.3133)

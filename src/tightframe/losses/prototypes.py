@@ -52,6 +52,7 @@ class Separation(PrototypeLoss):
 
     Memory: K^2. Source: Mettes, van der Pol & Snoek 2019; their code adds 1 and normalises after each step.
 
+    >>> from tightframe.losses import Separation
     >>> from tightframe import prototypes
     >>> round(Separation()(prototypes.simplex(4, 3).vectors).item(), 6)
     -0.333333
@@ -67,6 +68,8 @@ class EquiangularHinge(PrototypeLoss):
     Args: alpha: in [0, 1). Memory: K^2. Used with `PrototypeHead(p, scale=1 / 0.07)`.
     Source: Shen et al. 2023 (Equiangular basis vectors); their code sums over ordered pairs.
 
+    >>> import torch
+    >>> from tightframe.losses import EquiangularHinge
     >>> EquiangularHinge(0.0)(torch.eye(4))
     tensor(0.)
     """
@@ -120,6 +123,12 @@ class SemanticRanking(_TripletLoss):
     Raises: ShapeError, NonFiniteError, RangeError if the similarity is invalid.
     Source: Mettes, van der Pol & Snoek 2019, privileged information; Burges et al. 2005 (RankNet). The released script
     has a different loss: the mean cosine to the far classes minus that to the two most similar classes.
+
+    >>> import torch
+    >>> from tightframe.losses import SemanticRanking
+    >>> loss = SemanticRanking(torch.tensor([[0.0, 2.0, 1.0], [2.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
+    >>> loss(torch.eye(3))  # equal cosines: sigmoid(0) = 1/2, ln 2
+    tensor(0.6931)
     """
 
     similarity: Tensor
@@ -151,6 +160,8 @@ class Distortion(_CostRegulariser):
 
     Raises: CostMatrixError naming the entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
 
+    >>> import torch
+    >>> from tightframe.losses import Distortion
     >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     >>> Distortion(cost)(torch.tensor([[0.0], [1.0], [3.0]]))  # distances 1, 3 and 2
     tensor(0.5000)
@@ -163,7 +174,15 @@ class Distortion(_CostRegulariser):
 class ScaleFreeDistortion(_CostRegulariser):
     """`Distortion` at the best scale of the prototypes, in closed form (a weighted median).
 
-    The gradient includes the scale; the released code treats it as a constant.
+    The gradient includes the scale; the released code treats it as a constant. Args, errors: as for `Distortion`.
+    Range: [0, 1]; 0 = distances proportional to the costs.
+    Source: Sainte Fare Garnot & Landrieu 2021.
+
+    >>> import torch
+    >>> from tightframe.losses import ScaleFreeDistortion
+    >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    >>> ScaleFreeDistortion(cost)(torch.tensor([[0.0], [1.0], [3.0]]))  # ratios 1, 1.5 and 2 times 2/3: (1/3 + 1/3) / 3
+    tensor(0.2222)
     """
 
     def loss(self, vectors: Tensor) -> Tensor:
@@ -171,7 +190,17 @@ class ScaleFreeDistortion(_CostRegulariser):
 
 
 class SquaredScaleFreeDistortion(_CostRegulariser):
-    """Minimum over s of the mean of (s d_ij / D_ij - 1)^2; smooth, as in the paper. Args: as for `Distortion`."""
+    """Minimum over s of the mean of (s d_ij / D_ij - 1)^2; smooth, as in the paper. Args, errors: as for `Distortion`.
+
+    Range: [0, 1]; 0 = distances proportional to the costs.
+    Source: Sainte Fare Garnot & Landrieu 2021.
+
+    >>> import torch
+    >>> from tightframe.losses import SquaredScaleFreeDistortion
+    >>> cost = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    >>> SquaredScaleFreeDistortion(cost)(torch.tensor([[0.0], [1.0], [3.0]]))  # 1 - 4.5^2 / (3 * 7.25)
+    tensor(0.0690)
+    """
 
     def loss(self, vectors: Tensor) -> Tensor:
         return squared_scale_free_distortion(vectors, self.cost)
@@ -180,8 +209,22 @@ class SquaredScaleFreeDistortion(_CostRegulariser):
 class PrototypeRank(_TripletLoss):
     """RankNet loss of distances: mean cross-entropy of sigmoid(d_ij - d_ik) with the order of the costs as target.
 
-    Args: cost, metric: as for `Distortion`; number: as for `SemanticRanking`. Depends on the prototypes' scale.
+    Depends on the prototypes' scale.
+
+    Args:
+        cost: (K, K), or a tree, as for `Distortion`.
+        number: as for `SemanticRanking`.
+        metric: as for `Distortion`.
+
+    Raises: CostMatrixError naming the entry, pair or triple, or for fewer than three classes; RangeError for number <
+    1.
     Source: Sainte Fare Garnot & Landrieu 2021, rank loss; equal costs have target 1/2 (released code: 0).
+
+    >>> import torch
+    >>> from tightframe.losses import PrototypeRank
+    >>> loss = PrototypeRank(torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 2.0], [2.0, 2.0, 0.0]]))
+    >>> loss(torch.eye(3))  # equal distances: ln 2
+    tensor(0.6931)
     """
 
     cost: Tensor

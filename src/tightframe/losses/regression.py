@@ -35,6 +35,7 @@ class PoleRegression(FixedTensors):
     Source: Mettes, van der Pol & Snoek 2019, one target; the released code sums over the batch.
     `prototypes.pole_value` computes the value from a cosine.
 
+    >>> from tightframe.losses import PoleRegression
     >>> import torch
     >>> from tightframe import prototypes
     >>> loss = PoleRegression(prototypes.poles(1, 2), lower=0.0, upper=10.0)
@@ -103,6 +104,7 @@ class JointHyperspherical(nn.Module):
     Source: Mettes, van der Pol & Snoek 2019, joint regression and classification, as in their code: a class weight w
     there is balance = (1 - w) / w here.
 
+    >>> from tightframe.losses import JointHyperspherical
     >>> import torch
     >>> classes, poles = torch.eye(3)[:2], torch.tensor([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
     >>> loss = JointHyperspherical(classes, poles, lower=0.0, upper=1.0)

@@ -33,6 +33,7 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     Returns: unit vectors. The provenance has the `code`, and the `reason` for the choice.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
 
+    >>> from tightframe.prototypes import best
     >>> best(240, 8).provenance["code"]
     'e8'
     """

@@ -27,6 +27,15 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
 
     The provenance holds the function's name, its plain arguments, the facts and the source, which a fact may replace.
     The vectors are padded with zeros to the argument `dim`. The CPU is the default device.
+
+    >>> import torch
+    >>> from tightframe.prototypes import construction
+    >>> @construction("my paper")
+    ... def doubled(num_classes: int, dim: int) -> torch.Tensor:
+    ...     return 2 * torch.eye(num_classes)
+    >>> made = doubled(2, 3)
+    >>> made.vectors.tolist(), made.provenance["source"]
+    ([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]], 'my paper')
     """
 
     def decorate(build: Callable[P, Tensor | tuple[Tensor, Facts]]) -> Callable[P, Prototypes]:

@@ -31,6 +31,13 @@ def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Tensor
     Returns: (K, D) vectors, float64; row k is the mean of the statistics' row k.
     Raises: EmptyClassError that names the classes without samples.
     Source: Guerriero, Caputo & Mensink 2018 (DeepNCM).
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.prototypes import class_means
+    >>> features = torch.tensor([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]])
+    >>> class_means(ClassStatistics.from_features(features, torch.tensor([0, 0, 1]), 2)).vectors.tolist()
+    [[1.0, 1.0], [5.0, 5.0]]
     """
     absent = statistics.class_ids[~statistics.present].tolist()
     if absent:
@@ -57,6 +64,11 @@ def nearest_etf(means: Array) -> Tensor:
     GeometryWarning if the centred means span fewer than K - 1 dimensions: the nearest ETF is then not unique and has no
     gradient.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form.
+
+    >>> import torch
+    >>> from tightframe.prototypes import nearest_etf
+    >>> nearest_etf(torch.tensor([[3.0, 1.0], [1.0, 1.0]])).vectors.round(decimals=6).tolist()  # along the difference
+    [[1.0, 0.0], [-1.0, 0.0]]
     """
     return _etf_rows(contrasts(_require_means(as_tensor(means, "means"))))
 
@@ -66,15 +78,25 @@ def guided(previous: Prototypes, means: Array, *, proximal: float = 1e-3) -> Ten
     """One update of nearest-ETF guiding: the ETF near the class means and near the previous ETF.
 
     Minimises |M - V / |V|_F|_F^2 + proximal / 2 |W - W'|_F^2 over ETFs V with orthonormal contrasts W, for the means M
-    centred and at unit Frobenius norm: W is the polar factor of 2 / sqrt(K-1) M + proximal W' on the contrasts.
-    The authors' term also fixes a K-th direction that no ETF uses; it is left out, so that K = D + 1 is possible.
+    centred and at unit Frobenius norm: W is the polar factor of 2 / sqrt(K-1) M + proximal W' on the contrasts. The
+    authors' term also fixes a K-th direction that no ETF uses; it is left out, so that K = D + 1 is possible.
 
     Args:
         previous: an ETF with the means' shape; the result has the same lengths.
+        means: (K, D), 2 <= K <= D + 1.
         proximal: weight >= 0 of the previous ETF; 0 gives `nearest_etf`.
 
+    Returns: (K, D) vectors, in the means' dtype.
     Raises: as `nearest_etf`, and RangeError for a bad weight.
     Source: Markou, Ajanthan & Gould 2024, in closed form.
+
+    >>> import torch
+    >>> from tightframe.prototypes import guided, simplex
+    >>> start = simplex(2, 2)  # along e_1
+    >>> means = torch.tensor([[0.0, 1.0], [0.0, -1.0]])  # along e_2
+    >>> vectors = guided(start, means, proximal=2.0).vectors  # 2 = 2 / sqrt(K-1): half-way
+    >>> [round(entry, 4) for entry in vectors[0].tolist()]
+    [0.7071, 0.7071]
     """
     require_non_negative(proximal, "the proximal weight")
     means = as_tensor(means, "means")

@@ -45,6 +45,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
         (for D = 1: K > 2); RangeError for alpha outside [0, 1), and the errors of `Search`.
     Source: Shen et al. 2023 (Equiangular basis vectors).
 
+    >>> from tightframe.prototypes import equiangular
     >>> round(equiangular(6, 3).provenance["coherence"], 6)  # the diagonals of the icosahedron
     0.447214
     """

@@ -18,6 +18,7 @@ def code(name: str, num_classes: int | None = None, *, dim: int | None = None) -
     Raises: ChoiceError for a name outside `tightframe.codes.CODES`, DimensionError unless 2 <= num_classes <= the
     code's K and dim >= its D.
 
+    >>> from tightframe.prototypes import code
     >>> code("petersen").vectors.shape
     torch.Size([10, 4])
     """

@@ -50,6 +50,7 @@ def gram_matching(
         the errors of `Search`.
     Source: Papyan, Han & Donoho 2020 for the ETF's Gram; Eckart & Young 1936 for the truncation.
 
+    >>> from tightframe.prototypes import gram_matching
     >>> gram_matching(4, 3).provenance["residual"] < 1e-12
     True
     """

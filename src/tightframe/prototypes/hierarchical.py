@@ -36,6 +36,9 @@ def hierarchical(
     definite; DimensionError for dim < 1; RangeError unless gamma > 0.
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
+    >>> import torch
+    >>> from tightframe.hierarchy import Hierarchy
+    >>> from tightframe.prototypes import hierarchical
     >>> import math
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw", "awl"]}})
     >>> frame = hierarchical(tree, gamma=2 * math.log(2)).vectors

@@ -43,6 +43,7 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).
 
+    >>> from tightframe.prototypes import hyperspherical
     >>> round(hyperspherical(4, 3).provenance["mean_max_cosine"], 6)  # the tetrahedron
     -0.333333
     """

@@ -67,6 +67,8 @@ def metric_guided(
     objective, RangeError for other invalid arguments.
     Source: Sainte Fare Garnot & Landrieu 2021.
 
+    >>> import torch
+    >>> from tightframe.prototypes import metric_guided
     >>> from tightframe.hierarchy import absolute_difference_cost
     >>> line = metric_guided(absolute_difference_cost(4), 2)
     >>> round(torch.dist(line.vectors[0], line.vectors[3]).item(), 9)
@@ -90,6 +92,15 @@ def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Proto
 
     Row m is node m: the first K are classes (`nodes[:K]`, also guided by the inner nodes), the rest are inner nodes;
     the provenance has `names`. Options, errors and source: as for `metric_guided`.
+
+    Returns: (M, dim) vectors.
+
+    >>> from tightframe.hierarchy import Hierarchy
+    >>> from tightframe.prototypes import metric_guided_nodes
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> nodes = metric_guided_nodes(tree, 3, starts=1)
+    >>> nodes.vectors.shape, nodes.provenance["names"][:3]
+    (torch.Size([6, 3]), ['cat', 'dog', 'saw'])
     """
     nodes = metric_guided(hierarchy.distances("all"), dim, **options)
     named = {"constructor": "metric_guided_nodes", "num_classes": hierarchy.num_classes, "names": hierarchy.names}

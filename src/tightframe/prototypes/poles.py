@@ -21,6 +21,7 @@ def poles(num_targets: int, dim: int) -> Tensor:
     Raises: DimensionError unless 1 <= num_targets <= dim.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks), one target.
 
+    >>> from tightframe.prototypes import poles
     >>> poles(1, 2).vectors.tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
@@ -35,9 +36,14 @@ def poles(num_targets: int, dim: int) -> Tensor:
 def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:
     """The cosine to the upper pole that encodes a value: -1 at `lower`, 1 at `upper`, linear between.
 
-    Any shape; differentiable. Raises: RangeError unless lower < upper and, checked on the CPU only, all values lie in
-    [lower, upper].
+    Shape: any; the result has the same shape. Range: [-1, 1]. Differentiable.
+    Raises: RangeError unless lower < upper and, checked on the CPU only, all values lie in [lower, upper].
     Source: Mettes, van der Pol & Snoek 2019, r = 2 (y - v_l) / (v_u - v_l) - 1.
+
+    >>> import torch
+    >>> from tightframe.prototypes import pole_cosine
+    >>> pole_cosine(torch.tensor([0.0, 15.0, 20.0]), lower=0, upper=20).tolist()
+    [-1.0, 0.5, 1.0]
     """
     _require_bounds(lower, upper)
     values = as_tensor(values)
@@ -53,8 +59,15 @@ def pole_cosine(values: Array, lower: float, upper: float) -> Tensor:
 def pole_value(cosines: Array, lower: float, upper: float) -> Tensor:
     """The value that a cosine to the upper pole encodes: the inverse of `pole_cosine`.
 
-    Any shape and any number, so rounding beyond a pole is no error; differentiable.
+    Shape: any; the result has the same shape. Any number is allowed, so rounding beyond a pole is no error.
+    Differentiable.
     Raises: RangeError unless lower < upper.
+    Source: Mettes, van der Pol & Snoek 2019.
+
+    >>> import torch
+    >>> from tightframe.prototypes import pole_value
+    >>> pole_value(torch.tensor([-1.0, 0.5, 1.0]), lower=0, upper=20).tolist()
+    [0.0, 15.0, 20.0]
     """
     _require_bounds(lower, upper)
     return lower + (as_tensor(cosines, "cosines") + 1) * (upper - lower) / 2

@@ -16,7 +16,13 @@ PERNICI = "Pernici et al. 2021, Regular polytope networks"
 def orthonormal(num_classes: int, dim: int | None = None) -> Tensor:
     """The first K coordinate axes; all cosines are 0. `dim` is K by default.
 
+    Returns: (K, dim) unit vectors.
     Raises: DimensionError unless 2 <= num_classes <= dim.
+    Source: Pernici et al. 2021.
+
+    >>> from tightframe.prototypes import orthonormal
+    >>> orthonormal(2, 3).vectors.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     dim = max(num_classes, 1) if dim is None else dim
     require_room("an orthonormal frame", num_classes, dim, dim, "dim")
@@ -27,7 +33,15 @@ def orthonormal(num_classes: int, dim: int | None = None) -> Tensor:
 def orthoplex(num_classes: int, dim: int | None = None) -> Tensor:
     """The first K of e_1, ..., e_D, -e_1, ..., -e_D: cosines 0 and -1, the best possible for K >= D + 2.
 
-    `dim` is ceil(K / 2) by default. Raises: DimensionError unless 2 <= num_classes <= 2 dim. Source: Rankin 1955.
+    `dim` is ceil(K / 2) by default.
+
+    Returns: (K, dim) unit vectors.
+    Raises: DimensionError unless 2 <= num_classes <= 2 dim.
+    Source: Pernici et al. 2021; optimal by Rankin 1955.
+
+    >>> from tightframe.prototypes import orthoplex
+    >>> (orthoplex(4).vectors + 0.0).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]
     """
     dim = max((num_classes + 1) // 2, 1) if dim is None else dim
     require_room("an orthoplex", num_classes, dim, 2 * dim, "2 dim")
@@ -40,7 +54,15 @@ def hypercube(num_classes: int, dim: int | None = None) -> Tensor:
 
     `dim` is ceil(log2 K) by default (Pernici's choice). For a larger `dim` the vertices are the first K words of a
     binary linear code; nothing is padded, and more coordinates give larger angles.
+
+    Returns: (K, dim) unit vectors.
     Raises: DimensionError unless 2 <= num_classes <= 2^dim.
+    Source: Pernici et al. 2021.
+
+    >>> from tightframe.prototypes import hypercube
+    >>> cube = hypercube(8)  # neighbours differ in one of three coordinates: cosine 1 - 2/3
+    >>> cube.vectors.shape, round(cube.certificate.max_cosine, 6)
+    (torch.Size([8, 3]), 0.333333)
     """
     dim = max(num_classes - 1, 1).bit_length() if dim is None else dim
     require_room("a hypercube", num_classes, dim, 2 ** max(dim, 0), "2^dim")
@@ -51,8 +73,15 @@ def hypercube(num_classes: int, dim: int | None = None) -> Tensor:
 def polygon(num_classes: int, dim: int = 2) -> Tensor:
     """The corners of the regular K-gon, anticlockwise from e_1: largest cosine cos(2 pi / K), optimal.
 
-    Coordinates are accurate to an ulp. For `dim` above 2 zeros are appended. Raises: DimensionError unless num_classes,
-    dim >= 2.
+    Coordinates are accurate to an ulp. For `dim` above 2 zeros are appended.
+
+    Returns: (K, dim) unit vectors.
+    Raises: DimensionError unless num_classes, dim >= 2.
+    Source: Pernici et al. 2021.
+
+    >>> from tightframe.prototypes import polygon
+    >>> (polygon(4).vectors + 0.0).tolist()
+    [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]
     """
     if num_classes < 2 or dim < 2:
         raise DimensionError(f"a polygon needs num_classes >= 2 and dim >= 2; got {num_classes} and {dim}.")

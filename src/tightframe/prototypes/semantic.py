@@ -50,6 +50,14 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         or an invalid weight; DimensionError for dim < 2; the errors of `Search`.
     Source: Mettes, van der Pol & Snoek 2019, privileged information (their released script averages cosines over
         pairs instead); Burges et al. 2005 (RankNet).
+
+    >>> import torch
+    >>> from tightframe.prototypes import semantic
+    >>> similarity = torch.tensor([[0.0, 0.9, 0.1], [0.9, 0.0, 0.2], [0.1, 0.2, 0.0]])
+    >>> vectors = semantic(similarity, 2, weight=10.0, rounds=1).vectors
+    >>> cosines = vectors @ vectors.mT
+    >>> bool(cosines[0, 1] > cosines[1, 2] > cosines[0, 2])  # the order of the similarities
+    True
     """
     similarity = require_symmetric(similarity, "similarity").to(float64_device(search.device))
     K, D = len(similarity), dim
@@ -94,9 +102,15 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
 
 
 def similarity_of(word_vectors: Array) -> Tensor:
-    """Cosines of the classes' word vectors, (K, E) -> (K, K), float64.
+    """Cosines of the classes' word vectors.
 
+    Shape: word_vectors (K, E); (K, K), float64, symmetric. Range: [-1, 1].
     Raises: ShapeError unless (K, E) with K, E >= 1; NonFiniteError; ZeroVectorError that names the row.
+
+    >>> import torch
+    >>> from tightframe.prototypes import similarity_of
+    >>> similarity_of(torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])).tolist()
+    [[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
     """
     word_vectors = as_tensor(word_vectors, "word vectors")
     if word_vectors.ndim != 2 or 0 in word_vectors.shape:

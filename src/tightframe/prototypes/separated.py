@@ -29,6 +29,7 @@ def separated(num_classes: int, dim: int, *, caps: bool = True, search: Search) 
     Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
         and exact codes as in `certify`.
 
+    >>> from tightframe.prototypes import separated
     >>> round(separated(12, 3, rounds=1).certificate.max_cosine, 6)  # the icosahedron
     0.447214
     """

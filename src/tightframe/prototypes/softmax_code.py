@@ -41,6 +41,7 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
     Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes).
 
+    >>> from tightframe.prototypes import softmax_code
     >>> round(softmax_code(12, 3, rounds=1).provenance["one_vs_rest"], 6)  # the icosahedron
     0.552786
     """

@@ -34,6 +34,11 @@ class Construction:
         needs: its input: "sizes" (K, D), "cost" (a cost matrix or a tree, and D), "similarity" (a matrix of
             similarities, and D), "statistics" or "means" of classes, or the "name" of an exact code.
         summary: its result, in one line.
+
+    >>> from tightframe.prototypes import PROTOTYPES
+    >>> row = PROTOTYPES["orthoplex"]
+    >>> row.needs, row.searches, row.build(4).num_classes
+    ('sizes', False, 4)
     """
 
     build: Callable[..., Prototypes]

@@ -38,6 +38,7 @@ class Prototypes:
     Raises: ShapeError, DtypeError or NonFiniteError unless vectors are finite (K, D) floats with K, D >= 1;
     StateError for a provenance with other than JSON values.
 
+    >>> import torch
     >>> from tightframe import Prototypes
     >>> len(Prototypes(torch.eye(3)))
     3

@@ -36,6 +36,8 @@ def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
     Raises: DimensionError unless K >= 2 and D >= 1.
     Source: see `tightframe.codes.best_listed` and `tightframe.codes.bounds`.
 
+    >>> import math
+    >>> from tightframe.theory import tammes_optimum
     >>> optimum = tammes_optimum(12, 3)  # the icosahedron
     >>> round(math.degrees(2 * math.asin(optimum.upper / 2)), 4), optimum.exact
     (63.4349, True)
@@ -62,6 +64,7 @@ def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:
     Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes); the bounds for K > 2D and the
         proof for D = 2 are derivations of this package.
 
+    >>> from tightframe.theory import softmax_code_optimum
     >>> softmax_code_optimum(8, 4)
     CodeOptimum(lower=1.0, upper=1.0, source='Jiang et al. 2023')
     >>> optimum = softmax_code_optimum(12, 3)  # the icosahedron isn't proven best

@@ -16,6 +16,7 @@ def cross_entropy_floor(num_classes: int, scale: float) -> float:
     Raises: RangeError unless K >= 2 and the scale is finite and > 0.
     Source: Lu & Steinerberger 2020 (Neural collapse with cross-entropy loss).
 
+    >>> from tightframe.theory import cross_entropy_floor
     >>> round(cross_entropy_floor(10, 1.0), 6)
     1.376935
     """

@@ -21,6 +21,7 @@ def minority_collapse_threshold(
     Raises: RangeError for decays below 0 or smoothing outside [0, 1). Source: Hong & Ling 2024, block theory;
     smoothing and weights: this package, see the solver.
 
+    >>> from tightframe.theory import minority_collapse_threshold
     >>> round(minority_collapse_threshold(72, 0.0295, 0.0295), 2)
     4.51
     """
@@ -54,6 +55,7 @@ def merging_classes(
     options as `cross_entropy_optimum`.
     Source: Hong & Ling 2024; the condition of equal sizes and the proofs are derivations of this package.
 
+    >>> from tightframe.theory import merging_classes
     >>> merging_classes([20, 20, 20, 4, 4, 3], 0.0295, 0.0295)  # the threshold is 4.39
     [[3, 4]]
     """
@@ -72,13 +74,21 @@ def merging_classes(
 
 
 def estimated_feature_decay(statistics: ClassStatistics, weight: Array, weight_decay_w: float) -> Tensor:
-    """lambda_H = lambda_W |W|^2 / |H|^2, 0-d: the feature decay for which W and H have equal penalties.
+    """lambda_H = lambda_W |W|^2 / |H|^2: the feature decay for which W and H have equal penalties.
 
     A network's features have no explicit penalty. At an optimum of the unconstrained-features model both penalties are
     equal, which determines lambda_H from the observed lengths. It is an estimate, not a parameter of the training.
 
-    Args: weight (K, D), the classifier; |H|^2, about the origin, comes from the statistics.
+    Shape: weight (K, D), the classifier; 0-d, float64. Range: [0, inf). |H|^2, about the origin, comes from the
+    statistics.
     Raises: ClassifierError if the weight does not fit the features.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.theory import estimated_feature_decay
+    >>> statistics = ClassStatistics.from_features(2 * torch.eye(2), torch.arange(2), 2)
+    >>> round(estimated_feature_decay(statistics, torch.eye(2), 0.01).item(), 6)  # 0.01 * 2 / 8
+    0.0025
     """
     weight = as_tensor(weight, "the weight")
     if weight.ndim != 2 or weight.shape[1] != statistics.num_features:

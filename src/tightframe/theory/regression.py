@@ -45,6 +45,8 @@ def regression_optimum(target_covariance: Array, weight_decay_w: float, weight_d
         decays are > 0.
     Source: Andriopoulos et al. 2024 (The prevalence of neural collapse in neural multivariate regression).
 
+    >>> import torch
+    >>> from tightframe.theory import regression_optimum
     >>> optimum = regression_optimum(torch.tensor([[4.0, 0.0], [0.0, 0.25]]), 0.1, 0.1)
     >>> [round(length, 6) for length in optimum.weights.diagonal().tolist()]
     [1.9, 0.4]

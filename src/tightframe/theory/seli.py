@@ -33,6 +33,7 @@ def seli(counts: Counts) -> Seli:
     Raises: EmptyClassError unless there are at least two counts, all positive.
     Source: Thrampoulidis et al. 2022 (Imbalance trouble), in compact form.
 
+    >>> from tightframe.theory import seli
     >>> gram = seli([7, 7, 1, 1]).classifiers  # ratio 7: minority classifiers are orthogonal
     >>> bool(gram[2, 3].abs() < 1e-12)
     True

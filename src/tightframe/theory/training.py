@@ -47,6 +47,7 @@ class Training:
     Raises: RangeError for decays that are not positive (bias_decay may be 0), ChoiceError for an unknown loss,
     OptionError for an option that the loss does not have; for options out of range as the function in `OPTIMA`.
 
+    >>> from tightframe.theory import Training
     >>> Training(5e-4).loss
     'cross-entropy'
     >>> Training(5e-4, label_smoothing=0.1, class_weights=[1, 2]).class_weights

@@ -112,6 +112,7 @@ def cross_entropy_optimum(
     Source: Zhu et al. 2021 (balanced); Thrampoulidis et al. 2022 (convex form and limit); Hong & Ling 2024 (block
         structure). The reduction to groups, the certificate and the options are derivations of this package.
 
+    >>> from tightframe.theory import cross_entropy_optimum
     >>> optimum = cross_entropy_optimum([25, 25, 25, 25], 5e-4, 5e-4)
     >>> [round(float(gram[0, 0]), 4) for gram in (optimum.classifiers, optimum.means)]
     [22.4398, 0.8976]
@@ -151,6 +152,7 @@ def squared_error_optimum(
     Source: Dang et al. 2023 (any counts, no bias), Tirer & Bruna 2022 (free or no bias); the rest is a derivation of
         this package.
 
+    >>> from tightframe.theory import squared_error_optimum
     >>> optimum = squared_error_optimum([16, 4], 0.01, 0.01)
     >>> [round(float(length), 4) for length in optimum.classifiers.diagonal()]
     [3.8, 1.8]
@@ -178,6 +180,7 @@ def frame_cosine(
     Raises: RangeError unless K >= 2 and n >= 1, and for decays as in `cross_entropy_optimum`.
     Source: Tirer & Bruna 2022 for a free bias and no bias; in between a derivation of this package.
 
+    >>> from tightframe.theory import frame_cosine
     >>> [round(frame_cosine(5, 20, 1e-3, 1e-3, decay), 4) for decay in (0, 0.1, None)]
     [-0.25, -0.0479, 0.0]
     """
