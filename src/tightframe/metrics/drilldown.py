@@ -89,6 +89,9 @@ def class_table(
     `nearest_by_angle` is then -1, and its cosine and angle are NaN.
     Raises: EmptyClassError if fewer than two classes have samples; ShapeError if the weight does not fit.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.metrics import class_table
     >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])
     >>> statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(3).repeat(2), 3)
     >>> table = class_table(statistics)
@@ -169,6 +172,9 @@ def pair_table(
     Raises: EmptyClassError if fewer than two classes have samples; RangeError if limit < 1; ShapeError if the weight or
     the prediction does not fit.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.metrics import pair_table
     >>> means = torch.tensor([[4.0, 0.0], [0.0, 4.0], [-4.0, -4.0]])
     >>> statistics = ClassStatistics.from_features(means.repeat(2, 1), torch.arange(3).repeat(2), 3)
     >>> table = pair_table(statistics, limit=1)

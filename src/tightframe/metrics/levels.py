@@ -147,6 +147,9 @@ def shuffled(statistics: ClassStatistics, draws: int, *, seed: int = 0, class_sc
 
     Source: distribution of means and scatter for a fixed total scatter (Wishart; Bartlett 1933).
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.metrics import shuffled
     >>> features, labels = torch.randn(90, 4), torch.arange(90) % 3
     >>> drawn = next(shuffled(ClassStatistics.from_features(features, labels, 3), 1)).statistics
     >>> drawn.counts.tolist(), drawn.means.shape
@@ -317,6 +320,10 @@ class Level:
         kind: "shuffled": shuffled labels on these features; "isotropic": shuffled labels on isotropic features, used
             if no scatter was kept; "random": random directions, used for a classifier alone.
         draws: the values of the draws.
+
+    >>> from tightframe.metrics import Level
+    >>> Level.of([1.0, 2.0, 3.0], "shuffled").value  # the median
+    2.0
     """
 
     value: float
@@ -326,7 +333,12 @@ class Level:
 
     @classmethod
     def of(cls, values: Sequence[float], kind: Literal["shuffled", "isotropic", "random"]) -> Level | None:
-        """The level from the values of the draws; None if one is NaN."""
+        """The level from the values of the draws; None if one is NaN.
+
+        >>> from tightframe.metrics import Level
+        >>> Level.of([1.0, 2.0, 6.0], "shuffled")
+        Level(value=2.0, spread=2.5, kind='shuffled')
+        """
         drawn = torch.tensor(values, dtype=torch.float64)
         if drawn.isnan().any():
             return None
@@ -358,6 +370,18 @@ def levels(
     Args:
         trained: training evidence, if `evidence` is of held-out samples, which are not part of the class means.
         draws: number of draws. Default: 64, 16 or 4, depending on K and D.
+        seed: seed for the random number generator.
+
+    Raises: ChoiceError for unknown names.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> labels = torch.arange(100) % 2
+    >>> features = 10.0 * labels[:, None] + torch.arange(100)[:, None] // 2 % 2  # two points per class
+    >>> statistics = ClassStatistics.from_features(features, labels, 2)
+    >>> level = metrics.levels(metrics.Evidence(statistics), ["trace_share"])["trace_share"]
+    >>> level.kind, level.value > 0.9, round(metrics.trace_share(statistics).item(), 4)  # shuffled: 1 - 1/99 on average
+    ('shuffled', True, 0.0099)
     """
     selected = available(evidence) if metrics is None else chosen(metrics)
     statistics, setting = evidence.statistics, Setting.of(evidence if evidence.statistics is not None else trained)
@@ -588,7 +612,15 @@ class Closeness:
 
 
 def closeness(metric: Metric[Any], value: float, level: Level | None, setting: Setting) -> Closeness:
-    """Compare a value with the best possible value and with the metric's level."""
+    """Compare a value with the best possible value and with the metric's level, |level - best| / |value - best|.
+
+    >>> import torch
+    >>> from tightframe import metrics
+    >>> level = metrics.Level(0.9, 0.05)
+    >>> setting = metrics.Setting(torch.tensor([100, 100, 100]), 8, 3)  # counts, dimension, classes
+    >>> metrics.closeness(metrics.trace_share, 0.009, level, setting).remark  # 0.9 / 0.009
+    '100× nearer'
+    """
     best = metric.best_in(setting)
     if best is None or level is None or math.isnan(value):
         return Closeness(None, "")

@@ -300,6 +300,8 @@ COLLECTED = {
 def metric(label: str, family: str, **facts: Any) -> Callable[[Callable[P, Tensor]], Metric[P]]:
     """Decorator that makes a `Metric` of a function; `facts` are attributes of `Metric`.
 
+    Shape: the function returns a scalar.
+
     >>> import torch
     >>> from tightframe import ClassStatistics, metrics
     >>> @metrics.metric("mean variance", "scale", target=0.0)

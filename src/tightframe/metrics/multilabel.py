@@ -26,6 +26,8 @@ def single_label_statistics(features: Array, tags: Array, *, per_class: bool = F
     Raises: DtypeError, ShapeError, NonFiniteError; LabelError for tags other than 0 and 1; EmptyClassError if no sample
     has exactly one tag.
 
+    >>> import torch
+    >>> from tightframe.metrics import single_label_statistics
     >>> tags = torch.tensor([[1, 0], [0, 1], [1, 1]])
     >>> single_label_statistics(torch.eye(3), tags).counts
     tensor([1, 1])
@@ -57,7 +59,16 @@ class TagSets:
 def tag_sets(features: Array, tags: Array) -> TagSets:
     """Sets of at least two tags in the data, with their errors. Arguments as in `tagwise_average_error`.
 
+    Shape: features (N, D), tags (N, K); see `TagSets`.
     Raises: as `tagwise_average_error`, except that the result may be empty.
+
+    >>> import torch
+    >>> from tightframe.metrics import tag_sets
+    >>> features = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.8, 0.8, 0.0]])
+    >>> tags = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+    >>> sets = tag_sets(features, tags)
+    >>> sets.tags.tolist(), sets.counts.tolist()
+    ([[True, True, False]], [1])
     """
     features = as_tensor(features, "features")
     hot = _multi_hot(features, tags)
@@ -92,6 +103,8 @@ def tagwise_average_error(features: Array, tags: Array) -> Tensor:
     EmptyClassError listing tags without single-tag samples.
     Source: Li et al. 2024, Neural Collapse in Multi-label Learning with Pick-all-label Loss ("tag-wise average").
 
+    >>> import torch
+    >>> from tightframe.metrics import tagwise_average_error
     >>> features = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.8, 0.8, 0.0]])
     >>> tags = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
     >>> round(tagwise_average_error(features, tags).item(), 4)  # (7, 7, -5) / 15 against (1, 1, -2) / 3

@@ -27,6 +27,8 @@ def nrc1(features: Array, num_targets: int) -> Tensor:
     Raises: DtypeError, ShapeError, NonFiniteError; RangeError for n outside [1, D].
     Source: Andriopoulos et al. 2024, The Prevalence of Neural Collapse in Neural Multivariate Regression (NRC1).
 
+    >>> import torch
+    >>> from tightframe.metrics import nrc1
     >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     >>> round(nrc1(features, 1).item(), 12)  # half of the directions lie outside the first component
     0.5
@@ -43,10 +45,18 @@ def nrc1(features: Array, num_targets: int) -> Tensor:
 def nrc2(features: Array, weight: Array) -> Tensor:
     """Mean share of a centred feature's squared length outside the row space of the last layer's weight.
 
-    Args: features (N, D); weight (n, D). The row space has the weight's numerical rank.
-    Shape: scalar, float64. Range: [0, 1]; 0 = features vary only in the row space; 1 - n/D for a random weight.
+    The row space has the weight's numerical rank.
+
+    Shape: features (N, D), weight (n, D); scalar, float64. Range: [0, 1]; 0 = features vary only in the row space; 1 -
+    n/D for a random weight.
     Raises: DtypeError, ShapeError, NonFiniteError.
     Source: Andriopoulos et al. 2024 (NRC2).
+
+    >>> import torch
+    >>> from tightframe.metrics import nrc2
+    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    >>> round(nrc2(features, torch.tensor([[0.6, 0.8]])).item(), 6)  # 0.64 along the first axis, 0.36 along the second
+    0.5
     """
     rows, weight = _centred(features), as_tensor(weight, "the weight")
     checks.require_matrix(weight, "the weight", "(targets, features)")
@@ -67,10 +77,21 @@ def nrc3(weight: Array, target_covariance: Array) -> Tensor:
     best g is exact: the distance has one stationary point in g^(1/2). For one target both matrices are 1, so NRC3 is
     always 0 and carries no information.
 
-    Args: weight (n, D); target_covariance (n, n), symmetric and positive definite (`torch.cov(targets.T)`).
-    Shape: scalar, float64. Range: [0, 2]; 0 = the weight has the optimum's Gram matrix. Differentiable in the weight.
+    Shape: weight (n, D), target_covariance (n, n); scalar, float64. Range: [0, 2]; 0 = the weight has the optimum's
+    Gram matrix. Differentiable in the weight.
+
+    Args:
+        target_covariance: symmetric and positive definite, as `torch.cov(targets.T)`.
+
     Raises: DtypeError, ShapeError, NonFiniteError; RangeError if the covariance is not symmetric positive definite.
     Source: Andriopoulos et al. 2024 (NRC3).
+
+    >>> import torch
+    >>> from tightframe.metrics import nrc3
+    >>> covariance = torch.diag(torch.tensor([9.0, 4.0]))
+    >>> fitting, other = torch.diag(torch.tensor([2.0, 1.0])).sqrt(), torch.eye(2)  # W W^T = S^(1/2) - I; I
+    >>> [round(nrc3(weight, covariance).item(), 6) + 0.0 for weight in (fitting, other)]  # 2 - 2 * 5 / sqrt(2 * 13)
+    [0.0, 0.038839]
     """
     weight = as_tensor(weight, "the weight")
     target_covariance = as_tensor(target_covariance, "the targets' covariance")
@@ -107,6 +128,7 @@ def nrc_null(num_targets: int, num_features: int) -> float:
     NRC1 of few samples is lower, because the components fit the sample.
     Raises: RangeError unless 1 <= n <= D.
 
+    >>> from tightframe.metrics import nrc_null
     >>> nrc_null(2, 64)
     0.96875
     """
