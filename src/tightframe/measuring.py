@@ -48,6 +48,7 @@ def measure(model: Any, loader: Any = None, *, test: Any = None, ood: Any = None
     a loader that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for invalid data;
     StateError if the model is already being measured; DistributedError if a process is lost.
 
+    >>> from tightframe import measure
     >>> import torch
     >>> features, labels = torch.randn(60, 5), torch.arange(60) % 3
     >>> measure(features, labels)["nc1"].value > 0

@@ -66,6 +66,11 @@ class Measuring:
 
     Raises: TypeError for unknown options; ChoiceError for unknown measures, conventions, positions or tasks; RangeError
     for numbers out of range.
+
+    >>> from tightframe.options import Measuring
+    >>> options = Measuring(per_class=True, metrics=["nc1"])
+    >>> options.having(per_class=False).per_class
+    False
     """
 
     layers: str | Layer | Iterable[str | Layer] = option(

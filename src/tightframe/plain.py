@@ -25,6 +25,8 @@ def plain(value: Any) -> Any:
     """The value as JSON can hold it: NaN and infinities as the strings "nan", "inf" and "-inf"; arrays as lists; what
     JSON lacks, such as a path or a date, as text.
 
+    >>> import math
+    >>> from tightframe.plain import plain
     >>> import numpy as np
     >>> plain({"rank": np.int64(3), "value": [math.nan, 1.5]})
     {'rank': 3, 'value': ['nan', 1.5]}
@@ -72,6 +74,7 @@ def restored(kind: Any, value: Any, where: str = "the value") -> Any:
 
     Raises: StateError naming the entry that isn't of its type.
 
+    >>> from tightframe.plain import restored
     >>> restored(tuple[float, ...], ["nan", 1.5])
     (nan, 1.5)
     """
@@ -254,6 +257,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
     """CSV of rows; None is an empty cell. A spreadsheet reads no cell as a formula, and text is on one line.
 
+    >>> from tightframe.plain import csv_text
     >>> csv_text([["=1+1", None], ["a", 0.5]])
     "'=1+1,\\na,0.5\\n"
     """

@@ -39,6 +39,12 @@ class Search:
 
     Raises: RangeError unless time is a number > 0, target a number, rounds an integer >= 0 and the seed an integer in
         its range.
+
+    >>> from tightframe.codes import Search
+    >>> from tightframe.prototypes import best
+    >>> search = Search(rounds=1, seed=3)
+    >>> round(best(4, 3, search=search).certificate.max_cosine, 6)
+    -0.333333
     """
 
     time: float | None = option(

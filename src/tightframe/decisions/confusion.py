@@ -25,6 +25,8 @@ class ConfusionCounts:
 
     Shares of classes without samples are NaN; means ignore them.
 
+    >>> import torch
+    >>> from tightframe import ConfusionCounts
     >>> counts = ConfusionCounts.from_predictions(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 1]), 2)
     >>> counts.accuracy().item(), counts.class_accuracies().tolist(), counts.iou().tolist()
     (0.75, [0.5, 1.0], [0.5, 0.6666666666666666])

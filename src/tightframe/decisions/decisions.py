@@ -105,6 +105,15 @@ class DecisionCounts:
         class_dim, ignore_index: as in `StatisticsAccumulator`.
 
     Source: NC4, Papyan, Han & Donoho 2020.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, DecisionCounts
+    >>> features, labels = torch.tensor([[0.0], [2.0], [10.0], [12.0]]), torch.tensor([0, 0, 1, 1])
+    >>> statistics = ClassStatistics.from_features(features, labels, 2)  # the nearer mean changes at 6
+    >>> decisions = DecisionCounts(statistics, torch.tensor([[-1.0], [1.0]]), torch.tensor([1.0, -1.0]))
+    >>> decisions.update(features, labels)  # the classifier decides for class 1 above 1
+    >>> decisions.totals.centre_correct.tolist(), decisions.totals.classifier_correct.tolist()
+    ([2, 2], [1, 2])
     """
 
     def __init__(

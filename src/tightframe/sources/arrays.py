@@ -32,6 +32,14 @@ class ArraySource(FeatureSource):
         name: of the features, in the report. title: of the report.
 
     Raises: ShapeError, DtypeError, LabelError, ClassifierError, EmptyBatchError for arrays that don't fit.
+
+    >>> import torch
+    >>> from tightframe.sources import ArraySource
+    >>> source = ArraySource(torch.zeros(5, 3), ["cat", "dog", "cat", "dog", "dog"])
+    >>> source.num_classes, source.class_names, source.splits
+    (2, ['cat', 'dog'], ('train',))
+    >>> next(source.batches("train")).labels.tolist()
+    [0, 1, 0, 1, 1]
     """
 
     cheap_to_read = True

@@ -26,6 +26,12 @@ class Batch:
     Attributes:
         args, kwargs: arguments of the model's `forward`.
         labels: one per sample or one per position; None without labels.
+
+    >>> import torch
+    >>> from tightframe.sources import Batch
+    >>> batch = Batch((torch.zeros(4, 3),), {"mask": None}, labels=torch.tensor([0, 1, 0, 1]))  # model(x, mask=None)
+    >>> batch.kwargs
+    {'mask': None}
     """
 
     args: tuple[Any, ...]

@@ -91,6 +91,14 @@ def extract(
     Raises: ShardError if the folder holds a different extraction, or if features have changed since its start;
     ChoiceError for splits that the source lacks; DtypeError; NonFiniteError, LabelError, ShapeError for invalid data of
     the source; EmptyBatchError; and errors of the source.
+
+    >>> import tempfile, torch
+    >>> from tightframe.sources import ArraySource, ShardSource, extract
+    >>> source = ArraySource(torch.zeros(6, 3), torch.arange(6) % 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     extraction = extract(source, folder)
+    ...     print(dict(extraction.rows), ShardSource(folder).num_classes)
+    {'train': 6} 2
     """
     require_positive(shard_bytes, "shard_bytes")
     if dtype is not None and (dtype not in NAMES or not dtype.is_floating_point):

@@ -72,6 +72,14 @@ class ModelSource(FeatureSource):
 
     Raises: ClassifierError if the classifier doesn't fit, LayerError for unknown layers. On iteration: LoaderError,
     LabelError, DtypeError for invalid data; StateError if the model is already being measured.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe.sources import ModelSource
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    >>> source = ModelSource(model, [(torch.ones(5, 2), torch.tensor([0, 1, 2, 0, 1]))], options={"progress": False})
+    >>> source.num_classes, source.classifier.weight.shape
+    (3, torch.Size([3, 4]))
     """
 
     def __init__(

@@ -103,6 +103,7 @@ class ShardSource(FeatureSource):
     Raises: ShardError naming the file; LabelError, DtypeError, ShapeError, NonFiniteError for what the files hold;
     ClassifierError; RangeError if a sample doesn't fit in the memory.
 
+    >>> import torch
     >>> from tempfile import TemporaryDirectory
     >>> from tightframe import measure, sources
     >>> held = sources.ArraySource(torch.randn(60, 5), torch.arange(60) % 3)

@@ -37,6 +37,12 @@ class FeatureBatch(NamedTuple):
         features: {layer: (..., D)} in order of depth, the classifier's input last; or one tensor (..., D).
         labels: (...) integers; None without labels, as for out-of-distribution samples.
         decided: (...) the model's decisions as class indices; None if the classifier decides, or if there are none.
+
+    >>> import torch
+    >>> from tightframe.sources import FeatureBatch
+    >>> batch = FeatureBatch(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+    >>> list(batch.by_layer)
+    ['features']
     """
 
     features: Mapping[str, Tensor] | Tensor
@@ -63,6 +69,11 @@ class LinearClassifier:
         name: name in the model.
         fixed: whether the classifier is not trained.
         decides: whether the argmax of weight x + bias is the model's decision.
+
+    >>> import torch
+    >>> from tightframe.sources import LinearClassifier
+    >>> LinearClassifier.of(torch.tensor([2.0, 4.0]), 1.0).weight.tolist()  # one logit becomes two of opposite sign
+    [[-1.0, -2.0], [1.0, 2.0]]
     """
 
     weight: Tensor
@@ -110,6 +121,8 @@ class FeatureSource(ABC):
 
     `measure` reads num_classes, classifier and notes after the first batch.
 
+    >>> import torch
+    >>> from tightframe.sources import FeatureSource
     >>> class Halves(FeatureSource):
     ...     num_classes = 2
     ...     def batches(self, split):

@@ -50,6 +50,8 @@ class StatisticsAccumulator(nn.Module):
 
     Raises: RangeError for fewer than two folds.
 
+    >>> import torch
+    >>> from tightframe import StatisticsAccumulator
     >>> accumulator = StatisticsAccumulator(3, 5, folds=4)
     >>> accumulator.update(torch.randn(60, 5), torch.arange(60) % 3)
     >>> accumulator.compute().counts.tolist(), [int(part.num_samples) for part in accumulator.compute_folds().parts]

@@ -65,6 +65,16 @@ class ClassStatistics:
             coincide.
         product_epsilon: machine epsilon of the products summed in `within`, 0 for exact products. Parts of the scatter
             below this share of its largest entries are not resolved.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> features, labels = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([0, 0, 1])
+    >>> statistics = ClassStatistics.from_features(features, labels, 2)
+    >>> statistics.counts.tolist(), statistics.means.tolist(), statistics.spread.tolist()
+    ([2, 1], [[1.0], [10.0]], [2.0, 0.0])
+    >>> both = statistics.merge(ClassStatistics.from_features(torch.tensor([[4.0]]), torch.tensor([1]), 2))
+    >>> both.means.tolist()  # class 1: 10 and 4
+    [[1.0], [7.0]]
     """
 
     counts: Tensor

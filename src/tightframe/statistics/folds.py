@@ -34,6 +34,8 @@ class FoldedStatistics:
         total: statistics of all samples.
         parts: statistics of each fold; they add up to the total, possibly without its scatter.
 
+    >>> import torch
+    >>> from tightframe.statistics import FoldedStatistics
     >>> features, labels = torch.randn(60, 5), torch.arange(60) % 3
     >>> folded = FoldedStatistics.from_features(features, labels, 3, folds=4)
     >>> folded.total.counts.tolist(), folded.without(0).counts.tolist()
