@@ -132,6 +132,16 @@ class Monitor:
     OptionError for `resume` with `overwrite`; StateError for a folder that can't be written, that another run writes
     to, that holds measurements of an earlier run with neither `resume` nor `overwrite`, or files of another origin in
     the way of the run's.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from tightframe import Monitor
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    >>> monitor = Monitor(model, metrics=["trace_share"], progress=False)
+    >>> for epoch in (1, 2):
+    ...     report = monitor.measure([(torch.randn(12, 2), torch.arange(12) % 3)], epoch=epoch)
+    >>> [report.facts.epoch for report in monitor.series]
+    [1, 2]
     """
 
     def __init__(

@@ -43,7 +43,12 @@ shuffled labels, or undecided if shuffled labels are as good; empty if unknown."
 
 
 def standing_of(remark: str) -> Standing:
-    """The standing that a remark expresses. Reports store the remark, so files of any version can be read."""
+    """The standing that a remark expresses. Reports store the remark, so files of any version can be read.
+
+    >>> from tightframe.sections import standing_of
+    >>> standing_of("650× nearer"), standing_of("at target"), standing_of("no better than shuffled labels")
+    ('nearer', 'best', 'no better')
+    """
     if remark.startswith("at "):
         return "best"
     if remark.startswith("no better"):
@@ -52,7 +57,12 @@ def standing_of(remark: str) -> Standing:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, or a dash without a value."""
+    """Four significant digits, or a dash without a value.
+
+    >>> from tightframe.sections import number
+    >>> number(0.0123456), number(1234567.0), number(None)
+    ('0.01235', '1.235e+06', '–')
+    """
     if value is None or math.isnan(value):
         return "–"
     if value == 0:
@@ -61,7 +71,12 @@ def number(value: float | None) -> str:
 
 
 def short(value: float | None) -> str:
-    """Three significant digits, for values read at a glance; or a dash without a value."""
+    """Three significant digits, for values read at a glance; or a dash without a value.
+
+    >>> from tightframe.sections import short
+    >>> short(0.0123456), short(12345.6), short(None)
+    ('0.0123', '12346', '–')
+    """
     if value is None or math.isnan(value):
         return "–"
     if value == 0:
@@ -72,7 +87,12 @@ def short(value: float | None) -> str:
 
 
 def times(value: float | None) -> str:
-    """A closeness as text in two significant digits, such as "650×"; "exact" if infinite, a dash if undefined."""
+    """A closeness as text in two significant digits, such as "650×"; "exact" if infinite, a dash if undefined.
+
+    >>> from tightframe.sections import times
+    >>> times(3.14159), times(647.0), times(float("inf"))
+    ('3.1×', '650×', 'exact')
+    """
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -84,7 +104,12 @@ def times(value: float | None) -> str:
 
 
 def written(cell: Cell, kind: Kind) -> str:
-    """A cell as text, the same in every format."""
+    """A cell as text, the same in every format.
+
+    >>> from tightframe.sections import written
+    >>> written(0.25, "percent"), written(0.25, "cosine"), written(12345, "count")
+    ('25.00', '0.2500', '12,345')
+    """
     if cell is None:
         return "–"
     if isinstance(cell, str):
@@ -123,6 +148,11 @@ class Table:
 
     Attributes:
         groups: first row of each group -> its heading.
+
+    >>> from tightframe.sections import Column, Table
+    >>> table = Table((Column("class"), Column("samples", "count")), (("cat", 12), ("dog", 30)))
+    >>> [column.numeric for column in table.columns]
+    [False, True]
     """
 
     columns: tuple[Column, ...]
@@ -237,6 +267,10 @@ class Section:
         shown: whether short forms print the whole section.
         folded: whether the page shows only the heading until the reader opens it.
         searchable: whether the reader of the page can filter rows.
+
+    >>> from tightframe.sections import Section
+    >>> Section("note", "A note", "One sentence.").sentences
+    ('One sentence.',)
     """
 
     key: str
@@ -294,6 +328,11 @@ class Card:
         held_out: the value on held-out data, or None.
         history: curves over training, also on held-out data; empty without a history.
         log: whether the curve has a logarithmic axis.
+
+    >>> from tightframe.sections import Card
+    >>> card = Card("NC1", "Samples of a class coincide.", "nc1", 0.02, closeness=50.0, remark="50× nearer")
+    >>> card.standing, card.closer
+    ('nearer', '50×')
     """
 
     label: str
@@ -329,6 +368,11 @@ class Document:
         remarks: oddities; notes: sentences that qualify the numbers.
         footer: pairs (name, value) such as command, versions, seed and date.
         downloads: {file name: function that returns the text} for the files that the page offers.
+
+    >>> from tightframe.sections import Document, Section
+    >>> document = Document("A run", sections=(Section("note", "A note", "One sentence."),))
+    >>> print(document.to("markdown").splitlines()[0])
+    # A run
     """
 
     title: str
@@ -374,6 +418,7 @@ Value = TypeVar("Value")
 def as_text(value: Value) -> Value:
     """A copy of a text, table or document with every control character replaced, since names are untrusted.
 
+    >>> from tightframe.sections import as_text
     >>> as_text(("class \x1b[2J", 0.5))
     ('class �[2J', 0.5)
     """

@@ -27,6 +27,20 @@ class Comparison:
         names: one per run, as short as possible but distinct.
         reports: the last report of each run.
         differences: argument -> its value in each run.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tightframe.report import Comparison, Entry, Facts, Report, RunFolder
+    >>> def run(folder: Path, rate: float, nc1: float) -> Path:
+    ...     entry = Entry("nc1", "train", "NC1", "NC1", nc1, 0.0, None, None, None, "", "", True)
+    ...     run = RunFolder.create(folder, {"arguments": {"rate": rate}})
+    ...     run.append(Report((entry,), Facts(epoch=1)))
+    ...     run.close()
+    ...     return folder
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     comparison = Comparison.of([run(Path(root, "slow"), 0.01, 0.5), run(Path(root, "fast"), 0.1, 0.02)])
+    >>> comparison.names, comparison.differences
+    (('slow', 'fast'), {'rate': (0.01, 0.1)})
     """
 
     names: tuple[str, ...]

@@ -25,6 +25,11 @@ class Entry:
             undefined. least_closeness: the same for a value two standard errors farther from the best.
         remark: the closeness in words, or why it is undefined.
         classes: number of classes measured.
+
+    >>> from tightframe.report import Entry
+    >>> entry = Entry("nc1", "test", "NC1", "NC1", 0.02, 0.0, None, 3.5, None, "", "", True, remark="175× nearer")
+    >>> entry.key, entry.title, entry.best, entry.standing
+    ('test/nc1', 'NC1, held out', 0.0, 'nearer')
     """
 
     name: str

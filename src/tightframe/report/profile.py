@@ -13,6 +13,14 @@ class Profile:
     """The reports of all layers of a measurement, from the input to the classifier.
 
     Depth counts measured layers only, from 1.
+
+    >>> from tightframe.report import Entry, Facts, Profile, Report
+    >>> def layer(name: str, accuracy: float) -> Report:
+    ...     entry = Entry("ncc_accuracy", "train", "", "NC4", accuracy, 1.0, None, None, None, "", "", True)
+    ...     return Report((entry,), Facts(layer=name))
+    >>> profile = Profile((layer("conv1", 0.5), layer("conv2", 0.96), layer("conv3", 1.0)))
+    >>> profile.names, profile.effective_depth(error=0.01), profile.tunnel_onset(share=0.95)
+    (['conv1', 'conv2', 'conv3'], 3, 2)
     """
 
     reports: tuple[Findings, ...]

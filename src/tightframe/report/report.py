@@ -32,6 +32,15 @@ class Report(Findings):
         report.to_html("run.html")
 
     In a notebook, `report` shows the verdict and the cards.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, Report
+    >>> from tightframe.metrics import Evidence
+    >>> features = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> report = Report.from_evidence(Evidence(statistics), metrics=["nc1"])
+    >>> round(report["nc1"].value, 4), report["nc1"].target
+    (0.02, 0.0)
     """
 
     written_oddities: tuple[Remark, ...] = ()

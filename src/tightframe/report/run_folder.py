@@ -62,6 +62,14 @@ class RunFolder:
 
     Args:
         path: the folder; made by `create`.
+
+    >>> import tempfile
+    >>> from tightframe.report import RunFolder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = RunFolder.create(folder, {"arguments": {"seed": 3}})
+    ...     print(run.description["arguments"], len(run.series()))
+    ...     run.close()
+    {'seed': 3} 0
     """
 
     def __init__(self, path: str | os.PathLike[str]):

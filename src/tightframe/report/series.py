@@ -13,6 +13,13 @@ def terminal_phase(series: Sequence[Findings]) -> float | None:
     """The epoch of the first measurement with training error zero; None if there is none.
 
     Source: Papyan, Han & Donoho 2020, terminal phase of training.
+
+    >>> from tightframe.report import Entry, Facts, Report, terminal_phase
+    >>> def report(epoch: int, accuracy: float) -> Report:
+    ...     entry = Entry("classifier_accuracy", "train", "", "accuracy", accuracy, 1.0, None, None, None, "", "", True)
+    ...     return Report((entry,), Facts(epoch=epoch))
+    >>> terminal_phase([report(1, 0.9), report(2, 1.0), report(3, 1.0)])
+    2.0
     """
     return next((_epoch(report) for report in series if report.values.get("classifier_accuracy") == 1), None)
 
@@ -28,6 +35,13 @@ def plateau(
         measurements: minimum number of measurements in a plateau, at least 1.
 
     Raises: RangeError for a factor or a number of measurements below 1.
+
+    >>> from tightframe.report import Entry, Facts, Report, plateau
+    >>> def report(epoch: int, nc1: float) -> Report:
+    ...     entry = Entry("nc1", "train", "", "NC1", nc1, 0.0, None, None, None, "", "", True)
+    ...     return Report((entry,), Facts(epoch=epoch))
+    >>> plateau([report(1, 0.5), report(2, 0.02), report(3, 0.021)], measurements=2)
+    2.0
     """
     for name, least in (("factor", factor), ("measurements", measurements)):
         if not least >= 1:
