@@ -30,6 +30,7 @@ class DeepNCM(ComparisonHead):
         means: `OnlineMeans` (default), `DecayedMeans` or `CondensedMeans` (K, D). `head.means.set(statistics)` sets
             exact means of the whole training set.
 
+    Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout, K instead of D_in.
     Raises: as `PrototypeHead`; ShapeError if the means have a different shape.
     Warns: as `PrototypeHead`; UntrainedWarning if called before any class has a mean, once (CPU only).
     Source: Guerriero, Caputo & Mensink 2018. The released code has no factor 1/2 (pass scale=1), compares before it
@@ -122,6 +123,7 @@ class GuidedHead(ComparisonHead):
         proximal: >= 0, see `prototypes.guided`.
         every: number of labelled calls per update of the ETF, >= 1.
 
+    Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout, K instead of D_in.
     Raises: as `PrototypeHead` and `prototypes.guided`.
     Source: Markou, Ajanthan & Gould 2024 (Guiding Neural Collapse), in closed form. The released code takes means of
     unit embeddings with weight 2 / (t + 1) for batch t, and centres means and embeddings by the batch's mean.

@@ -116,6 +116,8 @@ class PrototypeModel(nn.Module):
 
     `labels=` is passed to heads that follow class means (`DeepNCM`, `GuidedHead`).
 
+    Shapes: inputs as the backbone takes them; the head's logits, (N, K), (N, T, K) or (N, K, H, W).
+
     >>> import torch
     >>> from torch import nn
     >>> from tightframe import PrototypeHead, PrototypeModel

@@ -23,6 +23,7 @@ class DotRegression(EmbeddingLoss):
         prototypes: see `EmbeddingLoss`. weight, reduction, ignore_index, on_empty: see `ClassLoss`.
         feature_length: L > 0, length of the normalised embeddings; sqrt(E_H) in the paper, where |p_y| is sqrt(E_W).
 
+    Shape: embeddings (N, D), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: [0, 2 |p_y| L].
     Raises: as `ClassLoss`; RangeError unless feature_length > 0.
     Source: Yang et al. 2022 (Inducing neural collapse in imbalanced learning), dot-regression loss. Their code
     normalises embeddings after an `nn.BatchNorm1d` and has |p_y|^2 instead of |p_y| L, equal for unit prototypes.
@@ -59,6 +60,7 @@ class BalancedDotRegression(DotRegression):
     C is the number of classes in the batch and n_y the number of rows of class y. The released code scales unit
     prototypes by the root of that factor. The value depends on the batches of each process (the later code for few-shot
     learning counts the labels of all processes).
+    Shape, args, errors: as for `DotRegression`.
     Source: Yang et al. 2022, released code.
 
     >>> import torch
@@ -79,6 +81,7 @@ class Hyperspherical(EmbeddingLoss):
     """(1 - cos(z, p_y))^2, in [0, 4]: 0 aligned, 1 orthogonal, 4 opposite.
 
     Args: prototypes: see `EmbeddingLoss`; weight, reduction, ignore_index, on_empty: see `ClassLoss`.
+    Shape: embeddings (N, D), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: [0, 4].
     Raises: as `ClassLoss`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks); the released code sums over the batch.
 
@@ -97,6 +100,7 @@ class CosineMatching(EmbeddingLoss):
 
     The prototypes are a hierarchy-aware frame; the authors add this loss to cross-entropy. Args, errors: as for
     `Hyperspherical`.
+    Shape: embeddings (N, D), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: [0, 4 K].
     Source: Liang & Davis 2023 (Inducing Neural Collapse to a Fixed Hierarchy-Aware Frame).
 
     >>> import torch
@@ -116,6 +120,7 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     Args: as for `Hyperspherical`; scale: > 0. Default: the scale of a head with cosine logits, else 16; unit vectors
     can't fit the labels at scale 1.
+    Shape: embeddings (N, D), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: [0, 2 scale + ln K].
     Source: Zhu et al. 2021, Yang et al. 2022 (fixed ETF classifier).
 
     >>> import torch

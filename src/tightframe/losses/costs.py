@@ -67,6 +67,8 @@ class SoftLabelCrossEntropy(CostLoss):
         beta: >= 0; larger values are closer to one-hot labels.
         focal: exponent gamma >= 0 of a factor (1 - p_c)^gamma on each term.
 
+    Shape: logits (N, K), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: at least the mean entropy of the soft
+    labels, unless `focal` is positive.
     Source: Bertinetto et al. 2020 (Making better mistakes), soft labels, with costs `lca_height_cost(tree)`. Their code
     subtracts the entropy of the soft labels (Kullback-Leibler divergence) and divides by K. Focal form: released
     metric-guided code.
@@ -112,6 +114,7 @@ class HierarchicalCrossEntropy(LogitLoss):
         level_weights: (M,) weights instead of w.
         focal: exponent gamma >= 0 of a factor (1 - P(v | parent))^gamma.
 
+    Shape: logits (N, K), labels (N,), or the layouts of `ClassLoss`; 0-d. Range: [0, inf).
     Source: Bertinetto et al. 2020 (Making better mistakes), with the weights of their code, which also divides by the
     sum of the weights over all nodes, a constant factor. Focal form: released metric-guided code, which weights by
     height and so favours fine levels; use `level_weights` for that.
@@ -167,6 +170,7 @@ class ExpectedCost(CostLoss):
 
     Args: cost, weight, reduction, ignore_index, on_empty: as for `SoftLabelCrossEntropy`. For the cost of the most
     probable class see `ConfusionCounts.average_cost`.
+    Shape: logits (N, K), labels (N,), or the layouts of `ClassLoss`; 0-d, in the unit of the costs.
     Source: Sainte Fare Garnot & Landrieu 2021; the risk of decision theory.
 
     >>> import torch
@@ -184,6 +188,7 @@ class SquaredEarthMover(CostLoss):
 
     It decreases probabilities of classes with a cost above the offset, and increases those below.
     Args: offset: finite; the others as for `SoftLabelCrossEntropy`.
+    Shape: logits (N, K), labels (N,), or the layouts of `ClassLoss`; 0-d, in the unit of the costs.
     Source: Hou, Yu & Samaras 2017 (Squared earth mover's distance-based loss), as a regulariser; released metric-guided
     code.
 

@@ -27,6 +27,7 @@ class CentreCollapse(nn.Module):
         ignore_index: label of pixels without a class.
         on_empty: see `ClassLoss`.
 
+    Range: as for `PrototypeCrossEntropy`.
     Call: embeddings (N, D, H, W) or (N, T, D) and labels (N, H, W) or (N, T). Memory: N K D.
     Raises: as `ClassLoss`. Source: Zhong et al. 2023 (Understanding imbalanced semantic segmentation through neural
     collapse), centre collapse regulariser.

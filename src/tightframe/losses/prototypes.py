@@ -52,6 +52,8 @@ class Separation(PrototypeLoss):
 
     Memory: K^2. Source: Mettes, van der Pol & Snoek 2019; their code adds 1 and normalises after each step.
 
+    Shape: prototypes (K, D); 0-d. Range: [-1/(K-1), 1].
+
     >>> from tightframe.losses import Separation
     >>> from tightframe import prototypes
     >>> round(Separation()(prototypes.simplex(4, 3).vectors).item(), 6)
@@ -66,6 +68,7 @@ class EquiangularHinge(PrototypeLoss):
     """Mean over pairs of max(0, |cosine| - alpha); 0 if all |cosines| are at most alpha.
 
     Args: alpha: in [0, 1). Memory: K^2. Used with `PrototypeHead(p, scale=1 / 0.07)`.
+    Shape: prototypes (K, D); 0-d. Range: [0, 1 - alpha].
     Source: Shen et al. 2023 (Equiangular basis vectors); their code sums over ordered pairs.
 
     >>> import torch
@@ -120,6 +123,7 @@ class SemanticRanking(_TripletLoss):
         similarity: (K, K), symmetric; `prototypes.similarity_of` computes it from word vectors.
         number: number of random triplets per call. Default: all triplets; 50,000 for K > 47.
 
+    Shape: prototypes (K, D); 0-d. Range: [ln(1 + e^-2), ln(1 + e^2)].
     Raises: ShapeError, NonFiniteError, RangeError if the similarity is invalid.
     Source: Mettes, van der Pol & Snoek 2019, privileged information; Burges et al. 2005 (RankNet). The released script
     has a different loss: the mean cosine to the far classes minus that to the two most similar classes.
@@ -158,6 +162,7 @@ class Distortion(_CostRegulariser):
         cost: (K, K), or a tree, whose distances between classes are then the costs.
         metric: require the triangle inequality.
 
+    Shape: prototypes (K, D); 0-d. Range: [0, inf); 0 = distances equal to the costs.
     Raises: CostMatrixError naming the entry, pair or triple. Source: Sainte Fare Garnot & Landrieu 2021.
 
     >>> import torch
@@ -216,6 +221,7 @@ class PrototypeRank(_TripletLoss):
         number: as for `SemanticRanking`.
         metric: as for `Distortion`.
 
+    Shape: prototypes (K, D); 0-d. Range: [0, inf).
     Raises: CostMatrixError naming the entry, pair or triple, or for fewer than three classes; RangeError for number <
     1.
     Source: Sainte Fare Garnot & Landrieu 2021, rank loss; equal costs have target 1/2 (released code: 0).

@@ -26,6 +26,7 @@ class PoleRegression(FixedTensors):
         reduction: "mean" over rows, "sum", or "none".
         on_empty: result of "mean" for a batch without rows: "zero" or "error".
 
+    Range: [0, 4 T].
     Call: (embeddings, values): (N, D) and (N,) or (N, T); layouts as for `ClassLoss`, values with T last.
     Raises: RangeError for values outside [lower, upper] (CPU only), ShapeError, NonFiniteError; ZeroVectorError for a
     pole of length zero.
@@ -96,6 +97,7 @@ class JointHyperspherical(nn.Module):
     The regression uses the whole embedding, the classification its part orthogonal to the poles' axes, so that both can
     be optimal at once: at the minimum, 0, all values are exact.
 
+    Shape: embeddings (N, D), labels (N,), values (N,) or (N, T); 0-d. Range: [0, 4 + 4 balance T].
     Call: (embeddings, labels, values). A row with the label `ignore_index` still counts in the regression.
     Args: as for `Hyperspherical` and `PoleRegression`. Only the part of the prototypes orthogonal to the poles' axes is
     used; use prototypes without another part, `torch.cat([torch.zeros(K, T), simplex], 1)` for `poles(T, D)`.

@@ -30,7 +30,7 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
             search ends after 8 rounds or 10 seconds, and if a pass over all pairs takes seconds, a code of nearly D
             dimensions is taken without search. `rounds=0` never searches.
 
-    Returns: unit vectors. The provenance has the `code`, and the `reason` for the choice.
+    Returns: (K, D) unit vectors. The provenance has the `code`, and the `reason` for the choice.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
 
     >>> from tightframe.prototypes import best

@@ -37,7 +37,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
         alpha: largest acceptable |cosine|, in [0, 1). Default: as small as the search finds.
         search: limits, seed and warm start, or its fields as arguments. The score is the largest |cosine|.
 
-    Returns: unit vectors. Ctrl-C ends the search with the best result so far. A SearchWarning says if
+    Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far. A SearchWarning says if
         the result is above alpha.
     Provenance: also `coherence`, the largest |cosine|, and `reached`, whether it is at most alpha or the proven optimum
         (up to rounding).

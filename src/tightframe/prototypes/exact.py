@@ -15,6 +15,7 @@ def code(name: str, num_classes: int | None = None, *, dim: int | None = None) -
 
     Kerdock and Gold codes are ordered by orthonormal bases (or, punctured, by simplices), so that the first vectors
     are well separated. The order of other codes is arbitrary; `best` selects better parts.
+    Returns: (K, dim) unit vectors.
     Raises: ChoiceError for a name outside `tightframe.codes.CODES`, DimensionError unless 2 <= num_classes <= the
     code's K and dim >= its D.
 

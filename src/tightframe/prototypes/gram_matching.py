@@ -44,7 +44,8 @@ def gram_matching(
             the simplex ETF's.
         search: limits, seed and warm start, or its fields as arguments. The score is the residual.
 
-    Returns: vectors with the target's lengths. Ctrl-C ends the search with the best result so far.
+    Shape: target (K, K), dim D; vectors (K, D).
+    Returns: (K, D) vectors with the target's lengths. Ctrl-C ends the search with the best result so far.
     Provenance: also `residual`, |V V^T - gram|_F, and `gram`: "simplex ETF" or "given".
     Raises: DimensionError if K < 2 or D < 1; ShapeError, NonFiniteError or RangeError that names the target's entry;
         the errors of `Search`.

@@ -38,7 +38,7 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     Args:
         search: limits, seed and warm start, or its fields as arguments. The score is the mean.
 
-    Returns: unit vectors. Ctrl-C ends the search with the best result so far.
+    Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far.
     Provenance: also `mean_max_cosine`, the exact mean.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
     Source: Mettes, van der Pol & Snoek 2019 (Hyperspherical Prototype Networks).

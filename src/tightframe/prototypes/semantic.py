@@ -42,7 +42,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         weight: weight of the ranking, >= 0.
         search: limits, seed and warm start, or its fields as arguments. The score is the objective.
 
-    Returns: unit vectors. Ctrl-C ends the search with the best result so far. A GeometryWarning names
+    Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far. A GeometryWarning names
         classes that coincide.
     Provenance: also `value`, the exact objective; `mean_max_cosine`; `rank_agreement` over the triplets used (all, or
         50,000 random ones if K > 47), None if all similarities are equal.

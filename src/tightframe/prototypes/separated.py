@@ -24,7 +24,7 @@ def separated(num_classes: int, dim: int, *, caps: bool = True, search: Search) 
         caps: whether to start also from caps, sections and layers of exact codes.
         search: limits, seed and warm start, or its fields as arguments. The score is the largest cosine.
 
-    Returns: unit vectors. Ctrl-C ends the search with the best result so far.
+    Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2) and the errors of `Search`.
     Source: log-sum-exp continuation of Mettes et al. 2019's objective; Hardin & Saff 2004 for the energies; bounds
         and exact codes as in `certify`.

@@ -30,6 +30,7 @@ def simplex(
         haar:      canonical, rotated by a random orthogonal map, uniform (Haar) and fixed by `seed`.
 
     `dim` is K - 1 by default (K for the centred pose); additional dimensions are zero, or filled by the rotation.
+    Returns: (K, dim) unit vectors.
     Raises: DimensionError unless 2 <= num_classes <= dim + 1 (dim for centred), ChoiceError for an unknown pose.
 
     >>> from tightframe.prototypes.simplex import simplex

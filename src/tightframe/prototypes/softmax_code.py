@@ -35,7 +35,7 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     Args:
         search: limits, seed and warm start, or its fields as arguments. The score is minus the proven distance.
 
-    Returns: unit vectors. Ctrl-C ends the search with the best result so far.
+    Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far.
     Provenance: also `one_vs_rest`, the distance of the unit vectors, and `exact`: False if K is so large that
         `one_vs_rest` is the distance proven by the normals.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
