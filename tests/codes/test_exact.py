@@ -258,9 +258,9 @@ def test_a_code_without_vectors() -> None:
         (
             {"name": "petersen", "num_classes": 11},
             DimensionError,
-            r"in 4 dimensions has at most 10 vectors \(K\); got 11",
+            r"num_classes must be at most 10 for the code 'petersen'; got 11\. Use prototypes\.best\(11, 4\)",
         ),
-        ({"name": "petersen", "num_classes": 1}, DimensionError, "at least 2 classes"),
+        ({"name": "petersen", "num_classes": 1}, DimensionError, "num_classes must be at least 2; got 1"),
         ({"name": "petersen", "dim": 3}, DimensionError, "dim must be at least 4 for the code 'petersen'; got 3"),
     ],
 )

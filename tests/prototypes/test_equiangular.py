@@ -1,6 +1,7 @@
 """Equiangular basis vectors: known systems of lines, alphas that are and aren't reached, and impossible ones."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -51,7 +52,8 @@ def test_the_first_vectors_within_alpha_end_the_search() -> None:
 def test_alpha_that_is_not_reached() -> None:
     # five lines in space come no closer than six, 1/sqrt(5), though the bound is lower
     assert coherence_bound(5, 3).value < 0.42
-    with pytest.warns(SearchWarning, match=r"ended at a largest \|cosine\| of 0\.447214, above alpha=0\.42") as record:
+    message = r"ended at a largest \|cosine\| of 0\.447214, above alpha=0\.42.*with time= or rounds=, or raise alpha"
+    with pytest.warns(SearchWarning, match=message) as record:
         prototypes = equiangular(5, 3, 0.42, rounds=1)
     assert record[0].filename == __file__
     assert prototypes.provenance["reached"] is False
@@ -94,10 +96,15 @@ def test_an_interrupted_search_returns_its_best() -> None:
 
 
 def test_impossible_alphas_name_the_bound() -> None:
-    with pytest.raises(DimensionError, match=r"no 28 vectors in dim=7 .* <= 0\.33: by the bound .*at least 0\.333333"):
+    message = (
+        r"^alpha must be at least 0\.333333 for 28 vectors in 7 dimensions, by the .* bound \(.*\); got 0\.33\. "
+        r"Raise alpha, increase dim, or reduce num_classes\.$"
+    )
+    with pytest.raises(DimensionError, match=message):
         equiangular(28, 7, 0.33)
     bound = coherence_bound(40, 4)
-    with pytest.raises(DimensionError, match=f"'{bound.name}'.*{bound.value:.6f}"):
+    message = rf"at least {bound.value:.6f} for .* by the {bound.name} bound \({re.escape(bound.source)}\)"
+    with pytest.raises(DimensionError, match=message):
         equiangular(40, 4, bound.value - 1e-3)
     for alpha in (-0.1, 1.0, math.nan):
         with pytest.raises(RangeError, match=r"alpha must be a largest \|cosine\| in \[0, 1\); got"):
@@ -105,9 +112,9 @@ def test_impossible_alphas_name_the_bound() -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(DimensionError, match="at least 2 classes and 1 dimension; got 1 and 3"):
+    with pytest.raises(DimensionError, match="num_classes must be at least 2; got 1"):
         equiangular(1, 3)
-    with pytest.raises(DimensionError, match="num_classes=3 with dim=1"):
+    with pytest.raises(DimensionError, match="on a line; got 3 with dim=1"):
         equiangular(3, 1)
     with pytest.raises(RangeError, match="time must be a positive number of seconds; got -1"):
         equiangular(3, 2, time=-1)

@@ -143,9 +143,9 @@ def test_a_cost_without_a_frame_is_named() -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(CostMatrixError, match="at least two classes; got 1"):
+    with pytest.raises(CostMatrixError, match="cost must have at least two classes; got 1"):
         hierarchical(torch.zeros(1, 1))
-    with pytest.raises(DimensionError, match="dim=0"):
+    with pytest.raises(DimensionError, match="dim must be at least 1; got 0"):
         hierarchical(BALANCED, 0)
     for gamma in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(RangeError, match="gamma must be finite and > 0"):

@@ -175,7 +175,7 @@ def test_measures_refuse_what_does_not_fit() -> None:
         distortion(vectors, cost[:3])
     with pytest.raises(ShapeError, match=r"triplets must be \(T, 3\) with T >= 1; got \(0, 3\)"):
         rank_loss(vectors, cost, torch.zeros(0, 3, dtype=torch.int64))
-    with pytest.raises(RangeError, match="at least three classes; got 2"):
+    with pytest.raises(RangeError, match="cost must have at least three classes to rank; got 2"):
         random_triplets(2, 5)
 
 
@@ -292,11 +292,11 @@ def test_what_it_refuses() -> None:
     with pytest.raises(CostMatrixError, match="triangle inequality; the worst triple"):
         metric_guided(violating(), 2)
     assert metric_guided(violating(), 2, metric=False).vectors.isfinite().all()
-    with pytest.raises(CostMatrixError, match="at least two classes; got 1"):
+    with pytest.raises(CostMatrixError, match="cost must have at least two classes; got 1"):
         metric_guided(torch.zeros(1, 1), 2)
-    with pytest.raises(CostMatrixError, match="at least three classes; got 2"):
+    with pytest.raises(CostMatrixError, match="cost must have at least three classes to rank; got 2"):
         metric_guided(cost[:2, :2], 2, objective="rank")
-    with pytest.raises(DimensionError, match="dim=0"):
+    with pytest.raises(DimensionError, match="dim must be at least 1; got 0"):
         metric_guided(cost, 0)
     with pytest.raises(ChoiceError, match="got 'best'"):
         metric_guided(cost, 2, objective="best")  # type: ignore[arg-type]

@@ -89,15 +89,15 @@ def test_lengths_and_provenance(construct) -> None:
 @pytest.mark.parametrize(
     ("construct", "K", "dim", "message"),
     [
-        (orthonormal, 4, 3, r"at most 3 vectors \(dim\); got 4"),
-        (orthoplex, 7, 3, r"at most 6 vectors \(2 dim\)"),
-        (hypercube, 9, 3, r"at most 8 vectors \(2\^dim\)"),
-        (hypercube, 3, -1, "1 dimension; got 3 and -1"),
-        (polygon, 4, 1, "dim >= 2; got 4 and 1"),
-        (polygon, 1, 2, "num_classes >= 2"),
-        (orthonormal, 1, None, "at least 2 classes"),
-        (orthoplex, 0, None, "at least 2 classes"),
-        (hypercube, 1, None, "at least 2 classes"),
+        (orthonormal, 4, 3, r"num_classes must be at most 3 \(D\) for an orthonormal frame .* 4\. Increase dim, or"),
+        (orthoplex, 7, 3, r"num_classes must be at most 6 \(2 D\) for an orthoplex .* prototypes\.best\(7, 3\)"),
+        (hypercube, 9, 3, r"num_classes must be at most 8 \(2\^D\) for a hypercube"),
+        (hypercube, 3, -1, "dim must be at least 1; got -1"),
+        (polygon, 4, 1, "dim must be at least 2 for a polygon; got 1"),
+        (polygon, 1, 2, "num_classes must be at least 2; got 1"),
+        (orthonormal, 1, None, "num_classes must be at least 2; got 1"),
+        (orthoplex, 0, None, "num_classes must be at least 2; got 0"),
+        (hypercube, 1, None, "num_classes must be at least 2; got 1"),
     ],
 )
 def test_impossible_requests(construct, K: int, dim: int | None, message: str) -> None:

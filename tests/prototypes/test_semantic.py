@@ -172,7 +172,7 @@ def test_what_it_refuses() -> None:
     for weight in (-1.0, math.inf, math.nan):
         with pytest.raises(RangeError, match="weight must be finite and >= 0"):
             semantic(similarity, 3, weight=weight)
-    with pytest.raises(DimensionError, match="num_classes=4 with dim=1"):
+    with pytest.raises(DimensionError, match=r"on a line; got 4 with dim=1\. Increase dim"):
         semantic(similarity, 1)
     with pytest.raises(RangeError, match="rounds must be at least 1"):
         semantic(similarity, 3, rounds=0)
@@ -183,9 +183,9 @@ def test_what_the_measures_refuse() -> None:
         ShapeError, match=r"similarity must be \(K, K\) for vectors \(K, D\); got \(3, 3\) for \(4, 12\)"
     ):
         rank_agreement(words(4), torch.ones(3, 3))
-    with pytest.raises(ShapeError, match=r"word vectors must be \(K, E\) with K, E >= 1; got \(3,\)"):
+    with pytest.raises(ShapeError, match=r"word_vectors must be \(K, E\) with K, E >= 1; got \(3,\)"):
         similarity_of(torch.ones(3))
-    with pytest.raises(NonFiniteError, match="row 1 holds nan in column 0"):
+    with pytest.raises(NonFiniteError, match=r"word_vectors must be finite .* row 1 holds nan in column 0"):
         similarity_of(torch.tensor([[1.0], [math.nan]]))
-    with pytest.raises(ZeroVectorError, match="class 1 has a zero vector"):
+    with pytest.raises(ZeroVectorError, match="word_vectors must be non-zero; class 1 has a zero vector"):
         similarity_of(torch.tensor([[1.0, 2.0], [0.0, 0.0]]))

@@ -90,10 +90,10 @@ def test_provenance_rebuilds_the_simplex() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"num_classes": 5, "dim": 3}, DimensionError, r"at most 4 vectors \(dim \+ 1\); got 5"),
-        ({"num_classes": 5, "dim": 4, "pose": "centred"}, DimensionError, r"at most 4 vectors \(dim\)"),
-        ({"num_classes": 1}, DimensionError, "at least 2 classes"),
-        ({"num_classes": 2, "dim": 0}, DimensionError, "1 dimension"),
+        ({"num_classes": 5, "dim": 3}, DimensionError, r"num_classes must be at most 4 \(D \+ 1\) for a simplex"),
+        ({"num_classes": 5, "dim": 4, "pose": "centred"}, DimensionError, r"at most 4 \(D\) for a centred simplex"),
+        ({"num_classes": 1}, DimensionError, "num_classes must be at least 2; got 1"),
+        ({"num_classes": 2, "dim": 0}, DimensionError, "dim must be at least 1; got 0"),
         ({"num_classes": 3, "pose": "lying"}, ChoiceError, "canonical, centred, haar; got 'lying'"),
     ],
 )

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tightframe.codes.levenshtein import jacobi_zero, levenshtein_degree, levenshtein_size, require_sizes, root_of
+from tightframe.codes.levenshtein import jacobi_zero, levenshtein_degree, levenshtein_size, root_of
 from tightframe.codes.simplex_share import LARGEST_DIM, simplex_share
+from tightframe.codes.sizes import require_sizes
 
 
 @dataclass(frozen=True)

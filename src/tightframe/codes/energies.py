@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tightframe.codes.levenshtein import Array, levenshtein_quadrature, require_sizes
-from tightframe.errors import DimensionError, RangeError
+from tightframe.codes.levenshtein import Array, levenshtein_quadrature
+from tightframe.codes.sizes import require_dim, require_sizes
+from tightframe.errors import RangeError
 
 
 def energy_bound(num_vectors: int, dim: int, potential: Callable[[Array], Array]) -> float:
@@ -150,8 +151,7 @@ def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
     0.626051
     """
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64).ravel())[::-1]
-    if dim < 1:
-        raise DimensionError(f"dim must be at least 1; got {dim}.")
+    dim = require_dim(dim)
     if not np.isfinite(values).all() or values.size == 0 or values[0] <= 0:
         raise RangeError("the eigenvalues of a Gram matrix must be finite, and at least one must be positive.")
     values = values / values[0]

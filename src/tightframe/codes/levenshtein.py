@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from tightframe.errors import DimensionError
+from tightframe.codes.sizes import require_sizes
 
 Array = npt.NDArray[np.float64]
 
@@ -123,17 +122,6 @@ def _quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
         rest = max(1 - 1 / K - weights.sum(), 0.0)  # negative only by rounding
         nodes, weights = np.array([-1, *nodes]), np.array([rest, *weights])
     return nodes, weights / weights.sum()
-
-
-def require_sizes(num_vectors: int, dim: int) -> tuple[int, int]:
-    """Both as int. Raises: DimensionError unless they are integers with K >= 2 and D >= 1."""
-    try:
-        K, D = operator.index(num_vectors), operator.index(dim)
-    except TypeError:
-        raise DimensionError(f"num_vectors and dim must be integers; got {num_vectors!r} and {dim!r}.") from None
-    if K < 2 or D < 1:
-        raise DimensionError(f"num_vectors must be at least 2 and dim at least 1; got {K} and {D}.")
-    return K, D
 
 
 def root_of(function: Callable[[float], float], low: float, high: float) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tightframe.codes.levenshtein import require_sizes, root_of
+from tightframe.codes.levenshtein import root_of
+from tightframe.codes.sizes import require_sizes
 
 
 def random_cosine(num_vectors: int, dim: int) -> float:

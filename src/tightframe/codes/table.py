@@ -15,10 +15,9 @@ from tightframe.codes.code import Code
 from tightframe.codes.exact import bases, golden, lattices, polytopes, quadrics
 from tightframe.codes.exact.blocks import BLOCKS, signed_blocks
 from tightframe.codes.exact.latitudes import latitudes, number_on_latitudes
-from tightframe.codes.levenshtein import require_sizes
-from tightframe.errors import DimensionError
+from tightframe.codes.sizes import require_sizes
 
-CIRCLE = "K arcs share a circle of length 2 pi"
+CIRCLE = "elementary: K arcs share a circle of length 2 pi"
 RANKIN = "attains Rankin's bound"
 SHARP = "attains Levenshtein's bound"
 CGS = "Cameron, Goethals & Seidel 1978, Strongly regular graphs having strongly regular subconstituents"
@@ -338,11 +337,9 @@ def best_built(num_vectors: int, dim: int) -> Code:
 
     Raises: DimensionError also for K > 2 with D = 1, where distinct vectors don't exist.
     """
-    K, D = require_sizes(num_vectors, dim)
+    K, D = require_sizes(num_vectors, dim, distinct=True)
     if (polytope := _polytope(K, D)) is not None:
         return polytope
-    if D == 1:
-        raise DimensionError(f"there are at most two unit vectors on a line; got {K} vectors with dim=1.")
     return min((code for code in _providing(K, D) if code.build), key=_preference)
 
 

@@ -10,7 +10,7 @@ from tightframe.codes.code import tolerance
 from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search.running import warm_directions
 from tightframe.codes.search.separate import separate
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 
 _SEARCHABLE = 2e9  # K * K * D above which one pass over all pairs takes a second or more
 
@@ -37,8 +37,7 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     >>> best(240, 8).provenance["code"]
     'e8'
     """
-    K, D = num_classes, dim
-    require_sizes(K, D)
+    K, D = require_classes(num_classes, dim)
     warm = warm_directions(search, K, D)
     code = best_built(K, D)
     facts = {"code": code.name, "source": code.source}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tightframe.codes import Search
+from tightframe.codes.sizes import require_sizes
 from tightframe.errors import DimensionError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import on_cpu
@@ -49,7 +50,7 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
                 raise TypeError(f"{build.__name__}() {error}.") from None
             bound.apply_defaults()
             for name, value in bound.arguments.items():
-                if isinstance(value, np.generic):
+                if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
                     bound.arguments[name] = value.item()
             differentiating = torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
             with differentiating:
@@ -81,23 +82,27 @@ def _plain(name: str, value: Any) -> list[tuple[str, Any]]:
     return [(name, value)] if value is None or isinstance(value, (bool, int, float, str)) else []
 
 
-def require_sizes(num_classes: int, dim: int, *, distinct: bool = True) -> None:
-    """Raise DimensionError unless K >= 2 and D >= 1 are integers, and where distinct unit vectors don't exist."""
-    if not isinstance(num_classes, int) or not isinstance(dim, int):
-        raise DimensionError(f"num_classes and dim must be integers; got {num_classes!r} and {dim!r}.")
-    if num_classes < 2 or dim < 1:
-        raise DimensionError(f"prototypes need at least 2 classes and 1 dimension; got {num_classes} and {dim}.")
-    if distinct and dim == 1 and num_classes > 2:
-        raise DimensionError(f"there are at most two unit vectors on a line; got num_classes={num_classes} with dim=1.")
+def require_classes(num_classes: int, dim: int) -> tuple[int, int]:
+    """K and D as int. Raises: DimensionError unless K distinct unit vectors in R^D exist, K >= 2 and D >= 1."""
+    return require_sizes(num_classes, dim, "num_classes", distinct=True)
 
 
-def require_room(construction: str, num_classes: int, dim: int, most: int, bound: str, fewest: int = 1) -> None:
-    """Raise DimensionError unless 2 <= num_classes <= most and dim >= fewest; `bound` is the formula of `most`."""
-    require_sizes(num_classes, dim, distinct=False)
-    if num_classes > most:
+def require_room(
+    construction: str, num_classes: int, dim: int, most: float, bound: str = "", *, fewest: int = 1
+) -> None:
+    """Raise DimensionError unless 2 <= num_classes <= most and dim >= fewest.
+
+    Args:
+        bound: the formula of `most` in D, if it depends on D.
+    """
+    K, D = require_sizes(num_classes, dim, "num_classes")
+    if fewest > D:
+        raise DimensionError(f"dim must be at least {fewest} for {construction}; got {D}.")
+    if most < K:
+        limit, advice = (f"{most} ({bound}) for {construction} in {D} dimensions", "Increase dim, or use")
+        if not bound:
+            limit, advice = f"{most} for {construction}", "Use"
         raise DimensionError(
-            f"{construction} in {dim} dimensions has at most {most} vectors ({bound}); got {num_classes}. "
-            f"Take more dimensions, or prototypes.best({num_classes}, {dim}), which separates any number of vectors."
+            f"num_classes must be at most {limit}; got {K}. {advice} prototypes.best({K}, {D}), which separates any "
+            "number of vectors."
         )
-    if dim < fewest:
-        raise DimensionError(f"dim must be at least {fewest} for {construction}; got {dim}.")

@@ -18,7 +18,7 @@ from tightframe.codes.search.polish import LARGEST, polish
 from tightframe.codes.search.running import Running
 from tightframe.errors import DimensionError, RangeError, SearchWarning
 from tightframe.numerics import float64_device, unit_rows
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.polytopes import orthonormal
 from tightframe.prototypes.simplex import simplex
 
@@ -49,16 +49,15 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
     >>> round(equiangular(6, 3).provenance["coherence"], 6)  # the diagonals of the icosahedron
     0.447214
     """
-    K, D = num_classes, dim
-    require_sizes(K, D)
+    K, D = require_classes(num_classes, dim)
     bound = coherence_bound(K, D)
     if alpha is not None:
         if not 0 <= alpha < 1:
             raise RangeError(f"alpha must be a largest |cosine| in [0, 1); got {alpha}.")
         if alpha < bound.value - _ROUNDING:
             raise DimensionError(
-                f"no {K} vectors in dim={D} have all |cosines| <= {alpha:g}: by the bound {bound.name!r} "
-                f"({bound.source}) the largest is at least {bound.value:.6f}. Raise alpha or dim, or reduce K."
+                f"alpha must be at least {bound.value:.6f} for {K} vectors in {D} dimensions, by the {bound.name} "
+                f"bound ({bound.source}); got {alpha:g}. Raise alpha, increase dim, or reduce num_classes."
             )
     target = (bound.value if alpha is None else alpha) + _ROUNDING
     running = Running(coherence, search, (K, D), target)
@@ -81,7 +80,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
     if alpha is not None and not reached:
         warnings.warn(
             f"the search ended at a largest |cosine| of {running.best:.6f}, above alpha={alpha:g}; the proven bound is "
-            f"{bound.value:.6f}. Increase time or rounds, or raise alpha.",
+            f"{bound.value:.6f}. Search longer, with time= or rounds=, or raise alpha.",
             SearchWarning,
             stacklevel=5,
         )

@@ -26,5 +26,5 @@ def code(name: str, num_classes: int | None = None, *, dim: int | None = None) -
     require_choice(name, CODES, "code", table="tightframe.codes.CODES")
     row = CODES[name]
     num_classes = row.K if num_classes is None else num_classes
-    require_room(f"the code {name!r}", num_classes, row.D if dim is None else dim, row.K, "K", row.D)
+    require_room(f"the code {name!r}", num_classes, row.D if dim is None else dim, row.K, fewest=row.D)
     return row.vectors(num_classes), {"source": row.source}

@@ -14,9 +14,10 @@ from tightframe.codes import Search, searching
 from tightframe.codes.search.running import Running, generator_of
 from tightframe.codes.search.sphere import descend
 from tightframe.codes.search.starts import batch_size
+from tightframe.codes.sizes import require_sizes
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
 from tightframe.numerics import float64_device, unit_rows
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction
 
 _NUDGES = (1e-8, 0.1, 0.3)  # noise added to the truncated rows before descent, since they may lie on a ridge
 _SMALL = 300  # maximum number of classes for which all nudges are tried
@@ -55,8 +56,7 @@ def gram_matching(
     >>> gram_matching(4, 3).provenance["residual"] < 1e-12
     True
     """
-    K, D = num_classes, dim
-    require_sizes(K, D, distinct=False)
+    K, D = require_sizes(num_classes, dim, "num_classes")
     target = (_simplex_gram(K) if gram is None else _require_gram(gram, K)).to(float64_device(search.device))
     running = Running(partial(_residual, target), search, (K, D), _goal(target))
     warm = running.warm_start
@@ -142,14 +142,12 @@ def require_symmetric(matrix: Array, what: str) -> Tensor:
 
 
 def _require_gram(target: Array, K: int) -> Tensor:
-    gram = require_symmetric(target, "the target")
+    gram = require_symmetric(target, "gram")
     if len(gram) != K:
-        raise ShapeError(f"the target must be (num_classes, num_classes) = ({K}, {K}); got {tuple(gram.shape)}.")
+        raise ShapeError(f"gram must be (K, K) = ({K}, {K}) for num_classes={K}; got {tuple(gram.shape)}.")
     if not (gram.diagonal() > 0).all():
         k = int((gram.diagonal() <= 0).nonzero()[0])
-        raise RangeError(
-            f"the target's diagonal (squared lengths) must be positive; entry ({k}, {k}) is {gram[k, k]:g}."
-        )
+        raise RangeError(f"gram must have a positive diagonal (squared lengths); entry ({k}, {k}) is {gram[k, k]:g}.")
     return gram
 
 

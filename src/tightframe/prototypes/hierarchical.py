@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import Array, require_positive
-from tightframe.errors import CostMatrixError, DimensionError
+from tightframe.codes.sizes import require_dim
+from tightframe.errors import CostMatrixError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, rank_tolerance, unit_rows
 from tightframe.prototypes.construction import Facts, construction
@@ -46,8 +47,7 @@ def hierarchical(
     True
     """
     require_positive(gamma, "gamma")
-    if dim is not None and dim < 1:
-        raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
+    dim = None if dim is None else require_dim(dim)
     cosines, s, q = hierarchy_aware_cosines(cost_of(cost), gamma, metric=metric)
     values = torch.linalg.eigvalsh(cosines)
     rank = int((values > rank_tolerance(cosines) * values[-1]).sum())
@@ -63,7 +63,7 @@ def hierarchy_aware_cosines(cost: Tensor, gamma: float, *, metric: bool = True) 
     """
     cost = require_cost(cost.to(float64_device(cost.device)), metric=metric)
     if len(cost) < 2:
-        raise CostMatrixError("a hierarchy-aware frame needs the costs of at least two classes; got 1.")
+        raise CostMatrixError("cost must have at least two classes; got 1.")
     affinity = torch.exp(-gamma * cost / cost.max())
     smallest = torch.linalg.eigvalsh(affinity)[0].item()
     if smallest <= rank_tolerance(affinity) * len(cost):  # the largest eigenvalue is at most K

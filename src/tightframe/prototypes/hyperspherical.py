@@ -14,7 +14,7 @@ from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
 from tightframe.codes.search.running import Running
 from tightframe.errors import GeometryWarning
 from tightframe.numerics import float64_device
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.simplex import simplex
 
 _TILE = 1 << 24  # number of cosines held at once
@@ -47,8 +47,7 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     >>> round(hyperspherical(4, 3).provenance["mean_max_cosine"], 6)  # the tetrahedron
     -0.333333
     """
-    K, D = num_classes, dim
-    require_sizes(K, D)
+    K, D = require_classes(num_classes, dim)
     is_simplex = K <= D + 1
     optimum = -1 / (K - 1) + _OPTIMAL if is_simplex else -math.inf
     running = Running(lambda points: float(mean_row_maximum(points)), search, (K, D), optimum)
@@ -68,13 +67,14 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
 
 def warn_of_coincidence(vectors: Tensor) -> None:
     """Issue a GeometryWarning, as if from the call of the construction, if two unit vectors (K, D) are the same."""
-    for rows in _tiles(1, len(vectors)):
+    K, D = vectors.shape
+    for rows in _tiles(1, K):
         nearest, index = _others(vectors[None], rows)[0].max(1)
         if float(nearest.max()) > 1 - _COINCIDENT:
             i = int(nearest.argmax())
             warnings.warn(
                 f"some classes coincide, for example {rows.start + i} and {int(index[i])}, which minimises the mean. "
-                "Use more dimensions, or `separated`, which keeps the nearest pair apart.",
+                f"Increase dim, or use prototypes.separated({K}, {D}), which keeps the nearest pair apart.",
                 GeometryWarning,
                 stacklevel=6,
             )

@@ -13,7 +13,8 @@ from torch import Tensor
 from tightframe.checks import Array
 from tightframe.codes.search.anneal import by_autograd
 from tightframe.codes.search.sphere import descend
-from tightframe.errors import ChoiceError, CostMatrixError, DimensionError, RangeError
+from tightframe.codes.sizes import require_dim
+from tightframe.errors import ChoiceError, CostMatrixError, RangeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.construction import Facts, construction
@@ -128,14 +129,13 @@ def _embed(
         )
     if starts is not None and starts < 1:
         raise RangeError(f"starts must be at least 1; got {starts}.")
-    if dim < 1:
-        raise DimensionError(f"prototypes need at least one dimension; got dim={dim}.")
+    dim = require_dim(dim)
     cost = require_cost(cost.to(float64_device(cost.device)), metric=metric)
     num = len(cost)
     if num < 2:
-        raise CostMatrixError(f"prototypes are guided by the costs of at least two classes; got {num}.")
+        raise CostMatrixError(f"cost must have at least two classes; got {num}.")
     if objective == "rank" and num < 3:
-        raise CostMatrixError(f"ranks compare the costs of at least three classes; got {num}.")
+        raise CostMatrixError(f"cost must have at least three classes to rank; got {num}.")
     cost_of_sphere = cost * math.sqrt(2 * num / (num - 1)) / pairs_of(cost).square().mean().sqrt()
     target = cost_of_sphere if spherical else cost / pairs_of(cost).mean()  # mean 1, since tolerances are absolute
     loss = _loss_of(cost, target, objective, spherical, separation, seed)

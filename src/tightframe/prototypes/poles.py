@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, can_look
+from tightframe.codes.sizes import require_dim
 from tightframe.errors import DimensionError, RangeError
 from tightframe.prototypes.construction import construction
 
@@ -25,9 +26,10 @@ def poles(num_targets: int, dim: int) -> Tensor:
     >>> poles(1, 2).vectors.tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    if not 1 <= num_targets <= dim:
+    if not 1 <= num_targets <= require_dim(dim):
         raise DimensionError(
-            f"num_targets must be at least 1 and at most dim (one axis per target); got {num_targets} with dim={dim}."
+            f"num_targets must be at least 1 and at most {dim} (D), one axis per target; got {num_targets}. "
+            "Increase dim, or reduce num_targets."
         )
     axes = torch.eye(num_targets, dtype=torch.float64)
     return torch.stack([0 - axes, axes], dim=1).flatten(0, 1)  # 0 - x avoids the negative zeros of -x

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from tightframe.codes.exact import polytopes
-from tightframe.errors import DimensionError
 from tightframe.prototypes.construction import construction, require_room
 
 PERNICI = "Pernici et al. 2021, Regular polytope networks"
@@ -25,7 +26,7 @@ def orthonormal(num_classes: int, dim: int | None = None) -> Tensor:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
     dim = max(num_classes, 1) if dim is None else dim
-    require_room("an orthonormal frame", num_classes, dim, dim, "dim")
+    require_room("an orthonormal frame", num_classes, dim, dim, "D")
     return torch.eye(num_classes, dtype=torch.float64)
 
 
@@ -44,7 +45,7 @@ def orthoplex(num_classes: int, dim: int | None = None) -> Tensor:
     [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]
     """
     dim = max((num_classes + 1) // 2, 1) if dim is None else dim
-    require_room("an orthoplex", num_classes, dim, 2 * dim, "2 dim")
+    require_room("an orthoplex", num_classes, dim, 2 * dim, "2 D")
     return polytopes.orthoplex(num_classes, dim)
 
 
@@ -65,7 +66,7 @@ def hypercube(num_classes: int, dim: int | None = None) -> Tensor:
     (torch.Size([8, 3]), 0.333333)
     """
     dim = max(num_classes - 1, 1).bit_length() if dim is None else dim
-    require_room("a hypercube", num_classes, dim, 2 ** max(dim, 0), "2^dim")
+    require_room("a hypercube", num_classes, dim, 2 ** max(min(dim, 63), 0), "2^D")
     return polytopes.hypercube(num_classes, dim)
 
 
@@ -83,6 +84,5 @@ def polygon(num_classes: int, dim: int = 2) -> Tensor:
     >>> (polygon(4).vectors + 0.0).tolist()
     [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]
     """
-    if num_classes < 2 or dim < 2:
-        raise DimensionError(f"a polygon needs num_classes >= 2 and dim >= 2; got {num_classes} and {dim}.")
+    require_room("a polygon", num_classes, dim, math.inf, fewest=2)
     return polytopes.polygon(num_classes)

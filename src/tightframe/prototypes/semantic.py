@@ -15,7 +15,7 @@ from tightframe.codes.search.running import Running
 from tightframe.codes.search.sphere import Objective
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
 from tightframe.numerics import float64_device, unit_rows
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.hyperspherical import (
     MeanRowMaximum,
@@ -60,11 +60,10 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
     True
     """
     similarity = require_symmetric(similarity, "similarity").to(float64_device(search.device))
-    K, D = len(similarity), dim
-    if K < 3:
-        raise RangeError(f"similarity must have at least three classes to rank; got {K}.")
+    if len(similarity) < 3:
+        raise RangeError(f"similarity must have at least three classes to rank; got {len(similarity)}.")
     require_non_negative(weight, "weight")
-    require_sizes(K, D)
+    K, D = require_classes(len(similarity), dim)
     triplets = chosen_triplets(K, search.seed).to(similarity.device)
 
     def disorder(points: Tensor) -> Tensor:
@@ -112,14 +111,14 @@ def similarity_of(word_vectors: Array) -> Tensor:
     >>> similarity_of(torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])).tolist()
     [[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
     """
-    word_vectors = as_tensor(word_vectors, "word vectors")
+    word_vectors = as_tensor(word_vectors, "word_vectors")
     if word_vectors.ndim != 2 or 0 in word_vectors.shape:
-        raise ShapeError(f"word vectors must be (K, E) with K, E >= 1; got {tuple(word_vectors.shape)}.")
+        raise ShapeError(f"word_vectors must be (K, E) with K, E >= 1; got {tuple(word_vectors.shape)}.")
     words = word_vectors.detach().to(float64_device(word_vectors.device), torch.float64)
-    require_finite(words, "word vectors")
+    require_finite(words, "word_vectors")
     if not (present := words.any(1)).all():
         raise ZeroVectorError(
-            f"word vectors must be non-zero; class {int((~present).nonzero()[0])} has a zero vector. Check that its "
+            f"word_vectors must be non-zero; class {int((~present).nonzero()[0])} has a zero vector. Check that its "
             "name is in the vocabulary."
         )
     directions = unit_rows(words / words.abs().amax(1, keepdim=True))  # squares of tiny entries would underflow

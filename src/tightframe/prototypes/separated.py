@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tightframe.codes import Search, searching
 from tightframe.codes.search.separate import separate
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 
 
 @searching
@@ -33,6 +33,6 @@ def separated(num_classes: int, dim: int, *, caps: bool = True, search: Search) 
     >>> round(separated(12, 3, rounds=1).certificate.max_cosine, 6)  # the icosahedron
     0.447214
     """
-    require_sizes(num_classes, dim)
-    vectors, running = separate(num_classes, dim, search, caps=caps)
+    K, D = require_classes(num_classes, dim)
+    vectors, running = separate(K, D, search, caps=caps)
     return vectors, running.facts

@@ -42,12 +42,12 @@ def simplex(
     if dim is None:
         dim = max(num_classes if centred else num_classes - 1, 1)
     if centred:
-        require_room("a centred simplex", num_classes, dim, dim, "dim")
+        require_room("a centred simplex", num_classes, dim, dim, "D")
         off_diagonal = -1 / math.sqrt(num_classes * (num_classes - 1))
         vectors = torch.full((num_classes, num_classes), off_diagonal, dtype=torch.float64)
         vectors.fill_diagonal_(math.sqrt((num_classes - 1) / num_classes))
     else:
-        require_room("a simplex", num_classes, dim, dim + 1, "dim + 1")
+        require_room("a simplex", num_classes, dim, dim + 1, "D + 1")
         vectors = polytopes.simplex(num_classes) if pose == "canonical" else _turned(num_classes, dim, seed)
     return vectors, {"source": SOURCES[pose]}
 

@@ -13,7 +13,7 @@ from tightframe.codes.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, sma
 from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
 from tightframe.codes.search.running import Running
 from tightframe.numerics import float64_device
-from tightframe.prototypes.construction import Facts, construction, require_sizes
+from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.prototypes.value import Prototypes
@@ -45,8 +45,7 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     >>> round(softmax_code(12, 3, rounds=1).provenance["one_vs_rest"], 6)  # the icosahedron
     0.552786
     """
-    K, D = num_classes, dim
-    require_sizes(K, D)
+    K, D = require_classes(num_classes, dim)
     optimum = _optimum(K, D)
     best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
     running = Running(lambda points: -proven_distance(points), search, (K, D), best)

@@ -53,7 +53,7 @@ class Prototypes:
             raise ShapeError(f"vectors must be (K, D) with K, D >= 1; got {tuple(self.vectors.shape)}.")
         if not self.vectors.dtype.is_floating_point:
             raise DtypeError(f"vectors must be floating point; got {self.vectors.dtype}.")
-        require_finite(self.vectors.detach(), "prototypes")
+        require_finite(self.vectors.detach(), "vectors")
         try:
             plain = json.loads(json.dumps(dict(self.provenance)))
         except TypeError as error:
