@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor
 from tightframe.codes.bounds import coherence_bound, cosine_bound
 from tightframe.codes.certificate import Certificate
-from tightframe.codes.cosines import Directions, Progress, extremes, gram_residual, near_coincidence, smallest_angle
+from tightframe.codes.cosines import Directions, Meter, extremes, gram_residual, near_coincidence, smallest_angle
 from tightframe.codes.one_vs_rest import (
     LIMIT_SECONDS,
     one_vs_rest_limit,
@@ -28,7 +27,7 @@ _GRAM_ENTRIES = 5e9  # maximum number of comparisons between cosines and inner p
 
 
 @on_cpu
-def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Progress | None = None) -> Certificate:
+def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Meter | None = None) -> Certificate:
     """The certificate of (K, D) vectors of any lengths, a tensor or a numpy array. In float64, in tiles, O(K D) memory.
 
     The one-vs-rest distance needs K quadratic programs: `one_vs_rest` forces (True) or omits (False) it; by default it
@@ -142,10 +141,10 @@ def _cosine_seconds(rows: int, dim: int) -> float:
 class _Watch:
     """Converts the progress of stages of known cost to one increasing fraction."""
 
-    def __init__(self, progress: Progress | None, total: float):
+    def __init__(self, progress: Meter | None, total: float):
         self._progress, self._total, self._before = progress, total, 0.0
 
-    def stage(self, seconds: float) -> Callable[[float], None] | None:
+    def stage(self, seconds: float) -> Meter | None:
         start, self._before = self._before, self._before + seconds
         progress, total = self._progress, self._total
         if progress is None:

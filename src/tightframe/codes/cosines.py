@@ -17,7 +17,8 @@ _ANTIPODAL = 1e-14  # x' = -x if |x + x'| is at most this: a few roundings of un
 _NEAR = 0.99  # |cosine| above which the angle loses digits to cancellation
 _CANDIDATES = 2048  # maximum number of rows whose distances give the smallest angle
 
-Progress = Callable[[float], None]
+Meter = Callable[[float], None]
+"""A function called with the completed fraction of a long computation, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def largest_cosine(vectors: Tensor) -> float:
     return extremes(Directions.of(vectors)).largest
 
 
-def extremes(directions: Directions, progress: Progress | None = None) -> Extremes:
+def extremes(directions: Directions, progress: Meter | None = None) -> Extremes:
     """Row maxima and the smallest cosine; `progress` receives fractions up to 1."""
     rows, antipodal = directions.half, directions.pairs is not None
     maxima = rows.new_full((len(rows),), -torch.inf)
@@ -111,7 +112,7 @@ def extremes(directions: Directions, progress: Progress | None = None) -> Extrem
     return Extremes(everywhere, antipodes.min().item())
 
 
-def gram_residual(directions: Directions, products: Sequence[float], progress: Progress | None = None) -> float:
+def gram_residual(directions: Directions, products: Sequence[float], progress: Meter | None = None) -> float:
     """The largest distance between a cosine of two distinct rows and the nearest of some inner products."""
     # antipodal pairs have product -1; the other products come in pairs ±, if the given set is symmetric
     inner = {product for product in products if abs(product) < 1}
@@ -149,7 +150,7 @@ def smallest_angle(directions: Directions, row_maxima: Tensor) -> float:
     return torch.arccos(largest).item()
 
 
-def _tiles(rows: Tensor, progress: Progress | None) -> Iterator[tuple[slice, slice, Tensor]]:
+def _tiles(rows: Tensor, progress: Meter | None) -> Iterator[tuple[slice, slice, Tensor]]:
     """Tiles of rows @ rows.T that cover the upper triangle, with their slices of rows and columns.
 
     All tiles share one buffer. Only the first tile of a strip contains diagonal entries.

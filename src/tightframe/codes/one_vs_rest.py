@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tightframe.codes.cosines import Meter
 from tightframe.errors import ShapeError
 
 LIMIT_SECONDS = 5.0  # a certificate skips the distance by default if it takes longer
@@ -17,7 +16,7 @@ _TOLERANCE = 1e-14  # tolerance of the optimality gap <x, x - p>, relative to th
 Array = npt.NDArray[np.float64]
 
 
-def one_vs_rest_distances(vectors: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
+def one_vs_rest_distances(vectors: Tensor, progress: Meter | None = None) -> Tensor:
     """Distance of each row to the convex hull of the others, (K, D) -> (K,); exact, by K small quadratic programs.
 
     Differentiable: the distance is stationary in the hull's coefficients. `progress` receives the completed fraction.
@@ -39,7 +38,7 @@ def one_vs_rest_distances(vectors: Tensor, progress: Callable[[float], None] | N
     return torch.linalg.vector_norm(vectors - hull, dim=1)
 
 
-def smallest_one_vs_rest(vectors: Tensor, progress: Callable[[float], None] | None = None) -> Tensor:
+def smallest_one_vs_rest(vectors: Tensor, progress: Meter | None = None) -> Tensor:
     """The smallest of `one_vs_rest_distances`, which a softmax code maximises over unit vectors; 0-d."""
     return one_vs_rest_distances(vectors, progress).amin()
 
