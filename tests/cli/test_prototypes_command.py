@@ -17,10 +17,11 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from tightframe.cli import prototypes as command
+from tightframe.cli.failures import in_flags
 from tightframe.cli.matrices import read_cost, read_matrix
-from tightframe.cli.prototypes import transposition
+from tightframe.cli.prototypes import flags_by_argument, transposition
 from tightframe.codes import Code, Progress, Search, certify
-from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, ShapeError, StateError
+from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, SearchWarning, ShapeError, StateError
 from tightframe.prototypes import Prototypes, code
 from tightframe.prototypes.hierarchical import hierarchical
 from tightframe.prototypes.metric_guided import metric_guided
@@ -162,6 +163,27 @@ def test_warnings_are_lines(tightframe: Command, here: Path, monkeypatch: pytest
     assert outcome.out.startswith("OPTIMAL ")
 
 
+def test_warnings_and_notes_name_flags(tightframe: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def equiangular(num_classes: int, dim: int, alpha: float) -> Prototypes:
+        text = "above alpha=0.5. Search longer, with time= or rounds=, raise alpha, increase dim, or use "
+        warnings.warn(f"{text}prototypes.softmax_code(7, 2).", SearchWarning, stacklevel=2)
+        return polygon(num_classes)
+
+    monkeypatch.setattr(command, "constructions", lambda: {"equiangular": equiangular})
+    monkeypatch.setattr(sys.modules["tightframe.codes.certify"], "one_vs_rest_limit", lambda dim: 2)
+    outcome = tightframe("prototypes", "-k", "7", "-d", "2", "--alpha", "0.5")
+    assert outcome.status == 0, outcome.err
+    text = "above --alpha 0.5. Search longer, with --time or --rounds, raise --alpha, increase -d, or use "
+    assert outcome.complaint == f"warning: {text}--objective softmax-code."
+    assert "more than 5 seconds. Pass --one-vs-rest to compute it." in outcome.plain
+
+
+def test_names_of_files_are_no_patterns() -> None:
+    names = flags_by_argument({"--gram": Path("a(1)+[dim].npy"), "-d": 3})
+    message = "gram must be square, (K, K); got shape (5, 3) with dim=3."
+    assert in_flags(message, names) == "--gram a(1)+[dim].npy must be square, (K, K); got shape (5, 3) with -d 3."
+
+
 def test_semantic_order_from_word_vectors_and_from_similarities(tightframe: Command, here: Path) -> None:
     torch.manual_seed(0)
     words = torch.randn(5, 8, dtype=torch.float64)
@@ -210,8 +232,41 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ("-k 1 -d 3", "at least 2|num_classes >= 2|K >= 2"),
-        ("-k 3 -d 0", "at least 2 classes and 1 dimension"),
+        ("-k 1 -d 3", "error: -k must be at least 2; got 1.$"),
+        ("-k 0 --objective orthoplex", "error: -k must be at least 2; got 0.$"),
+        ("-k -1 --code petersen", "error: -k must be at least 2; got -1.$"),
+        ("-k 3 -d 0", "error: -d must be at least 1; got 0.$"),
+        ("-k 3 -d -2 --objective softmax-code", "error: -d must be at least 1; got -2.$"),
+        ("-k 4 -d 1 --objective polygon", "error: -d must be at least 2 for a polygon; got 1.$"),
+        ("-k 3 -d 1 --objective separated", "on a line; got 3 with -d 1. Increase -d.$"),
+        ("-k 6 -d 3 --objective simplex", r"-k must be at most 4 \(D \+ 1\) for .* Increase -d, or use --objective"),
+        ("-k 9 -d 3 --objective hypercube", r"-k must be at most 8 \(2\^D\) for a hypercube"),
+        ("-k 11 --code petersen", "-k must be at most 10 for the code 'petersen'; got 11. Use --objective best"),
+        ("-d 3 --code petersen", "-d must be at least 4 for the code 'petersen'; got 3."),
+        ("-k 3 -d 2 --objective poles", r"-k must be .* at most 2 \(D\), .* Increase -d, or reduce -k.$"),
+        ("-k 9 -d 100000000000", "a matrix of 9 vectors in 100,000,000,000 dimensions needs"),
+        ("-k 6 -d 3 --alpha 0.1", "--alpha must be at least 0.447214 .* Raise --alpha, increase -d, or reduce -k.$"),
+        ("-k 6 -d 3 --alpha nan", r"--alpha must be a largest \|cosine\| in \[0, 1\); got nan"),
+        ("-k 5 -d 3 --gram rows.npy", r"--gram rows.npy must be square, \(K, K\); got shape \(5, 3\)"),
+        ("-k 4 -d 3 --gram cost.npy", r"--gram cost.npy must be \(K, K\) = \(4, 4\) for -k 4; got \(5, 5\)"),
+        ("-k 5 -d 3 --gram cost.npy", r"--gram cost.npy must have a positive diagonal .*; entry \(0, 0\) is 0"),
+        ("-k 5 -d 3 --gram nan.npy", r"--gram nan.npy must be finite; entry \(0, 1\) is nan"),
+        ("-k 5 -d 3 --gram two.npz", "two.npz has several matrices; give a file with one matrix. Its arrays"),
+        ("-d 0 --vectors rows.npy", "-d must be at least 1; got 0"),
+        ("-d 3 --vectors pair.npy", "--vectors pair.npy must have at least three classes to rank; got 2"),
+        ("-d 3 --vectors zero.npy", "--vectors zero.npy must be non-zero; class 1 has a zero vector"),
+        ("-d 3 --vectors nan.npy", "--vectors nan.npy must be finite .*; row 0 holds nan in column 1"),
+        ("-d 0 --objective metric-guided --cost cost.npy", "-d must be at least 1; got 0"),
+        ("-d 0 --objective hierarchical --cost cost.npy", "-d must be at least 1; got 0"),
+        ("-d 2 --objective metric-guided --cost rows.npy", r"--cost rows.npy must be a square matrix, \(K, K\)"),
+        ("-d 2 --objective hierarchical --cost nan.npy", r"--cost nan.npy must be finite; entry \(0, 1\) is nan"),
+        ("-d 2 --objective hierarchical --cost lone.npy", "--cost lone.npy must have at least two classes; got 1"),
+        ("-d 2 --objective metric-guided --tree lone.json", "--tree lone.json must have at least two classes; got 1"),
+        ("--gamma 0 --cost cost.npy", "--gamma must be finite and > 0; got 0.0"),
+        ("-d 2 --objective hierarchical --cost triangle.csv", r"plus 1 of \(1, 2\). Correct the costs.$"),
+        ("--verify nan.npy", "--verify nan.npy must be finite .*; row 0 holds nan in column 1"),
+        ("--verify lone.npy", r"--verify lone.npy must be \(K, D\) with K >= 2 rows"),
+        ("--verify zero.npy", "--verify zero.npy must have a direction; row 1 is zero"),
         ("-k 3", "best needs -d"),
         ("-d 3", "best needs -k"),
         ("-k 3 -d 2 --objective nothing", "--objective must be one of best, simplex, .*separated, .*got 'nothing'"),
@@ -233,8 +288,8 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-k 4 -d 3 --objective simplex --plot p.gif", "--plot writes .png or .pdf or .svg files; got p.gif"),
         ("--verify a.npy -k 3", "leave out -k"),
         ("--verify a.npy -o p.safetensors", "--verify reads vectors and builds none"),
-        ("-k 3 -d 2 --columns", "they need --verify"),
-        ("-k 12 -d 3 --objective separated --warm-start start.npy", r"--warm-start must be \(12, 3\); got \(5, 5\)"),
+        ("-k 3 -d 2 --columns", "--key and --columns read the file of --verify; give --verify"),
+        ("-k 12 -d 3 --objective separated --warm-start start.npy", r"--warm-start start.npy must be \(12, 3\); got"),
     ],
 )
 def test_bad_requests_are_one_line(tightframe: Command, here: Path, arguments: str, complaint: str) -> None:
@@ -242,6 +297,14 @@ def test_bad_requests_are_one_line(tightframe: Command, here: Path, arguments: s
     np.savetxt("triangle.csv", [[0, 1, 5], [1, 0, 1], [5, 1, 0]], delimiter=",")
     Path("cyclic.csv").write_text("a,b\nb,a\n")
     np.save("start.npy", LINE)
+    np.save("cost.npy", LINE)
+    np.save("rows.npy", LINE[:, :3] + 1)
+    np.save("pair.npy", LINE[:2] + 1)
+    np.save("zero.npy", np.diag([1.0, 0.0, 1.0, 1.0])[:, :3])
+    np.save("nan.npy", np.where((LINE == 1) & (np.arange(5) == 1), np.nan, LINE))
+    np.save("lone.npy", np.zeros((1, 1)))
+    np.savez("two.npz", one=LINE, two=LINE)
+    Path("lone.json").write_text('{"all": ["cat"]}')
     outcome = tightframe("prototypes", *arguments.split())
     assert outcome.status == 2, outcome.out
     assert len(outcome.err.splitlines()) == 1
@@ -404,7 +467,7 @@ def test_a_search_without_a_terminal_prints_a_line_now_and_then(monkeypatch: pyt
             watch(Progress(second, int(second), score, "free"))
     lines = console.export_text().splitlines()
     assert [line.split("·")[0].strip() for line in lines] == ["4.0 s", "9.0 s"]
-    assert "round 4 · cosine 0.500000000 · angle 60.0000° · to the bound 5.28e-02, 3.4349°" in lines[0]
+    assert "round 4 · cosine 0.500000000 · angle 60.0000° · gap 5.28e-02, 3.4349°" in lines[0]
 
 
 def test_a_terminal_shows_one_line_that_goes_away() -> None:
@@ -435,7 +498,7 @@ def test_a_long_certificate_is_announced_and_can_be_stopped(
     name = saved("a.npy", icosahedron())
     monkeypatch.setattr(command, "certification_seconds", lambda K, D, one_vs_rest: 42.0)
     outcome = tightframe("prototypes", "--verify", name)
-    assert "The certificate takes about 42 s; Ctrl-C leaves it out." in " ".join(outcome.err.split())
+    assert "The certificate takes about 42 s; Ctrl-C skips it." in " ".join(outcome.err.split())
     assert "OPTIMAL The largest cosine meets" in outcome.plain
 
     def interrupt(*_: Any, **__: Any) -> None:

@@ -46,7 +46,7 @@ USES = {
     "compare a b": "no run folder at 'a'.",
     "prototypes": "--objective best needs -k and -d.",
     "prototypes -k 10": "--objective best needs -d.",
-    "prototypes -k 10 -d 3 --objective simplex": "or --objective best, which separates any number of vectors.",
+    "prototypes -k 10 -d 3 --objective simplex": "or use --objective best, which separates any number of vectors.",
     "prototypes -k 10 -d 3 --objective etf": "--objective must be one of best, simplex,",
     "prototypes --code icosahedro": "Did you mean 'icosahedron' or",
     "prototypes -k 10 -d 3 --out /nope/p.safetensors": "--out /nope/p.safetensors: there is no folder /nope.",

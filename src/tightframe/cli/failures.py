@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tightframe.cli.options import Flags
@@ -21,8 +21,10 @@ _COMMANDS = {
     "tightframe.metrics.CONVENTIONS": "the list that `tightframe metrics` prints",
     "tightframe.codes.CODES": "the list that `tightframe codes` prints",
     "tightframe.sources.extract": "`tightframe extract`",
+    " Pass metric=False if that is meant.": " Correct the costs.",
 }
-"""What the library names, and the command that stands for it."""
+"""What the library names, and what stands for it on the command line."""
+_TERMS = ("dim", "alpha", "gamma")  # arguments that are no English words
 
 
 def is_mendable(error: Exception) -> bool:
@@ -111,21 +113,32 @@ def in_flags(message: str, names: dict[str, str]) -> str:
     """A message with flags for arguments.
 
     Args:
-        names: flags by argument. An argument is recognised by "=" after it, by an underscore in its name, or as
-            the subject of a clause.
+        names: flags by argument. An argument is recognised by "=" after it, by its name if that is no English word,
+            or as the subject of a clause.
     """
-
-    def value(match: re.Match[str]) -> str:
-        return names[match[1]] + ("" if match[2] or match[3] in ("", ".", ",", ")") else " ")
 
     for name, command in _COMMANDS.items():
         message = message.replace(name, command)
     if "--objective" in names.values():
-        message = re.sub(r"prototypes\.(\w+)\([^)]*\)", r"--objective \1", message)
-    message = re.sub(rf"\b({'|'.join(names)})=(True\b)?(?=(\S?))", value, message)
-    flags = {flag.lstrip("-"): flag for flag in names.values()}
-    subjects = flags | {name: flag for name, flag in names.items() if name not in ("features", "labels")}
-    clause = rf"(^|: )({'|'.join(subjects)})(?= (?:must|needs|adds)\b)"
-    message = re.sub(clause, lambda match: match[1] + subjects[match[2]], message)
-    words = "|".join(name for name in names if "_" in name)
-    return re.sub(rf"(?<![\w./'\"-])({words}){_NO_WORD}", lambda match: names[match[1]], message) if words else message
+        message = re.sub(
+            r"prototypes\.(\w+)\([^)]*\)", lambda match: f"--objective {match[1].replace('_', '-')}", message
+        )
+    flags = {flag.lstrip("-"): flag for flag in names.values()} | names
+    subjects = [name for name in flags if name not in ("features", "labels")]
+    words = [name for name in names if "_" in name or name in _TERMS]
+    pattern = (
+        rf"\b(?P<value>{_any_of(names)})=(?P<true>True\b)?(?=(?P<after>\S?))"
+        rf"|(?:^|(?<=: ))(?P<subject>{_any_of(subjects)})(?= (?:must|needs|adds)\b)"
+        rf"|(?<![\w./'\"-])(?P<word>{_any_of(words)}){_NO_WORD}"
+    )
+
+    def flag(match: re.Match[str]) -> str:
+        blank = match["value"] and not match["true"] and match["after"] not in ("", ".", ",", ")")
+        return flags[match["value"] or match["subject"] or match["word"]] + (" " if blank else "")
+
+    return re.sub(pattern, flag, message)
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """The pattern that matches one of some words; it matches nothing without words."""
+    return "|".join(map(re.escape, words)) or "(?!)"

@@ -12,17 +12,22 @@ from tightframe.errors import CostMatrixError, DtypeError, ShapeError, StateErro
 from tightframe.reading import read_arrays, read_rows
 
 
-def read_matrix(path: Path, key: str | None = None) -> Tensor:
-    """A real matrix from a file of arrays, as float64: the array called `key`, or else the only one that has two
-    dimensions.
+def read_matrix(path: Path, key: str | None = None, *, flag: str | None = None) -> Tensor:
+    """A real matrix from a file of arrays, as float64.
 
-    Raises: StateError listing the file's arrays unless one is meant; ShapeError, DtypeError for one of another kind.
+    Args:
+        key: name of the array. Default: the only array with two dimensions.
+        flag: the option that gives `key`, for messages. Default: there is none.
+
+    Raises: StateError that lists the file's arrays, unless exactly one fits; ShapeError or DtypeError for another array
+    than a real matrix.
     """
     arrays = read_arrays(path)
     if key is None:
         matrices = [name for name, shape in arrays.shapes.items() if len(shape) == 2]
         if len(matrices) > 1:
-            raise StateError(f"{path} has several matrices; choose one with --key. Its arrays: {arrays}.")
+            advice = f"choose one with {flag}" if flag is not None else "give a file with one matrix"
+            raise StateError(f"{path} has several matrices; {advice}. Its arrays: {arrays}.")
         if not matrices:
             raise StateError(f"{path} has no matrix (an array of two dimensions). Its arrays: {arrays}.")
         key = matrices[0]
@@ -37,10 +42,10 @@ def read_matrix(path: Path, key: str | None = None) -> Tensor:
 
 
 def read_cost(path: Path) -> Tensor:
-    """(K, K) costs from a .csv or a file that `read_matrix` reads; that they are costs is for `require_cost` to say.
+    """A matrix of costs (K, K) from a .csv or a file that `read_matrix` reads; `require_cost` checks the values.
 
     A .csv holds the matrix, or lines i,j,cost with classes counted from 0 and each pair once; a header is skipped.
-    Raises: StateError, CostMatrixError naming the line or the pair that is wrong.
+    Raises: StateError or CostMatrixError that names the wrong line or the missing pair.
     """
     if path.suffix != ".csv":
         return read_matrix(path)
@@ -51,7 +56,7 @@ def read_cost(path: Path) -> Tensor:
         if not _are_numbers(row) or len(row) != len(lines[0][1]):
             raise StateError(f"line {number} of {path} must be {len(lines[0][1])} numbers; got {','.join(row):.100}.")
     table = torch.tensor([[float(field) for field in row] for _, row in lines], dtype=torch.float64)
-    # three lines of three numbers may be either, but only a matrix has zeros on its diagonal
+    # three lines of three numbers are ambiguous; only a matrix has zeros on its diagonal
     square = len(lines) > 0 and table.shape[0] == table.shape[1] and (len(table) != 3 or not table.diagonal().any())
     if square or table.ndim != 2 or table.shape[1] != 3:
         return table
@@ -63,7 +68,7 @@ def _from_triples(triples: Tensor, path: Path) -> Tensor:
     if not ((pairs >= 0) & (pairs == pairs.round())).all():
         raise CostMatrixError(f"{path} must hold a square matrix or lines i,j,cost with i, j = 0, 1, 2, ...")
     size = int(pairs.max()) + 1
-    if size * (size - 1) > 8 * len(pairs) + 32:  # too large to look for the pair that is missing
+    if size * (size - 1) > 8 * len(pairs) + 32:  # a matrix of this size may not fit into memory
         raise CostMatrixError(
             f"{path} lists {len(pairs)} pairs, but its classes run to {size - 1}, which makes {size * (size - 1) // 2}."
         )

@@ -23,7 +23,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from tightframe.choices import require_choice
-from tightframe.cli.failures import INTERRUPTED
+from tightframe.cli.failures import INTERRUPTED, in_flags
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.output import require_writable, tell_written
 from tightframe.codes import Certificate, certification_seconds, certify, largest_cosine
@@ -41,11 +41,11 @@ from tightframe.render.terminal import show
 from tightframe.search import Progress, Search
 from tightframe.sections import Column, Section, Table, as_text
 
-_CHARACTERS = 60  # of a value in a provenance
-_LONG = 5.0  # seconds that a certificate may take without a word about it
-_EVERY = 3.0  # seconds between lines of progress where there is no terminal
-_EQUAL, _UNEQUAL = 1e-3, 1e-2  # relative spreads of lengths that are meant to be equal, and that aren't
-_COMPARED = 20_000  # columns up to which their cosines are looked at to find a transposed file
+_CHARACTERS = 60  # maximum length of a printed value of the provenance
+_LONG = 5.0  # seconds; a longer certificate is announced
+_EVERY = 3.0  # seconds between lines of progress without a terminal
+_EQUAL, _UNEQUAL = 1e-3, 1e-2  # relative spreads of lengths: maximum of equal ones, minimum of unequal ones
+_COMPARED = 20_000  # maximum numbers of rows and columns whose cosines tell a transposed file
 
 Construct = Callable[..., Prototypes]
 _OPTIONS = {
@@ -60,25 +60,26 @@ _OPTIONS = {
     "gamma": ("--gamma",),
     **{field.name: (flag,) for flag, field in flags_of(Search)},
 }
-"""The options that give a parameter of a construction."""
+"""The options for each parameter of a construction."""
 _SEPARATING = ("best", "separated")  # objectives whose score is the largest cosine
-_PER_CLASS = ("cost", "similarity", "gram")  # parameters that say how many classes there are
+_PER_CLASS = ("cost", "similarity", "gram")  # parameters that fix the number of classes
 
 
 # ---------------------------------------------------------------------- building
 
 
 def build_prototypes(objective: str | None, given: Mapping[str, Any], console: Console) -> Prototypes:
-    """The prototypes of an objective, with live progress where they are searched for.
+    """The prototypes of an objective; shows the progress of a search.
 
     Args:
-        objective: its name; None for the only one that has all the options given, or else for the strongest route.
-        given: values of options by their name, such as -k or --cost.
+        objective: name of a construction. Default: "code" with --code, else the only construction that takes all given
+            options, else "best".
+        given: values by option, such as -k or --cost.
 
     Raises: ChoiceError listing the objectives; OptionError for options that are missing, exclude each other or belong
     to other objectives; the errors of the construction.
     """
-    objectives, asked = constructions(), objective is not None
+    objectives, got = constructions(), "" if objective is None else f"; got {objective}"
     if objective is None:
         fitting = [name for name, construct in objectives.items() if given.keys() <= _accepted(construct).keys()]
         objective = "code" if "--code" in given else fitting[0] if len(fitting) == 1 else "best"
@@ -90,12 +91,11 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         raise OptionError("--cost and --tree exclude each other: a tree has costs of its own.")
     for option in (option for option in given if option not in accepted):
         others = [name for name, other in objectives.items() if option in _accepted(other)]
-        got = f"; got {objective}" if asked else ""
         raise OptionError(f"{option} needs --objective {' or '.join(others)}{got}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
     if "num_classes" in arguments and "dim" in arguments:
         K, D = arguments["num_classes"], arguments["dim"]
-        require_memory(16 * K * D, f"a search for {K:,} vectors in {D:,} dimensions")
+        require_memory(16 * max(K, 0) * D, f"a matrix of {K:,} vectors in {D:,} dimensions")
     if missing := [
         " or ".join(_OPTIONS[name])
         for name, parameter in parameters.items()
@@ -103,41 +103,48 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
     ]:
         raise OptionError(f"--objective {objective} needs {' and '.join(missing)}.")
     if "num_classes" not in parameters and (K := arguments.pop("num_classes", None)) is not None:
-        found = next(_num_classes(arguments[name]) for name in _PER_CLASS if name in arguments)
-        if found != K:
-            raise OptionError(f"-k is {K}, but the file has {found} classes; leave out -k.")
-    if "progress" not in parameters:
-        return _build(console, construct, arguments)
+        classes = next(_num_classes(arguments[name]) for name in _PER_CLASS if name in arguments)
+        if classes != K:
+            raise OptionError(f"-k is {K}, but the file has {classes} classes; leave out -k.")
     sizes = (arguments["num_classes"], arguments["dim"]) if objective in _SEPARATING else None
-    with _Watch(console, sizes) as watch:
-        return _build(console, construct, {**arguments, "progress": watch})
-
-
-def _build(console: Console, construct: Construct, arguments: Mapping[str, Any]) -> Prototypes:
-    """What a construction makes; its warnings become lines."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _Watch(console, sizes) as watch:
         warnings.simplefilter("always")
-        prototypes = construct(**arguments)
+        prototypes = construct(**arguments, **({"progress": watch} if "progress" in parameters else {}))
     for warning in caught:
-        console.print(Text(as_text(f"warning: {warning.message}"), "yellow"), soft_wrap=True)
+        text = in_flags(str(warning.message), flags_by_argument(given))
+        console.print(Text(as_text(f"warning: {text}"), "yellow"), soft_wrap=True)
     return prototypes
 
 
 def constructions() -> dict[str, Construct]:
-    """The constructions by name but for those that begin with data rather than with files of a few numbers."""
+    """The constructions by name, without those from class means or statistics."""
     return {name: row.build for name, row in PROTOTYPES.items() if row.needs not in (STATISTICS, MEANS)}
 
 
+def flags_by_argument(given: Mapping[str, Any], verified: Path | None = None) -> dict[str, str]:
+    """The flag of each argument of the library, followed by the file that it reads, for messages.
+
+    Args:
+        given: values by option. verified: the file of --verify.
+    """
+    names = {"scale": "--scale", "one_vs_rest": "--one-vs-rest", "objective": "--objective"}
+    for argument, options in _OPTIONS.items():
+        option = next((each for each in options if each in given), options[0])
+        names[argument] = f"{option} {given[option]}" if isinstance(given.get(option), Path) else option
+    names |= {"costs": names["cost"], "word_vectors": names["similarity"]}
+    return names if verified is None else names | {"vectors": f"--verify {verified}"}
+
+
 def _accepted(construct: Construct) -> dict[str, str]:
-    """The options that a construction has, and the parameter that each one gives."""
+    """The options of a construction, and the parameter for each."""
     names = list(inspect.signature(construct).parameters)
     if "num_classes" not in names and any(name in names for name in _PER_CLASS):
-        names.append("num_classes")  # to be checked
+        names.append("num_classes")  # is compared with the file
     return {option: name for name in names for option in _OPTIONS.get(name, ())}
 
 
 def _read(option: str, value: Any) -> Any:
-    """What an option stands for: the content of its file, or itself."""
+    """The value of an option: the content of its file, or the value itself."""
     if option == "--tree":
         return Hierarchy.read(value)
     if option == "--cost":
@@ -154,8 +161,9 @@ def _num_classes(cost: torch.Tensor | Hierarchy) -> int:
 
 
 class _Watch:
-    """Shows a search: a line that is always current on a terminal, elsewhere a new one every few seconds if it is
-    better. For K vectors in R^D with their largest cosine beside its bound, or without sizes the objective's value.
+    """Shows a search: on a terminal one line that is updated, elsewhere a line every few seconds for a better score.
+
+    With the sizes (K, D) it prints the largest cosine and its bound, without sizes the objective's value.
     """
 
     def __init__(self, console: Console, sizes: tuple[int, int] | None):
@@ -184,16 +192,16 @@ class _Watch:
 
     def _line(self) -> Text:
         line = Text(f"{time.monotonic() - self._begin:5.1f} s", no_wrap=True, overflow="ellipsis")
-        found = self._progress
-        if found is None:
+        progress = self._progress
+        if progress is None:
             return line.append(" · searching")
         if self._sizes is None:
-            return line.append(f" · round {found.round} · objective {found.score:.9g} · {found.start}")
+            return line.append(f" · round {progress.round} · objective {progress.score:.9g} · {progress.start}")
         bound = cosine_bound(*self._sizes).value
-        angle, most = (math.degrees(math.acos(min(max(cosine, -1.0), 1.0))) for cosine in (found.score, bound))
-        line.append(f" · round {found.round} · ").append(f"cosine {found.score:.9f} · angle {angle:.4f}°", "bold")
-        line.append(f" · to the bound {found.score - bound:.2e}, {most - angle:.4f}° · {found.start}")
-        return line
+        angle, limit = (math.degrees(math.acos(min(max(cosine, -1.0), 1.0))) for cosine in (progress.score, bound))
+        line.append(f" · round {progress.round} · ")
+        line.append(f"cosine {progress.score:.9f} · angle {angle:.4f}°", "bold")
+        return line.append(f" · gap {progress.score - bound:.2e}, {limit - angle:.4f}° · {progress.start}")
 
 
 # ---------------------------------------------------------------------- reading
@@ -202,12 +210,15 @@ class _Watch:
 def read_prototypes(path: Path, *, key: str | None, columns: bool, console: Console) -> Prototypes:
     """Prototypes from a file that `Prototypes.save` or another program wrote; see `read_matrix` for `key`.
 
-    With `columns`, vectors are the columns of the matrix. Prints a warning where they seem to be the other ones.
+    Prints a warning if the matrix seems to be transposed.
+
+    Args:
+        columns: vectors are the columns of the matrix, not its rows.
     """
     if path.suffix == ".safetensors" and key is None and not columns:
-        with suppress(StateError):  # another program wrote it, or it is damaged, which `read_matrix` says
+        with suppress(StateError):  # a file of another program, or a damaged one: `read_matrix` reports that
             return Prototypes.load(path)
-    matrix = read_matrix(path, key)
+    matrix = read_matrix(path, key, flag="--key")
     vectors = matrix.mT.contiguous() if columns else matrix
     prototypes = Prototypes(vectors)
     if (evidence := transposition(vectors, "rows" if columns else "columns")) is not None:
@@ -218,22 +229,26 @@ def read_prototypes(path: Path, *, key: str | None, columns: bool, console: Cons
 
 
 def transposition(vectors: torch.Tensor, others: str = "columns") -> str | None:
-    """What speaks for vectors being the columns of a matrix rather than its rows; None if nothing does.
+    """The evidence, in a phrase, that the vectors are the columns of a matrix (K, D) and not its rows; None without.
 
-    Its shape doesn't: an ETF may have fewer vectors than dimensions. Columns of equal length do, if the rows' differ;
-    and where all are equal, columns that meet their bound, if the rows don't meet theirs.
+    Evidence is columns of equal lengths while the rows' lengths differ or, if all lengths are equal, columns that meet
+    their bound while the rows don't. The shape is no evidence: an ETF may have fewer vectors than dimensions.
+
+    Args:
+        others: name of the columns in the phrase.
     """
     K, D = vectors.shape
     if K < 2 or D < 2 or not bool(vectors.any()):
         return None
+    vectors_are = {"columns": "rows", "rows": "columns"}[others]
     spreads = [_spread(norms(one)) for one in (vectors, vectors.mT)]
     if spreads[1] > _EQUAL:
         return None
     if spreads[0] > _UNEQUAL:
-        return f"its {D} {others} have equal lengths, and what was taken for {K} vectors hasn't"
+        return f"its {D} {others} have equal lengths, and its {K} {vectors_are} have not"
     if D > _COMPARED or K > _COMPARED or _meets_bound(vectors) or not _meets_bound(vectors.mT):
         return None
-    return f"its {D} {others} are as far apart as {D} vectors can be, and what was taken for {K} vectors isn't"
+    return f"its {D} {others} are as far apart as {D} vectors can be, and its {K} {vectors_are} are not"
 
 
 def _spread(lengths: torch.Tensor) -> float:
@@ -241,7 +256,7 @@ def _spread(lengths: torch.Tensor) -> float:
 
 
 def _meets_bound(vectors: torch.Tensor) -> bool:
-    return largest_cosine(vectors) - cosine_bound(*vectors.shape).value < 1e-5  # float32 and half a digit
+    return largest_cosine(vectors) - cosine_bound(*vectors.shape).value < 1e-5  # rounding of float32, with a margin
 
 
 # ---------------------------------------------------------------------- showing
@@ -250,24 +265,26 @@ def _meets_bound(vectors: torch.Tensor) -> bool:
 def show_prototypes(
     prototypes: Prototypes, console: Console, aside: Console, *, one_vs_rest: bool | None = None, pairs: bool = False
 ) -> Certificate | None:
-    """Print the certificate of vectors, then how they were made; None if Ctrl-C ended its computation.
+    """Print the certificate of vectors and their provenance. Returns None if Ctrl-C ends the certificate's computation.
 
-    Args: aside: console for progress and remarks.
+    Args:
+        console: for the certificate. aside: for progress and remarks.
     """
     try:
         certificate = _certify(prototypes.vectors, one_vs_rest, aside)
     except KeyboardInterrupt:
         aside.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
-    made = [_made(prototypes.provenance)] if prototypes.provenance else []
-    document = certificate.document(*made, *(pair_sections(prototypes.vectors) if pairs else ()))
-    show(replace(document, title=""), console)  # the verdict first
+    provenance = [_provenance(prototypes.provenance)] if prototypes.provenance else []
+    document = certificate.document(*provenance, *(pair_sections(prototypes.vectors) if pairs else ()))
+    notes = tuple(in_flags(note, flags_by_argument({})) for note in document.notes)
+    show(replace(document, title="", notes=notes), console)  # the verdict first
     return certificate
 
 
-def _made(provenance: Mapping[str, Any]) -> Section:
-    """How vectors were made: the constructor, its reasons and source, then its arguments."""
-    facts = dict(as_text(provenance))  # of a file that anything may have written
+def _provenance(provenance: Mapping[str, Any]) -> Section:
+    """The provenance as a section: the reason for the construction, then its arguments and facts."""
+    facts = dict(as_text(provenance))  # `as_text`, because the file may come from anywhere
     sentences = tuple(f"{text[:1].upper()}{text[1:]}." for text in [facts.pop("reason", None)] if text)
     rows = tuple((key, _short(value)) for key, value in facts.items() if value is not None)
     return Section("made", "Construction", sentences, Table((Column("argument", "name"), Column("value")), rows))
@@ -279,11 +296,11 @@ def _short(value: Any) -> str:
 
 
 def _certify(vectors: torch.Tensor, one_vs_rest: bool | None, console: Console) -> Certificate:
-    """The certificate; if it takes long, with a word about how long, and a bar."""
+    """The certificate; a long computation is announced and has a progress bar."""
     seconds = certification_seconds(*vectors.shape, one_vs_rest=one_vs_rest)
     if seconds < _LONG:
         return certify(vectors, one_vs_rest=one_vs_rest)
-    console.print(Text(f"The certificate takes about {seconds:.0f} s; Ctrl-C leaves it out.", "dim"))
+    console.print(Text(f"The certificate takes about {seconds:.0f} s; Ctrl-C skips it.", "dim"))
     columns = (TextColumn("certifying"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("certifying", total=1.0)
@@ -291,7 +308,7 @@ def _certify(vectors: torch.Tensor, one_vs_rest: bool | None, console: Console) 
 
 
 def _save(prototypes: Prototypes, path: Path, console: Console) -> Path:
-    """Save to a file, or if it can't be written any more to the folder of temporary files; returns where."""
+    """Save to a file, or to a temporary folder if that fails; returns the path of the file written."""
     try:
         prototypes.save(path)
     except OSError as error:
@@ -316,9 +333,10 @@ def run(
     plot: Path | None = None,
     one_vs_rest: bool | None = None,
 ) -> int:
-    """The command: build or read prototypes, save, show and draw them; its exit status.
+    """The command: build or read prototypes, save, show and draw them; returns the exit status.
 
-    Ctrl-C during a search goes on with the best so far, during the certificate without it.
+    Ctrl-C during a search ends the search with the best vectors so far; during the certificate it skips the
+    certificate.
     """
     console, aside = Console(highlight=False), Console(highlight=False, stderr=True)
     if verify is not None:
@@ -329,7 +347,7 @@ def run(
     if scale is not None and not 0 < scale < math.inf:  # before a search that takes long
         raise RangeError(f"--scale must be positive and finite; got {scale}.")
     if verify is None and (key or columns):
-        raise OptionError("--key and --columns say how to read a file; they need --verify.")
+        raise OptionError("--key and --columns read the file of --verify; give --verify, or leave them out.")
     if out is not None:
         require_writable("--out", out, (".safetensors",))
     if plot is not None:
