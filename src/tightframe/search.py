@@ -1,4 +1,4 @@
-"""`Search`: how long a construction searches, and from where."""
+"""`Search`: the limits, the seed and the start of a search."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Search:
     """How a construction searches. Every searching construction takes one as `search`, or its fields as arguments.
 
     The first limit reached ends the search; without `time` and `rounds` it ends after 8 rounds or 10 seconds. The same
-    seed, rounds and machine give the same vectors, if not the time ended the search.
+    seed, rounds and machine give the same vectors, unless time ends the search.
 
     Attributes:
         time: limit in seconds.
         rounds: limit in rounds of starts. 0, for `best` only: no search.
-        seed: of the random number generator, in [-2^63, 2^63).
-        target: stop at a score of at most this. The score is what a construction minimises: for `separated` and `best`
-            the largest cosine.
+        seed: seed of the random number generator, in [-2^63, 2^63).
+        target: score at which the search stops. The construction minimises the score: for `separated` and `best` the
+            largest cosine.
         warm_start: vectors (K, D) to start from, in addition to other starts.
         progress: function called with a `Progress` during the search.
-        device: where the search runs and the vectors are. Default: the CPU.
+        device: device of the search and of the vectors. Default: the CPU.
 
     Raises: RangeError unless time is a number > 0, target a number, rounds an integer >= 0 and the seed an integer in
         its range.
@@ -49,15 +49,24 @@ class Search:
 
     time: float | None = option(
         None,
-        f"Search for at most this many seconds; Ctrl-C stops earlier. Default: {SECONDS:g}, or {ROUNDS} rounds.",
+        f"Stop the search after this many seconds; Ctrl-C stops it earlier. Default: without --rounds {SECONDS:g} s or "
+        f"{ROUNDS} rounds, whichever ends first.",
         type=float,
     )
     rounds: int | None = option(
-        None, "Stop after this many rounds of search; the result is then reproducible. 0: no search.", type=int
+        None,
+        "Stop the search after this many rounds; the result is then reproducible. 0, for best only: no search.",
+        type=int,
     )
     seed: int = option(0, "Seed for the random number generator.")
-    target: float | None = option(None, "Stop once the score (the largest cosine) is at most this.", type=float)
-    warm_start: Array | None = option(None, "Start the search from the vectors in this file.", type=Path)
+    target: float | None = option(
+        None,
+        "Stop the search once the score is at most this; for best and separated the score is the largest cosine.",
+        type=float,
+    )
+    warm_start: Array | None = option(
+        None, "Start the search from the vectors (K, D) in this file, in addition to other starts.", type=Path
+    )
     progress: Callable[[Progress], None] | None = option(None, "", flag="")
     device: torch.device | str | None = option(None, "", flag="")
 

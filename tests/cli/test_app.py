@@ -1,6 +1,7 @@
 """The commands, their help, their exit status, and errors as one clear line."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,23 @@ def test_every_command_has_help(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert f"tightframe {command}" in done.output or f"root {command}" in done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_metavars_have_one_style(command: str) -> None:
+    lines = CliRunner().invoke(app, [command, "--help"]).output.splitlines()
+    option = re.compile(r"  (?:-\w, )?--[\w-]+( / --[\w-]+)?(?: (\S+))?(?:  |$)")
+    starts = [match for line in lines if (match := option.match(line))]
+    assert "--help" in starts[-1][0]
+    assert {match[2] for match in starts} <= {None, "TEXT", "NUMBER", "PATH"}
+    assert "<" not in "".join(line.split("  ")[1] for line in lines if line.startswith("  "))
+
+
+def test_the_help_of_prototypes_says_what_decides(tightframe: Command) -> None:
+    text = tightframe("prototypes", "--help").plain
+    assert "Default: the only one that takes the given options (code for --code, semantic for --vectors," in text
+    assert "best, simplex, orthonormal," in text
+    assert "-k, --num-classes NUMBER" in text and "--cost PATH" in text
 
 
 def test_without_arguments_help_is_shown(tightframe: Command) -> None:

@@ -25,7 +25,7 @@ from tightframe.cli.failures import (
     told,
     warn_in_a_line,
 )
-from tightframe.cli.options import given, spread, takes
+from tightframe.cli.options import Command, given, spread, takes
 from tightframe.cli.output import Output, tell_written, write_figures
 from tightframe.cli.runs import require_runs
 from tightframe.cli.subject import Subject
@@ -116,7 +116,7 @@ def demo(
         raise typer.Exit(show_demo(settings, out, seeds=seeds, overwrite=overwrite, everything=everything))
 
 
-app.command()(takes(DEMO)(demo))
+app.command(cls=Command)(takes(DEMO)(demo))
 
 SUBJECT = flags_of(Subject)
 
@@ -132,7 +132,7 @@ def measure(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FEATURES]...",
+            metavar="FEATURES",
             help="File with features (N, D) and labels (N,): .npz, .npy, .safetensors, .pt or .parquet; or several "
             ".npy, .safetensors or .parquet files, read in order; or a folder that `tightframe extract` wrote.",
             show_default=False,
@@ -141,7 +141,6 @@ def measure(
     labels: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE",
             help="Read the labels (N,) from this file, or one for each of several. Default: in FEATURES.",
         ),
     ] = None,
@@ -212,7 +211,7 @@ def _deliver(report: Any, output: Output, **shown: bool) -> None:
             tell_written(path)
 
 
-app.command()(takes([*SUBJECT, *Measuring.flags()])(measure))
+app.command(cls=Command)(takes([*SUBJECT, *Measuring.flags()])(measure))
 
 EXTRACTED = [each for each in Measuring.flags() if each[1].metadata["of"] != "report"]
 
@@ -259,10 +258,10 @@ def extract(
             print(as_text(line))
 
 
-app.command()(takes([*SUBJECT, *EXTRACTED])(extract))
+app.command(cls=Command)(takes([*SUBJECT, *EXTRACTED])(extract))
 
 
-class _Prototypes(typer.core.TyperCommand):
+class _Prototypes(Command):
     """A command whose help lists the constructions, which are imported (with torch) only if it is printed."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -279,56 +278,80 @@ SEARCH = flags_of(Search)
 
 
 def prototypes(
-    num_classes: Annotated[int | None, typer.Option("--num-classes", "-k", help="Number of vectors, K.")] = None,
+    num_classes: Annotated[
+        int | None,
+        typer.Option("--num-classes", "-k", help="Number of vectors, K; for --objective poles the number of targets."),
+    ] = None,
     dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions, D.")] = None,
-    objective: Annotated[str | None, typer.Option(help="Construction: {objectives}. Default: best.")] = None,
-    code: Annotated[str | None, typer.Option(help="Build this exact code; names: `tightframe codes`.")] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="Construction: {objectives}. Default: the only one that takes the given options (code for --code, "
+            "semantic for --vectors, gram-matching for --gram, equiangular for --alpha, hierarchical for --gamma), "
+            "else best."
+        ),
+    ] = None,
+    code: Annotated[str | None, typer.Option(help="Build this exact code; `tightframe codes` lists the names.")] = None,
     cost: Annotated[
         Path | None,
         typer.Option(
-            help="Read the costs between classes: .csv (square, or lines i,j,cost), .npy, .npz, .safetensors or .pt."
+            help="Read the costs between classes from this file: .csv (a square matrix, or lines i,j,cost), .npy, "
+            ".npz, .safetensors or .pt. Needs --objective metric-guided or hierarchical."
         ),
     ] = None,
     tree: Annotated[
         Path | None,
         typer.Option(
-            help="Read the class hierarchy: .json, .csv of edges, or text with one path per line, as root/animal/cat."
+            help="Read the class hierarchy from this file: .json, .csv with lines parent,child, or text with one path "
+            "per line, such as root/animal/cat. Needs --objective metric-guided or hierarchical."
         ),
     ] = None,
     vectors: Annotated[
-        Path | None, typer.Option(help="Read word vectors (K, d) or similarities (K, K) of the classes.")
+        Path | None, typer.Option(help="Read word vectors (K, E) or similarities (K, K) of the classes from this file.")
     ] = None,
-    gram: Annotated[Path | None, typer.Option(help="Read the Gram matrix (K, K) to approximate.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Largest |cosine| of an equiangular frame, in [0, 1).")] = None,
+    gram: Annotated[Path | None, typer.Option(help="Read the target Gram matrix (K, K) from this file.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop the search for an equiangular frame once every |cosine| is at most this, in [0, 1). Default: "
+            "search for the smallest."
+        ),
+    ] = None,
     gamma: Annotated[
-        float | None, typer.Option(help="Rate at which the cosines of a hierarchical frame decrease with the cost.")
+        float | None,
+        typer.Option(
+            help="Rate, > 0, at which the cosines of a hierarchical frame decrease with the cost. Default: 2."
+        ),
     ] = None,
-    scale: Annotated[float | None, typer.Option(help="Length of the vectors. Default: 1.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Multiply the vectors by this number, > 0. Default: 1.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the vectors to this .safetensors file.")
     ] = None,
     verify: Annotated[
         Path | None,
         typer.Option(
-            help="Certify the vectors in this .npy, .npz, .pt, .pth or .safetensors file instead of building any."
+            help="Certify the vectors in this .npy, .npz, .pt, .pth or .safetensors file instead of building vectors."
         ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Name of the array in the file for --verify.")] = None,
+    key: Annotated[str | None, typer.Option(help="Name of the array in the file of --verify.")] = None,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Read the vectors from the columns of the file for --verify, (D, K).")
+        bool, typer.Option("--columns", help="Read the vectors from the columns (D, K) of the file of --verify.")
     ] = False,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Print the lengths and the smallest angles.")] = False,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Print the lengths of the vectors and the smallest angles.")
+    ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the Gram matrix, angles and vectors in this .png, .pdf or .svg file.")
+        Path | None,
+        typer.Option(help="Draw the Gram matrix, the angles and the vectors in this .png, .pdf or .svg file."),
     ] = None,
     one_vs_rest: Annotated[
         bool | None,
-        typer.Option(help="Compute (or skip) the one-vs-rest distance. Default: only if it takes a few seconds."),
+        typer.Option(help="Compute or skip the one-vs-rest distance. Default: compute it if that takes at most 5 s."),
     ] = None,
     **options: Any,
 ) -> None:
-    """Build class prototypes, or certify the vectors in a file: how close they are to the best possible."""
-    from tightframe.cli.prototypes import run
+    """Build class prototypes, or certify the vectors in a file: compare them with the best possible."""
+    from tightframe.cli.prototypes import flags_by_argument, run
 
     own = {
         "-k": num_classes,
@@ -343,8 +366,7 @@ def prototypes(
     }
     wanted = {flag: value for flag, value in own.items() if value is not None}
     wanted |= {flag: options[field.name] for flag, field in SEARCH if options[field.name] not in (None, field.default)}
-    names = ("cost", "gram", "alpha", "gamma", "code", "scale", "objective")
-    with errors_in_flags(SEARCH, *names, num_classes="-k", num_targets="-k", dim="-d"):
+    with errors_in_flags((), **flags_by_argument(wanted, verify)):
         status = run(
             objective,
             wanted,
@@ -363,9 +385,10 @@ def prototypes(
 app.command(cls=_Prototypes)(takes(SEARCH)(prototypes))
 
 
-@app.command()
+@app.command(cls=Command)
+@takes()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
@@ -403,9 +426,10 @@ def report(
             tell_written(path)
 
 
-@app.command()
+@app.command(cls=Command)
+@takes()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more run folders.")],
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,

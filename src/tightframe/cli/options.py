@@ -14,14 +14,17 @@ Flags = Sequence[tuple[str, Field[Any]]]
 """As `flags_of` a dataclass gives them."""
 
 
-_METAVARS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
+_METAVARS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}  # what --help shows for a value
 
 
-def takes(flags: Flags) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command with `**options` an option for each of these fields."""
+def takes(flags: Flags = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command with `**options` an option for each of these fields, and all its options metavars of one style."""
 
     def extended(command: Callable[..., Any]) -> Callable[..., Any]:
         own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "options"]
+        for each in own:
+            shown = get_args(each.annotation)[1]
+            shown.metavar = shown.metavar or _metavar(each.annotation)
         added = [_parameter(flag, field) for flag, field in flags]
         signature = inspect.Signature([each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [*own, *added]])
         command.__signature__ = signature  # type: ignore[attr-defined]
@@ -35,11 +38,17 @@ def _parameter(flag: str, field: Field[Any]) -> inspect.Parameter:
     kind = field.metadata["type"] or type(field.default)
     default = field.default if isinstance(field.default, bool | int | float | str) else None
     annotation: Any = kind if default is not None else kind | None
-    metavar = None if kind is bool else _METAVARS[get_args(kind)[0] if get_args(kind) else kind]
-    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"], metavar=metavar)
+    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"], metavar=_metavar(kind))
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
     )
+
+
+def _metavar(kind: Any) -> str | None:
+    """The metavar of a type such as int, list[Path] | None or Annotated[float, ...]; None for bool, a switch."""
+    while arguments := get_args(kind):
+        kind = arguments[0]
+    return _METAVARS.get(kind)
 
 
 def _both(flag: str) -> str:
@@ -74,3 +83,18 @@ def spread(arguments: Sequence[str], flag: str, *, alone: bool = False) -> list[
             named = named or (place > 1 and not arguments[place - 1].startswith("-"))
         found.append(each)
     return found
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose help shows an argument by its metavar alone, as "RUN", without its type."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options."""
+        records = [(each.param_type_name, each.get_help_record(ctx)) for each in self.get_params(ctx)]
+        for heading, kind in (("Arguments", "argument"), ("Options", "option")):
+            rows = [record for name, record in records if name == kind and record is not None]
+            if kind == "argument":
+                rows = [(name.split(" <")[0], text) for name, text in rows]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
