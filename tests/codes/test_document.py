@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.cells import cell_len
 
 from tightframe.codes import Certificate, certify
 from tightframe.codes.pairs import nearest_pairs, pair_sections
@@ -14,6 +15,7 @@ from tightframe.codes.random_vectors import random_cosine
 from tightframe.prototypes import code
 from tightframe.prototypes.polytopes import hypercube, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
+from tightframe.render.terminal import render
 
 
 def table(certificate: Certificate) -> dict[str, list[tuple[str, str, str]]]:
@@ -34,7 +36,7 @@ def test_every_quantity_beside_its_reference() -> None:
     bound, known = certificate.bound, certificate.best_listed
     assert known is not None
     assert rows["lengths"] == [
-        (f"{certificate.min_norm:.6g} – {certificate.max_norm:.6g}", "equal", "")
+        (f"{certificate.min_norm:.5g} – {certificate.max_norm:.5g}", "equal", "")
     ]
     assert rows["largest cosine"] == [
         (f"{certificate.max_cosine:.9f}", f"{bound.value:.9f}", f"{bound.name} bound"),
@@ -101,6 +103,21 @@ def test_the_verdict(vectors: torch.Tensor, word: str, tone: str, renderer: str)
     for number in (f"{certificate.max_cosine:.9f}", f"{certificate.bound.value:.9f}", f"{certificate.min_angle:.6f}°"):
         assert number in text
     assert f"° {word} " in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_both_tables_of_vectors_with_a_common_direction_are_tables(width: int) -> None:
+    vectors = torch.randn(10, 6, generator=torch.Generator().manual_seed(0)) + 1.5
+    certificate = certify(vectors)
+    assert certificate.word == "COMMON DIRECTION" and certificate.centred is not None
+    lines = render(certificate.document(), width=width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    for each in (certificate, certificate.centred):
+        cells = f"{each.max_cosine:.9f}", f"{each.bound.value:.9f}", f"{each.bound.name} bound"
+        (line,) = [line for line in lines if line.startswith("largest cosine") and cells[0] in line]
+        assert line.split() == " ".join(("largest cosine", *cells)).split()
+    assert sum(line.split() == ["quantity", "value", "reference", "of"] for line in lines) == 2
+    assert sum(line.startswith("one-vs-rest distance ") for line in lines) == 1  # no name is folded
 
 
 def test_fields_by_name() -> None:

@@ -276,6 +276,19 @@ def test_optional_columns_go_first_the_last_of_them_before_others() -> None:
     assert block == [20 * "a", "column a 1 · column b 2 ·", "column c 3"]
 
 
+def test_a_last_column_of_text_is_folded_after_the_name() -> None:
+    text = "the best code in the built-in table"
+    table = Table((Column("name", "name"), Column("value", "number"), Column("remark")), (("a" * 20, 12.0, text),))
+    for width, name in ((66, 20), (65, 19), (64, 18), (63, 18), (47, 18)):
+        heading, _, *rows = table_lines(width, table)
+        assert heading.split() == ["name", "value", "remark"]
+        assert len(rows[0].split()[0]) == name
+        remark = heading.index("remark")
+        assert " ".join(row[remark:].strip() for row in rows).strip() == text
+        assert len(rows) == (1 if width == 66 else 2)
+    assert table_lines(46, table)[0].rstrip() == 20 * "a"
+
+
 @pytest.mark.parametrize("width", [100, 150])
 def test_numbers_end_in_their_columns(width: int) -> None:
     """Counted in cells: an accent over a letter takes none."""

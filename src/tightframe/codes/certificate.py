@@ -207,5 +207,5 @@ def _angle(degrees: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    ends = [f"{end:.6g}" for end in (low, high)]
+    ends = [f"{end:.5g}" for end in (low, high)]  # two of them fit into 80 columns
     return " – ".join(dict.fromkeys(ends))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from rich import box
@@ -32,7 +32,7 @@ from tightframe.sections import (
 _WIDTH = 100
 _TONES: dict[Tone, str] = {"good": "bold green", "near": "bold yellow", "bad": "bold red", "unknown": "bold magenta"}
 _BETWEEN = 3  # blanks between two columns of a table
-_FOLDED = 18  # minimum width of a folded name
+_FOLDED = 18  # minimum width of a folded column
 _ODD = 4  # maximum number of oddities shown; the rest are counted
 _LOWEST = 5  # number of lowest bars shown
 _NOTE = 170  # maximum characters of a note in a short form
@@ -172,20 +172,21 @@ def _summary(figure: object) -> str:
 
 
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
-    """The table. If it is too wide: without optional columns, the last one first; then with the first column folded;
-    then one block per row."""
+    """The table. If it is too wide: without optional columns, the last one first; then with the first column folded,
+    and the last one if it is text; then one block per row."""
     places, dropped = list(range(len(table.columns))), []
     optional = [place for place in places if table.columns[place].optional or table.columns[place].kind == "source"]
-    while (excess := sum(widths := _widths(table, places)) + _BETWEEN * (len(places) - 1) - width) > 0:
-        if optional:
-            dropped.append(optional.pop())
-            places.remove(dropped[-1])
-        elif widths[0] - excess >= _FOLDED:
-            break
-        else:
-            yield from _blocks(table, width)
-            return
-    yield _grid(table, places, widths[0] - max(excess, 0))
+    while (excess := sum(widths := _widths(table, places)) + _BETWEEN * (len(places) - 1) - width) > 0 and optional:
+        dropped.append(optional.pop())
+        places.remove(dropped[-1])
+    folded = {0: widths[0]} | ({len(places) - 1: widths[-1]} if table.columns[places[-1]].kind == "text" else {})
+    for place in folded:
+        cut = max(min(excess, folded[place] - _FOLDED), 0)
+        folded[place], excess = folded[place] - cut, excess - cut
+    if excess > 0:
+        yield from _blocks(table, width)
+        return
+    yield _grid(table, places, folded)
     if dropped:
         names = ", ".join(table.columns[place].heading for place in sorted(dropped))
         yield Text(f"A wider terminal shows more columns: {names.rstrip('.')}.", "dim")
@@ -198,13 +199,13 @@ def _widths(table: Table, places: Sequence[int]) -> list[int]:
     ]
 
 
-def _grid(table: Table, places: Sequence[int], first: int) -> Grid:
-    """The columns at `places`; the first is at most `first` wide."""
+def _grid(table: Table, places: Sequence[int], folded: Mapping[int, int]) -> Grid:
+    """The columns at `places`; `folded` gives the maximum widths of those whose text may continue on the next line."""
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    for place in places:
+    for index, place in enumerate(places):
         column = table.columns[place]
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        fold = {"max_width": first, "overflow": "fold"} if place == 0 else {"no_wrap": True}
+        fold = {"max_width": folded[index], "overflow": "fold"} if index in folded else {"no_wrap": True}
         grid.add_column(Text(column.heading), justify=justify, **fold)
     for line, row in enumerate(table.rows):
         if line in table.groups:
