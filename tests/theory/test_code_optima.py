@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -119,11 +120,40 @@ def test_tammes_where_only_bounds_are_known() -> None:
     many = theory.tammes_optimum(10**6, 3)
     assert many.lower is not None and 0.8 * many.upper < many.lower < many.upper  # points on circles of latitude
     assert 0 < theory.softmax_code_optimum(10**6, 3).upper == many.upper
-    assert theory.tammes_optimum(3, 1) == theory.CodeOptimum(0.0, 0.0, "R^1 has two unit vectors")
+    assert theory.tammes_optimum(3, 1) == theory.CodeOptimum(0.0, 0.0, "elementary: R^1 has two unit vectors")
 
 
 @pytest.mark.parametrize("solve", [theory.tammes_optimum, theory.softmax_code_optimum])
-@pytest.mark.parametrize(("K", "D"), [(1, 3), (3, 0)])
-def test_bad_sizes(solve, K: int, D: int) -> None:
-    with pytest.raises(DimensionError, match=f"got {K} and {D}"):
+@pytest.mark.parametrize(
+    ("K", "D", "message"),
+    [(1, 3, "num_classes must be at least 2; got 1"), (3, 0, "dim must be at least 1; got 0")],
+)
+def test_bad_sizes(solve, K: int, D: int, message: str) -> None:
+    with pytest.raises(DimensionError, match=message):
         solve(K, D)
+
+
+@pytest.mark.parametrize(
+    ("K", "D", "source"),
+    [
+        (3, 1, "elementary: R^1 has two unit vectors"),
+        (10, 9, "Rankin 1955, "),  # a bound that the code attains
+        (7, 2, "elementary: K arcs"),
+        (240, 8, "Levenshtein 1979"),
+        (24, 4, "de Laat, Leijenhorst & de Muinck Keizer 2024"),  # the proof of the code's optimality
+        (120, 4, "Böröczky 1978|Coxeter 1963"),
+        (7, 3, "Schütte & van der Waerden 1951"),
+        (126, 7, "Conway & Sloane 1999"),  # a code without proof
+        (10**6, 3, "tightframe, points on circles of latitude"),
+    ],
+)
+def test_the_source_is_a_paper_or_says_whose_argument_it_is(K: int, D: int, source: str) -> None:
+    assert re.match(source, theory.tammes_optimum(K, D).source)
+
+
+def test_no_optimum_names_a_property_of_the_code_as_its_source() -> None:
+    named = re.compile(r"\b(1[89]|20)\d\d\b|^(tightframe, |elementary: |Cohn, table of spherical codes$)")
+    for K in range(2, 130):
+        for D in (1, 2, 3, 4, 8):
+            for solve in (theory.tammes_optimum, theory.softmax_code_optimum):
+                assert named.search(solve(K, D).source), (K, D)

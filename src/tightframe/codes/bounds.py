@@ -35,7 +35,7 @@ def polygon(num_vectors: int, dim: int) -> Bound | None:
     require_sizes(num_vectors, dim)
     if dim != 2:
         return None
-    return Bound("polygon", math.cos(2 * math.pi / num_vectors), "K arcs share a circle of length 2 pi")
+    return Bound("polygon", math.cos(2 * math.pi / num_vectors), "elementary: K arcs share a circle of length 2 pi")
 
 
 def levenshtein(num_vectors: int, dim: int) -> Bound | None:
@@ -117,7 +117,7 @@ def cosine_bound(num_vectors: int, dim: int) -> Bound:
     """
     require_sizes(num_vectors, dim)
     if dim == 1 and num_vectors > 2:
-        return Bound("pigeonhole", 1.0, "R^1 has two unit vectors")
+        return Bound("pigeonhole", 1.0, "elementary: R^1 has two unit vectors")
     first = rankin(num_vectors, dim)
     if num_vectors <= 2 * dim and dim > 2:
         return first  # attained
@@ -145,7 +145,7 @@ def coherence_bound(num_vectors: int, dim: int) -> Bound:
     """
     require_sizes(num_vectors, dim)
     if num_vectors <= dim:
-        return Bound("orthonormal", 0.0, "D orthonormal vectors exist")
+        return Bound("orthonormal", 0.0, "elementary: D orthonormal vectors exist")
     antipodal = cosine_bound(2 * num_vectors, dim)
     both = Bound(f"{antipodal.name} antipodal", antipodal.value, antipodal.source)
     return _largest(welch(num_vectors, dim), levenshtein_lines(num_vectors, dim), both)

@@ -29,7 +29,8 @@ class Code:
     """Largest cosine between two vectors."""
     source: str
     proof: str | None = None
-    """Who proved that no K vectors in R^D have a smaller largest cosine; None without a proof."""
+    """Source of the proof that no K vectors in R^D have a smaller largest cosine, or the bound that the code attains;
+    None without a proof."""
     inner_products: tuple[float, ...] | None = None
     """All cosines between two distinct vectors, ascending; None if the code has no algebraic description."""
     build: Callable[[int], Tensor] | None = field(default=None, compare=False, repr=False)

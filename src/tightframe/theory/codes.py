@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tightframe.codes import best_listed
 from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.code import tolerance
+from tightframe.codes.sizes import require_sizes
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class CodeOptimum:
     Attributes:
         lower: value of a known code; None if no code is listed.
         upper: proven upper bound.
-        source: source of the code, else of the bound.
+        source: source of the optimality, else of the code, else of the upper bound. It is a paper, "tightframe, ..."
+            for a derivation or code of this package, or "elementary: ..." with an argument of one line.
     """
 
     lower: float | None
@@ -42,15 +45,17 @@ def tammes_optimum(num_classes: int, dim: int) -> CodeOptimum:
     >>> round(math.degrees(2 * math.asin(optimum.upper / 2)), 4), optimum.exact
     (63.4349, True)
     """
-    if dim == 1 and num_classes > 2:
-        return CodeOptimum(0.0, 0.0, "R^1 has two unit vectors")
-    code, bound = best_listed(num_classes, dim), cosine_bound(num_classes, dim)
+    K, D = require_sizes(num_classes, dim, "num_classes")
+    code, bound = best_listed(K, D), cosine_bound(K, D)
     upper = math.sqrt(2 - 2 * bound.value)
-    if code is None:
-        return CodeOptimum(None, upper, bound.source)
+    if code is None:  # K > 2 on a line
+        return CodeOptimum(0.0, upper, bound.source)
     lower = math.sqrt(2 - 2 * code.cosine)
-    proven = code.optimal and (num_classes, dim) == (code.K, code.D)
-    return CodeOptimum(lower, lower if proven else max(upper, lower), code.proof or code.source)
+    if code.cosine <= bound.value + tolerance(bound.value):
+        return CodeOptimum(lower, lower, bound.source)
+    if code.proof is not None and (K, D) == (code.K, code.D):
+        return CodeOptimum(lower, lower, code.proof)
+    return CodeOptimum(lower, max(upper, lower), code.source)
 
 
 def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:
@@ -79,7 +84,9 @@ def softmax_code_optimum(num_classes: int, dim: int) -> CodeOptimum:
         # a vertex between arcs a and b is 2 sin(a/2) sin(b/2) above the chord of its neighbours; the product over all
         # vertices is largest for equal arcs, as ln sin is concave, and the smallest is at most the geometric mean
         value = 1 - math.cos(2 * math.pi / num_classes) if dim == 2 else 0.0
-        return CodeOptimum(value, value, "product of the distances over all vertices" if dim == 2 else apart.source)
+        return CodeOptimum(
+            value, value, "tightframe, product of the distances over all vertices" if dim == 2 else apart.source
+        )
     if num_classes <= 2 * dim:
         return CodeOptimum(1.0, 1.0, "Jiang et al. 2023")
     lower = None if apart.lower is None else apart.lower**2 / 2
