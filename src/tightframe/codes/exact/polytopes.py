@@ -48,9 +48,9 @@ def hypercube(num_vectors: int, dim: int) -> Tensor:
 
     Each coordinate is the parity that separates most pairs of words, with the largest weight on the nearest pairs.
     """
-    words = torch.arange(num_vectors)
     masks, _ = parities(max(num_vectors - 1, 1).bit_length(), dim)
-    return torch.stack([_parity_signs(words & mask) for mask in masks], dim=1) / math.sqrt(dim)
+    different, columns = torch.tensor(masks).unique(return_inverse=True)
+    return _parity_signs(torch.arange(num_vectors)[:, None] & different)[:, columns] / math.sqrt(dim)
 
 
 def _parity_signs(words: Tensor) -> Tensor:
@@ -65,19 +65,29 @@ def parities(bits: int, dim: int) -> tuple[list[int], list[int]]:
     """Masks of `dim` parity checks on words of `bits` bits, chosen greedily, and the smallest distance after each.
 
     The distance of two words is the weight of their sum, so the weights of non-zero words are the distances.
+    The choice depends only on the differences of weights. It repeats itself from the second time that all are equal.
     """
     words = torch.arange(2**bits)
     weight = torch.zeros(2**bits, dtype=torch.float64)
     weight[0] = math.inf
     masks: list[int] = []
     distances: list[int] = []
-    for _ in range(dim):
+    equal: list[int] = []  # numbers of checks after which all distances are equal
+    while len(masks) < dim:
         nearest = weight.min()
+        if nearest > 0 and nearest == weight[1:].max():
+            equal.append(len(masks))
+            if len(equal) == 2:
+                break
         rate = 1 if nearest > 0 else bits  # coinciding words outweigh all others
         urgency = torch.exp2(-rate * (weight - nearest))
         masks.append(int((urgency.sum() - _walsh(urgency)).argmax()))
         weight += (1 - _parity_signs(words & masks[-1])) / 2
         distances.append(int(weight.min()))
+    while len(masks) < dim:
+        period = equal[1] - equal[0]
+        masks.append(masks[-period])
+        distances.append(distances[-period] + int(nearest) - distances[equal[0] - 1])
     return masks, distances
 
 
