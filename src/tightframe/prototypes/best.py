@@ -23,7 +23,8 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     The best code that the package can build: a simplex for K <= D + 1, an orthoplex for K <= 2 D, a polygon for D = 2,
     an exact code, or one found by a long search, with at least K vectors in at most D dimensions. Unless it is proven
     optimal, the search of `separated` starts from it, so the result is never worse: `best(K, D)` is at least as good as
-    the built code for any K' >= K and D' <= D.
+    the built code for any K' >= K and D' <= D. (If one pass over all pairs takes more than half of the search's time,
+    the search compares samples of pairs; `reason` says so.)
 
     Args:
         search: limits, seed and warm start, or its fields as arguments. The score is the largest cosine. By default the
@@ -62,7 +63,9 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     if running.start == code.name:
         return vectors, {**facts, "reason": f"{part}; a search ({_count(running.round, 'round')}) found nothing better"}
     above = running.best - bound
-    reason = f"a search, better than {part} ({code.cosine:.6f}); its cosine is {above:.3g} above the bound"
+    reason = (
+        f"a search{running.remark}, better than {part} ({code.cosine:.6f}); its cosine is {above:.3g} above the bound"
+    )
     return vectors, {**running.facts, "reason": reason}
 
 

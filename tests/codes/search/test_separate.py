@@ -9,10 +9,12 @@ import torch
 
 from fake_clock import Clock
 from tightframe import prototypes
+from tightframe.codes import Code, Search, best_built
 from tightframe.codes.bounds import cosine_bound
+from tightframe.codes.search import separate as separating
 from tightframe.codes.search.energy import largest_cosines
 from tightframe.errors import DimensionError, NonFiniteError, RangeError, ShapeError, ZeroVectorError
-from tightframe.prototypes import Progress, separated
+from tightframe.prototypes import Progress, code, separated
 
 
 def highest(vectors: torch.Tensor) -> float:
@@ -120,8 +122,8 @@ def test_a_large_problem_runs_in_float32_tiles_and_keeps_its_time(clock: Clock) 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"num_classes": 1, "dim": 3}, DimensionError, "at least 2 classes"),
-        ({"num_classes": 5, "dim": 0}, DimensionError, "and 1 dimension"),
+        ({"num_classes": 1, "dim": 3}, DimensionError, "num_classes must be at least 2; got 1"),
+        ({"num_classes": 5, "dim": 0}, DimensionError, "dim must be at least 1; got 0"),
         ({"num_classes": 3, "dim": 1}, DimensionError, "two unit vectors"),
         ({"num_classes": 5, "dim": 3, "warm_start": torch.eye(3)}, ShapeError, r"warm_start must be \(5, 3\)"),
         ({"num_classes": 3, "dim": 3, "warm_start": torch.eye(3).fill_diagonal_(0)}, ZeroVectorError, "warm_start"),
@@ -144,3 +146,33 @@ def test_exact_codes_stay_exact_where_nothing_is_polished() -> None:
 
 def test_the_largest_seed() -> None:
     assert separated(7, 3, rounds=1, seed=(1 << 63) - 1).provenance["seed"] == (1 << 63) - 1
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_a_sampled_winner_is_compared_with_the_known_code_by_all_pairs(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    known = best_built(160, 8)  # a part of E8, cosine 1/2
+    corner = torch.ones(8, dtype=torch.float64) / 8**0.5
+    worse = corner.repeat(160, 1)  # the sampled rows are 69° and more from all others, and the others coincide
+    worse[::10] = torch.cat([torch.eye(8), -torch.eye(8)]).double()
+    monkeypatch.setattr("tightframe.codes.search.energy.seconds_of_a_pass", lambda points: share * 100)
+    monkeypatch.setattr(separating._Rounds, "play", lambda self, index: self.search.offer(worse, "free"))
+    vectors, running = separating.separate(160, 8, Search(time=100, rounds=1), known=known)
+    if share <= 0.5:
+        assert running.start == known.name and running.best == known.cosine
+        assert highest(vectors) == pytest.approx(0.5, abs=1e-12)
+        assert running.search.seconds == pytest.approx(80)  # the rest is for the comparison
+    else:
+        assert running.facts["start"] == "free, judged by 1 in 30 of 160 points"
+        assert running.search.seconds == 100 and highest(vectors) == pytest.approx(1)
+
+
+def test_a_sampled_winner_that_is_better_is_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    better = code("e8").vectors
+    known = Code("crowded", 240, 8, 0.75, "", build=lambda n: better[:1].repeat(n, 1))
+    monkeypatch.setattr("tightframe.codes.search.energy.seconds_of_a_pass", lambda points: 20.0)
+    monkeypatch.setattr(separating._Rounds, "play", lambda self, index: self.search.offer(better, "free"))
+    vectors, running = separating.separate(240, 8, Search(time=100, rounds=1), known=known)
+    assert running.start == "free" and running.best == pytest.approx(0.5, abs=1e-12)
+    assert highest(vectors) == pytest.approx(0.5, abs=1e-12)

@@ -88,19 +88,22 @@ def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> 
 class LargestCosine:
     """Scores points (K, D) by their largest cosine, or by a sample of pairs if a search has no time for all.
 
+    A sampled score is a lower bound on the largest cosine: of two sets, the better score may belong to the worse set.
+
     Attributes:
         every: n to use pairs with every n-th point, set with the first score; 1 for all pairs.
+        share: the part of the search's time that all pairs of one set take, set with the first score.
     """
 
     def __init__(self, time: float | None):
         self._time = time
-        self.every = 1 if time is None else 0
+        self.every, self.share = (1 if time is None else 0), 0.0
 
     def __call__(self, points: Tensor) -> float:
         if not self.every:
             assert self._time is not None
-            share = seconds_of_a_pass(points[None]) / self._time
-            self.every = 1 if share < _WHOLE else min(len(points), math.ceil(share / _SAMPLED))
+            self.share = seconds_of_a_pass(points[None]) / self._time
+            self.every = 1 if self.share < _WHOLE else min(len(points), math.ceil(self.share / _SAMPLED))
         return float(largest_cosines(points[None], every=self.every))
 
     def remark(self, num_points: int) -> str:
