@@ -75,10 +75,10 @@ def test_a_code_of_many_vectors_is_taken_as_it_is_unless_a_search_is_asked_for(
 ) -> None:
     searched: list[tuple[int, float]] = []
 
-    def separate(K: int, D: int, search: Search, *, known: Code) -> tuple[torch.Tensor, SimpleNamespace]:
+    def separate(K: int, D: int, search: Search, *, code: Code) -> tuple[torch.Tensor, SimpleNamespace]:
         searched.append((K, search.seconds))
-        running = SimpleNamespace(start=known.name, best=known.cosine, round=1, facts={})
-        return torch.nn.functional.pad(known.vectors(K), (0, D - known.D)), running
+        running = SimpleNamespace(start=code.name, best=code.cosine, round=1, facts={})
+        return torch.nn.functional.pad(code.vectors(K), (0, D - code.D)), running
 
     monkeypatch.setattr(sys.modules["tightframe.prototypes.best"], "separate", separate)
     console = Console(quiet=True)

@@ -107,7 +107,7 @@ def test_classes_coincide_on_the_circle() -> None:
         prototypes = hyperspherical(7, 2, rounds=4, seed=0)
     assert record[0].filename == __file__
     assert prototypes.provenance["mean_max_cosine"] == pytest.approx(4 / 7, abs=1e-4)
-    i, j = map(int, re.findall(r"\d", str(record[0].message)))
+    i, j = map(int, re.findall(r"for example (\d) and (\d)", str(record[0].message))[0])
     assert i != j
     assert float(prototypes.vectors[i] @ prototypes.vectors[j]) == pytest.approx(1, abs=1e-6)
 

@@ -175,7 +175,7 @@ def test_measures_refuse_what_does_not_fit() -> None:
         distortion(vectors, cost[:3])
     with pytest.raises(ShapeError, match=r"triplets must be \(T, 3\) with T >= 1; got \(0, 3\)"):
         rank_loss(vectors, cost, torch.zeros(0, 3, dtype=torch.int64))
-    with pytest.raises(RangeError, match="cost must have at least three classes to rank; got 2"):
+    with pytest.raises(RangeError, match="triplets need at least three classes; got 2"):
         random_triplets(2, 5)
 
 

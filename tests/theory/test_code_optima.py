@@ -141,14 +141,14 @@ def test_bad_sizes(solve, K: int, D: int, message: str) -> None:
         (7, 2, "elementary: K arcs"),
         (240, 8, "Levenshtein 1979"),
         (24, 4, "de Laat, Leijenhorst & de Muinck Keizer 2024"),  # the proof of the code's optimality
-        (120, 4, "Böröczky 1978|Coxeter 1963"),
+        (120, 4, "Coxeter 1963; Böröczky 1978"),
         (7, 3, "Schütte & van der Waerden 1951"),
         (126, 7, "Conway & Sloane 1999"),  # a code without proof
         (10**6, 3, "tightframe, points on circles of latitude"),
     ],
 )
 def test_the_source_is_a_paper_or_says_whose_argument_it_is(K: int, D: int, source: str) -> None:
-    assert re.match(source, theory.tammes_optimum(K, D).source)
+    assert theory.tammes_optimum(K, D).source.startswith(source)
 
 
 def test_no_optimum_names_a_property_of_the_code_as_its_source() -> None:

@@ -1,4 +1,4 @@
-"""What the certificate of a code says first: whether it is optimal, and how that is known."""
+"""The verdict of a certificate: whether a code is optimal, with the reason."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tightframe.sections import Tone
 
 _CLOSE = 1e-3  # a code is met "to" a difference up to this share of `scale_of` its cosine
 _ROUNDING = 1e-14  # in the cosine of equal vectors
-SHARED = 0.2  # mean cosine from which vectors are said to share a direction
+SHARED = 0.2  # minimum mean cosine of vectors that share a direction
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a verdict on K vectors in R^D is based on."""
+    """The input of a verdict on K vectors in R^D."""
 
     K: int
     D: int

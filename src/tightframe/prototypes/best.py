@@ -58,7 +58,7 @@ def best(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     long = K * K * D > _SEARCHABLE and near and (search.time, search.rounds, warm) == (None, None, None)
     if search.rounds == 0 or long:
         return code.vectors(K), {**facts, "reason": f"{part}, without search"}
-    vectors, running = separate(K, D, search, known=code)
+    vectors, running = separate(K, D, search, code=code)
     facts |= running.facts
     if running.start == code.name:
         return vectors, {**facts, "reason": f"{part}; a search ({_count(running.round, 'round')}) found nothing better"}

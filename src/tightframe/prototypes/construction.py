@@ -1,4 +1,4 @@
-"""What constructions share: from vectors and arguments to `Prototypes`, and checks of sizes."""
+"""The decorator that makes `Prototypes` from the vectors of a construction, and checks of sizes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tightframe.codes import Search, searching
 from tightframe.codes.bounds import coherence_bound
-from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
+from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
 from tightframe.codes.search.energy import SeparationEnergy
 from tightframe.codes.search.orbits import Antipodal
 from tightframe.codes.search.polish import LARGEST, polish
@@ -66,7 +66,7 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
         if K <= D or D == 1:
             running.offer((orthonormal if K <= D else simplex)(K, D).vectors, "axes")
             return
-        points, name = drawn(running, K, D, opposites=False)
+        points, name = start_batch(running, K, D, opposites=False)
         points = points.to(float64_device(search.device))
         objective = partial(SeparationEnergy, orbits=Antipodal())
         points = anneal(running, points, objective, name, exponent_unit(bound.value))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tightframe.codes import Search, searching
 from tightframe.codes.bounds import cosine_bound
-from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
+from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
 from tightframe.codes.search.running import Running
 from tightframe.errors import GeometryWarning
 from tightframe.numerics import float64_device
@@ -57,7 +57,7 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
         if is_simplex:
             running.offer(simplex(K, D).vectors, "simplex")
         else:
-            points, name = drawn(running, K, D)
+            points, name = start_batch(running, K, D)
             anneal(running, points.to(float64_device(search.device)), MeanRowMaximum, name, unit)
 
     vectors = running.run(play)

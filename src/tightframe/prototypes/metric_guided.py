@@ -19,7 +19,7 @@ from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.construction import Facts, construction
 from tightframe.prototypes.distortions import optimal_scale, optimal_squared_scale, pairs_of
-from tightframe.prototypes.ranking import chosen_triplets, rank_cross_entropy
+from tightframe.prototypes.ranking import rank_cross_entropy, triplets_for
 from tightframe.prototypes.value import Prototypes
 
 _SOURCE = "Sainte Fare Garnot & Landrieu 2021"
@@ -75,51 +75,6 @@ def metric_guided(
     >>> round(torch.dist(line.vectors[0], line.vectors[3]).item(), 9)
     3.0
     """
-    vectors, value = _embed(
-        cost_of(cost),
-        dim,
-        objective=objective,
-        spherical=spherical,
-        separation=separation,
-        starts=starts,
-        seed=seed,
-        metric=metric,
-    )
-    return vectors, {"value": value}
-
-
-def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:
-    """`metric_guided` over all M nodes of a tree: prototypes for the classes and for inner nodes.
-
-    Row m is node m: the first K are classes (`nodes[:K]`, also guided by the inner nodes), the rest are inner nodes;
-    the provenance has `names`. Options, errors and source: as for `metric_guided`.
-
-    Returns: (M, dim) vectors.
-
-    >>> from tightframe.hierarchy import Hierarchy
-    >>> from tightframe.prototypes import metric_guided_nodes
-    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
-    >>> nodes = metric_guided_nodes(tree, 3, starts=1)
-    >>> nodes.vectors.shape, nodes.provenance["names"][:3]
-    (torch.Size([6, 3]), ['cat', 'dog', 'saw'])
-    """
-    nodes = metric_guided(hierarchy.distances("all"), dim, **options)
-    named = {"constructor": "metric_guided_nodes", "num_classes": hierarchy.num_classes, "names": hierarchy.names}
-    return Prototypes(nodes.vectors, {**nodes.provenance, **named})
-
-
-def _embed(
-    cost: Tensor,
-    dim: int,
-    *,
-    objective: Objective,
-    spherical: bool,
-    separation: float,
-    starts: int | None,
-    seed: int,
-    metric: bool,
-) -> tuple[Tensor, float]:
-    """Vectors (K, at most dim) and the objective's value there."""
     if objective not in ("squared", "absolute", "rank"):
         raise ChoiceError(f'objective must be "squared", "absolute" or "rank"; got {objective!r}.')
     if not 0 <= separation < math.inf or (separation and not spherical):
@@ -129,7 +84,7 @@ def _embed(
         )
     if starts is not None and starts < 1:
         raise RangeError(f"starts must be at least 1; got {starts}.")
-    dim = require_dim(dim)
+    dim, cost = require_dim(dim), cost_of(cost)
     cost = require_cost(cost.to(float64_device(cost.device)), metric=metric)
     num = len(cost)
     if num < 2:
@@ -163,7 +118,27 @@ def _embed(
         best_scale = optimal_scale if objective == "absolute" else optimal_squared_scale
         vectors = points * best_scale(points, cost)
         points = points * best_scale(points, target)
-    return vectors, exact(points)
+    return vectors, {"value": exact(points)}
+
+
+def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:
+    """`metric_guided` over all M nodes of a tree: prototypes for the classes and for inner nodes.
+
+    Row m is node m: the first K are classes (`nodes[:K]`, also guided by the inner nodes), the rest are inner nodes;
+    the provenance has `names`. Options, errors and source: as for `metric_guided`.
+
+    Returns: (M, dim) vectors.
+
+    >>> from tightframe.hierarchy import Hierarchy
+    >>> from tightframe.prototypes import metric_guided_nodes
+    >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+    >>> nodes = metric_guided_nodes(tree, 3, starts=1)
+    >>> nodes.vectors.shape, nodes.provenance["names"][:3]
+    (torch.Size([6, 3]), ['cat', 'dog', 'saw'])
+    """
+    nodes = metric_guided(hierarchy.distances("all"), dim, **options)
+    named = {"constructor": "metric_guided_nodes", "num_classes": hierarchy.num_classes, "names": hierarchy.names}
+    return Prototypes(nodes.vectors, {**nodes.provenance, **named})
 
 
 def _loss_of(
@@ -173,7 +148,7 @@ def _loss_of(
     off_diagonal = 1 - torch.eye(len(target), dtype=target.dtype, device=target.device)
     weights = off_diagonal / off_diagonal.sum()
     if objective == "rank":
-        triplets = chosen_triplets(len(cost), seed).to(cost.device)
+        triplets = triplets_for(len(cost), seed).to(cost.device)
     size = target.sum() / cost.sum()  # size of a unit of cost on the sphere
 
     def loss(points: Tensor, softness: float) -> Tensor:

@@ -54,7 +54,7 @@ def has_few_triplets(num_classes: int) -> bool:
     return num_classes * (num_classes - 1) * (num_classes - 2) // 2 <= MOST_TRIPLETS
 
 
-def chosen_triplets(num_classes: int, seed: int) -> Tensor:
+def triplets_for(num_classes: int, seed: int) -> Tensor:
     """(T, 3) int64: all triplets, or `MOST_TRIPLETS` random ones."""
     few = has_few_triplets(num_classes)
     return all_triplets(num_classes) if few else random_triplets(num_classes, MOST_TRIPLETS, seed=seed)

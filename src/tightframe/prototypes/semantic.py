@@ -10,7 +10,7 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor, require_finite, require_non_negative
 from tightframe.codes import Search, searching
 from tightframe.codes.bounds import cosine_bound
-from tightframe.codes.search.anneal import anneal, by_autograd, drawn, exponent_unit
+from tightframe.codes.search.anneal import anneal, by_autograd, exponent_unit, start_batch
 from tightframe.codes.search.running import Running
 from tightframe.codes.search.sphere import Objective
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
@@ -22,7 +22,7 @@ from tightframe.prototypes.hyperspherical import (
     mean_row_maximum,
     warn_of_coincidence,
 )
-from tightframe.prototypes.ranking import chosen_triplets, rank_agreement, rank_cross_entropy
+from tightframe.prototypes.ranking import rank_agreement, rank_cross_entropy, triplets_for
 
 _STARTS = 2  # starts per round: triplets cost more than cosines
 
@@ -64,7 +64,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         raise RangeError(f"similarity must have at least three classes to rank; got {len(similarity)}.")
     require_non_negative(weight, "weight")
     K, D = require_classes(len(similarity), dim)
-    triplets = chosen_triplets(K, search.seed).to(similarity.device)
+    triplets = triplets_for(K, search.seed).to(similarity.device)
 
     def disorder(points: Tensor) -> Tensor:
         return rank_cross_entropy(points @ points.mT, similarity, triplets)
@@ -85,7 +85,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         return float(mean_row_maximum(points) + weight * disorder(points))
 
     def play(index: int) -> None:
-        points, name = drawn(running, K, D)
+        points, name = start_batch(running, K, D)
         anneal(running, points[:_STARTS].to(similarity), objective, name, unit)
 
     running = Running(score, search, (K, D))

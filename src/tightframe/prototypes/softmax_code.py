@@ -10,7 +10,7 @@ from torch import Tensor
 from tightframe.codes import Search, searching
 from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
-from tightframe.codes.search.anneal import anneal, drawn, exponent_unit
+from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
 from tightframe.codes.search.running import Running
 from tightframe.numerics import float64_device
 from tightframe.prototypes.construction import Facts, construction, require_classes
@@ -55,7 +55,7 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
         if optimum is not None:
             running.offer(both(optimum.vectors), str(optimum.provenance["constructor"]))
         else:
-            points, name = drawn(running, K, D)
+            points, name = start_batch(running, K, D)
             anneal(running, both(points).to(float64_device(search.device)), OneVsRestMargin, name, unit)
 
     vectors = running.run(play)[:K]

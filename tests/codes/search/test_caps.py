@@ -9,7 +9,6 @@ import torch
 from tightframe.codes import CODES
 from tightframe.codes.search import caps
 from tightframe.codes.search.caps import Layers, cap, cap_starts, complete_layers, section_starts, undominated
-from tightframe.errors import DimensionError
 
 
 def test_cap_holds_the_nearest_points() -> None:
@@ -56,13 +55,6 @@ def test_starts_of_huge_codes_use_a_part(monkeypatch: pytest.MonkeyPatch) -> Non
     assert built == [1024, 1500]
 
 
-def test_caps_of_more_than_all_points() -> None:
-    with pytest.raises(DimensionError, match="num_classes must be at most 10, the number of vectors; got 11"):
-        cap(CODES["petersen"].build(10), torch.ones(4, dtype=torch.float64), 11)
-    with pytest.raises(DimensionError, match="'petersen' has 10 vectors; got num_classes=11"):
-        next(cap_starts(CODES["petersen"], 11, 0, 1))
-
-
 @pytest.mark.parametrize(("name", "K", "D"), [("kerdock-16", 100, 14), ("e8", 40, 7), ("24-cell", 12, 3)])
 def test_sections_are_unit_vectors_in_fewer_dimensions(name: str, K: int, D: int) -> None:
     starts = list(section_starts(CODES[name], K, D, seed=3, count=6))
@@ -83,13 +75,6 @@ def test_a_layer_of_a_section_is_a_code_of_its_own() -> None:
     )
     assert smallest == pytest.approx(1 / 3, abs=1e-4)  # they are shaken by as much
     assert equator.shape == (126, 7)
-
-
-def test_sections_need_room() -> None:
-    with pytest.raises(DimensionError, match="'e8' has 240 vectors; got num_classes=241"):
-        next(section_starts(CODES["e8"], 241, 7, 0, 1))
-    with pytest.raises(DimensionError, match="'e8' has 8 dimensions; a section has fewer, got dim=8"):
-        next(section_starts(CODES["e8"], 10, 8, 0, 1))
 
 
 def largest_cosine(vectors: torch.Tensor) -> float:

@@ -158,7 +158,7 @@ def test_a_sampled_winner_is_compared_with_the_known_code_by_all_pairs(
     worse[::10] = torch.cat([torch.eye(8), -torch.eye(8)]).double()
     monkeypatch.setattr("tightframe.codes.search.energy.seconds_of_a_pass", lambda points: share * 100)
     monkeypatch.setattr(separating._Rounds, "play", lambda self, index: self.search.offer(worse, "free"))
-    vectors, running = separating.separate(160, 8, Search(time=100, rounds=1), known=known)
+    vectors, running = separating.separate(160, 8, Search(time=100, rounds=1), code=known)
     if share <= 0.5:
         assert running.start == known.name and running.best == known.cosine
         assert highest(vectors) == pytest.approx(0.5, abs=1e-12)
@@ -173,6 +173,6 @@ def test_a_sampled_winner_that_is_better_is_the_result(monkeypatch: pytest.Monke
     known = Code("crowded", 240, 8, 0.75, "", build=lambda n: better[:1].repeat(n, 1))
     monkeypatch.setattr("tightframe.codes.search.energy.seconds_of_a_pass", lambda points: 20.0)
     monkeypatch.setattr(separating._Rounds, "play", lambda self, index: self.search.offer(better, "free"))
-    vectors, running = separating.separate(240, 8, Search(time=100, rounds=1), known=known)
+    vectors, running = separating.separate(240, 8, Search(time=100, rounds=1), code=known)
     assert running.start == "free" and running.best == pytest.approx(0.5, abs=1e-12)
     assert highest(vectors) == pytest.approx(0.5, abs=1e-12)

@@ -39,20 +39,20 @@ def signed_blocks(dim: int, size: int) -> Tensor:
 
 def _packing(dim: int, size: int) -> list[Block]:
     """A(D, 4, w) blocks; no two share w - 1 coordinates."""
-    wanted = BLOCKS[dim, size]
+    total = BLOCKS[dim, size]
     orbits = [orbit for orbit in _orbits(dim, size) if _apart(orbit[:1], orbit[1:])]
     orbits.sort(key=len, reverse=True)
     friends = [{j for j, other in enumerate(orbits) if _apart(orbit[:1], other)} for orbit in orbits]
 
-    def complete(chosen: list[int], found: int, candidates: list[int]) -> list[int] | None:
-        """The chosen orbits with candidates that make as many blocks as wanted, by depth-first search, or None."""
-        if found == wanted:
-            return chosen
+    def complete(packing: list[int], number: int, candidates: list[int]) -> list[int] | None:
+        """A packing of `total` blocks: the orbits and some of the candidates, by depth-first search; None without."""
+        if number == total:
+            return packing
         for place, orbit in enumerate(candidates):
-            if found + sum(len(orbits[j]) for j in candidates[place:]) < wanted:
+            if number + sum(len(orbits[j]) for j in candidates[place:]) < total:
                 return None
-            rest = [j for j in candidates[place + 1 :] if j in friends[orbit]]
-            if (whole := complete([*chosen, orbit], found + len(orbits[orbit]), rest)) is not None:
+            later = [j for j in candidates[place + 1 :] if j in friends[orbit]]
+            if (whole := complete([*packing, orbit], number + len(orbits[orbit]), later)) is not None:
                 return whole
         return None
 
@@ -65,11 +65,11 @@ def _orbits(dim: int, size: int) -> Iterator[list[Block]]:
     image: list[int] = []
     for length in _CYCLES[dim, size]:
         image += [len(image) + (step + 1) % length for step in range(length)]
-    seen: set[Block] = set()
+    visited: set[Block] = set()
     for block in combinations(range(dim), size):
         orbit: list[Block] = []
-        while block not in seen:
-            seen.add(block)
+        while block not in visited:
+            visited.add(block)
             orbit.append(block)
             block = tuple(sorted(image[i] for i in block))
         if orbit:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_ROUNDING = 1e-9  # so that an angle which divides a circle counts as dividing it
-_WORK = 1e5  # circles that may be visited to count the points of a code
+_ROUNDING = 1e-9  # tolerance: an angle that divides a circle divides it after rounding, too
+_WORK = 1e5  # maximum number of circles visited to count the points of a code
 
 
 def latitudes(dim: int, angle: float) -> Tensor:

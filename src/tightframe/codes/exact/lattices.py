@@ -81,8 +81,8 @@ def leech_layer(poles: Sequence[Sequence[float]], products: Sequence[float], *, 
 
 
 def _meeting(points: Tensor, axes: Tensor, products: Sequence[float]) -> Tensor:
-    wanted = torch.tensor(products, dtype=torch.float64)
-    return points[((points @ axes.T - wanted).abs() < 1e-6).all(dim=1)]
+    target = torch.tensor(products, dtype=torch.float64)
+    return points[((points @ axes.T - target).abs() < 1e-6).all(dim=1)]
 
 
 def _golay_words() -> Tensor:

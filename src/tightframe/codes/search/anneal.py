@@ -21,7 +21,7 @@ def exponent_unit(bound: float) -> float:
     return 1 / (1 - min(bound, 1 - 1e-9))
 
 
-def drawn(running: Running, num_points: int, dim: int, *, opposites: bool = True) -> tuple[Tensor, str]:
+def start_batch(running: Running, num_points: int, dim: int, *, opposites: bool = True) -> tuple[Tensor, str]:
     """The batch of starts (R, K, D) of the current round, and its name.
 
     Uniform points, in odd rounds with their `opposites` if K is even; in round 0 a warm start replaces the first.

@@ -16,22 +16,16 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tightframe.codes.code import Code
-from tightframe.errors import DimensionError
 
-_ENTRIES = 2**25  # of a code in memory, 256 MiB; of a larger code a first part is cut, which is a code as good
-_TILT = 1e-3  # of a direction by another: less than the gaps between cosines, so that it only breaks ties
+_ENTRIES = 2**25  # maximum entries of a code in memory, 256 MiB; a larger code is replaced by its first part
+_TILT = 1e-3  # tilt of a direction, smaller than the gaps between cosines, so that it only breaks ties
 _TRIALS = 32  # random directions; the one farthest from the code stands for a deep hole
-_SAME = 1e-6  # between distances of one layer: rounding
-SHARE = 4  # complete layers with less than a fourth of the vectors wanted are no start
+_SAME = 1e-6  # distances of one layer differ by less: rounding
+SHARE = 4  # complete layers with less than a fourth of K vectors are no start
 
 
 def cap(vectors: Tensor, direction: Tensor, num_classes: int) -> Tensor:
-    """The `num_classes` rows of (N, D) unit vectors nearest to a direction (D,), nearest first; ties by row.
-
-    Raises: DimensionError if there are fewer rows than that.
-    """
-    if num_classes > len(vectors):
-        raise DimensionError(f"num_classes must be at most {len(vectors)}, the number of vectors; got {num_classes}.")
+    """The `num_classes` rows of (N, D) unit vectors nearest to a direction (D,), nearest first; ties by row."""
     return vectors[(vectors @ direction).sort(descending=True, stable=True).indices[:num_classes]]
 
 
@@ -41,9 +35,7 @@ def cap_starts(code: Code, num_classes: int, seed: int, count: int) -> Iterator[
     In turn: a point of the code; the centre of the s nearest to a point, s = 2, 3, 4, then D; a sum of a few coordinate
     axes; a random direction; one that is far from all points. Ties at the rim of a cap are broken by a second such
     direction, so that cuts through a layer of the code are symmetric too. Memory is bounded, whatever the code's size.
-    Raises: DimensionError if the code has fewer than `num_classes` vectors.
     """
-    _require_vectors(code, num_classes)
     for points, _ in islice(_caps(code, num_classes, seed), count):
         yield points
 
@@ -54,11 +46,7 @@ def section_starts(code: Code, num_classes: int, dim: int, seed: int, count: int
     The plane is orthogonal to one pole for every dimension too many: sums of up to three points of the code. It goes
     through the origin, a point of the code, or the centre or sum of a few, so that whole layers are taken. The same
     ones for the same seed.
-    Raises: DimensionError if the code has fewer than `num_classes` vectors or fewer than dim + 1 dimensions.
     """
-    if dim >= code.D:
-        raise DimensionError(f"the code {code.name!r} has {code.D} dimensions; a section has fewer, got dim={dim}.")
-    _require_vectors(code, num_classes)
     generator = torch.Generator().manual_seed(seed)
     for points, _ in islice(_sections(code, num_classes, dim, seed), count):
         shaken = points + _TILT**2 * torch.randn(points.shape, generator=generator, dtype=points.dtype)
@@ -88,9 +76,9 @@ def complete_layers(
     if dim == code.D and num_classes >= code.K:
         return [Layers(code.vectors(code.K), code.cosine, code.name)]
     most = min(code.K, num_classes + 1)  # one more tells where the last layer ends
-    drawn = _caps(code, most, seed) if dim == code.D else _sections(code, most, dim, seed)
-    kept: list[Layers] = []
-    for points, distances in islice(drawn, draws):
+    cuts = _caps(code, most, seed) if dim == code.D else _sections(code, most, dim, seed)
+    layers: list[Layers] = []
+    for points, distances in islice(cuts, draws):
         if stop():
             break
         rims = _rims(distances)
@@ -100,27 +88,22 @@ def complete_layers(
         inside = points[: int(rims[-1])].float()
         largest = (
             (inside @ inside.T).tril_(-1).amax(1).cummax(0).values[rims - 1]
-        )  # zeros above the diagonal do no harm
+        )  # zeros from the diagonal on: harmless
         name = f"layers of the {code.name}"
-        kept += [
+        layers += [
             Layers(points[:rim], cosine, name) for rim, cosine in zip(rims.tolist(), largest.tolist(), strict=True)
         ]
-        kept = undominated(kept)
-    return kept
+        layers = undominated(layers)
+    return layers
 
 
 def undominated(layers: list[Layers]) -> list[Layers]:
     """The layers without a better one (as many vectors and as small a cosine), sorted by cosine."""
-    kept: list[Layers] = []
+    best: list[Layers] = []
     for each in sorted(layers, key=lambda layer: (round(layer.cosine, 9), -len(layer.points))):
-        if not kept or len(each.points) > len(kept[-1].points):
-            kept.append(each)
-    return kept
-
-
-def _require_vectors(code: Code, num_classes: int) -> None:
-    if num_classes > code.K:
-        raise DimensionError(f"the code {code.name!r} has {code.K} vectors; got num_classes={num_classes}.")
+        if not best or len(each.points) > len(best[-1].points):
+            best.append(each)
+    return best
 
 
 def _caps(code: Code, most: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,10 +9,10 @@ from time import monotonic
 import torch
 from torch import Tensor
 
-from tightframe.codes.search.orbits import Free, Orbits
+from tightframe.codes.search.orbits import FREE, Orbits
 
 _TILE = 1 << 19  # number of cosines held at once, so that they stay in a CPU's cache
-_LARGE_TILE = 1 << 24  # ... or on another device, or to be timed
+_LARGE_TILE = 1 << 24  # number of cosines on another device, and in a timed tile
 NEGLIGIBLE = -80.0  # logarithm of a negligible weight; smaller ones would be denormal, hence slow
 _WHOLE, _SAMPLED = 0.1, 0.02  # shares of a search's time: limit for scoring all pairs, and time of a sample
 
@@ -25,10 +25,9 @@ class SeparationEnergy:
     `stop()` is true after a tile, the values are infinite, which no descent accepts.
     """
 
-    def __init__(self, exponents: Tensor, orbits: Orbits | None = None, stop: Callable[[], bool] = lambda: False):
+    def __init__(self, exponents: Tensor, orbits: Orbits = FREE, stop: Callable[[], bool] = lambda: False):
         self.exponents = exponents  # (R,)
-        self.orbits = orbits if orbits is not None else Free()
-        self.stop = stop
+        self.orbits, self.stop = orbits, stop
 
     def __call__(self, representatives: Tensor) -> tuple[Tensor, Tensor]:
         orbits = self.orbits
@@ -58,12 +57,11 @@ class SeparationEnergy:
         return (highest + total.log()) / self.exponents, orbits.project(gradient)
 
 
-def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, every: int = 1) -> Tensor:
+def largest_cosines(representatives: Tensor, orbits: Orbits = FREE, *, every: int = 1) -> Tensor:
     """The largest cosine between different points of each problem, (R, M, D) -> (R,).
 
     `every` = n uses only pairs with every n-th representative: a lower bound in 1/n of the time.
     """
-    orbits = orbits if orbits is not None else Free()
     points = orbits.expand(representatives)
     R, M, _ = representatives.shape
     step = every * max(1, _tile(points) // (R * points.shape[1]))
@@ -74,9 +72,8 @@ def largest_cosines(representatives: Tensor, orbits: Orbits | None = None, *, ev
     return torch.stack(tiles).amax(0)
 
 
-def seconds_of_a_pass(representatives: Tensor, orbits: Orbits | None = None) -> float:
+def seconds_of_a_pass(representatives: Tensor, orbits: Orbits = FREE) -> float:
     """Approximate seconds of `largest_cosines`, from one tile; the energy takes three times as long."""
-    orbits = orbits if orbits is not None else Free()
     R, M, _ = representatives.shape
     K = orbits.expand(representatives).shape[1]
     every = min(M, max(1, R * M * K // _LARGE_TILE))

@@ -18,14 +18,14 @@ from tightframe.codes.search.sphere import descend
 from tightframe.codes.search.starts import Start, batch_size
 from tightframe.codes.table import CODES
 
-_CAP_CODES, _LAYER_CODES = 5, 10  # whose caps and sections, and whose layers are tried
-_LARGEST = 1 << 26  # numbers
-_CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # that a code may have too many, for sections and for their layers
-_CODE_SHARE = 4  # the first code may take a fourth of the time to look, each other one a fourth of the rest
-_DRAWS = 10, 1000  # of caps and sections in which complete layers are looked for
-_MELTING = 0.7, 4.0  # exponents, in units, to begin with from a cap, which is cut off somewhere
-_MILD = 6.0, 24.0  # ... and from filled layers, which lower ones would melt
-_RANKING, _RANKING_STEPS = 15.0, 30  # the exponent, in units, at which these are compared, after steps of descent
+_CAP_CODES, _LAYER_CODES = 5, 10  # numbers of codes for caps and sections, and for layers
+_LARGEST = 1 << 26  # maximum entries of a part of a code
+_CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # maximum dimensions more than D of codes for sections, and for their layers
+_CODE_SHARE = 4  # each code takes at most a fourth of the remaining time for draws
+_DRAWS = 10, 1000  # minimum and maximum draws of caps and sections per code
+_MELTING = 0.7, 4.0  # first exponents of caps, in units
+_MILD = 6.0, 24.0  # first exponents of filled layers, in units; lower ones dissolve the layers
+_RANKING, _RANKING_STEPS = 15.0, 30  # exponent, in units, and steps of descent that rank filled layers
 
 
 def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf) -> Iterator[Start]:
@@ -36,10 +36,10 @@ def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf)
     for turn in count(seed) if codes else ():
         for code in codes:
             if code.D == D:
-                kind, drawn = "cap", cap_starts(code, K, turn, batch)
+                kind, points = "cap", cap_starts(code, K, turn, batch)
             else:
-                kind, drawn = "section", section_starts(code, K, D, turn, batch)
-            yield Start(torch.stack(list(drawn)), Free(), f"{kind} of the {code.name}", *_MELTING)
+                kind, points = "section", section_starts(code, K, D, turn, batch)
+            yield Start(torch.stack(list(points)), Free(), f"{kind} of the {code.name}", *_MELTING)
 
 
 class FilledLayers:
@@ -63,46 +63,47 @@ class FilledLayers:
         self._seconds, self._clock = seconds / 2, clock
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
-        self._known: set[tuple[int, float]] = set()
-        self._waiting: list[Layers] = []
+        self._keys: set[tuple[int, float]] = set()
+        self._queue: list[Layers] = []
         self._exhausted = False
 
     def draw(self) -> Start | None:
         """The next batch; None without codes or further layers."""
-        if not (self._waiting or self._exhausted):
+        if not (self._queue or self._exhausted):
             self._look()
-        chosen, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
-        if not chosen:
+        layers, self._queue = self._queue[: self._batch], self._queue[self._batch :]
+        if not layers:
             return None
-        names = tuple(f"filled {layers.name}" for layers in chosen)
+        names = tuple(f"filled {each.name}" for each in layers)
         ends = _MILD if self._batch > 1 else (_RANKING, _RANKING)
-        return Start(self._fill(chosen), Free(), names[0], *ends, names)
+        return Start(self._fill(layers), Free(), names[0], *ends, names)
 
     def _look(self) -> None:
         """Draw caps and sections, and queue new layers; stop drawing if there are none."""
         end = self._clock() + self._seconds
         middle = end - self._seconds / 2
-        found: list[Layers] = []
+        late = lambda: self._clock() > middle  # noqa: E731
+        layers: list[Layers] = []
         for code in self._codes:
             a_draw = 5e-4 + 1.2e-9 * self.num_points**2 + 1.5e-8 * code.K * code.D
             draws = int(max(_DRAWS[0], min(_DRAWS[1], (middle - self._clock()) / _CODE_SHARE / a_draw)))
-            found += complete_layers(code, self.num_points, self.dim, self._seed, draws, lambda: self._clock() > middle)
-            if self._clock() > middle:
+            layers += complete_layers(code, self.num_points, self.dim, self._seed, draws, late)
+            if late():
                 break
         self._seed += 1
-        fresh = [layers for layers in reversed(undominated(found)) if self._key(layers) not in self._known]
-        self._known |= {self._key(layers) for layers in fresh}
-        self._exhausted = not fresh
+        new = [each for each in reversed(undominated(layers)) if self._key(each) not in self._keys]
+        self._keys |= {self._key(each) for each in new}
+        self._exhausted = not new
         ranked: list[tuple[float, Layers]] = []
-        for first in range(0, len(fresh), self._batch):
-            batch = fresh[first : first + self._batch]
-            late = first and self._clock() > end
-            energies = [math.inf] * len(batch) if late else self._energies(self._fill(batch)).tolist()
+        for first in range(0, len(new), self._batch):
+            batch = new[first : first + self._batch]
+            skip = first and self._clock() > end
+            energies = [math.inf] * len(batch) if skip else self._energies(self._fill(batch)).tolist()
             ranked += zip(energies, batch, strict=True)
-        self._waiting = [layers for _, layers in sorted(ranked, key=lambda pair: pair[0])]
+        self._queue = [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
 
-    def _fill(self, chosen: list[Layers]) -> Tensor:
-        return torch.stack([filled(layers.points, self.num_points, self._generator) for layers in chosen])
+    def _fill(self, layers: list[Layers]) -> Tensor:
+        return torch.stack([filled(each.points, self.num_points, self._generator) for each in layers])
 
     def _energies(self, points: Tensor) -> Tensor:
         """Energies (R,) of starts after a short descent."""

@@ -1,4 +1,4 @@
-"""More or fewer points than a set on a sphere has: in its holes, far from all points, or without crowded ones."""
+"""Add points to the holes of a set on a sphere, far from all points, or drop its crowded points."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def thinned(points: Tensor, num_points: int) -> Tensor:
     cosines = (points @ points.T).fill_diagonal_(-torch.inf)
     sharpness = _CROWDING / (1 - cosines.max())
     energies = ((cosines - cosines.max()) * sharpness).exp()
-    crowding, kept = energies.sum(1), torch.ones(len(points), dtype=torch.bool)
+    crowding, remaining = energies.sum(1), torch.ones(len(points), dtype=torch.bool)
     for _ in range(len(points) - num_points):
         crowded = int(crowding.argmax())
-        kept[crowded] = False
+        remaining[crowded] = False
         crowding = (crowding - energies[crowded]).index_fill(0, torch.tensor(crowded), -torch.inf)
-    return points[kept]
+    return points[remaining]

@@ -13,8 +13,8 @@ from torch import Tensor
 from tightframe.numerics import unit_rows
 
 _MEMBERS = 8
-_FEWEST, _LARGEST = 4, 0.5  # points of a cap that changes, and their largest share
-_SHAKEN = 0.5  # displacements there, in nearest distances
+_FEWEST, _LARGEST = 4, 0.5  # minimum number and maximum share of the points in a changed cap
+_SHAKEN = 0.5  # size of random displacements, in nearest distances
 _TWIST = 1.0  # largest angle of a turned cap, in nearest distances
 _MOVED = 3  # largest number of points that move into holes
 
@@ -40,19 +40,19 @@ class Minima:
     def admit(self, points: Tensor, energies: Tensor, names: list[str]) -> None:
         """Add minima (R, K, D) with their energies (R,); the best remain, if energies differ by `same`."""
         every = torch.cat([self.points.view(-1, *points.shape[1:]), unit_rows(points.double()).cpu()])
-        values, every_name = [*self._energies, *energies.tolist()], self.names + names
+        values, all_names = [*self._energies, *energies.tolist()], self.names + names
         finished = self.finished + [False] * len(names)
         if self._energies and float(energies.min()) < self._energies[0] - self._same:
             self.fruitless = 0
-        different: list[int] = []
+        members: list[int] = []
         for index in sorted(range(len(values)), key=values.__getitem__):
-            if different and values[index] < values[different[-1]] + self._same:
-                finished[different[-1]] |= finished[index]
-            elif len(different) < _MEMBERS:
-                different.append(index)
-        self.points, self._energies = every[different], [values[index] for index in different]
-        self.names = [every_name[index] for index in different]
-        self.finished = [finished[index] for index in different]
+            if members and values[index] < values[members[-1]] + self._same:
+                finished[members[-1]] |= finished[index]
+            elif len(members) < _MEMBERS:
+                members.append(index)
+        self.points, self._energies = every[members], [values[index] for index in members]
+        self.names = [all_names[index] for index in members]
+        self.finished = [finished[index] for index in members]
 
     def forget(self) -> None:
         """Begin again without members."""
@@ -74,8 +74,8 @@ class Minima:
         points = self.points[parents]
         kinds = torch.randint(3, (batch,), generator=self._generator)
         for kind, change in enumerate((self._moved, self._shaken, self._turned)):
-            if len(few := (kinds == kind).nonzero()[:, 0]):
-                points[few] = unit_rows(change(points[few]))
+            if len(rows := (kinds == kind).nonzero()[:, 0]):
+                points[rows] = unit_rows(change(points[rows]))
         return points, [self.names[parent] for parent in parents]
 
     def _noise(self, *shape: int) -> Tensor:
@@ -92,9 +92,9 @@ class Minima:
         every = torch.arange(R)
         numbers = torch.randint(1, _MOVED + 1, (R,), generator=self._generator)
         for turn in range(_MOVED):
-            chosen = torch.randint(K, (R,), generator=self._generator)
+            moving = torch.randint(K, (R,), generator=self._generator)
             hole = holes[every, nearest.argmin(1)]
-            points[every, chosen] = torch.where((turn < numbers)[:, None], hole, points[every, chosen])
+            points[every, moving] = torch.where((turn < numbers)[:, None], hole, points[every, moving])
             nearest = torch.maximum(nearest, (holes @ hole[:, :, None])[:, :, 0])
         return points
 

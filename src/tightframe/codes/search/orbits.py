@@ -57,6 +57,9 @@ class Free:
         return rows
 
 
+FREE = Free()
+
+
 class Antipodal:
     """Points with their opposites: first the representatives, then the opposites."""
 
@@ -124,14 +127,14 @@ class Group:
     def elements(self) -> npt.NDArray[np.int64]:
         """The permutations (G, n), the identity first."""
         generators = np.array(self.generators)
-        fresh = np.arange(generators.shape[1])[None]
-        found = {fresh[0].tobytes(): fresh[0]}
-        while len(fresh):
-            images = {image.tobytes(): image for image in fresh[:, generators].reshape(-1, generators.shape[1])}
-            new = {key: image for key, image in images.items() if key not in found}
-            found |= new
-            fresh = np.array(list(new.values()))
-        return np.stack(list(found.values()))
+        newest = np.arange(generators.shape[1])[None]
+        permutations = {newest[0].tobytes(): newest[0]}
+        while len(newest):
+            images = {image.tobytes(): image for image in newest[:, generators].reshape(-1, generators.shape[1])}
+            new = {key: image for key, image in images.items() if key not in permutations}
+            permutations |= new
+            newest = np.array(list(new.values()))
+        return np.stack(list(permutations.values()))
 
     @cached_property
     def table(self) -> npt.NDArray[np.int64]:
@@ -176,10 +179,10 @@ class Group:
         rows = self.table.tolist()
 
         def closure(*generators: int) -> tuple[int, ...]:
-            group, fresh = {0}, {0}
-            while fresh:
-                fresh = {rows[g][h] for g in fresh for h in generators} - group
-                group |= fresh
+            group, newest = {0}, {0}
+            while newest:
+                newest = {rows[g][h] for g in newest for h in generators} - group
+                group |= newest
             return tuple(sorted(group))
 
         cyclic = {closure(g): g for g in range(self.order)}
@@ -267,14 +270,14 @@ POLYHEDRAL = (*_ROTATIONS, *(direct_product(_Z2, group) for group in _ROTATIONS)
 
 def random_representation(group: Group, dim: int, generator: np.random.Generator) -> Array | None:
     """A representation (G, dim, dim) as a random sum of irreducible ones; None if the draw does not fill `dim`."""
-    left, blocks = dim, []
-    while left:
-        fitting = [block for block in group.irreducible(dim) if block.shape[1] <= left]
+    missing, blocks = dim, []
+    while missing:
+        fitting = [block for block in group.irreducible(dim) if block.shape[1] <= missing]
         if not fitting:
             return None
         weights = np.array([block.shape[1] for block in fitting], dtype=np.float64)  # large ones act faithfully
         blocks.append(fitting[generator.choice(len(fitting), p=weights / weights.sum())])
-        left -= blocks[-1].shape[1]
+        missing -= blocks[-1].shape[1]
     result = np.zeros((group.order, dim, dim))
     start = 0
     for block in blocks:
@@ -289,20 +292,20 @@ def random_shapes(shapes: list[OrbitShape], num_points: int, generator: np.rando
     if not shapes:
         return None
     longest, *short = shapes
-    left, orbits = num_points, []
+    missing, orbits = num_points, []
     for _ in range(int(generator.integers(0, 6)) if short else 0):
         shape = short[generator.integers(len(short))]
-        if len(shape.transversal) <= left:
+        if len(shape.transversal) <= missing:
             orbits.append(shape)
-            left -= len(shape.transversal)
-    orbits += [longest] * (left // len(longest.transversal))
-    left %= len(longest.transversal)
-    while left:
-        fitting = [shape for shape in short if len(shape.transversal) <= left]
+            missing -= len(shape.transversal)
+    orbits += [longest] * (missing // len(longest.transversal))
+    missing %= len(longest.transversal)
+    while missing:
+        fitting = [shape for shape in short if len(shape.transversal) <= missing]
         if not fitting:
             return None
         orbits.append(fitting[generator.integers(len(fitting))])
-        left -= len(orbits[-1].transversal)
+        missing -= len(orbits[-1].transversal)
     return orbits if len(orbits) <= num_points else None
 
 

@@ -90,7 +90,7 @@ class Running:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The search in a provenance: no seconds, so that equal searches have equal ones."""
+        """Facts for the provenance; without seconds, so that equal searches have equal provenances."""
         return {"rounds": self.round, "interrupted": self.interrupted, "start": self.start + self.remark}
 
     @property

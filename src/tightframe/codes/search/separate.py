@@ -28,60 +28,60 @@ from tightframe.codes.search.starts import Start
 from tightframe.numerics import one_thread, unit_rows
 from tightframe.search import Search
 
-_SMALL = 3e7  # K * K * D up to which a pass over all pairs is a matter of milliseconds
+_SMALL = 3e7  # K * K * D up to which a pass over all pairs takes milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
 _FLAT = 4  # dimensions up to which hops are better than orbits
 _GROUPS = 32  # drawn in a round of symmetric starts
 _SELECTION_STEPS = 20
-# exponents of each stage, in units, and one start in so many goes on
+# exponents of each stage, in units, and n if one start in n continues
 _SELECTION = ((3.0, 15.0), 3), ((30.0, 60.0), 3), ((120.0, 250.0, 500.0, 1000.0), 1)
-_OPTIMAL = 1e-13  # above a bound by no more: nothing is left to find
-_VERIFIED = 0.5  # share of the time up to which a sampled winner is compared with the known code by all pairs
-_THINNED = 4096  # vectors of a known code up to which the best part is chosen, not the first
-_CROWDED = 2000  # points from which on lists of near pairs pay
+_OPTIMAL = 1e-13  # distance to the bound at which the search ends
+_VERIFIED = 0.5  # share of the time up to which a sampled winner is compared with the code by all pairs
+_THINNED = 4096  # vectors of a code up to which crowded ones are dropped, not the last ones
+_CROWDED = 2000  # minimum number of points for lists of near pairs
 _FEWEST = 5  # evaluations that make a stage of a descent worthwhile
-_PROJECTIONS = 1 << 27  # numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
-_MELTED, _FROZEN = 300.0, 1e4  # exponents, in units, that a relaxation begins with
-_LAST = 3e5  # ... and that it ends with
+_PROJECTIONS = 1 << 27  # maximum numbers in the maps that keep orbits symmetric, D x D each, 1 GiB in float64
+_MELTED, _FROZEN = 300.0, 1e4  # first exponents of a relaxation, in units
+_LAST = 3e5  # last exponent of a relaxation, in units
 _HOPS = 20.0, 55.0, 150.0, 400.0, 1000.0  # exponents, in units, of the descents after a hop
 _HOP_STEPS = 100
-_CULLED = 2  # the stage of these from which on only the better half goes on
+_CULLED = 2  # the first of these stages after which the worse half is dropped
 _MARGIN = 3e-4  # in energy above the lowest minimum, in units, up to which others are polished
 _LISTED = 30.0  # exponents, in units, from which only near neighbours count
-_FRUITLESS = 300  # hops without a new lowest minimum, after which other minima are looked for
+_FRUITLESS = 300  # hops without a new lowest minimum, after which the search begins again
 _SAME = 1e-4  # difference in energy, in units, below which two minima count as one
 _HOPPED = ", then hops"
-_NEIGHBOURS = 12, 24  # of a point in three and four dimensions
+_NEIGHBOURS = 12, 24  # numbers of neighbours of a point in three and four dimensions
 _RESERVED = 0.15  # of the time of a round, for the last descent
 _LOOKUP = 20  # evaluations over which the cost of finding all neighbours is spread
 _RELAXING_STAGES = 10 / 3  # for each power of ten
-_MANY_PAIRS = 1 << 17  # from which on single precision pays...
-_SINGLE = 1 << 16  # ... and the exponents below which it does
-_HISTORY = 1 << 28  # numbers that the descent may remember, 1 GiB in float32
+_MANY_PAIRS = 1 << 17  # minimum number of pairs for single precision
+_SINGLE = 1 << 16  # exponents below which single precision suffices
+_HISTORY = 1 << 28  # maximum numbers in the descent's history, 1 GiB in float32
 
 
 def separate(
-    num_points: int, dim: int, search: Search, *, caps: bool = True, known: Code | None = None
+    num_points: int, dim: int, search: Search, *, caps: bool = True, code: Code | None = None
 ) -> tuple[Tensor, Running]:
     """Unit vectors (K, D), float64, with a small largest cosine, and the search that led there.
 
-    See `prototypes.separated`. K >= 2 and D >= 1 with distinct unit vectors. The search starts from the `known` code,
-    too, and the result is no worse, unless all pairs of one set take more than half of the search's time.
+    See `prototypes.separated`. K >= 2 and D >= 1 with distinct unit vectors. The search also starts from the `code`,
+    and the result is no worse, unless all pairs of one set take more than half of the search's time.
     """
     K, D = num_points, dim
     score = LargestCosine(search.seconds if math.isfinite(search.seconds) else None)
     running = Running(score, search, (K, D), cosine_bound(K, D).value + _OPTIMAL)
-    device, warm_start = torch.device(search.device or "cpu"), running.warm_start
-    if known is not None:
-        vectors = known.vectors(K) if known.K > _THINNED else thinned(known.vectors(), K)
-        vectors = torch.nn.functional.pad(vectors, (0, D - known.D)).contiguous().to(device)
-        if warm_start is None and known.cosine < random_cosine(K, D):
+    warm_start = running.warm_start
+    if code is not None:
+        vectors = code.vectors(K) if code.K > _THINNED else thinned(code.vectors(), K)
+        vectors = torch.nn.functional.pad(vectors, (0, D - code.D)).contiguous().to(search.device or "cpu")
+        if warm_start is None and code.cosine < random_cosine(K, D):
             warm_start = vectors
-    rounds = _Rounds(K, D, running, search.seed, caps, warm_start, device)
+    rounds = _Rounds(K, D, running, caps, warm_start)
 
     def play(index: int) -> None:
-        if index == 0 and known is not None:
-            running.offer(vectors, known.name)
+        if index == 0 and code is not None:
+            running.offer(vectors, code.name)
             if score.every > 1 and score.share <= _VERIFIED:
                 last = None if math.isinf(search.last_round) else int(search.last_round)
                 running.search = replace(search, time=(1 - score.share) * search.seconds, rounds=last)
@@ -89,10 +89,10 @@ def separate(
 
     with one_thread() if rounds.small else nullcontext():  # small products wait for each other's threads
         points = running.run(play)
-    if known is not None and running.start != known.name and score.every > 1 and score.share <= _VERIFIED:
+    if code is not None and running.start != code.name and score.every > 1 and score.share <= _VERIFIED:
         running.best = float(largest_cosines(unit_rows(points.double())[None]))
-        if running.best > known.cosine:  # the sample missed the nearest pair
-            points, running.best, running.start = vectors, known.cosine, known.name
+        if running.best > code.cosine:  # the sample missed the nearest pair
+            points, running.best, running.start = vectors, code.cosine, code.name
     running.remark = score.remark(K)
     return unit_rows(points.double()), running
 
@@ -100,10 +100,10 @@ def separate(
 class _Rounds:
     """The rounds of `separate`."""
 
-    def __init__(
-        self, K: int, D: int, search: Running, seed: int, caps: bool, warm_start: Tensor | None, device: torch.device
-    ):
-        self.K, self.D, self.search, self.seed, self.device = K, D, search, seed, device
+    def __init__(self, K: int, D: int, search: Running, caps: bool, warm_start: Tensor | None):
+        self.K, self.D, self.search = K, D, search
+        self.seed = seed = search.search.seed
+        self.device = torch.device(search.search.device or "cpu")
         self.small = K * K * D <= _SMALL
         self.polish_cost = 45 * (1.5e-8 * (K * D) ** 2 + 3e-11 * (K * D) ** 3)  # in seconds, a guess until timed
         self.polished = K * D <= LARGEST and self.polish_cost < search.remaining / 4
@@ -125,7 +125,7 @@ class _Rounds:
         if not self.polished:  # what isn't polished gains most from structure that is there
             kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
         self.scores = dict.fromkeys(kinds, math.inf)  # without kinds that are exhausted
-        self.waiting = kinds  # not played yet
+        self.queue = kinds  # not played yet
         self.turn = 0
 
     def play(self, index: int) -> None:
@@ -137,7 +137,7 @@ class _Rounds:
             self._admit(points[None], ["warm start"])
         if self.search.points is None or not self.search.stopped():
             for kind in self._preferred():
-                self.waiting = [other for other in self.waiting if other != kind]
+                self.queue = [other for other in self.queue if other != kind]
                 if (score := kind()) is not None:
                     self.scores[kind] = min(self.scores.get(kind, math.inf), score)
                     break
@@ -149,8 +149,8 @@ class _Rounds:
         if self.minima.fruitless > _FRUITLESS:
             self.minima.forget()
             return [self._play_blind]
-        if self.waiting:
-            return [*self.waiting, self._play_blind]
+        if self.queue:
+            return [*self.queue, self._play_blind]
         self.turn += 1
         turn, place = divmod(self.turn, 3)
         if place != 2 and self._play_hops in self.scores:
@@ -159,12 +159,10 @@ class _Rounds:
         rank = (turn & -turn).bit_length() - 1  # 0 in every second turn, 1 in every fourth, ...
         return [ranked[rank % len(ranked)], self._play_blind]
 
-        self._finish()
-
     def _play_caps(self) -> float | None:
         if (start := next(self.caps, None)) is None:
             return None
-        self.ahead = 1 if self.small or self.search.round else 2  # of large problems, the other half for points at will
+        self.ahead = 1 if self.small or self.search.round else 2  # half of a large problem's time is for free points
         return self._anneal(start)
 
     def _play_layers(self) -> float | None:
@@ -224,7 +222,7 @@ class _Rounds:
         for stage, exponent in enumerate(_HOPS):
             exponents = torch.full((len(points),), self.unit * exponent, dtype=torch.float64)
             points = self._descend(Start(points, Free(), names[0]), [exponents], _HOP_STEPS, 1e-4)
-            if stage >= _CULLED and not self.search.stopped():  # the others hardly ever come to the front
+            if stage >= _CULLED and not self.search.stopped():  # the worse half rarely gives the lowest minimum
                 best = SeparationEnergy(exponents.to(points))(points)[0].argsort()[: (len(points) + 1) // 2]
                 points, names = points[best], [names[index] for index in best]
         self._admit(points, names)
@@ -289,8 +287,8 @@ class _Rounds:
         if not self.small and math.isfinite(self._left()):
             evaluations = self._left() / self.ahead / (3 * seconds_of_a_pass(points, orbits))
             stages = min(len(exponents), int(evaluations / _FEWEST))
-            chosen = torch.linspace(0, len(exponents) - 1, stages).tolist() if stages > 1 else [len(exponents) // 3]
-            exponents = [exponents[round(stage)] for stage in chosen] if evaluations >= 2 else []
+            places = torch.linspace(0, len(exponents) - 1, stages).tolist() if stages > 1 else [len(exponents) // 3]
+            exponents = [exponents[round(place)] for place in places] if evaluations >= 2 else []
         number = self._neighbours()
         crowded = self.K >= _CROWDED and self.K >= 40 * self.D
         sparse = crowded and isinstance(orbits, Free) and len(points) == 1

@@ -14,7 +14,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 _ARMIJO = 1e-4
 _SHORTEN = 0.25
-_SHORTEST = 1e-4  # of a full step: a problem that still refuses it is at rounding level
+_SHORTEST = 1e-4  # smallest share of a full step; a problem that refuses it is at rounding level
 _LONGEST = 0.5  # largest movement of a point in one step, in radians
 
 

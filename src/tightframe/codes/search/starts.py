@@ -27,12 +27,12 @@ from tightframe.codes.search.orbits import (
 )
 from tightframe.numerics import unit_rows
 
-_COSINES = 1 << 19  # in one evaluation of a batch: more would make a round long, not better
+_COSINES = 1 << 19  # maximum cosines in one evaluation of a batch; more make a round longer, not better
 _LARGEST_BATCH, _LARGEST_SYMMETRIC_BATCH = 64, 16
-_TINY = 1 << 16  # cosines of a batch that take hardly longer than one
+_TINY = 1 << 16  # number of cosines that take hardly longer than one
 _SECONDS_PER_COSINE = 1e-8
 _LARGEST_GROUP = 256
-_MOST_ORBITS = 40  # about: with more, a symmetric start is as slow as others
+_MOST_ORBITS = 40  # approximate maximum number of orbits; with more, a symmetric start is as slow as others
 _REMEMBERED = 4
 
 
