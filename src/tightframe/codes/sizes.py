@@ -16,6 +16,7 @@ def require_sizes(num_vectors: int, dim: int, name: str = "num_vectors", *, dist
 
     Raises: DimensionError unless both are integers with K >= 2 and D >= 1.
 
+    >>> from tightframe.codes.sizes import require_sizes
     >>> require_sizes(3, 2)
     (3, 2)
     """
