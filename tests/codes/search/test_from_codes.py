@@ -50,7 +50,7 @@ def test_the_most_promising_layers_come_first() -> None:
     given = itertools.count(0, -1)
     layers._energies = lambda points: torch.tensor([float(next(given)) for _ in points])  # type: ignore[method-assign]
     layers._look()
-    cosines = [some.cosine for some in layers._waiting]
+    cosines = [some.cosine for some in layers._queue]
     assert len(cosines) > 1 and cosines == sorted(cosines)  # given the least energy: the last, with fewest points
 
 
