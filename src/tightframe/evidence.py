@@ -44,7 +44,7 @@ class Evidence:
     >>> features, labels = torch.tensor([[0.0], [2.0], [10.0], [12.0]]), torch.tensor([0, 0, 1, 1])
     >>> statistics = ClassStatistics.from_features(features, labels, 2)
     >>> evidence = metrics.Evidence(statistics, weight=torch.tensor([[-1.0], [1.0]]))
-    >>> metrics.nc3_cosine.of(evidence).item()  # reads statistics and weight
+    >>> round(metrics.nc3_cosine.of(evidence).item(), 6)  # reads statistics and weight
     1.0
     """
 
@@ -82,7 +82,8 @@ class Evidence:
 
     @cached_property
     def reader(self) -> Tensor | None:
-        """`consumer`, else K-1 orthonormal contrasts of the classifier's rows for the classes with samples.
+        """(M, D) `consumer`, else (K present - 1, D) orthonormal contrasts of the classifier's rows of classes with
+        samples.
 
         They have the singular values and right singular vectors of the centred rows. Rows are centred like the class
         means; softmax does not depend on the mean row, which would only displace a singular vector.

@@ -62,7 +62,8 @@ class DatasetSource(OutsideSource):
 
     @abstractmethod
     def read(self, folder: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor, str]:
-        """Training images and labels, test images and labels as `Dataset` takes them, and where they were read.
+        """Training images (N, C, H, W) and labels (N,), the same for test images, as `Dataset` takes them, and their
+        origin.
 
         Args: folder, where to look first.
         Raises: DatasetError for files that are missing or damaged.
@@ -93,7 +94,7 @@ class DatasetSource(OutsideSource):
         return Hierarchy.from_nested(self.tree, classes=self.class_names)
 
     def outside_images(self, image_shape: tuple[int, int, int], count: int, seed: int, folder: Path | None) -> Tensor:
-        """A random choice of the test images, resized bilinearly with antialiasing."""
+        """A random choice of the test images, (M, C, H, W), resized bilinearly with antialiasing."""
         import torch
         from torch.nn.functional import interpolate
 

@@ -73,7 +73,7 @@ class HierarchicalHead(nn.Module):
         return None if bias is None else self._along_paths(bias[:, None])[:, 0]  # type: ignore[index]
 
     def embed(self, features: Tensor) -> Tensor:
-        """The inputs of the linear scores: the features, or their embeddings if `scores` is a head."""
+        """The inputs (N, D) of the linear scores: the features, or their embeddings if `scores` is a head."""
         scores = self.scores
         return scores.embed(features) if is_head(scores) else features
 

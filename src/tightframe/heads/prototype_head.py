@@ -88,6 +88,13 @@ class PrototypeHead(ComparisonHead):
         """Append new classes (K', D) and open all classes; existing vectors do not change.
 
         Learnt prototypes become a new parameter: pass it to the optimiser. Raises: ShapeError if D differs.
+
+        >>> import torch
+        >>> from tightframe import PrototypeHead
+        >>> head = PrototypeHead(torch.eye(3)[:2])
+        >>> head.append(torch.eye(3)[2:])
+        >>> head.out_features
+        3
         """
         new = Prototypes.of(prototypes)
         before = self.prototypes

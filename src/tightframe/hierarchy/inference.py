@@ -76,7 +76,7 @@ class TreeInference(FixedTensors):
         return masses[..., self.indices("order", masses)]
 
     def indices(self, name: str, values: Tensor) -> Tensor:
-        """Index buffer by name, on the meta device if the values are."""
+        """Index buffer by name, in any shape, on the meta device if the values are."""
         indices = self.get_buffer(name)
         return indices.to("meta") if values.is_meta else indices
 

@@ -82,11 +82,17 @@ class Hierarchy:
         lengths: Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
     ) -> Hierarchy:
-        """A tree from the index of each node's parent, -1 or None for the root, the nodes in any order.
+        """A tree from the index of each node's parent, (M,), -1 or None for the root, the nodes in any order.
 
         Args:
             names: of the nodes; by default "0", "1", ...
+            lengths: of the edge above each node; by default 1.
             classes: all names of leaves, in class order; by default their order among the nodes.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> tree = Hierarchy.from_parents([2, 2, -1], ["cat", "dog", "all"])
+        >>> tree.class_names, tree.num_classes
+        (('cat', 'dog'), 2)
         """
         above = [-1 if parent is None else int(parent) for parent in parents]
         named = [str(node) for node in range(len(above))] if names is None else list(names)
@@ -335,8 +341,15 @@ class Hierarchy:
         return paths.gather(1, shared - 1)
 
     def distances(self, nodes: Nodes = "leaves") -> Tensor:
-        """(K, K) float64 for the leaves, (M, M) for all nodes: length of the way between two nodes, in hops by
-        default."""
+        """Distance between two nodes through the tree, in hops or in edge lengths.
+
+        Shape: (K, K) float64 for the leaves, (M, M) for all nodes; symmetric, 0 on the diagonal.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+        >>> tree.distances().tolist()
+        [[0.0, 2.0, 4.0], [2.0, 0.0, 4.0], [4.0, 4.0, 0.0]]
+        """
         reached = self._reached
         ends = reached[: self._count(nodes)]
         return ends[:, None] + ends - 2 * reached[self.lowest_common_ancestors(nodes)]
@@ -344,7 +357,13 @@ class Hierarchy:
     def cut(self, depth: int) -> Tensor:
         """The nodes at a depth, in hops from the root, and the classes above it: every class lies below exactly one.
 
+        Shape: (S,) int64.
         Raises: HierarchyError for a negative depth.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "saw": None}})
+        >>> [tree.names[node] for node in tree.cut(1)]
+        ['saw', 'pet']
         """
         if depth < 0:
             raise HierarchyError(f"a depth counts hops from the root, 0 or more; got {depth}.")

@@ -58,7 +58,7 @@ class CapturedFeatures(Mapping[str, Tensor]):
         self._devices = list(devices)  # of DataParallel, in the order of their parts of a batch
 
     def take(self) -> dict[str, Tensor]:
-        """Return the features and remove them from this object."""
+        """Return the features, (N, ...) each, and remove them from this object."""
         features = self._by_name()
         self._records.clear()
         return features

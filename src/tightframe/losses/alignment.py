@@ -147,7 +147,7 @@ class PrototypeCrossEntropy(EmbeddingLoss):
 
     @property
     def scale(self) -> float | Tensor:
-        """Factor of the cosines: the argument, or the head's scale, which may be learnt."""
+        """Factor of the cosines: the argument, or the head's scale, 0-d, which may be learnt."""
         if self._scale is not None:
             return self._scale
         head = None if self._head is None else self._head[0]

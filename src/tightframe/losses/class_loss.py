@@ -92,10 +92,19 @@ class EmbeddingLoss(ClassLoss):
     """A `ClassLoss` of embeddings (N, D) and prototypes: `Prototypes`, vectors (K, D), or a `Head` with prototypes.
 
     A head's current prototypes of its open classes are used; learnt prototypes get gradients. The head is not a
-    submodule of the loss: deep-copy both together, or construct a new loss.
+    submodule of the loss: deep-copy both together, or construct a new loss. A subclass defines `losses`, one value per
+    row.
 
     An embedding of length zero has cosines 0 and no gradient.
     Warns: ZeroVectorWarning naming the first such embedding, once (CPU only).
+
+    >>> import torch
+    >>> from tightframe.losses import EmbeddingLoss
+    >>> class Gap(EmbeddingLoss):
+    ...     def losses(self, rows, labels, kept):
+    ...         return self.gaps(rows, labels)  # 1 - cos(z, p_y)
+    >>> Gap(torch.eye(2))(torch.tensor([[0.0, 3.0], [0.0, 1.0]]), torch.tensor([0, 1]))  # orthogonal; aligned
+    tensor(0.5000)
     """
 
     fixed: Tensor | None
@@ -154,7 +163,9 @@ class EmbeddingLoss(ClassLoss):
         return gaps if zero is None else torch.where(zero, 1.0, gaps)
 
     def unit(self, rows: Tensor, what: str = "embeddings") -> tuple[Tensor, Tensor | None]:
-        """`unit_embeddings` of the rows; a loss and its head warn only once."""
+        """`unit_embeddings` of the rows (N, D), and which have length zero, (N,) or None; a loss and its head warn only
+        once.
+        """
         return unit_embeddings(rows, self if self._head is None else self._head[0], what)
 
     def own(self, rows: Tensor, labels: Tensor) -> Tensor:

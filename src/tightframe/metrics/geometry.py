@@ -146,7 +146,7 @@ def mean_norms(statistics: ClassStatistics) -> Tensor:
     >>> from tightframe import ClassStatistics, metrics
     >>> means = torch.tensor([[4.0, 0.0], [0.0, 3.0], [-4.0, -3.0]])  # their mean is 0
     >>> statistics = ClassStatistics.from_features(means, torch.arange(3), 3)
-    >>> metrics.mean_norms(statistics).tolist()
+    >>> [round(length, 6) for length in metrics.mean_norms(statistics).tolist()]
     [4.0, 3.0, 5.0]
     """
     return numerics.norms(statistics.populated().centred_means())

@@ -373,7 +373,10 @@ class RunFolder:
     # ------------------------------------------------------------------ reading
 
     def load_weights(self) -> dict[str, Tensor]:
-        """The weights that `save_model` wrote. Raises StateError if they are missing or damaged."""
+        """The weights that `save_model` wrote, by name, in the shapes of the model.
+
+        Raises: StateError if they are missing or damaged.
+        """
         return read_safetensors(self._model_path)[0]
 
     @property

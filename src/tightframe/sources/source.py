@@ -56,7 +56,7 @@ class FeatureBatch(NamedTuple):
 
     @property
     def by_layer(self) -> Mapping[str, Tensor]:
-        """The features by layer name, also for a single layer."""
+        """The features (..., D) by layer name, also for a single layer."""
         return self.features if isinstance(self.features, Mapping) else {FEATURES: self.features}
 
 

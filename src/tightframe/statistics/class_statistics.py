@@ -234,7 +234,13 @@ class ClassStatistics:
         return (self.counts * self._mean_squares).sum() / self.num_samples
 
     def coverage(self, thresholds: Sequence[int] = (1, 2, 10, 50)) -> dict[int, int]:
-        """Number of classes with at least `threshold` samples: {threshold: number}."""
+        """Number of classes with at least `threshold` samples: {threshold: number}.
+
+        >>> import torch
+        >>> from tightframe import ClassStatistics
+        >>> ClassStatistics.from_features(torch.zeros(4, 1), torch.tensor([0, 0, 0, 1]), 3).coverage((1, 2))
+        {1: 2, 2: 1}
+        """
         return {threshold: int((self.counts >= threshold).sum()) for threshold in thresholds}
 
     def class_weights(self, by: Weighting) -> Tensor:
@@ -356,7 +362,17 @@ class ClassStatistics:
         The pooled scatter is kept only if the subset contains all classes with samples; otherwise it is summed from the
         scatter per class, or None without it.
 
-        Raises: LabelError for a class that is not in the statistics.
+        Args:
+            classes: (S,) labels, in the order of the result's rows. Default: all.
+
+        Raises: LabelError for a class that is not in the statistics; DtypeError for labels that are not integers.
+
+        >>> import torch
+        >>> from tightframe import ClassStatistics
+        >>> features, labels = torch.tensor([[0.0], [2.0], [10.0]]), torch.tensor([0, 0, 2])
+        >>> statistics = ClassStatistics.from_features(features, labels, 3)
+        >>> statistics.select(min_count=1).class_ids.tolist(), statistics.select([2]).means.tolist()
+        ([0, 2], [[10.0]])
         """
         rows = all_rows = torch.arange(self.num_classes, device=self.counts.device)
         if classes is not None:
@@ -455,6 +471,13 @@ class ClassStatistics:
         Exact up to the rounding of `self`, which may exceed the result.
 
         Raises: as `merge`; MergeError if `other` has more samples of a class than `self`.
+
+        >>> import torch
+        >>> from tightframe import ClassStatistics
+        >>> features, labels = torch.tensor([[0.0], [2.0], [7.0]]), torch.tensor([0, 0, 0])
+        >>> both, part = (ClassStatistics.from_features(features[:n], labels[:n], 1) for n in (3, 2))
+        >>> both.subtract(part).means.tolist()
+        [[7.0]]
         """
         self._require_same_kind(other)
         short = other.counts > self.counts
@@ -483,6 +506,12 @@ class ClassStatistics:
 
         Args:
             centres: (K, D) or (D,).
+
+        >>> import torch
+        >>> from tightframe import ClassStatistics
+        >>> statistics = ClassStatistics.from_features(torch.tensor([[0.0], [2.0]]), torch.tensor([0, 0]), 1)
+        >>> round(statistics.about(torch.tensor([3.0])).spread.item(), 6)  # 9 + 1; about the mean 1 + 1
+        10.0
         """
         centres = centres.to(self.means).expand_as(self.means)
         sums = self._scatter.map(Tensor.clone)

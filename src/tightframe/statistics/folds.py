@@ -59,7 +59,8 @@ class FoldedStatistics:
         """Folded statistics of features in memory.
 
         Args:
-            features, labels, options: as in `ClassStatistics.from_features`.
+            features: (..., D). labels: (...). Both, and options, as in `ClassStatistics.from_features`.
+            folds: F, number of folds, at least 2.
             samples: as in `StatisticsAccumulator.update`.
 
         Raises: as these functions; RangeError for fewer than two folds.
@@ -115,7 +116,7 @@ class FoldedStatistics:
 
     @property
     def undivided(self) -> Tensor:
-        """Labels of classes with all samples in one fold, for example a single sample; their error is unknown."""
+        """(U,) labels of classes with all samples in one fold, for example a single sample; their error is unknown."""
         counts = torch.stack([part.counts for part in self.parts])
         return self.total.class_ids[(counts > 0).sum(0) == 1]
 

@@ -13,11 +13,13 @@ def cross_entropy_floor(num_classes: int, scale: float) -> float:
 
     For balanced classes; attained if embeddings equal their prototypes and these form a simplex ETF. With simplex
     prototypes it holds for any class counts.
+
+    Range: (0, ln K), in nats.
     Raises: RangeError unless K >= 2 and the scale is finite and > 0.
     Source: Lu & Steinerberger 2020 (Neural collapse with cross-entropy loss).
 
     >>> from tightframe.theory import cross_entropy_floor
-    >>> round(cross_entropy_floor(10, 1.0), 6)
+    >>> round(cross_entropy_floor(10, 1.0), 6)  # ln(1 + 9 exp(-10/9))
     1.376935
     """
     if num_classes < 2:
