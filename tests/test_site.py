@@ -1,5 +1,6 @@
 """The documentation: its code runs, its links lead somewhere, and every public name has a place in the reference."""
 
+import inspect
 import os
 import re
 import unicodedata
@@ -278,6 +279,16 @@ def test_a_metric_shows_its_declaration(name: str) -> None:
     assert ("| shuffled labels |" in table) == (site_reference.level_of(metric) != "")
     for key, convention in metrics.CONVENTIONS.items():
         assert (f"`{key}`" in table) == (convention.metric.function is metric.function)
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_a_metric_shows_levels_limits_and_an_example(name: str) -> None:
+    metric = metrics.METRICS[name]
+    text = site_docstrings.as_markdown(inspect.cleandoc(metric.__doc__ or ""), "metrics")
+    page = site_docstrings.with_facts(text, metric)
+    rows, fields = ("target", "floor if K > D + 1", "shuffled labels"), ("Shape", "Range", "Misleads", "Source")
+    for part in (*(f"\n| {row} | " for row in rows), *(f"\n**{field}:** " for field in fields), "\n```pycon\n>>> "):
+        assert page.count(part) == 1, part
 
 
 @pytest.mark.parametrize(
