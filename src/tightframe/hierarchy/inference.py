@@ -12,9 +12,9 @@ from tightframe.hierarchy.tree import Hierarchy
 
 
 class TreeInference(FixedTensors):
-    """The index arithmetic of a hierarchy of M nodes, K of them classes; moves between devices, saves nothing.
+    """Log-probabilities of the M nodes of a tree, K of them classes, from scores; moves between devices, saves nothing.
 
-    All tensors end in nodes or classes: scores (..., M) of the root's too, which is not used.
+    Shape: scores (..., M), including the root's, which is ignored; class values (..., K).
     Source: Redmon & Farhadi 2017 (YOLO9000), softmax per sibling group and product along the path.
 
     >>> import torch

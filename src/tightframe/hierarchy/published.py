@@ -1,7 +1,7 @@
-"""Trees as the released code of metric-guided prototypes keeps them: path matrices and sibling masks.
+"""Trees in the form of the released code of metric-guided prototypes: path matrices and sibling masks.
 
-Its nodes are the M - 1 nodes other than the root, classes first; its matrices hold one column a node and name the
-root 0, which no parent can be there, as node 0 is a class.
+Nodes are the M - 1 nodes other than the root, classes first. Matrices have one column per node and write the root as 0,
+which can't be confused with node 0, because that is a class and no parent.
 Source: Sainte Fare Garnot & Landrieu 2021, released code (HierarchicalInference, HierarchicalCrossEntropy).
 """
 

@@ -28,16 +28,17 @@ _SHOWN = 8  # names in a message before it says how many more there are
 class Hierarchy:
     """A rooted tree whose leaves are the K classes: nodes 0..K-1 in class order, then the inner nodes.
 
-    The constructors below take trees in the forms in which people keep them and put the leaves first; otherwise they
-    keep the stated order. Two nodes never share a name.
+    The constructors below read several formats and move the leaves to the front; otherwise nodes keep their order.
+    Names are distinct.
 
     Attributes:
-        names: one a node.
-        parents: the index of each node's parent; -1 for the root.
-        lengths: of the edge from each node to its parent, >= 0; None: every edge is one hop. The root's isn't used.
+        names: (M,) one per node.
+        parents: (M,) the index of each node's parent; -1 for the root.
+        lengths: (M,) of the edge from each node to its parent, >= 0; the root's is ignored. None: every edge is one
+            hop.
 
-    Raises: HierarchyError for a duplicate name, an unknown parent, a cycle, no root or several, a negative length;
-    it names the nodes.
+    Raises: HierarchyError for a duplicate name, an unknown parent, a cycle, no root or several, or a negative length;
+    the message names the nodes.
 
     >>> from tightframe.hierarchy import Hierarchy
     >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
@@ -129,13 +130,18 @@ class Hierarchy:
         root: str | None = None,
         classes: Sequence[str] | None = None,
     ) -> Hierarchy:
-        """A tree from (parent, child) or (parent, child, length) edges; nodes in the order in which they first occur.
+        """A tree from (parent, child) or (parent, child, length) edges; nodes keep the order of their first occurrence.
 
         Args:
-            root: the name of a root to put above the tops, where there are several; not for edges with lengths.
-            classes: all names of leaves, in class order; by default their order among the edges.
+            root: name of a root to add above several top nodes; not for edges with lengths.
+            classes: all names of leaves, in class order. Default: their order among the edges.
 
-        Raises: HierarchyError also for a child with two parents, and where only some edges have lengths.
+        Raises: as the class; HierarchyError for a child with two parents, and if only some edges have lengths.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> tree = Hierarchy.from_edges([("pet", "cat", 1.0), ("pet", "dog", 2.5)])
+        >>> tree.distances().tolist()
+        [[0.0, 3.5], [3.5, 0.0]]
         """
         above: dict[str, str | None] = {}
         lengths: dict[str, float] = {}
@@ -160,7 +166,11 @@ class Hierarchy:
     ) -> Hierarchy:
         """A tree from nested dicts; a leaf's value is {}, [] or None, and a list of names is a group of leaves.
 
-        Args: as for `from_edges`.
+        Args, errors: as for `from_edges`.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> Hierarchy.from_nested({"pet": ["cat", "dog"], "saw": None}, root="all").class_names
+        ('cat', 'dog', 'saw')
         """
         above: dict[str, str | None] = {}
         waiting: list[tuple[str | None, Iterator[tuple[str, Any]]]] = [(None, _children(tree, None))]
@@ -185,10 +195,15 @@ class Hierarchy:
         root: str | None = None,
         classes: Sequence[str] | None = None,
     ) -> Hierarchy:
-        """A tree from one path a class, "animal/dog/husky", in class order; a node is named by its last part.
+        """A tree from one path per class, "animal/dog/husky", in class order; the last part of a path is the node's
+        name.
 
         Args: as for `from_edges`.
-        Raises: HierarchyError also for a class that is stated twice or lies on the path of another.
+        Raises: as the class; HierarchyError for a class that occurs twice or lies on the path of another.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> Hierarchy.from_paths(["all/pet/cat", "all/pet/dog", "all/saw"]).names
+        ('cat', 'dog', 'saw', 'all', 'pet')
         """
         above: dict[str, str | None] = {}
         leaves: list[str] = []
@@ -254,8 +269,8 @@ class Hierarchy:
 
     @classmethod
     def read(cls, path: str | Path, *, root: str | None = None, classes: Sequence[str] | None = None) -> Hierarchy:
-        """A tree from a file, by its name: .json (nested dicts), .csv (edges parent,child[,length], with that header
-        or without), data.noun (WordNet); any other is text with one path a line.
+        """A tree from a file. Its name determines the format: .json (nested dicts), .csv (edges parent,child[,length],
+        with or without that header), data.noun (WordNet); other files are text with one path per line.
 
         Args: as for `from_edges`; as for `from_wordnet` with its file.
         Raises: HierarchyError naming the line that can't be read.
@@ -323,7 +338,7 @@ class Hierarchy:
 
     @cached_property
     def heights(self) -> Tensor:
-        """(M,) float64, the longest way from each node down to a leaf below it; 0 for leaves."""
+        """(M,) float64, the largest distance from each node to a leaf below it; 0 for leaves."""
         heights = torch.zeros(len(self), dtype=torch.float64, device="cpu")
         reached = self._reached
         for level in self.paths[: self.num_classes].mT:
@@ -371,9 +386,14 @@ class Hierarchy:
         return ((self.depths == depth) | ((self.depths < depth) & ~inner)).nonzero().flatten()
 
     def restrict(self, classes: Sequence[str]) -> Hierarchy:
-        """The tree over some nodes, which become its leaves, in this order: they and what lies above them.
+        """The tree over the given nodes, which become its leaves in this order, and the nodes above them.
 
         Raises: HierarchyError for an unknown or repeated name, and for a class that lies below another.
+
+        >>> from tightframe.hierarchy import Hierarchy
+        >>> tree = Hierarchy.from_nested({"all": {"pet": ["cat", "dog"], "tool": ["saw"]}})
+        >>> tree.restrict(["tool", "cat"]).names
+        ('tool', 'cat', 'all', 'pet')
         """
         index = {name: node for node, name in enumerate(self.names)}
         _without_duplicates([(name, None) for name in classes])
