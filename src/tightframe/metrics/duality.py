@@ -243,9 +243,10 @@ def unc3(
     relative: bool = True,
     ddof: int = 0,
 ) -> Tensor:
-    """Coefficient of variation over classes of cos(w_k, mu_k - mu_G), std / |mean|.
+    """Coefficient of variation over classes of cos(w_k, mu_k - mu_G), std / mean.
 
-    Shape: weight (K, D); scalar, float64. Range: of |value|, [0, inf), unitless; 0 = equal alignment of all classes.
+    Shape: weight (K, D); scalar, float64. Range: (-inf, inf), unitless, negative if the mean is; 0 = equal alignment of
+    all classes.
     Misleads: it is 0 as well if all rows are equally far from their means, and unbounded where the mean cosine is near
     0.
 

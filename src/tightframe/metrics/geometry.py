@@ -164,8 +164,8 @@ def equinorm(
 ) -> Tensor:
     """Coefficient of variation of the class means' lengths, std_k |mu_k - mu_G| / mean_k |mu_k - mu_G|.
 
-    Shape: scalar, float64. Range: [0, inf), unitless; 0 = equal lengths. Invariant to rotation, translation and common
-    scale.
+    Shape: scalar, float64. Range: [0, sqrt(K)], unitless, or [0, inf) if logarithmic; 0 = equal lengths. Invariant to
+    rotation, translation and common scale.
     Misleads: equal lengths say nothing about directions: it is 0 for any two classes, and for means that all lie at two
     opposite points.
 
@@ -194,7 +194,7 @@ def equinorm(
 def classifier_equinorm(classifier: Tensor, *, ddof: int = 1) -> Tensor:
     """`equinorm` of the classifier's rows, std_k |w_k| / mean_k |w_k|, not centred.
 
-    Shape: classifier (K, D); scalar, float64. Range: [0, inf), unitless; 0 = equal lengths.
+    Shape: classifier (K, D); scalar, float64. Range: [0, sqrt(K)], unitless; 0 = equal lengths.
     Misleads: a large vector common to all rows, which softmax ignores, makes all lengths nearly equal.
 
     Args:
@@ -237,8 +237,8 @@ def equiangularity(
 
     A class mean equal to the mean of class means has no direction: its pairs are left out; with `exact` they give NaN.
 
-    Shape: scalar, float64. Range: [0, 1), unitless; 0 = equal angles; NaN for two classes with ddof 1. Invariant to
-    rotation, translation and common scale.
+    Shape: scalar, float64. Range: [0, sqrt(P/(P - ddof))] for P = K(K-1)/2 pairs, unitless; 0 = equal angles; NaN for
+    two classes with ddof 1. Invariant to rotation, translation and common scale.
     Misleads: random directions in D dimensions give about 1/sqrt(D), so a small value in many dimensions is no evidence
     of equal angles.
 
@@ -266,7 +266,8 @@ def equiangularity(
 def classifier_equiangularity(classifier: Tensor, *, ddof: int = 1, tile_size: int = TILE_SIZE) -> Tensor:
     """`equiangularity` of the classifier's rows, std_{i<j} cos(w_i, w_j), not centred.
 
-    Shape: classifier (K, D); scalar, float64. Range: [0, 1), unitless; 0 = equal angles; NaN for two rows with ddof 1.
+    Shape: classifier (K, D); scalar, float64. Range: [0, sqrt(P/(P - ddof))] for P = K(K-1)/2 pairs, unitless; 0 =
+    equal angles; NaN for two rows with ddof 1.
     Misleads: a large vector common to all rows, which softmax ignores, moves every cosine towards 1 and the deviation
     towards 0.
 
