@@ -752,13 +752,13 @@ def log_kernel(
 ) -> Tensor:
     """-log |u_i - u_j| over pairs; u are the unit vectors of the centred class means.
 
-    The mean is at least -ln(2K/(K-1))/2, attained by a simplex ETF, where variance and CV are 0. Pairs with equal
-    directions are left out; with `exact` they make the mean infinite.
+    Over all pairs the mean is at least -ln(2K/(K-1))/2, attained by a simplex ETF, where variance and CV are 0. Pairs
+    with equal directions are left out, which can lower the mean to -ln 2; with `exact` they make it infinite.
 
-    Shape: scalar, float64. Range: of the mean, [-ln(2K/(K-1))/2, inf), unitless; of variance and CV, [0, inf).
-    Invariant to rotation, translation and common scale.
-    Misleads: random directions of many classes have a mean of about -0.3466 + 1/(4D), close to the minimum in many
-    dimensions.
+    Shape: scalar, float64. Range: of the mean, [-ln(2), inf), unitless; of variance and CV, [0, inf). Invariant to
+    rotation, translation and common scale.
+    Misleads: classes in the same direction are left out, so a collapsed frame can be below the minimum (see `exact`).
+    Random directions of many classes have a mean of about -0.3466 + 1/(4D), close to the minimum in many dimensions.
 
     Args:
         of: "mean", "variance" (population) or "cv", the population standard deviation over the absolute mean.
@@ -829,12 +829,14 @@ def riesz_kernel(
 ) -> Tensor:
     """|u_i - u_j|^-exponent over pairs; u are the unit vectors of the centred class means.
 
-    The mean is at least (2K/(K-1))^(-exponent/2), attained by a simplex ETF. Computed in logarithms, for any exponent.
-    Pairs with equal directions are left out; with `exact` they make the mean infinite.
+    Over all pairs the mean is at least (2K/(K-1))^(-exponent/2), attained by a simplex ETF. Computed in logarithms, for
+    any exponent. Pairs with equal directions are left out, which can lower the mean to 2^-exponent; with `exact` they
+    make it infinite.
 
-    Shape: scalar, float64. Range: of the mean, [(2K/(K-1))^(-exponent/2), inf), unitless; of variance and CV, [0, inf).
-    Invariant to rotation, translation and common scale.
-    Misleads: the larger the exponent, the more the nearest pair alone decides.
+    Shape: scalar, float64. Range: of the mean, [2^(-exponent), inf), unitless; of variance and CV, [0, inf). Invariant
+    to rotation, translation and common scale.
+    Misleads: classes in the same direction are left out, so a collapsed frame can be below the minimum (see `exact`).
+    The larger the exponent, the more the nearest pair alone decides.
 
     Args:
         of: "mean", "variance" (population) or "cv", the population standard deviation over the absolute mean.
