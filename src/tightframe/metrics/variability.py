@@ -571,8 +571,9 @@ def directional_cdnv(statistics: ClassStatistics) -> Tensor:
 def vci(statistics: ClassStatistics) -> Tensor:
     """Variability collapse index, 1 - tr(S_T^+ S_B) / rank(S_B) with S_T = S_W + S_B, classes weighted equally in S_B.
 
-    Shape: scalar, float64. Range: [0, 1]; 0 = collapsed. Invariant to invertible linear maps of the features. NaN, with
-    a GeometryWarning, for N <= D + 1 samples, where the value would always be 0. Gradients are first-order only.
+    Shape: scalar, float64. Range: [0, 1]; 0 = collapsed. Invariant to translation and invertible linear maps of the
+    features. NaN, with a GeometryWarning, for N <= D + 1 samples, where the value would always be 0. Gradients are
+    first-order only.
     Misleads: with shuffled labels it is about 1 - D/(N-1), so it is near 0 without any structure if N is little above
     D.
 
@@ -612,9 +613,9 @@ def vci(statistics: ClassStatistics) -> Tensor:
 def h_score(statistics: ClassStatistics) -> Tensor:
     """tr(S_T^+ S_B) with the covariance S_T of all samples; S_B weights classes by size.
 
-    Shape: scalar, float64. Range: [0, min(K-1, D)]; min(K-1, D) = collapsed. Invariant to invertible linear maps of the
-    features. NaN, with a GeometryWarning, for N <= D + 1 samples, where the value would always be maximal. Gradients
-    are first-order only.
+    Shape: scalar, float64. Range: [0, min(K-1, D)]; min(K-1, D) = collapsed. Invariant to translation and invertible
+    linear maps of the features. NaN, with a GeometryWarning, for N <= D + 1 samples, where the value would always be
+    maximal. Gradients are first-order only.
     Misleads: with shuffled labels it is about (K-1) D/(N-1), near its maximum without any structure if N is little
     above D.
 
