@@ -18,6 +18,7 @@ from tightframe.metrics.table import chosen
 from tightframe.options import Measuring
 from tightframe.report import Report
 from tightframe.report.contents.detection import detection_entries
+from tightframe.similarity import LayerSimilarity
 from tightframe.sources import ArraySource, FeatureSource, ModelSource
 
 
@@ -126,7 +127,8 @@ def reported(collected: Collected, options: Measuring, *, title: str | None = No
         notes.append("the classifier is fixed; predictions of theory for a trained classifier are left out.")
     report = _report_of(last, collected, options, facts, last=True).extended(notes=notes)
     layers = tuple(_report_of(each, collected, options, facts, last=False) for each in others)
-    return replace(report, layers=layers)
+    similarity = None if collected.similarity is None else LayerSimilarity.of(collected.similarity)
+    return replace(report, layers=layers, similarity=similarity)
 
 
 def _report_of(

@@ -7,7 +7,7 @@ from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tightframe.choices import require_choice
-from tightframe.errors import ChoiceError, RangeError
+from tightframe.errors import ChoiceError, OptionError, RangeError
 from tightframe.flags import flags_of, option
 
 if TYPE_CHECKING:  # the command line lists these options without importing torch
@@ -45,6 +45,9 @@ class Measuring:
         per_class: also keep a D x D scatter per class.
         folds: number of sample folds for standard errors at the classifier's input; None or 0 for no folds (shares of
             samples still have binomial errors). All positions of a sample are in one fold.
+        similarity: also compare all measured layers with each other, by debiased linear CKA, in the same pass.
+            `report.similarity` holds the values. Memory: 8 bytes times D_a D_b for each pair of layers, of
+            `covariance_bytes`; standard errors if the products of several folds fit too.
         min_count: minimum number of samples per class; smaller classes are not measured.
         decisions: training samples for NC4, on which the classifier and the nearest class mean decide: "all", the
             approximate size of a random subset, or None. Held-out samples: all, or none with None. Computed only if a
@@ -65,7 +68,7 @@ class Measuring:
         context: facts for the report, for example {"epoch": 3}.
 
     Raises: TypeError for unknown options; ChoiceError for unknown measures, conventions, positions or tasks; RangeError
-    for numbers out of range.
+    for numbers out of range; OptionError for similarity with another task than classification.
 
     >>> from tightframe.options import Measuring
     >>> options = Measuring(per_class=True, metrics=["nc1"])
@@ -105,6 +108,7 @@ class Measuring:
     covariance: bool = option(True, "Keep the pooled scatter, which NC1 needs.")
     per_class: bool = option(False, "Also keep a scatter per class.")
     folds: int | None = option(FOLDS, "Set the number of sample folds for standard errors; 0 for none.", type=int)
+    similarity: bool = option(False, "Also compare all measured layers with each other by CKA; needs --layers.")
     min_count: int = option(1, "Measure only classes with at least this many samples.")
     decisions: int | str | None = option(
         "all", "Training samples that NC4 is measured on: all, a number, or 0 to skip it.", type=str, of="source"
@@ -162,6 +166,8 @@ class Measuring:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise RangeError(f"{name} must be at least 0; got {value}.")
+        if self.similarity and self.task != "classification":
+            raise OptionError(f'similarity needs task="classification"; got {self.task!r}.')
         if self.folds is not None and self.folds < 2:
             raise RangeError(f"folds must be at least 2, or 0 for none; got {self.folds}.")
 

@@ -33,6 +33,8 @@ from tightframe.decisions.decisions import DecisionTotals
 from tightframe.errors import DistributedError, LabelError, MergeError, NonFiniteError, TightframeError
 from tightframe.metrics import evaluate
 from tightframe.numerics import EPS
+from tightframe.similarity import cka
+from tightframe.statistics import CrossAccumulator, CrossMoments
 from variants import VARIANTS
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without distributed")
@@ -453,3 +455,48 @@ def test_values_on_the_cpu_go_by_way_of_the_gpu_where_the_backend_needs_that(tmp
         assert counts.tolist() == [0, 1, 2, 3, 4]
     finally:
         distributed.destroy_process_group()
+
+
+# ---------------------------------------------------------------------- several layers
+
+
+def cross_rows(rank: int, world: int) -> dict[str, Tensor]:
+    """Uneven parts; the last of several processes has no samples."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(60, 3, generator=generator, dtype=torch.float64) + 1e3
+    y = x.square() @ torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    share = torch.arange(60) % 5 % max(world - 1, 1)
+    mine = share == rank if world > 1 else torch.ones(60, dtype=torch.bool)
+    return {"x": x[mine], "y": y[mine]}
+
+
+def cross_work(rank: int, world: int, folder: str) -> None:
+    meet(rank, world, folder)
+    rows, results = cross_rows(rank, world), {}
+    for folds in (None, 2):
+        accumulator = CrossAccumulator({"x": 3, "y": 2}, folds=folds)
+        if len(rows["x"]):
+            accumulator.update({name: each.float() if folds else each for name, each in rows.items()})
+        value = accumulator.compute_all() if folds is None else accumulator.compute_folds_all().total
+        results[str(folds)] = [int(value.count), cka(value).tolist(), value.epsilons, value.product_epsilon]
+    other = CrossMoments.empty({"x": 3, "y": 2 + (rank == 1)})
+    results["misfit"] = failure(other.all_reduce)
+    broken = CrossAccumulator({"x": 3, "y": 2})
+    broken.update({"x": torch.ones(2, 3), "y": torch.full((2, 2), torch.nan if rank == 1 else 1.0)}, validate=False)
+    results["infinity"] = failure(broken.compute_all)
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(results))
+    distributed.destroy_process_group()
+
+
+def test_moments_of_several_layers_are_summed_over_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.start_processes(cross_work, (3, str(tmp_path)), nprocs=3, start_method="forkserver")
+    outcomes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    assert outcomes[0]["None"] == outcomes[1]["None"] == outcomes[2]["None"]
+    alone = CrossMoments.from_features(cross_rows(0, 1))
+    for folds, tolerance in (("None", 1e-10), ("2", 1e-3)):
+        count, value, epsilons, _ = outcomes[0][folds]
+        assert count == 60 and epsilons == [EPS if folds == "None" else torch.finfo(torch.float32).eps] * 2
+        torch.testing.assert_close(torch.tensor(value, dtype=torch.float64), cka(alone), rtol=0, atol=tolerance)
+    for rank, outcome in enumerate(outcomes):
+        assert outcome["misfit"][0] == "MergeError" and "widths, pairs (by checksum)" in outcome["misfit"][1]
+        assert outcome["infinity"][0] == ("NonFiniteError" if rank == 1 else "MergeError")

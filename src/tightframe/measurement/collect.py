@@ -31,9 +31,10 @@ from tightframe.measurement.passes import (
     LayerMoments,
     SecondLook,
     Selected,
+    SimilarityLook,
     Sums,
 )
-from tightframe.measurement.plan import FREE_SHARE, LayerPlan, left_out, planned
+from tightframe.measurement.plan import FREE_SHARE, LayerPlan, left_out, planned, similarity_plan
 from tightframe.memory import free_memory
 from tightframe.metrics import CONVENTIONS
 from tightframe.ood import DetectionTable, DetectorScores
@@ -41,7 +42,7 @@ from tightframe.options import Measuring
 from tightframe.processes import every_process, world_size
 from tightframe.sources import FeatureBatch, FeatureSource, LinearClassifier
 from tightframe.sources.source import OOD, START, TEST, TRAIN
-from tightframe.statistics import ClassStatistics, StatisticsAccumulator
+from tightframe.statistics import ClassStatistics, CrossMoments, FoldedCrossMoments, StatisticsAccumulator
 
 _MANY_NAMES = 1000  # number of classes above which only names of classes with samples are stored
 _TOGETHER = 2048  # rows of small batches that are concatenated
@@ -78,12 +79,14 @@ class Collected:
         layers: in order of depth; the last one is the classifier's input.
         classifier: the classifier on the last layer's features, or None.
         facts: facts for the report's context. notes: remarks for the reader.
+        similarity: moments of all layers together, if requested.
     """
 
     layers: tuple[LayerEvidence, ...]
     classifier: LinearClassifier | None
     facts: Mapping[str, Any]
     notes: tuple[str, ...]
+    similarity: CrossMoments | FoldedCrossMoments | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
         facts["class_names"] = _names(source.class_names, layers[-1].evidence.statistics)
     if shared:
         facts["processes"] = world_size()
-    return Collected(layers, source.classifier, facts, tuple(dict.fromkeys(notes)))
+    return Collected(layers, source.classifier, facts, tuple(dict.fromkeys(notes)), pipeline.similarity)
 
 
 class _Pipeline:
@@ -139,7 +142,14 @@ class _Pipeline:
         self._lean = options.min_count > 1 and outset.repeatable  # the second pass collects the selected classes
         assert outset.num_classes is not None
         self._num_classes = outset.num_classes
-        budget = outset.budget
+        budget, self.notes = outset.budget, []
+        self.similarity: CrossMoments | FoldedCrossMoments | None = None
+        self._similarity_folds: int | None = None
+        if options.similarity:
+            self._similarity_folds, needed = similarity_plan(outset.widths, budget, options.folds)
+            budget -= needed
+            if options.folds is not None and self._similarity_folds is None:
+                self.notes.append("similarity has no standard errors: the products of folds exceed covariance_bytes.")
         self.plans = planned(
             outset.widths,
             self._num_classes,
@@ -149,7 +159,6 @@ class _Pipeline:
             per_class=options.per_class,
             folds=options.folds,
         )
-        self.notes: list[str] = []
         conventions = [CONVENTIONS[name] for name in options.conventions]
         self._unit = any(each.unit_features for each in conventions)
         self._bare = any(each.without_bias for each in conventions)
@@ -173,11 +182,18 @@ class _Pipeline:
             if self._lean:  # the second pass collects folds and scatter per class, for the selected classes only
                 plan = replace(plan, folds=None, per_class=False)
             looks[plan.name] = FirstLook(self._sums(plan), unit_features=self._unit and plan.name == self._last)
+        similarity = None
+        if self._options.similarity:
+            similarity = SimilarityLook(self._sums(self.plans[-1]), self._outset.widths, self._similarity_folds)
         for batch in stream:
             rows = _aligned(batch, looks)
             for name, look in looks.items():
                 look.add(*rows[name])
+            if similarity is not None:
+                similarity.add(rows)
             self._buffer.add(rows, batch.decided)
+        if similarity is not None:
+            self.similarity = similarity.finish()
         return {name: look.finish() for name, look in looks.items()}
 
     def second_pass(self, moments: Mapping[str, LayerMoments]) -> dict[str, LayerDecisions]:

@@ -17,7 +17,14 @@ from tightframe.metrics.variability import is_resolved
 from tightframe.numerics import contrasts
 from tightframe.processes import all_reduce, rank
 from tightframe.sources import LinearClassifier
-from tightframe.statistics import ClassStatistics, FoldedStatistics, StatisticsAccumulator
+from tightframe.statistics import (
+    ClassStatistics,
+    CrossAccumulator,
+    CrossMoments,
+    FoldedCrossMoments,
+    FoldedStatistics,
+    StatisticsAccumulator,
+)
 
 _BLOCK_ROWS = 4096  # rows converted to float64 at a time
 _SUM_ROWS = 512  # half-precision rows summed in float32
@@ -103,6 +110,38 @@ class FirstLook:
         """The moments of all processes."""
         statistics, folds = self._sums.finished(self._accumulator)
         return LayerMoments(statistics, folds, None if self._unit is None else self._sums.finished(self._unit)[0])
+
+
+class SimilarityLook:
+    """Accumulates the moments of all layers together, for the similarity of each pair.
+
+    Args:
+        widths: D of each layer by name. folds: number of folds, or None.
+    """
+
+    def __init__(self, sums: Sums, widths: Mapping[str, int], folds: int | None):
+        self._sums = sums
+        self._accumulator = CrossAccumulator(widths, folds=folds, device=sums.device)
+        self._seen = 0  # samples
+
+    def add(self, rows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+        """Add a batch of validated features (..., D) and labels (...) by layer."""
+        labels = next(iter(rows.values()))[1]
+        numbers = torch.arange(self._seen, self._seen + len(labels))
+        numbers = numbers.reshape(-1, *[1] * (labels.ndim - 1)).expand(labels.shape).flatten()
+        self._seen += len(labels)
+        if self._sums.ignore_index is not None:
+            numbers = numbers[(labels != self._sums.ignore_index).flatten().cpu()]
+        if len(numbers):
+            features = {name: self._sums.counted(*each) for name, each in rows.items()}
+            self._accumulator.update(features, samples=numbers, validate=False)
+
+    def finish(self) -> CrossMoments | FoldedCrossMoments:
+        """The moments of all processes, with folds if there are any."""
+        accumulator, shared = self._accumulator, self._sums.shared
+        if accumulator.folds is None:
+            return accumulator.compute_all() if shared else accumulator.compute()
+        return accumulator.compute_folds_all() if shared else accumulator.compute_folds()
 
 
 class Selected:

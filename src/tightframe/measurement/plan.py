@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tightframe.statistics import StatisticsAccumulator
+from tightframe.errors import LayerError, RangeError
+from tightframe.statistics import CrossAccumulator, StatisticsAccumulator
 
 FREE_SHARE = 4  # by default scatter may use 1/4 of the free memory
 _FOLD_WORK = 1.3e10  # multiplications for the metrics of all folds; more work means fewer folds
@@ -81,6 +82,28 @@ def _fold_bytes(num_classes: int, plan: LayerPlan) -> int:
     total = memory(num_classes, plan.num_features, **scatter)
     folded = memory(num_classes, plan.num_features, folds=plan.folds, fold_scatter=plan.fold_scatter, **scatter)
     return 2 * (folded - total)
+
+
+def similarity_plan(widths: Mapping[str, int], budget: float, folds: int | None) -> tuple[int | None, int]:
+    """Number of folds for the similarity of layers, or None for no folds; and the memory in bytes of their products.
+
+    Folds may use half of the budget: fewer folds if it is small. Raises: LayerError for a single layer; RangeError if
+    the products of all pairs of layers exceed the budget.
+    """
+    if len(widths) < 2:
+        raise LayerError('similarity compares layers, but only one is measured. Pass layers="auto", or names of layers.')
+    needed = CrossAccumulator.memory(list(widths.values()))
+    if needed > budget:
+        raise RangeError(
+            f"similarity needs {needed / 1e9:,.2f} GB for the products of all pairs of {len(widths)} layers, but "
+            f"covariance_bytes leaves {budget / 1e9:,.2f} GB. Measure fewer layers, or raise covariance_bytes."
+        )
+    for halvings in range(3):
+        number = (folds or 0) >> halvings
+        folded = CrossAccumulator.memory(list(widths.values()), folds=number)
+        if number >= 2 and folded <= budget / 2:
+            return number, folded
+    return None, needed
 
 
 def left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None) -> list[str]:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from tightframe.metrics.agreement import binomial_error
 from tightframe.metrics.metric import Metric
 from tightframe.metrics.table import available, chosen, evaluate
 from tightframe.statistics import ClassStatistics, FoldedStatistics
+
+Value = TypeVar("Value", covariant=True)
 
 
 class Estimate(NamedTuple):
@@ -30,7 +32,22 @@ MANY_PAIRED = 10_000
 """Largest number of classes for which measures over pairs have standard errors."""
 
 
-def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStatistics) -> Estimate:
+class Folded(Protocol[Value]):
+    """A value of all samples and the values without a fold, such as `FoldedStatistics` or `FoldedCrossMoments`."""
+
+    @property
+    def total(self) -> Value: ...
+
+    @property
+    def folds(self) -> int: ...
+
+    @property
+    def fixed(self) -> bool: ...
+
+    def without(self, fold: int, /) -> Value: ...
+
+
+def jackknife(function: Callable[[Value], Tensor], folded: Folded[Value]) -> Estimate:
     """A function of the statistics of all samples, with its delete-a-fold jackknife standard error.
 
     s.e.^2 = (F-1)/F sum_f (theta_(-f) - mean)^2, where theta_(-f) is the value without fold f and mean is their mean. A
@@ -49,6 +66,7 @@ def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStati
 
     Args:
         function: returns a tensor of any fixed shape, for example one number per class.
+        folded: `FoldedStatistics`, or `FoldedCrossMoments` for functions of the moments of several layers.
 
     Shape: value and error have the shape that the function returns; float64.
     Source: Quenouille 1956; Tukey 1958; Wu 1986; delete-a-group jackknife with strata: Kott 2001.
@@ -64,7 +82,7 @@ def jackknife(function: Callable[[ClassStatistics], Tensor], folded: FoldedStati
     True
     """
     value = function(folded.total)
-    if _fixed(folded):
+    if folded.fixed:
         return Estimate(value, torch.full_like(value, torch.nan))
     with _no_geometry_warnings():
         replicates = [function(folded.without(fold)) for fold in range(folded.folds)]
@@ -127,7 +145,7 @@ def _variances(
     """Squared jackknife errors by metric name; `evidence_of` wraps the statistics without a fold."""
     if not metrics:
         return {}
-    if _fixed(folded):
+    if folded.fixed:
         return {each.name: folded.total.means.new_full((), torch.nan) for each in metrics}
     lean = all(each.needed == "means" for each in metrics)  # D x D matrices needn't be merged
     folded = folded.without_scatter if lean else folded
@@ -138,11 +156,6 @@ def _variances(
         for each in metrics
     }
     return {name: _error(values).square() for name, values in stacked.items()}
-
-
-def _fixed(folded: FoldedStatistics) -> bool:
-    """Whether every class lies in a single fold, so that all replicates are equal."""
-    return len(folded.undivided) == int(folded.total.present.sum())
 
 
 def _error(replicates: Tensor) -> Tensor:

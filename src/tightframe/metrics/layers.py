@@ -109,17 +109,36 @@ def principal_angles(statistics: ClassStatistics, reader: checks.Array) -> Tenso
             f"the weight of the layer that reads the features must have shape (outputs, {statistics.num_features}); "
             f"got {tuple(reader.shape)}."
         )
+    span = span_of_means(statistics)
+    reader = reader.to(span)
+    return angles_to(span, _top_directions(reader, partial(weight_factors, reader), span.shape[1]))
+
+
+def span_of_means(statistics: ClassStatistics) -> Tensor:
+    """(D, r) orthonormal basis of the span of the centred class means; r is their rank.
+
+    Warns: GeometryWarning if the rank is below min(K - 1, D). Raises: EmptyClassError if fewer than two classes have
+    samples.
+    """
+    statistics = statistics.populated()
     rows = spanning_rows(statistics)
     floor, classes = means_rounding(statistics), statistics.num_classes
     span = _top_directions(rows, partial(spanning_factors, statistics), min(rows.shape), floor, classes - 1)
+    warn_of_lost_rank(statistics, span.shape[1], min(rows.shape))
+    return span
+
+
+def angles_to(span: Tensor, read: Tensor) -> Tensor:
+    """(r,) principal angles, ascending, of a subspace with orthonormal basis (D, r) to one with basis (D, q), q any.
+
+    For q < r the last r - q angles are pi/2. Source: Björck & Golub 1973; Knyazev & Argentati 2002.
+    """
     rank = span.shape[1]
-    warn_of_lost_rank(statistics, rank, min(rows.shape))
-    reader = reader.to(rows)
-    read = _top_directions(reader, partial(weight_factors, reader), rank)
-    if rank == read.shape[1] == statistics.num_features and not (rows.requires_grad or reader.requires_grad):
-        return torch.zeros_like(rows[0])  # both subspaces are the whole space
+    if rank == read.shape[1] == span.shape[0] and not (span.requires_grad or read.requires_grad):
+        return torch.zeros_like(span[0])  # both subspaces are the whole space
     overlap = read.mT @ span
-    cosines = torch.nn.functional.pad(torch.linalg.svdvals(overlap), (0, rank - read.shape[1]))
+    cosines = torch.linalg.svdvals(overlap)
+    cosines = torch.nn.functional.pad(cosines, (0, rank - len(cosines)))
     if not overlap.requires_grad and (cosines < _FAR).all():
         return torch.acos(cosines)  # equally exact; the sines cost most
     sines = torch.linalg.svdvals(span - read @ overlap).flip(0)

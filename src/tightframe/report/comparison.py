@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tightframe.errors import OptionError
+from tightframe.errors import EmptyClassError, GeometryWarning, OptionError
 from tightframe.plain import csv_text, json_text, written_to
 from tightframe.report.cards import PHENOMENA, curves, entry_of, unit_of
 from tightframe.report.contents.measures import grouped
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.report import Report
 from tightframe.report.run_folder import RunFolder
-from tightframe.sections import Cell, Column, Curves, Document, Section, Table, as_text
+from tightframe.sections import Cell, Column, Curves, Document, Matrix, Section, Table, as_text
+from tightframe.similarity import ClassMeanSimilarity
+from tightframe.statistics import ClassStatistics
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Comparison:
     def document(self, *, full: bool = False) -> Document:
         """The comparison as a document for any renderer: verdicts, arguments, measures and curves. `full` includes all
         measures, not only those of cards and accuracies."""
-        sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._curves()]
+        sections = [self._verdicts(), *self._arguments(), self._measures(full), *self._similarity(), *self._curves()]
         downloads = {"comparison.json": self.to_json, "comparison.csv": self.to_csv}
         notes = [
             f"{name}: {note}"
@@ -149,6 +155,56 @@ class Comparison:
         groups = grouped(entry.family for entry, _ in rows)
         return Section("measures", "Measures", (hint,), Table(columns, tuple(cells), groups), searchable=True)
 
+    @cached_property
+    def similarities(self) -> tuple[ClassMeanSimilarity, ...]:
+        """Similarity of the class means of each two runs on the same classes with stored statistics."""
+        pairs = []
+        for first, second in combinations(zip(self.names, self.reports, strict=True), 2):
+            a, b = _statistics(first[1]), _statistics(second[1])
+            if a is None or b is None or not _same_classes(first[1], second[1]):
+                continue
+            with suppress(EmptyClassError), warnings.catch_warnings():
+                warnings.simplefilter("ignore", GeometryWarning)  # each report has it
+                pairs.append(ClassMeanSimilarity.of(a, b, (first[0], second[0])))
+        return tuple(pairs)
+
+    def _similarity(self) -> list[Section]:
+        if not self.similarities:
+            return []
+        angles = any(each.angle is not None for each in self.similarities)
+        columns = [
+            Column("runs", "name"),
+            Column("classes", "count", optional=True),
+            Column("CKA", "cosine"),
+            Column("shuffled", "cosine"),
+            Column("Procrustes", "number"),
+            *([Column("angle °", "number")] if angles else []),
+        ]
+        rows = [
+            (f"{each.first} – {each.second}", each.classes, each.cka, each.shuffled, each.distance)
+            + ((each.angle,) if angles else ())
+            for each in self.similarities
+        ]
+        hint = (
+            "How similarly two runs arrange the class means. CKA: 1 if equal up to rotation and scale. Shuffled: its "
+            "mean if the classes of one run are shuffled; in a simplex ETF all orders are equal, and both are 1. "
+            "Procrustes: distance after the best rotation, from 0 to 1.414."
+        )
+        if angles:
+            hint += (
+                " Angle: mean principal angle between the spans of the class means; large for runs from different "
+                "initial weights, whose features have unrelated axes."
+            )
+        figures = (self._similarity_figure(),) if len(self.names) > 2 else ()
+        return [Section("similarity", "Similarity of class means", (hint,), Table(tuple(columns), tuple(rows)), figures)]
+
+    def _similarity_figure(self) -> Matrix:
+        values = [[1.0 if row == column else math.nan for column in self.names] for row in self.names]
+        for each in self.similarities:
+            a, b = self.names.index(each.first), self.names.index(each.second)
+            values[a][b] = values[b][a] = each.cka
+        return Matrix("CKA of class means", tuple(map(tuple, values)), self.names, -1.0, 0.0, 1.0)
+
     def _curves(self) -> list[Section]:
         figures = []
         units = {unit_of(report) for report in self.reports if report.history}
@@ -177,9 +233,11 @@ class Comparison:
         return written_to(csv_text(as_text((("measure", "target", *self.names), *map(tuple, rows)))), path)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The arguments that differ, and {run: report}, as JSON text."""
+        """The arguments that differ, {run: report}, and the similarity of each two runs, as JSON text."""
         reports = {name: report.to_dict() for name, report in zip(self.names, self.reports, strict=True)}
-        return written_to(json_text({"differences": self.differences, "reports": reports}, indent=1), path)
+        similarities = [asdict(each) for each in self.similarities]
+        content = {"differences": self.differences, "reports": reports, "similarities": similarities}
+        return written_to(json_text(content, indent=1), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """A self-contained page that overlays the runs."""
@@ -202,6 +260,18 @@ def _difference(entries: Sequence[Entry | None]) -> tuple[float | None, float | 
     errors = (first.standard_error, second.standard_error)
     error = None if None in errors else math.hypot(*(each or 0.0 for each in errors))
     return second.value - first.value, error
+
+
+def _statistics(report: Report) -> ClassStatistics | None:
+    return None if report.evidence is None else report.evidence.statistics
+
+
+def _same_classes(first: Report, second: Report) -> bool:
+    """Whether labels mean the same in two reports, as far as names of classes or of the data tell."""
+    a, b = (report.facts.class_names for report in (first, second))
+    if a and b:
+        return all(a[label] == b[label] for label in a.keys() & b.keys())
+    return None in (first.facts.data, second.facts.data) or first.facts.data == second.facts.data
 
 
 def _arguments(description: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from tightframe.plain import plain, restored
 from tightframe.report.entry import Entry, insert_by_family
 from tightframe.report.facts import NAMES, Facts
 from tightframe.sections import Section
+from tightframe.similarity import LayerSimilarity
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Findings:
         class_errors: standard errors of each class's "norm" and "variance", for the classes with samples.
         class_accuracies: accuracy on held-out samples by label; NaN for classes without samples.
         distances: distances to the predicted geometries, if there are several.
+        similarity: similarity of all pairs of layers, if it was measured.
         sections: the caller's own sections, shown after the built-in ones.
         run: how the run was started, as in run.json.
     """
@@ -81,6 +83,7 @@ class Findings:
     class_errors: Mapping[str, Sequence[float]] = field(default_factory=dict)
     class_accuracies: Mapping[str, float] = field(default_factory=dict)
     distances: tuple[Distances, ...] = ()
+    similarity: LayerSimilarity | None = None
     sections: tuple[Section, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
 
@@ -175,6 +178,7 @@ class Findings:
             "class_errors": dict(self.class_errors),
             "class_accuracies": dict(self.class_accuracies),
             "distances": [asdict(each) for each in self.distances],
+            "similarity": None if self.similarity is None else asdict(self.similarity),
             "sections": [section.to_dict() for section in self.sections],
         }
         needed = ("facts", "context", "notes", "entries")
@@ -201,6 +205,7 @@ class Findings:
             class_errors=value("class_errors", Mapping[str, Sequence[float]], {}),
             class_accuracies=value("class_accuracies", Mapping[str, float], {}),
             distances=value("distances", tuple[Distances, ...], ()),
+            similarity=value("similarity", LayerSimilarity | None, None),
             sections=value("sections", tuple[Section, ...], ()),
         )
 

@@ -15,6 +15,7 @@ from tightframe.plain import csv_text, json_text, plain, restored, written_to
 from tightframe.report import evaluation
 from tightframe.report.cards import cards
 from tightframe.report.contents import BY_CLASS, CONTENTS
+from tightframe.report.contents.similarity import similarity_entries
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
 from tightframe.report.verdict import oddities, verdict
@@ -201,9 +202,10 @@ class Report(Findings):
         return written_to(json_text(self.to_dict(), indent=1), path)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The entries as CSV text with a header, also written to `path` if given."""
+        """The entries, and the similarity of each pair of layers, as CSV text with a header; also written to `path` if
+        given."""
         names = tuple(Entry.__dataclass_fields__)
-        rows = (tuple(getattr(entry, name) for name in names) for entry in self.entries)
+        rows = (tuple(getattr(entry, name) for name in names) for entry in (*self.entries, *similarity_entries(self)))
         return written_to(csv_text(as_text((names, *rows))), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:

@@ -117,10 +117,13 @@ class CrossAccumulator:
     def memory(
         widths: Sequence[int], *, pairs: Iterable[tuple[int, int]] | None = None, folds: int | None = None
     ) -> int:
-        """Memory in bytes of the products: 8 D_a D_b for each pair of places a <= b, per fold and for their total."""
+        """Memory in bytes of the products, 8 D_a D_b for each pair of places a <= b.
+
+        With folds: per fold, for their total, and twice to leave a fold out.
+        """
         names = [str(place) for place in range(len(widths))]
         named = None if pairs is None else [(str(a), str(b)) for a, b in pairs]
-        return product_bytes(widths, places_of(names, named)) * (1 if folds is None else folds + 1)
+        return product_bytes(widths, places_of(names, named)) * (folds + 3 if folds else 1)
 
     def reset(self) -> None:
         """Remove all samples."""
@@ -258,8 +261,7 @@ class _Part:
         else:
             if not self._scales:
                 self._scales = torch.stack([_scale(each) for each in wide]).tolist()
-            narrow = [(each * scale).to(dtype) for each, scale in zip(wide, self._scales, strict=True)]
-            add_rows(self._sums, wide, narrow, self._scales)
+            add_rows(self._sums, wide, self._scales)
         self._epsilon = max(self._epsilon, torch.finfo(dtype).eps)
         self._steps += 1
         if self._sums.count.device.type == "cpu" or self._steps & (self._steps - 1) == 0:

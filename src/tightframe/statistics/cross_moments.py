@@ -422,24 +422,31 @@ def mean_of(rows: Tensor) -> Tensor:
     return rows[0] + (rows - rows[0]).mean(0)
 
 
-def add_rows(
-    sums: CrossSums, rows: Sequence[Tensor], narrow: Sequence[Tensor] | None = None, scales: Sequence[float] = ()
-) -> None:
+def add_rows(sums: CrossSums, rows: Sequence[Tensor], scales: Sequence[float] | None = None) -> None:
     """Add rows about the centres, L tensors (N, D_l) in float64, in one step.
 
     Args:
-        narrow: the same rows times `scales`, in the dtype of the products. Default: products in float64.
-        scales: powers of two.
+        scales: powers of two that bring the entries of each layer near 1, for products in float32. These are of rows
+            about their own means, so that a step far from the centres costs no digits. Default: products in float64.
     """
     squares = torch.stack([torch.linalg.vector_norm(each, dim=1).square() for each in rows])  # (L, N)
-    sums.count += len(rows[0])
+    count, firsts = len(rows[0]), [each.sum(0) for each in rows]
+    sums.count += count
     sums.spread += squares.sum(1)
     sums.squares.addmm_(squares, squares.mT)
-    for first, weighted, each in zip(sums.first, sums.weighted, rows, strict=True):
-        first += each.sum(0)
+    for first, step, weighted, each in zip(sums.first, firsts, sums.weighted, rows, strict=True):
+        first += step
         weighted.addmm_(squares, each)
-    for (a, b), product in sums.products.items():
-        if narrow is None:
+    if scales is None:
+        for (a, b), product in sums.products.items():
             product.addmm_(rows[a].mT, rows[b])
-        else:
-            product.add_(narrow[a].mT @ narrow[b], alpha=1 / (scales[a] * scales[b]))
+        return
+    energy = torch.stack([first @ first for first in firsts]) / count
+    near = energy.device.type == "cpu" and bool((energy <= squares.sum(1) / 2).all())
+    if not near:
+        rows = [each - first / count for each, first in zip(rows, firsts, strict=True)]
+    narrow = [(each * scale).to(torch.float32) for each, scale in zip(rows, scales, strict=True)]
+    for (a, b), product in sums.products.items():
+        product.add_(narrow[a].mT @ narrow[b], alpha=1 / (scales[a] * scales[b]))
+        if not near:
+            product.addr_(firsts[a], firsts[b], alpha=1 / count)

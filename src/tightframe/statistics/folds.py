@@ -120,6 +120,11 @@ class FoldedStatistics:
         counts = torch.stack([part.counts for part in self.parts])
         return self.total.class_ids[(counts > 0).sum(0) == 1]
 
+    @property
+    def fixed(self) -> bool:
+        """Whether every class lies in a single fold, so that there is no error."""
+        return len(self.undivided) == int(self.total.present.sum())
+
     def merge(self, other: FoldedStatistics) -> FoldedStatistics:
         """Both sets of samples together, fold by fold.
 

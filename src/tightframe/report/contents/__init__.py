@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tightframe.report.contents import classes, depth, detection, geometry, measures, training
+from tightframe.report.contents import classes, depth, detection, geometry, measures, similarity, training
 from tightframe.report.findings import Findings
 from tightframe.sections import Section
 
@@ -33,6 +33,7 @@ CONTENTS = (
     Content("geometry", geometry.geometry),
     Content("accuracies", classes.accuracies),
     Content("depth", depth.depth, depth.brief),
+    Content("similarity", similarity.similarity, similarity.brief),
     Content("detection", detection.detection, detection.brief),
     Content("pairs", classes.pairs),
     Content("coverage", measures.coverage),
