@@ -22,7 +22,7 @@ LAYERS = {
     3: ("statistics", "decisions", "hooks", "hierarchy", "datasets"),
     4: ("evidence",),
     5: ("metrics", "theory", "prototypes"),
-    6: ("options", "heads", "losses", "ood"),
+    6: ("options", "heads", "losses", "ood", "similarity"),
     7: ("sources",),
     8: ("measurement",),
     9: ("report", "render"),

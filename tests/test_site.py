@@ -176,7 +176,8 @@ NAMES = [
 
 
 @pytest.mark.parametrize("module", ["metrics", "theory", "prototypes", "heads", "losses", "ood", "datasets", "sources",
-                                    "hierarchy", "hooks", "codes", "statistics"])  # fmt: skip
+                                    "hierarchy", "hooks", "codes", "statistics",
+                                    "similarity"])  # fmt: skip
 def test_every_public_module_has_a_page(module: str, reference: dict[str, str]) -> None:
     assert module in site_reference.MODULES
     assert site_reference.public_names(module) == list(site_reference.module_of(module).__all__)

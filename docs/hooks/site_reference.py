@@ -27,8 +27,8 @@ from tightframe.sections import number, written
 
 ROOT = "reference"
 MODULES = (
-    *("statistics", "metrics", "theory", "codes", "prototypes", "heads", "losses", "ood", "sources", "hooks"),
-    *("hierarchy", "datasets", "report", "options", "sections"),
+    *("statistics", "metrics", "similarity", "theory", "codes", "prototypes", "heads", "losses", "ood", "sources"),
+    *("hooks", "hierarchy", "datasets", "report", "options", "sections"),
 )
 """Public modules in the order of the pages; `tightframe` and `errors` have pages of their own."""
 COMMANDS = ("demo", "measure", "extract", "prototypes", "report", "compare", "metrics", "codes", "datasets")

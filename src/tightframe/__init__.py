@@ -31,6 +31,7 @@ _MODULES = (
     "metrics",
     "ood",
     "prototypes",
+    "similarity",
     "sources",
     "theory",
 )

@@ -1,4 +1,4 @@
-"""`measure(similarity=True)`: CKA of all pairs of layers in the pass that measures them, equal to that of all samples."""
+"""`measure(similarity=True)`: CKA of all pairs of layers, in the pass that measures them, is that of all samples."""
 
 import json
 import math
@@ -118,13 +118,13 @@ def test_small_budgets_have_fewer_folds_or_none_or_say_what_is_missing() -> None
     report = measure(source, similarity=True, covariance_bytes=alone, progress=False)
     close(values(report), cka_by_grams({"first": first, "second": second}))
     assert any("similarity has no standard errors" in note for note in report.notes)
-    with pytest.raises(RangeError, match="all pairs of 2 layers, but covariance_bytes leaves 0.00 GB. Measure fewer"):
+    with pytest.raises(RangeError, match=r"all pairs of 2 layers, but covariance_bytes leaves 0\.00 GB\. Measure fewer"):
         measure(source, similarity=True, covariance_bytes=alone - 1, progress=False)
 
 
 def test_wrong_uses() -> None:
     x, labels = torch.randn(20, 5), torch.arange(20) % K
-    with pytest.raises(LayerError, match='only one is measured. Pass layers="auto"'):
+    with pytest.raises(LayerError, match=r'only one is measured\. Pass layers="auto"'):
         measure(x, labels, similarity=True, progress=False)
     with pytest.raises(OptionError, match='similarity needs task="classification"; got \'regression\''):
         Measuring(similarity=True, task="regression")

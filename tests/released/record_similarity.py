@@ -5,6 +5,7 @@ are. The values of Kornblith et al. 2019 in the test are those that their notebo
 """
 
 import __future__
+
 import ast
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Moments of several layers depend on the set of samples only, lose no digits far from the origin, and refuse nonsense."""
+"""Moments of several layers depend on the set of samples only, lose no digits far from the origin, refuse nonsense."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -193,7 +193,8 @@ def test_a_first_batch_far_from_the_others_costs_no_digits() -> None:
     for pair, product in value.products.items():
         torch.testing.assert_close(product, exact.products[pair], rtol=0, atol=1e-6 * float(product.abs().max()))
     rest = value.without(CrossMoments.from_features(part(features, slice(0, 8))))
-    torch.testing.assert_close(cka(rest), cka(CrossMoments.from_features(part(features, slice(8, 5000)))), rtol=0, atol=1e-3)
+    others = CrossMoments.from_features(part(features, slice(8, 5000)))
+    torch.testing.assert_close(cka(rest), cka(others), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1e12, 1e30])
@@ -268,6 +269,19 @@ def test_memory_is_what_is_stated() -> None:
     assert sum(each.nbytes for each in value.products.values()) == CrossAccumulator.memory([3, 5, 2])
 
 
+def add(**changed: Tensor) -> None:
+    CrossAccumulator(WIDTHS).update({**layers(), **changed})
+
+
+def of(**changed: Tensor) -> None:
+    CrossMoments.from_features({**layers(), **changed})
+
+
+def merge(widths: Mapping[str, int], **options: Any) -> None:
+    CrossMoments.empty(WIDTHS).merge(CrossMoments.empty(widths, **options))
+
+
+B = layers()["b"]
 WRONG: dict[str, tuple[type[TightframeError], str, Callable[[], Any]]] = {
     "one layer": (RangeError, "at least two layers; got 1", lambda: CrossAccumulator({"a": 3})),
     "a fold": (RangeError, "folds must be at least 2", lambda: CrossAccumulator(WIDTHS, folds=1)),
@@ -277,20 +291,36 @@ WRONG: dict[str, tuple[type[TightframeError], str, Callable[[], Any]]] = {
         r"3 pairs of layers of up to 5 features needs 0\.00 GB, but the budget is 0\.00 GB\. Compare fewer layers",
         lambda: CrossAccumulator(WIDTHS, max_bytes=8 * 60),
     ),
-    "free memory": (RangeError, "needs 960.0 GB of memory; .* are free", lambda: CrossMoments.empty({"a": 2 * 10**5, "b": 2 * 10**5})),
-    "a name": (ChoiceError, "layer must be one of a, b, c; got 'd'", lambda: CrossMoments.empty(WIDTHS, pairs=[("a", "d")])),
-    "a missing layer": (ShapeError, "c is missing", lambda: CrossAccumulator(WIDTHS).update({"a": layers()["a"], "b": layers()["b"]})),
-    "a width": (ShapeError, "'a' must have 3 dimensions; got 5", lambda: CrossAccumulator(WIDTHS).update({**layers(), "a": layers()["b"]})),
-    "rows": (ShapeError, "'a' has 60 rows, 'b' has 59", lambda: CrossMoments.from_features({**layers(), "b": layers()["b"][1:]})),
-    "integers": (DtypeError, "'b' must be floating point", lambda: CrossMoments.from_features({**layers(), "b": layers()["b"].long()})),
-    "a vector": (ShapeError, "'b' must have at least two dimensions", lambda: CrossMoments.from_features({**layers(), "b": layers()["b"][:, 0]})),
-    "no rows": (EmptyBatchError, "'a' have shape", lambda: CrossMoments.from_features(part(layers(), slice(0, 0)))),
-    "samples": (DtypeError, "samples must be integers", lambda: CrossAccumulator(WIDTHS, folds=2).update(layers(), samples=torch.rand(60))),
-    "other layers": (MergeError, "the same names", lambda: CrossMoments.empty(WIDTHS).merge(CrossMoments.empty({"x": 3, "b": 5, "c": 2}))),
-    "other widths": (MergeError, "the same widths", lambda: CrossMoments.empty(WIDTHS).merge(CrossMoments.empty({**WIDTHS, "c": 3}))),
-    "other pairs": (MergeError, "the same pairs", lambda: CrossMoments.empty(WIDTHS).merge(CrossMoments.empty(WIDTHS, pairs=[]))),
-    "one part": (RangeError, "folds must be at least 2", lambda: FoldedCrossMoments.from_parts([CrossMoments.empty(WIDTHS)])),
-}  # fmt: skip
+    "free memory": (
+        RangeError,
+        "needs 960.0 GB of memory; .* are free",
+        lambda: CrossMoments.empty({"a": 2 * 10**5, "b": 2 * 10**5}),
+    ),
+    "a name": (
+        ChoiceError,
+        "layer must be one of a, b, c; got 'd'",
+        lambda: CrossMoments.empty(WIDTHS, pairs=[("a", "d")]),
+    ),
+    "a missing layer": (ShapeError, "b, c is missing", lambda: CrossAccumulator(WIDTHS).update({"a": layers()["a"]})),
+    "a width": (ShapeError, "'a' must have 3 dimensions; got 5", lambda: add(a=B)),
+    "rows": (ShapeError, "'a' has 60 rows, 'b' has 59", lambda: of(b=B[1:])),
+    "integers": (DtypeError, "'b' must be floating point", lambda: of(b=B.long())),
+    "a vector": (ShapeError, "'b' must have at least two dimensions", lambda: of(b=B[:, 0])),
+    "no rows": (EmptyBatchError, "'a' have shape", lambda: of(**part(layers(), slice(0, 0)))),
+    "samples": (
+        DtypeError,
+        "samples must be integers",
+        lambda: CrossAccumulator(WIDTHS, folds=2).update(layers(), samples=torch.rand(60)),
+    ),
+    "other layers": (MergeError, "the same names", lambda: merge({"x": 3, "b": 5, "c": 2})),
+    "other widths": (MergeError, "the same widths", lambda: merge({**WIDTHS, "c": 3})),
+    "other pairs": (MergeError, "the same pairs", lambda: merge(WIDTHS, pairs=[])),
+    "one part": (
+        RangeError,
+        "folds must be at least 2",
+        lambda: FoldedCrossMoments.from_parts([CrossMoments.empty(WIDTHS)]),
+    ),
+}
 
 
 @pytest.mark.parametrize("what", WRONG)

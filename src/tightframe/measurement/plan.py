@@ -91,7 +91,9 @@ def similarity_plan(widths: Mapping[str, int], budget: float, folds: int | None)
     the products of all pairs of layers exceed the budget.
     """
     if len(widths) < 2:
-        raise LayerError('similarity compares layers, but only one is measured. Pass layers="auto", or names of layers.')
+        raise LayerError(
+            'similarity compares layers, but only one is measured. Pass layers="auto", or names of layers.'
+        )
     needed = CrossAccumulator.memory(list(widths.values()))
     if needed > budget:
         raise RangeError(

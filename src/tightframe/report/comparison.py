@@ -196,7 +196,9 @@ class Comparison:
                 "initial weights, whose features have unrelated axes."
             )
         figures = (self._similarity_figure(),) if len(self.names) > 2 else ()
-        return [Section("similarity", "Similarity of class means", (hint,), Table(tuple(columns), tuple(rows)), figures)]
+        return [
+            Section("similarity", "Similarity of class means", (hint,), Table(tuple(columns), tuple(rows)), figures)
+        ]
 
     def _similarity_figure(self) -> Matrix:
         values = [[1.0 if row == column else math.nan for column in self.names] for row in self.names]

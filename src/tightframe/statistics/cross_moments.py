@@ -121,8 +121,8 @@ class CrossMoments:
         spread: (L,), sums of |x - mean|^2.
         products: {(a, b): (D_a, D_b)}, sums of (x_a - mean_a)(x_b - mean_b)^T by places a <= b of the measured pairs.
         squares: (L, L), sums of |x_a - mean_a|^2 |x_b - mean_b|^2; exact for the measured pairs, NaN for others.
-        weighted: L tensors (L, D_l): row a is the sum of |x_a - mean_a|^2 (x_l - mean_l), which merging needs; exact for
-            the measured pairs.
+        weighted: L tensors (L, D_l): row a is the sum of |x_a - mean_a|^2 (x_l - mean_l), which merging needs; exact
+            for the measured pairs.
         epsilons: L numbers, machine epsilon of the features as they were stored.
         product_epsilon: machine epsilon of the coarsest products; 0 without samples.
 

@@ -79,7 +79,10 @@ def _table(value: LayerSimilarity) -> Table | None:
     """One row and one column per layer, the columns by the number of the layer; None for too many layers."""
     if len(value.names) > _TABLED:
         return None
-    columns = [Column("layer", "name"), *(Column(str(place), optional=place > 2) for place in range(1, len(value.names) + 1))]
+    columns = [
+        Column("layer", "name"),
+        *(Column(str(place), optional=place > 2) for place in range(1, len(value.names) + 1)),
+    ]
     rows: list[tuple[Cell, ...]] = []
     for place, (name, row) in enumerate(zip(value.names, value.values, strict=True), 1):
         cells = ["–" if math.isnan(each) else f"{each:.2f}" for each in row]

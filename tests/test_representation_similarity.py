@@ -260,7 +260,7 @@ def test_coincident_means_are_undefined() -> None:
 
 
 def test_angles_need_one_space() -> None:
-    with pytest.raises(ShapeError, match="got 4 and 9 dimensions. Compare with class_mean_cka"):
+    with pytest.raises(ShapeError, match=r"got 4 and 9 dimensions\. Compare with class_mean_cka"):
         similarity.class_mean_angles(MEANS[0], MEANS[1])
     assert ClassMeanSimilarity.of(MEANS[0], MEANS[1], ("a", "b")).angle is None
 
