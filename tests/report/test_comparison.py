@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tightframe import measure, similarity
 from tightframe.errors import OptionError, StateError
 from tightframe.report import Comparison, Entry, Report, RunFolder
 from tightframe.report.comparison import _names
 from tightframe.report.facts import Facts
-from tightframe.sections import Cell, Curves, Section
+from tightframe.sections import Cell, Curves, Matrix, Section
 
 
 def entry(
@@ -304,3 +306,66 @@ def test_an_extended_report_keeps_families_together() -> None:
     assert more.notes == ("beware", "more")
     assert more.facts == replace(FACTS, epoch=3)
     assert replace(more, entries=FIRST.entries, notes=FIRST.notes, facts=FACTS) == FIRST
+
+
+# ---------------------------------------------------------------------- class means
+
+
+def run_of(path: Path, seed: int, classes: int = 6, dim: int = 9, **context: Any) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(60) % classes
+    means = torch.randn(classes, dim, generator=generator, dtype=torch.float64)
+    features = means[labels] + 0.1 * torch.randn(60, dim, generator=generator, dtype=torch.float64)
+    report = measure(features, labels, folds=0, metrics=["cdnv"], decisions=None, progress=False, context=context)
+    RunFolder.create(path, {}).append(report)
+    return path
+
+
+def test_class_means_of_runs_are_compared(tmp_path: Path) -> None:
+    paths = [run_of(tmp_path / name, seed) for name, seed in (("one", 0), ("two", 1))]
+    paths.append(run_of(tmp_path / "wide", 2, dim=12))
+    comparison = Comparison.of(paths)
+    statistics = [report.evidence.statistics for report in comparison.reports if report.evidence is not None]
+    one, two, wide = (each for each in statistics if each is not None)
+    section = section_of(comparison, "similarity")
+    rows = cells(section)
+    assert list(rows) == ["one – two", "one – wide", "two – wide"]
+    level = float(similarity.shuffled_cka(similarity.class_mean_moments(one, two))[0, 1])
+    angle = float(torch.rad2deg(similarity.class_mean_angles(one, two).mean()))
+    value, distance = similarity.class_mean_cka(one, two), similarity.procrustes_distance(one, two)
+    assert rows["one – two"] == pytest.approx((6, float(value), level, float(distance), angle))
+    assert rows["two – wide"][:2] == pytest.approx((6, float(similarity.class_mean_cka(two, wide))))
+    assert rows["two – wide"][-1] is None
+    (figure,) = section.figures
+    assert isinstance(figure, Matrix) and figure.values[0][1] == figure.values[1][0] == pytest.approx(float(value))
+    data = json.loads(comparison.to_json())["similarities"]
+    assert [each["first"] + each["second"] for each in data] == ["onetwo", "onewide", "twowide"]
+    assert data[0]["cka"] == pytest.approx(float(value)) and data[1]["angle"] is None
+    assert "Similarity of class means" in comparison.to_html()
+
+
+def test_runs_on_other_classes_are_not_compared(tmp_path: Path) -> None:
+    cats, dogs = ({"class_names": [f"{kind} {label}" for label in range(6)]} for kind in ("cat", "dog"))
+    runs = {
+        "cats": run_of(tmp_path / "cats", 0, **cats),
+        "more cats": run_of(tmp_path / "more cats", 1, **cats),
+        "dogs": run_of(tmp_path / "dogs", 2, **dogs),
+        "a": run_of(tmp_path / "a", 3, data="a"),
+        "b": run_of(tmp_path / "b", 4, data="b"),
+    }
+
+    def compared(*names: str) -> list[str]:
+        return [each.second for each in Comparison.of([runs[name] for name in names]).similarities]
+
+    assert compared("cats", "more cats") == ["more cats"]
+    assert compared("cats", "dogs") == [] and compared("a", "b") == []
+    assert compared("cats", "a") == ["a"]  # nothing says that they differ
+    sections = Comparison.of([runs["a"], runs["b"]]).document().sections
+    assert "similarity" not in [section.key for section in sections]
+
+
+def test_class_means_that_span_the_whole_space_have_no_angle(tmp_path: Path) -> None:
+    paths = [run_of(tmp_path / name, seed, dim=4) for name, seed in (("one", 0), ("two", 1))]
+    section = section_of(Comparison.of(paths), "similarity")
+    assert section.table is not None and section.figures == ()
+    assert [column.heading for column in section.table.columns][-1] == "Procrustes"
