@@ -24,7 +24,9 @@ from tightframe import (
     measure,
     prototypes,
 )
-from tightframe.metrics import Evidence, evaluate, standard_errors
+from tightframe.metrics import Evidence, evaluate, jackknife, standard_errors
+from tightframe.similarity import cka
+from tightframe.statistics import CrossAccumulator, CrossMoments
 
 K, D, ROWS, BATCH = 20, 96, 20_000, 256
 failures = 0
@@ -142,6 +144,30 @@ def check_a_model(device: torch.device) -> None:
         say(f"measure(model): {name}", abs(there[name] - here[name]) / max(abs(here[name]), 1e-3), 1e-3)
 
 
+def check_similarity(device: torch.device) -> None:
+    x, _ = data()
+    for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-11)):
+        layers = {"x": x.to(dtype), "squares": x[:, :40].to(dtype).square()}
+        expected = cka(CrossMoments.from_features(layers))
+        there = {name: each.to(device) for name, each in layers.items()}
+        say(f"CKA, {dtype}", float((cka(CrossMoments.from_features(there)).cpu() - expected).abs().max()), 1e-12)
+        for folds in (None, 4):
+            accumulator = CrossAccumulator({"x": D, "squares": 40}, folds=folds, device=device)
+            for start in range(0, ROWS, BATCH):
+                batch = {name: each[start : start + BATCH] for name, each in there.items()}
+                steps = [part._steps for part in accumulator._parts]
+                if min(steps) < 3 or any((step + 1) & step == 0 for step in steps):  # centres may be judged
+                    accumulator.update(batch)
+                    continue
+                with without_waiting(device):
+                    accumulator.update(batch)
+            error = float((cka(accumulator.compute()).cpu() - expected).abs().max())
+            say(f"CKA, streamed, {dtype}, folds={folds}", error, bound)
+            if folds:
+                value, _ = jackknife(cka, accumulator.compute_folds())
+                say(f"CKA, merged, {dtype}", float((value.cpu() - expected).abs().max()), bound)
+
+
 def check_heads(device: torch.device) -> None:
     features, labels = data()
     for logits in ("cosine", "dot", "euclidean", "squared-euclidean", "pseudo-huber"):
@@ -226,7 +252,8 @@ def main() -> int:
     if device.type == "cuda":
         print(f"torch {torch.__version__}, {torch.cuda.get_device_name(device)}")
     start = time.perf_counter()
-    for check in (check_statistics, check_that_the_host_does_not_wait, check_measures, check_a_model, check_heads):
+    checks = (check_statistics, check_that_the_host_does_not_wait, check_measures, check_a_model, check_heads)
+    for check in (*checks, check_similarity):
         check(device)
     if device.type == "cuda":
         time_statistics(device)

@@ -170,7 +170,7 @@ class CrossAccumulator:
                 return
             folds = self._dealer.folds_of(torch.empty(shape, device="meta"), numbers, in_turn=True)
             for fold, part in enumerate(self._parts):
-                where = (folds == fold).nonzero().flatten().to(self._device)
+                where = (folds == fold).nonzero().flatten().to(self._device, non_blocking=True)
                 if len(where):
                     part.put([each.index_select(0, where) for each in values])
 
