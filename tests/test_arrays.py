@@ -154,8 +154,13 @@ DETECTORS: dict[str, Callable[[Given], Any]] = {
     "MSP": lambda g: ood.MaxSoftmax.fit(g(WEIGHT), g(BIAS)),
     "MaxLogit": lambda g: ood.MaxLogit.fit(g(WEIGHT)),
     "energy": lambda g: ood.Energy.fit(g(WEIGHT), g(BIAS)),
+    "GEN": lambda g: ood.GeneralizedEntropy.fit(g(WEIGHT), g(BIAS)),
     "nearest centre": lambda g: ood.NearestCentre.fit(statistics()),
     "Mahalanobis": lambda g: ood.Mahalanobis.fit(statistics()),
+    "relative Mahalanobis": lambda g: ood.RelativeMahalanobis.fit(statistics()),
+    "Residual": lambda g: ood.Residual.fit(statistics(), g(WEIGHT), g(BIAS)),
+    "ViM": lambda g: ood.Vim.fit(statistics(), g(WEIGHT), g(BIAS)).matched(g(X)),
+    "NCI": lambda g: ood.Nci.fit(statistics(), g(WEIGHT), g(BIAS)),
     "NECO": lambda g: ood.Neco.fit(statistics(), 2, max_logit=True, weight=g(WEIGHT), bias=g(BIAS)),
 }
 

@@ -26,11 +26,16 @@ from tightframe.ood import (
     DetectionTable,
     DetectorScores,
     Energy,
+    GeneralizedEntropy,
     Mahalanobis,
     MaxLogit,
     MaxSoftmax,
+    Nci,
     NearestCentre,
     Neco,
+    RelativeMahalanobis,
+    Residual,
+    Vim,
     component_curve,
     component_values,
     evaluate,
@@ -60,8 +65,13 @@ def test_rows_are_the_detectors_one_by_one() -> None:
         "max_softmax": MaxSoftmax.fit(WEIGHT, BIAS),
         "max_logit": MaxLogit.fit(WEIGHT, BIAS),
         "energy": Energy.fit(WEIGHT, BIAS),
+        "gen": GeneralizedEntropy.fit(WEIGHT, BIAS),
         "nearest_centre": NearestCentre.fit(STATISTICS),
         "mahalanobis": Mahalanobis.fit(STATISTICS),
+        "relative_mahalanobis": RelativeMahalanobis.fit(STATISTICS),
+        "residual": Residual.fit(STATISTICS, WEIGHT, BIAS),
+        "vim": Vim.fit(STATISTICS, WEIGHT, BIAS),
+        "nci": Nci.fit(STATISTICS, WEIGHT, BIAS),
         "neco": Neco.fit(**settled, centred=True, scaled=True),
         "neco_max_logit": Neco.fit(**settled, max_logit=True, weight=WEIGHT, bias=BIAS),
         "neco_centred": Neco.fit(**settled, scaled=False),
@@ -74,7 +84,8 @@ def test_rows_are_the_detectors_one_by_one() -> None:
         assert (row.fpr95, row.fpr95_error) == pytest.approx((found.fpr95, found.fpr95_error), abs=1e-12)
         assert row.settings == detector.settings
         assert (row.label, row.source) == (DETECTORS[name].label, DETECTORS[name].source)
-    assert len({(row.auroc, row.fpr95) for row in table.rows}) == len(table.rows)  # no row is another's copy
+    scores = {tuple(detector.scores(INSIDE).tolist()) for detector in expected.values()}
+    assert len(scores) == len(table.rows)  # no row is another's copy
     assert (table.inside, table.outside, table.notes) == (120, 90, ())
     assert table["energy"].name == "energy"
 
@@ -113,8 +124,11 @@ def test_what_the_evidence_allows() -> None:
 
     bare = ClassStatistics.from_features(ROWS, LABELS, K, covariance=False)
     assert names(Evidence(bare)) == {"nearest_centre"}
-    assert names(Evidence(bare, WEIGHT)) == {"nearest_centre", "max_softmax", "max_logit", "energy"}
-    assert names(Evidence(STATISTICS)) == {"nearest_centre", "mahalanobis", "neco", "neco_centred", "neco_raw"}
+    assert names(Evidence(bare, WEIGHT)) == {
+        *("nearest_centre", "max_softmax", "max_logit", "energy", "gen", "nci"),
+    }
+    centres = {"nearest_centre", "mahalanobis", "relative_mahalanobis"}
+    assert names(Evidence(STATISTICS)) == centres | {"neco", "neco_centred", "neco_raw"}
     assert DetectorScores(Evidence(bare)).components == []
     with pytest.raises(ScatterError):
         DetectorScores(Evidence(bare), ["neco"])
@@ -160,10 +174,10 @@ def test_a_bad_batch_adds_nothing() -> None:
 
 
 def test_what_cannot_be_asked_for() -> None:
-    with pytest.raises(ChoiceError, match=r"unknown detector 'vim'; choose from max_softmax"):
-        DetectorScores(EVIDENCE, ["vim"])
-    with pytest.raises(ChoiceError, match="unknown detector 'vim'"):
-        DetectorScores(EVIDENCE, curve="vim")
+    with pytest.raises(ChoiceError, match=r"unknown detector 'odin'; choose from max_softmax"):
+        DetectorScores(EVIDENCE, ["odin"])
+    with pytest.raises(ChoiceError, match="unknown detector 'odin'"):
+        DetectorScores(EVIDENCE, curve="odin")
     with pytest.raises(ChoiceError, match="which has components; got 'energy'"):
         DetectorScores(EVIDENCE, curve="energy")
     with pytest.raises(RangeError):

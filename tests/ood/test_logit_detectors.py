@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from tightframe.errors import ClassifierError, NonFiniteError
-from tightframe.ood import Energy, MaxLogit, MaxSoftmax
+from tightframe.errors import ClassifierError, NonFiniteError, RangeError
+from tightframe.ood import Energy, GeneralizedEntropy, MaxLogit, MaxSoftmax
 from tightframe.ood.logits import Logits
 
 K, D = 7, 4
@@ -26,6 +28,45 @@ def test_by_loops(bias: Tensor | None) -> None:
     torch.testing.assert_close(MaxLogit.fit(WEIGHT, bias).scores(ROWS), largest, **close)
     torch.testing.assert_close(Energy.fit(WEIGHT, bias).scores(ROWS), totals.log(), **close)
     torch.testing.assert_close(MaxSoftmax.fit(WEIGHT, bias).scores(ROWS).exp(), largest.exp() / totals, **close)
+
+
+@pytest.mark.parametrize(("gamma", "largest"), [(0.1, 100), (0.1, 3), (0.7, 1), (1.0, K)])
+def test_generalised_entropy_by_loops(gamma: float, largest: int) -> None:
+    expected = []
+    for row in logits(ROWS / 3):
+        exponentials = [math.exp(value) for value in row]
+        shares = sorted((value / sum(exponentials) for value in exponentials), reverse=True)[:largest]
+        expected.append(-sum((share * (1 - share)) ** gamma for share in shares))
+    detector = GeneralizedEntropy.fit(WEIGHT, BIAS, gamma=gamma, largest=largest)
+    scores = detector.scores(ROWS / 3)
+    torch.testing.assert_close(scores, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=0)
+    assert detector.settings == {"gamma": gamma, "largest": largest}
+    assert bool(((scores < 0) & (scores >= -min(largest, K) / 4**gamma)).all())
+
+
+def test_generalised_entropy_of_confident_samples() -> None:
+    """(p (1 - p))^gamma of two classes is near exp(-gamma lead), also where p is 1 in float64."""
+    leads = torch.tensor([[30.0], [40.0], [50.0], [300.0]])
+    scores = GeneralizedEntropy.fit(torch.tensor([[1.0], [0.0]])).scores(leads)
+    torch.testing.assert_close(scores, -2 * (-0.1 * leads[:, 0].double()).exp(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 2.5])
+def test_energy_at_a_temperature(temperature: float) -> None:
+    expected = [temperature * math.log(sum(math.exp(value / temperature) for value in row)) for row in logits(ROWS)]
+    detector = Energy.fit(WEIGHT, BIAS, temperature=temperature)
+    assert detector.settings == {"temperature": temperature}
+    torch.testing.assert_close(detector.scores(ROWS), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(RangeError, match="temperature"):
+        Energy.fit(WEIGHT, temperature=0.0)
+    for gamma in (0.0, 1.5, math.nan):
+        with pytest.raises(RangeError, match=r"gamma must be in \(0, 1\]"):
+            GeneralizedEntropy.fit(WEIGHT, gamma=gamma)
+    with pytest.raises(RangeError, match="largest must be at least 1; got 0"):
+        GeneralizedEntropy.fit(WEIGHT, largest=0)
 
 
 def test_confident_samples_do_not_tie() -> None:
@@ -51,7 +92,7 @@ def test_no_graph_is_kept() -> None:
     assert not Energy.fit(weight, BIAS).scores(ROWS.clone().requires_grad_()).requires_grad
 
 
-@pytest.mark.parametrize("detector", [MaxSoftmax, MaxLogit, Energy])
+@pytest.mark.parametrize("detector", [MaxSoftmax, MaxLogit, Energy, GeneralizedEntropy])
 def test_what_is_no_classifier(detector: type[MaxSoftmax]) -> None:
     with pytest.raises(ClassifierError, match="detector needs logits"):
         detector.fit(None)

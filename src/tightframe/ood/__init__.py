@@ -3,10 +3,12 @@
 from tightframe.ood.collecting import CURVE, DetectionRow, DetectionTable, DetectorScores
 from tightframe.ood.curve import ComponentCurve, component_curve, component_values
 from tightframe.ood.detector import Detector
-from tightframe.ood.distances import Mahalanobis, NearestCentre
+from tightframe.ood.distances import Mahalanobis, NearestCentre, RelativeMahalanobis
 from tightframe.ood.evaluation import Detection, evaluate
-from tightframe.ood.logits import Energy, MaxLogit, MaxSoftmax
+from tightframe.ood.logits import Energy, GeneralizedEntropy, MaxLogit, MaxSoftmax
+from tightframe.ood.nci import Nci
 from tightframe.ood.neco import Neco
+from tightframe.ood.residual import Residual, Vim
 from tightframe.ood.table import DETECTORS, DetectorRow, Fitting
 
 __all__ = [
@@ -21,11 +23,16 @@ __all__ = [
     "DetectorScores",
     "Energy",
     "Fitting",
+    "GeneralizedEntropy",
     "Mahalanobis",
     "MaxLogit",
     "MaxSoftmax",
+    "Nci",
     "NearestCentre",
     "Neco",
+    "RelativeMahalanobis",
+    "Residual",
+    "Vim",
     "component_curve",
     "component_values",
     "evaluate",

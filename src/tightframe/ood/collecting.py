@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor
-from tightframe.errors import ChoiceError, EmptyBatchError, ScatterError
+from tightframe.errors import ChoiceError, EmptyBatchError, RangeError, ScatterError
 from tightframe.evidence import Evidence
 from tightframe.ood.curve import NUMBERS, ComponentCurve, component_curve, component_values, judge
 from tightframe.ood.detector import Detector
@@ -79,7 +79,7 @@ class DetectorScores:
     Args:
         evidence: final statistics of the training features and, for detectors that read logits, the classifier.
         names: names in `DETECTORS`. Default: all that the evidence allows and that can be fitted; some can't if the
-            features do not vary within classes.
+            features do not vary within classes, or if no logit is positive.
         curve: name of the NECO row whose number of components is varied; None for no curve. No curve if that row is
             not among the detectors.
         components: numbers of components of the curve. Default: `component_values`. The row's number is added.
@@ -120,7 +120,7 @@ class DetectorScores:
         for name in offered if names is None else names:
             try:
                 self.detectors[name] = DETECTORS[name](training)
-            except ScatterError as error:
+            except (ScatterError, RangeError) as error:
                 if names is not None:
                     raise
                 self._notes.append(f"{DETECTORS[name].label} is left out: {error}")

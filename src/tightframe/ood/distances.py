@@ -1,4 +1,4 @@
-"""Detectors based on the distance to the nearest class mean."""
+"""Detectors based on the distance to the nearest class mean: Euclidean, Mahalanobis and relative Mahalanobis."""
 
 from __future__ import annotations
 
@@ -111,3 +111,74 @@ class Mahalanobis:
             return -self.nearest.scores((rows - self.centre) @ self.whitening).square()
 
         return in_blocks(score, features, self.centre, self.rank)
+
+
+@dataclass(frozen=True, eq=False)
+class RelativeMahalanobis:
+    """The Mahalanobis distance to the mean of all samples minus that to the nearest class mean, max_k (MD_0 - MD_k).
+
+    MD_k is `Mahalanobis` for class k. MD_0 is the squared distance to the mean of all samples in the metric of their
+    covariance S_T. Directions without variation within classes are ignored in both, so that a sample is not rewarded
+    for its distance in a direction that MD_k does not see; the released code inverts S_W and S_T separately, which is
+    equal at full rank.
+
+    In coordinates in which S_W is the identity, S_T is the identity plus the covariance of the class means. Both
+    distances are equal outside the span of these means; only the span (at most K - 1 dimensions) is computed, without
+    cancellation.
+
+    Range of scores: (-inf, inf), unitless. Invariant to invertible affine maps of the features, at full rank.
+    Source: Ren et al. 2021.
+
+    Attributes:
+        centre: (D,), mean of all samples.
+        projection: (D, R), map from features to the span of the whitened class means.
+        spread: (R,), variances of the class means in these coordinates.
+        nearest: detector for the distance in these coordinates.
+        rank: number of directions in which training features vary within classes.
+
+    >>> rows = torch.tensor([[3.0, 1.0], [5.0, -1.0], [-3.0, 1.0], [-5.0, -1.0], [4.0, 0.0], [-4.0, 0.0]])
+    >>> statistics = ClassStatistics.from_features(rows.double(), torch.tensor([0, 0, 1, 1, 0, 1]), 2)
+    >>> RelativeMahalanobis.fit(statistics).scores(torch.tensor([[4.0, 0.0], [0.0, 0.0]])).round(decimals=2)
+    tensor([  0.9600, -24.0000], dtype=torch.float64)
+    """
+
+    centre: Tensor
+    projection: Tensor
+    spread: Tensor
+    nearest: NearestCentre
+    rank: int
+
+    @classmethod
+    def fit(cls, statistics: ClassStatistics) -> Self:
+        """Fit to means and pooled scatter. Raises: ScatterError if the scatter is missing or zero."""
+        return cls.on(Mahalanobis.fit(statistics), statistics)
+
+    @classmethod
+    def on(cls, mahalanobis: Mahalanobis, statistics: ClassStatistics) -> Self:
+        """Fit to the Mahalanobis detector of the same statistics. Raises: as `fit`."""
+        statistics = statistics.detach().populated()
+        centre = statistics.global_mean("sample")
+        means = statistics.centred_means("sample") @ mahalanobis.whitening
+        weights = statistics.class_weights("sample")
+        _, values, span = torch.linalg.svd(weights.sqrt()[:, None] * means, full_matrices=False)
+        within = replace(statistics, means=means @ span.mT, within=None, class_within=None)
+        return cls(
+            centre,
+            mahalanobis.whitening @ span.mT,
+            values.square(),
+            NearestCentre.fit(within),
+            mahalanobis.rank,
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"rank": self.rank}
+
+    def scores(self, features: Array) -> Tensor:
+        """(N, D) -> (N,)."""
+
+        def score(rows: Tensor) -> Tensor:
+            y = (rows - self.centre) @ self.projection
+            return (y.square() / (1 + self.spread)).sum(1) - self.nearest.scores(y).square()
+
+        return in_blocks(score, features, self.centre, len(self.spread))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tightframe import checks
-from tightframe.checks import Array
-from tightframe.errors import ClassifierError
+from tightframe.checks import Array, require_positive
+from tightframe.errors import ClassifierError, RangeError
 from tightframe.numerics import float64_device
 from tightframe.ood.detector import in_blocks
 
@@ -111,15 +111,79 @@ class MaxLogit(OfLogits):
         return logits.amax(1)
 
 
+@dataclass(frozen=True, eq=False)
 class Energy(OfLogits):
-    """The negative free energy at temperature 1, log sum_k exp(<w_k, x> + b_k).
+    """The negative free energy, T log sum_k exp((<w_k, x> + b_k) / T).
 
+    The temperature T is 1 by default, and is not tuned.
+
+    Range of scores: not below the largest logit, and at most T log K above it.
     Source: Liu et al. 2020.
+
+    >>> Energy.fit(torch.eye(2)).scores(torch.zeros(1, 2)).exp().round(decimals=4)
+    tensor([2.], dtype=torch.float64)
     """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self.temperature, "the temperature")
+
+    @classmethod
+    def fit(cls, weight: Array | None, bias: Array | None = None, *, temperature: float = 1.0) -> Self:
+        """The detector for a classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError, RangeError."""
+        return cls(Logits.of(weight, bias), temperature)
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"temperature": 1.0}
+        return {"temperature": self.temperature}
 
     def score(self, logits: Tensor) -> Tensor:
-        return logits.logsumexp(1)
+        return logits.div_(self.temperature).logsumexp(1) * self.temperature
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralizedEntropy(OfLogits):
+    """Minus the generalised entropy of the largest softmax probabilities, -sum_k (p_k (1 - p_k))^gamma over M of them.
+
+    The released code rounds a probability near 1 to 1 and one near 0 to 0, which then count nothing; here both factors
+    are computed as logarithms, so that confident samples do not tie.
+
+    Attributes:
+        logits: the classifier.
+        gamma: exponent in (0, 1]; small values weigh small probabilities more.
+        largest: M, the number of largest probabilities in the sum; all if M is K or more.
+
+    Range of scores: [-M / 4^gamma, 0].
+    Source: Liu et al. 2023 (GEN), with the gamma = 0.1 and M = 100 of its released code.
+
+    >>> GeneralizedEntropy.fit(torch.eye(2), gamma=0.5).scores(torch.zeros(1, 2))
+    tensor([-1.], dtype=torch.float64)
+    """
+
+    gamma: float = 0.1
+    largest: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise RangeError(f"gamma must be in (0, 1]; got {self.gamma}.")
+        if self.largest < 1:
+            raise RangeError(f"largest must be at least 1; got {self.largest}.")
+
+    @classmethod
+    def fit(cls, weight: Array | None, bias: Array | None = None, *, gamma: float = 0.1, largest: int = 100) -> Self:
+        """The detector for a classifier's weight (K, D) and bias (K,) or None. Raises: ClassifierError, RangeError."""
+        return cls(Logits.of(weight, bias), gamma, largest)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"gamma": self.gamma, "largest": self.largest}
+
+    def score(self, logits: Tensor) -> Tensor:
+        top = logits.topk(min(self.largest, logits.shape[1]), 1)
+        total = logits.logsumexp(1, keepdim=True)
+        logs = top.values - total
+        complements = torch.log(-torch.expm1(logs))
+        others = logits.scatter_(1, top.indices[:, :1], -torch.inf).logsumexp(1)
+        complements[:, 0] = others - total[:, 0]  # 1 - p of the largest cancels
+        return -((logs + complements) * self.gamma).exp().sum(1)

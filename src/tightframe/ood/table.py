@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tightframe.errors import EvidenceError
 from tightframe.evidence import Evidence
 from tightframe.ood.detector import Detector
-from tightframe.ood.distances import Mahalanobis, NearestCentre
-from tightframe.ood.logits import Energy, Logits, MaxLogit, MaxSoftmax
+from tightframe.ood.distances import Mahalanobis, NearestCentre, RelativeMahalanobis
+from tightframe.ood.logits import Energy, GeneralizedEntropy, Logits, MaxLogit, MaxSoftmax
+from tightframe.ood.nci import Nci
 from tightframe.ood.neco import Neco
+from tightframe.ood.residual import Residual, Vim
 from tightframe.ood.spectrum import Spectrum
 from tightframe.statistics import ClassStatistics
 
 
 @dataclass(eq=False)
 class Fitting:
-    """The evidence that detectors are fitted to; shared spectra are computed once."""
+    """The evidence that detectors are fitted to; shared decompositions are computed once."""
 
     evidence: Evidence
     _spectra: dict[bool, Spectrum] = field(default_factory=dict)
@@ -38,6 +41,16 @@ class Fitting:
     def logits(self) -> Logits:
         """The classifier. Raises: ClassifierError without one."""
         return Logits.of(self.evidence.weight, self.evidence.bias)
+
+    @cached_property
+    def mahalanobis(self) -> Mahalanobis:
+        """The Mahalanobis detector. Raises: ScatterError without the scatter."""
+        return Mahalanobis.fit(self.statistics)
+
+    @cached_property
+    def residual(self) -> Residual:
+        """The residual detector. Raises: ScatterError without the scatter; ClassifierError without a classifier."""
+        return Residual.on(self.statistics, self.logits())
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,13 @@ DETECTORS: dict[str, DetectorRow] = {
     "energy": DetectorRow(
         "Energy", "temperature 1", "Liu et al. 2020", lambda training: Energy(training.logits()), ("weight",)
     ),
+    "gen": DetectorRow(
+        "GEN",
+        "gamma 0.1, 100 largest probabilities",
+        "Liu et al. 2023",
+        lambda training: GeneralizedEntropy(training.logits()),
+        ("weight",),
+    ),
     "nearest_centre": DetectorRow(
         "nearest class mean",
         "Euclidean",
@@ -110,8 +130,36 @@ DETECTORS: dict[str, DetectorRow] = {
         "Mahalanobis",
         "pooled S_W at its rank, one layer",
         "Lee et al. 2018",
-        lambda training: Mahalanobis.fit(training.statistics),
+        lambda training: training.mahalanobis,
         ("scatter",),
+    ),
+    "relative_mahalanobis": DetectorRow(
+        "relative Mahalanobis",
+        "S_W and S_T at the rank of S_W",
+        "Ren et al. 2021",
+        lambda training: RelativeMahalanobis.on(training.mahalanobis, training.statistics),
+        ("scatter",),
+    ),
+    "residual": DetectorRow(
+        "Residual",
+        "about the classifier's origin, p = half the rank",
+        "Wang et al. 2022",
+        lambda training: training.residual,
+        ("scatter", "weight"),
+    ),
+    "vim": DetectorRow(
+        "ViM",
+        "scale from moments, p = half the rank",
+        "Wang et al. 2022",
+        lambda training: Vim.on(training.statistics, training.residual, training.logits()),
+        ("scatter", "weight"),
+    ),
+    "nci": DetectorRow(
+        "NCI",
+        "alpha = 1e-4",
+        "Liu & Qin 2025",
+        lambda training: Nci.on(training.statistics, training.logits()),
+        ("statistics", "weight"),
     ),
     "neco": DetectorRow(
         "NECO",

@@ -90,7 +90,7 @@ def _figure(table: DetectionTable, measure: str) -> Curves:
     errors = tuple(100 * _SURE * error for error in getattr(curve, f"{measure}_error"))
     series = [Series("NECO, 95 % interval", components, values, error=errors)]
     for row in table.rows:
-        if "components" not in row.settings:
+        if "max_logit" not in row.settings:  # NECO itself
             height = 100 * getattr(row, measure)
             ends = (components[0], components[-1])
             series.append(Series(row.label, ends, (height, height), "reference"))
