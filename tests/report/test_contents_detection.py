@@ -85,6 +85,14 @@ def test_curves() -> None:
     assert (fpr95.title, fpr95.target, fpr95.series[1].y) == ("FPR95 of NECO (%)", 0.0, (70.0, 70.0))
 
 
+def test_other_detectors_with_components_are_references() -> None:
+    settings = {"components": 32, "rank": 60, "scale": 2.0}
+    vim = DetectionRow("vim", "ViM", settings, "moments, p = half", "W", 0.7, 0.01, 0.5, 0.02)
+    table = replace(TABLE, rows=(*ROWS, vim))
+    assert [each.name for each in curves_of(table)[0].series[1:]] == ["MSP", "Maha", "ViM"]
+    assert section_of(table).table.rows[-1][5] == "moments, p = 32 of 60"
+
+
 def test_no_curve_no_figures() -> None:
     assert curves_of(replace(TABLE, curve=None)) == []
 
