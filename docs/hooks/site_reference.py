@@ -43,6 +43,7 @@ TABLES = {
     "tightframe.metrics.METRICS", "tightframe.metrics.CONVENTIONS", "tightframe.prototypes.PROTOTYPES",
     "tightframe.losses.LOSSES", "tightframe.ood.DETECTORS", "tightframe.ood.CURVE", "tightframe.codes.CODES",
     "tightframe.datasets.DATASETS", "tightframe.datasets.OUTSIDE", "tightframe.heads.SIMILARITIES",
+    "tightframe.heads.MARGINS",
 }  # fmt: skip
 """Dictionaries that are shown as tables, not as source."""
 
@@ -348,10 +349,13 @@ def dataset_table(page: str) -> str:
     )
 
 
-def similarity_table(page: str) -> str:
-    from tightframe.heads import SIMILARITIES
+def head_choices(page: str) -> str:
+    from tightframe.heads import MARGINS, SIMILARITIES
 
-    return "Choices of `logits=`: " + ", ".join(f"`{name}`" for name in SIMILARITIES) + ".\n"
+    logits = ", ".join(f"`{name}`" for name in SIMILARITIES)
+    rows = [(f"`{name}`", each.summary, each.unit, each.source) for name, each in MARGINS.items()]
+    margins = table(("margin_kind", "own class", "unit of the margin", "source"), rows)
+    return f"Choices of `logits=`: {logits}.\n\nChoices of `margin_kind=`:\n\n{margins}"
 
 
 def code_link(page: str) -> str:
@@ -372,7 +376,7 @@ FIRST = {
     "losses": loss_table,
     "ood": detector_table,
     "datasets": dataset_table,
-    "heads": similarity_table,
+    "heads": head_choices,
     "codes": code_link,
     "metrics": metric_link,
 }

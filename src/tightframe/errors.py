@@ -135,6 +135,10 @@ class ClassCountWarning(UserWarning):
     """A head and the classifier that it replaces have different numbers of classes."""
 
 
+class MarginWarning(UserWarning):
+    """A margin is larger than fixed prototypes allow; the message says what they and their dimension allow."""
+
+
 class TrackerWarning(UserWarning):
     """A tracker failed; the message names it and the reason. The series still holds the values."""
 

@@ -59,7 +59,7 @@ class Head(Protocol):
 
     @property
     def follows_labels(self) -> bool:
-        """Whether the head takes features and labels in training, to follow the class means."""
+        """Whether the head takes features and labels in training, to follow the class means or for a margin."""
 
     def embed(self, features: Tensor) -> Tensor:
         """Embeddings of features, (N, D), (N, T, D) or (N, D, H, W), in the layout of the features."""

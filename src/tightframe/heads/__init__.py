@@ -6,10 +6,12 @@ from tightframe.heads.comparison import ComparisonHead
 from tightframe.heads.exchange import UnitLength, decision_layer, fold, replace_classifier
 from tightframe.heads.following import DeepNCM, GuidedHead
 from tightframe.heads.hierarchical import HierarchicalHead
+from tightframe.heads.margin import MARGINS, MarginKind, class_margins
 from tightframe.heads.prototype_head import PrototypeHead, PrototypeModel
 from tightframe.heads.similarity import SIMILARITIES, Similarity
 
 __all__ = [
+    "MARGINS",
     "SIMILARITIES",
     "ClassMeans",
     "ComparisonHead",
@@ -19,11 +21,13 @@ __all__ = [
     "GuidedHead",
     "Head",
     "HierarchicalHead",
+    "MarginKind",
     "OnlineMeans",
     "PrototypeHead",
     "PrototypeModel",
     "Similarity",
     "UnitLength",
+    "class_margins",
     "decision_layer",
     "fold",
     "is_head",

@@ -34,7 +34,7 @@ class ComparisonHead(FixedTensors, ABC):
     _scale: Tensor
     log_scale: Tensor
     decides_linearly = True
-    follows_labels = False  # whether `forward` takes labels to update class means
+    follows_labels = False  # whether `forward` takes labels
 
     def __init__(
         self,

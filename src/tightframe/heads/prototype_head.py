@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tightframe.checks import Array, require_directions, require_finite
-from tightframe.errors import ShapeError
+from tightframe.errors import ChoiceError, RangeError, ShapeError
 from tightframe.head import follows_labels, is_head
 from tightframe.heads.comparison import ComparisonHead
+from tightframe.heads.margin import MARGINS, margins_of, warn_unattainable
+from tightframe.layout import labelled_rows, like_features, rows_of
+from tightframe.numerics import widened
 from tightframe.prototypes import Prototypes
 
 
@@ -31,13 +34,24 @@ class PrototypeHead(ComparisonHead):
         open_classes: number of classes, from the first, that have logits. Default: all. For class-incremental learning,
             `open` adds classes and `append` adds prototypes; existing vectors do not change.
         delta: length at which "pseudo-huber" changes from quadratic to linear.
+        margin: a number or one per class (K,), for "cosine" logits. In training, with labels, the own class's cosine is
+            lowered by it, so that samples move nearer to their prototypes. `class_margins`: margins from counts.
+        margin_kind: "angular" (ArcFace, cos(theta + m), in radians) or "cosine" (CosFace, cos(theta) - m). Where
+            theta + m > pi, the released ArcFace subtracts m sin m from the cosine, which jumps; here 1 - cos m is
+            subtracted, which is continuous and has the same gradient.
+        easy_margin: apply an angular margin only to cosines above 0, as in the released code.
+        ignore_index: label without a class.
 
-    Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout.
-    Raises: as `Prototypes`; ChoiceError for unknown logits; RangeError for a scale or delta that is not positive;
-    ZeroVectorError for a prototype of length zero under "cosine".
-    Warns: ZeroVectorWarning for an embedding of length zero under "cosine", once (CPU only).
+    Shapes: features (N, D_in), (N, T, D_in) or (N, D_in, H, W) -> logits in the same layout; labels, for a margin, in
+    that layout without D_in.
+    Raises: as `Prototypes`; ChoiceError for unknown logits or margin kinds; RangeError for a scale or delta that is not
+    positive, and for a margin out of range or without "cosine" logits; ZeroVectorError for a prototype of length zero
+    under "cosine".
+    Warns: ZeroVectorWarning for an embedding of length zero under "cosine", once (CPU only); MarginWarning for a margin
+    that fixed prototypes can't reach.
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
-    Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07).
+    Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07); Deng et al. 2019,
+    Wang et al. 2018 and Cao et al. 2019 (margins).
 
     >>> import torch
     >>> from tightframe import PrototypeHead
@@ -45,9 +59,14 @@ class PrototypeHead(ComparisonHead):
     >>> head = PrototypeHead(prototypes.simplex(4, 8))
     >>> head(torch.randn(2, 8)).shape, head(torch.randn(2, 8, 5, 5)).shape, len(list(head.parameters()))
     (torch.Size([2, 4]), torch.Size([2, 4, 5, 5]), 0)
+    >>> head = PrototypeHead(torch.eye(3), scale=10.0, margin=0.2, margin_kind="cosine")
+    >>> head(torch.eye(3)[:2], torch.tensor([0, 2]))
+    tensor([[ 8.,  0.,  0.],
+            [ 0., 10., -2.]])
     """
 
     vectors: Tensor
+    margins: Tensor | None
 
     def __init__(
         self,
@@ -61,6 +80,10 @@ class PrototypeHead(ComparisonHead):
         projection: nn.Module | None = None,
         open_classes: int | None = None,
         delta: float = 1.0,
+        margin: float | Array | None = None,
+        margin_kind: str = "angular",
+        easy_margin: bool = False,
+        ignore_index: int = -100,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
@@ -70,6 +93,13 @@ class PrototypeHead(ComparisonHead):
         self.provenance = dict(start.provenance)
         vectors, dtype = start.vectors.detach().clone(), dtype or torch.get_default_dtype()
         self.hold("vectors", vectors, saved=True, learnt=learnable, device=device, dtype=dtype)
+        if easy_margin and margin_kind != "angular":
+            raise ChoiceError(f'easy_margin needs margin_kind="angular"; got {margin_kind!r}.')
+        self.margin_kind, self.easy_margin, self.ignore_index = margin_kind, easy_margin, ignore_index
+        margins = None if margin is None else margins_of(margin, start.num_classes, margin_kind, logits)
+        if margins is not None and not learnable:
+            warn_unattainable(start, margins, margin_kind)
+        self.hold("margins", margins, saved=True, device=device, dtype=dtype)
         if open_classes is not None:
             self.open(open_classes)
 
@@ -83,11 +113,36 @@ class PrototypeHead(ComparisonHead):
         """Whether the prototypes are trained."""
         return "vectors" in self._parameters
 
+    @property
+    def follows_labels(self) -> bool:  # type: ignore[override]
+        """Whether the head has a margin, which needs labels."""
+        return self.margins is not None
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits = super().forward(features)
+        if labels is None or self.margins is None or not self.training:
+            return logits
+        shape = rows_of(logits).shape
+        rows, flat, counted = labelled_rows(logits, labels, shape[-1], shape[-1], self.ignore_index)
+        return like_features(self._with_margins(rows, flat, flat, counted).view(shape))
+
+    def _with_margins(self, logits: Tensor, columns: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+        """Logits (N, M) in which the own class's, in `columns` (N,), has its margin; `labels` (N,) select margins."""
+        assert self.margins is not None
+        own = logits.gather(1, columns[:, None])
+        scale = self.scale.to(widened(own))
+        margins = self.margins.to(scale)
+        margins = (margins[labels] if margins.ndim else margins.expand(len(labels)))[:, None]
+        moved = MARGINS[self.margin_kind].moved(widened(own) / scale, margins, self.easy_margin) * scale
+        return logits.scatter(1, columns[:, None], torch.where(counted[:, None], moved.to(own), own))
+
     @torch.no_grad()
-    def append(self, prototypes: Prototypes | Array) -> None:
+    def append(self, prototypes: Prototypes | Array, margin: float | Array | None = None) -> None:
         """Append new classes (K', D) and open all classes; existing vectors do not change.
 
-        Learnt prototypes become a new parameter: pass it to the optimiser. Raises: ShapeError if D differs.
+        Learnt prototypes become a new parameter: pass it to the optimiser. If the head has margins per class, `margin`
+        (a number or (K',)) is that of the new classes. Raises: ShapeError if D differs; RangeError for a margin that is
+        missing, superfluous or out of range.
 
         >>> import torch
         >>> from tightframe import PrototypeHead
@@ -101,15 +156,33 @@ class PrototypeHead(ComparisonHead):
         if new.dim != before.shape[1]:
             raise ShapeError(f"new prototypes must have {before.shape[1]} dimensions; got {new.dim}.")
         self._require_usable(new.vectors)
+        self._append_margins(margin, new.num_classes)
         start, vectors = (torch.cat([old, new.vectors.to(old)]) for old in (self._starts["vectors"], before))
         self._starts["vectors"], self.vectors = start, nn.Parameter(vectors) if self.learnable else vectors
         kinds = (part.get("constructor", "given vectors") for part in (self.provenance, new.provenance))
         self.provenance = {"constructor": " + ".join(kinds)}
         self.open(len(self.prototypes))
 
+    def _append_margins(self, margin: float | Array | None, number: int) -> None:
+        per_class = self.margins is not None and self.margins.ndim == 1
+        if per_class != (margin is not None):
+            fix = "pass margin= for the new classes" if per_class else "pass margin=None"
+            raise RangeError(f"append takes a margin if the head has margins per class; {fix}.")
+        if self.margins is None or margin is None:
+            return
+        values = margins_of(margin, number, self.margin_kind, self.logits).expand(number)
+        for store in (self._starts, self._buffers):
+            old = store["margins"]
+            assert old is not None
+            store["margins"] = torch.cat([old, values.to(old)])
+
     def extra_repr(self) -> str:
         kind = self.provenance.get("constructor", "given vectors")
-        return f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}"
+        text = f"{super().extra_repr()}, {'learnt' if self.learnable else 'fixed'} {kind}"
+        if self.margins is None:
+            return text
+        values = "per class" if self.margins.ndim else f"{self._starts['margins'].item():g}"
+        return f"{text}, {self.margin_kind} margin {values}"
 
     def _require_usable(self, vectors: Tensor) -> None:
         if self.logits == "cosine":
@@ -121,7 +194,7 @@ class PrototypeHead(ComparisonHead):
 class PrototypeModel(nn.Module):
     """A backbone with a head: inputs -> features -> logits.
 
-    `labels=` is passed to heads that follow class means (`DeepNCM`, `GuidedHead`).
+    `labels=` is passed to heads that follow class means (`DeepNCM`, `GuidedHead`) or have a margin.
 
     Shapes: inputs as the backbone takes them; the head's logits, (N, K), (N, T, K) or (N, K, H, W).
 

@@ -102,6 +102,12 @@ class _PseudoHuber(torch.autograd.Function):
         return grad / (2 * (squares + delta**2).sqrt()), None
 
 
+def root(squares: Tensor) -> Tensor:
+    """Square root with derivative zero at zero, of any shape."""
+    values: Tensor = _Root.apply(squares)
+    return values
+
+
 def _dot(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
     return embeddings @ (prototypes * scale).mT  # scaling (N, K) would cost more
 
@@ -111,8 +117,7 @@ def _cosine(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float,
 
 
 def _euclidean(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: float, owner: object = None) -> Tensor:
-    root: Tensor = _Root.apply(squared_distances(embeddings, prototypes))
-    return root * -scale
+    return root(squared_distances(embeddings, prototypes)) * -scale
 
 
 def _squared_euclidean(
