@@ -7,7 +7,7 @@ from tightframe.heads.exchange import UnitLength, decision_layer, fold, replace_
 from tightframe.heads.following import DeepNCM, GuidedHead
 from tightframe.heads.hierarchical import HierarchicalHead
 from tightframe.heads.margin import MARGINS, MarginKind, class_margins
-from tightframe.heads.prototype_head import PrototypeHead, PrototypeModel
+from tightframe.heads.prototype_head import PrototypeHead, PrototypeModel, SampledLogits
 from tightframe.heads.similarity import SIMILARITIES, Similarity
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "OnlineMeans",
     "PrototypeHead",
     "PrototypeModel",
+    "SampledLogits",
     "Similarity",
     "UnitLength",
     "class_margins",

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from tightframe.checks import Array, require_directions, require_finite
 from tightframe.errors import ChoiceError, RangeError, ShapeError
 from tightframe.head import follows_labels, is_head
 from tightframe.heads.comparison import ComparisonHead
 from tightframe.heads.margin import MARGINS, margins_of, warn_unattainable
+from tightframe.heads.sampling import sampled_classes
 from tightframe.layout import labelled_rows, like_features, rows_of
 from tightframe.numerics import widened
 from tightframe.prototypes import Prototypes
+
+
+class SampledLogits(NamedTuple):
+    """Logits of sampled classes.
+
+    Attributes:
+        logits: (N, M), rows in the order of the features, columns in the order of `classes`.
+        labels: (N,) int64, columns of the own classes; `ignore_index` for ignored rows.
+        classes: (M,) int64, the sampled classes in increasing order.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    classes: Tensor
 
 
 class PrototypeHead(ComparisonHead):
@@ -125,6 +141,47 @@ class PrototypeHead(ComparisonHead):
         shape = rows_of(logits).shape
         rows, flat, counted = labelled_rows(logits, labels, shape[-1], shape[-1], self.ignore_index)
         return like_features(self._with_margins(rows, flat, flat, counted).view(shape))
+
+    def sampled(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        num_sampled: int,
+        *,
+        sparse: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> SampledLogits:
+        """Logits of the batch's own classes and of random other classes, for training with many classes.
+
+        A step costs what it costs with `num_sampled` classes: O(N M + M D), whatever K is. The gradients are those of
+        the whole head with a softmax over these classes only. There is no correction for the sampling.
+
+        Args:
+            features, labels: as in `forward`, in any layout; the rows of the result are flat.
+            num_sampled: number of classes, at least 1; all own classes if there are more, and at most all K.
+            sparse: give learnt prototypes a sparse gradient, for `torch.optim.SGD` without momentum and weight decay or
+                `torch.optim.SparseAdam`; False: a dense one (K, D), for other optimisers.
+            generator: random number generator on the device of the labels. Default: torch's.
+
+        Raises: RangeError for num_sampled < 1; as `forward`; LabelError, DtypeError for wrong labels.
+        Source: An et al. 2021 (Partial FC), on one process.
+
+        >>> head = PrototypeHead(torch.randn(10_000, 8), learnable=True)
+        >>> logits, labels, classes = head.sampled(torch.randn(4, 8), torch.tensor([5, 9_999, 5, 0]), 100)
+        >>> torch.nn.functional.cross_entropy(logits, labels).backward()
+        >>> logits.shape, bool((classes[labels] == torch.tensor([5, 9_999, 5, 0])).all()), head.vectors.grad.is_sparse
+        (torch.Size([4, 100]), True, True)
+        """
+        if num_sampled < 1:
+            raise RangeError(f"num_sampled must be at least 1; got {num_sampled}.")
+        embeddings = self.embed(features)
+        rows, flat, counted = labelled_rows(embeddings, labels, self.dim, self.out_features, self.ignore_index)
+        classes = sampled_classes(flat[counted], self.out_features, num_sampled, generator)
+        columns = torch.searchsorted(classes, flat).clamp_max(len(classes) - 1)
+        logits = self.compare(rows, embedding(classes, self.vectors, sparse=sparse and self.learnable))
+        if self.margins is not None and self.training:
+            logits = self._with_margins(logits, columns, flat, counted)
+        return SampledLogits(logits, torch.where(counted, columns, self.ignore_index), classes)
 
     def _with_margins(self, logits: Tensor, columns: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         """Logits (N, M) in which the own class's, in `columns` (N,), has its margin; `labels` (N,) select margins."""
