@@ -11,7 +11,7 @@ from torch import Tensor
 from tightframe.checks import Array
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import ScatterError
-from tightframe.numerics import norms
+from tightframe.numerics import condensed, norms
 from tightframe.ood.detector import in_blocks
 from tightframe.ood.spectrum import eigenvectors, require_scatter, rounding
 from tightframe.statistics import ClassStatistics
@@ -160,7 +160,7 @@ class RelativeMahalanobis:
         centre = statistics.global_mean("sample")
         means = statistics.centred_means("sample") @ mahalanobis.whitening
         weights = statistics.class_weights("sample")
-        _, values, span = torch.linalg.svd(weights.sqrt()[:, None] * means, full_matrices=False)
+        _, values, span = torch.linalg.svd(condensed(weights.sqrt()[:, None] * means), full_matrices=False)
         within = replace(statistics, means=means @ span.mT, within=None, class_within=None)
         return cls(
             centre,
