@@ -662,7 +662,7 @@ def test_prototypes_that_are_no_matrix() -> None:
 
 
 def test_prototypes_that_are_not_finite() -> None:
-    with pytest.raises(NonFiniteError, match=r"prototypes .* row 1 holds nan in column 2"):
+    with pytest.raises(NonFiniteError, match=r"vectors .* row 1 holds nan in column 2"):
         PrototypeHead(torch.tensor([[0, 1, 0], [0, 0, math.nan]]))
 
 
