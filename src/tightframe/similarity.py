@@ -50,6 +50,9 @@ def cka(moments: CrossMoments, *, debiased: bool = True) -> Tensor:
     Source: Kornblith, Norouzi, Lee & Hinton 2019, eq. for linear CKA; unbiased: Song et al. 2012, eq. 5, first used for
     CKA by Nguyen, Raghu & Kornblith 2021.
 
+    >>> import torch
+    >>> from tightframe.similarity import cka
+    >>> from tightframe.statistics import CrossMoments
     >>> x = torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1], [2, 1]])
     >>> moments = CrossMoments.from_features({"x": x, "y": torch.tensor([[0.0], [1], [1], [2], [3]])})
     >>> [round(float(cka(moments, debiased=each)[0, 1]), 7) for each in (True, False)]
@@ -131,6 +134,9 @@ def class_mean_cka(first: ClassStatistics, second: ClassStatistics, *, debiased:
     Raises: as `class_mean_moments`.
     Source: Kornblith et al. 2019, with class means as samples.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.similarity import class_mean_cka
     >>> features, labels = torch.randn(60, 5, dtype=torch.float64), torch.arange(60) % 6
     >>> statistics = [ClassStatistics.from_features(each, labels, 6) for each in (features, 3 * features.flip(1) + 1)]
     >>> bool((class_mean_cka(*statistics) - 1).abs() < 1e-9)

@@ -20,7 +20,13 @@ def tolerance(cosine: float) -> float:
 
 @dataclass(frozen=True)
 class Code:
-    """K unit vectors in R^D, their largest cosine, and how to build them if the package can."""
+    """K unit vectors in R^D, their largest cosine, and how to build them, (K, D), if the package can.
+
+    >>> from tightframe.codes import CODES
+    >>> code = CODES["icosahedron"]
+    >>> code.K, code.D, round(code.cosine, 6), code.optimal, code.vectors(4).shape  # cosine 1/sqrt(5)
+    (12, 3, 0.447214, True, torch.Size([4, 3]))
+    """
 
     name: str
     K: int
@@ -42,8 +48,9 @@ class Code:
         return self.title or self.name
 
     def vectors(self, num_vectors: int | None = None) -> Tensor:
-        """The first vectors, by default all, (n, D) float64.
+        """The first vectors, by default all.
 
+        Shape: (n, D), float64, unit rows.
         Raises: StateError if only the cosine is known, DimensionError unless 1 <= n <= K.
         """
         if self.build is None:

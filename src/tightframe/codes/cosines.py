@@ -82,6 +82,11 @@ def largest_cosine(vectors: Tensor) -> float:
     """The largest cosine between two of K vectors (K, D), in float64 and in tiles.
 
     Raises: ShapeError unless K >= 2, DtypeError, NonFiniteError, ZeroVectorError.
+
+    >>> import torch
+    >>> from tightframe.codes import largest_cosine
+    >>> round(largest_cosine(torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]])), 6)  # the last two: 0.8
+    0.8
     """
     return extremes(Directions.of(vectors)).largest
 

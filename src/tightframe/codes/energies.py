@@ -30,6 +30,8 @@ def energy_bound(num_vectors: int, dim: int, potential: Callable[[Array], Array]
     at least K^2 times its mean over the sphere, which the quadrature gives. For D = 1 the most even split has the
     fewest coincident pairs.
 
+    >>> import numpy as np
+    >>> from tightframe.codes.energies import energy_bound
     >>> round(energy_bound(100, 99, lambda t: -np.log(2 - 2 * t) / 2), 6)  # the simplex
     -0.351599
     """
@@ -84,6 +86,7 @@ def equiangularity_floor(num_vectors: int, dim: int, *, equinorm: float = 0.0, d
     Raises: DimensionError unless K >= 2 and D >= 1; RangeError unless equinorm is finite and >= 0 and ddof is 0 or 1.
     Source: Welch 1974 for equal lengths.
 
+    >>> from tightframe.codes.energies import equiangularity_floor
     >>> round(equiangularity_floor(100, 16), 6)
     0.230085
     """
@@ -129,6 +132,7 @@ def maximal_angle_floor(num_vectors: int, dim: int) -> float:
     -1/(K-1) because the squared length of a sum is >= 0.
     Raises: DimensionError unless K >= 2 and D >= 1.
 
+    >>> from tightframe.codes.energies import maximal_angle_floor
     >>> round(maximal_angle_floor(100, 16), 6)
     0.052928
     """
@@ -147,6 +151,7 @@ def rank_floor(eigenvalues: npt.ArrayLike, dim: int) -> float:
     Raises: DimensionError unless D >= 1; RangeError unless the eigenvalues are finite and one is positive.
     Source: Eckart & Young 1936; von Neumann 1937.
 
+    >>> from tightframe.codes.energies import rank_floor
     >>> round(rank_floor([1.0] * 99, 64), 6)
     0.626051
     """

@@ -27,6 +27,7 @@ def levenshtein_quadrature(num_vectors: int, dim: int) -> tuple[Array, Array]:
     Source: Levenshtein 1998; Boyvalenkov, Dragnev, Hardin, Saff & Stoyanova 2016 (Universal lower bounds for potential
     energy of spherical codes), section 2.
 
+    >>> from tightframe.codes.levenshtein import levenshtein_quadrature
     >>> nodes, weights = levenshtein_quadrature(12, 3)  # the icosahedron
     >>> nodes.round(6), (11 * weights).round(6)
     (array([-1.      , -0.447214,  0.447214]), array([1., 5., 5.]))

@@ -22,6 +22,12 @@ def one_vs_rest_distances(vectors: Tensor, progress: Meter | None = None) -> Ten
     Differentiable: the distance is stationary in the hull's coefficients. `progress` receives the completed fraction.
     Raises: ShapeError unless K >= 2.
     Source: Jiang et al. 2023 (one-vs-rest distance).
+
+    >>> import torch
+    >>> from tightframe.codes import one_vs_rest_distances
+    >>> square = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    >>> [round(distance, 6) for distance in one_vs_rest_distances(square).tolist()]  # the others contain the origin
+    [1.0, 1.0, 1.0, 1.0]
     """
     if vectors.ndim != 2 or len(vectors) < 2:
         raise ShapeError(f"vectors must be (K, D) with K >= 2; got {tuple(vectors.shape)}.")
@@ -39,7 +45,13 @@ def one_vs_rest_distances(vectors: Tensor, progress: Meter | None = None) -> Ten
 
 
 def smallest_one_vs_rest(vectors: Tensor, progress: Meter | None = None) -> Tensor:
-    """The smallest of `one_vs_rest_distances`, which a softmax code maximises over unit vectors; 0-d."""
+    """The smallest of `one_vs_rest_distances`, which a softmax code maximises over unit vectors; 0-d.
+
+    >>> import torch
+    >>> from tightframe.codes import smallest_one_vs_rest
+    >>> round(smallest_one_vs_rest(torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])).item(), 4)  # 2 / sqrt(5)
+    0.8944
+    """
     return one_vs_rest_distances(vectors, progress).amin()
 
 

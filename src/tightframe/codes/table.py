@@ -320,6 +320,11 @@ def best_listed(num_vectors: int, dim: int) -> Code | None:
     A code with more vectors or fewer dimensions also counts, as a subset or by embedding; the result then has the
     code's own K and D, and its proof refers to those.
     Raises: DimensionError unless K >= 2 and D >= 1.
+
+    >>> from tightframe.codes import best_listed
+    >>> code = best_listed(11, 3)  # eleven of the twelve vertices of the icosahedron
+    >>> code.name, code.optimal, round(code.cosine, 6)
+    ('icosahedron-11', True, 0.447214)
     """
     num_vectors, dim = require_sizes(num_vectors, dim)
     if (polytope := _polytope(num_vectors, dim)) is not None:
@@ -336,6 +341,10 @@ def best_built(num_vectors: int, dim: int) -> Code:
     """As `best_listed`, of the codes that the package can build; without a better one, points on circles of latitude.
 
     Raises: DimensionError also for K > 2 with D = 1, where distinct vectors don't exist.
+
+    >>> from tightframe.codes import best_built
+    >>> best_built(24, 4).vectors().shape
+    torch.Size([24, 4])
     """
     K, D = require_sizes(num_vectors, dim, distinct=True)
     if (polytope := _polytope(K, D)) is not None:
@@ -370,7 +379,12 @@ def _providing(num_vectors: int, dim: int) -> Iterator[Code]:
 
 
 def codes_for(num_vectors: int, dim: int) -> list[Code]:
-    """The exact codes of at least K vectors in at most D dimensions, sorted by largest cosine."""
+    """The exact codes of at least K vectors in at most D dimensions, sorted by largest cosine.
+
+    >>> from tightframe.codes import codes_for
+    >>> [code.name for code in codes_for(12, 3)][:1]
+    ['icosahedron']
+    """
     return sorted((code for code in CODES.values() if num_vectors <= code.K and dim >= code.D), key=_preference)
 
 

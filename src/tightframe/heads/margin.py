@@ -84,6 +84,8 @@ def class_margins(counts: Array, largest: float = 0.5) -> Tensor:
     Source: Cao et al. 2019 (LDAM), eq. for the optimal trade-off; their code has `largest` = 0.5, the kind "cosine" and
     the scale 30.
 
+    >>> import torch
+    >>> from tightframe.heads import class_margins
     >>> class_margins(torch.tensor([1600, 100, 1])).round(decimals=3)
     tensor([0.0790, 0.1580, 0.5000], dtype=torch.float64)
     """

@@ -166,6 +166,8 @@ class PrototypeHead(ComparisonHead):
         Raises: RangeError for num_sampled < 1; as `forward`; LabelError, DtypeError for wrong labels.
         Source: An et al. 2021 (Partial FC), on one process.
 
+        >>> import torch
+        >>> from tightframe import PrototypeHead
         >>> head = PrototypeHead(torch.randn(10_000, 8), learnable=True)
         >>> logits, labels, classes = head.sampled(torch.randn(4, 8), torch.tensor([5, 9_999, 5, 0]), 100)
         >>> torch.nn.functional.cross_entropy(logits, labels).backward()

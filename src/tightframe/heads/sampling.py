@@ -13,6 +13,8 @@ def sampled_classes(
 
     All labels are included, also if they are more. The time is O(M log M) for M classes, if M is at most half of all.
 
+    >>> import torch
+    >>> from tightframe.heads.sampling import sampled_classes
     >>> sampled_classes(torch.tensor([3, 7, 3]), 9, 2)
     tensor([3, 7])
     """

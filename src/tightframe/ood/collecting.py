@@ -92,6 +92,9 @@ class DetectorScores:
     Raises: ChoiceError for unknown names; ScatterError, ClassifierError or EvidenceError if the evidence lacks data
     that a named detector needs; RangeError for components outside [1, D].
 
+    >>> import torch
+    >>> from tightframe.metrics import Evidence
+    >>> from tightframe.ood import DetectorScores
     >>> features, labels = torch.randn(60, 5).double(), torch.arange(60) % 3
     >>> from tightframe import ClassStatistics
     >>> evidence = Evidence(ClassStatistics.from_features(features, labels, 3))

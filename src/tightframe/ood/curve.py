@@ -21,6 +21,7 @@ NUMBERS = ("auroc", "auroc_error", "fpr95", "fpr95_error")
 def component_values(num_features: int, num_classes: int, most: int = _MOST) -> list[int]:
     """At most `most` numbers of components from 1 to D, logarithmically spaced if D > `most`, including K - 1 and K.
 
+    >>> from tightframe.ood import component_values
     >>> component_values(512, 10, most=8)
     [1, 3, 9, 10, 12, 42, 147, 512]
 
@@ -78,6 +79,13 @@ def component_curve(inside: Array, outside: Array, components: Sequence[int], de
 
     It shows the effect of the number of components, a hyper-parameter, and does not select a value.
     Raises: ShapeError unless there is one column per number of components; the errors of `evaluate`.
+
+    >>> import torch
+    >>> from tightframe.ood import component_curve
+    >>> inside, outside = torch.tensor([[3.0, 3.0], [2.0, 2.0]]), torch.tensor([[2.5, 1.0], [0.0, 0.0]])
+    >>> curve = component_curve(inside, outside, components=(1, 2), default=1)
+    >>> curve.auroc, curve.best  # three of four pairs in order; all
+    ((0.75, 1.0), 2)
     """
     inside, outside = as_tensor(inside, "scores"), as_tensor(outside, "scores")
     for scores in (inside, outside):

@@ -14,7 +14,16 @@ _ENTRIES = 1 << 22  # maximum float64 entries in one block of rows
 
 
 class Detector(Protocol):
-    """A frozen value that scores features. Higher scores mean more in-distribution."""
+    """A frozen value that scores features. Higher scores mean more in-distribution.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Detector, NearestCentre
+    >>> statistics = ClassStatistics.from_features(torch.tensor([[0.0], [4.0]]), torch.tensor([0, 1]), 2)
+    >>> detector: Detector = NearestCentre.fit(statistics)
+    >>> detector.scores(torch.tensor([[1.0], [9.0]])).tolist()  # distances 1 and 5
+    [-1.0, -5.0]
+    """
 
     def scores(self, features: Array) -> Tensor:
         """Features (N, D), a tensor or numpy array -> scores (N,), float64."""

@@ -25,8 +25,12 @@ class NearestCentre:
     difference, without cancellation for features far from the origin or very near to their mean.
 
     Range of scores: (-inf, 0], in feature units. Invariant to rotation and translation.
+    Shape: features (N, D); scores (N,), float64.
     Source: the Euclidean case of Lee et al. 2018.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import NearestCentre
     >>> statistics = ClassStatistics.from_features(torch.tensor([[0.0, 1.0], [4.0, 0.0]]), torch.tensor([0, 1]), 2)
     >>> NearestCentre.fit(statistics).scores(torch.tensor([[0.0, 3.0]]))
     tensor([-2.], dtype=torch.float64)
@@ -47,6 +51,7 @@ class NearestCentre:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """As in `Detector`."""
         return {}
 
     def scores(self, features: Array) -> Tensor:
@@ -68,12 +73,23 @@ class Mahalanobis:
     is the number of the other directions.
 
     Range of scores: (-inf, 0], unitless. Invariant to invertible affine maps of the features, at full rank.
+    Shape: features (N, D); scores (N,), float64.
     Source: Lee et al. 2018, on one layer, without their input noise.
 
     Attributes:
         centre: (D,), subtracted from features.
         whitening: (D, R), map from features to coordinates in which S_W is the identity.
         nearest: detector for the distance in these coordinates.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Mahalanobis
+    >>> features = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -2.0], [0.0, 2.0]]).repeat(2, 1)
+    >>> features[4:] += torch.tensor([10.0, 0.0])
+    >>> statistics = ClassStatistics.from_features(features, torch.arange(8) // 4, 2)  # variances 0.5 and 2
+    >>> scores = Mahalanobis.fit(statistics).scores(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    >>> [round(score, 6) for score in scores.tolist()]  # -1/0.5, -4/2
+    [-2.0, -2.0]
     """
 
     centre: Tensor
@@ -97,6 +113,7 @@ class Mahalanobis:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """As in `Detector`."""
         return {"rank": self.rank}
 
     @property
@@ -136,6 +153,9 @@ class RelativeMahalanobis:
         nearest: detector for the distance in these coordinates.
         rank: number of directions in which training features vary within classes.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import RelativeMahalanobis
     >>> rows = torch.tensor([[3.0, 1.0], [5.0, -1.0], [-3.0, 1.0], [-5.0, -1.0], [4.0, 0.0], [-4.0, 0.0]])
     >>> statistics = ClassStatistics.from_features(rows.double(), torch.tensor([0, 0, 1, 1, 0, 1]), 2)
     >>> RelativeMahalanobis.fit(statistics).scores(torch.tensor([[4.0, 0.0], [0.0, 0.0]])).round(decimals=2)

@@ -54,6 +54,8 @@ def evaluate(inside: Array, outside: Array) -> Detection:
     DtypeError; MissingExtraError without scikit-learn.
     Source: DeLong, DeLong & Clarke-Pearson 1988; Maritz & Jarrett 1978.
 
+    >>> import torch
+    >>> from tightframe.ood import evaluate
     >>> evaluate(torch.tensor([3.0, 2.0, 1.0]), torch.tensor([2.0, 0.0])).auroc
     0.75
     """

@@ -80,8 +80,11 @@ class MaxSoftmax(OfLogits):
     would tie. Their logarithms differ.
 
     Range of scores: [-log K, 0].
+    Shape: features (N, D); scores (N,), float64.
     Source: Hendrycks & Gimpel 2017 (MSP).
 
+    >>> import torch
+    >>> from tightframe.ood import MaxSoftmax
     >>> detector = MaxSoftmax.fit(torch.eye(2))
     >>> detector.scores(torch.tensor([[0.0, 0.0], [50.0, 0.0]])).exp()
     tensor([0.5000, 1.0000], dtype=torch.float64)
@@ -100,7 +103,13 @@ class MaxSoftmax(OfLogits):
 class MaxLogit(OfLogits):
     """The largest logit, max_k <w_k, x> + b_k.
 
+    Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logit units.
     Source: Hendrycks et al. 2022.
+
+    >>> import torch
+    >>> from tightframe.ood import MaxLogit
+    >>> MaxLogit.fit(torch.eye(2), torch.tensor([0.0, 1.0])).scores(torch.tensor([[3.0, 1.0], [0.0, 4.0]])).tolist()
+    [3.0, 5.0]
     """
 
     @property
@@ -118,8 +127,11 @@ class Energy(OfLogits):
     The temperature T is 1 by default, and is not tuned.
 
     Range of scores: not below the largest logit, and at most T log K above it.
+    Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logit units.
     Source: Liu et al. 2020.
 
+    >>> import torch
+    >>> from tightframe.ood import Energy
     >>> Energy.fit(torch.eye(2)).scores(torch.zeros(1, 2)).exp().round(decimals=4)
     tensor([2.], dtype=torch.float64)
     """
@@ -157,6 +169,8 @@ class GeneralizedEntropy(OfLogits):
     Range of scores: [-M / 4^gamma, 0].
     Source: Liu et al. 2023 (GEN), with the gamma = 0.1 and M = 100 of its released code.
 
+    >>> import torch
+    >>> from tightframe.ood import GeneralizedEntropy
     >>> GeneralizedEntropy.fit(torch.eye(2), gamma=0.5).scores(torch.zeros(1, 2))
     tensor([-1.], dtype=torch.float64)
     """

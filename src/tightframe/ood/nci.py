@@ -36,6 +36,8 @@ class Nci:
     Invariant to a common scale of features only for alpha = 0.
     Source: Liu & Qin 2025, as in OpenOOD.
 
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Nci
     >>> import torch
     >>> statistics = ClassStatistics.from_features(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([0, 1]), 2)
     >>> weight = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])

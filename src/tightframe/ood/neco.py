@@ -46,8 +46,12 @@ class Neco:
 
     Range of scores: [0, 1] without the factor; NaN for z = 0.
     Invariant to a common scale of all features; if not scaled, also to rotation; if scaled, to the scale of each.
+    Shape: features (N, D); scores (N,), float64.
     Source: Ben Ammar et al. 2024, definition of NECO and released function `neco`.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Neco
     >>> features = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [3.0, 0.1], [-3.0, -0.1]]).double()
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 1, 0, 1]), 2)
     >>> detector = Neco.fit(statistics, 1, scaled=False)
@@ -72,7 +76,11 @@ class Neco:
         weight: Array | None = None,
         bias: Array | None = None,
     ) -> Self:
-        """Fit to the statistics of the training features and, for `max_logit`, to the classifier's weight and bias.
+        """Fit to the statistics of the training features and, for `max_logit`, to the classifier.
+
+        Args:
+            components: p. Default: K - 1, at most D.
+            weight, bias: (K, D) and (K,) of the classifier, for `max_logit`.
 
         Raises: ScatterError without the scatter; RangeError for components outside [1, D]; ClassifierError for
         `max_logit` without a fitting classifier; EmptyClassError if fewer than two classes have samples.
@@ -100,6 +108,7 @@ class Neco:
 
     @property
     def settings(self) -> dict[str, Any]:
+        """As in `Detector`."""
         return {
             "components": self.components,
             "centred": self.centred,

@@ -22,6 +22,7 @@ _DIMENSIONS = ((2048, 1000), (768, 512))  # from this many dimensions, that many
 def principal_dimension(rank: int) -> int:
     """Number of components of the released ViM for a number of dimensions: 1000 from 2048, 512 from 768, else half.
 
+    >>> from tightframe.ood.residual import principal_dimension
     >>> [principal_dimension(rank) for rank in (4096, 1024, 64, 1)]
     [1000, 512, 32, 1]
 
@@ -65,6 +66,9 @@ class Residual:
     Invariant to rotation, and to a common scale of features and classifier up to that scale.
     Source: Wang et al. 2022, Residual.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Residual
     >>> rows = torch.tensor([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 2.0, 0.1], [0.0, -2.0, -0.1]]).double()
     >>> statistics = ClassStatistics.from_features(rows, torch.tensor([0, 1, 0, 1]), 2)
     >>> Residual.fit(statistics, torch.eye(2, 3), components=2).scores(torch.tensor([[9.0, 0.0, 0.0]]))
@@ -149,6 +153,9 @@ class Vim:
     Invariant to rotation and to a common scale of features (the classifier divided by it).
     Source: Wang et al. 2022.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.ood import Vim
     >>> rows = torch.tensor([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [3.0, 0.0, 0.5], [-3.0, 0.0, -0.5]]).double()
     >>> statistics = ClassStatistics.from_features(rows, torch.tensor([0, 1, 0, 1]), 2)
     >>> detector = Vim.fit(statistics, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]), components=1)

@@ -20,7 +20,17 @@ from tightframe.statistics import ClassStatistics
 
 @dataclass(eq=False)
 class Fitting:
-    """The evidence that detectors are fitted to; shared decompositions are computed once."""
+    """The evidence that detectors are fitted to; shared decompositions are computed once.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.metrics import Evidence
+    >>> from tightframe.ood import Fitting
+    >>> features = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, -1.0], [0.0, 1.0]])
+    >>> fitting = Fitting(Evidence(ClassStatistics.from_features(features, torch.arange(4) // 2, 2)))
+    >>> fitting.spectrum(scaled=False).directions.abs().round().tolist()  # the first axis varies most
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
 
     evidence: Evidence
     _spectra: dict[bool, Spectrum] = field(default_factory=dict)
@@ -63,6 +73,15 @@ class DetectorRow:
         source: the paper.
         make: function that fits it.
         requires: names of fields of `Evidence`, and "scatter" or "class scatter" of its statistics.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.metrics import Evidence
+    >>> from tightframe.ood import DETECTORS
+    >>> evidence = Evidence(ClassStatistics.from_features(torch.tensor([[0.0], [4.0]]), torch.tensor([0, 1]), 2))
+    >>> row = DETECTORS["nearest_centre"]
+    >>> row.available(evidence), row(evidence).scores(torch.tensor([[1.0]])).tolist()
+    (True, [-1.0])
     """
 
     label: str

@@ -90,6 +90,8 @@ class CrossAccumulator:
     Raises: RangeError for fewer than two layers or folds, or if the products need more memory; ChoiceError for unknown
     names.
 
+    >>> import torch
+    >>> from tightframe.statistics import CrossAccumulator
     >>> accumulator = CrossAccumulator({"first": 3, "second": 4}, folds=2)
     >>> accumulator.update({"first": torch.randn(8, 3), "second": torch.randn(8, 4)})
     >>> int(accumulator.compute().count), [int(part.count) for part in accumulator.compute_folds().parts]

@@ -126,6 +126,8 @@ class CrossMoments:
         epsilons: L numbers, machine epsilon of the features as they were stored.
         product_epsilon: machine epsilon of the coarsest products; 0 without samples.
 
+    >>> import torch
+    >>> from tightframe.statistics import CrossMoments
     >>> x = torch.randn(50, 3, dtype=torch.float64)
     >>> moments = CrossMoments.from_features({"x": x, "y": x @ torch.randn(3, 4, dtype=torch.float64)})
     >>> int(moments.count), moments.widths, sorted(moments.products)

@@ -39,7 +39,15 @@ def generator_of(search: Search, round: int) -> torch.Generator:
 
 
 def searching(build: Callable[P, R]) -> Callable[..., R]:
-    """Let a construction with a parameter `search` take a Search's fields, too: best(100, 16, time=60)."""
+    """Let a construction with a parameter `search` take a Search's fields, too: best(100, 16, time=60).
+
+    >>> from tightframe.codes import Search, searching
+    >>> @searching
+    ... def limit(number: int, *, search: Search) -> float:
+    ...     return number * search.last_round
+    >>> limit(2, rounds=5), limit(2, search=Search(rounds=3))
+    (10, 6)
+    """
     names = [each.name for each in fields(Search)]
     run: Callable[..., R] = build
 
