@@ -3,10 +3,10 @@
     python benchmarks/similarity.py                                  # 12 layers of 384 features, float32 and float64
     python benchmarks/similarity.py --width 768 --rows 8192          # as of a ViT-B
 
-The floor adds x_a^T x_b for all pairs a <= b of layers, of 1,024 rows at a time, in the features' dtype. The subject gets
-batches of 64 rows and returns the moments: products about a centre, summed in float64, and all other sums. Both take
-turns; times are processor seconds, so that other processes don't count. The difference is that of debiased CKA from
-the Gram matrices of all samples in float64.
+The floor adds x_a^T x_b for all pairs a <= b of layers, of 1,024 rows at a time, in the features' dtype. The subject
+gets batches of 64 rows and returns debiased CKA: products about a centre, summed in float64, and all other sums. Both
+take turns; times are processor seconds, so that other processes don't count. The difference is that to debiased CKA
+from the Gram matrices of all samples in float64.
 """
 
 import argparse
@@ -96,9 +96,11 @@ def main() -> None:
         ]
         ratios = [mine / bare for bare, mine in pairs]
         bare, mine = (median(each) for each in zip(*pairs, strict=True))
+        name, low, high = str(dtype).removeprefix("torch."), min(ratios), max(ratios)
         print(
-            f"{str(dtype).removeprefix('torch.')}: products {bare:.2f} s, one pass {mine:.2f} s, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}); largest difference from all samples {difference:.1e}"
+            f"{name}: products {bare:.2f} s, one pass {mine:.2f} s, ratio {median(ratios):.2f} "
+            f"({low:.2f} to {high:.2f}); largest difference from all samples {difference:.1e}",
+            flush=True,
         )
 
 

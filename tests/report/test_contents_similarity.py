@@ -27,8 +27,10 @@ def test_a_row_and_a_column_for_each_layer_and_a_picture() -> None:
     assert section is not None and section.table is not None
     assert [column.heading for column in section.table.columns] == ["layer", "1", "2", "3"]
     assert section.table.rows == (
-        ("1 conv", "1.00", "0.71", "-0.04"), ("2 block", "0.71", "1.00", "0.25"), ("3 input of fc", "-0.04", "0.25", "1.00"),
-    )  # fmt: skip
+        ("1 conv", "1.00", "0.71", "-0.04"),
+        ("2 block", "0.71", "1.00", "0.25"),
+        ("3 input of fc", "-0.04", "0.25", "1.00"),
+    )
     (figure,) = section.figures
     assert isinstance(figure, Matrix) and figure.values == VALUES and figure.names == SIMILARITY.names
     assert (figure.low, figure.middle, figure.high) == (-1.0, 0.0, 1.0)
