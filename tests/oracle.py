@@ -502,6 +502,221 @@ def _numerical_rank(sample: Sample) -> Any:
     return sum(value**2 > values[0] ** 2 / 1000 for value in values)
 
 
+# ---------------------------------------------------------------------------------------------- spectra
+
+
+def _centred_rows(classes: _Classes) -> Array:
+    """x - (mean of all samples), (N, D)."""
+    rows = zip(classes.means, classes.deviations, strict=True)
+    return _real([mean + d - classes.mean_of_samples for mean, deviations in rows for d in deviations])
+
+
+def _variances(rows: Array) -> list[Any]:
+    """Squared singular values above rounding, descending."""
+    values, _ = _singular(rows)
+    return [value**2 for value in values[: _rank(values, rows.shape)]]
+
+
+def _spectrum(sample: Sample, of: str) -> list[Any]:
+    """Eigenvalues above rounding of N S_T, N S_W or K S_B."""
+    classes = _classes(sample)
+    parts = {
+        "total": lambda: _centred_rows(classes),
+        "within": lambda: np.concatenate(classes.deviations),
+        "between": lambda: classes.centred,
+    }
+    return _variances(parts[of]())
+
+
+def _perplexity(sizes: Sequence[Any]) -> Any:
+    """exp of the entropy of sizes divided by their sum; nan for none."""
+    shares = [size / _total(sizes) for size in sizes]
+    return np.exp(-_total([share * np.log(share) for share in shares])) if shares else np.nan
+
+
+def _participation(values: Sequence[Any]) -> Any:
+    return _total(values) ** 2 / _total([value**2 for value in values])
+
+
+def _decay(values: Sequence[Any], first: int, last: int | None, weighted: bool) -> Any:
+    """Minus the slope of the weighted least-squares line through (log i, log value)."""
+    points = [(REAL(i), value) for i, value in enumerate(values, start=1)][first - 1 : last]
+    if len(points) < 2:
+        return np.nan
+    weights = [1 / i if weighted else REAL(1) for i, _ in points]
+    x, y = [np.log(i) for i, _ in points], [np.log(value) for _, value in points]
+    w, wx, wy = _total(weights), _total([a * b for a, b in zip(weights, x, strict=True)]), REAL(0)
+    wxx = wxy = REAL(0)
+    for a, b, c in zip(weights, x, y, strict=True):
+        wy, wxx, wxy = wy + a * c, wxx + a * b * b, wxy + a * b * c
+    return -(w * wxy - wx * wy) / (w * wxx - wx**2)
+
+
+@_metric("rankme")
+def _rankme(sample: Sample) -> Any:
+    """Perplexity of the singular values of the features as they are."""
+    return _perplexity([np.sqrt(value) for value in _variances(_real(sample.features))])
+
+
+@_metric("effective_rank")
+def _effective_rank(sample: Sample) -> Any:
+    """Perplexity of the eigenvalues of Sigma_T."""
+    return _perplexity(_spectrum(sample, "total"))
+
+
+@_metric("effective_rank_within")
+def _effective_rank_within(sample: Sample) -> Any:
+    """Perplexity of the eigenvalues of Sigma_W."""
+    return _perplexity(_spectrum(sample, "within"))
+
+
+@_metric("effective_rank_between")
+def _effective_rank_between(sample: Sample) -> Any:
+    """Perplexity of the eigenvalues of Sigma_B."""
+    return _perplexity(_spectrum(sample, "between"))
+
+
+@_metric("participation_ratio_total")
+def _participation_ratio_total(sample: Sample) -> Any:
+    """(tr Sigma_T)^2 / tr Sigma_T^2."""
+    return _participation(_spectrum(sample, "total"))
+
+
+@_metric("participation_ratio_within")
+def _participation_ratio_within(sample: Sample) -> Any:
+    """(tr Sigma_W)^2 / tr Sigma_W^2."""
+    return _participation(_spectrum(sample, "within"))
+
+
+@_metric("alpha_req")
+def _alpha_req(sample: Sample) -> Any:
+    """-slope of log eigenvalue against log rank, weights 1/rank."""
+    return _decay(_spectrum(sample, "total"), 1, None, weighted=True)
+
+
+@_metric("alpha_req_equal_weights")
+def _alpha_req_equal_weights(sample: Sample) -> Any:
+    """As alpha_req, with equal weights."""
+    return _decay(_spectrum(sample, "total"), 1, None, weighted=False)
+
+
+@_metric("alpha_req_range")
+def _alpha_req_range(sample: Sample) -> Any:
+    """As alpha_req, of the ranks 1 to 3."""
+    return _decay(_spectrum(sample, "total"), 1, 3, weighted=True)
+
+
+# ---------------------------------------------------------------------------------------------- transfer
+
+
+def _shrunk(sample: Sample, shrinkage: Any) -> Any:
+    """(1 - a) tr(((1 - a) Sigma_T + a m I)^-1 Sigma_B), m the mean eigenvalue of Sigma_T."""
+    classes = _classes(sample)
+    rows = _centred_rows(classes) / np.sqrt(REAL(classes.num_samples))
+    values, vectors = _singular(rows)
+    mean = _total([value**2 for value in values]) / REAL(rows.shape[1])
+    value = REAL(0)
+    for n, m in zip(classes.counts, classes.sample_centred, strict=True):
+        share = n / REAL(classes.num_samples)
+        for size, vector in zip(values, vectors, strict=True):
+            ridge = (1 - shrinkage) * size**2 + shrinkage * mean
+            value += (1 - shrinkage) * share * _dot(m, vector) ** 2 / ridge
+    return value
+
+
+@_metric("h_score_shrunk")
+def _h_score_shrunk(sample: Sample) -> Any:
+    """Shrinkage 0.3."""
+    return _shrunk(sample, REAL(3) / 10)
+
+
+def _outer(rows: Array) -> Array:
+    """Sum of outer products."""
+    return _real(rows.T @ rows)
+
+
+@_metric("h_score_ledoit_wolf")
+def _h_score_ledoit_wolf(sample: Sample) -> Any:
+    """Shrinkage of Ledoit and Wolf, with the fourth moments of Gaussian classes that all have the pooled shape."""
+    classes = _classes(sample)
+    number, dim = REAL(classes.num_samples), REAL(classes.means.shape[1])
+    pooled, total = _outer(np.concatenate(classes.deviations)), _outer(_centred_rows(classes)) / number
+    fourth = REAL(0)
+    for n, gap, variance in zip(classes.counts, classes.sample_centred, _class_variances(classes), strict=True):
+        own = variance * pooled / np.trace(pooled)  # E|g + z|^4 = (|g|^2 + tr C)^2 + 2 tr C^2 + 4 g C g
+        fourth += n * ((_dot(gap, gap) + variance) ** 2 + 2 * np.sum(own * own) + 4 * gap @ own @ gap)
+    error = (fourth / number - np.sum(total * total)) / number
+    distance = np.sum(total * total) - np.trace(total) ** 2 / dim
+    return _shrunk(sample, min(max(error / distance, REAL(0)), REAL(1)))
+
+
+@_metric("log_me")
+def _log_me(sample: Sample) -> Any:
+    """The evidence, by its definition, at the best of MacKay's fixed points of the two precisions, per class."""
+    features, labels = _real(sample.features), np.asarray(sample.labels)
+    number = len(features)
+    values, vectors = _singular(features)
+    kept = _rank(values, features.shape)
+    left, eigen = [features @ vectors[r] / values[r] for r in range(kept)], values[:kept] ** 2
+    evidences = []
+    for k in np.unique(labels):
+        y = _real(labels == k)
+        along = _real([_dot(u, y) for u in left])
+        beyond = y - _total([a * u for a, u in zip(along, left, strict=True)])
+        best = REAL(-np.inf)
+        for start in (eigen[-1] / 100, np.sqrt(eigen[0] * eigen[-1]), eigen[0] * 100):  # there may be several
+            alpha, beta = REAL(start), REAL(1)
+            for _ in range(3000):
+                before = alpha / beta
+                weights = beta * values[:kept] * along / (alpha + beta * eigen)
+                free = np.sum(beta * eigen / (alpha + beta * eigen))
+                misfit = _dot(beyond, beyond) + np.sum((along - values[:kept] * weights) ** 2)
+                alpha, beta = free / _dot(weights, weights), (number - free) / misfit
+                if abs(alpha / beta - before) <= 1e-9 * before:
+                    break
+            weights = beta * values[:kept] * along / (alpha + beta * eigen)
+            misfit = _dot(beyond, beyond) + np.sum((along - values[:kept] * weights) ** 2)
+            evidence = kept * np.log(alpha) + number * np.log(beta) - beta * misfit - alpha * _dot(weights, weights)
+            evidence -= np.sum(np.log(alpha + beta * eigen)) + number * np.log(2 * REAL(np.pi))
+            best = max(best, evidence / (2 * number))
+        evidences.append(best)
+    return _mean(evidences)
+
+
+def _few_shot_error(sample: Sample, shots: int) -> Any:
+    """Mean over ordered pairs of P(h < 0), h Gaussian; class covariances are the pooled one at the class's variance."""
+    classes = _classes(sample)
+    pooled, m = _outer(np.concatenate(classes.deviations)), REAL(shots)
+    freedom = classes.num_samples - classes.num
+    covariances = []
+    for n, deviations in zip(classes.counts, classes.deviations, strict=True):
+        size = np.trace(pooled) / REAL(freedom)
+        if n > 1:
+            size = _total([_dot(d, d) for d in deviations]) / REAL(n - 1)
+        covariances.append(size * pooled / np.trace(pooled))
+    errors = []
+    for a, b in ((a, b) for a in range(classes.num) for b in range(classes.num) if a != b):
+        d, one, other = classes.means[a] - classes.means[b], covariances[a], covariances[b]
+        centre = _dot(d, d) + (np.trace(other) - np.trace(one)) / m
+        variance = 4 * d @ one @ d + 4 * d @ other @ d / m
+        variance += 2 * (np.sum(other * other) + np.sum(one * one)) / m**2
+        variance += 4 * (np.sum(one * other) + np.sum(one * one)) / m
+        errors.append(REAL(math.erfc(float(centre / np.sqrt(2 * variance))) / 2))
+    return _mean(errors)
+
+
+@_metric("few_shot_error")
+def _few_shot_error_5(sample: Sample) -> Any:
+    """Five shots."""
+    return _few_shot_error(sample, 5)
+
+
+@_metric("few_shot_error_1")
+def _few_shot_error_1(sample: Sample) -> Any:
+    """One shot."""
+    return _few_shot_error(sample, 1)
+
+
 # ------------------------------------------------------------------------------- shape of the class means
 
 

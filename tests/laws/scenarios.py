@@ -13,7 +13,8 @@ from oracle import ORACLE, Sample
 from tightframe import ClassStatistics, DecisionCounts
 from tightframe.evidence import Evidence
 
-COUNTED = ("cdnv_debiased", "between_trace_debiased", "trace_ratio_debiased")  # depend on how many samples there are
+COUNTED = ("cdnv_debiased", "between_trace_debiased", "trace_ratio_debiased", "log_me", "h_score_ledoit_wolf")
+COUNTED += ("few_shot_error", "few_shot_error_1")
 _SIZES = (1, 7, 130, 600, 33, 513, 2, 64, 700, 1, 512)  # batches of one, just above and below a group of rows, long
 
 

@@ -462,6 +462,9 @@ LEAST = {  # values that are differences of larger ones have errors relative to 
     "mean_cosine": 0.1,
     "mean_cosine_uncentred": 0.1,
     "nc3_cosine": 0.1,
+    "log_me": 0.1,
+    "few_shot_error": 1e-2,  # tails of a Gaussian
+    "few_shot_error_1": 1e-2,
     "log_kernel_cv": 1e-6,  # deviations of values that may be equal
     "riesz_kernel_cv": 1e-6,
     "distance_kernel_cv": 1e-6,

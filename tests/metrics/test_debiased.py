@@ -168,7 +168,8 @@ def test_classes_with_one_sample_are_left_out_and_named() -> None:
     sample = draw(SCENARIOS["single samples"])
     statistics = statistics_of(sample)
     kept = statistics.select([1, 3, 4])
-    functions = [*(VARIANTS[name] for name in COUNTED), metrics.between_covariance_debiased]
+    functions = [VARIANTS[name] for name in COUNTED if name.endswith("_debiased")]
+    functions.append(metrics.between_covariance_debiased)
     for function in functions:
         with pytest.warns(GeometryWarning, match=rf"{SINGLE} 2 of 5 classes, .*: 0, 2\.$"):
             value = function(statistics)
@@ -194,7 +195,7 @@ def test_without_two_classes_of_several_samples_nothing_is_defined(counts: list[
     scatter = spread[:, None, None] * torch.eye(4, dtype=torch.float64) / 4
     means = torch.randn(3, 4, dtype=torch.float64)
     statistics = ClassStatistics(torch.tensor(counts), means, spread, class_within=scatter)
-    for name in COUNTED:
+    for name in (each for each in COUNTED if each.endswith("_debiased")):
         assert VARIANTS[name](statistics).isnan(), name
     with pytest.raises(EmptyClassError):
         metrics.between_covariance_debiased(statistics)

@@ -279,9 +279,11 @@ def test_the_second_call_draws_nothing(evidence: Evidence, monkeypatch: pytest.M
 
 
 def test_every_metric_that_depends_on_labels_has_a_level(evidence: Evidence) -> None:
-    found = levels(evidence)
-    assert found.keys() == {each.name for each in available(evidence) if each.labelled}
-    assert set(METRICS) - found.keys() == {"numerical_rank", "bias_collapse"}
+    found = levels(evidence, METRICS)
+    assert found.keys() == {name for name, each in METRICS.items() if each.labelled and each.available(evidence)}
+    unlabelled = {"numerical_rank", "rankme", "effective_rank", "alpha_req"}
+    assert set(METRICS) - found.keys() == unlabelled | {"bias_collapse"}
+    assert levels(evidence).keys() == found.keys() & {each.name for each in available(evidence)}
     for name, level in found.items():
         assert math.isfinite(level.value) and level.spread >= 0, name
         reads = METRICS[name].reads

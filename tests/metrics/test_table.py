@@ -164,7 +164,9 @@ def test_available_means_computable(case: str) -> None:
     """What the evidence allows can be computed, and what it doesn't allow can't."""
     evidence = reduced()[case]
     values = evaluate(evidence)
-    assert list(values) == [name for name, metric in METRICS.items() if metric.available(evidence)]
+    allowed = [name for name, metric in METRICS.items() if metric.available(evidence)]
+    assert list(values) == [name for name in allowed if METRICS[name].by_default]
+    values |= evaluate(evidence, allowed)
     for name, metric in VARIANTS.items():
         if metric.available(evidence):
             value = metric.of(evidence)
@@ -199,7 +201,11 @@ def test_scatter_in_the_span_gives_what_nc1_sees_and_no_more() -> None:
     )
     seen = {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "within_in_mean_span"}
     assert some - bare == seen
-    assert full - some == {"vci", "h_score", "numerical_rank"}
+    assert full - some == {
+        *("vci", "h_score", "h_score_shrunk", "h_score_ledoit_wolf", "numerical_rank", "rankme", "effective_rank"),
+        *("effective_rank_within", "participation_ratio_total", "participation_ratio_within", "log_me"),
+        *("alpha_req", "alpha_req_equal_weights", "alpha_req_range", "few_shot_error", "few_shot_error_1"),
+    }
     for name in seen:  # the scatter in the span, taken in float64, comes first where it is there
         both = replace(cases["scatter in the span of the means only"], statistics=cases["pooled scatter"].statistics)
         expected = VARIANTS[name].of(cases["scatter in the span of the means only"])

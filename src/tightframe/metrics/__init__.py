@@ -2,7 +2,17 @@
 
 # ruff: noqa: F403  (each family declares its public names in __all__)
 from tightframe.evidence import Evidence
-from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, predicted, variability
+from tightframe.metrics import (
+    agreement,
+    duality,
+    geometry,
+    layers,
+    orthogonality,
+    predicted,
+    spectra,
+    transfer,
+    variability,
+)
 from tightframe.metrics.agreement import *
 from tightframe.metrics.conventions import CONVENTIONS, Convention
 from tightframe.metrics.drilldown import ClassTable, PairTable, class_table, pair_table
@@ -16,7 +26,9 @@ from tightframe.metrics.multilabel import TagSets, single_label_statistics, tag_
 from tightframe.metrics.orthogonality import *
 from tightframe.metrics.predicted import *
 from tightframe.metrics.regression import nrc1, nrc2, nrc3, nrc_null
+from tightframe.metrics.spectra import *
 from tightframe.metrics.table import METRICS, available, evaluate
+from tightframe.metrics.transfer import *
 from tightframe.metrics.variability import *
 
 __all__ = [
@@ -58,4 +70,6 @@ __all__ += geometry.__all__
 __all__ += layers.__all__
 __all__ += orthogonality.__all__
 __all__ += predicted.__all__
+__all__ += spectra.__all__
+__all__ += transfer.__all__
 __all__ += variability.__all__

@@ -14,7 +14,7 @@ from tightframe import numerics
 from tightframe.checks import Array, as_tensor
 from tightframe.codes import best_listed, bounds, energies, smallest_one_vs_rest
 from tightframe.errors import ChoiceError, DimensionError, ShapeError
-from tightframe.metrics.metric import Setting, metric
+from tightframe.metrics.metric import Needs, Setting, metric
 from tightframe.metrics.pairs import (
     ANGLE_DEVIATION,
     COSINE,
@@ -30,6 +30,7 @@ from tightframe.metrics.pairs import (
     riesz,
 )
 from tightframe.metrics.shared import spanning_factors, spanning_rows
+from tightframe.metrics.spectra import Part, require_part, warn_of_few_samples
 from tightframe.statistics import ClassStatistics, Weighting
 
 __all__ = [
@@ -129,8 +130,8 @@ def _deviation_floor(setting: Setting) -> float:
 
 
 @_whole
-def _dimension(setting: Setting) -> float:
-    return setting.D
+def _dimension(setting: Setting, of: Part = "between") -> float | None:
+    return setting.D if of == "between" else None
 
 
 # ---------------------------------------------------------------------- lengths
@@ -677,15 +678,34 @@ def _polar(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     return spanning_rows(statistics), left @ right
 
 
-@metric("participation ratio of means", "NC2", convention=_CENTRED, target=lambda s: s.K - 1, floor=_dimension)
-def participation_ratio(statistics: ClassStatistics) -> Tensor:
-    """(tr S)^2 / tr S^2 for the second moment S of the centred class means: their effective dimension.
+def _participation_target(setting: Setting, of: Part = "between") -> float | None:
+    return setting.K - 1 if of == "between" else None
 
-    Shape: scalar, float64. Range: [1, min(K-1, D)], in dimensions; K-1 for a simplex ETF. Invariant to rotation,
-    translation and common scale.
+
+def _participation_needs(of: Part = "between") -> Needs:
+    return "means" if of == "between" else "scatter"
+
+
+@metric(
+    "participation ratio of means",
+    "NC2",
+    convention=_CENTRED,
+    target=_participation_target,
+    floor=_dimension,
+    needs=_participation_needs,
+)
+def participation_ratio(statistics: ClassStatistics, *, of: Part = "between") -> Tensor:
+    """(tr S)^2 / tr S^2 for a covariance S, by default of the centred class means: their effective dimension.
+
+    Shape: scalar, float64. Range: [1, min(K-1, D)], in dimensions; K-1 for a simplex ETF. For "total" and "within"
+    [1, min(N-1, D)]; N <= D samples limit it, and a GeometryWarning says so. Invariant to rotation, translation and
+    common scale.
     Misleads: random means reach about (K-1) / (1 + (K-1)/D), near K-1 if D is much larger than K, without any training.
 
-    Raises: EmptyClassError if fewer than two classes have samples.
+    Args:
+        of: the covariance, as in `spectrum`; "total" and "within" need the scatter.
+
+    Raises: EmptyClassError if fewer than two classes have samples; ChoiceError for other covariances.
     Source: participation ratio of the eigenvalues of a covariance (Gao et al. 2017), here of the class means.
 
     >>> import torch
@@ -695,6 +715,11 @@ def participation_ratio(statistics: ClassStatistics) -> Tensor:
     >>> round(metrics.participation_ratio(statistics).item(), 6)  # 50^2 / (32^2 + 2 * 12^2 + 18^2)
     1.528117
     """
+    if of != "between":
+        matrix = require_part(statistics, of)
+        assert matrix is not None
+        warn_of_few_samples(statistics, "the participation ratio")
+        return matrix.trace().square() / matrix.square().sum()
     rows = spanning_rows(statistics.populated())
     gram = rows @ rows.mT if rows.shape[0] <= rows.shape[1] else rows.mT @ rows
     return gram.trace().square() / gram.square().sum()

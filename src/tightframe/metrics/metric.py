@@ -131,6 +131,7 @@ class Metric(Generic[P]):
         smooth: whether it is a smooth function of the moments, as the jackknife requires.
         labelled: whether it depends on the labels.
         most_classes: largest number of classes for which it is computed by default; above it takes too long.
+        by_default: whether it is computed without being named.
         options: values of the function's keyword-only parameters.
         name: name of the function, or of this variant.
     """
@@ -152,6 +153,7 @@ class Metric(Generic[P]):
     smooth: bool = True
     labelled: bool = True
     most_classes: int | None = None
+    by_default: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 

@@ -10,15 +10,25 @@ from torch import Tensor
 from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
-from tightframe.metrics import agreement, duality, geometry, layers, orthogonality, predicted, variability
+from tightframe.metrics import (
+    agreement,
+    duality,
+    geometry,
+    layers,
+    orthogonality,
+    predicted,
+    spectra,
+    transfer,
+    variability,
+)
 from tightframe.metrics.metric import Metric
 from tightframe.metrics.pairs import OverPairs, over_pairs
 from tightframe.statistics import ClassStatistics
 
-FAMILIES = ("NC1", "scale", "NC2", "GNC2", "NC3", "NC4", "accuracy", "NC5")
+FAMILIES = ("NC1", "scale", "NC2", "GNC2", "NC3", "NC4", "accuracy", "transfer", "NC5")
 """The families of metrics in the order of tables; families of your own metrics come last."""
 
-_FILES = (variability, geometry, predicted, duality, layers, agreement, orthogonality)
+_FILES = (variability, spectra, geometry, predicted, duality, layers, agreement, transfer, orthogonality)
 _ALL: list[Metric[Any]] = [each for file in _FILES for each in file.METRICS]
 
 METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for each in _ALL if each.family == family}
@@ -44,7 +54,7 @@ def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
 
 
 def available(evidence: Evidence) -> list[Metric[Any]]:
-    """The metrics in `METRICS` that the evidence allows.
+    """The metrics in `METRICS` that are computed by default and that the evidence allows.
 
     >>> import torch
     >>> from tightframe import metrics
@@ -53,11 +63,11 @@ def available(evidence: Evidence) -> list[Metric[Any]]:
     >>> "nc1" in names  # it needs class statistics
     False
     """
-    return [each for each in METRICS.values() if each.available(evidence)]
+    return [each for each in METRICS.values() if each.by_default and each.available(evidence)]
 
 
 def evaluate(evidence: Evidence, metrics: Iterable[str | Metric[Any]] | None = None) -> dict[str, Tensor]:
-    """Values by metric name. Default: all metrics that the evidence allows. Pairwise metrics share one Gram matrix.
+    """Values by metric name. Default: `available(evidence)`. Pairwise metrics share one Gram matrix.
 
     Shape: scalars, float64.
     Raises: ChoiceError for unknown names; EvidenceError for missing data; the errors of the functions.

@@ -1,6 +1,7 @@
 """Predictions of theory: optima of training objectives, geometry for class counts, and bounds from the dimension."""
 
 from tightframe.theory.codes import CodeOptimum, softmax_code_optimum, tammes_optimum
+from tightframe.theory.few_shot import FewShot, few_shot, few_shot_pairs
 from tightframe.theory.floors import cross_entropy_floor
 from tightframe.theory.minority_collapse import (
     estimated_feature_decay,
@@ -20,6 +21,7 @@ from tightframe.theory.unconstrained_features import (
 __all__ = [
     "OPTIMA",
     "CodeOptimum",
+    "FewShot",
     "RegressionOptimum",
     "Seli",
     "Training",
@@ -27,6 +29,8 @@ __all__ = [
     "cross_entropy_floor",
     "cross_entropy_optimum",
     "estimated_feature_decay",
+    "few_shot",
+    "few_shot_pairs",
     "frame_cosine",
     "merging_classes",
     "minority_collapse_threshold",
