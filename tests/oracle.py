@@ -319,6 +319,12 @@ def _nc1_discriminant(sample: Sample) -> Any:
     return _trace_of_quotient(classes, between, balanced=False) / classes.num
 
 
+@_metric("nc1_separation")
+def _nc1_separation(sample: Sample) -> Any:
+    """As nc1_discriminant, not divided by K."""
+    return _nc1_discriminant(sample) * _classes(sample).num
+
+
 @_metric("nc1_class_balanced")
 def _nc1_class_balanced(sample: Sample) -> Any:
     """As nc1, Sigma_W the plain mean of the class covariances."""

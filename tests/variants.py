@@ -9,6 +9,7 @@ _OPTIONS: dict[str, Metric[Any]] = {
     "nc1_undivided": metrics.nc1.having(divided=False),
     "nc1_sample_centred": metrics.nc1.having(centre="sample"),
     "nc1_discriminant": metrics.nc1.having(weighting="sample"),
+    "nc1_separation": metrics.nc1.having(weighting="sample", divided=False),
     "nc1_class_balanced": metrics.nc1.having(within="class", needs="class scatter"),
     "trace_ratio_debiased": metrics.trace_ratio.having(debiased=True),
     "cdnv_debiased": metrics.cdnv.having(debiased=True),

@@ -26,7 +26,7 @@ QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "phases":
 
 # ---------------------------------------------------------------------- 4. degenerate data
 
-NC1S = ("nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "nc1_class_balanced")
+NC1S = ("nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "nc1_separation", "nc1_class_balanced")
 LINES = ("principal_angle", "largest_principal_angle")
 OF_MEANS = (
     *("equinorm", "equinorm_ddof0", "equiangularity", "equiangularity_ddof0", "maximal_angle_deviation", "mean_cosine"),

@@ -163,6 +163,7 @@ SMOOTH: dict[str, Evaluate] = {
         "nc1_undivided",
         "nc1_sample_centred",
         "nc1_discriminant",
+        "nc1_separation",
         "nc1_class_balanced",
         "trace_ratio",
         "trace_share",

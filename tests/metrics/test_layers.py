@@ -224,3 +224,43 @@ def test_a_tie_between_singular_values_has_a_finite_gradient() -> None:
     weight = torch.eye(3, **float64).requires_grad_()
     metrics.principal_angle(of_means(TRIANGLE), weight).backward()
     assert weight.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------------- separation by depth
+
+
+def line_by_hand(values: list[float]) -> tuple[float, float]:
+    """Slope and correlation of (depth, log value)."""
+    slope, _ = np.polyfit(range(len(values)), np.log(values), 1)
+    return float(slope), float(np.corrcoef(range(len(values)), np.log(values))[0, 1])
+
+
+def test_equi_separation_is_the_line_through_the_logarithms() -> None:
+    rng = np.random.default_rng(0)
+    for layers in (3, 5, 12):
+        values = np.exp(rng.normal(size=layers) - np.arange(layers)).tolist()
+        law, (slope, correlation) = metrics.equi_separation(values), line_by_hand(values)
+        assert law.rate == pytest.approx(math.exp(slope), rel=1e-10)
+        assert law.correlation == pytest.approx(correlation, rel=1e-10)
+        residuals = np.abs(np.log(values) - np.log(law.fitted))
+        assert law.worst == residuals.argmax()
+        assert np.log(law.fitted).mean() == pytest.approx(np.log(values).mean(), rel=1e-10)
+    scaled = metrics.equi_separation([7 * value for value in values])
+    assert (scaled.rate, scaled.correlation) == pytest.approx((law.rate, law.correlation), rel=1e-10)
+
+
+def test_equi_separation_of_an_exact_law() -> None:
+    law = metrics.equi_separation([3 * 0.7**depth for depth in range(6)])
+    assert (law.rate, law.correlation) == pytest.approx((0.7, -1.0), rel=1e-12)
+    assert law.fitted == pytest.approx([3 * 0.7**depth for depth in range(6)], rel=1e-12)
+
+
+def test_equi_separation_is_undefined_where_there_is_no_line() -> None:
+    for values in ([], [1.0], [1.0, 0.0, 0.5], [1.0, math.nan, 0.5], [math.inf, 1.0, 0.5]):
+        law = metrics.equi_separation(values)
+        assert math.isnan(law.rate) and math.isnan(law.correlation) and law.worst is None
+        assert len(law.fitted) == len(values)
+    two = metrics.equi_separation([4.0, 1.0])
+    assert two.rate == pytest.approx(0.25) and math.isnan(two.correlation) and two.worst is None
+    flat = metrics.equi_separation([2.0, 2.0, 2.0])
+    assert flat.rate == pytest.approx(1.0) and math.isnan(flat.correlation)

@@ -199,7 +199,7 @@ def test_scatter_in_the_span_gives_what_nc1_sees_and_no_more() -> None:
         {name for name, metric in VARIANTS.items() if metric.available(cases[case])}
         for case in ("no scatter", "scatter in the span of the means only", "pooled scatter")
     )
-    seen = {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "within_in_mean_span"}
+    seen = {"nc1", "nc1_undivided", "nc1_sample_centred", "nc1_discriminant", "nc1_separation", "within_in_mean_span"}
     assert some - bare == seen
     assert full - some == {
         *("vci", "h_score", "h_score_shrunk", "h_score_ledoit_wolf", "numerical_rank", "rankme", "effective_rank"),

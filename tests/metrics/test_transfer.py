@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from oracle import ORACLE, Sample
-from tightframe import ClassStatistics, measure, metrics, theory
+from tightframe import ClassStatistics, StatisticsAccumulator, measure, metrics, theory
 from tightframe.errors import ChoiceError, GeometryWarning, RangeError
 
 RELEASED = {
@@ -93,6 +93,19 @@ def test_log_me_of_labels_that_features_do_not_tell() -> None:
 def test_log_me_is_infinite_where_labels_are_linear_in_the_features() -> None:
     features = np.eye(3)[np.arange(12) % 3]
     assert metrics.log_me(statistics_of(features, np.arange(12) % 3)).item() == math.inf
+
+
+def test_scatter_that_float32_products_do_not_resolve_is_not_taken_for_none() -> None:
+    """Variances fall to 1e-16 of the largest: in float32 most of the scatter is rounding, but labels are not linear."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    features = rng.normal(size=(200, 30)) * np.logspace(0, -8, 30) + 1e-3 * rng.normal(size=(4, 30))[labels]
+    accumulator = StatisticsAccumulator(4, 30)
+    accumulator.update(torch.from_numpy(features).float(), torch.from_numpy(labels))
+    statistics = accumulator.compute()
+    assert statistics.product_epsilon > 1e-8
+    value = metrics.log_me(statistics).item()
+    assert value < metrics.log_me(statistics_of(features, labels)).item() < math.inf
 
 
 def test_log_me_with_more_dimensions_than_samples_is_the_limit_of_the_evidence() -> None:

@@ -112,7 +112,7 @@ NOT_RUN = {
     *("jiang-2023/nc1", "jiang-2023/gnc2", "jiang-2023/nc3", "jiang-2023/nc3-code"),
     *("papyan-2020/nc1", "papyan-2020/nc2-equinorm", "papyan-2020/nc2-equiangularity"),
     *("papyan-2020/nc2-maximal-angle", "papyan-2020/nc3", "papyan-2020/nc4"),
-    *("han-2022/nc1", "discriminant/nc1", "masarczyk-2023/numerical-rank"),
+    *("han-2022/nc1", "discriminant/nc1", "he-su-2023/separation", "masarczyk-2023/numerical-rank"),
     *("liu-2023/gnc2-distance", "liu-2023/gnc2-distance-variance", "liu-2023/gnc2-log", "liu-2023/gnc2-log-variance"),
     *("haframe-2023/nc2-equinorm", "wu-papyan-2024/gnc2-distance-cv", "wu-papyan-2024/nc2-equiangularity"),
 }

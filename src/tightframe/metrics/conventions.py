@@ -84,6 +84,7 @@ _ROWS: list[tuple[str, str, Mapping[str, Metric[Any]]]] = [
     ("yaras-2022", "Yaras et al. 2022", {"nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error}),
     ("markou-2024", "Markou et al. 2024", {"nc1": _ABOUT_SAMPLES, "nc2": classifier_etf_error}),
     ("discriminant", "linear discriminant analysis", {"nc1": nc1.having(weighting="sample")}),
+    ("he-su-2023", "He & Su 2023", {"separation": nc1.having(weighting="sample", divided=False)}),
     ("tirer-2023", "Tirer, Huang & Niles-Weed 2023", {"nc1": trace_ratio}),
     ("beaglehole-2024", "Beaglehole et al. 2024 (recursive feature machines)", {"nc1": trace_share}),
     ("galanti-2022", "Galanti, György & Hutter 2022", {"cdnv": cdnv}),

@@ -1,9 +1,10 @@
-"""Measures of a layer: numerical rank of its features, and alignment of the next weight with the class means."""
+"""Measures of layers: numerical rank, alignment of the next weight with the class means, and separation by depth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from tightframe.metrics.shared import Factors, spanning_factors, spanning_rows, 
 from tightframe.metrics.variability import means_rounding, warn_of_lost_rank
 from tightframe.statistics import ClassStatistics
 
-__all__ = ["numerical_rank", "principal_angle", "principal_angles"]
+__all__ = ["EquiSeparation", "equi_separation", "numerical_rank", "principal_angle", "principal_angles"]
 
 _FAR = 1 - 1e-6  # below this cosine acos is exact to nine digits
 
@@ -203,6 +204,56 @@ def _top_directions(
     gaps = torch.where(gaps > 0, gaps, math.inf)  # at a tie the directions jump: derivative 0, not NaN
     outside = outwards / sizes[:rank]
     return top + rest @ (inside / gaps) + outside - right.mT @ (right @ outside)
+
+
+# ---------------------------------------------------------------------- depth
+
+
+@dataclass(frozen=True)
+class EquiSeparation:
+    """The line through the logarithms of a measure of separation by depth; NaN where undefined.
+
+    Attributes:
+        rate: factor of the measure from a layer to the next, exp of the slope; below 1 if layers separate classes.
+        correlation: Pearson correlation of the logarithm with depth, in [-1, 1]; -1 = the law of equi-separation. NaN
+            for two layers, which always lie on a line, and for equal values.
+        fitted: (L,) values of the line, exp of its logarithm.
+        worst: index of the layer farthest from the line, from 0; None for fewer than three layers.
+    """
+
+    rate: float
+    correlation: float
+    fitted: tuple[float, ...]
+    worst: int | None
+
+
+def equi_separation(values: Sequence[float]) -> EquiSeparation:
+    """How closely a measure of separation falls by one factor per layer, as the law of equi-separation says.
+
+    The law is of tr(S_W S_B^+) with classes weighted by size (`CONVENTIONS["he-su-2023/separation"]`); a common factor,
+    as K in `nc1`, changes neither rate nor correlation. Layers are the blocks that transform features, in order.
+    Undefined (NaN) for fewer than two layers, and if a value is not positive and finite. It misleads where layers are
+    left out unevenly, for depth then is not the number of transformations.
+
+    Source: He & Su 2023 (a law of data separation in deep learning).
+
+    >>> law = equi_separation([8.0, 4.0, 2.0, 1.0])
+    >>> round(law.rate, 12), round(law.correlation, 12)
+    (0.5, -1.0)
+    """
+    count = len(values)
+    if count < 2 or not all(0 < value < math.inf for value in values):
+        return EquiSeparation(math.nan, math.nan, (math.nan,) * count, None)
+    depths = torch.arange(count, dtype=torch.float64)
+    heights = torch.tensor([float(value) for value in values], dtype=torch.float64).log()
+    places, rises = depths - depths.mean(), heights - heights.mean()
+    slope = (places @ rises) / (places @ places)
+    spread = torch.linalg.vector_norm(rises)
+    varied = count > 2 and bool(spread > count * numerics.EPS * heights.abs().max())
+    correlation = float(places @ rises / (torch.linalg.vector_norm(places) * spread)) if varied else math.nan
+    line = heights.mean() + slope * places
+    worst = int((heights - line).abs().argmax()) if count > 2 else None
+    return EquiSeparation(math.exp(slope), correlation, tuple(line.exp().tolist()), worst)
 
 
 METRICS = (numerical_rank, principal_angle)

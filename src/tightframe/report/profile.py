@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tightframe.metrics import EquiSeparation, equi_separation
 from tightframe.report.findings import Findings
+
+SEPARATION = "he-su-2023/separation"
+"""The convention that the law of equi-separation is about; where layers lack it, NC1 is used."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,28 @@ class Profile:
         """
         return self._first(share * self.values(_accuracy(split))[-1], split)
 
+    def separation(self) -> EquiSeparation:
+        """The law of equi-separation over the layers: of `SEPARATION` if all layers have it, else of NC1.
+
+        NC1 weights classes equally; for classes of equal size the two have the same rate and correlation.
+        Source: He & Su 2023.
+        """
+        values = self.values(SEPARATION)
+        return equi_separation(self.values("nc1") if any(map(math.isnan, values)) else values)
+
+    def parting(self) -> int | None:
+        """Depth, from 1, from which nearest-centre accuracy is lower on held-out than on training samples, by more than
+        two standard errors of the difference, in every layer; None if it is not in the last."""
+        depth = None
+        for place, report in reversed(list(enumerate(self.reports, start=1))):
+            train, test = report.get("ncc_accuracy"), report.get("test/ncc_accuracy")
+            if train is None or test is None or train.standard_error is None or test.standard_error is None:
+                break
+            if not train.value - test.value > 2 * math.hypot(train.standard_error, test.standard_error):
+                break
+            depth = place
+        return depth
+
     def _first(self, least: float, split: str) -> int | None:
         depths = (depth for depth, value in enumerate(self.values(_accuracy(split)), start=1) if value >= least)
         return next(depths, None)
@@ -63,7 +89,7 @@ def _accuracy(split: str) -> str:
 
 
 def depth_sentences(report: Findings) -> list[str]:
-    """Sentences on the effective depth and the tunnel; empty for a report of one layer."""
+    """Sentences on the effective depth, the tunnel, equi-separation and held-out samples; empty for one layer."""
     profile = Profile.of(report)
     if not report.layers or all(math.isnan(value) for value in profile.values(_accuracy("train"))):
         return []
@@ -79,5 +105,19 @@ def depth_sentences(report: Findings) -> list[str]:
         sentences.append(
             f"The tunnel begins at {names[onset - 1]} ({onset} of {len(names)}): its nearest-centre accuracy is at "
             f"least {share:.0%} of the last layer's."
+        )
+    law = profile.separation()
+    if law.worst is not None and not math.isnan(law.correlation):
+        sentences.append(
+            f"Equi-separation: NC1 changes by a factor of {law.rate:.2g} per layer; its logarithm has the correlation "
+            f"{law.correlation:.2f} with depth, and {names[law.worst]} lies farthest from the line."
+        )
+    parting = profile.parting()
+    if parting is not None:
+        report_there = profile.reports[parting - 1]
+        train, test = report_there.value("ncc_accuracy"), report_there.value("test/ncc_accuracy")
+        sentences.append(
+            f"Training and held-out samples part ways at {names[parting - 1]} ({parting} of {len(names)}): from there "
+            f"on, nearest-centre accuracy is higher in training ({train:.3f}) than on held-out samples ({test:.3f})."
         )
     return sentences

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tightframe.errors import GeometryWarning, RangeError
+from tightframe.numerics import EPS
 from tightframe.statistics import ClassStatistics
 
 _PRODUCTS = 2e9  # multiplications of the draws by default
@@ -100,7 +101,7 @@ def few_shot_pairs(
     >>> features = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
     >>> errors = few_shot_pairs(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2), [1])
     >>> [round(float(each), 4) for each in errors[0].flatten()]
-    [nan, 0.0102, 0.0102, nan]
+    [nan, 0.0136, 0.0136, nan]
     """
     return _Classes.of(statistics, per_class=per_class).pair_errors(_require_shots(shots))
 
@@ -128,11 +129,13 @@ class _Classes:
 
     Attributes:
         shapes: (1, D, D) for all classes, or (K, D, D).
+        rounding: (K,) distance of two means that rounding alone can cause.
     """
 
     means: Tensor
     sizes: Tensor
     shapes: Tensor
+    rounding: Tensor
 
     @classmethod
     def of(cls, statistics: ClassStatistics, *, per_class: bool) -> _Classes:
@@ -156,7 +159,7 @@ class _Classes:
             shapes = torch.stack(
                 [_of_trace_one(each) if one else shapes[0] for each, one in zip(own, varied.tolist(), strict=True)]
             )
-        return cls(statistics.centred_means(), sizes, shapes)
+        return cls(statistics.centred_means(), sizes, shapes, statistics.rounding)
 
     @property
     def default_draws(self) -> int:
@@ -179,6 +182,8 @@ class _Classes:
         a, b = self.sizes[:, None], self.sizes[None, :]
         lengths = self.means.square().sum(1)
         distances = lengths[:, None] + lengths[None, :] - 2 * self.means @ self.means.mT
+        reach = 2 * (self.rounding[:, None] + self.rounding[None, :])
+        least = reach.square() + len(self.means.mT) * EPS * (lengths[:, None] + lengths[None, :]).detach()
         grids = []
         for m in shots:
             centre = distances + (b - a) / m
@@ -187,7 +192,7 @@ class _Classes:
             variance = variance + 4 * (a * b * overlaps + a.square() * squares[:, None]) / m
             positive = variance.detach() > 0
             score = centre / torch.where(positive, variance, 1.0).sqrt()
-            certain = torch.where(centre.detach() > 0, 0.0, torch.nan)  # no scatter: right, or both means coincide
+            certain = torch.where(centre.detach() > least, 0.0, torch.nan)  # no scatter: right, or both means coincide
             error = torch.where(positive, torch.special.ndtr(-score), certain)
             error = torch.where(variance.detach().isnan(), torch.nan, error)
             grids.append(error.masked_fill(torch.eye(classes, dtype=torch.bool, device=error.device), torch.nan))

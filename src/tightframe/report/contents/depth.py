@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tightframe.metrics import equi_separation
 from tightframe.report.findings import Findings
 from tightframe.report.profile import Profile, depth_sentences
 from tightframe.report.series import when
@@ -13,15 +14,25 @@ HEADING = "Collapse by depth"
 
 _COLUMNS = {
     "nc1": "NC1",
+    "vci": "VCI",
     "ncc_accuracy": "nearest-centre accuracy",
     "test/ncc_accuracy": "held out",
+    "few_shot_accuracy": "m-shot accuracy",
+    "few_shot_error": "m-shot error of pairs",
     "numerical_rank": "rank",
+    "effective_rank": "effective rank",
+    "rankme": "RankMe",
+    "alpha_req": "α-ReQ",
     "principal_angle": "angle to weights °",
 }
 _FIGURES = {
     "NC1": ("nc1", True),
+    "VCI": ("vci", False),
     "nearest-centre accuracy": ("ncc_accuracy", False),
+    "m-shot accuracy among all classes": ("few_shot_accuracy", False),
+    "m-shot error of pairs": ("few_shot_error", True),
     "numerical rank of Σ_T": ("numerical_rank", False),
+    "effective rank of Σ_T": ("effective_rank", False),
     "ETF error": ("etf_error", True),
     "CDNV": ("cdnv", True),
     "angle of means to the next layer's weight (°)": ("principal_angle", False),
@@ -72,6 +83,8 @@ def _figure(title: str, key: str, log: bool, shown: list[Profile]) -> Curves:
     held_out = final.values(f"test/{key}")
     if not all(map(math.isnan, held_out)):
         curves.insert(1, _curve("held out", held_out, "held-out"))
+    if key == "nc1" and (law := equi_separation(final.values(key))).worst is not None:
+        curves.append(_curve("equi-separation", list(law.fitted), "reference"))
     entries = [entry for layer in final.reports if (entry := layer.get(key)) is not None]
     target = entries[-1].target if entries else None
     return Curves(title, "layer", tuple(curves), log_y=log, categories=tuple(final.names), target=target)
