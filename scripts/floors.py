@@ -26,7 +26,7 @@ LAYERS = {
     7: ("sources",),
     8: ("measurement",),
     9: ("report", "render"),
-    10: ("measuring", "tasks"),
+    10: ("measuring", "ranking", "tasks"),
     11: ("monitor",),
     12: ("demo",),
     13: ("cli", "integrations"),

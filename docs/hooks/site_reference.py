@@ -31,13 +31,14 @@ MODULES = (
     *("hooks", "hierarchy", "datasets", "report", "options", "sections"),
 )
 """Public modules in the order of the pages; `tightframe` and `errors` have pages of their own."""
-COMMANDS = ("demo", "measure", "extract", "prototypes", "report", "compare", "metrics", "codes", "datasets")
+COMMANDS = ("demo", "measure", "extract", "prototypes", "report", "compare", "rank", "metrics", "codes", "datasets")
 SIMPLEX, CROWDED = (10, 64), (100, 16)  # classes and dimensions of the examples of targets, levels and floors
 SAMPLES = 100  # per class
 FAMILY_TITLES = {
     "scale": "Scale: sizes of the scatter",
     "GNC2": "GNC2: means on a sphere, for any number of classes",
     "accuracy": "Accuracy of the classifier",
+    "transfer": "Transfer: how well features serve to classify",
 }
 TABLES = {
     "tightframe.metrics.METRICS", "tightframe.metrics.CONVENTIONS", "tightframe.prototypes.PROTOTYPES",
@@ -273,10 +274,17 @@ def facts_of(metric: metrics.Metric[Any]) -> list[tuple[str, str]]:
         ("standard error", error_of(metric)),
         ("closeness", "on the share r / (1 + r)" if metric.scale is not metrics.plain else "on the value itself"),
         ("shown for", ", ".join(shown)),
-        ("default for", "" if metric.most_classes is None else f"at most {metric.most_classes:,} classes"),
+        ("default for", default_of(metric)),
         ("papers' conventions", "; ".join(bound)),
     ]
     return [(heading, text) for heading, text in facts if text]
+
+
+def default_of(metric: metrics.Metric[Any]) -> str:
+    """When a metric is computed without being named; empty for always."""
+    if not metric.by_default:
+        return "none: name it"
+    return "" if metric.most_classes is None else f"at most {metric.most_classes:,} classes"
 
 
 def metric_pages() -> dict[str, str]:

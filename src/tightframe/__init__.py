@@ -18,6 +18,7 @@ _HOME = {
     "capture": "tightframe.hooks",
     "list_layers": "tightframe.hooks",
     "measure": "tightframe.measuring",
+    "rank": "tightframe.ranking",
     "Monitor": "tightframe.monitor",
     "Report": "tightframe.report",
 }

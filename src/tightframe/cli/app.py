@@ -446,6 +446,58 @@ def compare(
     _deliver(comparison, output, everything=everything)
 
 
+RANKED_DATA = ("images", "data", "data_folder", "image_size", "batch_size", "workers", "device")
+RANKED = ("layers", "features", "positions", "num_classes", "folds", "min_count", "ignore_index", "progress")
+RANKING = [
+    *(each for each in SUBJECT if each[1].name in RANKED_DATA),
+    *(each for each in Measuring.flags() if each[1].name in RANKED),
+]
+
+
+def rank(
+    subjects: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more of: file with features and labels, folder of `tightframe extract`, run folder, or model "
+            "(timm:NAME, hf:FOLDER, module:function; needs --images or --data). A model's classifier is taken out; "
+            "--features-of measures another layer.",
+            show_default=False,
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read the labels (N,) of all files from this file. Default: in each file."),
+    ] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(help="Samples per class of the forecast; repeatable, in the order of columns. Default: 1, 5, 20."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Order by this measure: 5-shot and the like, log_me, h_score. Default: 5-shot.")
+    ] = None,
+    html: HtmlOption = None,
+    json: JsonOption = None,
+    csv: CsvOption = None,
+    md: MarkdownOption = None,
+    **options: Any,
+) -> None:
+    """Rank encoders or layers by how well their features will classify with few samples; no classifier is trained."""
+    from tightframe.cli.rank import ranking
+    from tightframe.report.ranking import SHOTS
+
+    flags = [each for each in RANKING if each[1].name in RANKED]
+    settings = given(options, flags)
+    subject = Subject(**given(options, [each for each in RANKING if each[1].name in RANKED_DATA]))
+    paths = [Path(each) for each in subjects if Path(each).exists()] + ([labels] if labels is not None else [])
+    output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=paths)
+    with errors_in_flags(RANKING, "shots", "by"), stopped("nothing was ranked."), output.alone():
+        order = ranking(subjects, subject, labels=labels, shots=shots or SHOTS, by=by, options=settings)
+    _deliver(order, output)
+
+
+app.command()(takes(RANKING)(rank))
+
+
 @app.command(name="metrics")
 def list_metrics() -> None:
     """List the metrics that `measure --metric` takes and the conventions that `measure --convention` takes."""

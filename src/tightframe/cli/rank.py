@@ -1,0 +1,96 @@
+"""`tightframe rank`: features in files, run folders, or models with a folder of images, as a ranking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tightframe.cli.options import changed
+from tightframe.cli.subject import Subject
+from tightframe.errors import OptionError
+from tightframe.options import Measuring
+from tightframe.ranking import ranked
+from tightframe.report import Ranking, RunFolder
+from tightframe.report.ranking import Ranked
+from tightframe.sources import ShardSource
+from tightframe.sources.files import from_files
+
+
+def ranking(
+    subjects: Sequence[str],
+    subject: Subject,
+    *,
+    labels: Path | None,
+    shots: Sequence[int],
+    by: str | None,
+    options: Mapping[str, Any],
+) -> Ranking:
+    """The ranking of what the arguments of the command name.
+
+    Args:
+        subjects: files of features, folders that `extract` wrote, run folders, or models as --model names them.
+        subject: the data for models.
+
+    Raises: OptionError for flags that exclude each other or lack another; and the errors of the sources.
+    """
+    settings = Measuring.of(options).having(decisions=None, detectors=False, conventions=())
+    models = [each for each in subjects if _is_model(each)]
+    if not models:
+        flags = [f"--{name}" for name in ("images", "data") if getattr(subject, name)]
+        flags += changed(options, [each for each in Measuring.flags() if each[1].metadata["of"] == "model"])
+        if flags:
+            raise OptionError(f"{flags[0]} needs a model: timm:NAME, hf:FOLDER or module:function.")
+    elif subject.images is None and subject.data is None:
+        raise OptionError(f"the model {models[0]} needs --images or --data.")
+    for model in models:
+        replace(subject, model=model).require_consistent(options)
+    rows: list[Ranked] = []
+    for name, each in zip(_names(subjects), subjects, strict=True):
+        rows += _rows(name, each, subject, labels=labels, settings=settings, shots=shots, options=options)
+    return Ranking.of(rows, by)
+
+
+def _rows(
+    name: str,
+    each: str,
+    subject: Subject,
+    *,
+    labels: Path | None,
+    settings: Measuring,
+    shots: Sequence[int],
+    options: Mapping[str, Any],
+) -> Iterator[Ranked]:
+    if _is_model(each):
+        model = replace(subject, model=each, own_classifier=settings.features is not None)
+        with model.failures():
+            yield from ranked(name, model.source(options), settings, shots)
+        return
+    path = Path(each)
+    if (path / "run.json").is_file():
+        yield from ranked(name, RunFolder(path).report(), settings, shots)
+    elif path.is_dir():
+        yield from ranked(name, ShardSource(path, options=options), settings, shots)
+    else:
+        yield from ranked(name, from_files([path], labels, options=options), settings, shots)
+
+
+def _is_model(text: str) -> bool:
+    """Whether an argument names a model: it has a colon, and no such file exists."""
+    return ":" in text and not Path(text).exists()
+
+
+def _names(subjects: Sequence[str]) -> list[str]:
+    """The shortest distinct ends of paths, without the suffix of files; models as they are given."""
+    if repeated := [each for each in subjects if subjects.count(each) > 1]:
+        raise OptionError(f"{repeated[0]} is given twice; name each subject once.")
+    parts = {each: [each] if _is_model(each) else [*Path(os.path.abspath(each)).parts] for each in subjects}
+    for length in range(1, max(map(len, parts.values())) + 1):
+        ends = ["/".join(parts[each][-length:]) for each in subjects]
+        bare = [end if ":" in end else end.removesuffix(Path(end).suffix) for end in ends]
+        for names in (bare, ends):
+            if len(set(names)) == len(names):
+                return names
+    return list(subjects)

@@ -1,0 +1,282 @@
+"""`Ranking`: encoders or layers in the order of a forecast, with errors, and which of them cannot be told apart."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from tightframe.choices import require_choice
+from tightframe.errors import GeometryWarning, OptionError
+from tightframe.metrics import h_score, log_me
+from tightframe.plain import csv_text, json_text, written_to
+from tightframe.sections import Cell, Column, Document, Kind, Section, Table, as_text
+from tightframe.statistics import ClassStatistics, FoldedStatistics
+from tightframe.theory import few_shot
+
+SHOTS = (1, 5, 20)
+LOG_ME, H_SCORE = "log_me", "h_score"
+_CERTAIN = 2.0  # standard errors of a difference from which two values are told apart
+
+
+@dataclass(frozen=True)
+class Score:
+    """A value of one encoder, and its standard error.
+
+    Attributes:
+        standard_error: from the samples (delete-a-fold jackknife) and the forecast's draws; None without folds.
+        replicates: (F,) values without each fold, for errors of differences; empty without folds.
+        draw_error: the part of the error that comes from the forecast's draws.
+    """
+
+    value: float
+    standard_error: float | None = None
+    replicates: tuple[float, ...] = ()
+    draw_error: float = 0.0
+
+    def difference(self, other: Score) -> tuple[float, float | None]:
+        """This value minus another, and its standard error; None without folds, or if the numbers of folds differ.
+
+        The jackknife pairs the folds: where both encoders saw the same samples in the same order, their common error
+        cancels; for other samples it is the error of independent values.
+        """
+        change = self.value - other.value
+        if not self.replicates or len(self.replicates) != len(other.replicates):
+            return change, None
+        pairs = zip(self.replicates, other.replicates, strict=True)
+        error = _jackknife_error(torch.tensor([a - b for a, b in pairs], dtype=torch.float64))
+        return change, math.hypot(error, self.draw_error, other.draw_error)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One encoder or layer.
+
+    Attributes:
+        scores: {measure: score}: "1-shot", ... (accuracy in [0, 1]), "log_me" (nats per sample), "h_score" (shrunk).
+        notes: sentences that qualify the numbers.
+    """
+
+    name: str
+    samples: int
+    classes: int
+    dimension: int
+    scores: Mapping[str, Score]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        moments: ClassStatistics | FoldedStatistics,
+        shots: Sequence[int] = SHOTS,
+        notes: Sequence[str] = (),
+    ) -> Ranked:
+        """The scores of the moments of one encoder's features; errors if they are folded.
+
+        Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots.
+        """
+        folded = moments if isinstance(moments, FoldedStatistics) else None
+        total = moments.total if isinstance(moments, FoldedStatistics) else moments
+        shots = tuple(shots)
+
+        def values(statistics: ClassStatistics) -> Tensor:
+            others = torch.stack([log_me(statistics), h_score(statistics, shrinkage="ledoit-wolf")])
+            return torch.cat([few_shot(statistics, shots).accuracy.to(others), others])
+
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", GeometryWarning)
+            forecast = few_shot(total, shots)
+            found = values(total).tolist()
+            rows = []
+            if folded is not None and len(folded.undivided) < int(total.present.sum()):  # else no class varies
+                rows = [values(folded.without(fold)).tolist() for fold in range(folded.folds)]
+        replicates = list(zip(*rows, strict=True)) if rows else [()] * len(found)
+        remarks = [str(each.message) for each in told if issubclass(each.category, GeometryWarning)]
+        draw_errors = [*forecast.draw_error.tolist(), 0.0, 0.0]
+        names = [*(f"{m}-shot" for m in forecast.shots), LOG_ME, H_SCORE]
+        scores = {}
+        for key, value, others, drawn in zip(names, found, replicates, draw_errors, strict=True):
+            error = math.hypot(_jackknife_error(torch.tensor(others, dtype=torch.float64)), drawn) if others else None
+            scores[key] = Score(value, error, others, drawn)
+        populated = total.populated()
+        samples, dim = int(populated.num_samples), populated.num_features
+        return cls(name, samples, populated.num_classes, dim, scores, tuple(dict.fromkeys([*notes, *remarks])))
+
+
+def _jackknife_error(replicates: Tensor) -> float:
+    deviations = replicates - replicates.mean()
+    return math.sqrt(float(deviations.square().sum()) * (len(replicates) - 1) / len(replicates))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Encoders or layers, best first.
+
+    Attributes:
+        rows: best first; rows with a NaN come last.
+        by: the measure that orders them.
+    """
+
+    rows: tuple[Ranked, ...]
+    by: str
+
+    @classmethod
+    def of(cls, rows: Sequence[Ranked], by: str | None = None) -> Ranking:
+        """The ranking by a measure, by default the accuracy with five shots, or with the middle one of the shots.
+
+        Raises: OptionError for fewer than two rows, for names that occur twice, or for a measure that the rows lack.
+        """
+        if len(rows) < 2:
+            raise OptionError(f"a ranking needs at least two encoders or layers; got {len(rows)}.")
+        names = [row.name for row in rows]
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise OptionError(f"names must be unique; {repeated[0]!r} occurs twice.")
+        keys = list(rows[0].scores)
+        shots = [key for key in keys if key.endswith("-shot")]
+        chosen = by or ("5-shot" if "5-shot" in shots else shots[len(shots) // 2])
+        require_choice(chosen, keys, "by")
+        return cls(tuple(sorted(rows, key=lambda row: _descending(row.scores[chosen].value))), chosen)
+
+    @property
+    def best(self) -> Ranked:
+        """The first row."""
+        return self.rows[0]
+
+    def tied(self, first: Ranked, second: Ranked) -> bool:
+        """Whether two rows cannot be told apart: their difference is at most two standard errors, or has no error."""
+        change, error = first.scores[self.by].difference(second.scores[self.by])
+        return error is None or not abs(change) > _CERTAIN * error
+
+    def ties(self) -> list[tuple[str, str]]:
+        """The pairs of names that cannot be told apart; all pairs without errors."""
+        pairs = [(a, b) for place, a in enumerate(self.rows) for b in self.rows[place + 1 :]]
+        return [(a.name, b.name) for a, b in pairs if self.tied(a, b)]
+
+    # ------------------------------------------------------------------ output
+
+    def sentences(self) -> list[str]:
+        """What the ranking says: the best, and which neighbours cannot be told apart."""
+        best, label = self.best, _label(self.by)
+        if math.isnan(best.scores[self.by].value):
+            return [f"No {label} is defined; see the notes."]
+        if all(score.standard_error is None for score in (row.scores[self.by] for row in self.rows)):
+            return [
+                f"{best.name} has the highest {label}. Without sample folds there are no errors to tell rows apart."
+            ]
+        equals = [row.name for row in self.rows[1:] if self.tied(best, row)]
+        if equals:
+            first = f"{best.name} has the highest {label}, but cannot be told apart from {_listed(equals)}."
+        else:
+            first = f"{best.name} is the best by {label}."
+        return [first, *(self._tie(a, b) for a, b in pairwise(self.rows[1:]) if self.tied(a, b))]
+
+    def _tie(self, first: Ranked, second: Ranked) -> str:
+        change, error = first.scores[self.by].difference(second.scores[self.by])
+        if error is None or math.isnan(change):
+            return f"{first.name} and {second.name} cannot be told apart: the error of their difference is unknown."
+        scale, unit = (100, " points") if self.by.endswith("-shot") else (1, "")
+        size = f"{scale * change:.2g} ± {scale * error:.2g}{unit}"
+        return f"{first.name} and {second.name} cannot be told apart (difference {size})."
+
+    def document(self) -> Document:
+        """The ranking as a document for any renderer."""
+        columns = [Column("encoder", "name"), Column("D", "count"), Column("samples", "count", optional=True)]
+        for key in self.best.scores:
+            kind: Kind = "percent" if key.endswith("-shot") else "number"
+            columns += [Column(_heading(key), kind), Column("±", kind)]
+        columns.append(Column("not told apart from"))
+        rows = []
+        for row in self.rows:
+            cells: list[Cell] = [row.name, row.dimension, row.samples]
+            for score in row.scores.values():
+                cells += [score.value, score.standard_error]
+            equals = [other.name for other in self.rows if other is not row and self.tied(row, other)]
+            rows.append((*cells, ", ".join(equals) or "–"))
+        hint = (
+            f"In the order of {_label(self.by)}. Accuracies in per cent are forecasts for the nearest class mean with "
+            "m samples per class. LogME is in nats per sample; the H-score is shrunk. Rows are told apart if they "
+            "differ by more than two standard errors (±) of the difference."
+        )
+        table = Section("ranking", "Ranking", (*self.sentences(), hint), Table(tuple(columns), tuple(rows)))
+        downloads = {"ranking.json": self.to_json, "ranking.csv": self.to_csv}
+        subjects = f"{len(self.rows)} encoders or layers"
+        return Document("Ranking", (subjects,), sections=(table,), notes=tuple(self._notes()), downloads=downloads)
+
+    def _notes(self) -> Iterator[str]:
+        for what, values in (
+            ("samples", {row.samples for row in self.rows}),
+            ("classes", {row.classes for row in self.rows}),
+        ):
+            if len(values) > 1:
+                numbers = f"{min(values):,} to {max(values):,}"
+                yield f"the numbers of {what} differ ({numbers}): values of different rows are hardly comparable."
+        for row in self.rows:
+            yield from (f"{row.name}: {note}" for note in row.notes)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """CSV text, one line per row: name, D, samples, classes, and each measure with its standard error."""
+        keys = list(self.best.scores)
+        heading = ("name", "D", "samples", "classes", *(part for key in keys for part in (key, f"{key} s.e.")))
+        lines = [heading]
+        for row in self.rows:
+            scores = [row.scores[key] for key in keys]
+            numbers = (part for score in scores for part in (score.value, score.standard_error))
+            lines.append((row.name, row.dimension, row.samples, row.classes, *numbers))  # type: ignore[arg-type]
+        return written_to(csv_text(as_text(tuple(lines))), path)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data: the measure, the rows in order, and the pairs that cannot be told apart."""
+        rows = [
+            {
+                "name": row.name,
+                "dimension": row.dimension,
+                "samples": row.samples,
+                "classes": row.classes,
+                "scores": {
+                    key: {"value": score.value, "standard_error": score.standard_error}
+                    for key, score in row.scores.items()
+                },
+                "notes": list(row.notes),
+            }
+            for row in self.rows
+        ]
+        return {"by": self.by, "rows": rows, "not_told_apart": [list(pair) for pair in self.ties()]}
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """`to_dict` as JSON text."""
+        return written_to(json_text(self.to_dict(), indent=1), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """A self-contained page."""
+        return written_to(self.document().to("page"), path)
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The ranking as Markdown."""
+        return written_to(self.document().to("markdown"), path)
+
+    def to_terminal(self) -> None:
+        """Print the ranking."""
+        self.document().to("terminal", printed=True)
+
+
+def _descending(value: float) -> tuple[bool, float]:
+    return math.isnan(value), -value
+
+
+def _label(key: str) -> str:
+    return {LOG_ME: "LogME", H_SCORE: "H-score"}.get(key, f"{key} accuracy")
+
+
+def _heading(key: str) -> str:
+    return {LOG_ME: "LogME", H_SCORE: "H-score"}.get(key, f"{key} %")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

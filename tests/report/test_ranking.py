@@ -1,0 +1,158 @@
+"""`rank`: the order by forecast, errors of differences, ties in words, and every kind of subject."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tightframe as tf
+from tightframe import metrics, theory
+from tightframe.errors import ChoiceError, LoaderError, OptionError
+from tightframe.report.ranking import Ranked, Ranking, Score
+from tightframe.sources import ArraySource
+from tightframe.statistics import FoldedStatistics
+
+K, D, N = 4, 6, 240
+
+
+def features(gap: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The same noise for every gap: encoders of the same samples."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(N) % K
+    means = torch.randn(K, D, generator=generator, dtype=torch.float64)
+    return gap * means[labels] + torch.randn(N, D, generator=generator, dtype=torch.float64), labels
+
+
+def folded(gap: float, seed: int = 0) -> FoldedStatistics:
+    return FoldedStatistics.from_features(*features(gap, seed), K)
+
+
+def test_scores_are_the_measures_with_their_jackknife_errors() -> None:
+    moments = folded(1.0)
+    row = Ranked.of("a", moments, (1, 5))
+    assert (row.name, row.samples, row.classes, row.dimension) == ("a", N, K, D)
+    assert list(row.scores) == ["1-shot", "5-shot", "log_me", "h_score"]
+    forecast = theory.few_shot(moments.total, (1, 5))
+    functions: dict[str, Callable[[tf.ClassStatistics], Tensor]] = {
+        "1-shot": lambda statistics: theory.few_shot(statistics, (1, 5)).accuracy[0],
+        "5-shot": lambda statistics: theory.few_shot(statistics, (1, 5)).accuracy[1],
+        "log_me": metrics.log_me,
+        "h_score": lambda statistics: metrics.h_score(statistics, shrinkage="ledoit-wolf"),
+    }
+    drawn = dict(zip(("1-shot", "5-shot"), forecast.draw_error.tolist(), strict=True))
+    for key, function in functions.items():
+        expected = metrics.jackknife(function, moments)
+        score = row.scores[key]
+        assert score.value == pytest.approx(float(expected.value), rel=1e-12)
+        error = math.hypot(float(expected.standard_error), drawn.get(key, 0.0))
+        assert score.standard_error == pytest.approx(error, rel=1e-9)
+        assert len(score.replicates) == moments.folds
+
+
+def test_the_error_of_a_difference_leaves_out_what_both_have_in_common() -> None:
+    a, b = (Ranked.of(name, folded(gap), (5,)).scores["log_me"] for name, gap in (("a", 1.0), ("b", 1.02)))
+    change, error = b.difference(a)
+    assert change == pytest.approx(b.value - a.value)
+    assert error is not None and a.standard_error is not None and b.standard_error is not None
+    assert 0 < error < 0.2 * math.hypot(a.standard_error, b.standard_error)
+    assert a.difference(Score(1.0))[1] is None  # no folds
+    assert a.difference(Score(1.0, 0.1, (1.0, 2.0)))[1] is None  # other folds
+
+
+def row_of(name: str, value: float, replicates: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)) -> Ranked:
+    shifted = tuple(value + each for each in replicates)
+    score = Score(value, 0.01, shifted)
+    return Ranked(name, 100, 4, 8, {"5-shot": score, "log_me": Score(-value, 0.1, shifted)})
+
+
+def test_the_order_and_the_ties_in_words() -> None:
+    jitter = (0.01, -0.01, 0.01, -0.01)
+    rows = [row_of("b", 0.795, jitter), row_of("a", 0.8), row_of("c", 0.5), row_of("d", 0.499, jitter)]
+    order = Ranking.of(rows)
+    assert [row.name for row in order.rows] == ["a", "b", "c", "d"]
+    assert order.ties() == [("a", "b"), ("c", "d")]
+    first, second = order.sentences()
+    assert first == "a has the highest 5-shot accuracy, but cannot be told apart from b."
+    assert second == "c and d cannot be told apart (difference 0.1 ± 1.7 points)."
+    assert Ranking.of(rows[1:3]).sentences() == ["a is the best by 5-shot accuracy."]
+    assert [row.name for row in Ranking.of(rows, "log_me").rows] == ["d", "c", "b", "a"]
+
+
+def test_what_is_undefined_comes_last_and_is_said() -> None:
+    order = Ranking.of([row_of("a", math.nan), row_of("b", 0.5)])
+    assert [row.name for row in order.rows] == ["b", "a"]
+    assert order.ties() == [("b", "a")]
+    nothing = Ranking.of([row_of("a", math.nan), row_of("b", math.nan)])
+    assert nothing.sentences() == ["No 5-shot accuracy is defined; see the notes."]
+    bare = [Ranked(name, 9, 3, 2, {"5-shot": Score(value)}) for name, value in (("a", 0.9), ("b", 0.1))]
+    assert Ranking.of(bare).sentences() == [
+        "a has the highest 5-shot accuracy. Without sample folds there are no errors to tell rows apart."
+    ]
+
+
+def test_wrong_rankings_are_refused() -> None:
+    with pytest.raises(OptionError, match="at least two encoders or layers; got 1"):
+        Ranking.of([row_of("a", 1.0)])
+    with pytest.raises(OptionError, match="names must be unique; 'a' occurs twice"):
+        Ranking.of([row_of("a", 1.0), row_of("a", 0.5)])
+    with pytest.raises(ChoiceError, match=r"by must be .*; got 'nonsense'"):
+        Ranking.of([row_of("a", 1.0), row_of("b", 0.5)], "nonsense")
+    with pytest.raises(LoaderError, match=r"the subject 'b' must be \(features, labels\), .*; got str"):
+        tf.rank({"a": features(1.0), "b": "nothing"}, progress=False)
+    bare = tf.measure(*features(1.0), covariance=False, progress=False)
+    with pytest.raises(LoaderError, match="the report 'b' has no statistics with scatter"):
+        tf.rank({"a": features(1.0), "b": bare}, progress=False)
+
+
+def test_every_kind_of_subject_has_the_same_scores() -> None:
+    rows, labels = features(1.0)
+    model = nn.Sequential(nn.Identity(), nn.Linear(D, K)).double()
+    subjects = {
+        "arrays": (rows, labels),
+        "source": ArraySource(rows, labels),
+        "model": (model, [(rows, labels)]),
+        "report": tf.measure(rows, labels, progress=False),
+        "folds": folded(1.0),
+        "statistics": folded(1.0).total,
+    }
+    order = tf.rank(subjects, shots=(5,), progress=False)
+    values = [row.scores["5-shot"].value for row in order.rows]
+    assert values == pytest.approx([values[0]] * len(subjects), abs=1e-9)
+    errors = {row.name: row.scores["log_me"].standard_error for row in order.rows}
+    assert errors.pop("statistics") is None
+    assert list(errors.values()) == pytest.approx([errors["folds"]] * len(errors), rel=1e-6)
+
+
+def test_layers_become_rows() -> None:
+    rows, labels = features(1.0)
+    model = nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, K)).double()
+    order = tf.rank({"net": (model, [(rows, labels)])}, layers=["0"], shots=(5,), progress=False)
+    assert {row.name for row in order.rows} == {"net/0", "net/input of 2"} or len(order.rows) == 2
+
+
+def test_every_format_holds_the_ranking() -> None:
+    order = tf.rank({"near": features(0.4), "far": features(1.5)}, shots=(1, 5), by="log_me", progress=False)
+    lines = list(csv.reader(order.to_csv().splitlines()))
+    assert lines[0] == [
+        "name", "D", "samples", "classes", "1-shot", "1-shot s.e.", "5-shot", "5-shot s.e.",
+        "log_me", "log_me s.e.", "h_score", "h_score s.e.",
+    ]  # fmt: skip
+    assert [line[0] for line in lines[1:]] == ["far", "near"]
+    assert float(lines[1][8]) == order.best.scores["log_me"].value
+    data = json.loads(order.to_json())
+    assert data["by"] == "log_me" and data["not_told_apart"] == []
+    assert data["rows"][0]["scores"]["5-shot"]["value"] == order.best.scores["5-shot"].value
+    assert "far is the best by LogME." in order.to_markdown()
+    assert "near" in order.to_html()
+
+
+def test_samples_that_differ_are_noted() -> None:
+    rows, labels = features(1.0)
+    order = tf.rank({"all": (rows, labels), "half": (rows[:120], labels[:120])}, shots=(5,), progress=False)
+    assert order.document().notes[0].startswith("the numbers of samples differ (120 to 240)")
