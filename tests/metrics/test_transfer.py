@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from oracle import ORACLE, Sample
-from tightframe import ClassStatistics, StatisticsAccumulator, measure, metrics, theory
+from tightframe import ClassStatistics, measure, metrics, theory
 from tightframe.errors import ChoiceError, GeometryWarning, RangeError
 
 RELEASED = {
@@ -95,17 +95,17 @@ def test_log_me_is_infinite_where_labels_are_linear_in_the_features() -> None:
     assert metrics.log_me(statistics_of(features, np.arange(12) % 3)).item() == math.inf
 
 
-def test_scatter_that_float32_products_do_not_resolve_is_not_taken_for_none() -> None:
-    """Variances fall to 1e-16 of the largest: in float32 most of the scatter is rounding, but labels are not linear."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scatter_below_the_resolution_is_not_taken_for_none(dtype: type[np.floating]) -> None:
+    """Variances fall to 1e-20 of the largest: most of the scatter is rounding, but that makes no label linear."""
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 4
-    features = rng.normal(size=(200, 30)) * np.logspace(0, -8, 30) + 1e-3 * rng.normal(size=(4, 30))[labels]
-    accumulator = StatisticsAccumulator(4, 30)
-    accumulator.update(torch.from_numpy(features).float(), torch.from_numpy(labels))
-    statistics = accumulator.compute()
-    assert statistics.product_epsilon > 1e-8
-    value = metrics.log_me(statistics).item()
-    assert value < metrics.log_me(statistics_of(features, labels)).item() < math.inf
+    noise, means = rng.normal(size=(200, 30)), rng.normal(size=(4, 30))
+    features = ((noise + 0.3 * means[labels]) * np.logspace(0, -10, 30)).astype(dtype)
+    value = metrics.log_me(statistics_of(features, labels)).item()
+    few = metrics.log_me(statistics_of(features[:, :12], labels)).item()  # these directions are resolved
+    assert few - 1e-6 < value < few + 0.1
+    assert value == pytest.approx(ORACLE["log_me"](Sample(features, labels, 4)), abs=0.01)
 
 
 def test_log_me_with_more_dimensions_than_samples_is_the_limit_of_the_evidence() -> None:

@@ -35,9 +35,10 @@ def log_me(statistics: ClassStatistics) -> Tensor:
 
     The precisions of weights and noise maximise the evidence of each class; there is no intercept.
 
-    Shape: scalar, in nats per sample. Range: (-inf, inf]; inf for labels that are linear in the features, as after a
-    complete collapse. Invariant to rotation and common scale, not to translation. Defined for N <= D too, where the
-    prior limits the weights. It misleads between data sets (it depends on the class shares) and far from the origin.
+    Shape: scalar, in nats per sample. Range: (-inf, inf]; inf after a complete collapse if the labels are linear in the
+    features. Scatter along a direction counts as at least the resolution of the moments. Invariant to rotation and
+    common scale, not to translation. Defined for N <= D too, where the prior limits the weights. It misleads between
+    data sets (it depends on the class shares) and far from the origin.
     The released code adds 1e-5 to two denominators and stops after 11 steps; this is the maximum itself.
     Gradients are first-order only.
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter.
@@ -69,10 +70,10 @@ def _coordinates(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     """
     within, counts = statistics.require_within("log_me"), statistics.counts.to(torch.float64)
     values, vectors = torch.linalg.eigh(within)
-    if statistics.product_epsilon > numerics.EPS:  # unresolved scatter is not none: without it labels would look linear
-        values = values.clamp(min=16 * statistics.product_epsilon * float(torch.linalg.matrix_norm(within)))
-    real = values > len(values) * numerics.EPS * values[-1:].clamp(min=0)
-    scattered = (vectors[:, real] * values[real].sqrt()).mT
+    resolution = max(len(values) * numerics.EPS, 16 * statistics.product_epsilon)
+    if values[-1] > 0:  # scatter below the resolution is not none: without it, labels would look linear in the features
+        values = values.clamp(min=resolution * float(values[-1]))
+    scattered = (vectors * values.clamp(min=0).sqrt()).mT
     factor = torch.cat([scattered, counts.sqrt()[:, None] * statistics.means])
     left, sizes, _ = torch.linalg.svd(factor, full_matrices=False)
     real = sizes > max(factor.shape) * numerics.EPS * sizes[:1]
