@@ -212,7 +212,8 @@ def isotropic_levels() -> dict[str, metrics.Level]:
     decisions = tightframe.DecisionCounts(statistics, weight)
     decisions.update(features, labels)
     evidence = metrics.Evidence(statistics, weight, weight.new_zeros(classes), decisions, statistics)
-    return metrics.levels(evidence)
+    allowed = [name for name, each in metrics.METRICS.items() if each.available(evidence)]
+    return metrics.levels(evidence, allowed)
 
 
 def level_of(metric: metrics.Metric[Any]) -> str:

@@ -144,15 +144,20 @@ def warn_of_few_samples(statistics: ClassStatistics, what: str, most: str = "N -
 def rankme(statistics: ClassStatistics) -> Tensor:
     """exp of the entropy of s / sum(s), s the singular values of the N x D features, not centred.
 
-    Shape: scalar. Range: [1, min(N, D)]. Invariant to rotation and common scale, not to translation. For N <= D samples
-    it is limited by N, and a GeometryWarning says so; NaN if all features are 0. It misleads where features lie far
-    from the origin (it is then near 1 whatever their variances) and between encoders with a different D. The released
-    formula adds 1e-7 to each share; here nothing is added.
-    Gradients are first-order only. Raises: EmptyClassError without samples; ScatterError without the scatter.
+    Shape: scalar, float64. Range: [1, min(N, D)], in dimensions. Invariant to rotation and common scale, not to
+    translation. For N <= D samples it is limited by N, and a GeometryWarning says so; NaN if all features are 0. The
+    released formula adds 1e-7 to each share; here nothing is added. Gradients are first-order only.
+    Misleads: features far from the origin have a value near 1, whatever their variances; encoders with another D, or
+    with N <= D, are not comparable.
+
+    Raises: EmptyClassError without samples; ScatterError without the scatter.
     Source: Garrido et al. 2023, eq. 1.
 
-    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
-    >>> round(float(rankme(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2))), 9)
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])  # two equal singular values
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.rankme(statistics).item(), 9)
     2.0
     """
     sizes = once(
@@ -181,17 +186,22 @@ def _needs(of: Part = "total") -> Needs:
 def effective_rank(statistics: ClassStatistics, *, of: Part = "total") -> Tensor:
     """exp of the entropy of v / sum(v), v the eigenvalues of a covariance: its effective number of directions.
 
-    Shape: scalar. Range: [1, min(N - 1, D)]. Invariant to rotation, translation and common scale. For N <= D samples it
-    is limited by N, and a GeometryWarning says so; NaN if the covariance is 0. It misleads between encoders with a
-    different number of samples or a different D, and it counts directions of noise like others.
+    Shape: scalar, float64. Range: [1, min(N - 1, D)], in dimensions. Invariant to rotation, translation and common
+    scale. For N <= D samples it is limited by N, and a GeometryWarning says so; NaN if the covariance is 0.
+    Misleads: directions of noise count like others; encoders with another D, or with N <= D, are not comparable.
 
     Args:
         of: the covariance, as in `spectrum`.
 
-    Raises: as `spectrum`. Source: Roy & Vetterli 2007, eq. 4, of the covariance.
+    Raises: EmptyClassError without samples, and for "between" with fewer than two classes; ScatterError without the
+    scatter; ChoiceError for other covariances.
+    Source: Roy & Vetterli 2007, of the covariance.
 
-    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
-    >>> round(float(effective_rank(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2))), 9)
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])  # two equal variances
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
+    >>> round(metrics.effective_rank(statistics).item(), 9)
     2.0
     """
     values = spectrum(statistics, of)
@@ -248,10 +258,11 @@ def participation_ratio_per_class(statistics: ClassStatistics) -> Tensor:
 def alpha_req(statistics: ClassStatistics, *, first: int = 1, last: int | None = None, weighted: bool = True) -> Tensor:
     """Exponent a of the decay i^-a of the eigenvalues of the covariance of all samples: -slope of log v_i on log i.
 
-    Shape: scalar, unitless. Range: [0, inf); 0 for equal variances. Invariant to rotation, translation and common
-    scale. NaN if fewer than two positive eigenvalues are in the range. For N <= D samples the spectrum ends at N - 1,
-    the tail falls too fast, and a GeometryWarning says so. It misleads where the spectrum is no power law: the range
-    then decides.
+    Shape: scalar, float64. Range: [0, inf), unitless; 0 for equal variances. Invariant to rotation, translation and
+    common scale. NaN if fewer than two positive eigenvalues are in the range. For N <= D samples the spectrum ends at
+    N - 1, the tail falls too fast, and a GeometryWarning says so.
+    Misleads: of a spectrum that is no power law, the range of the fit decides the value; directions that are constant
+    but for rounding count as tiny variances.
 
     Args:
         first, last: the ranks i of the fit, from 1; by default all positive eigenvalues. The released code fits ranks
@@ -260,11 +271,15 @@ def alpha_req(statistics: ClassStatistics, *, first: int = 1, last: int | None =
             equal weights.
 
     Raises: RangeError for ranks below 1 or `last` below `first` + 1; EmptyClassError without samples; ScatterError
-    without the scatter. Source: Agrawal et al. 2022, with the fit of Stringer et al. 2019.
+    without the scatter.
+    Source: Agrawal et al. 2022, with the fit of Stringer et al. 2019.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> variances = torch.tensor([1.0, 1 / 2, 1 / 3])
     >>> features = torch.cat([torch.diag(variances.sqrt()), -torch.diag(variances.sqrt())])
-    >>> round(float(alpha_req(ClassStatistics.from_features(features, torch.tensor([0, 0, 0, 1, 1, 1]), 2))), 6)
+    >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 0, 1, 1, 1]), 2)
+    >>> round(metrics.alpha_req(statistics).item(), 6)
     1.0
     """
     if first < 1:

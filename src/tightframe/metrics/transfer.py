@@ -35,18 +35,22 @@ def log_me(statistics: ClassStatistics) -> Tensor:
 
     The precisions of weights and noise maximise the evidence of each class; there is no intercept.
 
-    Shape: scalar, in nats per sample. Range: (-inf, inf]; inf after a complete collapse if the labels are linear in the
-    features. Scatter along a direction counts as at least the resolution of the moments. Invariant to rotation and
-    common scale, not to translation. Defined for N <= D too, where the prior limits the weights. It misleads between
-    data sets (it depends on the class shares) and far from the origin.
-    The released code adds 1e-5 to two denominators and stops after 11 steps; this is the maximum itself.
-    Gradients are first-order only.
+    Shape: scalar, float64. Range: (-inf, inf], in nats per sample; inf after a complete collapse if the labels are
+    linear in the features. Scatter along a direction counts as at least the resolution of the moments. Invariant to
+    rotation and common scale, not to translation. Defined for N <= D too, where the prior limits the weights. The
+    released code adds 1e-5 to two denominators and stops after 11 steps; this is the maximum itself. Gradients are
+    first-order only.
+    Misleads: it depends on the class shares, so that data sets are not comparable, and on the origin: an offset of all
+    features serves as an intercept.
+
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter.
     Source: You et al. 2021 (LogME); MacKay 1992.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features, labels = torch.randn(60, 4, dtype=torch.float64), torch.arange(60) % 2
-    >>> shifted = ClassStatistics.from_features(features + 3 * labels[:, None], labels, 2)
-    >>> bool(log_me(shifted) > log_me(ClassStatistics.from_features(features, labels, 2)))
+    >>> apart = ClassStatistics.from_features(features + 3 * labels[:, None], labels, 2)
+    >>> bool(metrics.log_me(apart) > metrics.log_me(ClassStatistics.from_features(features, labels, 2)))
     True
     """
     statistics = statistics.populated()
@@ -146,7 +150,7 @@ def _change(statistics: ClassStatistics, ratio: Tensor, precision: Tensor) -> Te
 @metric(
     "m-shot error of pairs",
     "transfer",
-    source="formulas of theory.few_shot_pairs",
+    source="Sorscher et al. 2022, related",
     convention="m = 5, mean over pairs, Gaussian classes",
     target=0.0,
     needs="scatter",
@@ -156,15 +160,23 @@ def _change(statistics: ClassStatistics, ratio: Tensor, precision: Tensor) -> Te
 def few_shot_error(statistics: ClassStatistics, *, shots: int = 5) -> Tensor:
     """Forecast error of the nearer of two class means, each taken of `shots` samples; mean over ordered pairs.
 
-    Shape: scalar. Range: [0, 1]; 0 = collapsed, 0.5 = chance. Invariant to rotation, translation and common scale. From
-    a formula for Gaussian classes with the shape of the pooled scatter and their own variance; see
-    `theory.few_shot_pairs`. NaN if no class has two samples, and if two collapsed classes coincide. It misleads where
-    classes have several clusters, and it is too small with few samples per class.
-    Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots below 1.
+    Shape: scalar, float64. Range: [0, 1]; 0 = collapsed, 0.5 = chance. Invariant to rotation, translation and common
+    scale. From a formula for Gaussian classes with the shape of the pooled scatter and their own variance; see
+    `theory.few_shot_pairs`. NaN if no class has two samples, and if two collapsed classes coincide.
+    Misleads: classes with several clusters are not Gaussian; of few samples per class it is too small, as their means
+    lie too far apart; the error among all classes is larger than that of pairs.
 
+    Args:
+        shots: number of samples per class that the means are taken of.
+
+    Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots below 1.
+    Source: the formula is ours; related: Sorscher, Ganguli & Sompolinsky 2022.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)
-    >>> round(float(few_shot_error(statistics, shots=1)), 4)
+    >>> round(metrics.few_shot_error(statistics, shots=1).item(), 4)
     0.0136
     """
     errors = few_shot_pairs(statistics, [shots])[0]
@@ -174,7 +186,7 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5) -> Tensor:
 @metric(
     "m-shot accuracy among all classes",
     "transfer",
-    source="theory.few_shot",
+    source="Sorscher et al. 2022, related",
     convention="m = 5, nearest class mean, Gaussian classes, drawn",
     target=1.0,
     needs="scatter",
@@ -186,9 +198,16 @@ def few_shot_accuracy(
 ) -> Tensor:
     """Forecast accuracy of the nearest of all class means, each taken of `shots` samples.
 
-    Shape: scalar, without gradient. Range: [0, 1]; 1 = collapsed, 1/K = chance. The value depends on random draws with
-    this seed; `theory.few_shot` gives their error. Not in `METRICS`, whose values do not depend on draws.
-    Arguments, limits and errors: as `theory.few_shot`.
+    Shape: scalar, float64, without gradient. Range: [0, 1]; 1 = collapsed, 1/K = chance. The value depends on random
+    draws with this seed; `theory.few_shot` gives their error. Not in `METRICS`, whose values do not depend on draws.
+    Misleads: as `few_shot_error`.
+
+    Args:
+        shots: number of samples per class that the means are taken of.
+        draws, seed: as in `theory.few_shot`.
+
+    Raises: as `theory.few_shot`.
+    Source: own; related: Sorscher, Ganguli & Sompolinsky 2022.
 
     >>> features = torch.tensor([[0.0], [2.0], [90.0], [92.0]])
     >>> float(few_shot_accuracy(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)))
