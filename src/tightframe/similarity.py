@@ -80,6 +80,14 @@ def shuffled_cka(moments: CrossMoments) -> Tensor:
     distances. NaN as for `cka`.
     Source: permutation mean of the RV coefficient, which is biased linear CKA: Kazi-Aoual et al. 1995; Heo & Gabriel
     1998.
+
+    >>> import torch
+    >>> from tightframe.similarity import shuffled_cka
+    >>> from tightframe.statistics import CrossMoments
+    >>> x = torch.tensor([[-1.0], [0.0], [1.0]])  # one feature: tr(K) = |K|, so 1 / (N - 1)
+    >>> moments = CrossMoments.from_features({"x": x, "y": x.square()})
+    >>> round(shuffled_cka(moments)[0, 1].item(), 6)
+    0.5
     """
     roots = torch.where(_varies(moments), _squared_norms(moments).diagonal(), torch.nan).sqrt()
     value = _outer(moments.spread / roots) / (moments.count.to(torch.float64) - 1)
@@ -113,6 +121,14 @@ def class_mean_moments(first: ClassStatistics, second: ClassStatistics) -> Cross
     into at most K dimensions, which does not change any similarity.
 
     Raises: EmptyClassError if fewer than two classes have samples in both.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.similarity import class_mean_moments
+    >>> statistics = ClassStatistics.from_features(torch.eye(3), torch.arange(3), 3)
+    >>> moments = class_mean_moments(statistics, statistics)
+    >>> moments.names, int(moments.count)
+    (('first', 'second'), 3)
     """
     x, y = _centred_pair(first, second)
     return CrossMoments.from_features({"first": x, "second": y})
@@ -159,6 +175,14 @@ def procrustes_distance(first: ClassStatistics, second: ClassStatistics, *, angu
 
     Raises: as `class_mean_moments`.
     Source: Williams, Kunz, Kornblith & Linderman 2021, eq. for the angular and the Procrustes distance, alpha = 1.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.similarity import procrustes_distance
+    >>> first, second = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([[1.0], [-2.0], [1.0]])
+    >>> pair = [ClassStatistics.from_features(each, torch.arange(3), 3) for each in (first, second)]
+    >>> round(procrustes_distance(*pair).item(), 6)  # orthogonal: sqrt(2)
+    1.414214
     """
     x, y = _centred_pair(first, second)
     x, y = (each / torch.linalg.vector_norm(each) for each in (x, y))
@@ -185,6 +209,14 @@ def class_mean_angles(first: ClassStatistics, second: ClassStatistics) -> Tensor
     Small angles are exact. For K - 1 >= D both spans are the whole space, and the angles are 0.
     Raises: ShapeError for different widths; as `class_mean_moments`.
     Source: Björck & Golub 1973; sines for small angles: Knyazev & Argentati 2002.
+
+    >>> import math, torch
+    >>> from tightframe import ClassStatistics
+    >>> from tightframe.similarity import class_mean_angles
+    >>> first, second = torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+    >>> pair = [ClassStatistics.from_features(each, torch.arange(2), 2) for each in (first, second)]
+    >>> [round(math.degrees(angle), 4) for angle in class_mean_angles(*pair).tolist()]
+    [45.0]
     """
     if first.num_features != second.num_features:
         raise ShapeError(

@@ -81,7 +81,7 @@ class ConfusionCounts:
         return ConfusionCounts(reduce_counts(self.counts, "confusion counts", group))
 
     def select(self, classes: Sequence[int] | Tensor) -> ConfusionCounts:
-        """Counts (K, K) of samples of some true classes only; K and the predictions do not change. Raises: LabelError."""
+        """Counts (K, K) of samples of some true classes only; K and predictions do not change. Raises: LabelError."""
         subset = torch.as_tensor(classes, dtype=torch.int64, device=self.counts.device)
         require_labels(subset, len(self.counts), "classes")
         mask = torch.zeros(len(self.counts), dtype=torch.bool, device=self.counts.device)

@@ -151,6 +151,7 @@ class Vim:
         scale: factor of the residual, in logits per feature unit.
 
     Invariant to rotation and to a common scale of features (the classifier divided by it).
+    Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logit units.
     Source: Wang et al. 2022.
 
     >>> import torch

@@ -211,7 +211,7 @@ class CrossMoments:
         epsilons: Sequence[float],
         product_epsilon: float,
     ) -> CrossMoments:
-        """The value of sums about the means; it shares their memory."""
+        """The value of sums about the means, (D,) per layer; it shares their memory."""
         measured = torch.zeros_like(sums.squares, dtype=torch.bool)
         for a, b in sums.products:
             measured[a, b] = measured[b, a] = True
