@@ -54,6 +54,8 @@ NOT_RUN = {
     ("language-models.md", "needs the folder of a language model"),
     ("migration.md", "200 epochs; tests/test_migration.py runs one on digits"),
     ("migration.md", "features and labels are yours"),
+    ("gallery/minority_collapse.md", "part of examples/minority_collapse.py"),
+    ("gallery/seli_imbalance.md", "part of examples/seli_imbalance.py"),
     ("gallery/unconstrained_features.md", "part of examples/unconstrained_features.py"),
 }
 
