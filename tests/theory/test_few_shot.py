@@ -206,7 +206,7 @@ def test_forecast_of_a_digits_network_is_within_two_points() -> None:
     body = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 32), torch.nn.ReLU())
     model = torch.nn.Sequential(body, torch.nn.Linear(32, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(30):
+    for _ in range(100):  # 98.5 % of the training samples are then right
         torch.nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -217,5 +217,4 @@ def test_forecast_of_a_digits_network_is_within_two_points() -> None:
     for place, m in enumerate(SHOTS):
         accuracy, error = episodes(features.numpy(), labels.numpy(), m, 500)
         off = abs(float(forecast.accuracy[place]) - accuracy)
-        print(f"m = {m}: forecast {float(forecast.accuracy[place]):.4f}, drawn {accuracy:.4f} +- {error:.4f}")
-        assert off < (0.02 if m > 1 else 0.06) + 2 * error
+        assert off < 0.02 + 2 * error, f"{m} shots"
