@@ -36,6 +36,12 @@ class MarginKind:
         attainable: largest cosines (K,) of each prototype with another one -> an upper bound on each class's margin:
             the largest by which a sample's own similarity can exceed all others.
         summary: formula. source: the paper.
+
+    >>> import torch
+    >>> from tightframe.heads import MARGINS
+    >>> cosines, margins = torch.tensor([1.0, 0.5]), torch.tensor([0.2, 0.2])
+    >>> MARGINS["cosine"].moved(cosines, margins, False)
+    tensor([0.8000, 0.3000])
     """
 
     moved: Callable[[Tensor, Tensor, bool], Tensor]

@@ -26,6 +26,13 @@ class SampledLogits(NamedTuple):
         logits: (N, M), rows in the order of the features, columns in the order of `classes`.
         labels: (N,) int64, columns of the own classes; `ignore_index` for ignored rows.
         classes: (M,) int64, the sampled classes in increasing order.
+
+    >>> import torch
+    >>> from tightframe import PrototypeHead
+    >>> head = PrototypeHead(torch.eye(6))
+    >>> result = head.sampled(torch.eye(6)[[5, 2]], torch.tensor([5, 2]), 2)
+    >>> result.classes, result.labels, result.logits.shape
+    (tensor([2, 5]), tensor([1, 0]), torch.Size([2, 2]))
     """
 
     logits: Tensor

@@ -148,8 +148,9 @@ class Vim:
     Attributes:
         residual: the residual, with its subspace.
         logits: the classifier.
-        scale: factor of the residual, in logits per feature unit.
+        scale: 0-d, factor of the residual, in logits per feature unit.
 
+    Shape: features (N, D) -> scores (N,), float64. Range: (-inf, inf), in logits.
     Invariant to rotation and to a common scale of features (the classifier divided by it).
     Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logit units.
     Source: Wang et al. 2022.
