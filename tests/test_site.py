@@ -52,6 +52,7 @@ def test_python_blocks_run_in_order(name: str, tmp_path: Path, monkeypatch: pyte
 
 NOT_RUN = {
     ("gallery/collapse_curves.md", "part of examples/collapse_curves.py"),
+    ("gallery/hyperspherical.md", "part of examples/hyperspherical.py"),
     ("gallery/metric_guided.md", "part of examples/metric_guided.py"),
     ("language-models.md", "needs the folder of a language model"),
     ("migration.md", "200 epochs; tests/test_migration.py runs one on digits"),
