@@ -55,6 +55,7 @@ NOT_RUN = {
     ("gallery/hyperspherical.md", "part of examples/hyperspherical.py"),
     ("gallery/metric_guided.md", "part of examples/metric_guided.py"),
     ("gallery/hierarchical.md", "part of examples/hierarchical.py"),
+    ("gallery/language_model.md", "part of examples/language_model.py"),
     ("gallery/pixels.md", "part of examples/pixels.py"),
     ("language-models.md", "needs the folder of a language model"),
     ("migration.md", "200 epochs; tests/test_migration.py runs one on digits"),
