@@ -87,8 +87,8 @@ def test_a_script_is_short_and_uses_public_names_only(slug: str) -> None:
     used = names_used(source, source)
     assert used and private(used) == []
     tree = ast.parse(source)
-    hidden = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
-    assert hidden == []
+    hidden = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")}
+    assert hidden <= {"__init__"}  # of a module's base
     assert f"examples/{slug}.py" in (ast.get_docstring(tree) or "")
     assert sum(map(bool, source.splitlines())) <= 150, "lines that are not empty"
     assert re.search(r"^    +require\(", source, flags=re.M), "the claim must be able to fail"
