@@ -6,9 +6,18 @@
 The last half of the classes is the task. Encoders are pixels, principal components, random and trained networks, and a
 ResNet and a ViT of transformers with random weights. Networks were trained on the first half of the classes only, with
 right or shuffled labels, except one that was trained on the task's own training images. `rank` orders the encoders by
-the moments of the task's training features; the probe is scikit-learn's logistic regression on the same features, and
-its accuracy is that on held-out images. tau = 1: the forecast orders the encoders as the probe does; two standard
-errors of a probe's accuracy are one to four points here, so that the order of near encoders is partly chance.
+the moments of the task's training features. The probe is scikit-learn's logistic regression on the same features,
+standardised; its accuracy and that of the nearest class mean are of held-out images. tau = 1: the forecast orders the
+encoders as that classifier does; two standard errors of a probe's accuracy are one to four points here, so that the
+order of near encoders is partly chance.
+
+With --samples 1000 --epochs 6, tau of the 5-shot forecast, LogME and the H-score was
+
+    digits          probe  0.64  0.44  0.51    nearest class mean  0.81   0.03  0.23
+    fashion-mnist   probe  0.01  0.43  0.49    nearest class mean  0.96  -0.25  0.38
+
+A forecast serves for the classifier that it is about: features with unequal scales, as those of untrained networks, are
+poor for the nearest class mean and good for a probe, which rescales them.
 """
 
 from __future__ import annotations
@@ -106,8 +115,8 @@ def encoders(images: Tensor, labels: Tensor, task: Tensor, own: Tensor, epochs: 
     yield from transformer_models(images.shape[1])
 
 
-def compare(name: str, samples: int, epochs: int) -> dict[str, float]:
-    """Rank and probe the encoders on a data set, print the table, and return tau by measure."""
+def compare(name: str, samples: int, epochs: int) -> dict[str, dict[str, float]]:
+    """Rank and probe the encoders on a data set, print the table, and return tau by classifier and measure."""
     data = tf.datasets.load(name)
     half = data.num_classes // 2
 
@@ -120,7 +129,7 @@ def compare(name: str, samples: int, epochs: int) -> dict[str, float]:
         part(data.train_images, data.train_labels, True),
         part(data.test_images, data.test_labels, True),
     )
-    features, accuracies = {}, {}
+    features, accuracies, nearest = {}, {}, {}
     for encoder, function in encoders(*others, *train, epochs):
         with torch.no_grad():
             inside, outside = function(train[0]), function(test[0])
@@ -129,21 +138,27 @@ def compare(name: str, samples: int, epochs: int) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a few hundred steps are enough for an order
             probe.fit(inside.numpy(), train[1].numpy())
+        means = torch.stack([inside[train[1] == k].mean(0) for k in range(half)])
+        nearest[encoder] = float((torch.cdist(outside, means).argmin(1) == test[1]).float().mean())
         accuracies[encoder] = float(probe.score(outside.numpy(), test[1].numpy()))
     order = tf.rank(features, progress=False)
     print(f"\n{name}: {len(train[0]):,} training and {len(test[0]):,} held-out images of {half} classes")
     keys = list(order.best.scores)
-    print(f"{'encoder':24s}{'D':>5s}{'probe %':>9s}" + "".join(f"{key:>10s}" for key in keys))
+    print(f"{'encoder':24s}{'D':>5s}{'probe %':>9s}{'nearest %':>11s}" + "".join(f"{key:>10s}" for key in keys))
     for row in order.rows:
         cells = [100 * s.value if key.endswith("-shot") else s.value for key, s in row.scores.items()]
         numbers = "".join(f"{cell:10.3g}" for cell in cells)
-        print(f"{row.name:24s}{row.dimension:5d}{100 * accuracies[row.name]:9.1f}{numbers}")
+        measured = f"{100 * accuracies[row.name]:9.1f}{100 * nearest[row.name]:11.1f}"
+        print(f"{row.name:24s}{row.dimension:5d}{measured}{numbers}")
     for sentence in order.sentences():
         print(sentence)
-    probes = [accuracies[row.name] for row in order.rows]
-    taus = {key: float(kendalltau(probes, [row.scores[key].value for row in order.rows])[0]) for key in keys}
-    print("Kendall's tau against the probe: " + ", ".join(f"{key} {tau:.2f}" for key, tau in taus.items()))
-    return taus
+    found = {}
+    for what, values in (("the probe", accuracies), ("the nearest class mean", nearest)):
+        measured_order = [values[row.name] for row in order.rows]
+        taus = {key: float(kendalltau(measured_order, [r.scores[key].value for r in order.rows])[0]) for key in keys}
+        print(f"Kendall's tau against {what}: " + ", ".join(f"{key} {tau:.2f}" for key, tau in taus.items()))
+        found[what] = taus
+    return found
 
 
 def main() -> None:
