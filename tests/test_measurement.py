@@ -180,7 +180,8 @@ def test_every_value_in_float32() -> None:
     ood = data(23, torch.float32, seed=5)
     report = measure(model, batches(rows), ood=batches(ood), per_class=True, progress=False)
     features, outside = features_by_hand(model, rows[0]), features_by_hand(model, ood[0])
-    assert_values(report.values, truth(sample_of(model, rows, features, outside), METRICS), rtol=1e-5)
+    usual = {name for name, metric in METRICS.items() if metric.by_default}
+    assert_values(report.values, truth(sample_of(model, rows, features, outside), usual), rtol=1e-5)
 
 
 def test_bfloat16_features_are_measured_as_they_are() -> None:
