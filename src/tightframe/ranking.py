@@ -33,6 +33,7 @@ def rank(
     Raises: OptionError for fewer than two rows; LoaderError for subjects of another kind, and the errors of `measure`.
 
     >>> import torch
+    >>> from tightframe import rank
     >>> labels = torch.arange(300) % 3
     >>> clean = torch.eye(3)[labels] + 0.5 * torch.randn(300, 3)
     >>> ranking = rank({"clean": (clean, labels), "noise": (torch.randn(300, 3), labels)}, progress=False)

@@ -237,7 +237,8 @@ def equi_separation(values: Sequence[float]) -> EquiSeparation:
 
     Source: He & Su 2023 (a law of data separation in deep learning).
 
-    >>> law = equi_separation([8.0, 4.0, 2.0, 1.0])
+    >>> from tightframe import metrics
+    >>> law = metrics.equi_separation([8.0, 4.0, 2.0, 1.0])
     >>> round(law.rate, 12), round(law.correlation, 12)
     (0.5, -1.0)
     """

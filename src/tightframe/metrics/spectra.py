@@ -48,8 +48,10 @@ def spectrum(statistics: ClassStatistics, of: Part = "total") -> Tensor:
     Raises: ChoiceError for other parts; EmptyClassError without samples, for "between" with fewer than two classes;
     ScatterError without the scatter, which "between" does not need.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
-    >>> spectrum(ClassStatistics.from_features(features, torch.zeros(4, dtype=torch.int64), 1)).tolist()
+    >>> metrics.spectrum(ClassStatistics.from_features(features, torch.zeros(4, dtype=torch.int64), 1)).tolist()
     [1.0, 0.25]
     """
     matrix = require_part(statistics, of)
@@ -217,9 +219,11 @@ def effective_rank_per_class(statistics: ClassStatistics) -> Tensor:
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter per class.
     Source: Roy & Vetterli 2007.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2, per_class=True)
-    >>> effective_rank_per_class(statistics).tolist()
+    >>> metrics.effective_rank_per_class(statistics).tolist()
     [1.0, 1.0]
     """
     statistics = statistics.populated()
@@ -233,9 +237,11 @@ def participation_ratio_per_class(statistics: ClassStatistics) -> Tensor:
     Limited by n - 1 for a class of n samples. Needs per_class=True.
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter per class.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])
     >>> statistics = ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2, per_class=True)
-    >>> participation_ratio_per_class(statistics).tolist()
+    >>> metrics.participation_ratio_per_class(statistics).tolist()
     [1.0, 1.0]
     """
     statistics = statistics.populated()

@@ -209,8 +209,10 @@ def few_shot_accuracy(
     Raises: as `theory.few_shot`.
     Source: own; related: Sorscher, Ganguli & Sompolinsky 2022.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features = torch.tensor([[0.0], [2.0], [90.0], [92.0]])
-    >>> float(few_shot_accuracy(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)))
+    >>> float(metrics.few_shot_accuracy(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)))
     1.0
     """
     return few_shot(statistics, [shots], draws=draws, seed=seed).accuracy[0]

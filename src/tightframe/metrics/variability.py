@@ -682,8 +682,10 @@ def ledoit_wolf_shrinkage(statistics: ClassStatistics) -> Tensor:
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter.
     Source: Ledoit & Wolf 2004, in the form for samples; the Gaussian fourth moment is ours.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
     >>> features, labels = torch.randn(40, 30, dtype=torch.float64), torch.arange(40) % 2
-    >>> 0.5 < float(ledoit_wolf_shrinkage(ClassStatistics.from_features(features, labels, 2))) <= 1
+    >>> 0.5 < float(metrics.ledoit_wolf_shrinkage(ClassStatistics.from_features(features, labels, 2))) <= 1
     True
     """
     statistics = statistics.populated()

@@ -72,8 +72,10 @@ def few_shot(
     shots or draws below 1.
     Source: own; related: Sorscher, Ganguli & Sompolinsky 2022; Galanti, György & Hutter 2022.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, theory
     >>> features, labels = torch.randn(200, 8, dtype=torch.float64), torch.arange(200) % 4
-    >>> forecast = few_shot(ClassStatistics.from_features(features + 2 * torch.eye(4, 8)[labels], labels, 4))
+    >>> forecast = theory.few_shot(ClassStatistics.from_features(features + 2 * torch.eye(4, 8)[labels], labels, 4))
     >>> forecast.shots, bool((forecast.accuracy.diff() > 0).all())
     ((1, 5, 20), True)
     """
@@ -100,8 +102,10 @@ def few_shot_pairs(
     4 (tr S_a S_b + tr S_a^2) / m; the probability is that of a Gaussian below 0. Range: [0, 1]; NaN on the diagonal.
     Differentiable. Arguments, errors and source: as `few_shot`.
 
+    >>> import torch
+    >>> from tightframe import ClassStatistics, theory
     >>> features = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
-    >>> errors = few_shot_pairs(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2), [1])
+    >>> errors = theory.few_shot_pairs(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2), [1])
     >>> [round(float(each), 4) for each in errors[0].flatten()]
     [nan, 0.0136, 0.0136, nan]
     """
