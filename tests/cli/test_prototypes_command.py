@@ -20,7 +20,7 @@ from tightframe.cli import prototypes as command
 from tightframe.cli.failures import in_flags
 from tightframe.cli.matrices import read_cost, read_matrix
 from tightframe.cli.prototypes import flags_by_argument, transposition
-from tightframe.codes import Code, Progress, Search, certify
+from tightframe.codes import Code, Progress, Search
 from tightframe.errors import CostMatrixError, DtypeError, GeometryWarning, SearchWarning, ShapeError, StateError
 from tightframe.prototypes import Prototypes, code
 from tightframe.prototypes.hierarchical import hierarchical
@@ -113,7 +113,7 @@ def test_constructions_by_name(
     outcome = tightframe("prototypes", "-k", K, "-d", D, "--objective", objective, "-o", "p.safetensors")
     assert outcome.status == 0, outcome.err
     torch.testing.assert_close(Prototypes.load("p.safetensors").vectors, expected.vectors, rtol=0, atol=0)
-    certificate = certify(expected.vectors)
+    certificate = expected.certificate
     assert f"{certificate.max_cosine:.9f}" in outcome.plain
     assert outcome.plain.startswith(f"{certificate.word} {certificate.reason}")
 
@@ -216,6 +216,18 @@ def test_costs_from_a_file(tightframe: Command, here: Path) -> None:
     outcome = tightframe(*options, "--gamma", "1.5")
     assert outcome.status == 0, outcome.err
     assert Prototypes.load("p.safetensors") == hierarchical(torch.from_numpy(LINE), 2, gamma=1.5)
+
+
+@pytest.mark.parametrize("objective", ["hierarchical", "metric-guided"])
+def test_vectors_made_for_costs_are_judged_by_them_first(tightframe: Command, here: Path, objective: str) -> None:
+    Path("tree.json").write_text('{"all": {"animal": ["cat", "dog", "rat"], "tool": ["saw", "awl"], "cup": ["mug"]}}')
+    options = ("--tree", "tree.json", "-d", "2", "--objective", objective, "-o", "p.safetensors")
+    built = tightframe("prototypes", *options)
+    assert built.status == 0, built.err
+    for outcome in (built, tightframe("prototypes", "--verify", "p.safetensors")):
+        assert outcome.plain.startswith("MADE FOR COSTS Made for ")
+        assert "Separation is not their aim; as a spherical code: " in outcome.plain
+        assert "caption" not in outcome.plain
 
 
 def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:

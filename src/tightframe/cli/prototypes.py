@@ -271,7 +271,7 @@ def show_prototypes(
         console: for the certificate. aside: for progress and remarks.
     """
     try:
-        certificate = _certify(prototypes.vectors, one_vs_rest, aside)
+        certificate = prototypes.judged(_certify(prototypes.vectors, one_vs_rest, aside))
     except KeyboardInterrupt:
         aside.print(Text("Stopped before the certificate was complete.", "yellow"))
         return None
@@ -284,7 +284,9 @@ def show_prototypes(
 
 def _provenance(provenance: Mapping[str, Any]) -> Section:
     """The provenance as a section: the reason for the construction, then its arguments and facts."""
-    facts = dict(as_text(provenance))  # `as_text`, because the file may come from anywhere
+    facts = dict(
+        as_text({key: value for key, value in provenance.items() if key != "aim"})
+    )  # `as_text`, because the file may come from anywhere
     sentences = tuple(f"{text[:1].upper()}{text[1:]}." for text in [facts.pop("reason", None)] if text)
     rows = tuple((key, _short(value)) for key, value in facts.items() if value is not None)
     return Section("made", "Construction", sentences, Table((Column("argument", "name"), Column("value")), rows))

@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from tightframe.codes.bounds import Bound
@@ -74,6 +74,11 @@ class Certificate:
     def verdict(self) -> Verdict:
         """Whether the vectors are proven optimal, in a word, with the reason."""
         return Verdict(self.word, self.reason, self.tone)
+
+    def as_remark(self, verdict: Verdict) -> Certificate:
+        """The same certificate for vectors with another aim than separation: the verdict on that aim comes first."""
+        reason = f"{verdict.sentence} Separation is not their aim; as a spherical code: {self.word}. {self.reason}"
+        return replace(self, word=verdict.word, reason=reason, tone=verdict.tone)
 
     def document(self, *sections: Section) -> Document:
         """The certificate as a document for any renderer, with further sections."""

@@ -1,6 +1,7 @@
 """Class prototypes: constructions for any number of classes K and dimension D, each with a certificate."""
 
 from tightframe.codes import Progress, Search, searching
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.best import best
 from tightframe.prototypes.construction import construction
 from tightframe.prototypes.empirical import class_means, guided, nearest_etf
@@ -21,6 +22,7 @@ from tightframe.prototypes.value import Prototypes
 
 __all__ = [
     "PROTOTYPES",
+    "Aim",
     "Construction",
     "Progress",
     "Prototypes",

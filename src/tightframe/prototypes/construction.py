@@ -17,17 +17,24 @@ from tightframe.codes.sizes import require_sizes
 from tightframe.errors import DimensionError
 from tightframe.hierarchy import Hierarchy
 from tightframe.numerics import on_cpu
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.value import Prototypes
 
 P = ParamSpec("P")
 Facts = dict[str, Any]
 
 
-def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Facts]]], Callable[P, Prototypes]]:
+def construction(
+    source: str, *, aim: Aim | None = None
+) -> Callable[[Callable[P, Tensor | tuple[Tensor, Facts]]], Callable[P, Prototypes]]:
     """Make a construction of a function that returns vectors (K, d), or vectors and facts for their provenance.
 
-    The provenance holds the function's name, its plain arguments, the facts and the source, which a fact may replace.
-    The vectors are padded with zeros to the argument `dim`. The CPU is the default device.
+    The provenance holds the function's name, its plain arguments, the facts, and the source and aim, which a fact may
+    replace. The vectors are padded with zeros to the argument `dim`. The CPU is the default device.
+
+    Args:
+        source: the paper.
+        aim: what the vectors are made for if that is not the largest smallest angle; their verdict begins with it.
 
     >>> import torch
     >>> from tightframe.prototypes import construction
@@ -64,7 +71,8 @@ def construction(source: str) -> Callable[[Callable[P, Tensor | tuple[Tensor, Fa
                 vectors = vectors.to(search.device)
             sizes = {"num_classes": len(vectors), "dim": dim}
             plain = {name: value for name, each in bound.arguments.items() for name, value in _plain(name, each)}
-            return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, "source": source, **facts})
+            declared = {"source": source} if aim is None else {"source": source, "aim": aim.plain()}
+            return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, **declared, **facts})
 
         call.source = source  # type: ignore[attr-defined]
         call.__signature__ = signature.replace(return_annotation=Prototypes)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from tightframe.checks import Array, as_tensor, listed, require_finite, require_non_negative
 from tightframe.errors import DimensionError, EmptyClassError, GeometryWarning, ShapeError, ZeroVectorError
 from tightframe.numerics import contrasts, from_contrasts, norms, rank_tolerance, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import construction
 from tightframe.prototypes.value import Prototypes
 from tightframe.statistics import ClassStatistics
@@ -21,7 +22,7 @@ _GUIDING = "Markou, Ajanthan & Gould 2024"
 _SHOWN = 8  # maximum number of classes listed in a message
 
 
-@construction("Guerriero, Caputo & Mensink 2018")
+@construction("Guerriero, Caputo & Mensink 2018", aim=Aim("nearest means", "classification by the nearest class mean"))
 def class_means(statistics: ClassStatistics, *, centred: bool = False) -> Tensor:
     """The measured mean of each class, at its measured length.
 

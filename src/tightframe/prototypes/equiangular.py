@@ -18,15 +18,17 @@ from tightframe.codes.search.polish import LARGEST, polish
 from tightframe.codes.search.running import Running
 from tightframe.errors import DimensionError, RangeError, SearchWarning
 from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.polytopes import orthonormal
 from tightframe.prototypes.simplex import simplex
 
 _ROUNDING = 1e-13
+_AIM = Aim("small |cosines|", "a small |cosine| of every pair", "coherence", "the largest is")
 
 
 @searching
-@construction("Shen et al. 2023")
+@construction("Shen et al. 2023", aim=_AIM)
 def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, search: Search) -> tuple[Tensor, Facts]:
     """K unit vectors in R^D with |cosine| <= alpha for every pair: equiangular basis vectors.
 

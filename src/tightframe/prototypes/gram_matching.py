@@ -17,6 +17,7 @@ from tightframe.codes.search.starts import batch_size
 from tightframe.codes.sizes import require_sizes
 from tightframe.errors import NonFiniteError, RangeError, ShapeError
 from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction
 
 _NUDGES = (1e-8, 0.1, 0.3)  # noise added to the truncated rows before descent, since they may lie on a ridge
@@ -24,10 +25,11 @@ _SMALL = 300  # maximum number of classes for which all nudges are tried
 _STEPS = 1000
 _EXACT = 1e-12  # residual, relative to the target's norm, at which the search ends
 _SYMMETRY = 1e-9
+_AIM = Aim("a Gram matrix", "a Gram matrix near a target", "residual", "Frobenius distance", 0)
 
 
 @searching
-@construction("Papyan, Han & Donoho 2020")
+@construction("Papyan, Han & Donoho 2020", aim=_AIM)
 def gram_matching(
     num_classes: int, dim: int, *, gram: Array | None = None, fixed_norms: bool = True, search: Search
 ) -> tuple[Tensor, Facts]:

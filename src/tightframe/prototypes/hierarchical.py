@@ -10,11 +10,14 @@ from tightframe.codes.sizes import require_dim
 from tightframe.errors import CostMatrixError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, rank_tolerance, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction
 from tightframe.prototypes.gram_matching import nearest_rows, truncation
 
+_AIM = Aim("costs", "cosines that fall with the costs", "residual", "distance from the target Gram matrix", 0)
 
-@construction("Liang & Davis 2023")
+
+@construction("Liang & Davis 2023", aim=_AIM)
 def hierarchical(
     cost: Array | Hierarchy, dim: int | None = None, *, gamma: float = 2.0, metric: bool = True, seed: int = 0
 ) -> tuple[Tensor, Facts]:

@@ -14,16 +14,18 @@ from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
 from tightframe.codes.search.running import Running
 from tightframe.errors import GeometryWarning
 from tightframe.numerics import float64_device
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.simplex import simplex
 
 _TILE = 1 << 24  # number of cosines held at once
 _OPTIMAL = 1e-13
+_AIM = Aim("mean separation", "a small mean of each class's largest cosine", "mean_max_cosine", "the mean is")
 _COINCIDENT = 1e-6  # vectors coincide if 1 - cosine is below this
 
 
 @searching
-@construction("Mettes, van der Pol & Snoek 2019")
+@construction("Mettes, van der Pol & Snoek 2019", aim=_AIM)
 def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     """K unit vectors in R^D with a small mean over classes of the largest cosine to another class.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,12 +18,14 @@ from tightframe.codes.sizes import require_dim
 from tightframe.errors import ChoiceError, CostMatrixError, RangeError
 from tightframe.hierarchy import Hierarchy, cost_of, require_cost
 from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction
 from tightframe.prototypes.distortions import optimal_scale, optimal_squared_scale, pairs_of
 from tightframe.prototypes.ranking import rank_cross_entropy, triplets_for
 from tightframe.prototypes.value import Prototypes
 
 _SOURCE = "Sainte Fare Garnot & Landrieu 2021"
+_AIM = Aim("costs", "distances proportional to the costs", "value", "squared distortion", 0)
 _START_ENTRIES = 200_000  # maximum entries of the K x K matrices of all starts, by default
 _MAJORISATIONS = 100  # steps of all starts
 _POLISHED = 4  # maximum number of best starts, and at most a fifth of all, for precise descent
@@ -34,7 +37,7 @@ Objective = Literal["squared", "absolute", "rank"]
 """What `metric_guided` minimises: squared or absolute scale-free distortion, or the rank loss."""
 
 
-@construction(_SOURCE)
+@construction(_SOURCE, aim=_AIM)
 def metric_guided(
     cost: Array | Hierarchy,
     dim: int,
@@ -118,7 +121,17 @@ def metric_guided(
         best_scale = optimal_scale if objective == "absolute" else optimal_squared_scale
         vectors = points * best_scale(points, cost)
         points = points * best_scale(points, target)
-    return vectors, {"value": exact(points)}
+    return vectors, {"value": exact(points), "aim": _aim(objective, separation).plain()}
+
+
+def _aim(objective: Objective, separation: float) -> Aim:
+    """The aim with the objective that the provenance's value measures."""
+    aim = _AIM
+    if objective == "absolute":
+        aim = replace(aim, caption="absolute distortion")
+    elif objective == "rank":
+        aim = replace(aim, goal="distances in the order of the costs", caption="rank loss", ideal=None)
+    return replace(aim, caption=f"{aim.caption} with the separation term", ideal=None) if separation else aim
 
 
 def metric_guided_nodes(hierarchy: Hierarchy, dim: int, **options: Any) -> Prototypes:

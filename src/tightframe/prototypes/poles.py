@@ -8,10 +8,13 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor, can_look
 from tightframe.codes.sizes import require_dim
 from tightframe.errors import DimensionError, RangeError
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import construction
 
 
-@construction("Mettes, van der Pol & Snoek 2019")
+@construction(
+    "Mettes, van der Pol & Snoek 2019", aim=Aim("regression", "two opposite poles for each regression target")
+)
 def poles(num_targets: int, dim: int) -> Tensor:
     """Two opposite poles for each regression target: rows 2t (lower bound) and 2t + 1 (upper bound) for target t.
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from tightframe.codes.exact import polytopes
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import construction, require_room
 
 PERNICI = "Pernici et al. 2021, Regular polytope networks"
 
 
-@construction(PERNICI)
+@construction(PERNICI, aim=Aim("orthogonality", "cosines 0 between all vectors"))
 def orthonormal(num_classes: int, dim: int | None = None) -> Tensor:
     """The first K coordinate axes; all cosines are 0. `dim` is K by default.
 

@@ -15,6 +15,7 @@ from tightframe.codes.search.running import Running
 from tightframe.codes.search.sphere import Objective
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
 from tightframe.numerics import float64_device, unit_rows
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.gram_matching import require_symmetric
 from tightframe.prototypes.hyperspherical import (
@@ -25,10 +26,17 @@ from tightframe.prototypes.hyperspherical import (
 from tightframe.prototypes.ranking import rank_agreement, rank_cross_entropy, triplets_for
 
 _STARTS = 2  # starts per round: triplets cost more than cosines
+_AIM = Aim(
+    "similarities",
+    "separated vectors with cosines in the order of similarities",
+    "rank_agreement",
+    "share of triplets in that order",
+    1,
+)
 
 
 @searching
-@construction("Mettes, van der Pol & Snoek 2019")
+@construction("Mettes, van der Pol & Snoek 2019", aim=_AIM)
 def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search) -> tuple[Tensor, Facts]:
     """Separated unit prototypes with cosines in the order of similarities: `hyperspherical` with prior knowledge.
 

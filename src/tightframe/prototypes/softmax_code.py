@@ -13,16 +13,18 @@ from tightframe.codes.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, sma
 from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
 from tightframe.codes.search.running import Running
 from tightframe.numerics import float64_device
+from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.polytopes import orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.prototypes.value import Prototypes
 
 _OPTIMAL = 1e-13
+_AIM = Aim("one-vs-rest distance", "vectors far from the hull of the others", "one_vs_rest", "the smallest distance is")
 
 
 @searching
-@construction("Jiang et al. 2023")
+@construction("Jiang et al. 2023", aim=_AIM)
 def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor, Facts]:
     """K unit vectors in R^D with a large one-vs-rest distance, min_k |w_k - conv{w_j : j != k}|.
 

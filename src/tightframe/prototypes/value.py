@@ -18,6 +18,7 @@ from torch import Tensor
 from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.codes import Certificate, certify
 from tightframe.errors import DtypeError, RangeError, ShapeError, StateError
+from tightframe.prototypes.aim import verdict_on_aim
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.version import __version__
 from tightframe.writing import write_tensors
@@ -77,8 +78,13 @@ class Prototypes:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """The certificate of the vectors; computed on first access."""
-        return certify(self.vectors)
+        """The certificate of the vectors, with a verdict on the aim of their construction; computed on first access."""
+        return self.judged(certify(self.vectors))
+
+    def judged(self, certificate: Certificate) -> Certificate:
+        """The certificate of the vectors, with the verdict on their construction's aim first if there is one."""
+        verdict = verdict_on_aim(self.provenance)
+        return certificate if verdict is None else certificate.as_remark(verdict)
 
     def __len__(self) -> int:
         return self.num_classes
