@@ -31,6 +31,7 @@ from tightframe import ClassStatistics, DecisionCounts, StatisticsAccumulator, m
 from tightframe.errors import GeometryWarning, LabelError, NonFiniteError
 from tightframe.evidence import Evidence
 from tightframe.metrics.pairs import TILE_SIZE, OverPairs, over_pairs, riesz
+from tightframe.numerics import keep_freed_memory
 from variants import VARIANTS
 
 
@@ -57,6 +58,7 @@ class Record(TorchDispatchMode):
         super().__init__()
         self.names: set[str] = set()
         self.largest = 0
+        keep_freed_memory()  # its one block of 16 MiB per process is not data of a measure
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
