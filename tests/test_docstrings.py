@@ -226,6 +226,24 @@ def test_values_lie_in_the_stated_range(name: str) -> None:
 # ---------------------------------------------------------------------- invariances
 
 
+def stated_invariances(text: str) -> str:
+    """The sentence "Invariant to" of a docstring, without what follows "not to"."""
+    stated = re.search(r"Invariant to ([^.;]*)", inspect.cleandoc(text).replace("\n", " "))
+    assert stated, "state the invariances"
+    return stated[1].partition(", not to ")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A.\n\n    Shape: scalar. Invariant to rotation,\n    translation. B.", "rotation, translation"),
+        ("Invariant to rotation and common scale, not to\ntranslation. B.", "rotation and common scale"),
+    ],
+)
+def test_invariances_are_read(text: str, expected: str) -> None:
+    assert stated_invariances(text) == expected
+
+
 def moved(features: torch.Tensor, to: str) -> torch.Tensor:
     """Features (N, D) after a rotation, a translation, a common scale, or an invertible linear map."""
     generator = torch.Generator().manual_seed(1)
@@ -244,10 +262,9 @@ def moved(features: torch.Tensor, to: str) -> torch.Tensor:
 def test_invariances_are_as_stated(name: str, to: str) -> None:
     """A metric is invariant to what its docstring names, and to nothing else."""
     metric = metrics.METRICS[name]
-    stated = re.search(r"Invariant to ([^.;]*)", inspect.cleandoc(metric.__doc__ or "").replace("\n", " "))
-    assert stated, "state the invariances"
-    linear = "invertible linear maps" in stated[1]
-    expected = to in stated[1] or (linear and to in ("rotation", "common scale"))
+    stated = stated_invariances(metric.__doc__ or "")
+    linear = "invertible linear maps" in stated
+    expected = to in stated or (linear and to in ("rotation", "common scale"))
     features = torch.randn(60, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1
     labels = torch.arange(60) % 3
     first, second = (

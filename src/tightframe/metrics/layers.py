@@ -219,6 +219,11 @@ class EquiSeparation:
             for two layers, which always lie on a line, and for equal values.
         fitted: (L,) values of the line, exp of its logarithm.
         worst: index of the layer farthest from the line, from 0; None for fewer than three layers.
+
+    >>> from tightframe import metrics
+    >>> law = metrics.equi_separation([16.0, 8.0, 2.0, 1.0])
+    >>> round(law.rate, 4), [round(value, 2) for value in law.fitted]  # 2^(3.85 - 1.4 depth)
+    (0.3789, [17.15, 6.5, 2.46, 0.93])
     """
 
     rate: float

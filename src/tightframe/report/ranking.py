@@ -122,6 +122,14 @@ class Ranking:
     Attributes:
         rows: best first; rows with a NaN come last.
         by: the measure that orders them.
+
+    >>> import torch
+    >>> from tightframe import rank
+    >>> labels = torch.arange(300) % 3
+    >>> clean, noise = torch.eye(3)[labels] + 0.5 * torch.randn(300, 3), torch.randn(300, 3)
+    >>> ranking = rank({"noise": (noise, labels), "clean": (clean, labels)}, progress=False)
+    >>> [row.name for row in ranking.rows], ranking.tied(*ranking.rows)
+    (['clean', 'noise'], False)
     """
 
     rows: tuple[Ranked, ...]

@@ -30,6 +30,13 @@ class FewShot:
         draw_error: (S,) standard error of `accuracy` from the finite number of draws alone.
         pair_errors: (S, K, K) probability that a sample of class a (row) lies nearer the mean of class b (column) than
             that of a; NaN on the diagonal.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, theory
+    >>> features = torch.tensor([[0.0], [2.0], [9.0], [11.0]])
+    >>> forecast = theory.few_shot(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2), [1, 5])
+    >>> [round(float(error), 4) for error in forecast.pair_error]
+    [0.0136, 0.0019]
     """
 
     shots: tuple[int, ...]
