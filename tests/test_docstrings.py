@@ -146,6 +146,7 @@ def test_metrics_state_shape_range_limits_and_source(name: str) -> None:
     assert fields.keys() >= {*FIELDS}, name
     assert all(fields[field] for field in FIELDS)
     assert "scalar" in fields["Shape"]
+    assert metric.source, "declare the source"
     assert all(word in fields["Source"] for word in re.findall(r"[A-Z]\w+|\d{4}", metric.source)), "not as declared"
     assert f"metrics.{name}(" in text.partition("\n>>> ")[2]
 

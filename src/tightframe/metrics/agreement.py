@@ -121,7 +121,14 @@ def ncc_agreement_per_class(decisions: Decisions) -> Tensor:
 
 
 @metric(
-    "nearest-centre accuracy", "NC4", convention="pooled", target=1.0, hits=_centre_right, headline=True, held_out=True
+    "nearest-centre accuracy",
+    "NC4",
+    source=_PAPYAN,
+    convention="pooled",
+    target=1.0,
+    hits=_centre_right,
+    headline=True,
+    held_out=True,
 )
 def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Tensor:
     """Share of samples nearest to the centre of their own class, argmin_k |h - mu_k| = y.
@@ -151,6 +158,7 @@ def ncc_accuracy(decisions: Decisions, *, weighting: Weighting = "sample") -> Te
 @metric(
     "classifier accuracy",
     "accuracy",
+    source="standard",
     convention="pooled",
     target=1.0,
     hits=_classifier_right,

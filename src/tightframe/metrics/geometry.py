@@ -57,7 +57,7 @@ __all__ = [
     "structure_error",
 ]
 
-_PAPYAN, _LIU = "Papyan, Han & Donoho 2020", "Liu et al. 2023"
+_PAPYAN, _LIU, _TIRER = "Papyan, Han & Donoho 2020", "Liu et al. 2023", "Tirer & Bruna 2022"
 _CENTRED = "about the mean of class means"
 
 Reading = Literal["mean", "variance", "cv"]
@@ -309,7 +309,13 @@ def _simplex_cosine(setting: Setting, centred: bool = True) -> float | None:
     return -1 / (setting.K - 1) if centred else None  # not centred: -1/(K-1) or 0, both optimal
 
 
-@metric("mean cosine of means", "NC2", convention=_CENTRED, target=_simplex_cosine)
+@metric(
+    "mean cosine of means",
+    "NC2",
+    source=f"{_PAPYAN}; {_TIRER}",
+    convention=_CENTRED,
+    target=_simplex_cosine,
+)
 def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
     """Mean over pairs of the cosine between class means; -1/(K-1) for a simplex ETF.
 
@@ -339,7 +345,7 @@ def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
 @metric(
     "mean cosine of classifier",
     "NC2",
-    source="Tirer & Bruna 2022",
+    source=_TIRER,
     convention="rows not centred: −1/(K−1) simplex, 0 orthogonal",
     target=lambda s, centred=False: _simplex_cosine(s, centred),
 )
@@ -426,6 +432,7 @@ def _nearest() -> OverPairs:
 @metric(
     "smallest angle of means (°)",
     "NC2",
+    source="Tammes 1930",
     convention=_CENTRED,
     target=lambda s: math.degrees(math.acos(-1 / (s.K - 1))),
     floor=_angle_floor,
@@ -689,6 +696,7 @@ def _participation_needs(of: Part = "between") -> Needs:
 @metric(
     "participation ratio of means",
     "NC2",
+    source="Gao et al. 2017",
     convention=_CENTRED,
     target=_participation_target,
     floor=_dimension,

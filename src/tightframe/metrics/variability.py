@@ -48,6 +48,7 @@ __all__ = [
     "within_trace",
 ]
 
+_SCATTER = "Fisher 1936; Rao 1948"
 _POOR = 20  # values below 20 times their resolution get a warning: the error may be 5 %
 _CERTAIN = 1000  # values below 1000 times their resolution are recomputed in float64 in the second pass
 _ENTRIES = 16  # maximum error of a scatter's entries, in machine epsilons
@@ -155,7 +156,14 @@ def nc1_per_class(statistics: ClassStatistics) -> Tensor:
     return _resolved(statistics, traces, sizes, "NC1 of each class") / statistics.counts
 
 
-@metric("share of tr Σ_W in span of means", "scale", convention="what NC1 sees", needs="span scatter", headline=True)
+@metric(
+    "share of tr Σ_W in span of means",
+    "scale",
+    source="this package",
+    convention="what NC1 sees",
+    needs="span scatter",
+    headline=True,
+)
 def within_in_mean_span(statistics: ClassStatistics) -> Tensor:
     """Share of tr(S_W) in the span of the centred class means, tr(P S_W) / tr(S_W) with the projection P on the span.
 
@@ -224,7 +232,7 @@ def is_resolved(statistics: ClassStatistics) -> bool:
 # ---------------------------------------------------------------------- traces
 
 
-@metric("tr Σ_W", "scale", convention="pooled over samples", target=0.0, headline=True)
+@metric("tr Σ_W", "scale", source=_SCATTER, convention="pooled over samples", target=0.0, headline=True)
 def within_trace(statistics: ClassStatistics) -> Tensor:
     """tr(S_W), the mean squared distance of a sample to its class mean.
 
@@ -247,7 +255,7 @@ def within_trace(statistics: ClassStatistics) -> Tensor:
     return statistics.spread.sum() / statistics.num_samples
 
 
-@metric("tr Σ_B", "scale", convention="about the mean of class means", headline=True)
+@metric("tr Σ_B", "scale", source=_SCATTER, convention="about the mean of class means", headline=True)
 def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
     """tr(S_B), the mean squared distance of a class mean to the mean of class means.
 
