@@ -267,11 +267,12 @@ def _suits_fused(rows: Tensor) -> bool:
 def coefficient_of_variation(values: Tensor, ddof: int) -> Tensor:
     """Standard deviation of a vector, with N - ddof in the denominator, divided by its mean.
 
-    The gradient is finite if all values are equal. NaN for fewer than ddof + 1 values.
+    The gradient is finite if all values are equal. NaN for fewer than ddof + 1 values, and for a mean of 0.
     """
     if values.numel() <= ddof:
         return values.new_full((), math.nan)
     mean = values.mean()
+    mean = torch.where(mean == 0, math.nan, mean)
     return torch.linalg.vector_norm(values - mean) / math.sqrt(values.numel() - ddof) / mean
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 
 from tightframe.codes import one_vs_rest_distances, smallest_one_vs_rest
-from tightframe.errors import ShapeError
+from tightframe.errors import DtypeError, NonFiniteError, ShapeError
 
 
 def circle(points: int) -> torch.Tensor:
@@ -74,3 +74,10 @@ def test_gradient() -> None:
 def test_needs_two_vectors() -> None:
     with pytest.raises(ShapeError, match=r"\(1, 4\)"):
         one_vs_rest_distances(torch.ones(1, 4))
+
+
+def test_vectors_must_be_finite_floats() -> None:
+    with pytest.raises(NonFiniteError, match="row 1 holds nan"):
+        one_vs_rest_distances(torch.tensor([[1.0, 0.0], [math.nan, 0.0], [0.0, 1.0]]))
+    with pytest.raises(DtypeError, match="vectors must be floating point"):
+        one_vs_rest_distances(torch.tensor([[1, 0], [0, 1]]))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from laws.statistics_oracle import NAMES, RECORD, ROUTES, Draws, Rows, measure_error, measures, truth_of
-from tightframe import ClassStatistics, metrics
-from tightframe.errors import EmptyClassError, GeometryWarning, ResolutionWarning
+from tightframe import ClassStatistics, DecisionCounts, metrics
+from tightframe.errors import EmptyClassError, GeometryWarning, ResolutionWarning, TightframeError
+from tightframe.evidence import Evidence
+from tightframe.metrics.pairs import Moments
 from variants import VARIANTS
 
 SLOW = pytest.mark.slow
@@ -435,3 +439,63 @@ def test_means_no_further_apart_than_rounding_coincide(plan: NearPlan) -> None:
 @given(plan=near_plans())
 def test_means_no_further_apart_than_rounding_coincide_at_length(plan: NearPlan) -> None:
     assert not (wrong := wrong_near(plan)), "\n".join(wrong)
+
+
+# ---------------------------------------------------------------------- 4. degenerate classifiers and class means
+
+
+@cache
+def degenerate_evidence(seed: int) -> Evidence:
+    """Up to five classes, some without samples; random or integer values; zero rows, equal features, equal means."""
+    generator = torch.Generator().manual_seed(seed)
+    K, D, n, empty = (int(torch.randint(low, 5, (), generator=generator)) for low in (1, 1, 1, 0))
+    labels = torch.arange(K).repeat(n)
+    features = torch.randn(K * n, D, generator=generator, dtype=torch.float64)
+    weight = torch.randn(K + empty, D, generator=generator, dtype=torch.float64)
+    if seed % 2:
+        features, weight = features.round(), weight.round()
+    if seed % 3:
+        weight[torch.rand(len(weight), generator=generator) < seed % 3 / 2] = 0
+    if seed % 5 == 0:
+        features = features[:1].expand(K * n, D)
+    elif seed % 5 == 1:
+        features = features[labels]  # collapsed
+    elif seed % 5 == 2:
+        features = features - torch.stack([features[labels == k].mean(0) for k in range(K)])[labels]
+    statistics = ClassStatistics.from_features(features, labels, K + empty, per_class=True)
+    decisions = None
+    if K > 1:
+        decisions = DecisionCounts(statistics, weight)
+        decisions.update(features, labels)
+    return Evidence(statistics, weight, weight[:, 0], decisions, features[0])
+
+
+@pytest.mark.filterwarnings("ignore::tightframe.errors.GeometryWarning")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_degenerate_evidence_gives_numbers_nan_or_typed_errors(name: str) -> None:
+    """Infinity only where the stated range ends with it."""
+    metric, values = VARIANTS[name], []
+    for seed in range(60):
+        evidence = degenerate_evidence(seed)
+        with suppress(TightframeError):
+            values.append(float(metric.of(evidence)) if metric.available(evidence) else NAN)
+    stated = re.search(r"Range:[^\[(]*[\[(].*?inf([\])])", metric.__doc__, flags=re.S)
+    if stated is None or stated[1] == ")":
+        assert not np.isinf(values).any()
+    assert np.isfinite(values).any()
+
+
+@pytest.mark.parametrize("rows", [[[0.3, 0.7], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [1, 0], [0, 0]]])
+def test_mean_cosines_of_fewer_than_two_directions_do_not_exist(rows: list[list[float]]) -> None:
+    assert metrics.classifier_mean_cosine(torch.tensor(rows)).isnan()
+
+
+@pytest.mark.parametrize("rows", [[[1, 0], [0, 1], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 0]]])
+def test_distances_of_rows_without_a_direction_do_not_exist(rows: list[list[float]]) -> None:
+    assert metrics.one_vs_rest_distance(torch.tensor(rows)).isnan()
+
+
+def test_coefficients_of_variation_about_zero_do_not_exist() -> None:
+    statistics = ClassStatistics.from_features(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.arange(2), 2)
+    assert metrics.unc3(statistics, torch.tensor([[1.0, 0.0], [1.0, 0.0]])).isnan()  # cosines 1 and -1
+    assert Moments.of(torch.tensor([1.0, -1.0])).cv.isnan()

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tightframe.checks import require_matrix
 from tightframe.codes.cosines import Meter
 from tightframe.errors import ShapeError
 
@@ -20,7 +21,7 @@ def one_vs_rest_distances(vectors: Tensor, progress: Meter | None = None) -> Ten
     """Distance of each row to the convex hull of the others, (K, D) -> (K,); exact, by K small quadratic programs.
 
     Differentiable: the distance is stationary in the hull's coefficients. `progress` receives the completed fraction.
-    Raises: ShapeError unless K >= 2.
+    Raises: ShapeError unless K >= 2; DtypeError, NonFiniteError.
     Source: Jiang et al. 2023 (one-vs-rest distance).
 
     >>> import torch
@@ -31,6 +32,7 @@ def one_vs_rest_distances(vectors: Tensor, progress: Meter | None = None) -> Ten
     """
     if vectors.ndim != 2 or len(vectors) < 2:
         raise ShapeError(f"vectors must be (K, D) with K >= 2; got {tuple(vectors.shape)}.")
+    require_matrix(vectors, "vectors", "(K, D)")
     points = vectors.detach().to("cpu", torch.float64).numpy()
     if points.shape[1] > len(points):
         points = np.asarray(np.linalg.qr(points.T, mode="r")).T  # the same distances in K dimensions

@@ -246,7 +246,7 @@ def unc3(
     """Coefficient of variation over classes of cos(w_k, mu_k - mu_G), std / mean.
 
     Shape: weight (K, D); scalar, float64. Range: (-inf, inf), unitless, negative if the mean is; 0 = equal alignment of
-    all classes.
+    all classes; NaN if the mean is exactly 0.
     Misleads: it is 0 as well if all rows are equally far from their means, and unbounded where the mean cosine is near
     0.
 

@@ -352,6 +352,8 @@ def mean_cosine(statistics: ClassStatistics, *, centred: bool = True) -> Tensor:
 def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tensor:
     """`mean_cosine` of the classifier's rows, by default not centred.
 
+    Rows of length zero have no direction: their pairs are left out; NaN if fewer than two rows remain.
+
     Shape: classifier (K, D); scalar, float64. Range: [-1/(K-1), 1], unitless.
     Misleads: rows of equal length that sum to zero have the mean -1/(K-1) at any angles.
 
@@ -374,12 +376,15 @@ def classifier_mean_cosine(classifier: Tensor, *, centred: bool = False) -> Tens
 
 
 def _mean_cosine(rows: Tensor) -> Tensor:
-    """Mean cosine over pairs from |sum of unit rows|^2 = K + 2 sum of cosines, without forming pairs."""
+    """Mean cosine over pairs from |sum of unit rows|^2 = K + 2 sum of cosines, without forming pairs.
+
+    Rows of length zero are left out; NaN for fewer than two others."""
     lengths = numerics.norms(rows)
     directed = lengths.detach() > 0  # a mean at the centre has no direction
     if not directed.all():
         rows, lengths = rows[directed], lengths[directed]
-    number = len(rows)
+    if (number := len(rows)) < 2:
+        return rows.new_full((), math.nan)
     return ((1 / lengths @ rows).square().sum() - number) / (number * (number - 1))
 
 
@@ -908,7 +913,8 @@ def _one_vs_rest_target(setting: Setting) -> float | None:
 def one_vs_rest_distance(classifier: Tensor) -> Tensor:
     """Smallest distance of a unit classifier row to the convex hull of the other rows; maximal for a softmax code.
 
-    Exact, from one quadratic program per class; the cost grows as K^2 D.
+    Exact, from one quadratic program per class; the cost grows as K^2 D. NaN if a row has length zero, which has no
+    direction.
 
     Shape: classifier (K, D); scalar, float64. Range: [0, K/(K-1)], unitless; K/(K-1) for a simplex ETF, at most 1 for K
     > D + 1.
@@ -923,7 +929,8 @@ def one_vs_rest_distance(classifier: Tensor) -> Tensor:
     >>> round(metrics.one_vs_rest_distance(weight).item(), 6)
     1.0
     """
-    return smallest_one_vs_rest(numerics.unit_rows(_rows(classifier)))
+    units = numerics.unit_rows(_rows(classifier))
+    return units.new_full((), math.nan) if units.isnan().any() else smallest_one_vs_rest(units)
 
 
 def _rows(classifier: Tensor) -> Tensor:

@@ -204,8 +204,8 @@ class Moments(NamedTuple):
 
     @property
     def cv(self) -> Tensor:
-        """Population standard deviation over the absolute mean."""
-        return self.standard_deviation(0) / self.mean.abs()
+        """Population standard deviation over the absolute mean; NaN for a mean of 0."""
+        return self.standard_deviation(0) / torch.where(self.mean == 0, math.nan, self.mean.abs())
 
 
 class LogMoments(NamedTuple):

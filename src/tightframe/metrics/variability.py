@@ -89,8 +89,8 @@ def nc1(
     S_W pools samples (1/N); S_B weights classes equally about the mean of class means; K counts classes with samples.
     If class means coincide, S_B^+ uses the true rank and a GeometryWarning lists the classes.
 
-    Shape: scalar, float64. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common
-    scale.
+    Shape: scalar, float64. Range: [0, inf], unitless; 0 = collapsed, inf if all class means coincide. Invariant to
+    rotation, translation and common scale.
     Misleads: scatter outside the span of the class means does not count (`within_in_mean_span` is its share), and with
     one sample per class the value is 0 for any features.
 
@@ -298,8 +298,8 @@ def between_trace(statistics: ClassStatistics, *, debiased: bool = False) -> Ten
 def trace_ratio(statistics: ClassStatistics, *, debiased: bool = False) -> Tensor:
     """tr(S_W) / tr(S_B), with classes weighted equally in S_B.
 
-    Shape: scalar, float64. Range: [0, inf), unitless; 0 = collapsed. Invariant to rotation, translation and common
-    scale.
+    Shape: scalar, float64. Range: [0, inf], unitless; 0 = collapsed, inf if all class means coincide. Invariant to
+    rotation, translation and common scale.
     Misleads: one class far from all others makes tr(S_B) large and the ratio small, although the other classes overlap.
     With shuffled labels it grows with the number of samples per class.
 
