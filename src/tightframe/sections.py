@@ -130,11 +130,16 @@ def written(cell: Cell, kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, the format of the cells below it, and whether narrow output may omit the column."""
+    """A heading, the format of the cells below it, and whether narrow output may omit the column.
+
+    Attributes:
+        spare: narrow output omits optional columns that are spare before others.
+    """
 
     heading: str
     kind: Kind = "text"
     optional: bool = False
+    spare: bool = False
 
     @property
     def numeric(self) -> bool:

@@ -276,6 +276,16 @@ def test_optional_columns_go_first_the_last_of_them_before_others() -> None:
     assert block == [20 * "a", "column a 1 · column b 2 ·", "column c 3"]
 
 
+def test_spare_columns_go_before_other_optional_ones() -> None:
+    columns = (Column("name", "name"), *(Column(f"{c}", "number", True, spare=c == "±") for c in ("a", "±", "b", "±")))
+    section = Section("table", "heading", (), Table(columns, (("n" * 10, 1.0, 2.0, 3.0, 4.0),)))
+    for width, headings in ((26, ["a", "±", "b", "±"]), (25, ["a", "±", "b"]), (21, ["a", "b"]), (17, ["a"])):
+        text = render(Document("title", sections=(section,)), width=width)
+        assert text.splitlines()[3].split() == ["name", *headings]
+        if len(headings) == 2:
+            assert f"{NARROW} shows more columns: ±." in " ".join(text.split())
+
+
 def test_a_last_column_of_text_is_folded_after_the_name() -> None:
     text = "the best code in the built-in table"
     table = Table((Column("name", "name"), Column("value", "number"), Column("remark")), (("a" * 20, 12.0, text),))

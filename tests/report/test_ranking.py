@@ -84,6 +84,16 @@ def test_the_order_and_the_ties_in_words() -> None:
     assert [row.name for row in Ranking.of(rows, "log_me").rows] == ["d", "c", "b", "a"]
 
 
+def test_a_terminal_of_80_columns_shows_every_score_in_a_table() -> None:
+    score = Score(0.123456, 0.0123456, (0.1, 0.2))
+    names = ("1-shot", "5-shot", "20-shot", "log_me", "h_score")
+    order = Ranking.of([Ranked(name, 1400, 10, 64, dict.fromkeys(names, score)) for name in ("pixels", "random")])
+    lines = [line.split() for line in order.document().to("terminal", width=80).splitlines()]
+    headings = "encoder 1-shot % 5-shot % ± 20-shot % LogME H-score tied with"
+    assert headings.split() in lines
+    assert "pixels 12.35 12.35 1.23 12.35 0.1235 0.1235 random".split() in lines
+
+
 def test_what_is_undefined_comes_last_and_is_said() -> None:
     order = Ranking.of([row_of("a", math.nan), row_of("b", 0.5)])
     assert [row.name for row in order.rows] == ["b", "a"]

@@ -172,10 +172,11 @@ def _summary(figure: object) -> str:
 
 
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
-    """The table. If it is too wide: without optional columns, the last one first; then with the first column folded,
+    """The table. If it is too wide: without optional columns, spare ones and the last one first; then with the first column folded,
     and the last one if it is text; then one block per row."""
     places, dropped = list(range(len(table.columns))), []
     optional = [place for place in places if table.columns[place].optional or table.columns[place].kind == "source"]
+    optional.sort(key=lambda place: (table.columns[place].spare, place))
     while (excess := sum(widths := _widths(table, places)) + _BETWEEN * (len(places) - 1) - width) > 0 and optional:
         dropped.append(optional.pop())
         places.remove(dropped[-1])
@@ -188,7 +189,7 @@ def _table(table: Table, width: int) -> Iterator[RenderableType]:
         return
     yield _grid(table, places, folded)
     if dropped:
-        names = ", ".join(table.columns[place].heading for place in sorted(dropped))
+        names = ", ".join(dict.fromkeys(table.columns[place].heading for place in sorted(dropped)))
         yield Text(f"A wider terminal shows more columns: {names.rstrip('.')}.", "dim")
 
 

@@ -195,11 +195,13 @@ class Ranking:
 
     def document(self) -> Document:
         """The ranking as a document for any renderer."""
-        columns = [Column("encoder", "name"), Column("D", "count"), Column("samples", "count", optional=True)]
+        sizes = (Column(heading, "count", optional=True, spare=True) for heading in ("D", "samples"))
+        columns = [Column("encoder", "name"), *sizes]
         for key in self.best.scores:
             kind: Kind = "percent" if key.endswith("-shot") else "number"
-            columns += [Column(_heading(key), kind), Column("±", kind)]
-        columns.append(Column("not told apart from"))
+            other = key != self.by
+            columns += [Column(_heading(key), kind, other), Column("±", kind, other, spare=other)]
+        columns.append(Column("tied with"))
         rows = []
         for row in self.rows:
             cells: list[Cell] = [row.name, row.dimension, row.samples]
@@ -208,9 +210,9 @@ class Ranking:
             equals = [other.name for other in self.rows if other is not row and self.tied(row, other)]
             rows.append((*cells, ", ".join(equals) or "–"))
         hint = (
-            f"In the order of {_label(self.by)}. Accuracies in per cent are forecasts for the nearest class mean with "
-            "m samples per class. LogME is in nats per sample; the H-score is shrunk. Rows are told apart if they "
-            "differ by more than two standard errors (±) of the difference."
+            f"Ordered by {_label(self.by)}. m-shot: forecast accuracy, in per cent, of the nearest class mean with m "
+            "labelled samples per class. LogME: log evidence in nats per sample. H-score: with a shrunk covariance. "
+            "±: standard error. Tied: the difference is at most two of its standard errors, or its error is unknown."
         )
         table = Section("ranking", "Ranking", (*self.sentences(), hint), Table(tuple(columns), tuple(rows)))
         downloads = {"ranking.json": self.to_json, "ranking.csv": self.to_csv}
