@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -263,6 +264,9 @@ def test_numpy_half_precision_and_shapes_with_positions() -> None:
 
 def test_memory_is_what_is_stated() -> None:
     assert CrossAccumulator.memory([768] * 12) == 8 * 78 * 768**2
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "similarity.md").read_text(encoding="utf-8")
+    assert f"{CrossAccumulator.memory([768] * 12) / 1e6:.0f} MB for 12 layers of 768 features" in guide
+    assert f"{CrossAccumulator.memory([4096] * 33) / 1e9:.0f} GB for 33 layers of 4,096" in guide
     assert CrossAccumulator.memory([4096] * 33, pairs=[(0, k) for k in range(1, 33)]) == 8 * 65 * 4096**2
     assert CrossAccumulator.memory([3, 5], folds=4) == 8 * (9 + 15 + 25) * 7
     value = CrossMoments.from_features(layers())

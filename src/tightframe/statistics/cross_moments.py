@@ -110,8 +110,8 @@ class CrossMoments:
     """Moments about the means of L layers (or models) on the same N samples: all that linear CKA needs. Float64.
 
     `merge` is exact and associative up to rounding, and `empty` is its identity. The layers may have different widths
-    D_l. A pair of layers takes D_a D_b numbers, so all pairs of L layers of width D take L (L + 1) D^2 / 2 numbers: 340
-    MB for 12 layers of 768 features, 77 GB for 33 layers of 4096. No smaller exact sum exists: CKA needs |P|^2 of the
+    D_l. A pair of layers takes D_a D_b numbers, so all pairs of L layers of width D take L (L + 1) D^2 / 2 numbers: 368
+    MB for 12 layers of 768 features, 75 GB for 33 layers of 4096. No smaller exact sum exists: CKA needs |P|^2 of the
     sum P over all samples. Where that is too much, choose `pairs`: L layers compared with one take (2 L - 1) D^2.
 
     Attributes:
