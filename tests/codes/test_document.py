@@ -116,7 +116,7 @@ def test_both_tables_of_vectors_with_a_common_direction_are_tables(width: int) -
         cells = f"{each.max_cosine:.9f}", f"{each.bound.value:.9f}", f"{each.bound.name} bound"
         (line,) = [line for line in lines if line.startswith("largest cosine") and cells[0] in line]
         assert line.split() == " ".join(("largest cosine", *cells)).split()
-    assert sum(line.split() == ["quantity", "value", "reference", "of"] for line in lines) == 2
+    assert sum(line.split() == ["quantity", "value", "reference", "name"] for line in lines) == 2
     assert sum(line.startswith("one-vs-rest distance ") for line in lines) == 1  # no name is folded
 
 

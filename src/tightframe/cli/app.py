@@ -141,7 +141,7 @@ def measure(
     labels: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Read the labels (N,) from this file, or one for each of several. Default: in FEATURES.",
+            help="Read the labels (N,) from this file; for several FEATURES, one file for each. Default: in FEATURES.",
         ),
     ] = None,
     weight: Annotated[
@@ -227,7 +227,7 @@ def extract(
     ] = None,
     splits: Annotated[
         list[str] | None,
-        typer.Option(help="Write only these splits, as --splits train test; of train, test, ood. Default: all."),
+        typer.Option(help="Write only these splits: train, test, ood; for example --splits train test. Default: all."),
     ] = None,
     flatten: Annotated[bool, typer.Option("--flatten", help="Store each token or pixel as a separate sample.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the earlier extraction in --out.")] = False,
@@ -458,9 +458,10 @@ def rank(
     subjects: Annotated[
         list[str],
         typer.Argument(
-            help="Two or more of: file with features and labels, folder of `tightframe extract`, run folder, or model "
-            "(timm:NAME, hf:FOLDER, module:function; needs --images or --data). A model's classifier is taken out; "
-            "--features-of measures another layer.",
+            metavar="ENCODER",
+            help="Two or more of: a file with features and labels, a folder of `tightframe extract`, a run folder, or a "
+            "model (timm:NAME, hf:FOLDER, module:function; needs --images or --data). Of a model the features before "
+            "its classifier are ranked; --features-of selects another layer.",
             show_default=False,
         ),
     ],
@@ -470,10 +471,15 @@ def rank(
     ] = None,
     shots: Annotated[
         list[int] | None,
-        typer.Option(help="Samples per class of the forecast; repeatable, in the order of columns. Default: 1, 5, 20."),
+        typer.Option(
+            help="Forecast accuracy with this many labelled samples per class; repeatable. Default: 1, 5, 20."
+        ),
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Order by this measure: 5-shot and the like, log_me, h_score. Default: 5-shot.")
+        str | None,
+        typer.Option(
+            help="Order by this measure: log_me, h_score, or 5-shot and so on, as in --shots. Default: 5-shot."
+        ),
     ] = None,
     html: HtmlOption = None,
     json: JsonOption = None,
@@ -481,7 +487,7 @@ def rank(
     md: MarkdownOption = None,
     **options: Any,
 ) -> None:
-    """Rank encoders or layers by how well their features will classify with few samples; no classifier is trained."""
+    """Rank encoders or layers by a forecast of their accuracy with few labelled samples; nothing is trained."""
     from tightframe.cli.rank import ranking
     from tightframe.report.ranking import SHOTS
 
@@ -518,7 +524,7 @@ def list_codes() -> None:
 
 @app.command(name="datasets")
 def list_datasets() -> None:
-    """List the real data sets that `demo --data` can use, and whether they are here."""
+    """List the real data sets that `demo --data` can use, and where their files are."""
     from tightframe.cli.datasets import print_datasets
 
     print_datasets()

@@ -19,7 +19,7 @@ _COLUMNS = (
     Column("quantity", "name"),
     Column("value", "number"),
     Column("reference", "number"),
-    Column("of"),
+    Column("name"),
 )
 
 
