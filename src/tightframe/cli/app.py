@@ -459,8 +459,8 @@ def rank(
         list[str],
         typer.Argument(
             metavar="ENCODER",
-            help="Two or more of: a file with features and labels, a folder of `tightframe extract`, a run folder, or a "
-            "model (timm:NAME, hf:FOLDER, module:function; needs --images or --data). Of a model the features before "
+            help="Two or more of: a file with features and labels, a folder of `tightframe extract`, a run folder, or "
+            "a model (timm:NAME, hf:FOLDER, module:function; needs --images or --data). Of a model the features before "
             "its classifier are ranked; --features-of selects another layer.",
             show_default=False,
         ),

@@ -172,8 +172,8 @@ def _summary(figure: object) -> str:
 
 
 def _table(table: Table, width: int) -> Iterator[RenderableType]:
-    """The table. If it is too wide: without optional columns, spare ones and the last one first; then with the first column folded,
-    and the last one if it is text; then one block per row."""
+    """The table. If it is too wide: without optional columns, spare ones before others and the last before the first;
+    then with the first column folded, and the last one if it is text; then one block per row."""
     places, dropped = list(range(len(table.columns))), []
     optional = [place for place in places if table.columns[place].optional or table.columns[place].kind == "source"]
     optional.sort(key=lambda place: (table.columns[place].spare, place))
