@@ -150,8 +150,8 @@ class Vim:
         logits: the classifier.
         scale: 0-d, factor of the residual, in logits per feature unit.
 
-    Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logits. Invariant to rotation and to a
-    common scale of features (the classifier divided by it).
+    Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logits.
+    Invariant to rotation and to a common scale of features (the classifier divided by it).
     Source: Wang et al. 2022.
 
     >>> import torch
