@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec
+from typing import Any, Generic, Literal, ParamSpec, Self
 
 import numpy as np
 from torch import Tensor
@@ -109,6 +110,8 @@ def share(value: float, setting: Setting) -> float:
 class Metric(Generic[P]):
     """A scalar function of evidence with its declaration. Calling the metric calls the function.
 
+    Metrics are pickled like functions, by module and name; variants as their difference from a metric of a module.
+
     Positional parameters name the evidence that the function reads: `statistics`, `weight` (K, D), `bias` (K,),
     `classifier` (the weight's rows for the classes with samples), `counts` (of these classes), `decisions`, `outside`,
     `reader`. Keyword-only parameters are options.
@@ -181,6 +184,32 @@ class Metric(Generic[P]):
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"<metric {self.function.__name__}{options}: {self.label}>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # immutable, and told apart by identity, like a function
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By name if its module holds it under its name, as functions are pickled; else as a variant of the metric that
+        the module holds under the function's name; else by its parts, which fails for functions that have no place in
+        a module."""
+        for name in (self.name, self.function.__qualname__):
+            if self._in_module(name) is self:
+                return name
+        base = self._in_module(self.function.__qualname__)
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        if not isinstance(base, Metric) or base.function is not self.function:
+            return type(self), tuple(own.values())
+        return _variant, (base, {name: value for name, value in own.items() if value is not getattr(base, name)})
+
+    def _in_module(self, path: str) -> Any:
+        """The object under a dotted path in the function's module, or None."""
+        place: Any = sys.modules.get(self.function.__module__)
+        for part in path.split("."):
+            place = getattr(place, part, None)
+        return place
 
     def having(self, name: str = "", **options: Any) -> Metric[P]:
         """A variant with a new name, changed options of the function, and changed attributes of the declaration.
@@ -284,6 +313,11 @@ class Metric(Generic[P]):
             return {}
         parameters = inspect.signature(function).parameters
         return {name: value for name, value in self.options.items() if name in parameters}
+
+
+def _variant(base: Metric[P], changes: Mapping[str, Any]) -> Metric[P]:
+    """The variant of a metric with changed attributes, when it is unpickled."""
+    return replace(base, **changes)
 
 
 COLLECTED = {
