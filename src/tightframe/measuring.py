@@ -44,9 +44,10 @@ def measure(model: Any, loader: Any = None, *, test: Any = None, ood: Any = None
         ood: out-of-distribution data, with or without labels, for NC5.
         options: fields of `tightframe.options.Measuring`: layers, classifier, metrics, ....
 
-    Raises: TypeError for unknown options and the errors of `Measuring`, before the model runs; ClassifierError if no
-    classifier is found or it does not fit; LayerError for unknown layers; LoaderError for batches in an unknown form or
-    a loader that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for invalid data;
+    Raises: TypeError for unknown options and the errors of `Measuring`, before the model runs; EvidenceError, before
+    the pass, if a metric or convention that you name needs data that you did not pass; ClassifierError if no classifier
+    is found or it does not fit; LayerError for unknown layers; LoaderError for batches in an unknown form or a loader
+    that changes between passes; LabelError, DtypeError, ShapeError, NonFiniteError for invalid data;
     StateError if the model is already being measured; DistributedError if a process is lost.
 
     >>> from tightframe import measure

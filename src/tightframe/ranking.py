@@ -40,7 +40,7 @@ def rank(
     >>> ranking.best.name, ranking.ties()
     ('clean', [])
     """
-    settings = Measuring.of(options).having(decisions=None, detectors=False, conventions=())
+    settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
     rows = [row for name, subject in subjects.items() for row in ranked(name, subject, settings, shots)]
     return Ranking.of(rows, by)
 

@@ -13,15 +13,14 @@ import torch
 from tightframe.cli.options import changed
 from tightframe.cli.subject import Subject
 from tightframe.errors import OptionError
+from tightframe.measurement.provided import Provided
 from tightframe.measuring import measure
-from tightframe.metrics import CONVENTIONS, METRICS
 from tightframe.metrics.table import chosen
 from tightframe.options import Measuring
 from tightframe.processes import rank
 from tightframe.report import Report
 from tightframe.sources import ArraySource, FeatureSource, ShardSource
 from tightframe.sources.files import from_files
-from tightframe.sources.source import OOD
 
 
 def measured(
@@ -68,20 +67,22 @@ def _report(source: FeatureSource, settings: Measuring, classifier: str) -> Repo
     Args:
         classifier: what a measure of the classifier needs, for messages.
     """
-    named = [("--metric", each.name, each) for each in chosen(settings.metrics or ())]
-    named += [("--convention", name, CONVENTIONS[name].metric) for name in settings.conventions]
     if settings.training is not None and source.classifier is None:
         raise OptionError(f"--weight-decay needs {classifier}.")
-    for flag, name, metric in named:
-        if settings.task == "regression":
+    if settings.task == "regression":
+        named = [("--metric", each.name) for each in chosen(settings.metrics or ())]
+        for flag, name in [*named, *(("--convention", name) for name in settings.conventions)]:
             raise OptionError(f"{flag} {name} is a measure of classes; --task regression reports measures of its own.")
-        if "outside" in metric.reads and OOD not in source.splits:
-            raise OptionError(f"{flag} {name} needs --ood.")
-        if {"weight", "classifier"} & {*metric.reads} and source.classifier is None:
-            raise OptionError(f"{flag} {name} needs {classifier}.")
-        decides = "decisions" in metric.reads and metric.hits is not METRICS["ncc_accuracy"].hits
-        if decides and isinstance(source, ArraySource) and source.classifier is None:
-            raise OptionError(f"{flag} {name} needs {classifier}.")
+    provided = Provided.of(settings, source.splits, source.classifier, decided=not isinstance(source, ArraySource))
+    needed = {
+        "outside": "--ood",
+        "classifier": classifier,
+        "decisions": "--decisions above 0",
+        "scatter": "--covariance",
+        "class scatter": "--per-class",
+    }
+    for argument, name, lack in provided.lacks(settings):
+        raise OptionError(f"--{argument.removesuffix('s')} {name} needs {needed[lack]}.")
     return measure(source, **settings.to_dict())
 
 

@@ -35,6 +35,7 @@ from tightframe.measurement.passes import (
     Sums,
 )
 from tightframe.measurement.plan import FREE_SHARE, LayerPlan, left_out, planned, similarity_plan
+from tightframe.measurement.provided import Provided
 from tightframe.memory import free_memory
 from tightframe.metrics import CONVENTIONS
 from tightframe.ood import DetectionTable, DetectorScores
@@ -92,7 +93,8 @@ class Collected:
 @dataclass(frozen=True)
 class _Outset:
     """Facts of a process after its first batch: widths of layers, number of classes, notes, bytes for scatter, whether
-    the source can be read again (`again`: for wide features), splits, and whether batches have decisions."""
+    the source can be read again (`again`: for wide features), splits, whether batches have decisions, and the
+    classifier."""
 
     widths: dict[str, int]
     num_classes: int | None
@@ -102,6 +104,7 @@ class _Outset:
     again: bool
     splits: tuple[str, ...]
     decided: bool
+    classifier: LinearClassifier | None
 
 
 def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
@@ -109,8 +112,9 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
     classes with `min_count` samples, wide features. The features come from a buffer; if it exceeds `buffer_bytes`, the
     source is read again.
 
-    Raises: errors of the source; LayerError or LoaderError if layers or samples change; the errors of
-    `StatisticsAccumulator.update`; DistributedError if a process is lost.
+    Raises: errors of the source; EvidenceError, before the pass, for a named measure without its data; LayerError or
+    LoaderError if layers or samples change; the errors of `StatisticsAccumulator.update`; DistributedError if a process
+    is lost.
     """
     options = Measuring.of(options or {})
     shared = options.distributed and world_size() > 1
@@ -165,6 +169,9 @@ class _Pipeline:
         self._buffer = _Buffer(0 if source.cheap_to_read else options.buffer_bytes)
         self._decisions = options.decisions if options.decides else None
         self._complete = _complete(source.classifier)
+        provided = Provided.of(options, outset.splits, outset.classifier, decided=outset.decided)
+        last = self.plans[-1]
+        replace(provided, scatter=last.covariance, class_scatter=last.per_class).require(options)
 
     def _classifier(self, name: str) -> LinearClassifier | None:
         """The classifier on the features of a layer, or None."""
@@ -401,6 +408,7 @@ def _outset(first: FeatureBatch | None, source: FeatureSource, options: Measurin
         options.covariance and (options.second_pass or source.cheap_to_read) and source.repeatable,
         tuple(source.splits),
         first is not None and first.decided is not None,
+        None if first is None else _complete(source.classifier),
     )
 
 
