@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from tightframe import ClassStatistics, Report, __version__
@@ -20,7 +21,7 @@ from tightframe.report import RunFolder
 from tightframe.sections import number, short
 
 Command = Callable[..., Any]
-COMMANDS = ("demo", "measure", "extract", "report", "compare", "datasets", "prototypes")
+COMMANDS = tuple(typer.main.get_command(app).commands)
 
 
 def shell(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -467,7 +467,7 @@ def rank(
     ],
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Read the labels (N,) of all files from this file. Default: in each file."),
+        typer.Option(help="Read the labels (N,) of all files from this file. Default: in each file."),
     ] = None,
     shots: Annotated[
         list[int] | None,
@@ -501,7 +501,7 @@ def rank(
     _deliver(order, output)
 
 
-app.command()(takes(RANKING)(rank))
+app.command(cls=Command)(takes(RANKING)(rank))
 
 
 @app.command(name="metrics")
