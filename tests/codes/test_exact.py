@@ -100,8 +100,9 @@ GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller in
 }  # fmt: skip
 
 SLOW = [f"quadric-{q}" for q in LARGE_QUADRANGLES]
+OWN_TESTS = [name for name in CODES if name.startswith("bch-")]  # in test_bch.py
 SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name not in SLOW]
-LARGE = [name for name in CODES if name not in SMALL and name not in SLOW]
+LARGE = [name for name in CODES if name not in OWN_TESTS and name not in SMALL and name not in SLOW]
 MIDDLE = [name for name in LARGE if CODES[name].K <= 5000]
 
 
@@ -128,7 +129,7 @@ def spread(K: int, count: int) -> Tensor:
 
 
 def test_every_code_has_its_inner_products_listed() -> None:
-    assert set(PRODUCTS) == set(CODES)
+    assert set(PRODUCTS) | set(OWN_TESTS) == set(CODES)
     for name, products in PRODUCTS.items():
         assert CODES[name].cosine == pytest.approx(products[-1], abs=1e-15)
         assert CODES[name].inner_products == pytest.approx(products, abs=1e-15)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from tightframe.errors import DimensionError, StateError
+from tightframe.memory import require_memory
 
 TOLERANCE = 1e-9
 """Largest cosines are equal within this difference."""
@@ -51,13 +52,14 @@ class Code:
         """The first vectors, by default all.
 
         Shape: (n, D), float64, unit rows.
-        Raises: StateError if only the cosine is known, DimensionError unless 1 <= n <= K.
+        Raises: StateError if only the cosine is known, DimensionError unless 1 <= n <= K, RangeError without memory.
         """
         if self.build is None:
             raise StateError(f"only the largest cosine of the {self} is known, not its vectors.")
         number = self.K if num_vectors is None else num_vectors
         if not 1 <= number <= self.K:
             raise DimensionError(f"num_vectors must be in [1, {self.K}] for the {self}; got {number}.")
+        require_memory(8 * number * self.D, f"a matrix of {number:,} vectors in {self.D:,} dimensions")
         return self.build(number)
 
     @property

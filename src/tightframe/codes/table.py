@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tightframe.codes.code import Code
 from tightframe.codes.exact import bases, golden, lattices, polytopes, quadrics
+from tightframe.codes.exact.bch import bch, punctured_bch
 from tightframe.codes.exact.blocks import BLOCKS, signed_blocks
 from tightframe.codes.exact.latitudes import latitudes, number_on_latitudes
 from tightframe.codes.sizes import require_sizes
@@ -28,12 +29,29 @@ KERDOCK = (
     "Calderbank, Cameron, Kantor & Seidel 1997, Z4-Kerdock codes, orthogonal spreads and extremal Euclidean line-sets"
 )
 GOLD = "Gold 1968, Maximal recursive sequences with 3-valued recursive cross-correlation functions"
+BCH = (
+    "Bose & Ray-Chaudhuri 1960 and Hocquenghem 1959, as in MacWilliams & Sloane 1977, The theory of error-correcting "
+    "codes; the designed distance is attained"
+)
 BLOCK_SOURCE = "Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes, with all signs"
 COHN = "Cohn, de Laat & Leijenhorst 2024, Optimality of spherical codes via exact semidefinite programming bounds"
 ROOTS = (-1, -1 / 2, 0, 1 / 2)
 _STEPS, _LATITUDES = 16, 6  # angles of `latitudes` for each factor of two, and most dimensions
 _FEW = 1000  # vectors of a polygon whose inner products are listed
 _CORNERS = 10, 64  # bits and dimensions of linear codes that `best_built` tries; beyond, Kerdock codes are better
+_BCH: dict[int, dict[int, tuple[int, ...]]] = {
+    32: {21: tuple(range(6, 17, 2)), 26: (4,)},
+    64: {
+        **{16: (24, 28, 32), 18: tuple(range(22, 33, 2)), 24: (16, 18, *range(22, 33, 2))},
+        **{30: (14,), 36: (12,), 39: (10,)},
+    },
+    128: {22: (48, 56, 64), 29: (44,), 36: (32,)},
+    256: {21: (112, 120, 128), 29: (96,), 37: (92,)},
+    512: {28: (224,), 31: (220,), 40: (192,)},
+    1024: {26: (480,), 36: (448,)},
+}
+"""By length and bits: the weights up to half the length, where all words were counted, or the smallest one. Only codes
+of up to 40 bits for which no other row has as many vectors, as few dimensions and as small a cosine."""
 _LARGEST_QUADRANGLE = 7  # its 2,752 vectors take seconds; the next ones minutes
 QUARTERS = (-1, -1 / 2, -1 / 4, 0, 1 / 4, 1 / 2)
 THIRDS = (-1, -1 / 3, 0, 1 / 3)
@@ -208,6 +226,22 @@ def _punctured(
     return Code(name, K, D - 1, shifted[-1], source, None, shifted, partial(build, D - 1), f"punctured {family} code")
 
 
+def _bch(dim: int) -> Iterator[Code]:
+    """Extended primitive binary BCH codes [D, k, d], D = 2^m, and their punctured halves in D - 1 dimensions."""
+    for D, sizes in _BCH.items():
+        for bits, weights in sizes.items() if dim + 1 >= D else ():
+            cosine, name = 1 - 2 * weights[0] / D, f"[{D}, {bits}, {weights[0]}]"
+            inner = tuple(1 - 2 * weight / D for weight in weights)  # a word and its complement: opposite products
+            products = (-1.0, *sorted({*inner, *(0.0 - each for each in inner)})) if len(weights) > 1 else None
+            title = f"extended BCH code {name}"
+            build = partial(bch, D)
+            yield Code(f"bch-{D}-{bits}", 2**bits, D, cosine, BCH, None, products, build, title)
+            shifted = None if products is None else tuple((D * each - 1) / (D - 1) for each in products[1:])
+            title, build = f"punctured BCH code {name}", partial(punctured_bch, D - 1)
+            cosine = (D * cosine - 1) / (D - 1)
+            yield Code(f"bch-{D - 1}-{bits - 1}", 2 ** (bits - 1), D - 1, cosine, BCH, None, shifted, build, title)
+
+
 def _quadrangles(dim: int) -> Iterator[Code]:
     """The points of the quadrangles GQ(q, q^2), q a prime power above 2 (with 2, Schläfli's code): sharp codes."""
     q = 3
@@ -222,7 +256,7 @@ def _quadrangles(dim: int) -> Iterator[Code]:
         q += 1
 
 
-FAMILIES: tuple[Callable[[int], Iterator[Code]], ...] = (_kerdock, _gold, _quadrangles)
+FAMILIES: tuple[Callable[[int], Iterator[Code]], ...] = (_kerdock, _gold, _bch, _quadrangles)
 """Functions that yield the codes of an infinite family in at most a given number of dimensions, or one more."""
 
 

@@ -14,7 +14,9 @@ def code(name: str, num_classes: int | None = None, *, dim: int | None = None) -
     """An exact code, or its first K vectors, padded with zeros to `dim` columns.
 
     Kerdock and Gold codes are ordered by orthonormal bases (or, punctured, by simplices), so that the first vectors
-    are well separated. The order of other codes is arbitrary; `best` selects better parts.
+    are well separated; the first vectors of a BCH code are a smaller BCH code. The order of other codes is arbitrary;
+    `best` selects better parts.
+
     Returns: (K, dim) unit vectors.
     Raises: ChoiceError for a name outside `tightframe.codes.CODES`, DimensionError unless 2 <= num_classes <= the
     code's K and dim >= its D.
