@@ -51,6 +51,7 @@ def test_python_blocks_run_in_order(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 NOT_RUN = {
+    ("gallery/choosing_backbone.md", "part of examples/choosing_backbone.py"),
     ("gallery/collapse_curves.md", "part of examples/collapse_curves.py"),
     ("gallery/equi_separation.md", "part of examples/equi_separation.py"),
     ("gallery/hyperspherical.md", "part of examples/hyperspherical.py"),
