@@ -49,9 +49,10 @@ def verdict_on_aim(provenance: Mapping[str, Any]) -> Verdict | None:
 
     A part of the classes has no measure, since the measure in the provenance is that of all classes.
 
+    >>> import torch
     >>> from tightframe.prototypes import hierarchical
     >>> from tightframe.prototypes.aim import verdict_on_aim
-    >>> made = hierarchical([[0.0, 1.0], [1.0, 0.0]])
+    >>> made = hierarchical(torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     >>> verdict_on_aim(made.provenance).word
     'MADE FOR COSTS'
     """
