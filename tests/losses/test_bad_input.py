@@ -223,7 +223,7 @@ def test_prototypes_that_are_none(name: str) -> None:
     make = ON_PROTOTYPES[name]
     with pytest.raises(ZeroVectorError, match=r"prototypes must have a direction; row 1 is zero \(1 of 3 rows\)"):
         make(torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 1, 0]]))
-    with pytest.raises(NonFiniteError, match=r"prototypes must be finite.*row 1 holds nan"):
+    with pytest.raises(NonFiniteError, match=r"vectors must be finite.*row 1 holds nan"):
         make(torch.tensor([[1.0, 0, 0], [0, NAN, 0]]))
     with pytest.raises(ShapeError, match=r"vectors must be \(K, D\).*got \(3,\)"):
         make(torch.ones(3))
