@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from thinned import beyond
 from tightframe.report import RunFolder
 from tightframe.sections import number
 
@@ -123,7 +124,7 @@ def test_measures_that_are_undefined_have_no_mean(tightframe: Command, here: Pat
 # ---------------------------------------------------------------------------------------------- along the way
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("width", beyond(1, [60, 80, 120]))
 def test_lines_of_progress_where_there_is_no_terminal(tightframe: Command, here: Path, width: int) -> None:
     outcome = tightframe("demo", "--epochs", "3", "-o", "run", width=width)
     lines = [line for line in outcome.out.splitlines() if line.startswith("epoch ")]

@@ -40,7 +40,7 @@ def test_a_report_is_printed_and_not_half_written(tightframe: Command, disk: Pat
 
 
 def test_vectors_are_saved_elsewhere(tightframe: Command, disk: Path, here: Path) -> None:
-    command = ("prototypes", "-k", "300", "-d", "60", "--objective", "separated", "--rounds", "1", "--no-one-vs-rest")
+    command = ("prototypes", "-k", "300", "-d", "60", "--objective", "separated", "--time", "1", "--no-one-vs-rest")
     outcome = tightframe(*command, "--out", disk / "p.safetensors")
     assert outcome.status == 0
     assert "could not write" in outcome.complaint

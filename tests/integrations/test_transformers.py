@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from integrations.processes import WORLD, launch, meet, part
+from thinned import beyond
 from tightframe import ClassStatistics, measure, metrics
 from tightframe.errors import StateError
 from tightframe.integrations.transformers import CollapseCallback
@@ -273,8 +274,8 @@ def test_the_last_epoch_isnt_taken_for_the_best(tmp_path: Path, stopping_first: 
     assert epochs_of(callback) == ([1, 2] if stopping_first else [1])
 
 
-@pytest.mark.parametrize("when", [{"eval_strategy": "epoch"}, {"eval_strategy": "steps", "eval_steps": 2}])
-@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("when", beyond(1, [{"eval_strategy": "epoch"}, {"eval_strategy": "steps", "eval_steps": 2}]))
+@pytest.mark.parametrize("start", beyond(1, [False, True]))
 def test_of_several_evaluations_the_first_counts(tmp_path: Path, when: dict[str, Any], start: bool) -> None:
     model, callback = vit(), quick()
     held_out = {"a": images_of(1), "b": images_of(2)}
@@ -320,8 +321,8 @@ def test_an_evaluation_before_training_brings_no_held_out_data(tmp_path: Path) -
 # ---------------------------------------------------------------------- checkpoints
 
 
-@pytest.mark.parametrize("save", [{"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 4}])
-@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("save", beyond(1, [{"save_strategy": "epoch"}, {"save_strategy": "steps", "save_steps": 4}]))
+@pytest.mark.parametrize("every", beyond(1, [1, 2]))
 def test_a_resumed_run_has_neither_gap_nor_duplicate(tmp_path: Path, save: dict[str, Any], every: int) -> None:
     """The checkpoint of an epoch's last step, unlike that of the epoch, is older than the measurement there."""
 

@@ -20,6 +20,7 @@ from laws.scenarios import (
     wrong,
 )
 from oracle import ORACLE, Sample, statistics
+from thinned import thinned
 from tightframe import ClassStatistics, StatisticsAccumulator
 from tightframe.metrics import evaluate
 from tightframe.metrics.table import pairwise
@@ -55,10 +56,7 @@ def test_every_metric_has_an_oracle() -> None:
     assert set(VARIANTS) <= set(truth(draw(SCENARIOS["balanced"])))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("offset", OFFSETS)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(("name", "offset", "spread", "dtype"), thinned(2, SCENARIOS, OFFSETS, SPREADS, DTYPES))
 def test_every_metric_equals_its_oracle(name: str, offset: float, spread: float, dtype: str) -> None:
     sample = draw(SCENARIOS[name], offset=offset, spread=spread, dtype=DTYPES[dtype])
     expected = truth(sample)
@@ -80,11 +78,9 @@ def with_outliers(name: str, offset: float, spread: float, dtype: str) -> tuple[
     return sample, truth(sample)
 
 
-@pytest.mark.parametrize("validate", [True, False], ids=["validated", "unvalidated"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("spread", SPREADS)
-@pytest.mark.parametrize("offset", OFFSETS)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    ("name", "offset", "spread", "dtype", "validate"), thinned(3, SCENARIOS, OFFSETS, SPREADS, DTYPES, (True, False))
+)
 def test_an_outlier_as_first_sample_costs_nothing(
     name: str, offset: float, spread: float, dtype: str, validate: bool
 ) -> None:
@@ -93,9 +89,7 @@ def test_an_outlier_as_first_sample_costs_nothing(
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("outliers", [False, True], ids=["", "outliers"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize(("offset", "dtype", "outliers"), thinned(2, (0.0, 1e4), DTYPES, (False, True)))
 def test_rare_classes_in_a_long_stream(offset: float, dtype: str, outliers: bool) -> None:
     """Classes of 1, 2, 3 and 4 samples beside long ones, and no row twice."""
     scenario = Scenario((700, 1, 250, 2, 90, 3, 4, 30), 5)

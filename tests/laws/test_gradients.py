@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from thinned import thinned
 from tightframe import ClassStatistics, metrics
 from tightframe.evidence import Evidence
 from variants import VARIANTS
@@ -71,14 +72,12 @@ def generic(K: int, D: int) -> tuple[Tensor, ...]:
     return labels, features, weight, bias, torch.randn(D, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", GENERIC)
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize(("name", "shape"), thinned(2, TABLE, GENERIC))
 def test_derivatives_at_generic_points(name: str, shape: str) -> None:
     assert passes(TABLE[name].of, *generic(*GENERIC[shape]), reads=TABLE[name].reads)
 
 
-@pytest.mark.parametrize("tile_size", [2, 3])
-@pytest.mark.parametrize("name", PAIRWISE)
+@pytest.mark.parametrize(("name", "tile_size"), thinned(2, PAIRWISE, (2, 3)))
 def test_derivatives_through_several_tiles(name: str, tile_size: int) -> None:
     """Tiles are recomputed in the backward pass; five classes leave a last tile of one at two, of two at three."""
     labels, *inputs = generic(5, 2)

@@ -30,6 +30,7 @@ from hooks.models import (
     tokens,
 )
 from oracle import ORACLE, Sample, principal_angles
+from thinned import beyond
 from tightframe import ClassStatistics, Monitor, Report, measure
 from tightframe.errors import LabelError, LayerError
 from tightframe.hooks import Layer
@@ -440,7 +441,8 @@ def test_a_second_pass_gives_the_same_reports() -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["compiled", "compiled in place", "compiled part", "wrapped", "wrapped and compiled", "data parallel"]
+    "way",
+    beyond(2, ["wrapped", "compiled", "compiled in place", "compiled part", "wrapped and compiled", "data parallel"]),
 )
 def test_a_wrapped_model_gives_the_same_reports(way: str, tmp_path: Path) -> None:
     torch._dynamo.reset()
@@ -659,7 +661,7 @@ def failing(good: list[Any]) -> Iterator[Any]:
     raise ConnectionError("the disk is gone")
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", beyond(1, [0, 1]))
 def test_no_random_generator_moves(workers: int) -> None:
     model = Convolutional()
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]

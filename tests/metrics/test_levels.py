@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from metrics.isotropic import expected, ncc_accuracy, pair_angles, principal_angle
 from metrics.permuted import Data, compared, isotropic, only_means, power_law, rectified, zipf
+from thinned import beyond
 from tightframe import metrics
 from tightframe.decisions import DecisionCounts
 from tightframe.metrics import (
@@ -49,7 +50,7 @@ KNOWN = {("single samples", "ncc_accuracy")}
 """5 or 6 % high: rows are drawn one by one, which few samples in many dimensions aren't."""
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", beyond(2, SMALL))
 def test_draws_agree_with_permutations(name: str) -> None:
     """For every metric whose level is one of shuffled labels; `benchmarks/shuffled_levels.py` takes more settings."""
     rows = compared(SMALL[name], permutations=100, draws=200)
@@ -72,7 +73,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", beyond(2, LIMITS))
 def test_levels_of_isotropic_features(name: str) -> None:
     """Closed forms of means: within 5 % or three standard errors of the median, which a skewed law has elsewhere."""
     counts, dim = LIMITS[name]

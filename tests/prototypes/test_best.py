@@ -49,7 +49,9 @@ def test_a_part_of_a_code_where_the_search_finds_no_better() -> None:
 
 
 @pytest.mark.usefixtures("few_draws")
-@pytest.mark.parametrize(("K", "D"), [(20, 4), (30, 7), (40, 17), (30, 3)])
+@pytest.mark.parametrize(
+    ("K", "D"), [(20, 4), (30, 3), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((30, 7), (40, 17)))]
+)
 def test_a_search_never_ends_above_what_is_built(K: int, D: int) -> None:
     without = best(K, D, rounds=0).certificate.max_cosine
     assert best(K, D, time=0.2).certificate.max_cosine <= without + 1e-15
