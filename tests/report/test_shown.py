@@ -14,7 +14,7 @@ from tightframe.report.run_folder import RunFolder
 from tightframe.sections import Column, Section, Table, number, times, written
 
 KINDS = ("full_report", "crowded_report", "awkward_report", "series")
-WIDTHS = (40, 60, 80, 100, 149, 200, 300)
+WIDTHS = (40, 60, 80, 100, 149, 200, 320)
 
 
 @pytest.fixture(params=KINDS)
@@ -56,7 +56,7 @@ def test_every_number_of_every_measure_is_whole(report: Report, width: int) -> N
     if columns:
         assert {"value", "target", "shuffled", "closer"} <= set(columns)
     assert width > 60 or not columns
-    assert width < 300 or {"± s.e.", "floor", "±", "remark", "convention", "source"} <= set(columns)
+    assert width < 320 or {"± s.e.", "floor", "±", "remark", "convention", "source"} <= set(columns)
     text = words("\n".join(lines))
     for entry in report:
         numbers = {

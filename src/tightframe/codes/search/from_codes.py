@@ -20,9 +20,11 @@ from tightframe.codes.table import CODES
 
 _CAP_CODES, _LAYER_CODES = 5, 10  # numbers of codes for caps and sections, and for layers
 _LARGEST = 1 << 26  # maximum entries of a part of a code
+_WHOLE = 1 << 25  # maximum entries of a code: parts of larger ones take most of a search's time
 _CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # maximum dimensions more than D of codes for sections, and for their layers
 _CODE_SHARE = 4  # each code takes at most a fourth of the remaining time for draws
 _DRAWS = 10, 1000  # minimum and maximum draws of caps and sections per code
+_PATIENCE = 3.0  # maximum seconds, by estimate, for the draws of a code without a time limit
 _MELTING = 0.7, 4.0  # first exponents of caps, in units
 _MILD = 6.0, 24.0  # first exponents of filled layers, in units; lower ones dissolve the layers
 _RANKING, _RANKING_STEPS = 15.0, 30  # exponent, in units, and steps of descent that rank filled layers
@@ -86,7 +88,8 @@ class FilledLayers:
         layers: list[Layers] = []
         for code in self._codes:
             a_draw = 5e-4 + 1.2e-9 * self.num_points**2 + 1.5e-8 * code.K * code.D
-            draws = int(max(_DRAWS[0], min(_DRAWS[1], (middle - self._clock()) / _CODE_SHARE / a_draw)))
+            seconds = min((middle - self._clock()) / _CODE_SHARE, _PATIENCE)
+            draws = int(max(_DRAWS[0], min(_DRAWS[1], seconds / a_draw)))
             layers += complete_layers(code, self.num_points, self.dim, self._seed, draws, late)
             if late():
                 break
@@ -120,6 +123,9 @@ def _codes(num_points: int, dim: int, more: int, fewest: int) -> list[Code]:
     near = [
         code
         for code in CODES.values()
-        if fewest <= code.K and dim <= code.D <= dim + more and code.D * num_points <= _LARGEST
+        if fewest <= code.K
+        and dim <= code.D <= dim + more
+        and code.D * num_points <= _LARGEST
+        and code.D * code.K <= _WHOLE
     ]
     return sorted(near, key=lambda code: (code.D, code.cosine))
