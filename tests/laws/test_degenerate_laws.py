@@ -250,8 +250,8 @@ def _wrong_values(
     assert values.keys() == reference.keys()
     assert set(NAMES) | {each.name for each in EXACT.values()} == values.keys()
     for name, it in values.items():
-        if name in OF_ROUNDING:
-            continue
+        if name in OF_ROUNDING or (name == "log_me" and plan.kind.startswith("collapsed")):
+            continue  # without scatter, the log evidence tells how the residual is rounded
         want = EXPECTED[plan.kind].get(name, reference[name])
         if name in EXPECTED[plan.kind]:
             exact = it == want or (np.isnan(it) and np.isnan(want))
