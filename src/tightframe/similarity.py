@@ -171,7 +171,7 @@ def procrustes_distance(first: ClassStatistics, second: ClassStatistics, *, angu
     inequality. NaN if all class means of one coincide.
 
     Args:
-        angular: return the angle arccos |X^T Y|_* in radians, of which the distance is the chord.
+        angular: return the angle arccos |X^T Y|_* in radians; the distance is its chord.
 
     Raises: as `class_mean_moments`.
     Source: Williams, Kunz, Kornblith & Linderman 2021, eq. for the angular and the Procrustes distance, alpha = 1.

@@ -31,7 +31,7 @@ def test_starts_are_varied_parts_of_the_code(name: str) -> None:
     code = CODES[name]
     K = min(9, code.K)
     starts = list(cap_starts(code, K, seed=5, count=9))
-    points = {tuple(row) for row in code.build(min(code.K, caps._ENTRIES // code.D)).tolist()}
+    points = {tuple(row) for row in code.build(min(code.K, caps.ENTRIES // code.D)).tolist()}
     assert len(starts) == 9
     for start in starts:
         rows = {tuple(row) for row in start.tolist()}
@@ -46,7 +46,7 @@ def test_starts_are_the_seeds() -> None:
 
 
 def test_starts_of_huge_codes_use_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caps, "_ENTRIES", 2**20)
+    monkeypatch.setattr(caps, "ENTRIES", 2**20)
     built = []
     code = CODES["kerdock-1024"]
     counting = replace(code, build=lambda n: built.append(n) or code.build(n))

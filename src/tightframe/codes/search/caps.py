@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from tightframe.codes.code import Code
 
-_ENTRIES = 2**25  # maximum entries of a code in memory, 256 MiB; a larger code is replaced by its first part
+ENTRIES = 2**25  # maximum entries of a code in memory, 256 MiB; a larger code is replaced by its first part
 _TILT = 1e-3  # tilt of a direction, smaller than the gaps between cosines, so that it only breaks ties
 _TRIALS = 32  # random directions; the one farthest from the code stands for a deep hole
 _SAME = 1e-6  # distances of one layer differ by less: rounding
@@ -108,7 +108,7 @@ def undominated(layers: list[Layers]) -> list[Layers]:
 
 def _caps(code: Code, most: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Caps without end: the nearest points (most, D), and their distances, minus the cosine with the direction."""
-    vectors = code.vectors(min(code.K, max(most, _ENTRIES // code.D)))
+    vectors = code.vectors(min(code.K, max(most, ENTRIES // code.D)))
     generator = torch.Generator().manual_seed(seed)
 
     def noise(*shape: int) -> Tensor:
@@ -145,7 +145,7 @@ def _caps(code: Code, most: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _sections(code: Code, most: int, dim: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Sections without end: the points nearest to a plane, projected (most, dim), and their distances from it."""
-    vectors = code.vectors(min(code.K, max(most, _ENTRIES // code.D)))
+    vectors = code.vectors(min(code.K, max(most, ENTRIES // code.D)))
     generator = torch.Generator().manual_seed(seed)
 
     def below(limit: int) -> int:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from tightframe.codes.code import Code
-from tightframe.codes.search.caps import SHARE, Layers, cap_starts, complete_layers, section_starts, undominated
+from tightframe.codes.search.caps import (
+    ENTRIES,
+    SHARE,
+    Layers,
+    cap_starts,
+    complete_layers,
+    section_starts,
+    undominated,
+)
 from tightframe.codes.search.energy import SeparationEnergy
 from tightframe.codes.search.holes import filled
 from tightframe.codes.search.orbits import Free
@@ -20,7 +28,6 @@ from tightframe.codes.table import CODES
 
 _CAP_CODES, _LAYER_CODES = 5, 10  # numbers of codes for caps and sections, and for layers
 _LARGEST = 1 << 26  # maximum entries of a part of a code
-_WHOLE = 1 << 25  # maximum entries of a code: parts of larger ones take most of a search's time
 _CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # maximum dimensions more than D of codes for sections, and for their layers
 _CODE_SHARE = 4  # each code takes at most a fourth of the remaining time for draws
 _DRAWS = 10, 1000  # minimum and maximum draws of caps and sections per code
@@ -88,7 +95,7 @@ class FilledLayers:
         layers: list[Layers] = []
         for code in self._codes:
             a_draw = 5e-4 + 1.2e-9 * self.num_points**2 + 1.5e-8 * code.K * code.D
-            seconds = min((middle - self._clock()) / _CODE_SHARE, _PATIENCE)
+            seconds = _PATIENCE if math.isinf(end) else (middle - self._clock()) / _CODE_SHARE
             draws = int(max(_DRAWS[0], min(_DRAWS[1], seconds / a_draw)))
             layers += complete_layers(code, self.num_points, self.dim, self._seed, draws, late)
             if late():
@@ -126,6 +133,6 @@ def _codes(num_points: int, dim: int, more: int, fewest: int) -> list[Code]:
         if fewest <= code.K
         and dim <= code.D <= dim + more
         and code.D * num_points <= _LARGEST
-        and code.D * code.K <= _WHOLE
+        and code.D * code.K <= ENTRIES
     ]
     return sorted(near, key=lambda code: (code.D, code.cosine))
