@@ -41,7 +41,7 @@ def log_me(statistics: ClassStatistics) -> Tensor:
     released code adds 1e-5 to two denominators and stops after 11 steps; this is the maximum itself. Gradients are
     first-order only.
     Misleads: it depends on the class shares, so that data sets are not comparable, and on the origin: an offset of all
-    features serves as an intercept.
+    features serves as an intercept. Of collapsed features it says only how finely they are rounded.
 
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter.
     Source: You et al. 2021 (LogME); MacKay 1992.
@@ -76,7 +76,9 @@ def _coordinates(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(within)
     resolution = max(len(values) * numerics.EPS, 16 * statistics.product_epsilon)
     if values[-1] > 0:  # scatter below the resolution is not none: without it, labels would look linear in the features
+        rank = min(len(values), int(statistics.num_samples) - len(counts))
         values = values.clamp(min=resolution * float(values[-1]))
+        values[: len(values) - rank] = 0.0  # N samples about K means span no more than N - K directions
     scattered = (vectors * values.clamp(min=0).sqrt()).mT
     factor = torch.cat([scattered, counts.sqrt()[:, None] * statistics.means])
     left, sizes, _ = torch.linalg.svd(factor, full_matrices=False)
