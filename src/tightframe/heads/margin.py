@@ -61,20 +61,32 @@ def _angular(own: Tensor, margins: Tensor, easy: bool) -> Tensor:
     return torch.where(own > -cos, moved, own - (1 - cos))
 
 
+def _largest_angle(cosines: Tensor) -> Tensor:
+    return cosines.clamp(-1, 1).arccos()
+
+
+def _cosine(own: Tensor, margins: Tensor, easy: bool) -> Tensor:
+    return own - margins
+
+
+def _largest_difference(cosines: Tensor) -> Tensor:
+    return (2 - 2 * cosines.clamp(-1, 1)).sqrt()
+
+
 MARGINS: dict[str, MarginKind] = {
     "angular": MarginKind(
         _angular,
         "rad",
         math.pi,
-        lambda cosines: cosines.clamp(-1, 1).arccos(),
+        _largest_angle,
         "cos(theta + m); cos(theta) - (1 - cos m) for theta + m > pi",
         "Deng et al. 2019 (ArcFace)",
     ),
     "cosine": MarginKind(
-        lambda own, margins, easy: own - margins,
+        _cosine,
         "in cosine",
         2.0,
-        lambda cosines: (2 - 2 * cosines.clamp(-1, 1)).sqrt(),
+        _largest_difference,
         "cos(theta) - m",
         "Wang et al. 2018 (CosFace)",
     ),

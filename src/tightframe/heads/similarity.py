@@ -131,6 +131,14 @@ def _pseudo_huber(embeddings: Tensor, prototypes: Tensor, scale: Tensor, delta: 
     return distances * -scale
 
 
+def _products(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
+    return prototypes, None
+
+
+def _products_with_directions(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
+    return directions_or_zero(prototypes)[0], None
+
+
 def _nearest(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
     return prototypes, -prototypes.square().sum(1) / 2
 
@@ -138,10 +146,10 @@ def _nearest(prototypes: Tensor) -> tuple[Tensor, Tensor | None]:
 _GUIDED = "Sainte Fare Garnot & Landrieu 2021"
 
 SIMILARITIES: dict[str, Similarity] = {
-    "dot": Similarity(_dot, lambda p: (p, None), 1.0, "<z, p>", "Zhu et al. 2021"),
+    "dot": Similarity(_dot, _products, 1.0, "<z, p>", "Zhu et al. 2021"),
     "cosine": Similarity(
         _cosine,
-        lambda p: (directions_or_zero(p)[0], None),
+        _products_with_directions,
         16.0,
         "cosine of the angle between z and p",
         "Mettes et al. 2019",

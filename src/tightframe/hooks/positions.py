@@ -35,28 +35,36 @@ def _mean(features: Tensor, feature_dim: int | None, mask: Tensor | None = None)
     return torch.where(counted, last, 0).sum(places, dtype=wide) / counted.sum(places)
 
 
-def _one(place: int) -> Callable[[Tensor, int | None, Tensor | None], Tensor]:
+def _one(features: Tensor, feature_dim: int | None, mask: Tensor | None, place: int) -> Tensor:
     """The first (0) or last (-1) position in the mask."""
+    last = _each(features, feature_dim)
+    if last.ndim == 2:
+        return last
+    if mask is None or mask.shape != last.shape[:-1]:
+        return last.flatten(1, -2)[:, place]
+    counted = mask.to(last.device, torch.int64).flatten(1)
+    where = counted.argmax(1) if place == 0 else counted.shape[1] - 1 - counted.flip(1).argmax(1)
+    return last.flatten(1, -2)[torch.arange(len(last), device=last.device), where]
 
-    def position(features: Tensor, feature_dim: int | None, mask: Tensor | None = None) -> Tensor:
-        last = _each(features, feature_dim)
-        if last.ndim == 2:
-            return last
-        if mask is None or mask.shape != last.shape[:-1]:
-            return last.flatten(1, -2)[:, place]
-        counted = mask.to(last.device, torch.int64).flatten(1)
-        where = counted.argmax(1) if place == 0 else counted.shape[1] - 1 - counted.flip(1).argmax(1)
-        return last.flatten(1, -2)[torch.arange(len(last), device=last.device), where]
 
-    return position
+def _first(features: Tensor, feature_dim: int | None, mask: Tensor | None = None) -> Tensor:
+    return _one(features, feature_dim, mask, 0)
+
+
+def _last(features: Tensor, feature_dim: int | None, mask: Tensor | None = None) -> Tensor:
+    return _one(features, feature_dim, mask, -1)
+
+
+def _flat(features: Tensor, feature_dim: int | None, mask: Tensor | None = None) -> Tensor:
+    return features.flatten(1)
 
 
 POSITIONS: dict[str, Callable[..., Tensor]] = {
     "each": _each,
     "mean": _mean,
-    "first": _one(0),
-    "last": _one(-1),
-    "flatten": lambda features, feature_dim, mask=None: features.flatten(1),
+    "first": _first,
+    "last": _last,
+    "flatten": _flat,
 }
 """Functions of features, the dimension of the D features (None: as in torch's layers) and a mask of positions that are
 not padding. "each": every position is a sample (N, ..., D); "mean": mean over the mask (N, D), in float32 at least;

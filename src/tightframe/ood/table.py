@@ -107,12 +107,60 @@ class DetectorRow:
         return self.make(training if isinstance(training, Fitting) else Fitting(training))
 
 
-def _neco(*, centred: bool, scaled: bool, max_logit: bool) -> Callable[[Fitting], Neco]:
-    def make(training: Fitting) -> Neco:
-        logits = training.logits() if max_logit else None
-        return Neco.on(training.spectrum(scaled), centred=centred, logits=logits)
+def _max_softmax(training: Fitting) -> Detector:
+    return MaxSoftmax(training.logits())
 
-    return make
+
+def _max_logit(training: Fitting) -> Detector:
+    return MaxLogit(training.logits())
+
+
+def _energy(training: Fitting) -> Detector:
+    return Energy(training.logits())
+
+
+def _generalized_entropy(training: Fitting) -> Detector:
+    return GeneralizedEntropy(training.logits())
+
+
+def _nearest_centre(training: Fitting) -> Detector:
+    return NearestCentre.fit(training.statistics)
+
+
+def _mahalanobis(training: Fitting) -> Detector:
+    return training.mahalanobis
+
+
+def _relative_mahalanobis(training: Fitting) -> Detector:
+    return RelativeMahalanobis.on(training.mahalanobis, training.statistics)
+
+
+def _residual(training: Fitting) -> Detector:
+    return training.residual
+
+
+def _vim(training: Fitting) -> Detector:
+    return Vim.on(training.statistics, training.residual, training.logits())
+
+
+def _nci(training: Fitting) -> Detector:
+    return Nci.on(training.statistics, training.logits())
+
+
+def _neco(training: Fitting) -> Detector:
+    return Neco.on(training.spectrum(scaled=True))
+
+
+def _neco_max_logit(training: Fitting) -> Detector:
+    return Neco.on(training.spectrum(scaled=True), logits=training.logits())
+
+
+def _neco_centred(training: Fitting) -> Detector:
+    return Neco.on(training.spectrum(scaled=False))
+
+
+def _neco_raw(training: Fitting) -> Detector:
+    return Neco.on(training.spectrum(scaled=False), centred=False)
 
 
 _BEN_AMMAR = "Ben Ammar et al. 2024"
@@ -122,90 +170,86 @@ DETECTORS: dict[str, DetectorRow] = {
         "MSP",
         "log of the probability",
         "Hendrycks & Gimpel 2017",
-        lambda training: MaxSoftmax(training.logits()),
+        _max_softmax,
         ("weight",),
     ),
-    "max_logit": DetectorRow(
-        "MaxLogit", "with bias", "Hendrycks et al. 2022", lambda training: MaxLogit(training.logits()), ("weight",)
-    ),
-    "energy": DetectorRow(
-        "Energy", "temperature 1", "Liu et al. 2020", lambda training: Energy(training.logits()), ("weight",)
-    ),
+    "max_logit": DetectorRow("MaxLogit", "with bias", "Hendrycks et al. 2022", _max_logit, ("weight",)),
+    "energy": DetectorRow("Energy", "temperature 1", "Liu et al. 2020", _energy, ("weight",)),
     "gen": DetectorRow(
         "GEN",
         "gamma 0.1, 100 largest probabilities",
         "Liu et al. 2023",
-        lambda training: GeneralizedEntropy(training.logits()),
+        _generalized_entropy,
         ("weight",),
     ),
     "nearest_centre": DetectorRow(
         "nearest class mean",
         "Euclidean",
         "Lee et al. 2018, S_W = I",
-        lambda training: NearestCentre.fit(training.statistics),
+        _nearest_centre,
         ("statistics",),
     ),
     "mahalanobis": DetectorRow(
         "Mahalanobis",
         "pooled S_W at its rank, one layer",
         "Lee et al. 2018",
-        lambda training: training.mahalanobis,
+        _mahalanobis,
         ("scatter",),
     ),
     "relative_mahalanobis": DetectorRow(
         "relative Mahalanobis",
         "S_W and S_T at the rank of S_W",
         "Ren et al. 2021",
-        lambda training: RelativeMahalanobis.on(training.mahalanobis, training.statistics),
+        _relative_mahalanobis,
         ("scatter",),
     ),
     "residual": DetectorRow(
         "Residual",
         "about the classifier's origin, p = half the rank",
         "Wang et al. 2022",
-        lambda training: training.residual,
+        _residual,
         ("scatter", "weight"),
     ),
     "vim": DetectorRow(
         "ViM",
         "scale from moments, p = half the rank",
         "Wang et al. 2022",
-        lambda training: Vim.on(training.statistics, training.residual, training.logits()),
+        _vim,
         ("scatter", "weight"),
     ),
     "nci": DetectorRow(
         "NCI",
         "alpha = 1e-4",
         "Liu & Qin 2025",
-        lambda training: Nci.on(training.statistics, training.logits()),
+        _nci,
         ("statistics", "weight"),
     ),
     "neco": DetectorRow(
         "NECO",
         "centred, scaled, p = K − 1",
         f"{_BEN_AMMAR} (code, ResNet)",
-        _neco(centred=True, scaled=True, max_logit=False),
+        _neco,
         ("scatter",),
     ),
     "neco_max_logit": DetectorRow(
         "NECO × MaxLogit",
         "centred, scaled, p = K − 1",
         f"{_BEN_AMMAR} (code, others)",
-        _neco(centred=True, scaled=True, max_logit=True),
+        _neco_max_logit,
         ("scatter", "weight"),
     ),
     "neco_centred": DetectorRow(
         "NECO, not scaled",
         "centred, not scaled, p = K − 1",
         f"{_BEN_AMMAR}, its advice for NC1",
-        _neco(centred=True, scaled=False, max_logit=False),
+        _neco_centred,
         ("scatter",),
     ),
     "neco_raw": DetectorRow(
         "NECO, raw features",
         "not centred, not scaled, p = K − 1",
         f"{_BEN_AMMAR} (formula)",
-        _neco(centred=False, scaled=False, max_logit=False),
+        _neco_raw,
         ("scatter",),
     ),
 }
