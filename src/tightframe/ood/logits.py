@@ -42,6 +42,14 @@ class Logits:
         rows = weight.detach().to(float64_device(weight.device), torch.float64)
         return cls(rows, rows.new_zeros(len(rows)) if bias is None else bias.detach().to(rows))
 
+    def require_features(self, num_features: int) -> None:
+        """Raise ClassifierError unless it reads features of this dimension, those of the statistics."""
+        if self.weight.shape[1] != num_features:
+            raise ClassifierError(
+                f"the classifier's weight must be (K, {num_features}) to fit the statistics; "
+                f"got {tuple(self.weight.shape)}."
+            )
+
     def __call__(self, rows: Tensor) -> Tensor:
         """Logits (N, K) of float64 rows (N, D)."""
         return torch.addmm(self.bias, rows, self.weight.mT)

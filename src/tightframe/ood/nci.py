@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from tightframe.checks import Array
-from tightframe.errors import ClassifierError, RangeError
+from tightframe.errors import RangeError
 from tightframe.numerics import norms
 from tightframe.ood.detector import in_blocks
 from tightframe.ood.logits import Logits
@@ -66,11 +66,7 @@ class Nci:
         if not 0 <= alpha < math.inf:
             raise RangeError(f"alpha must be in [0, inf); got {alpha}.")
         mean = statistics.detach().populated().global_mean("sample")
-        if logits.weight.shape[1] != len(mean):
-            raise ClassifierError(
-                f"the classifier's weight must be (K, {len(mean)}) to fit the statistics; "
-                f"got {tuple(logits.weight.shape)}."
-            )
+        logits.require_features(len(mean))
         return cls(mean.to(logits.weight), logits, float(alpha))
 
     @property

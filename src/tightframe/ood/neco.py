@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import Array
-from tightframe.errors import ClassifierError, RangeError
 from tightframe.ood.detector import in_blocks
 from tightframe.ood.logits import Logits
-from tightframe.ood.spectrum import Spectrum
+from tightframe.ood.spectrum import Spectrum, require_components
 from tightframe.statistics import ClassStatistics
 
 
@@ -99,11 +98,9 @@ class Neco:
         """Fit to a computed spectrum, which several detectors can share. Raises: as `fit`."""
         D = len(spectrum.mean)
         components = min(spectrum.num_classes - 1, D) if components is None else components
-        _require_components([components], D)
-        if logits is not None and logits.weight.shape[1] != D:
-            raise ClassifierError(
-                f"the classifier's weight must be (K, {D}) to fit the statistics; got {tuple(logits.weight.shape)}."
-            )
+        require_components([components], D)
+        if logits is not None:
+            logits.require_features(D)
         return cls(spectrum, components, centred, logits)
 
     @property
@@ -132,7 +129,7 @@ class Neco:
         Raises: RangeError for components outside [1, D].
         """
         D = len(self.spectrum.mean)
-        _require_components(components, D)
+        require_components(components, D)
         last = torch.tensor([min(p, self.rank) - 1 for p in components], device=self.spectrum.mean.device)
         directions = self.spectrum.directions[:, : max(components)]
         whole = torch.tensor([p == D == self.rank for p in components], device=self.spectrum.mean.device)
@@ -147,10 +144,3 @@ class Neco:
 
         width = directions.shape[1] if self.logits is None else max(directions.shape[1], len(self.logits.weight))
         return in_blocks(score, features, self.spectrum.mean, width)
-
-
-def _require_components(components: Sequence[int], num_features: int) -> None:
-    wrong = [p for p in components if not 1 <= p <= num_features]
-    if wrong or not components:
-        got = wrong[0] if wrong else "none"
-        raise RangeError(f"components must be in [1, {num_features}], the number of features; got {got}.")

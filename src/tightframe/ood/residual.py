@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, require_positive
-from tightframe.errors import ClassifierError, RangeError, ScatterError
+from tightframe.errors import RangeError, ScatterError
 from tightframe.numerics import EPS, norms
 from tightframe.ood.detector import in_blocks
-from tightframe.ood.logits import Logits
-from tightframe.ood.spectrum import eigenvectors, require_scatter, rounding
+from tightframe.ood.logits import Energy, Logits, MaxLogit
+from tightframe.ood.spectrum import eigenvectors, require_components, require_scatter, rounding
 from tightframe.statistics import ClassStatistics
 
 _DIMENSIONS = ((2048, 1000), (768, 512))  # from this many dimensions, that many components; otherwise half
@@ -101,12 +101,9 @@ class Residual:
         """Fit to a classifier that several detectors share. Raises: as `fit`."""
         statistics = require_scatter(statistics, "the residual (Residual, ViM)")
         D = statistics.num_features
-        if logits.weight.shape[1] != D:
-            raise ClassifierError(
-                f"the classifier's weight must be (K, {D}) to fit the statistics; got {tuple(logits.weight.shape)}."
-            )
-        if components is not None and not 1 <= components <= D:
-            raise RangeError(f"components must be in [1, {D}], the number of features; got {components}.")
+        logits.require_features(D)
+        if components is not None:
+            require_components([components], D)
         start = origin(logits).to(statistics.means)
         offset = statistics.global_mean("sample") - start
         moment = statistics.total_covariance("sample") + offset.outer(offset)
@@ -204,7 +201,7 @@ class Vim:
         Raises: as `fit`, about these features; DtypeError, ShapeError or NonFiniteError.
         """
         features = as_tensor(features, "features")
-        largest = in_blocks(lambda rows: self.logits(rows).amax(1), features, self.logits.weight, 1).mean()
+        largest = MaxLogit(self.logits).scores(features).mean()
         return replace(self, scale=_scale(largest.to(self.scale), self.residual.residuals(features).mean()))
 
     @property
@@ -213,8 +210,7 @@ class Vim:
 
     def scores(self, features: Array) -> Tensor:
         """(N, D) -> (N,)."""
-        weight = self.logits.weight
-        energy = in_blocks(lambda rows: self.logits(rows).logsumexp(1), features, weight, len(weight))
+        energy = Energy(self.logits).scores(features)
         return energy - (self.scale * self.residual.residuals(features)).to(energy)
 
 

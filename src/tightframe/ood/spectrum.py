@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from tightframe.errors import ScatterError
+from tightframe.errors import RangeError, ScatterError
 from tightframe.numerics import EPS
 from tightframe.statistics import ClassStatistics
 
@@ -61,6 +62,14 @@ def require_scatter(statistics: ClassStatistics, what: str) -> ClassStatistics:
         raise ScatterError(f"{what} needs scatter about the class means; fit before calling about().")
     statistics.require_within(what)
     return statistics
+
+
+def require_components(components: Sequence[int], num_features: int) -> None:
+    """Raise RangeError unless numbers of principal directions are in [1, D], and there is at least one."""
+    wrong = [p for p in components if not 1 <= p <= num_features]
+    if wrong or not components:
+        got = wrong[0] if wrong else "none"
+        raise RangeError(f"components must be in [1, {num_features}], the number of features; got {got}.")
 
 
 def rounding(statistics: ClassStatistics, within: Tensor) -> float:
