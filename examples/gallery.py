@@ -17,6 +17,8 @@ from typing import TypeVar
 import matplotlib
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 DOCS = Path(__file__).parents[1] / "docs" / "gallery"
 OUTPUT = re.compile(r"^(```text output\n).*?^(```)$", flags=re.M | re.S)
@@ -27,6 +29,26 @@ def require(condition: bool, claim: str) -> None:
     """Ends the example with an error unless the claim holds."""
     if not condition:
         raise SystemExit(f"claim does not hold: {claim}")
+
+
+def unconstrained_minimum(W: Tensor, H: Tensor, labels: Tensor, decay: float) -> tuple[Tensor, Tensor, float]:
+    """Classifier (K, D), free features (N, D) and loss where L-BFGS from W and H ends, in float64.
+
+    The loss is mean cross-entropy + decay / 2 (|W|^2 + |H|^2).
+    """
+    W, H = W.clone().requires_grad_(), H.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [W, H], max_iter=1000, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(H @ W.T, labels) + decay / 2 * (W.square().sum() + H.square().sum())
+        loss.backward()
+        return loss
+
+    optimizer.step(objective)
+    return W.detach(), H.detach(), objective().item()
 
 
 def run(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gallery import require, run
+from gallery import require, run, unconstrained_minimum
 from tightframe import PrototypeHead, datasets, losses, metrics, prototypes, theory
 
 K, BUDGET = 10, 5.0  # of mean |w|^2 times mean |h|^2 in the Layer-Peeled Model
@@ -55,17 +55,9 @@ def descend(counts: list[int], decay: float, seed: int) -> float:
     """The mean cosine of rare rows at the minimum of cross-entropy + decay / 2 (|W|^2 + |H|^2)."""
     torch.manual_seed(seed)
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    W, H = (torch.randn(n, 8, dtype=torch.float64).requires_grad_() for n in (len(counts), len(labels)))
-    optimizer = torch.optim.LBFGS([W, H], max_iter=1000, tolerance_change=1e-15, line_search_fn="strong_wolfe")
-
-    def objective() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(H @ W.T, labels) + decay / 2 * (W.square().sum() + H.square().sum())
-        loss.backward()
-        return loss
-
-    optimizer.step(objective)
-    return metrics.classifier_mean_cosine(W.detach()[3:]).item()
+    W, H = (torch.randn(n, 8, dtype=torch.float64) for n in (len(counts), len(labels)))
+    W, _, _ = unconstrained_minimum(W, H, labels, decay)
+    return metrics.classifier_mean_cosine(W[3:]).item()
 
 
 def train(counts: list[int], head: str, decay: float, seed: int) -> tuple[float, float]:

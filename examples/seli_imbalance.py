@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gallery import require, run
+from gallery import require, run, unconstrained_minimum
 from tightframe import ClassStatistics, datasets, metrics, theory
 
 K, D, LARGEST = 10, 16, 100
@@ -37,19 +37,10 @@ def descend(ratio: float, decay: float, seed: int) -> dict[str, float]:
     counts = torch.tensor(datasets.step_counts(LARGEST, K, ratio))
     labels = torch.arange(K).repeat_interleave(counts)
     torch.manual_seed(seed)
-    W, H = (torch.randn(n, D, dtype=torch.float64).div(D**0.5).requires_grad_() for n in (K, len(labels)))
-    options = {"tolerance_grad": 1e-12, "tolerance_change": 1e-15, "line_search_fn": "strong_wolfe"}
-    optimizer = torch.optim.LBFGS([W, H], max_iter=1000, **options)
-
-    def objective() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(H @ W.T, labels) + decay / 2 * (W.square().sum() + H.square().sum())
-        loss.backward()
-        return loss
-
-    optimizer.step(objective)
-    excess = objective().item() / theory.cross_entropy_optimum(counts, decay, decay).loss - 1
-    return {"excess": excess, **distances(ClassStatistics.from_features(H.detach(), labels, K), W.detach())}
+    W, H = (torch.randn(n, D, dtype=torch.float64) / D**0.5 for n in (K, len(labels)))
+    W, H, loss = unconstrained_minimum(W, H, labels, decay)
+    excess = loss / theory.cross_entropy_optimum(counts, decay, decay).loss - 1
+    return {"excess": excess, **distances(ClassStatistics.from_features(H, labels, K), W)}
 
 
 def predicted(ratio: float, decay: float) -> dict[str, float]:
