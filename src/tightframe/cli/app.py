@@ -223,7 +223,7 @@ def extract(
         typer.Option(help="Store features as float16, bfloat16, float32 or float64. Default: the model's dtype."),
     ] = None,
     shard_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Limit the size of a file, in bytes. Default: 256 MiB.")
+        int | None, typer.Option(help="Limit the size of a file, in bytes. Default: 256 MiB.")
     ] = None,
     splits: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tightframe.cli.options import Flags
+from tightframe.cli.usage import of_usage
 from tightframe.errors import OptionError, TightframeError
 from tightframe.sections import as_text
 
@@ -39,12 +40,8 @@ def is_of_memory(error: Exception) -> bool:
 
 def one_line(error: Exception) -> str:
     """What to tell the user of a failure. Raises: a defect itself, if the variable TIGHTFRAME_TRACEBACK is set."""
-    if callable(usage := getattr(error, "format_message", None)):  # typer's errors of usage
-        context = getattr(error, "ctx", None)
-        said = usage()
-        message = (said if said.endswith("?") else f"{said.rstrip('.')}.") + (
-            f" See {context.command_path} --help." if context is not None else ""
-        )
+    if hasattr(error, "format_message"):
+        message = of_usage(error)
     elif isinstance(error, OSError) and not isinstance(error, TightframeError):
         message = of_system(error)
     elif is_of_memory(error):

@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from tightframe.cli.usage import PARSERS
+
 Flags = Sequence[tuple[str, Field[Any]]]
 """As `flags_of` a dataclass gives them."""
 
@@ -24,7 +26,8 @@ def takes(flags: Flags = ()) -> Callable[[Callable[..., Any]], Callable[..., Any
         own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "options"]
         for each in own:
             shown = get_args(each.annotation)[1]
-            shown.metavar = shown.metavar or _metavar(each.annotation)
+            shown.metavar = shown.metavar or _METAVARS.get(_element(each.annotation))
+            shown.parser = PARSERS.get(_element(each.annotation))
         added = [_parameter(flag, field) for flag, field in flags]
         signature = inspect.Signature([each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in [*own, *added]])
         command.__signature__ = signature  # type: ignore[attr-defined]
@@ -38,17 +41,22 @@ def _parameter(flag: str, field: Field[Any]) -> inspect.Parameter:
     kind = field.metadata["type"] or type(field.default)
     default = field.default if isinstance(field.default, bool | int | float | str) else None
     annotation: Any = kind if default is not None else kind | None
-    option = typer.Option(_both(flag) if kind is bool else flag, help=field.metadata["help"], metavar=_metavar(kind))
+    option = typer.Option(
+        _both(flag) if kind is bool else flag,
+        help=field.metadata["help"],
+        metavar=_METAVARS.get(_element(kind)),
+        parser=PARSERS.get(_element(kind)),
+    )
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]
     )
 
 
-def _metavar(kind: Any) -> str | None:
-    """The metavar of a type such as int, list[Path] | None or Annotated[float, ...]; None for bool, a switch."""
+def _element(kind: Any) -> Any:
+    """The type of one value of a type such as int, list[Path] | None or Annotated[float, ...]."""
     while arguments := get_args(kind):
         kind = arguments[0]
-    return _METAVARS.get(kind)
+    return kind
 
 
 def _both(flag: str) -> str:
