@@ -3,6 +3,7 @@
 Nothing here comes from the package. Each metric is written as its definition, with loops over classes,
 pairs and samples. Arithmetic is in `np.longdouble`; every class is shifted by one of its own samples before
 it is averaged, so data far from the origin lose nothing. Undefined values come out as nan or inf.
+What many metrics read of a sample or a matrix is computed once: arrays of a sample must not be changed.
 
 N samples, K classes that have at least one sample, D dims, M out-of-distribution samples.
 """
@@ -10,8 +11,10 @@ N samples, K classes that have at least one sample, D dims, M out-of-distributio
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -23,7 +26,7 @@ Array = NDArray[Any]
 REAL = np.longdouble
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of caches
 class Sample:
     """A labelled data set; a linear classifier and out-of-distribution features where a metric needs them."""
 
@@ -96,12 +99,12 @@ def _std(values: Sequence[Any], ddof: int) -> Any:
 
 
 def _dot(a: Array, b: Array) -> Any:
-    return np.sum(a * b)
+    return (a * b).sum()
 
 
 def _norm(a: Array) -> Any:
     """Euclidean norm of a vector, Frobenius norm of a matrix."""
-    return np.sqrt(np.sum(a * a))
+    return np.sqrt((a * a).sum())
 
 
 def _unit(a: Array) -> Array:
@@ -112,7 +115,19 @@ def _cosine(a: Array, b: Array) -> Any:
     return _dot(a, b) / (_norm(a) * _norm(b))
 
 
+_DECOMPOSED: deque[tuple[Array, tuple[Array, Array]]] = deque(maxlen=16)
+
+
 def _singular(matrix: Array) -> tuple[Array, Array]:
+    """Singular values, descending, and right singular vectors as rows; those of the last few matrices are kept."""
+    for before, parts in _DECOMPOSED:
+        if np.array_equal(before, matrix):
+            return parts
+    _DECOMPOSED.append((matrix.copy(), _rotated(matrix)))
+    return _DECOMPOSED[-1][1]
+
+
+def _rotated(matrix: Array) -> tuple[Array, Array]:
     """Singular values, descending, and right singular vectors as rows (one-sided Jacobi, extended precision).
 
     The shorter side is rotated, two vectors at a time, until all are orthogonal: their norms are the values.
@@ -156,7 +171,7 @@ def _rank(values: Array, shape: tuple[int, ...]) -> int:
 # ---------------------------------------------------------------------------------------------- classes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of caches
 class _Classes:
     """What a sample says of the classes present in it; `means` are relative to `origin`."""
 
@@ -174,21 +189,21 @@ class _Classes:
     def num_samples(self) -> int:
         return sum(self.counts)
 
-    @property
+    @cached_property
     def mean_of_means(self) -> Array:
         return _real(_total(list(self.means)) / REAL(self.num))
 
-    @property
+    @cached_property
     def mean_of_samples(self) -> Array:
         sums = [n * mean for n, mean in zip(self.counts, self.means, strict=True)]
         return _real(_total(sums) / REAL(self.num_samples))
 
-    @property
+    @cached_property
     def centred(self) -> Array:
         """mu_k - (mean of class means), (K, D)."""
         return self.means - self.mean_of_means
 
-    @property
+    @cached_property
     def sample_centred(self) -> Array:
         """mu_k - (mean of all samples), (K, D)."""
         return self.means - self.mean_of_samples
@@ -198,6 +213,7 @@ class _Classes:
         return combinations(range(self.num), 2)
 
 
+@lru_cache(maxsize=4)
 def _classes(sample: Sample) -> _Classes:
     features, labels = _real(sample.features), np.asarray(sample.labels)
     origin = features[0]
@@ -398,6 +414,7 @@ def _cdnv_dist4(sample: Sample) -> Any:
     return _cdnv(sample, 4)
 
 
+@lru_cache(maxsize=4)
 def _several(sample: Sample) -> _Classes:
     """Only the classes of two samples or more."""
     labels = np.asarray(sample.labels)
@@ -511,6 +528,7 @@ def _numerical_rank(sample: Sample) -> Any:
 # ---------------------------------------------------------------------------------------------- spectra
 
 
+@lru_cache(maxsize=4)
 def _centred_rows(classes: _Classes) -> Array:
     """x - (mean of all samples), (N, D)."""
     rows = zip(classes.means, classes.deviations, strict=True)
@@ -523,6 +541,7 @@ def _variances(rows: Array) -> list[Any]:
     return [value**2 for value in values[: _rank(values, rows.shape)]]
 
 
+@lru_cache(maxsize=4)
 def _spectrum(sample: Sample, of: str) -> list[Any]:
     """Eigenvalues above rounding of N S_T, N S_W or K S_B."""
     classes = _classes(sample)
@@ -1169,6 +1188,7 @@ def _bias_collapse_sample_centred(sample: Sample) -> Any:
 # ---------------------------------------------------------------------------------------------- decisions
 
 
+@lru_cache(maxsize=4)
 def _nearest(sample: Sample) -> list[int]:
     """Class of the nearest mean, for each sample; of equally near ones the lowest index."""
     classes = _classes(sample)
@@ -1179,6 +1199,7 @@ def _nearest(sample: Sample) -> list[int]:
     return decisions
 
 
+@lru_cache(maxsize=4)
 def _predicted(sample: Sample) -> list[int]:
     """argmax of W x + b over all `num_classes` classes, for each sample; of equal ones the lowest index."""
     if sample.weight is None:

@@ -61,7 +61,8 @@ def test_every_metric_equals_its_oracle(name: str, offset: float, spread: float,
     sample = draw(SCENARIOS[name], offset=offset, spread=spread, dtype=DTYPES[dtype])
     expected = truth(sample)
     failures = wrong(every_metric(sample, statistics_of(sample)), expected, 1e-10)  # two passes in float64
-    expected |= {name: ORACLE[name](repeated(sample, COPIES)) for name in COUNTED}
+    many = repeated(sample, COPIES)
+    expected |= {name: ORACLE[name](many) for name in COUNTED}
     for validate in (True, False):
         values = every_metric(sample, streamed(sample, COPIES, validate))
         failures += [f"validate={validate} {line}" for line in wrong(values, expected, TOLERANCE[dtype])]
