@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from thinned import thinned
 from tightframe import ClassStatistics, metrics
 from tightframe.evidence import Evidence
 from variants import VARIANTS
@@ -36,7 +35,11 @@ SOURCES = (
 
 
 def passes(evaluate: Evaluate, labels: Tensor, *inputs: Tensor, reads: Collection[str] = ("statistics",)) -> bool:
-    """`gradcheck` with respect to features, weight, bias and outside mean, as far as the metric depends on them."""
+    """`gradcheck` with respect to features, weight, bias and outside mean, as far as the metric depends on them.
+
+    Along one random direction, which takes a twentieth of the time of all entries, and at a hundredth of the usual
+    tolerance: an entry that is off by 1 % is seen.
+    """
     places = [place for place, sources in enumerate(SOURCES) if sources & set(reads)]
 
     def value(*tensors: Tensor) -> Tensor:
@@ -46,7 +49,7 @@ def passes(evaluate: Evaluate, labels: Tensor, *inputs: Tensor, reads: Collectio
         return evaluate(evidence_of(given[0], labels, *given[1:]))
 
     leaves = tuple(inputs[place].clone().requires_grad_() for place in places)
-    return torch.autograd.gradcheck(value, leaves, check_undefined_grad=False)
+    return torch.autograd.gradcheck(value, leaves, atol=1e-8, rtol=1e-5, check_undefined_grad=False, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -72,12 +75,14 @@ def generic(K: int, D: int) -> tuple[Tensor, ...]:
     return labels, features, weight, bias, torch.randn(D, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("name", "shape"), thinned(2, TABLE, GENERIC))
+@pytest.mark.parametrize("shape", GENERIC)
+@pytest.mark.parametrize("name", TABLE)
 def test_derivatives_at_generic_points(name: str, shape: str) -> None:
     assert passes(TABLE[name].of, *generic(*GENERIC[shape]), reads=TABLE[name].reads)
 
 
-@pytest.mark.parametrize(("name", "tile_size"), thinned(2, PAIRWISE, (2, 3)))
+@pytest.mark.parametrize("tile_size", [2, 3])
+@pytest.mark.parametrize("name", PAIRWISE)
 def test_derivatives_through_several_tiles(name: str, tile_size: int) -> None:
     """Tiles are recomputed in the backward pass; five classes leave a last tile of one at two, of two at three."""
     labels, *inputs = generic(5, 2)
@@ -272,14 +277,16 @@ def test_descent_arrives_at_the_simplex(name: str) -> None:
     labels, features, weight, bias, outside = generic(3, 4)
     leaf = features.clone().requires_grad_()
     optimizer = torch.optim.Adam([leaf], lr=0.02)
-    first = last = math.nan
+    first = math.nan
     for step in range(300):
         value = TABLE[name].of(evidence_of(leaf, labels, weight, bias, outside))
-        first, last = (value.item() if step == 0 else first), value.item()
+        first = value.item() if step == 0 else first
+        if value.item() < 0.1 * first:
+            return
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    assert last < 0.1 * first
+    pytest.fail(f"{value.item()} is left of {first}")
 
 
 def test_statistics_without_a_graph_record_none() -> None:
