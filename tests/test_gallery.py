@@ -3,9 +3,12 @@
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,37 +144,55 @@ gallery.run(compute, table=lambda doubled: f"double  {{doubled}}", figure=lambda
 '''
 
 
-def run_example(folder: Path, value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = folder / "double.py"
-    script.write_text(EXAMPLE.format(examples=str(EXAMPLES), pages=str(folder), value=value))
-    return subprocess.run([sys.executable, script, *arguments], cwd=folder, capture_output=True, text=True)
+Example = Callable[..., tuple[Any, str]]
 
 
-def test_an_example_renews_its_page(tmp_path: Path) -> None:
+@pytest.fixture
+def run_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Example:
+    """Run the example in this process, for a value and arguments; how it ended (None: well), and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "gallery", raising=False)
+
+    def run(value: str, *arguments: str) -> tuple[Any, str]:
+        script = tmp_path / "double.py"
+        script.write_text(EXAMPLE.format(examples=str(EXAMPLES), pages=str(tmp_path), value=value))
+        monkeypatch.setattr(sys, "argv", [str(script), "--threads", "1", *arguments])
+        end = None
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            end = stop.code
+        finally:
+            sys.modules.pop("gallery", None)  # it writes to the folder of this test
+        return end, capsys.readouterr().out
+
+    return run
+
+
+def test_an_example_renews_its_page(tmp_path: Path, run_example: Example) -> None:
     page = tmp_path / "double.md"
     page.write_text("# Double\n\n```text output\nold\nlines\n```\n\nend\n")
-    done = run_example(tmp_path, "2 + 2", "--write")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "the claim holds"), done.stderr
+    end, printed = run_example("2 + 2", "--write")
+    assert (end, printed.splitlines()[-1]) == (None, "the claim holds")
     assert page.read_text() == "# Double\n\n```text output\ndouble  4\n```\n\nend\n"
     figure = (tmp_path / "double.svg").read_bytes()
-    assert run_example(tmp_path, "2 + 2", "--out", "again").returncode == 0
+    assert run_example("2 + 2", "--out", "again")[0] is None
     assert (tmp_path / "again" / "double.svg").read_bytes() == figure
 
 
-def test_a_claim_that_does_not_hold_is_an_error(tmp_path: Path) -> None:
-    done = run_example(tmp_path, "2 + 3")
-    assert done.returncode == 1
-    assert done.stderr == "claim does not hold: 2 + 2 is 4\n"
-    assert "the claim holds" not in done.stdout
+def test_a_claim_that_does_not_hold_is_an_error(run_example: Example) -> None:
+    end, printed = run_example("2 + 3")
+    assert end == "claim does not hold: 2 + 2 is 4"
+    assert "the claim holds" not in printed
 
 
 @pytest.mark.parametrize("blocks", [0, 2])
-def test_a_page_has_one_output(tmp_path: Path, blocks: int) -> None:
+def test_a_page_has_one_output(tmp_path: Path, run_example: Example, blocks: int) -> None:
     page = tmp_path / "double.md"
     page.write_text("# Double\n\n" + "```text output\n```\n\n" * blocks)
-    done = run_example(tmp_path, "2 + 2", "--write")
-    assert done.stderr == f"{page} must have one text marked output; got {blocks}\n"
-    assert done.returncode == 1
+    end, _ = run_example("2 + 2", "--write")
+    assert end == f"{page} must have one text marked output; got {blocks}"
 
 
 @pytest.mark.parametrize(
