@@ -47,7 +47,7 @@ def cka(moments: CrossMoments, *, debiased: bool = True) -> Tensor:
             biased HSIC they have `shuffled_cka`, which is near 1 if there are few samples per feature. Both assume
             independent samples.
 
-    Source: Kornblith, Norouzi, Lee & Hinton 2019, eq. for linear CKA; unbiased: Song et al. 2012, eq. 5, first used for
+    Source: Kornblith, Norouzi, Lee & Hinton 2019, eqs 3 and 4; unbiased: Song et al. 2012, eq. 5, first used for
     CKA by Nguyen, Raghu & Kornblith 2021.
 
     >>> import torch

@@ -80,7 +80,7 @@ MARGINS: dict[str, MarginKind] = {
         math.pi,
         _largest_angle,
         "cos(theta + m); cos(theta) - (1 - cos m) for theta + m > pi",
-        "Deng et al. 2019 (ArcFace)",
+        "Deng et al. 2019, eq. 3 (ArcFace)",
     ),
     "cosine": MarginKind(
         _cosine,
@@ -88,7 +88,7 @@ MARGINS: dict[str, MarginKind] = {
         2.0,
         _largest_difference,
         "cos(theta) - m",
-        "Wang et al. 2018 (CosFace)",
+        "Wang et al. 2018, eq. 4 (CosFace)",
     ),
 }
 """Kinds of margins by name, as in the `margin_kind` argument of `PrototypeHead`."""
@@ -99,8 +99,7 @@ def class_margins(counts: Array, largest: float = 0.5) -> Tensor:
 
     Shape: counts (K,) -> margins (K,), float64. Range: (0, largest].
     Raises: ShapeError unless counts are (K,); RangeError for a count below 1 or a largest margin that is not positive.
-    Source: Cao et al. 2019 (LDAM), eq. for the optimal trade-off; their code has `largest` = 0.5, the kind "cosine" and
-    the scale 30.
+    Source: Cao et al. 2019 (LDAM), eqs 8 and 13; their code has `largest` = 0.5, the kind "cosine" and the scale 30.
 
     >>> import torch
     >>> from tightframe.heads import class_margins

@@ -74,7 +74,7 @@ class PrototypeHead(ComparisonHead):
     that fixed prototypes can't reach.
     Source: Mettes et al. 2019; Zhu et al. 2021 and Yang et al. 2022 (fixed ETF); Yang et al. 2023 (incremental);
     Sainte Fare Garnot & Landrieu 2021 (distances); Shen et al. 2023 (equiangular: logits / 0.07); Deng et al. 2019,
-    Wang et al. 2018 and Cao et al. 2019 (margins).
+    eq. 3, Wang et al. 2018, eq. 4, and Cao et al. 2019, eq. 12 (margins).
 
     >>> import torch
     >>> from tightframe import PrototypeHead

@@ -59,7 +59,7 @@ def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Te
         outside: as in `ood_cosines`.
 
     Raises: EmptyClassError if fewer than two classes have samples; ShapeError if the mean is not (D,).
-    Source: Ammar et al. 2024 (NECO), NC5.
+    Source: Ben Ammar et al. 2024 (NECO), eq. 5 (NC5).
 
     >>> import torch
     >>> from tightframe import ClassStatistics, metrics

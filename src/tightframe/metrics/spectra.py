@@ -197,7 +197,7 @@ def effective_rank(statistics: ClassStatistics, *, of: Part = "total") -> Tensor
 
     Raises: EmptyClassError without samples, and for "between" with fewer than two classes; ScatterError without the
     scatter; ChoiceError for other covariances.
-    Source: Roy & Vetterli 2007, of the covariance.
+    Source: Roy & Vetterli 2007, definition 1, of the covariance.
 
     >>> import torch
     >>> from tightframe import ClassStatistics, metrics

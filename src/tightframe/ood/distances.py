@@ -74,7 +74,7 @@ class Mahalanobis:
 
     Range of scores: (-inf, 0], unitless. Invariant to invertible affine maps of the features, at full rank.
     Shape: features (N, D); scores (N,), float64.
-    Source: Lee et al. 2018, on one layer, without their input noise.
+    Source: Lee et al. 2018, eqs 1 and 2, on one layer, without their input noise.
 
     Attributes:
         centre: (D,), subtracted from features.

@@ -46,7 +46,7 @@ class Neco:
     Range of scores: [0, 1] without the factor; NaN for z = 0.
     Invariant to a common scale of all features; if not scaled, also to rotation; if scaled, to the scale of each.
     Shape: features (N, D); scores (N,), float64.
-    Source: Ben Ammar et al. 2024, definition of NECO and released function `neco`.
+    Source: Ben Ammar et al. 2024, eq. 6, and released function `neco`.
 
     >>> import torch
     >>> from tightframe import ClassStatistics

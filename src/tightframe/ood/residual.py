@@ -36,7 +36,7 @@ def origin(logits: Logits) -> Tensor:
 
     Singular values of W within the rounding of its entries are ignored, so that rows with a common sum of zero (a
     simplex) do not send u to infinity.
-    Source: Wang et al. 2022, u = -W^+ b.
+    Source: Wang et al. 2022, u = -W^+ b, above eq. 1.
     """
     weight = logits.weight
     single = bool((weight.to(torch.float32).to(weight) == weight).all())
@@ -64,7 +64,7 @@ class Residual:
 
     Range of scores: (-inf, 0], in feature units.
     Invariant to rotation, and to a common scale of features and classifier up to that scale.
-    Source: Wang et al. 2022, Residual.
+    Source: Wang et al. 2022, eq. 3 (Residual).
 
     >>> import torch
     >>> from tightframe import ClassStatistics
@@ -149,7 +149,7 @@ class Vim:
 
     Shape: features (N, D); scores (N,), float64. Range of scores: (-inf, inf), in logits.
     Invariant to rotation and to a common scale of features (the classifier divided by it).
-    Source: Wang et al. 2022.
+    Source: Wang et al. 2022, eq. 8, with the scale of eq. 6.
 
     >>> import torch
     >>> from tightframe import ClassStatistics
