@@ -27,7 +27,8 @@ def copy(tmp_path: Path) -> Path:
         origin = ROOT / name
         (shutil.copytree if origin.is_dir() else shutil.copy)(origin, tmp_path / name)
     record = f'#!/bin/sh\necho "$(basename "$0") $*" >>{tmp_path}/calls\n'
-    for folder, names in (("bin", ("python3",)), (".venv/bin", ("pip", "python", "tightframe", "ruff", "mypy"))):
+    programs = ("pip", "python", "tightframe", "ruff", "mypy", "mkdocs")
+    for folder, names in (("bin", ("python3",)), (".venv/bin", programs)):
         (tmp_path / folder).mkdir(parents=True)
         for name in names:
             (tmp_path / folder / name).write_text(record)
@@ -51,6 +52,7 @@ STEPS = {
     "test": TEST,
     "slow": ["python -m pytest -n 2 -m slow"],
     "lint": ["ruff check .", "ruff format --check src", "mypy "],
+    "docs": ["pip install -q -c constraints.txt -e .[docs]", "mkdocs build --strict"],
 }
 
 
@@ -58,7 +60,7 @@ STEPS = {
 def test_each_step_runs_its_commands(copy: Path, steps: list[str]) -> None:
     assert DEMO[-1] == "tightframe demo" and TEST[0] == "python3 -m venv .venv"
     assert ci(copy, "run", *steps).returncode == 0
-    expected = [command for step in steps or ["test", "slow", "lint"] for command in STEPS[step]]
+    expected = [command for step in steps or ["test", "slow", "lint", "docs"] for command in STEPS[step]]
     assert (copy / "calls").read_text().splitlines() == expected
 
 
