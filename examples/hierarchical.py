@@ -79,6 +79,8 @@ def judged(ranking, labels, tree):
 
 
 def compute():
+    if not os.path.isfile(WORDNET):
+        raise SystemExit(f"{WORDNET} is missing: install wordnet-base, or set TIGHTFRAME_WORDNET to a file data.noun")
     tree = hierarchy.Hierarchy.from_wordnet(WORDNET, SYNSETS)
     data = datasets.load("fashion-mnist")
     distances = tree.distances()
