@@ -258,7 +258,7 @@ def _coverage_notes(evidence: Evidence, whole: Evidence) -> list[str]:
     notes = []
     if evidence.folds is not None and len(undivided := evidence.folds.undivided):
         notes.append(
-            f"standard errors leave out the sampling of {len(undivided)} classes, whose samples are all in one fold: "
+            f"standard errors leave out the sampling of {_classes(len(undivided))}, whose samples are all in one fold: "
             f"{listed(undivided.tolist())}."
         )
     absent = statistics.class_ids[statistics.counts == 0].tolist()
