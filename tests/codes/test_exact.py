@@ -51,6 +51,11 @@ PRODUCTS: dict[str, tuple[float, ...]] = {
     "d5": (-1, -1 / 2, 0, 1 / 2),
     **{f"quadruples-{dim}": KISSING for dim in (9, 10, 11, 12)},
     **{f"quintuples-{dim}": FIFTHS for dim in (9, 10, 11)},
+    "kissing-1154": (
+        *(-1, -1 / 2, -(2 + math.sqrt(3)) / 8, -math.sqrt(3) / 4, -1 / 4, -(2 - math.sqrt(3)) / 8),
+        *(0, (2 - math.sqrt(3)) / 8, 1 / 4, math.sqrt(3) / 4, (2 + math.sqrt(3)) / 8, 1 / 2),
+    ),
+    "kissing-1932": KISSING,
     **{f"leech-{K}": (-1, -1 / 3, 0, 1 / 3) for K in (576, 704, 896, 1280)},
     "barnes-wall-512": (-1, -1 / 3, 0, 1 / 3),
     **{f"leech-{K}": (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7) for K in (2048, 3328, 5120, 7680)},
@@ -90,6 +95,7 @@ SIZES = {  # sections of the literature: (K, D, 1/cosine)
     "gold-512": (525_312, 512, 16),
     "d5": (40, 5, 2), "quadruples-9": (306, 9, 2), "quadruples-10": (500, 10, 2), "quadruples-11": (582, 11, 2),
     "quadruples-12": (840, 12, 2), "barnes-wall": (4320, 16, 2),
+    "kissing-593": (593, 11, 2), "kissing-1154": (1154, 13, 2), "kissing-1932": (1932, 14, 2),
 }  # fmt: skip
 
 GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller inner product
@@ -100,8 +106,8 @@ GRAPHS = {  # strongly regular: v, k, lambda, mu; neighbours have the smaller in
 }  # fmt: skip
 
 SLOW = [f"quadric-{q}" for q in LARGE_QUADRANGLES]
-OWN_TESTS = [name for name in CODES if name.startswith("bch-")]  # in test_bch.py
-SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name not in SLOW]
+OWN_TESTS = [name for name in CODES if name.startswith(("bch-", "halves-")) or name == "kissing-593"]
+SMALL = [name for name, code in CODES.items() if code.K <= 2500 and name not in (*SLOW, *OWN_TESTS)]
 LARGE = [name for name in CODES if name not in OWN_TESTS and name not in SMALL and name not in SLOW]
 MIDDLE = [name for name in LARGE if CODES[name].K <= 5000]
 
@@ -271,22 +277,11 @@ def test_impossible_requests(arguments: dict, error: type[Exception], message: s
 
 
 def test_codes_for_some_sizes() -> None:
-    assert [entry.name for entry in codes_for(100, 16)] == [
-        "kerdock-15",
-        "kerdock-16",
-        "barnes-wall-512",
-        "e7",
-        "gold-8",
-        "e8",
-        "quadruples-9",
-        "quadruples-10",
-        "quadruples-11",
-        "quadruples-12",
-        "barnes-wall",
-        "quintuples-9",
-        "quintuples-10",
-        "quintuples-11",
-        "600-cell",
+    names = [entry.name for entry in codes_for(100, 16)]
+    assert names[:3] == ["kerdock-15", "kerdock-16", "barnes-wall-512"]
+    assert [name for name in names if CODES[name].D < 12] == [
+        *("e7", "gold-8", "e8", "quadruples-9", "quadruples-10", "quadruples-11", "kissing-593"),
+        *("quintuples-9", "quintuples-10", "quintuples-11", "600-cell"),
     ]
     assert codes_for(10_000, 128)[0].name == "gold-127"
     assert codes_for(100_000, 512)[0].name == "gold-511"

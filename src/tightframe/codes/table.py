@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tightframe.codes.code import Code
-from tightframe.codes.exact import bases, golden, lattices, polytopes, quadrics
+from tightframe.codes.exact import bases, golden, halves, kissing, lattices, polytopes, quadrics
 from tightframe.codes.exact.bch import bch, punctured_bch
 from tightframe.codes.exact.blocks import BLOCKS, signed_blocks
 from tightframe.codes.exact.latitudes import latitudes, number_on_latitudes
@@ -34,6 +34,11 @@ BCH = (
     "codes; the designed distance is attained"
 )
 BLOCK_SOURCE = "Brouwer, Shearer, Sloane & Smith 1990, A new table of constant weight codes, with all signs"
+HALVES = "tightframe, even and odd sign vectors about the halves of a Reed-Muller code"
+ALPHAEVOLVE = (
+    "Novikov et al. 2025, AlphaEvolve; the vectors are from github.com/google-deepmind/alphaevolve_results, "
+    "copyright 2025 Google LLC, CC BY 4.0, scaled to unit length"
+)
 COHN = "Cohn, de Laat & Leijenhorst 2024, Optimality of spherical codes via exact semidefinite programming bounds"
 ROOTS = (-1, -1 / 2, 0, 1 / 2)
 _STEPS, _LATITUDES = 16, 6  # angles of `latitudes` for each factor of two, and most dimensions
@@ -57,6 +62,10 @@ QUARTERS = (-1, -1 / 2, -1 / 4, 0, 1 / 4, 1 / 2)
 THIRDS = (-1, -1 / 3, 0, 1 / 3)
 SEVENTHS = (-5 / 7, -3 / 7, -1 / 7, 1 / 7, 3 / 7)
 FIFTHS = (-1, -3 / 5, -(5**-0.5), -2 / 5, -1 / 5, 0, 1 / 5, 2 / 5, 5**-0.5, 3 / 5)
+LAYERED = (
+    *(-1, -1 / 2, -(2 + 3**0.5) / 8, -(3**0.5) / 4, -1 / 4, -(2 - 3**0.5) / 8, 0),
+    *((2 - 3**0.5) / 8, 1 / 4, 3**0.5 / 4, (2 + 3**0.5) / 8, 1 / 2),
+)
 ICOSAHEDRON = (-1, -(5**-0.5), 5**-0.5)
 ICOSIANS = (-1, -golden.COS_36, -1 / 2, 1 / 2 - golden.COS_36, 0, golden.COS_36 - 1 / 2, 1 / 2, golden.COS_36)
 
@@ -88,6 +97,16 @@ def _leech(
     return _code(name, K, 24 - len(at), products, source, points, title=title, proof=proof)
 
 
+def _stored(file: str, vectors: str, n: int) -> Tensor:
+    """The first n vectors of a code, by the name of its tensor in a file of the package."""
+    with resources.as_file(resources.files("tightframe.codes").joinpath(f"{file}.safetensors")) as path:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as tensors:
+            rows: Tensor = tensors.get_tensor(vectors)
+    return rows[:n]
+
+
 def _diagram(letter: str, n: int) -> list[list[int]]:
     """Inner products of each pole but the first with those before it: the Dynkin diagram A_n, D_n or E_n, of norm 4."""
     rows = [[0] * before + [-2] for before in range(n - 1)]  # a chain
@@ -100,6 +119,11 @@ def _diagram(letter: str, n: int) -> list[list[int]]:
 def _at(n: int, pole: int) -> list[int]:
     """Inner product 1 with one of n poles, 0 with the others."""
     return [int(pole == other) for other in range(n)]
+
+
+def _halves(K: int, dim: int, cosine: float, points: Callable[[], Tensor]) -> Code:
+    build, title = _first_of(points), "even and odd sign vectors"
+    return Code(f"halves-{K}", K, dim, cosine, HALVES, build=build, title=title)
 
 
 def _blocks(dim: int, size: int) -> Code:
@@ -138,6 +162,24 @@ EXACT = (
     _e8("e6", 72, ROOTS, [[1]], [0, 0], PACKINGS, title="E6 roots"),
     _code("d5", 40, 5, ROOTS, PACKINGS, lambda: lattices.roots(5) / 2**0.5, title="D5 roots"),
     *(_blocks(dim, size) for dim, size in BLOCKS),
+    _halves(264, 12, 2 / 5, partial(halves.even_and_odd, 12, 5)),
+    _halves(304, 13, 5 / 13, partial(halves.even_and_odd, 13, 5)),
+    _halves(458, 13, 4 / 78**0.5, partial(halves.even_and_odd, 13, 6, axes=True)),
+    _halves(764, 14, 4 / 84**0.5, partial(halves.even_and_odd, 14, 6, axes=True)),
+    _halves(960, 14, 2**0.5 / 3, halves.with_triples),
+    _halves(2014, 15, 5 / 105**0.5, partial(halves.even_and_odd, 15, 7, axes=True)),
+    Code(
+        "kissing-593", 593, 11, 1 / 2, ALPHAEVOLVE, build=partial(_stored, "published", "593 11"),
+        title="kissing configuration of 593 vectors",
+    ),
+    _code(
+        "kissing-1154", 1154, 13, LAYERED, "Zinoviev & Ericson 1999, New lower bounds for contact numbers",
+        kissing.zinoviev_ericson, title="kissing configuration of 1154 vectors",
+    ),
+    _code(
+        "kissing-1932", 1932, 14, QUARTERS, "Ganzhinov 2022, Highly symmetric lines",
+        kissing.ganzhinov, title="kissing configuration of 1932 vectors",
+    ),
     _code(
         "leech", 196_560, 24, QUARTERS, PACKINGS, lambda: lattices.leech() / 2,
         proof=SHARP, title="Leech lattice, minimal vectors",
@@ -190,7 +232,7 @@ EXACT = (
         long=True, proof=COHN, title="Hoffman–Singleton graph",
     ),
 )  # fmt: skip
-"""Single codes in closed form."""
+"""Single codes, in closed form but for one that is stored."""
 
 
 # ---------------------------------------------------------------------- families
@@ -273,7 +315,10 @@ def published() -> tuple[Code, ...]:
 @cache
 def searched() -> tuple[Code, ...]:
     """Codes found by long searches of this package, with their vectors."""
-    return tuple(_row(row, _by_search(row), build=partial(_searched, row)) for row in _lines("searched.csv"))
+    return tuple(
+        _row(row, _by_search(row), build=partial(_stored, "searched", f"{row['num_vectors']} {row['dim']}"))
+        for row in _lines("searched.csv")
+    )
 
 
 def _lines(file: str) -> list[dict[str, str]]:
@@ -288,15 +333,6 @@ def _row(row: dict[str, str], source: str, **facts: Any) -> Code:
 
 def _by_search(row: dict[str, str]) -> str:
     return f"tightframe, found in {row['found']} of {row['searches']} searches of {row['seconds']} s"
-
-
-def _searched(row: dict[str, str], n: int) -> Tensor:
-    with resources.as_file(resources.files("tightframe.codes").joinpath("searched.safetensors")) as path:
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            vectors: Tensor = file.get_tensor(f"{row['num_vectors']} {row['dim']}")
-    return vectors[:n]
 
 
 CODES: dict[str, Code] = {

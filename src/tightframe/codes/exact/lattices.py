@@ -42,7 +42,7 @@ def leech() -> Tensor:
     many of them negative; 98,304 of shape (∓3, ±1...), the upper signs on a word of the Golay code.
     Source: Conway & Sloane, Sphere packings, lattices and groups, chapter 4.
     """
-    words = _golay_words()
+    words = golay_words()
     octads = words[words.sum(dim=1) == 8].nonzero()[:, 1].reshape(-1, 1, 8)
     even = signs(8)
     even = even[even.prod(dim=1) > 0]
@@ -85,7 +85,7 @@ def _meeting(points: Tensor, axes: Tensor, products: Sequence[float]) -> Tensor:
     return points[((points @ axes.T - target).abs() < 1e-6).all(dim=1)]
 
 
-def _golay_words() -> Tensor:
+def golay_words() -> Tensor:
     """The 4,096 words of the extended binary Golay code: (4096, 24) of 0 and 1."""
     generators = torch.zeros(12, 24, dtype=torch.int64)
     taps = torch.tensor([_GOLAY >> bit & 1 for bit in range(12)])
