@@ -10,7 +10,7 @@ from torch import Tensor
 from tightframe.codes import CODES
 from tightframe.codes.search.caps import Layers
 from tightframe.codes.search.energy import largest_cosines
-from tightframe.codes.search.from_codes import FilledLayers, cap_batches
+from tightframe.codes.search.from_codes import FilledLayers, cap_batches, thinned_code
 
 
 @pytest.fixture
@@ -63,6 +63,17 @@ def test_a_code_with_its_holes_filled_stays_in_front() -> None:
     member = start.representatives[start.names.index("filled kerdock-16")]
     kept = largest_cosines(member[None, :288])
     assert abs(float(kept) - 0.25) < 1e-6
+
+
+def test_a_code_of_a_few_more_points_starts_without_its_crowded_ones() -> None:
+    """The 512 even and 224 odd sign vectors have neighbours at the largest cosine; the odd ones have more."""
+    start = thinned_code(642, 14)
+    assert start is not None and start.name == "thinned halves-764"
+    (points,) = start.representatives
+    sizes = (points != 0).sum(dim=1)
+    assert [int((sizes == size).sum()) for size in (14, 6, 1)] == [512, 224 - 122, 28]
+    assert thinned_code(500, 14) is None  # 764 are too many
+    assert thinned_code(240, 8) is None  # the roots of E8 need no thinning
 
 
 def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatch) -> None:

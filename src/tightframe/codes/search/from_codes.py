@@ -20,15 +20,16 @@ from tightframe.codes.search.caps import (
     undominated,
 )
 from tightframe.codes.search.energy import SeparationEnergy
-from tightframe.codes.search.holes import filled
+from tightframe.codes.search.holes import filled, thinned
 from tightframe.codes.search.orbits import Free
 from tightframe.codes.search.sphere import descend
 from tightframe.codes.search.starts import Start, batch_size
 from tightframe.codes.table import CODES
 
-_CAP_CODES, _LAYER_CODES = 5, 10  # numbers of codes for caps and sections, and for layers
+_CAP_CODES, _LAYER_CODES = 5, 12  # numbers of codes for caps and sections, and for layers
 _LARGEST = 1 << 26  # maximum entries of a part of a code
 _CAP_DIMENSIONS, _LAYER_DIMENSIONS = 2, 3  # maximum dimensions more than D of codes for sections, and for their layers
+_THINNED = 1.5  # maximum vectors of a code that is thinned, for each point
 _CODE_SHARE = 4  # each code takes at most a fourth of the remaining time for draws
 _DRAWS = 10, 1000  # minimum and maximum draws of caps and sections per code
 _PATIENCE = 3.0  # maximum seconds, by estimate, for the draws of a code without a time limit
@@ -49,6 +50,18 @@ def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf)
             else:
                 kind, points = "section", section_starts(code, K, D, turn, batch)
             yield Start(torch.stack(list(points)), Free(), f"{kind} of the {code.name}", *_MELTING)
+
+
+def thinned_code(num_points: int, dim: int) -> Start | None:
+    """The code of somewhat more points with the smallest largest cosine, without its crowded points; None without one.
+
+    The mildest of the first exponents of filled layers would move its points to other places.
+    """
+    near = [code for code in _codes(num_points, dim, 0, num_points + 1) if _THINNED * num_points >= code.K]
+    if not near:
+        return None
+    code = min(near, key=lambda code: code.cosine)
+    return Start(thinned(code.vectors(), num_points)[None], Free(), f"thinned {code.name}", _RANKING, _RANKING)
 
 
 class FilledLayers:

@@ -16,7 +16,7 @@ from tightframe.codes.random_vectors import random_cosine
 from tightframe.codes.search import starts
 from tightframe.codes.search.anneal import exponent_unit
 from tightframe.codes.search.energy import LargestCosine, SeparationEnergy, largest_cosines, seconds_of_a_pass
-from tightframe.codes.search.from_codes import FilledLayers, cap_batches
+from tightframe.codes.search.from_codes import FilledLayers, cap_batches, thinned_code
 from tightframe.codes.search.holes import thinned
 from tightframe.codes.search.hops import Minima
 from tightframe.codes.search.neighbours import NearEnergy, NearestEnergy
@@ -119,13 +119,14 @@ class _Rounds:
         self.layers: FilledLayers | None = None
         if caps and self.small:
             self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
+        self.thinned = thinned_code(K, D) if caps and self.small else None
         self.blind = 0  # rounds without exact codes
         self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
         kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
             kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
         self.scores = dict.fromkeys(kinds, math.inf)  # without kinds that are exhausted
-        self.queue = kinds  # not played yet
+        self.queue = [self._play_thinned, *kinds]  # not played yet
         self.turn = 0
 
     def play(self, index: int) -> None:
@@ -139,7 +140,8 @@ class _Rounds:
             for kind in self._preferred():
                 self.queue = [other for other in self.queue if other != kind]
                 if (score := kind()) is not None:
-                    self.scores[kind] = min(self.scores.get(kind, math.inf), score)
+                    if kind in self.scores:
+                        self.scores[kind] = min(self.scores[kind], score)
                     break
                 self.scores.pop(kind, None)
         self._finish()
@@ -165,11 +167,19 @@ class _Rounds:
         self.ahead = 1 if self.small or self.search.round else 2  # half of a large problem's time is for free points
         return self._anneal(start)
 
+    def _play_thinned(self) -> float | None:
+        start, self.thinned = self.thinned, None
+        return None if start is None else self._play(start)
+
     def _play_layers(self) -> float | None:
-        if self.layers is None or (start := self.layers.draw()) is None:
-            return None
+        start = None if self.layers is None else self.layers.draw()
+        return None if start is None else self._play(start)
+
+    def _play(self, start: Start) -> float:
+        """Anneal a part of a code, which may be exact."""
         least = int(largest_cosines(start.representatives).argmin())
-        score = self.search.offer(start.representatives[least].to(self.device), start.names[least])  # may be exact
+        names = start.names or (start.name,)
+        score = self.search.offer(start.representatives[least].to(self.device), names[least])
         return score if self.search.stopped() else self._anneal(start)
 
     def _play_blind(self) -> float | None:
