@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the command line lists these options without importing torc
     from tightframe.theory import Training
 
 FOLDS = 16
+RANKED_SCATTER = 6_000_000
 TASKS = ("classification", "multilabel", "regression")
 BUFFER_BYTES = 1 << 30
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tightframe.errors import LoaderError
-from tightframe.measurement import collect
+from tightframe.evidence import Evidence
+from tightframe.measurement import Keep, collect
 from tightframe.measuring import source_of
-from tightframe.options import Measuring
+from tightframe.options import RANKED_SCATTER, Measuring
 from tightframe.report import Report
 from tightframe.report.ranking import SHOTS, Ranked, Ranking
 from tightframe.sources import FeatureSource
@@ -17,7 +18,12 @@ from tightframe.statistics import ClassStatistics, FoldedStatistics
 
 
 def rank(
-    subjects: Mapping[str, Any], *, shots: Sequence[int] = SHOTS, by: str | None = None, **options: Any
+    subjects: Mapping[str, Any],
+    *,
+    shots: Sequence[int] = SHOTS,
+    by: str | None = None,
+    per_class: bool | None = None,
+    **options: Any,
 ) -> Ranking:
     """Order encoders or layers by forecasts from the moments of their features; no classifier is trained.
 
@@ -26,10 +32,14 @@ def rank(
             its evidence, a `ClassStatistics` or a `FoldedStatistics`. With layers=..., each layer becomes a row.
         shots: numbers of samples per class for the forecast accuracy of the nearest class mean.
         by: the measure that orders the rows: "5-shot" and the like, "log_me" or "h_score". Default: "5-shot".
+        per_class: whether the forecast uses the scatter of each class, about K D^2 numbers per fold; without it classes
+            have the shape of the pooled scatter, and the forecast may be several points too high. Default: where all
+            rows have it, with K D^2 of at most 6 million numbers; a note says if not.
         options: fields of `tightframe.options.Measuring`, for subjects that are yet to be measured.
 
-    Errors need sample folds: they exist for features, for the classifier's input of a model, and for
-    `FoldedStatistics`; two rows with the same samples in the same order are compared without their common error.
+    Errors need sample folds: those of `FoldedStatistics` and reports, or of the measurement: all layers have folds if
+    their scatter, about 22 F D^2 bytes per layer for F folds, fits into `covariance_bytes`; a note says if not. Two
+    rows with the same samples in the same order are compared without their common error.
     Raises: OptionError for fewer than two rows; LoaderError for subjects of another kind, and the errors of `measure`.
 
     >>> import torch
@@ -41,25 +51,38 @@ def rank(
     ('clean', [])
     """
     settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
-    rows = [row for name, subject in subjects.items() for row in ranked(name, subject, settings, shots)]
+    rows = [row for name, subject in subjects.items() for row in ranked(name, subject, settings, shots, per_class)]
     return Ranking.of(rows, by)
 
 
-def ranked(name: str, subject: Any, settings: Measuring, shots: Sequence[int]) -> Iterator[Ranked]:
+def ranked(
+    name: str, subject: Any, settings: Measuring, shots: Sequence[int], per_class: bool | None
+) -> Iterator[Ranked]:
     """The row of a subject, or its rows if layers are measured. Raises: as `rank`."""
     if isinstance(subject, Report):
-        yield _of_report(name, subject, shots)
+        yield Ranked.of(name, _moments(_evidence(name, subject)), shots, per_class=per_class)
     elif isinstance(subject, ClassStatistics | FoldedStatistics):
-        yield Ranked.of(name, subject, shots)
+        yield Ranked.of(name, subject, shots, per_class=per_class)
     else:
-        collected = collect(_source(name, subject, settings), settings)
-        *others, last = collected.layers
-        for layer in (*others, last):
-            evidence = layer.evidence
-            moments = evidence.statistics if evidence.folds is None else evidence.folds
-            assert moments is not None
-            row = Ranked.of(f"{name}/{layer.name}" if others else name, moments, shots, collected.notes)
-            yield row if layer is last else replace(row, notes=(*row.notes, *layer.notes))
+        settings = settings.having(per_class=per_class is not False)
+        keep = Keep(class_scatter=math.inf if per_class else RANKED_SCATTER)
+        collected = collect(_source(name, subject, settings), settings, keep)
+        several = len(collected.layers) > 1
+        for layer in collected.layers:
+            moments = _moments(layer.evidence if layer.selected is None else layer.selected)
+            if settings.min_count > 1:
+                moments = moments.select(min_count=settings.min_count)
+            named = f"{name}/{layer.name}" if several else name
+            yield Ranked.of(named, moments, shots, (*collected.notes, *layer.notes), per_class=per_class)
+
+
+def _moments(evidence: Evidence) -> ClassStatistics | FoldedStatistics:
+    """The folds if they have scatter, else the statistics."""
+    folds, statistics = evidence.folds, evidence.statistics
+    assert statistics is not None
+    if folds is None or (folds.parts[0].within is None and folds.parts[0].class_within is None):
+        return statistics
+    return folds
 
 
 def _source(name: str, subject: Any, settings: Measuring) -> FeatureSource:
@@ -73,7 +96,7 @@ def _source(name: str, subject: Any, settings: Measuring) -> FeatureSource:
     )
 
 
-def _of_report(name: str, report: Report, shots: Sequence[int]) -> Ranked:
+def _evidence(name: str, report: Report) -> Evidence:
     evidence = report.evidence
     statistics = None if evidence is None else evidence.statistics
     if evidence is None or statistics is None or (statistics.within is None and statistics.class_within is None):
@@ -81,4 +104,4 @@ def _of_report(name: str, report: Report, shots: Sequence[int]) -> Ranked:
             f"the report {name!r} has no statistics with scatter. Pass a report that measure() returned, or a run "
             "folder that was written with covariance=True."
         )
-    return Ranked.of(name, statistics if evidence.folds is None else evidence.folds, shots)
+    return evidence

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import tightframe as tf
-from tightframe import metrics, theory
+from tightframe import ClassStatistics, metrics, theory
 from tightframe.errors import ChoiceError, LoaderError, OptionError
 from tightframe.report.ranking import Ranked, Ranking, Score
 from tightframe.sources import ArraySource
-from tightframe.statistics import FoldedStatistics
+from tightframe.statistics import FoldedStatistics, StatisticsAccumulator
 
 K, D, N = 4, 6, 240
 
@@ -145,6 +145,66 @@ def test_layers_become_rows() -> None:
     order = tf.rank({"net": (model, [(rows, labels)])}, layers=["0"], shots=(5,), progress=False)
     last = tf.measure(model, [(rows, labels)], progress=False).facts.layer
     assert {row.name: row.dimension for row in order.rows} == {"net/0": 8, f"net/{last}": 8}
+
+
+def test_every_layer_has_errors_or_a_note() -> None:
+    rows, labels = features(1.0)
+    model = nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, K)).double()
+    net = {"net": (model, [(rows, labels)])}
+    order = tf.rank(net, layers=["0", "1"], shots=(1,), folds=2, progress=False)
+    for row in order.rows:
+        assert all(score.standard_error is not None and len(score.replicates) == 2 for score in row.scores.values())
+        assert row.pooled and row.notes == ()
+    few = StatisticsAccumulator.memory(K, 8) - StatisticsAccumulator.memory(K, 8, covariance=False)
+    order = tf.rank(net, layers=["0"], shots=(1,), covariance_bytes=2 * few, progress=False)
+    notes = {
+        "no error: there are no sample folds.",
+        "the scatter per fold of all layers exceeds covariance_bytes; no errors at: 0.",
+        "the forecast uses the scatter pooled over classes, because that of each class was not kept.",
+    }
+    for row in order.rows:
+        assert row.scores["1-shot"].standard_error is None and notes <= set(row.notes)
+
+
+def test_forecasts_use_the_scatter_of_each_class_if_all_rows_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = features(1.0)
+    rows = rows * torch.linspace(0.3, 3, K, dtype=torch.float64)[labels, None] ** torch.linspace(-1, 1, D)
+    own, pooled = (FoldedStatistics.from_features(rows, labels, K, folds=2, per_class=each) for each in (True, False))
+    row = Ranked.of("a", own, (5,))
+    by_class, of_all = (theory.few_shot(moments.total, (5,)) for moments in (own, pooled))
+    value, other = row.scores["5-shot"], row.pooled["5-shot"]
+    assert (value.value, value.draw_error) == (float(by_class.accuracy[0]), float(by_class.draw_error[0]))
+    assert (other.value, other.draw_error) == (float(of_all.accuracy[0]), float(of_all.draw_error[0]))
+    assert abs(value.value - other.value) > 0.01 and row.notes == ()
+    expected = metrics.jackknife(lambda statistics: theory.few_shot(statistics, (5,)).accuracy[0], own)
+    assert value.standard_error == pytest.approx(math.hypot(float(expected.standard_error), value.draw_error))
+    measured = tf.rank({"a": (rows, labels), "b": own}, shots=(5,), folds=2, progress=False).rows
+    assert [each.scores["5-shot"].value for each in measured] == pytest.approx([value.value] * 2)
+
+    because = "the forecast uses the scatter pooled over classes, because that of each class"
+    bare = Ranked.of("b", pooled, (5,))
+    assert bare.pooled == {} and bare.notes == (f"{because} was not kept.",)
+    mixed = Ranking.of([row, bare]).rows
+    assert mixed[0].scores["5-shot"] == other and mixed[0].pooled == {}
+    assert mixed[0].notes == ("the forecast uses the scatter pooled over classes, as that of other rows does.",)
+
+    monkeypatch.setattr("tightframe.report.ranking.RANKED_SCATTER", K * D**2 - 1)
+    wide = Ranked.of("a", own, (5,))
+    assert wide.scores["5-shot"] == other and wide.notes == (f"{because} has 144 numbers, more than 143.",)
+    assert Ranked.of("a", own, (5,), per_class=True).scores == row.scores
+    never = Ranked.of("a", own, (5,), per_class=False)
+    assert never.scores == wide.scores and never.notes == ()
+
+
+def test_small_classes_are_left_out() -> None:
+    rows, labels = features(1.0)
+    some = (labels < K - 1) | (torch.arange(N) < 12)  # the last class keeps three samples
+    order = tf.rank({str(i): (i * rows[some], labels[some]) for i in (1, 2)}, shots=(5,), min_count=4, folds=2)
+    expected = ClassStatistics.from_features(rows[some], labels[some], K, per_class=True).select(min_count=4)
+    for row in order.rows:
+        assert (row.classes, row.samples) == (K - 1, int((labels < K - 1).sum()))
+        assert row.scores["5-shot"].value == pytest.approx(Ranked.of("a", expected, (5,)).scores["5-shot"].value)
+        assert row.scores["5-shot"].standard_error is not None
 
 
 def test_every_format_holds_the_ranking() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -125,10 +126,45 @@ def test_covariances_of_their_own_change_the_forecast() -> None:
     needle, ball = np.diag([4.0, 0.01, 0.01, 0.01]), np.eye(4)
     means = np.array([[0.0, 0, 0, 0], [2.0, 0, 0, 0]])
     statistics = two(means, needle, ball)
-    pooled, own = few_shot(statistics, (5,), draws=512), few_shot(statistics, (5,), per_class=True, draws=512)
+    pooled, own = (few_shot(statistics, (5,), per_class=kind, draws=512) for kind in (False, True))
     accuracy, error, _ = simulated(means, [needle, ball], 5, 20_000)
     assert abs(float(own.accuracy[0]) - accuracy) < 4 * math.hypot(error, float(own.draw_error[0]))
     assert abs(float(pooled.accuracy[0]) - accuracy) > 0.01
+
+
+def drawn(counts: list[int], dim: int, spread: float) -> ClassStatistics:
+    """Classes with random diagonal covariances, whose logarithms have this standard deviation."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(counts)), counts)
+    roots = np.exp(spread * rng.normal(size=(len(counts), dim)) / 2)
+    features = rng.normal(size=(len(labels), dim)) * roots[labels] + rng.normal(size=(len(counts), dim))[labels]
+    return ClassStatistics.from_features(features, labels, len(counts), per_class=True)
+
+
+def test_covariances_of_few_samples_move_to_the_pooled_shape_by_their_noise() -> None:
+    statistics = drawn([3, 12, 400, 1], 5, 1.0)
+    traces, own = statistics.spread.tolist(), statistics.class_within.numpy()
+    pooled = own.sum(0) / sum(traces)
+    moved = []
+    for k, count in enumerate(statistics.counts.tolist()):
+        free = count - 1
+        if free < 2:
+            moved.append(traces[k] * pooled)
+            continue
+        shape = own[k] / traces[k]
+        square = max(free**2 / ((free - 1) * (free + 2)) * ((shape**2).sum() - 1 / free), 1 / 5)
+        noise = (1 + square) / free
+        share = min(1.0, noise * (1 - traces[k] / sum(traces)) / ((shape - pooled) ** 2).sum())
+        moved.append(traces[k] * ((1 - share) * shape + share * pooled))
+    expected = dataclasses.replace(statistics, class_within=torch.from_numpy(np.stack(moved)))
+    found = few_shot_pairs(statistics)
+    torch.testing.assert_close(found, few_shot_pairs(expected, per_class=True), rtol=1e-10, atol=0, equal_nan=True)
+
+
+def test_the_default_covariances_are_pooled_where_shapes_are_equal_and_own_where_samples_are_many() -> None:
+    for statistics, near, far in ((drawn([20] * 5, 40, 0.0), False, True), (drawn([2000] * 5, 10, 2.0), True, False)):
+        default, right, wrong = (few_shot_pairs(statistics, (1, 5), per_class=kind) for kind in (None, near, far))
+        assert (default - right).abs().nansum() < 0.1 * (wrong - right).abs().nansum()
 
 
 def test_seeds_draws_and_rotations() -> None:

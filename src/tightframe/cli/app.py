@@ -481,6 +481,14 @@ def rank(
             help="Order by this measure: log_me, h_score, or 5-shot and so on, as in --shots. Default: 5-shot."
         ),
     ] = None,
+    per_class: Annotated[
+        bool | None,
+        typer.Option(
+            "--per-class/--no-per-class",
+            help="Forecast with the scatter of each class, or with the pooled one. Default: that of each class if all "
+            "encoders have it, at most 6 million numbers: classes times features squared.",
+        ),
+    ] = None,
     html: HtmlOption = None,
     json: JsonOption = None,
     csv: CsvOption = None,
@@ -497,7 +505,9 @@ def rank(
     paths = [Path(each) for each in subjects if Path(each).exists()] + ([labels] if labels is not None else [])
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=paths)
     with errors_in_flags(RANKING, "shots", "by"), stopped("nothing was ranked."), output.alone():
-        order = ranking(subjects, subject, labels=labels, shots=shots or SHOTS, by=by, options=settings)
+        order = ranking(
+            subjects, subject, labels=labels, shots=shots or SHOTS, by=by, per_class=per_class, options=settings
+        )
     _deliver(order, output)
 
 

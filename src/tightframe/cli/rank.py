@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from tightframe.cli.subject import Subject
 from tightframe.errors import OptionError
 from tightframe.options import Measuring
 from tightframe.ranking import ranked
-from tightframe.report import Ranking, RunFolder
+from tightframe.report import Ranking, Report, RunFolder
 from tightframe.report.ranking import Ranked
-from tightframe.sources import ShardSource
+from tightframe.sources import FeatureSource, ShardSource
 from tightframe.sources.files import from_files
 
 
@@ -26,6 +27,7 @@ def ranking(
     labels: Path | None,
     shots: Sequence[int],
     by: str | None,
+    per_class: bool | None,
     options: Mapping[str, Any],
 ) -> Ranking:
     """The ranking of what the arguments of the command name.
@@ -49,32 +51,27 @@ def ranking(
         replace(subject, model=model).require_consistent(options)
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
-        rows += _rows(name, each, subject, labels=labels, settings=settings, shots=shots, options=options)
+        with _source(each, subject, labels=labels, settings=settings, options=options) as source:
+            rows += ranked(name, source, settings, shots, per_class)
     return Ranking.of(rows, by)
 
 
-def _rows(
-    name: str,
-    each: str,
-    subject: Subject,
-    *,
-    labels: Path | None,
-    settings: Measuring,
-    shots: Sequence[int],
-    options: Mapping[str, Any],
-) -> Iterator[Ranked]:
+@contextmanager
+def _source(
+    each: str, subject: Subject, *, labels: Path | None, settings: Measuring, options: Mapping[str, Any]
+) -> Iterator[Report | FeatureSource]:
+    """The report or source that an argument names; failures in a model's forward pass name the model."""
+    path = Path(each)
     if _is_model(each):
         model = replace(subject, model=each, own_classifier=settings.features is not None)
         with model.failures():
-            yield from ranked(name, model.source(options), settings, shots)
-        return
-    path = Path(each)
-    if (path / "run.json").is_file():
-        yield from ranked(name, RunFolder(path).report(), settings, shots)
+            yield model.source(options)
+    elif (path / "run.json").is_file():
+        yield RunFolder(path).report()
     elif path.is_dir():
-        yield from ranked(name, ShardSource(path, options=options), settings, shots)
+        yield ShardSource(path, options=options)
     else:
-        yield from ranked(name, from_files([path], labels, options=options), settings, shots)
+        yield from_files([path], labels, options=options)
 
 
 def _is_model(text: str) -> bool:

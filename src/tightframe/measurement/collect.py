@@ -34,7 +34,7 @@ from tightframe.measurement.passes import (
     SimilarityLook,
     Sums,
 )
-from tightframe.measurement.plan import FREE_SHARE, LayerPlan, left_out, planned, similarity_plan
+from tightframe.measurement.plan import FREE_SHARE, Keep, LayerPlan, left_out, planned, similarity_plan
 from tightframe.measurement.provided import Provided
 from tightframe.memory import free_memory
 from tightframe.metrics import CONVENTIONS
@@ -107,10 +107,15 @@ class _Outset:
     classifier: LinearClassifier | None
 
 
-def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None) -> Collected:
+def collect(
+    source: FeatureSource, options: Measuring | Mapping[str, Any] | None = None, keep: Keep | None = None
+) -> Collected:
     """Read a source once, and its features a second time for measures that need the final class means: decisions,
     classes with `min_count` samples, wide features. The features come from a buffer; if it exceeds `buffer_bytes`, the
     source is read again.
+
+    Args:
+        keep: what a ranking keeps in addition.
 
     Raises: errors of the source; EvidenceError, before the pass, for a named measure without its data; LayerError or
     LoaderError if layers or samples change; the errors of `StatisticsAccumulator.update`; DistributedError if a process
@@ -122,13 +127,12 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
         stream = map(FeatureBatch.of, source.batches(TRAIN))
         first = next(stream, None)
         outset = _agreed(every_process(_outset(first, source, options), START, shared=shared))
-        pipeline = _Pipeline(source, options, outset, shared)
+        pipeline = _Pipeline(source, options, outset, shared, keep)
         moments = pipeline.first_pass(stream if first is None else chain([first], stream))
         facts, remarks = source.remarks()
         looks = pipeline.second_pass(moments)
         layers = pipeline.layers(moments, looks)
-    notes = [*outset.notes, *left_out(pipeline.plans, per_class=options.per_class, folds=options.folds)]
-    notes += pipeline.notes + remarks
+    notes = [*outset.notes, *pipeline.left_out, *pipeline.notes, *remarks]
     if source.class_names is not None:
         facts["class_names"] = _names(source.class_names, layers[-1].evidence.statistics)
     if shared:
@@ -139,7 +143,9 @@ def collect(source: FeatureSource, options: Measuring | Mapping[str, Any] | None
 class _Pipeline:
     """The passes over one source; all processes make the same passes."""
 
-    def __init__(self, source: FeatureSource, options: Measuring, outset: _Outset, shared: bool):
+    def __init__(
+        self, source: FeatureSource, options: Measuring, outset: _Outset, shared: bool, keep: Keep | None = None
+    ):
         self._source, self._options, self._outset, self._shared = source, options, outset, shared
         names = list(outset.widths)
         self._last = names[-1]
@@ -162,6 +168,10 @@ class _Pipeline:
             covariance=options.covariance,
             per_class=options.per_class,
             folds=options.folds,
+            keep=keep,
+        )
+        self.left_out = left_out(
+            self.plans, self._num_classes, per_class=options.per_class, folds=options.folds, keep=keep
         )
         conventions = [CONVENTIONS[name] for name in options.conventions]
         self._unit = any(each.unit_features for each in conventions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,14 @@ class LayerPlan:
     fold_scatter: bool = True
 
 
+@dataclass(frozen=True)
+class Keep:
+    """What a ranking of layers keeps in addition: folds of all layers, and scatter per class of at most so many
+    numbers, K D^2, where `Measuring.per_class` asks for it."""
+
+    class_scatter: float
+
+
 def planned(
     widths: Mapping[str, int],
     num_classes: int,
@@ -34,11 +43,19 @@ def planned(
     covariance: bool,
     per_class: bool,
     folds: int | None,
+    keep: Keep | None = None,
 ) -> list[LayerPlan]:
     """The plan of each layer, in order of depth, for a budget in bytes.
 
     The requested D x D scatter is kept if it fits, first for the classifier's input (`last`). Only that one has folds:
-    fewer folds if the budget is small, then folds without scatter."""
+    fewer folds if the budget is small, then folds without scatter. With `keep`, all layers have folds with scatter, and
+    scatter per class within its bound, if these fit together."""
+    order = sorted(widths, key=lambda name: name == last)
+    if keep is not None and covariance:
+        for plans in _ranked(widths, num_classes, per_class=per_class, folds=folds, keep=keep):
+            if sum(_bytes(num_classes, plan) for plan in plans.values()) <= budget:
+                return [plans[name] for name in order]
+        per_class = False
     plans = {}
     for name in sorted(widths, key=lambda name: name != last):
         pooled = covariance and scatter_bytes(widths[name]) <= budget
@@ -52,7 +69,28 @@ def planned(
                 plan = choice
                 break
         plans[name] = plan
-    return [plans[name] for name in sorted(widths, key=lambda name: name == last)]
+    return [plans[name] for name in order]
+
+
+def _ranked(
+    widths: Mapping[str, int], num_classes: int, *, per_class: bool, folds: int | None, keep: Keep
+) -> Iterator[dict[str, LayerPlan]]:
+    """Plans with folds with scatter for all layers, best first: with scatter per class, then without; fewer folds."""
+    for own in (True, False) if per_class else (False,):
+        plans = {
+            name: LayerPlan(name, dim, True, own and num_classes * dim**2 <= keep.class_scatter)
+            for name, dim in widths.items()
+        }
+        numbers: list[int | None] = [*_halved(folds, num_classes, max(widths.values()))]
+        for number in numbers or [None]:
+            yield {name: replace(plan, folds=number) for name, plan in plans.items()}
+
+
+def _bytes(num_classes: int, plan: LayerPlan) -> int:
+    """Approximate memory in bytes of the plan's scatter, beyond means and variances."""
+    memory, size = StatisticsAccumulator.memory, (num_classes, plan.num_features)
+    kept = memory(*size, covariance=plan.covariance, per_class=plan.per_class, folds=plan.folds)
+    return kept - memory(*size, covariance=False)
 
 
 def scatter_bytes(num_features: int) -> int:
@@ -66,13 +104,17 @@ def _folded(plan: LayerPlan, folds: int | None, num_classes: int) -> Iterator[La
 
     If metrics take seconds per fold, fewer folds from the start.
     """
-    halved = [folds >> halvings for halvings in range(3) if folds >> halvings >= 2] if folds else []
-    D, K = plan.num_features, num_classes
-    most = _FOLD_WORK / (K * D * min(K, D) + D**3 / 8)
-    halved = [number for number in halved if number <= most] or halved[-1:]
     for scatter in (True, False):
-        for number in halved:
+        for number in _halved(folds, num_classes, plan.num_features):
             yield replace(plan, folds=number, fold_scatter=scatter)
+
+
+def _halved(folds: int | None, num_classes: int, num_features: int) -> list[int]:
+    """The number of folds, a half and a quarter of it; without those whose metrics take too long."""
+    halved = [folds >> halvings for halvings in range(3) if folds >> halvings >= 2] if folds else []
+    D, K = num_features, num_classes
+    most = _FOLD_WORK / (K * D * min(K, D) + D**3 / 8)
+    return [number for number in halved if number <= most] or halved[-1:]
 
 
 def _fold_bytes(num_classes: int, plan: LayerPlan) -> int:
@@ -108,9 +150,13 @@ def similarity_plan(widths: Mapping[str, int], budget: float, folds: int | None)
     return None, needed
 
 
-def left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None) -> list[str]:
+def left_out(
+    plans: Sequence[LayerPlan], num_classes: int, *, per_class: bool, folds: int | None, keep: Keep | None = None
+) -> list[str]:
     """Notes on requested statistics that the budget does not allow."""
-    names = [plan.name for plan in plans if per_class and not plan.per_class]
+    bound = math.inf if keep is None else keep.class_scatter
+    wanted = [plan for plan in plans if per_class and num_classes * plan.num_features**2 <= bound]
+    names = [plan.name for plan in wanted if not plan.per_class]
     notes = [f"the scatter per class exceeds covariance_bytes at: {', '.join(names)}."] if names else []
     last = plans[-1]
     if folds is not None and last.folds is None:
@@ -122,4 +168,6 @@ def left_out(plans: Sequence[LayerPlan], *, per_class: bool, folds: int | None) 
         )
     elif last.folds != folds:
         notes.append(f"standard errors are from {last.folds} folds: {folds} folds would take too much time or memory.")
+    if keep is not None and folds is not None and (bare := [plan.name for plan in plans[:-1] if plan.folds is None]):
+        notes.append(f"the scatter per fold of all layers exceeds covariance_bytes; no errors at: {', '.join(bare)}.")
     return notes

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightframe import numerics
-from tightframe.metrics.metric import metric
+from tightframe.metrics.metric import Needs, metric
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import few_shot, few_shot_pairs
 
@@ -149,27 +149,32 @@ def _change(statistics: ClassStatistics, ratio: Tensor, precision: Tensor) -> Te
 # ---------------------------------------------------------------------- few shots
 
 
+def _few_shot_needs(per_class: bool | None = None) -> Needs:
+    return "class scatter" if per_class else "scatter"
+
+
 @metric(
     "m-shot error of pairs",
     "transfer",
     source="Sorscher et al. 2022, related",
     convention="m = 5, mean over pairs, Gaussian classes",
     target=0.0,
-    needs="scatter",
+    needs=_few_shot_needs,
     most_classes=1000,
     by_default=False,
 )
-def few_shot_error(statistics: ClassStatistics, *, shots: int = 5) -> Tensor:
+def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bool | None = None) -> Tensor:
     """Forecast error of the nearer of two class means, each taken of `shots` samples; mean over ordered pairs.
 
     Shape: scalar, float64. Range: [0, 1]; 0 = collapsed, 0.5 = chance. Invariant to rotation, translation and common
-    scale. From a formula for Gaussian classes with the shape of the pooled scatter and their own variance; see
-    `theory.few_shot_pairs`. NaN if no class has two samples, and if two collapsed classes coincide.
+    scale. From a formula for Gaussian classes; see `theory.few_shot_pairs`. NaN if no class has two samples, and if two
+    collapsed classes coincide.
     Misleads: classes with several clusters are not Gaussian; of few samples per class it is too small, as their means
     lie too far apart; the error among all classes is larger than that of pairs.
 
     Args:
         shots: number of samples per class that the means are taken of.
+        per_class: as in `theory.few_shot`.
 
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots below 1.
     Source: the formula is ours; related: Sorscher, Ganguli & Sompolinsky 2022.
@@ -181,7 +186,7 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5) -> Tensor:
     >>> round(metrics.few_shot_error(statistics, shots=1).item(), 4)
     0.0136
     """
-    errors = few_shot_pairs(statistics, [shots])[0]
+    errors = few_shot_pairs(statistics, [shots], per_class=per_class)[0]
     return errors[~torch.eye(len(errors), dtype=torch.bool, device=errors.device)].mean()
 
 
@@ -191,12 +196,17 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5) -> Tensor:
     source="Sorscher et al. 2022, related",
     convention="m = 5, nearest class mean, Gaussian classes, drawn",
     target=1.0,
-    needs="scatter",
+    needs=_few_shot_needs,
     most_classes=1000,
     by_default=False,
 )
 def few_shot_accuracy(
-    statistics: ClassStatistics, *, shots: int = 5, draws: int | None = None, seed: int = 0
+    statistics: ClassStatistics,
+    *,
+    shots: int = 5,
+    per_class: bool | None = None,
+    draws: int | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Forecast accuracy of the nearest of all class means, each taken of `shots` samples.
 
@@ -206,7 +216,7 @@ def few_shot_accuracy(
 
     Args:
         shots: number of samples per class that the means are taken of.
-        draws, seed: as in `theory.few_shot`.
+        per_class, draws, seed: as in `theory.few_shot`.
 
     Raises: as `theory.few_shot`.
     Source: own; related: Sorscher, Ganguli & Sompolinsky 2022.
@@ -217,7 +227,7 @@ def few_shot_accuracy(
     >>> float(metrics.few_shot_accuracy(ClassStatistics.from_features(features, torch.tensor([0, 0, 1, 1]), 2)))
     1.0
     """
-    return few_shot(statistics, [shots], draws=draws, seed=seed).accuracy[0]
+    return few_shot(statistics, [shots], per_class=per_class, draws=draws, seed=seed).accuracy[0]
 
 
 METRICS = (log_me, few_shot_error)

@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from tightframe.choices import require_choice
 from tightframe.errors import GeometryWarning, OptionError
 from tightframe.metrics import h_score, log_me
+from tightframe.options import RANKED_SCATTER
 from tightframe.plain import csv_text, json_text, written_to
 from tightframe.sections import Cell, Column, Document, Kind, Section, Table, as_text
 from tightframe.statistics import ClassStatistics, FoldedStatistics
@@ -61,6 +62,7 @@ class Ranked:
     Attributes:
         scores: {measure: score}: "1-shot", ... (accuracy in [0, 1]), "log_me" (nats per sample), "h_score" (shrunk).
         notes: sentences that qualify the numbers.
+        pooled: the forecasts with the scatter pooled over classes, if those in `scores` use that of each class.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Ranked:
     dimension: int
     scores: Mapping[str, Score]
     notes: tuple[str, ...] = ()
+    pooled: Mapping[str, Score] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -77,37 +80,76 @@ class Ranked:
         moments: ClassStatistics | FoldedStatistics,
         shots: Sequence[int] = SHOTS,
         notes: Sequence[str] = (),
+        *,
+        per_class: bool | None = None,
     ) -> Ranked:
         """The scores of the moments of one encoder's features; errors if they are folded.
+
+        Args:
+            per_class: as in `rank`.
 
         Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots.
         """
         folded = moments if isinstance(moments, FoldedStatistics) else None
         total = moments.total if isinstance(moments, FoldedStatistics) else moments
-        shots = tuple(shots)
+        populated = total.populated()
+        shots, remarks = tuple(shots), []
+        if lack := _lack_of_own_scatter(populated, per_class):
+            remarks.append(f"the forecast uses the scatter pooled over classes, because {lack}.")
+        kinds = [False] if lack or per_class is False else [None, False]  # as in `few_shot`; each class's first
 
         def values(statistics: ClassStatistics) -> Tensor:
             others = torch.stack([log_me(statistics), h_score(statistics, shrinkage="ledoit-wolf")])
-            return torch.cat([few_shot(statistics, shots).accuracy.to(others), others])
+            forecasts = [few_shot(statistics, shots, per_class=kind).accuracy.to(others) for kind in kinds]
+            return torch.cat([forecasts[0], others, *forecasts[1:]])
 
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", GeometryWarning)
-            forecast = few_shot(total, shots)
+            drawn = [few_shot(total, shots, per_class=kind).draw_error.tolist() for kind in kinds]
             found = values(total).tolist()
             rows = []
-            if folded is not None and len(folded.undivided) < int(total.present.sum()):  # else no class varies
+            if folded is not None and len(folded.undivided) < populated.num_classes:  # else no class varies
                 rows = [values(folded.without(fold)).tolist() for fold in range(folded.folds)]
+        if not rows:
+            lack = "there are no sample folds" if folded is None else "all samples of each class are in one fold"
+            remarks.append(f"no error: {lack}.")
+        remarks += [str(each.message) for each in told if issubclass(each.category, GeometryWarning)]
+        draw_errors = [*drawn[0], 0.0, 0.0, *(error for errors in drawn[1:] for error in errors)]
         replicates = list(zip(*rows, strict=True)) if rows else [()] * len(found)
-        remarks = [str(each.message) for each in told if issubclass(each.category, GeometryWarning)]
-        draw_errors = [*forecast.draw_error.tolist(), 0.0, 0.0]
-        names = [*(f"{m}-shot" for m in forecast.shots), LOG_ME, H_SCORE]
-        scores = {}
-        for key, value, others, drawn in zip(names, found, replicates, draw_errors, strict=True):
-            error = math.hypot(_jackknife_error(torch.tensor(others, dtype=torch.float64)), drawn) if others else None
-            scores[key] = Score(value, error, others, drawn)
-        populated = total.populated()
-        samples, dim = int(populated.num_samples), populated.num_features
-        return cls(name, samples, populated.num_classes, dim, scores, tuple(dict.fromkeys([*notes, *remarks])))
+        scores = []
+        for value, others, error in zip(found, replicates, draw_errors, strict=True):
+            both = math.hypot(_jackknife_error(torch.tensor(others, dtype=torch.float64)), error) if others else None
+            scores.append(Score(value, both, others, error))
+        names = [f"{int(m)}-shot" for m in shots]
+        keys = [*names, LOG_ME, H_SCORE]
+        return cls(
+            name,
+            int(populated.num_samples),
+            populated.num_classes,
+            populated.num_features,
+            dict(zip(keys, scores, strict=False)),
+            tuple(dict.fromkeys([*notes, *remarks])),
+            dict(zip(names, scores[len(keys) :], strict=False)),
+        )
+
+    def with_pooled_scatter(self) -> Ranked:
+        """The same row with forecasts from the scatter pooled over classes."""
+        if not self.pooled:
+            return self
+        note = "the forecast uses the scatter pooled over classes, as that of other rows does."
+        return replace(self, scores={**self.scores, **self.pooled}, pooled={}, notes=(*self.notes, note))
+
+
+def _lack_of_own_scatter(statistics: ClassStatistics, per_class: bool | None) -> str | None:
+    """Why the forecast can't use the scatter of each class; None if it can, or should not."""
+    if per_class is False:
+        return None
+    if statistics.class_within is None:
+        return "that of each class was not kept"
+    numbers = statistics.num_classes * statistics.num_features**2
+    if per_class is None and numbers > RANKED_SCATTER:
+        return f"that of each class has {numbers:,} numbers, more than {RANKED_SCATTER:,}"
+    return None
 
 
 def _jackknife_error(replicates: Tensor) -> float:
@@ -139,6 +181,7 @@ class Ranking:
     def of(cls, rows: Sequence[Ranked], by: str | None = None) -> Ranking:
         """The ranking by a measure, by default the accuracy with five shots, or with the middle one of the shots.
 
+        If some forecasts use the scatter pooled over classes, all do: otherwise they would not be comparable.
         Raises: OptionError for fewer than two rows, for names that occur twice, or for a measure that the rows lack.
         """
         if len(rows) < 2:
@@ -150,6 +193,8 @@ class Ranking:
         shots = [key for key in keys if key.endswith("-shot")]
         chosen = by or ("5-shot" if "5-shot" in shots else shots[len(shots) // 2])
         require_choice(chosen, keys, "by")
+        if not all(row.pooled for row in rows):
+            rows = [row.with_pooled_scatter() for row in rows]
         return cls(tuple(sorted(rows, key=lambda row: _descending(row.scores[chosen].value))), chosen)
 
     @property
