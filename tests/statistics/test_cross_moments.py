@@ -1,5 +1,6 @@
 """Moments of several layers depend on the set of samples only, lose no digits far from the origin, refuse nonsense."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,10 +22,11 @@ from tightframe.errors import (
     NonFiniteError,
     RangeError,
     ShapeError,
+    StateError,
     TightframeError,
 )
 from tightframe.similarity import cka
-from tightframe.statistics import CrossAccumulator, CrossMoments, FoldedCrossMoments
+from tightframe.statistics import ClassStatistics, CrossAccumulator, CrossMoments, FoldedCrossMoments
 
 F64 = torch.float64
 WIDTHS = {"a": 3, "b": 5, "c": 2}
@@ -344,3 +346,43 @@ def test_a_wrong_value_leaves_the_state_as_it_was() -> None:
     accumulator.update(wrong, validate=False)
     with pytest.raises(NonFiniteError, match="those of c are not"):
         accumulator.compute()
+
+
+# ---------------------------------------------------------------------- files
+
+
+def assert_equal(one: CrossMoments, other: CrossMoments) -> None:
+    for name in ("names", "epsilons", "product_epsilon"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.count.dtype is other.count.dtype and torch.equal(one.count, other.count)
+    for name, expected in fields_of(other).items():
+        found = getattr(one, name)
+        assert len(found) == len(expected)
+        for place in expected if isinstance(expected, dict) else range(len(expected)):
+            assert torch.equal(found[place].nan_to_num(-1), expected[place].nan_to_num(-1))
+
+
+def test_a_file_holds_the_whole_value_and_parts_merge(tmp_path: Path) -> None:
+    features, path = layers(dtype=torch.float32), tmp_path / "part.safetensors"
+    for pairs in (None, [("a", "c")]):
+        halves = [CrossMoments.from_features(part(features, rows), pairs=pairs) for rows in (slice(20), slice(20, 60))]
+        loaded = []
+        for half in (*halves, CrossMoments.empty(WIDTHS, pairs=pairs)):
+            half.save(path, {"epoch": "3"})
+            loaded.append(CrossMoments.load(str(path)))
+            assert_equal(loaded[-1], half)
+        assert_equal(loaded[0].merge(loaded[1]), halves[0].merge(halves[1]))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "value.safetensors"
+    value = CrossMoments.from_features(layers())
+    ClassStatistics.empty(2, 3).save(path)
+    with pytest.raises(StateError, match=r"must be a file of CrossMoments.save\(\); got format 'tightframe.ClassSt"):
+        CrossMoments.load(path)
+    for change in ({"spread": value.spread[:2]}, {"spread": value.spread.float()}, {"products": {}}):
+        dataclasses.replace(value, **change).save(path)
+        with pytest.raises(StateError, match="as cross moments"):
+            CrossMoments.load(path)
+    with pytest.raises(StateError, match="doesn't exist"):
+        CrossMoments.load(tmp_path / "missing")

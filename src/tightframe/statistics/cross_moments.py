@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,16 +16,20 @@ from torch import Tensor
 
 from tightframe import checks
 from tightframe.choices import require_choice
-from tightframe.errors import DtypeError, EmptyBatchError, MergeError, RangeError, ShapeError
+from tightframe.errors import DtypeError, EmptyBatchError, MergeError, RangeError, ShapeError, StateError
 from tightframe.memory import require_memory
 from tightframe.numerics import EPS, float64_device, rounding_of
 from tightframe.processes import all_reduce, require_same, world_size
+from tightframe.reading import failures_of, read_safetensors
 from tightframe.statistics.scatter import common_means, gaps_between
+from tightframe.writing import write_tensors
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 Pair = tuple[int, int]
+
+_FORMAT = "tightframe.CrossMoments/1"
 
 
 @dataclass
@@ -319,6 +326,57 @@ class CrossMoments:
             products={pair: each.to(home) for pair, each in self.products.items()},
             squares=self.squares.to(home),
             weighted=tuple(each.to(home) for each in self.weighted),
+        )
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None) -> None:
+        """Write the value to a safetensors file. `metadata` is stored beside it in the file's header."""
+        tensors = {"count": self.count, "spread": self.spread, "squares": self.squares}
+        for place, (mean, weighted) in enumerate(zip(self.means, self.weighted, strict=True)):
+            tensors |= {f"means.{place}": mean, f"weighted.{place}": weighted}
+        tensors |= {f"products.{a}.{b}": product for (a, b), product in self.products.items()}
+        layers = [list(each) for each in zip(self.names, self.epsilons, strict=True)]
+        own = {"format": _FORMAT, "layers": json.dumps(layers), "product_epsilon": repr(self.product_epsilon)}
+        write_tensors(path, tensors, {**(metadata or {}), **own})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: torch.device | str = "cpu") -> CrossMoments:
+        """Read a file of `save`. Raises: StateError for other files."""
+        path = Path(path)
+        tensors, metadata = read_safetensors(path)
+        if metadata.get("format") != _FORMAT:
+            raise StateError(f"{path} must be a file of CrossMoments.save(); got format {metadata.get('format')!r}.")
+        with failures_of(path, "as cross moments"):
+            return cls._of_file(dict(tensors), metadata).to(device)
+
+    @classmethod
+    def _of_file(cls, tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> CrossMoments:
+        """The value from a file's arrays and metadata. Raises: any error for invalid content."""
+        names, epsilons = zip(*json.loads(metadata["layers"]), strict=True)
+        places = range(len(names))
+        means = [tensors[f"means.{place}"] for place in places]
+        shapes: dict[str, tuple[int, ...]] = {"count": (), "spread": (len(names),), "squares": (len(names), len(names))}
+        shapes |= {f"means.{place}": (means[place].numel(),) for place in places}
+        shapes |= {f"weighted.{place}": (len(names), means[place].numel()) for place in places}
+        pairs = sorted(tuple(map(int, name.split(".")[1:])) for name in tensors if name.startswith("products."))
+        if not {(place, place) for place in places} <= set(pairs) or not all(a <= b for a, b in pairs):
+            raise ValueError("the products of layers are incomplete")
+        shapes |= {f"products.{a}.{b}": (means[a].numel(), means[b].numel()) for a, b in pairs}
+        for name, shape in shapes.items():
+            kind = torch.int64 if name == "count" else torch.float64
+            if tensors[name].dtype is not kind or tuple(tensors[name].shape) != shape:
+                raise ValueError(f"the array {name!r} must be {kind} of shape {shape}")
+        return cls(
+            tuple(map(str, names)),
+            tensors["count"],
+            tuple(means),
+            tensors["spread"],
+            {(a, b): tensors[f"products.{a}.{b}"] for a, b in pairs},
+            tensors["squares"],
+            tuple(tensors[f"weighted.{place}"] for place in places),
+            tuple(map(float, epsilons)),
+            float(metadata["product_epsilon"]),
         )
 
     # ------------------------------------------------------------------ private
