@@ -134,7 +134,8 @@ def similarity_plan(widths: Mapping[str, int], budget: float, folds: int | None)
     """
     if len(widths) < 2:
         raise LayerError(
-            'similarity compares layers, but only one is measured. Pass layers="auto", or names of layers.'
+            'similarity compares layers, but only one is measured. Pass layers="auto"; for a model of a single block, '
+            "pass names of layers."
         )
     needed = CrossAccumulator.memory(list(widths.values()))
     if needed > budget:
