@@ -56,18 +56,28 @@ def standing_of(remark: str) -> Standing:
     return "undecided" if remark.endswith("do as well") else "nearer" if remark.endswith("nearer") else ""
 
 
+def signed(text: str) -> str:
+    """A number's text for readers, with a minus sign instead of a leading hyphen. JSON and CSV keep the hyphen.
+
+    >>> from tightframe.sections import signed
+    >>> signed("-0.5"), signed("0.5")
+    ('−0.5', '0.5')
+    """
+    return "−" + text[1:] if text.startswith("-") else text
+
+
 def number(value: float | None) -> str:
     """Four significant digits, or a dash without a value.
 
     >>> from tightframe.sections import number
-    >>> number(0.0123456), number(1234567.0), number(None)
-    ('0.01235', '1.235e+06', '–')
+    >>> number(0.0123456), number(-1234567.0), number(None)
+    ('0.01235', '−1.235e+06', '–')
     """
     if value is None or math.isnan(value):
         return "–"
     if value == 0:
         return "0"
-    return f"{value:.3e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}"
+    return signed(f"{value:.3e}" if not 1e-3 <= abs(value) < 1e5 else f"{value:.4g}")
 
 
 def short(value: float | None) -> str:
@@ -82,8 +92,8 @@ def short(value: float | None) -> str:
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e5:
-        return f"{value:.1e}"
-    return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
+        return signed(f"{value:.1e}")
+    return signed(f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}")
 
 
 def times(value: float | None) -> str:
@@ -107,8 +117,8 @@ def written(cell: Cell, kind: Kind) -> str:
     """A cell as text, the same in every format.
 
     >>> from tightframe.sections import written
-    >>> written(0.25, "percent"), written(0.25, "cosine"), written(12345, "count")
-    ('25.00', '0.2500', '12,345')
+    >>> written(0.25, "percent"), written(-0.25, "cosine"), written(12345, "count")
+    ('25.00', '−0.2500', '12,345')
     """
     if cell is None:
         return "–"
@@ -118,11 +128,11 @@ def written(cell: Cell, kind: Kind) -> str:
         return "–"
     match kind:
         case "count" if math.isfinite(cell):
-            return f"{int(cell):,}"
+            return signed(f"{int(cell):,}")
         case "percent":
-            return f"{100 * cell:.2f}"
+            return signed(f"{100 * cell:.2f}")
         case "cosine":
-            return f"{cell:.4f}"
+            return signed(f"{cell:.4f}")
         case "times":
             return times(cell)
     return number(cell)

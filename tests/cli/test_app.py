@@ -18,7 +18,7 @@ from tightframe import ClassStatistics, Report, __version__
 from tightframe.cli.app import app
 from tightframe.evidence import Evidence
 from tightframe.report import RunFolder
-from tightframe.sections import number, short
+from tightframe.sections import number, short, signed
 
 Command = Callable[..., Any]
 COMMANDS = tuple(typer.main.get_command(app).commands)
@@ -229,3 +229,7 @@ def test_report_of_an_empty_run(tightframe: Command, here: Path) -> None:
     outcome = tightframe("report", "run")
     assert outcome.status == 2
     assert "error: run holds no measurement." in outcome.complaint
+
+
+def test_a_console_without_the_minus_sign_keeps_the_sign_of_numbers() -> None:
+    assert signed("-0.5 Σ").encode("ascii", "tightframe") == b"-0.5 ?"

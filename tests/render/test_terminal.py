@@ -325,7 +325,7 @@ def test_without_room_each_row_is_a_block() -> None:
     text = words("\n".join(lines))
     assert lines[:2] == ["NC1", "NC1  tr(Σ_W Σ_B⁺)/K"]
     assert "value 1.234e-04 · ± s.e. 0.5 · n 60,000 · remark at target · source Papyan, Han & Donoho 2020" in text
-    assert "NC3 [bold] ‖ŵ − μ̂‖, mean value -1.235e-05 · n 7 · source Wu & Papyan 2024" in text
+    assert "NC3 [bold] ‖ŵ − μ̂‖, mean value −1.235e-05 · n 7 · source Wu & Papyan 2024" in text
     assert "[red]undefined[/red] ± s.e. inf · remark [/] · source [link=x]" in text  # what isn't there isn't said
     assert max(map(cell_len, lines)) <= 40
 

@@ -234,7 +234,7 @@ def test_what_is_printed(folders: list[Path], capsys: pytest.CaptureFixture[str]
     assert lines["head"] == ["linear", "etf"]
     assert lines["A"] == ["a", "–", "1", "–", "–", "–"]
     assert lines["NC3_COSINE"] == ["nc3_cosine", "1", "2", "–", "–", "–"]
-    assert "NC1 nc1 0 0.3 0.1 -0.2 –" in [" ".join(line.split()) for line in text.splitlines()]
+    assert "NC1 nc1 0 0.3 0.1 −0.2 –" in [" ".join(line.split()) for line in text.splitlines()]
     assert "D" not in lines
     comparison.to_terminal(everything=True)
     assert any(line.split()[:1] == ["D"] for line in capsys.readouterr().out.splitlines())

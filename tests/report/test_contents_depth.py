@@ -138,7 +138,7 @@ def test_the_law_of_equi_separation_in_a_sentence_and_a_line() -> None:
     section = report.section("depth")
     assert section is not None
     assert section.sentences[3] == (
-        "Equi-separation: NC1 changes by a factor of 0.25 per layer; its logarithm has the correlation -0.96 with "
+        "Equi-separation: NC1 changes by a factor of 0.25 per layer; its logarithm has the correlation −0.96 with "
         "depth, and block lies farthest from the line."
     )
     line = figures(report)["NC1"].series[-1]

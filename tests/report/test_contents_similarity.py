@@ -27,9 +27,9 @@ def test_a_row_and_a_column_for_each_layer_and_a_picture() -> None:
     assert section is not None and section.table is not None
     assert [column.heading for column in section.table.columns] == ["layer", "1", "2", "3"]
     assert section.table.rows == (
-        ("1 conv", "1.00", "0.71", "-0.04"),
+        ("1 conv", "1.00", "0.71", "−0.04"),
         ("2 block", "0.71", "1.00", "0.25"),
-        ("3 input of fc", "-0.04", "0.25", "1.00"),
+        ("3 input of fc", "−0.04", "0.25", "1.00"),
     )
     (figure,) = section.figures
     assert isinstance(figure, Matrix) and figure.values == VALUES and figure.names == SIMILARITY.names
@@ -54,7 +54,7 @@ def test_every_format_has_the_values(capsys: pytest.CaptureFixture[str]) -> None
     assert "3 input of fc" in capsys.readouterr().out
     page, markdown = REPORT.to_html(), REPORT.to_markdown()
     assert 'class="pixels"' in page and "debiased linear CKA" in page
-    assert "| 1 conv | 1.00 | 0.71 | -0.04 |" in markdown
+    assert "| 1 conv | 1.00 | 0.71 | −0.04 |" in markdown
     data = json.loads(REPORT.to_json())["similarity"]
     assert data["values"] == [list(row) for row in VALUES] and data["errors"][0] == ["nan", 0.01, 0.02]
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(REPORT.to_csv()))}

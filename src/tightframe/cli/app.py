@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import warnings
@@ -45,11 +46,20 @@ app = typer.Typer(
 )
 
 
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """A hyphen for each minus sign and a question mark for each other letter that a console lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    return "".join("-" if each == "−" else "?" for each in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("tightframe", _replaced)
+
+
 def main() -> None:
     """Run the command line. What a user can mend becomes one line and exit status 2, Ctrl-C exit status 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a console that lacks a Greek letter shows a question mark
+            stream.reconfigure(errors="tightframe")
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (closed by the caller)
     told.clear()
     TextWrapper.wordsep_re = TextWrapper.wordsep_simple_re  # help breaks no name in two

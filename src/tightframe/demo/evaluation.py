@@ -14,6 +14,7 @@ from tightframe.hooks import evaluation
 from tightframe.numerics import gram_cosines
 from tightframe.prototypes.distortions import scale_free_distortion
 from tightframe.report import Entry
+from tightframe.sections import signed
 from tightframe.theory import seli
 
 _ROWS = 512  # of a batch
@@ -72,12 +73,13 @@ def minority_row(evidence: Evidence, minority: Sequence[int], *, fixed: bool) ->
         split="train",
         source="Fang et al. 2021",
     )
+    measured = f"The minority's classifiers have a mean cosine of {signed(f'{cosine:.3f}')}"
     if fixed:
-        return entry, f"The minority's classifiers have a mean cosine of {cosine:.3f}, as they were built."
+        return entry, f"{measured}, as they were built."
     predicted = _mean_cosine(seli(statistics.counts).classifiers, minority)
     return entry, (
-        f"The minority's classifiers have a mean cosine of {cosine:.3f}: 1 is minority collapse, {ideal:.3f} the "
-        f"simplex ETF, and {predicted:.3f} the SELI geometry, which cross-entropy on these counts tends to."
+        f"{measured}: 1 is minority collapse, {signed(f'{ideal:.3f}')} the simplex ETF, and "
+        f"{signed(f'{predicted:.3f}')} the SELI geometry, which cross-entropy on these counts tends to."
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tightframe.sections import number
+from tightframe.sections import number, signed
 
 LARGEST, SMALLEST = 1e200, 1e-200
 """Values of larger magnitude are not drawn; smaller ones are drawn as `SMALLEST` on a logarithmic axis."""
@@ -139,13 +139,8 @@ def _plain(value: float, step: float) -> str:
     return signed(f"{value:,.{max(0, -math.floor(math.log10(step) + 1e-9))}f}")
 
 
-def signed(text: str) -> str:
-    """A number's text with a minus sign instead of a leading hyphen."""
-    return "−" + text[1:] if text.startswith("-") else text
-
-
 def reading(value: float) -> str:
     """A value as shown in a figure: four significant digits."""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return signed(number(value))
+    return number(value)

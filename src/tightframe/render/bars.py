@@ -8,7 +8,7 @@ from tightframe.render.axes import axis, reading
 from tightframe.render.described import described
 from tightframe.render.names import cut, shortened, width
 from tightframe.render.svg import coordinate, drawing, element, text
-from tightframe.sections import Bars
+from tightframe.sections import Bars, signed
 
 _WIDTH = 360.0
 _TOP, _HEIGHT, _RIGHT = 18.0, 172.0, 10.0
@@ -54,7 +54,7 @@ def bars_svg(figure: Bars) -> str:
         value = math.nan if optional is None else optional
         share = min(max(value / most, 0.0), 1.0) if math.isfinite(value) else 0.0
         top = _BOTTOM - _HEIGHT * share
-        brief = f"{value:.3g}" if math.isfinite(value) else "–"
+        brief = signed(f"{value:.3g}") if math.isfinite(value) else "–"
         if math.isfinite(value):
             path += (
                 f"M{coordinate(centre - half)} {coordinate(_BOTTOM)}V{coordinate(top)}"

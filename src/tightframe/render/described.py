@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tightframe.render.axes import reading, signed
-from tightframe.sections import Bars, Curves, Figure, Matrix, Series
+from tightframe.render.axes import reading
+from tightframe.sections import Bars, Curves, Figure, Matrix, Series, signed
 
 _OUTLINED = 5  # maximum number of named pairs
 

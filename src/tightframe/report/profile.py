@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tightframe.metrics import EquiSeparation, equi_separation
 from tightframe.report.findings import Findings
+from tightframe.sections import signed
 
 SEPARATION = "he-su-2023/separation"
 """The convention that the law of equi-separation is about; where layers lack it, NC1 is used."""
@@ -110,7 +111,7 @@ def depth_sentences(report: Findings) -> list[str]:
     if law.worst is not None and not math.isnan(law.correlation):
         sentences.append(
             f"Equi-separation: NC1 changes by a factor of {law.rate:.2g} per layer; its logarithm has the correlation "
-            f"{law.correlation:.2f} with depth, and {names[law.worst]} lies farthest from the line."
+            f"{signed(f'{law.correlation:.2f}')} with depth, and {names[law.worst]} lies farthest from the line."
         )
     parting = profile.parting()
     if parting is not None:

@@ -17,7 +17,7 @@ from tightframe.errors import GeometryWarning, OptionError
 from tightframe.metrics import h_score, log_me
 from tightframe.options import RANKED_SCATTER
 from tightframe.plain import csv_text, json_text, written_to
-from tightframe.sections import Cell, Column, Document, Kind, Section, Table, as_text
+from tightframe.sections import Cell, Column, Document, Kind, Section, Table, as_text, signed
 from tightframe.statistics import ClassStatistics, FoldedStatistics
 from tightframe.theory import few_shot
 
@@ -235,7 +235,7 @@ class Ranking:
         if error is None or math.isnan(change):
             return f"{first.name} and {second.name} cannot be told apart: the error of their difference is unknown."
         scale, unit = (100, " points") if self.by.endswith("-shot") else (1, "")
-        size = f"{scale * change:.2g} ± {scale * error:.2g}{unit}"
+        size = signed(f"{scale * change:.2g} ± {scale * error:.2g}{unit}")
         return f"{first.name} and {second.name} cannot be told apart (difference {size})."
 
     def document(self) -> Document:

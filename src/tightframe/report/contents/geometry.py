@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tightframe.report import predicted
 from tightframe.report.findings import Findings
-from tightframe.sections import Matrix, Section
+from tightframe.sections import Matrix, Section, signed
 
 HEADING = "Gram matrices"
 
@@ -40,7 +40,7 @@ def geometry(report: Findings) -> Section | None:
             figures.append(_matrix(f"predicted, {what if not same else expected.name}", prediction, names, ideal))
         figures.append(_difference(f"{what}: measured − predicted", cosines - prediction, names, worst))
     hint = (
-        f"Cosines of centred vectors. In a simplex ETF every pair has −{-ideal:.4f} = −1/(K − 1). "
+        f"Cosines of centred vectors. In a simplex ETF every pair has {signed(f'{ideal:.4f}')} = −1/(K − 1). "
         f"Predicted: {expected.name}.{_farthest(farthest)}"
     )
     return Section("geometry", HEADING, (hint, *predicted.statements(report)), figures=tuple(figures))

@@ -6,7 +6,7 @@ import math
 
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.sections import Cell, Column, Matrix, Section, Table, short
+from tightframe.sections import Cell, Column, Matrix, Section, Table, short, signed
 from tightframe.similarity import LayerSimilarity
 
 HEADING = "Similarity of layers"
@@ -85,6 +85,6 @@ def _table(value: LayerSimilarity) -> Table | None:
     ]
     rows: list[tuple[Cell, ...]] = []
     for place, (name, row) in enumerate(zip(value.names, value.values, strict=True), 1):
-        cells = ["–" if math.isnan(each) else f"{each:.2f}" for each in row]
+        cells = ["–" if math.isnan(each) else signed(f"{each:.2f}") for each in row]
         rows.append((f"{place} {name}", *cells))
     return Table(tuple(columns), tuple(rows))
