@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,3 +101,27 @@ def test_models_on_a_data_set(tightframe: Command, here: Path) -> None:
         ("networks_to_rank:narrow", 2, 1400),
     ]
     assert data["not_told_apart"] == []
+
+
+def test_checkpoints_of_one_model(tightframe: Command, here: Path) -> None:
+    """MODEL=FILE; also names of files with an = of their own. The second has a single useful feature."""
+    pytest.importorskip("sklearn")
+    (here / "checkpoints_to_rank.py").write_text(NETWORKS)
+    namespace: dict[str, Any] = {}
+    exec(NETWORKS, namespace)
+    model = namespace["wide"]()
+    torch.save(model.state_dict(), here / "epoch=9.pt")
+    with torch.no_grad():
+        model[1].weight[1:] = 0
+        model[1].bias[1:] = 0
+    torch.save(model.state_dict(), here / "one.pt")
+    models = [f"checkpoints_to_rank:wide={name}" for name in ("one.pt", "epoch=9.pt")]
+    options = ("--data", "digits", "--shots", "5", "--folds", "0", "--no-progress", "--json", "order.json")
+    done = tightframe("rank", *models, *options)
+    assert done.status == 0, done.err
+    rows = json.loads((here / "order.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == models[::-1]
+    low, high = (row["scores"]["5-shot"]["value"] for row in rows[::-1])
+    assert low < 0.3 < 0.7 < high
+    done = tightframe("rank", "checkpoints_to_rank:wide=absent.pt", models[0], *options)
+    assert done.status == 2 and "absent.pt" in done.complaint

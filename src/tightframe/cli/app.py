@@ -470,8 +470,9 @@ def rank(
         typer.Argument(
             metavar="ENCODER",
             help="Two or more of: a file with features and labels, a folder of `tightframe extract`, a run folder, or "
-            "a model (timm:NAME, hf:FOLDER, module:function; needs --images or --data). Of a model the features before "
-            "its classifier are ranked; --features-of selects another layer.",
+            "a model (timm:NAME, hf:FOLDER, module:function; needs --images or --data), with =FILE to load its weights "
+            "from a .safetensors, .pt or .pth file. Of a model the features before its classifier are ranked; "
+            "--features-of selects another layer.",
             show_default=False,
         ),
     ],
@@ -506,13 +507,13 @@ def rank(
     **options: Any,
 ) -> None:
     """Rank encoders or layers by a forecast of their accuracy with few labelled samples; nothing is trained."""
-    from tightframe.cli.rank import ranking
+    from tightframe.cli.rank import files_of, ranking
     from tightframe.report.ranking import SHOTS
 
     flags = [each for each in RANKING if each[1].name in RANKED]
     settings = given(options, flags)
     subject = Subject(**given(options, [each for each in RANKING if each[1].name in RANKED_DATA]))
-    paths = [Path(each) for each in subjects if Path(each).exists()] + ([labels] if labels is not None else [])
+    paths = files_of(subjects) + ([labels] if labels is not None else [])
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=paths)
     with errors_in_flags(RANKING, "shots", "by"), stopped("nothing was ranked."), output.alone():
         order = ranking(

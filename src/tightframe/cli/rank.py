@@ -33,7 +33,8 @@ def ranking(
     """The ranking of what the arguments of the command name.
 
     Args:
-        subjects: files of features, folders that `extract` wrote, run folders, or models as --model names them.
+        subjects: files of features, folders that `extract` wrote, run folders, or models as --model names them, with
+            =FILE for a checkpoint.
         subject: the data for models.
 
     Raises: OptionError for flags that exclude each other or lack another; and the errors of the sources.
@@ -48,7 +49,7 @@ def ranking(
     elif subject.images is None and subject.data is None:
         raise OptionError(f"the model {models[0]} needs --images or --data.")
     for model in models:
-        replace(subject, model=model).require_consistent(options)
+        replace(subject, **_model(model)).require_consistent(options)
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
         with _source(each, subject, labels=labels, settings=settings, options=options) as source:
@@ -63,7 +64,7 @@ def _source(
     """The report or source that an argument names; failures in a model's forward pass name the model."""
     path = Path(each)
     if _is_model(each):
-        model = replace(subject, model=each, own_classifier=settings.features is not None)
+        model = replace(subject, **_model(each), own_classifier=settings.features is not None)
         with model.failures():
             yield model.source(options)
     elif (path / "run.json").is_file():
@@ -77,6 +78,21 @@ def _source(
 def _is_model(text: str) -> bool:
     """Whether an argument names a model: it has a colon, and no such file exists."""
     return ":" in text and not Path(text).exists()
+
+
+def _model(text: str) -> dict[str, Any]:
+    """The model and the checkpoint of MODEL=FILE: the first file that exists after an =, as names may have one."""
+    splits = [(text[:place], Path(text[place + 1 :])) for place, each in enumerate(text) if each == "="]
+    if not splits or Path(text.partition(":")[2]).exists():
+        return {"model": text}
+    model, checkpoint = next((each for each in splits if each[1].is_file()), splits[0])
+    return {"model": model, "checkpoint": checkpoint}
+
+
+def files_of(subjects: Sequence[str]) -> list[Path]:
+    """The files and folders that the arguments of the command name, checkpoints among them."""
+    named = [_model(each).get("checkpoint") if _is_model(each) else Path(each) for each in subjects]
+    return [path for path in named if path is not None and path.exists()]
 
 
 def _names(subjects: Sequence[str]) -> list[str]:
