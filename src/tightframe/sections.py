@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from decimal import Decimal
 from importlib import import_module
 from importlib.resources import files
 from typing import Any, Literal, TypeVar
@@ -27,7 +28,7 @@ PAGE_START = (
 Cell = str | int | float | None
 """A value of a table; None if missing."""
 
-Kind = Literal["text", "name", "number", "count", "percent", "cosine", "times", "source"]
+Kind = Literal["text", "name", "number", "count", "percent", "cosine", "times", "error", "source"]
 """Format of a column's cells: text; name, the subject of a row; number, four significant digits; count, a whole
 number; percent, a share in per cent; cosine, four decimals; times, as 650×; source, the origin of a number."""
 
@@ -96,6 +97,21 @@ def short(value: float | None) -> str:
     return signed(f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}")
 
 
+def error_text(value: float | None) -> str:
+    """A standard error in two significant digits, without an exponent from 1e-6; or a dash without a value.
+
+    >>> from tightframe.sections import error_text
+    >>> error_text(8.793e-05), error_text(1234.5), error_text(None)
+    ('0.000088', '1200', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if value == 0:
+        return "0"
+    rounded = f"{value:.1e}"
+    return f"{Decimal(rounded):f}" if 1e-6 <= value < 1e5 else rounded
+
+
 def times(value: float | None) -> str:
     """A closeness as text in two significant digits, such as "650×"; "exact" if infinite, a dash if undefined.
 
@@ -135,6 +151,8 @@ def written(cell: Cell, kind: Kind) -> str:
             return signed(f"{cell:.4f}")
         case "times":
             return times(cell)
+        case "error":
+            return error_text(cell)
     return number(cell)
 
 
@@ -154,7 +172,7 @@ class Column:
     @property
     def numeric(self) -> bool:
         """Whether the cells are numbers, which are aligned to the right."""
-        return self.kind in ("number", "count", "percent", "cosine", "times")
+        return self.kind in ("number", "count", "percent", "cosine", "times", "error")
 
 
 @dataclass(frozen=True)

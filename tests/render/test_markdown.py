@@ -48,7 +48,7 @@ def test_cards(document: Document) -> None:
     rows = tables(markdown.render(document))[0]
     assert len(rows) == 7
     assert rows[2] == [
-        *("**NC1**", "Class means are far apart.", "0.0123", "4.000e-04", "0", "8.1", "650×", "0.31", "`key_1`")
+        *("**NC1**", "Class means are far apart.", "0.0123", "0.00040", "0", "8.1", "650×", "0.31", "`key_1`")
     ]
     assert rows[1][2] == "---:" and rows[1][0] == "---"
 

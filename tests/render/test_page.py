@@ -177,7 +177,7 @@ def test_cards(document: Document) -> None:
     assert len(found) == len(document.cards) == 5
     for element, card in zip(found, document.cards, strict=True):
         assert element.one(kind="value").text == number(card.value)
-        assert element.one(kind="error").text == "± 4.000e-04"
+        assert element.one(kind="error").text == "± 0.00040"
         assert element.one(kind="closeness").text == "650×"
         assert element.one("p", "held-out").text == "held out 0.31"
         assert [each.text for each in element.all("dd")] == ["0", "8.1"]

@@ -19,6 +19,7 @@ from tightframe.sections import (
     Series,
     Table,
     Verdict,
+    error_text,
     short,
     times,
     written,
@@ -115,7 +116,7 @@ def test_a_line_for_each_card() -> None:
         assert line.startswith(f"{card.label} {card.statement}  ")
         closer = "no" if card.remark.startswith("no better") else times(card.closeness)
         assert line.split(card.statement)[1].split() == [
-            *(card.key, short(card.value), short(card.error), short(card.target), short(card.shuffled), closer),
+            *(card.key, short(card.value), error_text(card.error), short(card.target), short(card.shuffled), closer),
             short(card.held_out),
         ]
 
@@ -123,8 +124,8 @@ def test_a_line_for_each_card() -> None:
 @pytest.mark.parametrize(
     ("width", "shown"),
     [
-        (102, ["measure", "now", "± s.e.", "target", "shuffled", "closer", "held out"]),
-        (101, ["measure", "now", "target", "shuffled", "closer", "held out"]),
+        (103, ["measure", "now", "± s.e.", "target", "shuffled", "closer", "held out"]),
+        (102, ["measure", "now", "target", "shuffled", "closer", "held out"]),
         (94, ["measure", "now", "target", "shuffled", "closer", "held out"]),
         (93, ["now", "target", "shuffled", "closer", "held out"]),
         (80, ["now", "target", "shuffled", "closer", "held out"]),

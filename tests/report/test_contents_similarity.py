@@ -35,7 +35,7 @@ def test_a_row_and_a_column_for_each_layer_and_a_picture() -> None:
     assert isinstance(figure, Matrix) and figure.values == VALUES and figure.names == SIMILARITY.names
     assert (figure.low, figure.middle, figure.high) == (-1.0, 0.0, 1.0)
     assert section.sentences[1:] == (
-        "The least similar neighbours are block and input of fc: CKA 0.25 ± 0.0312.",
+        "The least similar neighbours are block and input of fc: CKA 0.25 ± 0.031.",
         "Standard errors, by a jackknife over 8 folds, are at most 0.0312.",
     )
 

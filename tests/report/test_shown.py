@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from tightframe import Report
 from tightframe.report.run_folder import RunFolder
-from tightframe.sections import Column, Section, Table, number, times, written
+from tightframe.sections import Column, Section, Table, error_text, number, times, written
 
 KINDS = ("full_report", "crowded_report", "awkward_report", "series")
 WIDTHS = (40, 60, 80, 100, 149, 200, 320)
@@ -47,6 +47,10 @@ def entries_part(report: Report, width: int) -> str:
     return words("\n".join(entries_lines(report, width)))
 
 
+def _shown(heading: str, value: float | None) -> str:
+    return error_text(value) if heading.startswith("±") else number(value)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_number_of_every_measure_is_whole(report: Report, width: int) -> None:
     """After a measure's key its numbers, as cells of the columns that there is room for, or each behind its heading."""
@@ -64,11 +68,12 @@ def test_every_number_of_every_measure_is_whole(report: Report, width: int) -> N
             "shuffled": entry.shuffled, "±": entry.shuffled_spread,
         }  # fmt: skip
         if columns:
-            row = [number(value) for heading, value in numbers.items() if heading in columns]
+            row = [_shown(heading, value) for heading, value in numbers.items() if heading in columns]
             row.append("no" if entry.standing == "no better" else times(entry.closeness))
             assert f" {entry.key} {' '.join(row)} " in f"{text} ", entry.key
         else:
-            block = [f"{heading} {number(value)}" for heading, value in numbers.items() if number(value) != "–"]
+            cells = {heading: _shown(heading, value) for heading, value in numbers.items()}
+            block = [f"{heading} {cell}" for heading, cell in cells.items() if cell != "–"]
             assert " · ".join([f"{words(entry.title)} report[…] {entry.key}", *block]) in text, entry.key
 
 

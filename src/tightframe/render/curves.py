@@ -13,7 +13,7 @@ from tightframe.render.described import described, position
 from tightframe.render.names import cut, shortened, width
 from tightframe.render.styles import Style, styles
 from tightframe.render.svg import coordinate, drawing, element, text
-from tightframe.sections import Curves, Series
+from tightframe.sections import Curves, Series, error_text
 
 WIDTH = 360.0
 _HEIGHT = 172.0  # height of the area between the axes
@@ -347,7 +347,7 @@ def _readings(figure: Curves, area: _Area) -> list[list[Any]]:
             xs.append(round(point[0], 1))
             ys.append(round(point[1], 1))
             places.append(position(figure, x))
-            values.append(reading(y) + ("" if math.isnan(error) else f" ± {reading(error)}"))
+            values.append(reading(y) + ("" if math.isnan(error) else f" ± {error_text(error)}"))
         same = (xs, places) == before
         readings.append([series.name, None if same else xs, ys, None if same else places, values])
         before = (xs, places)

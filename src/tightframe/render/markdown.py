@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tightframe.render.described import described
-from tightframe.sections import Card, Document, Section, Table, number, written
+from tightframe.sections import Card, Document, Section, Table, error_text, number, written
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|^[-+](?=\s))")
 _NUMBERED = re.compile(r"^(\d+)([.)])(?=\s)")
@@ -59,7 +59,9 @@ def _cards(cards: Sequence[Card]) -> str:
             f"**{_plain(card.label)}**",
             _plain(card.statement),
             number(card.value),
-            *(number(value) for value in (card.error, card.target, card.shuffled)),
+            error_text(card.error),
+            number(card.target),
+            number(card.shuffled),
             _plain(card.remark) if card.closer == "–" and card.remark else card.closer,
             number(card.held_out),
             f"`{card.key}`",

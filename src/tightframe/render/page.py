@@ -22,6 +22,7 @@ from tightframe.sections import (
     Remark,
     Section,
     Verdict,
+    error_text,
     number,
     times,
 )
@@ -109,7 +110,7 @@ def _remarks(remarks: tuple[Remark, ...]) -> str:
 
 
 def _card(card: Card) -> str:
-    error = "" if card.error is None else f"± {html.escape(number(card.error))}"
+    error = "" if card.error is None else f"± {html.escape(error_text(card.error))}"
     closeness = "" if card.closeness is None else f'<b class="closeness">{html.escape(times(card.closeness))}</b>'
     levels = [
         f"<div><dt>{name}</dt><dd>{html.escape(number(value))}</dd></div>"

@@ -136,7 +136,7 @@ class Comparison:
         rows = self.rows(full=full)
         two = len(self.names) == 2
         numbers = [Column(name, "number") for name in self.names]
-        changes = [Column("difference", "number"), Column("± s.e.", "number", optional=True)] if two else []
+        changes = [Column("difference", "number"), Column("± s.e.", "error", optional=True)] if two else []
         columns = (
             Column("measure", "name"),
             Column("report[…]", optional=True),

@@ -17,7 +17,7 @@ from tightframe.metrics import Metric, gram_distance, jackknife, levels, metric
 from tightframe.numerics import centred_gram, gram_cosines
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Distances, Findings
-from tightframe.sections import number
+from tightframe.sections import error_text, number
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import Training, UnconstrainedOptimum, merging_classes, minority_collapse_threshold, seli
 
@@ -227,9 +227,9 @@ def _statement(found: Distances) -> str:
     if error is not None and found.margin < 2 * error:
         return (
             f"The Gram matrix of the {what} is about as near to {nearest} as to {found.next}. Distances: {listed_}; "
-            f"the difference of {number(found.margin)} has a standard error of {number(error)}."
+            f"the difference of {number(found.margin)} has a standard error of {error_text(error)}."
         )
-    by = f", by {number(found.margin)} ± {number(error)}" if error is not None else ""
+    by = f", by {number(found.margin)} ± {error_text(error)}" if error is not None else ""
     return f"The Gram matrix of the {what} is nearest to {nearest}{by}. Distances: {listed_}; {level}."
 
 

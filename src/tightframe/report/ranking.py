@@ -245,7 +245,8 @@ class Ranking:
         for key in self.best.scores:
             kind: Kind = "percent" if key.endswith("-shot") else "number"
             other = key != self.by
-            columns += [Column(_heading(key), kind, other), Column("±", kind, other, spare=other)]
+            spread: Kind = "percent" if kind == "percent" else "error"
+            columns += [Column(_heading(key), kind, other), Column("±", spread, other, spare=other)]
         columns.append(Column("tied with"))
         rows = []
         for row in self.rows:

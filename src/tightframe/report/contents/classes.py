@@ -68,8 +68,8 @@ def classes(report: Findings) -> Section | None:
     columns[Column("nearest by distance", optional=True)] = _nearest(report, table.nearest_by_distance)
     columns[Column("distance", "number", optional=True)] = table.nearest_distances.tolist()
     if len(report.class_errors.get("norm", ())) == len(table.labels):
-        columns[Column("± ‖μ − μ_G‖", "number", optional=True)] = list(report.class_errors["norm"])
-        columns[Column("± variance", "number", optional=True)] = list(report.class_errors["variance"])
+        columns[Column("± ‖μ − μ_G‖", "error", optional=True)] = list(report.class_errors["norm"])
+        columns[Column("± variance", "error", optional=True)] = list(report.class_errors["variance"])
     rows = list(zip(*columns.values(), strict=True))
     hint = (
         "Each row shows a class's number of samples, the distance of its mean to the mean of all class means, the "

@@ -6,7 +6,7 @@ import math
 
 from tightframe.report.entry import Entry
 from tightframe.report.findings import Findings
-from tightframe.sections import Cell, Column, Matrix, Section, Table, short, signed
+from tightframe.sections import Cell, Column, Matrix, Section, Table, error_text, short, signed
 from tightframe.similarity import LayerSimilarity
 
 HEADING = "Similarity of layers"
@@ -66,7 +66,7 @@ def _sentences(value: LayerSimilarity) -> list[str]:
     steps = [(value.values[place][place + 1], place) for place in range(len(value.names) - 1)]
     if defined := [step for step in steps if not math.isnan(step[0])]:
         least, place = min(defined)
-        error = "" if value.errors is None else f" ± {short(value.errors[place][place + 1])}"
+        error = "" if value.errors is None else f" ± {error_text(value.errors[place][place + 1])}"
         first, second = value.names[place : place + 2]
         sentences.append(f"The least similar neighbours are {first} and {second}: CKA {short(least)}{error}.")
     errors = [error for row in value.errors or () for error in row if not math.isnan(error)]
