@@ -4,6 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from hooks.models import (
 )
 from oracle import ORACLE, Sample, principal_angles
 from thinned import beyond
-from tightframe import ClassStatistics, Monitor, Report, measure
+from tightframe import ClassStatistics, Monitor, Report
+from tightframe import measure as measure_with_folds
 from tightframe.errors import LabelError, LayerError
 from tightframe.hooks import Layer
 from tightframe.metrics import METRICS, Evidence
@@ -39,6 +41,8 @@ from tightframe.report import Entry, Facts, Profile
 from variants import VARIANTS
 
 Batches = list[tuple[Tensor, Tensor]]
+
+measure = partial(measure_with_folds, folds=None)  # standard errors take most of a measurement's time
 
 
 def batches(inputs: Tensor, labels: Tensor, size: int = 13) -> Batches:
@@ -121,7 +125,8 @@ def mlp_by_hand(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
 def test_every_layer_of_a_perceptron(size: int) -> None:
     model, (x, labels) = settled(mlp()), labelled(60, 5)
     outside = draw(11, 5, seed=5)
-    report = measure(model, batches(x, labels, size), ood=[outside[:4], outside[4:]], layers="auto", progress=False)
+    far = [outside[:4], outside[4:]]
+    report = measure_with_folds(model, batches(x, labels, size), ood=far, layers="auto", progress=False)
     features, far = mlp_by_hand(model, x), mlp_by_hand(model, outside)
     assert [layer.facts.layer for layer in report.layers] == ["1"]
     assert report.facts.layer == "input of 4"
@@ -420,7 +425,7 @@ def test_a_label_for_each_image_of_the_segmenter() -> None:
 
 def everything(model: nn.Module, loader: Any, **options: Any) -> Report:
     test, ood = batches(*labelled(20, 5, seed=3)), [draw(9, 5, seed=5)]
-    return measure(model, loader, test=test, ood=ood, layers="auto", progress=False, **options)
+    return measure_with_folds(model, loader, test=test, ood=ood, layers="auto", progress=False, **options)
 
 
 def test_a_second_pass_gives_the_same_reports() -> None:

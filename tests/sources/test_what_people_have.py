@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, linear, normalize, relu
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from tightframe import ClassStatistics, DecisionCounts, Report, measure
+from tightframe import ClassStatistics, DecisionCounts, Report
+from tightframe import measure as measure_with_folds
 from tightframe.errors import (
     ClassifierError,
     DtypeError,
@@ -33,6 +35,8 @@ from tightframe.sources import Batch, ModelSource
 
 CLASSES, DIM, ROWS = 4, 6, 60
 QUICK = {"progress": False}
+
+measure = partial(measure_with_folds, folds=None)  # standard errors take most of a measurement's time
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -85,7 +89,7 @@ def of_plain(model: Plain, x: Tensor, labels: Tensor) -> dict[str, float]:
 @pytest.mark.parametrize("kind", [lambda t: t, lambda t: t.numpy(), lambda t: t.float().numpy()])
 def test_arrays(kind: Callable[[Tensor], Any]) -> None:
     features, labels = data()
-    report = measure(kind(features), labels.numpy(), **QUICK)
+    report = measure_with_folds(kind(features), labels.numpy(), **QUICK)
     rounded = torch.as_tensor(kind(features))
     assert report.values == pytest.approx(expected(rounded, labels), rel=1e-5, abs=1e-9, nan_ok=True)
     assert report["nc1"].standard_error is not None and report["nc1"].shuffled is not None
