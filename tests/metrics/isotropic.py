@@ -150,11 +150,12 @@ def ncc_accuracy(n: Array, D: int, nodes: int = 101) -> float:
         return np.asarray(centre * (mean + deviation * ndtri((np.arange(nodes) + 0.5) / nodes)).clip(0) ** 3)
 
     total = 0.0
+    alike = list(zip(*np.unique(n, return_index=True, return_counts=True), strict=True))  # size, a class, how many
     for R in quantiles(0.0):
         centre, mean, deviation = cube_root(n * R)
-        for k, size in enumerate(n):
+        for size, k, classes in alike:
             own = quantiles((size - 1) * R) * (size - 1) / size**2
             gaps = (mean - np.cbrt(own[:, None] * n / centre)) / deviation
             logs = np.delete(log_ndtr(gaps), k, 1).sum(1)
-            total += size * float(np.exp(logs).mean())
+            total += classes * size * float(np.exp(logs).mean())
     return total / nodes / float(n.sum())

@@ -50,7 +50,7 @@ KNOWN = {("single samples", "ncc_accuracy")}
 """5 or 6 % high: rows are drawn one by one, which few samples in many dimensions aren't."""
 
 
-@pytest.mark.parametrize("name", beyond(2, SMALL))
+@pytest.mark.parametrize("name", beyond(1, SMALL))
 def test_draws_agree_with_permutations(name: str) -> None:
     """For every metric whose level is one of shuffled labels; `benchmarks/shuffled_levels.py` takes more settings."""
     rows = compared(SMALL[name], permutations=100, draws=200)
@@ -73,7 +73,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("name", beyond(2, LIMITS))
+@pytest.mark.parametrize("name", beyond(1, LIMITS))
 def test_levels_of_isotropic_features(name: str) -> None:
     """Closed forms of means: within 5 % or three standard errors of the median, which a skewed law has elsewhere."""
     counts, dim = LIMITS[name]
@@ -291,8 +291,9 @@ def test_every_metric_that_depends_on_labels_has_a_level(evidence: Evidence) -> 
         assert level.kind == ("shuffled" if {"statistics", "decisions"} & {*reads} else "random"), name
 
 
-@pytest.mark.parametrize(("each", "dim"), [(50, 64), (50, 400), (4, 64)])
-def test_levels_without_scatter_are_isotropic_and_say_so(each: int, dim: int) -> None:
+@pytest.mark.parametrize("shape", beyond(1, [(50, 64), (50, 400), (4, 64)]))
+def test_levels_without_scatter_are_isotropic_and_say_so(shape: tuple[int, int]) -> None:
+    each, dim = shape
     data = Data(rectified, [each] * 10, dim)
     features, labels, weight, bias = data.drawn()
     evidence = only_means(data.evidence(features, labels, weight, bias, features[:5]))
@@ -481,12 +482,12 @@ def network(steps: int) -> torch.nn.Sequential:
     return model
 
 
-@pytest.mark.parametrize("steps", [None, 0, 80], ids=["pixels", "untrained", "trained"])
+@pytest.mark.parametrize("steps", beyond(1, [80, 0, None]))
 def test_closeness_does_not_depend_on_the_number_of_samples(steps: int | None) -> None:
     """Every sample ten times over: the values are the same to the last digits, the levels of ratios ten times as large.
 
-    But for two: nearest-centre accuracy and VCI are nearer their targets on few samples, with any labels. There a value
-    on other samples grows with its level.
+    Of a network after so many steps, or of pixels. But for two: nearest-centre accuracy and VCI are nearer their
+    targets on few samples, with any labels. There a value on other samples grows with its level.
     """
     pixels, labels = digits()
     model = network(steps or 0)
