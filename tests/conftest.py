@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import settings
 
 from fake_clock import Clock
 from few_draws import DRAWS, levels
-from tightframe import StatisticsAccumulator
+from tightframe import StatisticsAccumulator, measure
 from tightframe.codes.search import energy, running
 
 # what processes of a fork server start with, so that each test's processes start at once
@@ -57,6 +58,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """Complete layers are looked for in 20 caps and sections of a code instead of 1000."""
     monkeypatch.setattr(sys.modules["tightframe.codes.search.from_codes"], "_DRAWS", (10, 20))
+
+
+@pytest.fixture
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demonstration measures without standard errors and detectors, which take most of its time."""
+    monkeypatch.setattr("tightframe.demo.run.measure", partial(measure, folds=None, detectors=False))
 
 
 @pytest.fixture(scope="session")

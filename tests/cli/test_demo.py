@@ -30,7 +30,7 @@ def test_demo_says_where_it_writes_without_out(tightframe: Command, here: Path) 
     assert "NC5 against noise" in outcome.plain
 
 
-@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize("width", beyond(2, [60, 160, 80]))
 def test_demo_in_terminals_of_any_width(tightframe: Command, here: Path, width: int) -> None:
     outcome = tightframe("demo", "--epochs", "1", "--out", "a[/b]", width=width)
     assert outcome.status == 0, outcome.err
@@ -57,6 +57,7 @@ def test_two_heads_side_by_side(tightframe: Command, here: Path) -> None:
     assert "wrote both.csv" in both.plain
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_demo_in_sessions(tightframe: Command, here: Path) -> None:
     outcome = tightframe("demo", "--incremental", "5", "--epochs", "1", "--head", "etf", "--memory", "3", "--dim", "9")
     assert outcome.status == 0, outcome.err
@@ -71,6 +72,7 @@ def files_of(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_the_default_folder_counts_up(tightframe: Command, here: Path) -> None:
     for folder in ("digits", "digits-2", "digits-3"):
         before = files_of(here)
@@ -83,6 +85,7 @@ def test_the_default_folder_counts_up(tightframe: Command, here: Path) -> None:
     assert len(list((here / "runs").iterdir())) == 3
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_a_folder_with_a_run_is_refused_before_data_are_loaded(
     tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_folder_with_a_run_is_refused_before_data_are_loaded(
     assert files_of(here) == before
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_seeds_give_a_run_each_and_their_means(tightframe: Command, here: Path) -> None:
     outcome = tightframe("demo", "--epochs", "1", "--seed", "3", "--seeds", "2", "--long-tail", "10", "-o", "tail")
     assert outcome.status == 0, outcome.err
@@ -115,6 +119,7 @@ def test_seeds_give_a_run_each_and_their_means(tightframe: Command, here: Path) 
     assert "seed3" in both.plain
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_measures_that_are_undefined_have_no_mean(tightframe: Command, here: Path) -> None:
     outcome = tightframe("demo", "--epochs", "1", "--seeds", "2", "--long-tail", "200", "--all")
     assert outcome.status == 0, outcome.err
@@ -124,6 +129,7 @@ def test_measures_that_are_undefined_have_no_mean(tightframe: Command, here: Pat
 # ---------------------------------------------------------------------------------------------- along the way
 
 
+@pytest.mark.usefixtures("quick_measurements")
 @pytest.mark.parametrize("width", beyond(1, [60, 80, 120]))
 def test_lines_of_progress_where_there_is_no_terminal(tightframe: Command, here: Path, width: int) -> None:
     outcome = tightframe("demo", "--epochs", "3", "-o", "run", width=width)
@@ -132,6 +138,7 @@ def test_lines_of_progress_where_there_is_no_terminal(tightframe: Command, here:
     assert all("loss " in line and "accuracy " in line and "NC1 " in line for line in lines)
 
 
+@pytest.mark.usefixtures("quick_measurements")
 @pytest.mark.parametrize("epochs", [0, 2])
 @pytest.mark.parametrize("flags", [(), ("-o", "a b"), ("--seeds", "2")])
 def test_an_interruption_is_one_line(
@@ -164,6 +171,7 @@ def test_an_interruption_is_one_line(
     assert tightframe("report", folder).status == 0
 
 
+@pytest.mark.usefixtures("quick_measurements")
 def test_an_interruption_counts_the_seeds_that_are_finished(
     tightframe: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
