@@ -29,12 +29,12 @@ def features(gap: float, seed: int = 0) -> tuple[Tensor, Tensor]:
     return gap * means[labels] + torch.randn(N, D, generator=generator, dtype=torch.float64), labels
 
 
-def folded(gap: float, seed: int = 0) -> FoldedStatistics:
-    return FoldedStatistics.from_features(*features(gap, seed), K)
+def folded(gap: float, folds: int = 16) -> FoldedStatistics:
+    return FoldedStatistics.from_features(*features(gap), K, folds=folds)
 
 
 def test_scores_are_the_measures_with_their_jackknife_errors() -> None:
-    moments = folded(1.0)
+    moments = folded(1.0, folds=4)
     row = Ranked.of("a", moments, (1, 5))
     assert (row.name, row.samples, row.classes, row.dimension) == ("a", N, K, D)
     assert list(row.scores) == ["1-shot", "5-shot", "log_me", "h_score"]
@@ -114,10 +114,10 @@ def test_wrong_rankings_are_refused() -> None:
     with pytest.raises(ChoiceError, match=r"by must be .*; got 'nonsense'"):
         Ranking.of([row_of("a", 1.0), row_of("b", 0.5)], "nonsense")
     with pytest.raises(LoaderError, match=r"the subject 'b' must be \(features, labels\), .*; got str"):
-        tf.rank({"a": features(1.0), "b": "nothing"}, progress=False)
-    bare = tf.measure(*features(1.0), covariance=False, progress=False)
+        tf.rank({"b": "nothing", "a": features(1.0)}, progress=False)
+    bare = tf.measure(*features(1.0), covariance=False, folds=None, progress=False)
     with pytest.raises(LoaderError, match="the report 'b' has no statistics with scatter"):
-        tf.rank({"a": features(1.0), "b": bare}, progress=False)
+        tf.rank({"b": bare, "a": features(1.0)}, progress=False)
 
 
 def test_every_kind_of_subject_has_the_same_scores() -> None:
@@ -143,7 +143,7 @@ def test_layers_become_rows() -> None:
     rows, labels = features(1.0)
     model = nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, K)).double()
     order = tf.rank({"net": (model, [(rows, labels)])}, layers=["0"], shots=(5,), progress=False)
-    last = tf.measure(model, [(rows, labels)], progress=False).facts.layer
+    last = tf.measure(model, [(rows, labels)], folds=None, progress=False).facts.layer
     assert {row.name: row.dimension for row in order.rows} == {"net/0": 8, f"net/{last}": 8}
 
 
