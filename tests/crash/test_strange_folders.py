@@ -10,6 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ K, D = 3, 4
 LINES = 4
 
 
+@cache
 def measurement(epoch: int, *, with_statistics: bool = True) -> Report:
     generator = torch.Generator().manual_seed(epoch)
     labels = torch.arange(30) % K
