@@ -142,10 +142,11 @@ def assert_same_values(values: dict[str, float], others: dict[str, float]) -> No
 
 
 def test_every_epoch_of_a_vit_is_measured_on_the_trainers_data(tmp_path: Path) -> None:
-    model, callback = vit(), CollapseCallback(layers="auto")
+    model, callback = vit(), quick(layers="auto")
     trainer_of(tmp_path, model, images_of(), [callback], images_of(1), eval_strategy="epoch").train()
     assert epochs_of(callback) == [1, 2, 3]
-    expected = measure(model, batches(images_of()), test=batches(images_of(1)), layers="auto", progress=False)
+    data = batches(images_of())
+    expected = measure(model, data, test=batches(images_of(1)), layers="auto", folds=None, progress=False)
     last = callback.monitor.series[-1]
     assert_same_values(last.values, expected.values)
     assert [layer.facts.layer for layer in last.layers] == [layer.facts.layer for layer in expected.layers]
@@ -297,7 +298,7 @@ class Besides(TrainerCallback):
         control.should_evaluate = due
 
 
-@pytest.mark.parametrize("event", ["on_epoch_begin", "on_epoch_end", "on_step_begin"])
+@pytest.mark.parametrize("event", beyond(1, ["on_epoch_end", "on_epoch_begin", "on_step_begin"]))
 def test_an_evaluation_of_the_users_changes_nothing(tmp_path: Path, event: str) -> None:
     model, callback, besides = vit(), quick(), Besides(event)
     steps = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 2}
