@@ -178,7 +178,7 @@ def problems(draw: st.DrawFn, most: int = 7) -> Problem:
     return Problem(means, counts, rounding, weight, bias, rows.to(dtype), tile_size)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(problems())
 def test_decisions_are_those_of_exact_arithmetic(problem: Problem) -> None:
     assert_decides(problem)
@@ -203,7 +203,7 @@ def test_a_bias_that_dwarfs_the_others_costs_them_no_digits() -> None:
         assert_decides(problem)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(problems(most=150))
 def test_among_many_classes(problem: Problem) -> None:
     assert_decides(problem)

@@ -115,7 +115,7 @@ def wrong_scales(plan: ScalePlan) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::tightframe.errors.GeometryWarning")
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=scale_plans())
 def test_scale_changes_no_unitless_measure(plan: ScalePlan) -> None:
     check_scale(plan)
@@ -260,7 +260,7 @@ def wrong_neighbours(plan: NeighbourPlan) -> list[str]:
     return wrong
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=neighbour_plans())
 def test_a_class_however_large_leaves_the_others_alone(plan: NeighbourPlan) -> None:
     check_neighbours(plan)
