@@ -299,7 +299,7 @@ def check_degenerate(plan: DegeneratePlan) -> None:
     assert not (wrong := wrong_degenerate(plan)), "\n".join(wrong)
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=degenerate_plans())
 def test_degenerate_data_are_what_they_are_on_every_path(plan: DegeneratePlan) -> None:
     check_degenerate(plan)
@@ -427,7 +427,7 @@ def _wrong_pair(
     return lines, error * min(1.0, apart / 100)
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=near_plans())
 def test_means_no_further_apart_than_rounding_coincide(plan: NearPlan) -> None:
     assert not (wrong := wrong_near(plan)), "\n".join(wrong)
