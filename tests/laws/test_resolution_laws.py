@@ -185,7 +185,7 @@ def wrong_resolution(plan: ResolutionPlan) -> list[str]:
     return wrong
 
 
-@settings(max_examples=30, **QUIET)
+@settings(max_examples=12, **QUIET)
 @given(plan=resolution_plans())
 def test_what_is_not_resolved_is_told(plan: ResolutionPlan) -> None:
     assert not (wrong := wrong_resolution(plan)), "\n".join(wrong)
