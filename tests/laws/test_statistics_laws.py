@@ -302,7 +302,7 @@ def check_paths(plan: Plan, path: Callable[[Data, Draws], Iterator[Case]]) -> No
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-@settings(max_examples=60, **QUIET)
+@settings(max_examples=20, **QUIET)
 @given(plan=plans())
 def test_every_path_gives_the_same(path: Callable[[Data, Draws], Iterator[Case]], plan: Plan) -> None:
     check_paths(plan, path)
