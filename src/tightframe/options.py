@@ -50,7 +50,7 @@ class Measuring:
             `report.similarity` holds the values. Memory: 8 bytes times D_a D_b for each pair of layers, of
             `covariance_bytes`; standard errors if the products of several folds fit too.
         min_count: minimum number of samples per class; smaller classes are not measured.
-        decisions: training samples for NC4, on which the classifier and the nearest class mean decide: "all", the
+        decisions: training samples for NC4, on which the classifier and the nearest class centre decide: "all", the
             approximate size of a random subset, or None. Held-out samples: all, or none with None. Computed only if a
             requested measure needs it.
         detectors: evaluate out-of-distribution detectors if held-out and out-of-distribution samples are given.
@@ -200,7 +200,7 @@ class Measuring:
 
     @property
     def decides(self) -> bool:
-        """Whether a requested measure needs the decisions of the classifier and the nearest class mean."""
+        """Whether a requested measure needs the decisions of the classifier and the nearest class centre."""
         from tightframe.metrics import CONVENTIONS
         from tightframe.metrics.table import chosen
 

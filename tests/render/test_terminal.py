@@ -40,7 +40,7 @@ CARDS = (
         *("NC3", "classifier rows = class means", "nc3_cosine", -0.361, 0.2, 1.0, -0.03),
         *(math.inf, "at target", math.nan),
     ),
-    Card("NC4", "decides like the nearest mean", "ncc_mismatch", math.nan),
+    Card("NC4", "decides like the nearest centre", "ncc_mismatch", math.nan),
 )
 TABLE = Table(
     (

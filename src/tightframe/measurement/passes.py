@@ -184,7 +184,7 @@ class LayerDecisions:
     """The results of the second pass over a layer.
 
     Attributes:
-        decisions: decisions of the nearest class mean and of the classifier, by whether it has no bias (for
+        decisions: decisions of the nearest class centre and of the classifier, by whether it has no bias (for
             conventions); empty if not requested.
         projected: moments in the span of the class means, or None.
         selected: moments and folds of the classes with `min_count` samples, if the second pass collected them.
@@ -348,7 +348,7 @@ def _drawn(start: int, rows: int, share: float) -> Tensor:
 
 
 class DecisionRule:
-    """Counts the decisions of the nearest class mean and of the classifier, linear or the model's own.
+    """Counts the decisions of the nearest class centre and of the classifier, linear or the model's own.
 
     Args:
         decided: whether batches have the model's decisions.

@@ -36,7 +36,7 @@ PHENOMENA = (
         "means are as far apart as fits",
     ),
     Phenomenon("NC3", "classifier rows = class means", ("nc3_cosine", "self_duality_error"), log=False),
-    Phenomenon("NC4", "decides like the nearest mean", ("ncc_mismatch",)),
+    Phenomenon("NC4", "decides like the nearest centre", ("ncc_mismatch",)),
     Phenomenon("NC5", "OOD data are orthogonal", ("ood_orthogonality",)),
     Phenomenon("tags", "tag sets' means are sums", ("tagwise_average_error",)),
     Phenomenon("NRC1", "features span n directions", ("nrc1",)),
