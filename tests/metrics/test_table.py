@@ -302,3 +302,7 @@ def test_a_selection_without_the_scatter_of_each_class_says_what_to_keep(name: s
 def test_two_measures_of_one_name_are_refused() -> None:
     with pytest.raises(ChoiceError, match="two measures are named 'nc1'"):
         evaluate(FULL, ["nc1", metrics.nc1.having(centre="sample")])
+
+
+def test_a_metric_that_is_given_twice_is_measured_once() -> None:
+    assert list(evaluate(FULL, ["nc1", metrics.nc1, "nc1"])) == ["nc1"]

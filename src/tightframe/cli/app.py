@@ -192,7 +192,7 @@ def measure(
     output = Output({"--html": html, "--json": json, "--csv": csv, "--md": md}, inputs=inputs)
     flags = [*SUBJECT, *Measuring.flags()]
     with (
-        errors_in_flags(flags, "weight_decay", "loss"),
+        errors_in_flags(flags, "weight", "weight_decay", "loss"),
         stopped("nothing was measured."),
         torchrun_processes() as speaks,
     ):

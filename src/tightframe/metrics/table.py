@@ -38,7 +38,8 @@ METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for ea
 def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
     """Metrics from names or `Metric`s.
 
-    Raises: ChoiceError for unknown or duplicate names, TypeError for other types.
+    A metric that is given twice is taken once.
+    Raises: ChoiceError for unknown names, and for two metrics of one name; TypeError for other types.
     """
     selected: list[Metric[Any]] = []
     for each in metrics:
@@ -47,6 +48,8 @@ def chosen(metrics: Iterable[str | Metric[Any]]) -> list[Metric[Any]]:
             each = METRICS[each]
         if not isinstance(each, Metric):
             raise TypeError(f"metrics must be names in METRICS or made with @metric; got {each!r}.")
+        if each in selected:
+            continue
         if any(each.name == other.name for other in selected):
             raise ChoiceError(f"two measures are named {each.name!r}; rename one with {each.name}.having('...').")
         selected.append(each)

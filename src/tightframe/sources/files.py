@@ -53,7 +53,7 @@ def from_files(
     and the errors of `ArraySource`.
     """
     if weight is None and bias is not None:
-        raise ClassifierError("a bias needs the classifier's weight: pass --weight (weight=) too.")
+        raise ClassifierError("a bias needs the classifier's weight: pass weight= too.")
     rows, offsets = _classifier(weight, bias)
     features = [features] if isinstance(features, Path) else features
     if len(features) > 1 or features[0].suffix in PARQUET:
