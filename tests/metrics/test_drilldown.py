@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +44,32 @@ def test_a_row_for_every_class(name: str, tile_size: int) -> None:
         assert table.nearest_by_distance[row] == near
         gap = (centred[k] - centred[near]).norm().item()
         assert table.nearest_distances[row].item() == pytest.approx(gap, rel=1e-11)
+
+
+def test_spectra_of_classes_are_those_of_their_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 30 + [1] * 4 + [3])
+    features = torch.randn(35, 5, generator=generator, dtype=torch.float64) * torch.arange(1, 6)
+    statistics = ClassStatistics.from_features(features, labels, 4, per_class=True)
+    table = metrics.class_table(statistics)
+    assert table.labels.tolist() == [0, 1, 3]
+    for row, k in enumerate((0, 1)):
+        sizes = np.linalg.svd((features[labels == k] - features[labels == k].mean(0)).numpy(), compute_uv=False) ** 2
+        sizes = sizes[sizes > 1e-9]
+        shares = sizes / sizes.sum()
+        assert table.effective_ranks[row].item() == pytest.approx(math.exp(-(shares * np.log(shares)).sum()), rel=1e-9)
+        assert table.participation_ratios[row].item() == pytest.approx(1 / (shares**2).sum(), rel=1e-9)
+        ranks = np.arange(1, len(sizes) + 1)
+        slope = np.polyfit(np.log(ranks), np.log(sizes), 1, w=ranks**-0.5)[0]
+        assert table.alphas[row].item() == pytest.approx(-slope, rel=1e-9)
+    for values in (table.effective_ranks, table.participation_ratios, table.alphas):
+        assert values[2].isnan()
+    torch.testing.assert_close(metrics.alpha_req_per_class(statistics), table.alphas, equal_nan=True)
+    (alpha,) = metrics.class_table(statistics, rows=torch.tensor([1])).alphas
+    assert alpha == table.alphas[1]
+    bare = ClassStatistics.from_features(features, labels, 4)
+    for without in (metrics.class_table(statistics, spectra=False), metrics.class_table(bare)):
+        assert without.effective_ranks is without.participation_ratios is without.alphas is None
 
 
 @pytest.mark.parametrize("tile_size", [1, 2, 3, 512])

@@ -61,6 +61,18 @@ def test_classes(report: Report) -> None:
     assert len(columns) == 12
 
 
+def test_spectra_of_classes_with_scatter_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = ClassStatistics.from_features(torch.randn(40, 5), torch.arange(40) % 2, 2, per_class=True)
+    section = Report.from_evidence(Evidence(statistics)).section("classes")
+    columns, table = columns_of(section), class_table(statistics)
+    assert columns["effective rank"] == table.effective_ranks.tolist()
+    assert columns["participation ratio"] == table.participation_ratios.tolist()
+    assert columns["α-ReQ"] == table.alphas.tolist()
+    assert section is not None and "α-ReQ is the exponent" in section.sentences[1]
+    monkeypatch.setattr("tightframe.report.contents.classes._SPECTRA", 2 * 5**3 - 1)
+    assert "effective rank" not in columns_of(Report.from_evidence(Evidence(statistics)).section("classes"))
+
+
 def test_errors_of_classes_whose_samples_are_in_one_fold_are_unknown() -> None:
     folds = folded((20, 20, 1))
     columns = columns_of(Report.from_evidence(Evidence(folds.total, folds=folds)).section("classes"))

@@ -17,6 +17,7 @@ from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError
 from tightframe.evidence import classifier_rows
 from tightframe.metrics.pairs import TILE_SIZE, Tile, class_moments
+from tightframe.metrics.spectra import decay_of, perplexity, ratios_of, spectra_of
 from tightframe.statistics import ClassStatistics
 
 
@@ -33,6 +34,9 @@ class ClassTable:
         nearest_by_angle: (K,) label of the class whose centred mean has the largest cosine with this class's.
         nearest_cosines: (K,) that cosine; nearest_angles: (K,) the angle in degrees.
         nearest_by_distance: (K,) label of the class with the nearest mean; nearest_distances: (K,) the distance.
+        effective_ranks, participation_ratios, alphas: (K,) `effective_rank_per_class`, `participation_ratio_per_class`
+            and `alpha_req_per_class`: how many directions each class uses, and how fast its variances decay; None
+            without the scatter per class.
     """
 
     labels: Tensor
@@ -46,6 +50,9 @@ class ClassTable:
     nearest_angles: Tensor
     nearest_by_distance: Tensor
     nearest_distances: Tensor
+    effective_ranks: Tensor | None
+    participation_ratios: Tensor | None
+    alphas: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +83,16 @@ def class_table(
     weight: Array | None = None,
     *,
     rows: Tensor | None = None,
+    spectra: bool = True,
     tile_size: int = TILE_SIZE,
 ) -> ClassTable:
-    """Number of samples, variance, classifier row and nearest class of each class with samples.
+    """Number of samples, variance, classifier row, nearest class and spectrum of each class with samples.
 
     Args:
         weight: (K, D), the classifier.
         rows: (R,) int64, indices among the classes with samples; only these classes have a row. Default: all. Each row
             is compared with all classes.
+        spectra: compute eigenvalues of the scatter per class, if it was kept: about 10 D^3 operations per row.
 
     Memory is O(K + tile^2); no graph is kept. If a class mean equals the mean of class means, it has no direction:
     `nearest_by_angle` is then -1, and its cosine and angle are NaN.
@@ -121,7 +130,19 @@ def class_table(
         angles,
         ids[by_distance],
         numerics.norms(centred[classes] - centred[by_distance]),
+        *_spectral(statistics, classes if spectra else None),
     )
+
+
+def _spectral(
+    statistics: ClassStatistics, classes: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Effective rank, participation ratio and exponent of decay of some classes."""
+    if statistics.class_within is None or classes is None:
+        return None, None, None
+    scatter = statistics.class_within[classes]
+    spectra = spectra_of(scatter, statistics.product_epsilon)
+    return torch.stack(list(map(perplexity, spectra))), ratios_of(scatter), torch.stack(list(map(decay_of, spectra)))
 
 
 def _nearest(statistics: ClassStatistics, tile_size: int) -> Tensor:

@@ -19,6 +19,7 @@ from tightframe.statistics import ClassStatistics
 
 __all__ = [
     "alpha_req",
+    "alpha_req_per_class",
     "effective_rank",
     "effective_rank_per_class",
     "participation_ratio_per_class",
@@ -110,7 +111,7 @@ def _second_moments(statistics: ClassStatistics) -> Tensor:
     return sizes.square() + ((right @ change) * right).sum(1) if change.requires_grad else sizes.square()
 
 
-def _perplexity(sizes: Tensor) -> Tensor:
+def perplexity(sizes: Tensor) -> Tensor:
     """exp of the entropy of sizes divided by their sum; NaN for none."""
     if not len(sizes):
         return sizes.sum() * math.nan
@@ -169,7 +170,7 @@ def rankme(statistics: ClassStatistics) -> Tensor:
         *(statistics.within, statistics.class_within, statistics.means),
     )
     warn_of_few_samples(statistics, "RankMe", "N")
-    return _perplexity(sizes.sqrt())
+    return perplexity(sizes.sqrt())
 
 
 def _needs(of: Part = "total") -> Needs:
@@ -209,7 +210,7 @@ def effective_rank(statistics: ClassStatistics, *, of: Part = "total") -> Tensor
     values = spectrum(statistics, of)
     if of != "between":
         warn_of_few_samples(statistics, "the effective rank")
-    return _perplexity(values)
+    return perplexity(values)
 
 
 def effective_rank_per_class(statistics: ClassStatistics) -> Tensor:
@@ -228,7 +229,13 @@ def effective_rank_per_class(statistics: ClassStatistics) -> Tensor:
     """
     statistics = statistics.populated()
     scatter = statistics.require_class_within("effective_rank_per_class")
-    return torch.stack([_perplexity(_positive(each)) for each in torch.linalg.eigvalsh(scatter)])
+    return torch.stack([perplexity(each) for each in spectra_of(scatter, statistics.product_epsilon)])
+
+
+def spectra_of(scatters: Tensor, product_epsilon: float) -> list[Tensor]:
+    """The positive eigenvalues (r,) of each matrix (D, D), descending, without those that may be rounding."""
+    floors = [_UNRESOLVED * product_epsilon * float(torch.linalg.matrix_norm(each.detach())) for each in scatters]
+    return [_positive(torch.linalg.eigvalsh(each), floor) for each, floor in zip(scatters, floors, strict=True)]
 
 
 def participation_ratio_per_class(statistics: ClassStatistics) -> Tensor:
@@ -245,7 +252,11 @@ def participation_ratio_per_class(statistics: ClassStatistics) -> Tensor:
     [1.0, 1.0]
     """
     statistics = statistics.populated()
-    scatter = statistics.require_class_within("participation_ratio_per_class")
+    return ratios_of(statistics.require_class_within("participation_ratio_per_class"))
+
+
+def ratios_of(scatter: Tensor) -> Tensor:
+    """(K,) (tr S)^2 / tr S^2 of matrices (K, D, D)."""
     return scatter.diagonal(dim1=1, dim2=2).sum(1).square() / scatter.square().sum((1, 2))
 
 
@@ -292,8 +303,13 @@ def alpha_req(statistics: ClassStatistics, *, first: int = 1, last: int | None =
         raise RangeError(f"first must be at least 1; got {first}.")
     if last is not None and last <= first:
         raise RangeError(f"last must be at least first + 1 = {first + 1}; got {last}.")
-    values = spectrum(statistics)[first - 1 : last]
     warn_of_few_samples(statistics, "α-ReQ")
+    return decay_of(spectrum(statistics), first, last, weighted=weighted)
+
+
+def decay_of(spectrum: Tensor, first: int = 1, last: int | None = None, *, weighted: bool = True) -> Tensor:
+    """`alpha_req` of descending eigenvalues (r,); NaN for fewer than two in the range."""
+    values = spectrum[first - 1 : last]
     if len(values) < 2:
         return values.sum() * math.nan
     ranks = torch.arange(first, first + len(values), dtype=values.dtype, device=values.device)
@@ -302,6 +318,28 @@ def alpha_req(statistics: ClassStatistics, *, first: int = 1, last: int | None =
     weights = weights / weights.sum()
     deviations = places - weights @ places
     return -(weights * deviations) @ heights / ((weights * deviations) @ deviations)
+
+
+def alpha_req_per_class(statistics: ClassStatistics) -> Tensor:
+    """(K present,) `alpha_req` of the covariance of each class; NaN with fewer than two positive eigenvalues.
+
+    The spectrum of a class of n samples ends at n - 1, where its tail falls too fast: compare only classes with many
+    more samples than dimensions. Needs per_class=True.
+    Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter per class.
+    Source: Agrawal et al. 2022.
+
+    >>> import torch
+    >>> from tightframe import ClassStatistics, metrics
+    >>> features = torch.diag(torch.tensor([1.0, 1 / 2, 1 / 3]).sqrt())
+    >>> features = torch.cat([features, -features])
+    >>> labels = torch.arange(12) // 6
+    >>> statistics = ClassStatistics.from_features(features.repeat(2, 1), labels, 2, per_class=True)
+    >>> [round(value, 6) for value in metrics.alpha_req_per_class(statistics).tolist()]
+    [1.0, 1.0]
+    """
+    statistics = statistics.populated()
+    scatter = statistics.require_class_within("alpha_req_per_class")
+    return torch.stack([decay_of(each) for each in spectra_of(scatter, statistics.product_epsilon)])
 
 
 METRICS = (rankme, effective_rank, alpha_req)

@@ -15,6 +15,7 @@ from tightframe.statistics import ClassStatistics
 PAIRS = 20  # maximum number of pairs shown
 _FEW = 20  # number of classes shown if there are more than LARGEST
 _ENOUGH = 10  # minimum samples of these classes
+_SPECTRA = 3e9  # largest number of rows times D^3 for the eigenvalues of each class: a few seconds
 _COINCIDE = 1e-6  # predicted rows coincide if 1 − cosine is below this
 
 
@@ -53,7 +54,9 @@ def classes(report: Findings) -> Section | None:
     widest = None
     if statistics.num_classes > LARGEST:
         widest = statistics.variances.nan_to_num(-1.0).argsort(descending=True)[:_FEW]
-    table = class_table(statistics, evidence.weight, rows=widest)
+    number = statistics.num_classes if widest is None else _FEW
+    affordable = number * statistics.num_features**3 <= _SPECTRA
+    table = class_table(statistics, evidence.weight, rows=widest, spectra=affordable)
     columns: dict[Column, list[Cell]] = {
         Column("class", "name"): list(report.facts.names_of(table.labels.tolist())),
         Column("samples", "count"): table.counts.tolist(),
@@ -67,6 +70,13 @@ def classes(report: Findings) -> Section | None:
         columns[Column("cos(w, μ)", "cosine")] = table.classifier_cosines.tolist()
     columns[Column("nearest by distance", optional=True)] = _nearest(report, table.nearest_by_distance)
     columns[Column("distance", "number", optional=True)] = table.nearest_distances.tolist()
+    for heading, values in (
+        ("effective rank", table.effective_ranks),
+        ("participation ratio", table.participation_ratios),
+        ("α-ReQ", table.alphas),
+    ):
+        if values is not None:
+            columns[Column(heading, "number", optional=True)] = values.tolist()
     if len(report.class_errors.get("norm", ())) == len(table.labels):
         columns[Column("± ‖μ − μ_G‖", "error", optional=True)] = list(report.class_errors["norm"])
         columns[Column("± variance", "error", optional=True)] = list(report.class_errors["variance"])
@@ -77,6 +87,11 @@ def classes(report: Findings) -> Section | None:
         "is −1/(K − 1)."
     )
     sentences = [hint]
+    if table.effective_ranks is not None:
+        sentences.append(
+            "Effective rank and participation ratio count the directions along which a class varies; α-ReQ is the "
+            "exponent of the decay of its variances. A class of n samples has at most n − 1 directions."
+        )
     if widest is not None:
         sentences.append(
             f"The table shows {_FEW} of {statistics.num_classes:,} classes{enough}: those with the largest variance."
