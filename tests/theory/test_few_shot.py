@@ -201,9 +201,11 @@ def test_seeds_draws_and_rotations() -> None:
 
 def test_collapsed_classes_are_certain() -> None:
     features = torch.eye(3, dtype=torch.float64).repeat(4, 1)
-    forecast = few_shot(ClassStatistics.from_features(features, torch.arange(12) % 3, 3))
-    assert forecast.accuracy.tolist() == [1.0, 1.0, 1.0]
-    assert forecast.pair_error.tolist() == [0.0, 0.0, 0.0]
+    for per_class in (False, True):
+        statistics = ClassStatistics.from_features(features, torch.arange(12) % 3, 3, per_class=per_class)
+        forecast = few_shot(statistics, draws=8)
+        assert forecast.accuracy.tolist() == [1.0, 1.0, 1.0]
+        assert forecast.pair_error.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_single_samples_say_nothing() -> None:

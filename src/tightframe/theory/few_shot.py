@@ -176,7 +176,7 @@ class _Classes:
             pairs = zip(own, varied.tolist(), strict=True)
             shapes = torch.stack([_of_trace_one(each) if one else shapes[0] for each, one in pairs])
             if per_class is None:
-                shapes = _shrunk(shapes, _of_trace_one(within), statistics.spread / statistics.spread.sum(), freedom)
+                shapes = _shrunk(shapes, _of_trace_one(within), statistics.spread, freedom)
         return cls(statistics.centred_means(), sizes, shapes, statistics.rounding)
 
     @property
@@ -225,13 +225,15 @@ def _of_trace_one(scatter: Tensor) -> Tensor:
     return scatter / torch.where(trace.detach() > 0, trace, 1.0)
 
 
-def _shrunk(shapes: Tensor, pooled: Tensor, shares: Tensor, freedom: Tensor) -> Tensor:
+def _shrunk(shapes: Tensor, pooled: Tensor, spread: Tensor, freedom: Tensor) -> Tensor:
     """Shapes (K, D, D) moved to the pooled one by the share of their difference that is noise of Gaussian samples.
 
     C is a class's shape, P the pooled one and w the class's share of it: C - P = (1 - w) (C - R), where R is the shape
     of the other classes. The mean squared error of C - r (C - R) is least at r = noise / E|C - R|^2. With n degrees of
     freedom the noise is (1 + tr G^2) / n, where tr G^2 of the true shape is estimated without bias from tr C^2.
     """
+    whole = spread.sum()
+    shares = spread / torch.where(whole.detach() > 0, whole, 1.0)
     free = freedom.clamp(min=2)
     squares = (shapes.square().sum((1, 2)) - 1 / free) * free.square() / ((free - 1) * (free + 2))
     noise = (1 + squares.clamp(min=1 / len(pooled))) / free
