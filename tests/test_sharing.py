@@ -5,7 +5,7 @@ import gc
 import torch
 
 from tightframe import ClassStatistics, metrics
-from tightframe.metrics.shared import weight_factors
+from tightframe.metrics.layers import weight_factors
 from tightframe.sharing import forget, once
 
 

@@ -93,6 +93,13 @@ class Evidence:
         return numerics.contrasts(self.classifier - self.classifier.mean(0))
 
 
+def require_classifier(classifier: Tensor) -> Tensor:
+    """The classifier's rows, (K, D), in float64. Raises: ShapeError for fewer than two rows."""
+    if classifier.ndim != 2 or len(classifier) < 2:
+        raise ShapeError(f"the classifier must be (K, D) with K >= 2 rows; got {tuple(classifier.shape)}.")
+    return classifier if classifier.dtype is torch.float64 else classifier.to(torch.float64)
+
+
 def _in_order(labels: Tensor) -> bool:
     return bool((labels == torch.arange(len(labels), device=labels.device)).all())
 

@@ -22,7 +22,7 @@ from laws.statistics_oracle import NAMES, RECORD, ROUTES, Draws, Rows, measure_e
 from tightframe import ClassStatistics, DecisionCounts, metrics
 from tightframe.errors import EmptyClassError, GeometryWarning, ResolutionWarning, TightframeError
 from tightframe.evidence import Evidence
-from tightframe.metrics.pairs import Moments
+from tightframe.metrics.reductions import Moments
 from variants import VARIANTS
 
 SLOW = pytest.mark.slow

@@ -30,7 +30,8 @@ from oracle import ORACLE, Sample
 from tightframe import ClassStatistics, DecisionCounts, StatisticsAccumulator, metrics
 from tightframe.errors import GeometryWarning, LabelError, NonFiniteError
 from tightframe.evidence import Evidence
-from tightframe.metrics.pairs import TILE_SIZE, OverPairs, over_pairs, riesz
+from tightframe.metrics.kernels import riesz
+from tightframe.metrics.pairs import TILE_SIZE, OverPairs, over_pairs
 from tightframe.numerics import keep_freed_memory
 from variants import VARIANTS
 

@@ -11,7 +11,8 @@ from tightframe import ClassStatistics, DecisionCounts, StatisticsAccumulator, m
 from tightframe.errors import GeometryWarning
 from tightframe.evidence import Evidence
 from tightframe.metrics import METRICS, Setting, levels
-from tightframe.metrics.pairs import LOG, OverPairs, over_pairs
+from tightframe.metrics.kernels import LOG
+from tightframe.metrics.pairs import OverPairs, over_pairs
 from variants import VARIANTS
 
 TOLERANCE = 1e-6

@@ -1,6 +1,7 @@
 """Standard errors: against loops and textbooks, and how often the intervals hold the value they are for."""
 
 import math
+import sys
 import warnings
 from dataclasses import dataclass, replace
 
@@ -362,3 +363,13 @@ def test_limits_of_the_intervals() -> None:
     assert all(held > 0.97 and 1.4 < ratio < 6 for held, ratio in pairs.values())
     held, ratio = simplex["equiangularity"]
     assert held > 0.97 and 1.2 < ratio < 1.6
+
+
+def test_measures_over_pairs_of_very_many_classes_have_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = torch.randn(120, 6, dtype=torch.float64), torch.arange(120) % 12
+    folds = FoldedStatistics.from_features(features, labels, 12, folds=4)
+    evidence = Evidence(folds.total, folds=folds)
+    names = ["nc1", "etf_error", "equiangularity", "cdnv"]
+    assert standard_errors(evidence, names).keys() == set(names)
+    monkeypatch.setattr(sys.modules["tightframe.metrics.jackknife"], "MANY_PAIRED", 11)
+    assert standard_errors(evidence, names).keys() == {"nc1", "etf_error"}

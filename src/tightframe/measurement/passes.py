@@ -13,7 +13,7 @@ from tightframe.checks import require_labels
 from tightframe.decisions import DecisionCounts
 from tightframe.errors import LoaderError
 from tightframe.measurement.plan import LayerPlan, scatter_bytes
-from tightframe.metrics.variability import is_resolved
+from tightframe.metrics.resolution import is_resolved
 from tightframe.numerics import contrasts
 from tightframe.processes import all_reduce, rank
 from tightframe.sources import LinearClassifier

@@ -14,13 +14,13 @@ from tightframe.metrics.metric import Metric, metric
 from tightframe.statistics import Weighting
 
 __all__ = [
-    "balanced_accuracy",
-    "binomial_error",
-    "classifier_accuracy",
-    "ncc_accuracy",
-    "ncc_agreement",
-    "ncc_agreement_per_class",
     "ncc_mismatch",
+    "ncc_agreement",
+    "ncc_accuracy",
+    "classifier_accuracy",
+    "balanced_accuracy",
+    "ncc_agreement_per_class",
+    "binomial_error",
 ]
 
 _PAPYAN = "Papyan, Han & Donoho 2020"
@@ -245,6 +245,3 @@ def _share(decisions: Decisions, metric: Metric[Any], weighting: Weighting) -> T
         more = agreeing if metric is ncc_agreement else samples - agreeing
         return (hits.sum() + more).to(torch.float64) / (counts.sum() + samples)
     return (hits[present].to(torch.float64) / counts[present]).mean()
-
-
-METRICS = (ncc_mismatch, ncc_agreement, ncc_accuracy, classifier_accuracy, balanced_accuracy)

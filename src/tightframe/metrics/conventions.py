@@ -10,22 +10,19 @@ from torch import Tensor
 
 from tightframe.evidence import Evidence
 from tightframe.metrics.agreement import ncc_agreement, ncc_mismatch
+from tightframe.metrics.angles import equiangularity, maximal_angle_deviation
 from tightframe.metrics.duality import bias_collapse, nc3_cosine, self_duality_distance, self_duality_error, unc3
-from tightframe.metrics.geometry import (
-    classifier_equinorm,
-    classifier_etf_error,
-    distance_kernel,
-    equiangularity,
-    equinorm,
-    etf_error,
-    log_kernel,
-    maximal_angle_deviation,
-    one_vs_rest_distance,
-)
+from tightframe.metrics.etf import classifier_etf_error, etf_error
+from tightframe.metrics.kernels import distance_kernel, log_kernel
 from tightframe.metrics.layers import numerical_rank
+from tightframe.metrics.lengths import classifier_equinorm, equinorm
 from tightframe.metrics.metric import Metric
+from tightframe.metrics.normalised_variance import cdnv
+from tightframe.metrics.one_vs_rest import one_vs_rest_distance
 from tightframe.metrics.orthogonality import ood_orthogonality
-from tightframe.metrics.variability import cdnv, nc1, trace_ratio, trace_share, vci
+from tightframe.metrics.scatter_ratio import nc1
+from tightframe.metrics.total_scatter import vci
+from tightframe.metrics.traces import trace_ratio, trace_share
 
 
 @dataclass(frozen=True)

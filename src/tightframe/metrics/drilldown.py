@@ -16,8 +16,9 @@ from tightframe import numerics
 from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError
 from tightframe.evidence import classifier_rows
-from tightframe.metrics.pairs import TILE_SIZE, Tile, class_moments
+from tightframe.metrics.pairs import TILE_SIZE, class_moments
 from tightframe.metrics.spectra import decay_of, perplexity, ratios_of, spectra_of
+from tightframe.metrics.tile import Tile
 from tightframe.statistics import ClassStatistics
 
 

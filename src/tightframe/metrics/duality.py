@@ -11,21 +11,21 @@ from torch import Tensor
 from tightframe import numerics
 from tightframe.errors import ShapeError
 from tightframe.evidence import classifier_rows
-from tightframe.metrics.geometry import crowded_error, rank_floor, structure_error
+from tightframe.metrics.etf import crowded_error, rank_floor, structure_error
 from tightframe.metrics.metric import Setting, metric, share
-from tightframe.metrics.shared import spanning_rows
+from tightframe.metrics.span import spanning_rows
 from tightframe.statistics import ClassStatistics, Weighting
 
 __all__ = [
-    "bias_collapse",
-    "classifier_mean_cosines",
-    "classifier_mean_distances",
-    "classifier_mean_products",
-    "duality_distance",
-    "nc3_cosine",
     "self_duality_distance",
     "self_duality_error",
+    "nc3_cosine",
     "unc3",
+    "duality_distance",
+    "bias_collapse",
+    "classifier_mean_products",
+    "classifier_mean_cosines",
+    "classifier_mean_distances",
 ]
 
 _PAPYAN, _WU = "Papyan, Han & Donoho 2020", "Wu & Papyan 2024"
@@ -336,6 +336,3 @@ def bias_collapse(
             raise ShapeError(f"the bias must have shape ({weight.shape[0]},); got {tuple(bias.shape)}.")
         logits = logits + classifier_rows(statistics, bias[:, None].expand_as(weight))[:, 0]
     return torch.linalg.vector_norm(logits)
-
-
-METRICS = (self_duality_distance, self_duality_error, nc3_cosine, unc3, duality_distance, bias_collapse)

@@ -13,11 +13,11 @@ from torch import Tensor
 from tightframe import checks, numerics
 from tightframe.errors import EmptyClassError, ShapeError
 from tightframe.metrics.metric import Setting, metric
-from tightframe.metrics.shared import Factors, spanning_factors, spanning_rows, weight_factors
-from tightframe.metrics.variability import means_rounding, warn_of_lost_rank
+from tightframe.metrics.span import Factors, means_rounding, spanning_factors, spanning_rows, warn_of_lost_rank
+from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics
 
-__all__ = ["EquiSeparation", "equi_separation", "numerical_rank", "principal_angle", "principal_angles"]
+__all__ = ["numerical_rank", "principal_angle", "principal_angles", "EquiSeparation", "equi_separation"]
 
 _FAR = 1 - 1e-6  # below this cosine acos is exact to nine digits
 
@@ -180,6 +180,21 @@ def principal_angle(statistics: ClassStatistics, reader: Tensor, *, largest: boo
     return torch.rad2deg(angles.mean())
 
 
+def weight_factors(weight: Tensor) -> Factors:
+    """The singular value decomposition of a weight, recomputed if the weight has changed.
+
+    Without a graph it may be of the `condensed` weight, which has different left singular vectors.
+    """
+    values = weight.detach()
+    name = "factors" if weight.requires_grad else "condensed factors"
+
+    def make() -> Factors:
+        return Factors.of(values if weight.requires_grad else numerics.condensed(values))
+
+    cached_values, factors = once(weight, name, lambda: (values.clone(), make()))
+    return factors if torch.equal(cached_values, values) else make()
+
+
 def _top_directions(
     matrix: Tensor, factors: Callable[[], Factors], most: int, floor: float = 0.0, rows: int = 0
 ) -> Tensor:
@@ -260,6 +275,3 @@ def equi_separation(values: Sequence[float]) -> EquiSeparation:
     line = heights.mean() + slope * places
     worst = int((heights - line).abs().argmax()) if count > 2 else None
     return EquiSeparation(math.exp(slope), correlation, tuple(line.exp().tolist()), worst)
-
-
-METRICS = (numerical_rank, principal_angle)

@@ -23,9 +23,9 @@ from tightframe.decisions import DecisionCounts
 from tightframe.evidence import Evidence, totals_of
 from tightframe.metrics.metric import Metric, Setting
 from tightframe.metrics.metric import plain as unscaled
-from tightframe.metrics.pairs import Smallest
-from tightframe.metrics.shared import inverse_near_total
+from tightframe.metrics.reductions import Smallest
 from tightframe.metrics.table import _over_pairs, available, chosen, evaluate, pairwise
+from tightframe.metrics.total_scatter import inverse_near_total
 from tightframe.sections import times
 from tightframe.statistics import ClassStatistics
 

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, Generic, Literal, ParamSpec, Self
 
 import numpy as np
@@ -82,6 +82,20 @@ Level = float | Callable[..., float | None] | None
 unknown."""
 
 
+def of_all_classes(bound: Callable[..., float | None]) -> Callable[..., float | None]:
+    """The bound if all classes of the model have samples, else None: it does not hold for a subset of classes.
+
+    None also for an infinite bound (D = 1): there some vectors must coincide, and the metric leaves out such pairs.
+    """
+
+    @wraps(bound)
+    def floor(setting: Setting, **options: Any) -> float | None:
+        value = None if setting.partial else bound(setting, **options)
+        return None if value is None or math.isinf(value) else value
+
+    return floor
+
+
 def plain(value: float, setting: Setting) -> float:
     """The value unchanged: the scale of metrics whose values are compared as they are.
 
@@ -135,6 +149,7 @@ class Metric(Generic[P]):
         labelled: whether it depends on the labels.
         most_classes: largest number of classes for which it is computed by default; above it takes too long.
         by_default: whether it is computed without being named.
+        drawn: whether its value depends on random draws; `METRICS` leaves it out.
         options: values of the function's keyword-only parameters.
         name: name of the function, or of this variant.
     """
@@ -157,6 +172,7 @@ class Metric(Generic[P]):
     labelled: bool = True
     most_classes: int | None = None
     by_default: bool = True
+    drawn: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 

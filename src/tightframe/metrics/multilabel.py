@@ -17,6 +17,8 @@ from tightframe.checks import Array, as_tensor
 from tightframe.errors import DtypeError, EmptyClassError, LabelError, ShapeError
 from tightframe.statistics import ClassStatistics
 
+__all__ = ["TagSets", "single_label_statistics", "tag_sets", "tagwise_average_error"]
+
 
 def single_label_statistics(features: Array, tags: Array, *, per_class: bool = False) -> ClassStatistics:
     """The `ClassStatistics` of the samples with exactly one tag, with the tag as class, for NC1 and NC2.

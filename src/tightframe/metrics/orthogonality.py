@@ -10,7 +10,7 @@ from tightframe.errors import ShapeError
 from tightframe.metrics.metric import metric
 from tightframe.statistics import ClassStatistics
 
-__all__ = ["ood_cosines", "ood_orthogonality"]
+__all__ = ["ood_orthogonality", "ood_cosines"]
 
 
 def ood_cosines(statistics: ClassStatistics, outside: ClassStatistics | Array) -> Tensor:
@@ -68,6 +68,3 @@ def ood_orthogonality(statistics: ClassStatistics, outside: ClassStatistics | Te
     0.7
     """
     return ood_cosines(statistics, outside).abs().mean()
-
-
-METRICS = (ood_orthogonality,)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tightframe.codes.energies import rank_floor
 from tightframe.errors import ShapeError
-from tightframe.metrics.metric import Setting, metric
+from tightframe.metrics.metric import Setting, metric, of_all_classes
 from tightframe.numerics import centred_gram
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import seli
 
-__all__ = ["classifier_seli_error", "gram_distance", "seli_error"]
+__all__ = ["seli_error", "classifier_seli_error", "gram_distance"]
 
 
 def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
@@ -46,9 +46,8 @@ def gram_distance(rows: Tensor, gram: Tensor) -> Tensor:
 def _rank_floor(which: str) -> Callable[[Setting], float | None]:
     """Least distance of a Gram matrix of rank D to the SELI Gram matrix."""
 
-    def floor(setting: Setting) -> float | None:
-        if setting.partial:
-            return None
+    @of_all_classes
+    def floor(setting: Setting) -> float:
         return rank_floor(torch.linalg.eigvalsh(getattr(seli(setting.counts), which)), setting.D)
 
     return floor
@@ -112,6 +111,3 @@ def classifier_seli_error(classifier: Tensor, counts: Tensor) -> Tensor:
     0.261052
     """
     return gram_distance(classifier.to(torch.float64), seli(counts).classifiers)
-
-
-METRICS = (seli_error, classifier_seli_error)

@@ -17,6 +17,8 @@ from tightframe import checks, numerics
 from tightframe.checks import Array, as_tensor
 from tightframe.errors import RangeError, ShapeError
 
+__all__ = ["nrc1", "nrc2", "nrc3", "nrc_null"]
+
 
 def nrc1(features: Array, num_targets: int) -> Tensor:
     """Mean share of a centred feature's squared length outside the top n principal components of the features.

@@ -13,18 +13,18 @@ from tightframe import numerics
 from tightframe.choices import require_choice
 from tightframe.errors import EmptyClassError, GeometryWarning, RangeError
 from tightframe.metrics.metric import Needs, metric
-from tightframe.metrics.shared import spanning_rows
+from tightframe.metrics.span import spanning_rows
 from tightframe.sharing import once
 from tightframe.statistics import ClassStatistics
 
 __all__ = [
-    "alpha_req",
-    "alpha_req_per_class",
+    "rankme",
     "effective_rank",
+    "alpha_req",
+    "spectrum",
+    "alpha_req_per_class",
     "effective_rank_per_class",
     "participation_ratio_per_class",
-    "rankme",
-    "spectrum",
 ]
 
 Part = Literal["total", "within", "between"]
@@ -340,6 +340,3 @@ def alpha_req_per_class(statistics: ClassStatistics) -> Tensor:
     statistics = statistics.populated()
     scatter = statistics.require_class_within("alpha_req_per_class")
     return torch.stack([decay_of(each) for each in spectra_of(scatter, statistics.product_epsilon)])
-
-
-METRICS = (rankme, effective_rank, alpha_req)

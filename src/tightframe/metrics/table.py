@@ -10,17 +10,7 @@ from torch import Tensor
 from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError
 from tightframe.evidence import Evidence
-from tightframe.metrics import (
-    agreement,
-    duality,
-    geometry,
-    layers,
-    orthogonality,
-    predicted,
-    spectra,
-    transfer,
-    variability,
-)
+from tightframe.metrics import measures
 from tightframe.metrics.metric import Metric
 from tightframe.metrics.pairs import OverPairs, over_pairs
 from tightframe.statistics import ClassStatistics
@@ -28,8 +18,7 @@ from tightframe.statistics import ClassStatistics
 FAMILIES = ("NC1", "scale", "NC2", "GNC2", "NC3", "NC4", "accuracy", "transfer", "NC5")
 """The families of metrics in the order of tables; families of your own metrics come last."""
 
-_FILES = (variability, spectra, geometry, predicted, duality, layers, agreement, transfer, orthogonality)
-_ALL: list[Metric[Any]] = [each for file in _FILES for each in file.METRICS]
+_ALL = [each for each in vars(measures).values() if isinstance(each, Metric) and not each.drawn]
 
 METRICS: dict[str, Metric[Any]] = {each.name: each for family in FAMILIES for each in _ALL if each.family == family}
 """All metrics by name, with default options."""

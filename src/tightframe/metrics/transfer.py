@@ -12,7 +12,7 @@ from tightframe.metrics.metric import Needs, metric
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import few_shot, few_shot_pairs
 
-__all__ = ["few_shot_accuracy", "few_shot_error", "log_me"]
+__all__ = ["log_me", "few_shot_error", "few_shot_accuracy"]
 
 _PLACES = 64  # points of a grid of log(alpha / beta), on which the maximum is bracketed
 _STEPS = 60  # halvings of the bracket: to the last digit
@@ -199,6 +199,7 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bo
     needs=_few_shot_needs,
     most_classes=1000,
     by_default=False,
+    drawn=True,
 )
 def few_shot_accuracy(
     statistics: ClassStatistics,
@@ -228,6 +229,3 @@ def few_shot_accuracy(
     1.0
     """
     return few_shot(statistics, [shots], per_class=per_class, draws=draws, seed=seed).accuracy[0]
-
-
-METRICS = (log_me, few_shot_error)
