@@ -3,93 +3,88 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, ParamSpec
 
 from torch import Tensor
 
 from tightframe.codes import energies
 from tightframe.errors import ChoiceError
-from tightframe.metrics.metric import Setting, metric, of_all_classes
+from tightframe.metrics.metric import Metric, Setting, metric, of_all_classes
 from tightframe.metrics.pairs import TILE_SIZE, Kernel, OverPairs, over_pairs
 from tightframe.metrics.reductions import LogMoments
 from tightframe.statistics import ClassStatistics
 
 __all__ = ["log_kernel", "distance_kernel", "riesz_kernel"]
 
+P = ParamSpec("P")
+
 Reading = Literal["mean", "variance", "cv"]
 """Statistic of a kernel's values over all pairs: mean, population variance, or coefficient of variation."""
 
+# ---------------------------------------------------------------------- families of kernels
 
-_LIU, _UNIT = "Liu et al. 2023", "unit centred means, over pairs"
+
+@dataclass(frozen=True)
+class _Family:
+    """The facts that the metric of a kernel declares; functions of the exponent, which only the Riesz kernel reads.
+
+    Attributes:
+        kernel: the kernel, for an exponent.
+        at: its value, for a distance between unit vectors and an exponent.
+        bound: best possible mean over all pairs, for K vectors in R^D and an exponent.
+    """
+
+    kernel: Callable[[float], Kernel]
+    at: Callable[[float, float], float]
+    bound: Callable[[int, int, float], float]
+
+    def pairs(self, of: Reading = "mean", exponent: float = 1.0, exact: bool = False) -> OverPairs:
+        if of not in ("mean", "variance", "cv"):
+            raise ChoiceError(f'of must be "mean", "variance" or "cv"; got {of!r}.')
+        return OverPairs(self.kernel(exponent), lambda moments: getattr(moments.exact if exact else moments, of))
+
+    def target(self, setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float:
+        """All pairs of a simplex ETF have one distance."""
+        return self.at(math.sqrt(2 * setting.K / (setting.K - 1)), exponent) if of == "mean" else 0.0
+
+    def floor(self, setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float | None:
+        return self.bound(setting.K, setting.D, exponent) if of == "mean" else None
+
+    def as_metric(self, label: str, *, headline: bool = False) -> Callable[[Callable[P, Tensor]], Metric[P]]:
+        """The decorator `metric` with the facts of the family."""
+        return metric(
+            label,
+            "GNC2",
+            source="Liu et al. 2023",
+            convention="unit centred means, over pairs",
+            target=self.target,
+            floor=of_all_classes(self.floor),
+            pairs=self.pairs,
+            headline=headline,
+        )
 
 
 DISTANCE = Kernel(lambda tile: tile.squared_chord.sqrt(), directed=True)
-
-
 LOG = Kernel(lambda tile: tile.log_squared_chord / -2, directed=True)
 
 
+@cache
 def riesz(exponent: float) -> Kernel:
     """Logarithm of |u_i - u_j|^-exponent."""
     return Kernel(lambda tile: tile.log_squared_chord * (-exponent / 2), LogMoments, directed=True)
 
 
-_UNIT_RIESZ = riesz(1)
+_LOG = _Family(lambda s: LOG, lambda d, s: -math.log(d), lambda K, D, s: energies.log_kernel_bound(K, D))
+_DISTANCE = _Family(lambda s: DISTANCE, lambda d, s: d, lambda K, D, s: energies.distance_bound(K, D))
+_RIESZ = _Family(riesz, lambda d, s: d**-s, energies.riesz_bound)
+
+# ---------------------------------------------------------------------- metrics
 
 
-@of_all_classes
-def _log_floor(setting: Setting, of: Reading = "mean") -> float | None:
-    return energies.log_kernel_bound(setting.K, setting.D) if of == "mean" else None
-
-
-@of_all_classes
-def _distance_floor(setting: Setting, of: Reading = "mean") -> float | None:
-    return energies.distance_bound(setting.K, setting.D) if of == "mean" else None
-
-
-@of_all_classes
-def _riesz_floor(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float | None:
-    return energies.riesz_bound(setting.K, setting.D, exponent) if of == "mean" else None
-
-
-def _kernel(kernel: Kernel, of: Reading, exact: bool) -> OverPairs:
-    if of not in ("mean", "variance", "cv"):
-        raise ChoiceError(f'of must be "mean", "variance" or "cv"; got {of!r}.')
-    return OverPairs(kernel, lambda moments: getattr(moments.exact if exact else moments, of))
-
-
-def _log(of: Reading = "mean", exact: bool = False) -> OverPairs:
-    return _kernel(LOG, of, exact)
-
-
-def _distance(of: Reading = "mean", exact: bool = False) -> OverPairs:
-    return _kernel(DISTANCE, of, exact)
-
-
-def _riesz(of: Reading = "mean", exponent: float = 1.0, exact: bool = False) -> OverPairs:
-    return _kernel(_UNIT_RIESZ if exponent == 1 else riesz(exponent), of, exact)
-
-
-def _edge(setting: Setting) -> float:
-    """Distance between two unit vectors of a simplex ETF."""
-    return math.sqrt(2 * setting.K / (setting.K - 1))
-
-
-def _log_target(setting: Setting, of: Reading = "mean") -> float:
-    return -math.log(_edge(setting)) if of == "mean" else 0.0
-
-
-def _distance_target(setting: Setting, of: Reading = "mean") -> float:
-    return _edge(setting) if of == "mean" else 0.0
-
-
-def _riesz_target(setting: Setting, of: Reading = "mean", exponent: float = 1.0) -> float:
-    return _edge(setting) ** -exponent if of == "mean" else 0.0
-
-
-@metric(
-    "log kernel", "GNC2", source=_LIU, convention=_UNIT, target=_log_target, floor=_log_floor, pairs=_log, headline=True
-)
+@_LOG.as_metric("log kernel", headline=True)
 def log_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
@@ -118,18 +113,10 @@ def log_kernel(
     >>> round(metrics.log_kernel(statistics).item(), 6)  # -ln(2 * 3.6 * 3.2) / 6
     -0.522872
     """
-    return over_pairs(statistics, _log(of, exact), tile_size=tile_size)[0]
+    return over_pairs(statistics, _LOG.pairs(of, exact=exact), tile_size=tile_size)[0]
 
 
-@metric(
-    "distance kernel",
-    "GNC2",
-    source=_LIU,
-    convention=_UNIT,
-    target=_distance_target,
-    floor=_distance_floor,
-    pairs=_distance,
-)
+@_DISTANCE.as_metric("distance kernel")
 def distance_kernel(
     statistics: ClassStatistics, *, of: Reading = "mean", exact: bool = False, tile_size: int = TILE_SIZE
 ) -> Tensor:
@@ -156,12 +143,10 @@ def distance_kernel(
     >>> round(metrics.distance_kernel(statistics).item(), 6)  # (sqrt(2) + sqrt(3.6) + sqrt(3.2)) / 3
     1.700145
     """
-    return over_pairs(statistics, _distance(of, exact), tile_size=tile_size)[0]
+    return over_pairs(statistics, _DISTANCE.pairs(of, exact=exact), tile_size=tile_size)[0]
 
 
-@metric(
-    "Riesz kernel, s = 1", "GNC2", source=_LIU, convention=_UNIT, target=_riesz_target, floor=_riesz_floor, pairs=_riesz
-)
+@_RIESZ.as_metric("Riesz kernel, s = 1")
 def riesz_kernel(
     statistics: ClassStatistics,
     *,
@@ -197,4 +182,4 @@ def riesz_kernel(
     >>> round(metrics.riesz_kernel(statistics, exponent=2).item(), 6)  # (1/2 + 1/3.6 + 1/3.2) / 3
     0.363426
     """
-    return over_pairs(statistics, _riesz(of, exponent, exact), tile_size=tile_size)[0]
+    return over_pairs(statistics, _RIESZ.pairs(of, exponent, exact), tile_size=tile_size)[0]
