@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,3 +141,20 @@ def only_means(evidence: Evidence) -> Evidence:
     """The same where no scatter was kept."""
     assert evidence.statistics is not None
     return replace(evidence, statistics=replace(evidence.statistics, within=None, class_within=None))
+
+
+SHAPES = {
+    "balanced": Data(rectified, [20] * 5, 12),
+    "single samples": Data(power_law, [1, 30, 2, 1, 9], 6),
+    "fewer samples than dimensions": Data(rectified, [3, 2, 4], 16),
+    "more classes than dimensions": Data(rectified, [4] * 12, 3),
+    "one sample a class": Data(isotropic, [1] * 6, 9),
+    "many classes, few dimensions left": Data(power_law, [2] * 9, 12),
+    "fewer degrees than dimensions": Data(power_law, [2] * 9, 16),
+}
+"""Small data in which some degrees of freedom are missing."""
+
+
+def statistics_of(data: Data, **options: Any) -> ClassStatistics:
+    features, labels, *_ = data.drawn()
+    return ClassStatistics.from_features(features, labels, len(data.counts), **options)

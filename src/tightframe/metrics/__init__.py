@@ -3,12 +3,14 @@
 # ruff: noqa: F403
 from tightframe.evidence import Evidence
 from tightframe.metrics import measures
+from tightframe.metrics.closeness import Closeness, closeness
 from tightframe.metrics.conventions import CONVENTIONS, Convention
 from tightframe.metrics.drilldown import ClassTable, PairTable, class_table, pair_table
 from tightframe.metrics.jackknife import Estimate, jackknife, standard_errors
-from tightframe.metrics.levels import Closeness, Level, closeness, levels, shuffled
+from tightframe.metrics.levels import Level, levels
 from tightframe.metrics.measures import *
 from tightframe.metrics.metric import Metric, Setting, metric, plain, share
+from tightframe.metrics.shuffling import shuffled
 from tightframe.metrics.table import METRICS, available, evaluate
 
 __all__ = [

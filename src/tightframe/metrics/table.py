@@ -84,9 +84,10 @@ def pairwise(
     statistics: ClassStatistics, metrics: Sequence[Metric[Any]], classes: Tensor | None = None
 ) -> list[Tensor]:
     """Values of several pairwise metrics from one pass over one tiled Gram matrix. `classes`: indices of a subset."""
-    return over_pairs(statistics, *(_over_pairs(each) for each in metrics), classes=classes)
+    return over_pairs(statistics, *(reduction_of(each) for each in metrics), classes=classes)
 
 
-def _over_pairs(metric: Metric[Any]) -> OverPairs:
+def reduction_of(metric: Metric[Any]) -> OverPairs:
+    """The reduction over all pairs of a pairwise metric, with its options."""
     assert metric.pairs is not None
     return metric.pairs(**metric.known_options(metric.pairs))
