@@ -30,6 +30,13 @@ def test_caps_come_in_turn_from_the_codes_around() -> None:
         assert start.representatives.shape == (8, 100, 16) and are_unit(start.representatives)
 
 
+def test_caps_of_far_larger_codes_come_last() -> None:
+    """Sections of 512 vectors in 16 dimensions, before caps of 2,014 in 15."""
+    drawn = cap_batches(491, 15, seed=0)
+    names = [next(drawn).name for _ in range(4)]
+    assert names[0] == "section of the barnes-wall-512" and names[3] == "cap of the halves-2014"
+
+
 def test_no_codes_no_starts() -> None:
     assert next(cap_batches(3000, 3, seed=0), None) is None
     assert FilledLayers(3000, 3, 2.0, seed=0).draw() is None

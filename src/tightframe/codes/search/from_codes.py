@@ -39,9 +39,12 @@ _RANKING, _RANKING_STEPS = 15.0, 30  # exponent, in units, and steps of descent 
 
 
 def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf) -> Iterator[Start]:
-    """Infinite batches of caps of codes in `dim` dimensions and sections of codes in a few more, in turn."""
+    """Infinite batches of caps of codes in `dim` dimensions and sections of codes in a few more, in turn.
+
+    Codes of more than 4 K points come last: K of them are a small cap, which is rarely better than free points.
+    """
     K, D = num_points, dim
-    codes = _codes(K, D, _CAP_DIMENSIONS, K)[:_CAP_CODES]
+    codes = sorted(_codes(K, D, _CAP_DIMENSIONS, K)[:_CAP_CODES], key=lambda code: code.K > SHARE * K)
     batch = batch_size(K * K, seconds)
     for turn in count(seed) if codes else ():
         for code in codes:
