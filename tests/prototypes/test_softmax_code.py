@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from fake_clock import Clock
 from tightframe.codes import smallest_one_vs_rest
 from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, RangeError
@@ -99,6 +100,14 @@ def test_without_the_exact_distance_the_normals_prove_one(monkeypatch: pytest.Mo
     assert prototypes.provenance["exact"] is False
     exact = float(smallest_one_vs_rest(prototypes.vectors))
     assert exact - 1e-4 < prototypes.provenance["one_vs_rest"] <= exact + 1e-12
+
+
+def test_the_exact_distance_is_part_of_the_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock.tick = 1e-3
+    monkeypatch.setattr(MODULE, "one_vs_rest_seconds", lambda K, D: 0.4)
+    assert softmax_code(9, 3, time=1).provenance["exact"] is True
+    assert 0.6 < clock.now < 0.7
+    assert softmax_code(9, 3, time=0.7).provenance["exact"] is False  # it would take more than half of the time
 
 
 def test_seed_and_rounds_decide() -> None:

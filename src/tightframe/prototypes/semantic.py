@@ -72,6 +72,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         raise RangeError(f"similarity must have at least three classes to rank; got {len(similarity)}.")
     require_non_negative(weight, "weight")
     K, D = require_classes(len(similarity), dim)
+    running = Running(lambda points: score(points), search, (K, D))
     triplets = triplets_for(K, search.seed).to(similarity.device)
 
     def disorder(points: Tensor) -> Tensor:
@@ -96,7 +97,6 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         points, name = start_batch(running, K, D)
         anneal(running, points[:_STARTS].to(similarity), objective, name, unit)
 
-    running = Running(score, search, (K, D))
     vectors = running.run(play)
     warn_of_coincidence(vectors)
     agreement = float(rank_agreement(vectors, similarity, triplets))

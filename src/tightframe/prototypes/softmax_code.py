@@ -38,8 +38,9 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
         search: limits, seed and warm start, or its fields as arguments. The score is minus the proven distance.
 
     Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far.
-    Provenance: also `one_vs_rest`, the distance of the unit vectors, and `exact`: False if K is so large that
-        `one_vs_rest` is the distance proven by the normals.
+    Provenance: also `one_vs_rest`, the distance of the unit vectors, and `exact`: False if computing it
+        would take more than 5 seconds or half of the search's time; `one_vs_rest` is then the distance proven by the
+        normals.
     Raises: DimensionError if K < 2 or D < 1 (for D = 1: K > 2), and the errors of `Search`.
     Source: Jiang et al. 2023 (Generalized neural collapse for a large number of classes).
 
@@ -51,6 +52,9 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     optimum = _optimum(K, D)
     best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
     running = Running(lambda points: -proven_distance(points), search, (K, D), best)
+    seconds = one_vs_rest_seconds(K, D)
+    exact = seconds <= min(LIMIT_SECONDS, search.seconds / 2)
+    running.reserve(seconds if exact else 0.0)
     unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:
@@ -61,7 +65,6 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
             anneal(running, both(points).to(float64_device(search.device)), OneVsRestMargin, name, unit)
 
     vectors = running.run(play)[:K]
-    exact = one_vs_rest_seconds(K, D) <= LIMIT_SECONDS
     distance = float(smallest_one_vs_rest(vectors)) if exact else -running.best
     return vectors, {**running.facts, "one_vs_rest": distance, "exact": exact}
 

@@ -55,7 +55,7 @@ def test_filled_layers_are_sets_of_k_unit_vectors() -> None:
 def test_the_most_promising_layers_come_first() -> None:
     layers = FilledLayers(1000, 16, unit=1.4, seed=0, seconds=1e-3)  # so little time that starts come one by one
     given = itertools.count(0, -1)
-    layers._energies = lambda points: torch.tensor([float(next(given)) for _ in points])  # type: ignore[method-assign]
+    layers._energies = lambda points, stop: torch.tensor([float(next(given)) for _ in points])  # type: ignore[method-assign]
     layers._look()
     cosines = [some.cosine for some in layers._queue]
     assert len(cosines) > 1 and cosines == sorted(cosines)  # given the least energy: the last, with fewest points
@@ -97,9 +97,9 @@ def test_layers_are_looked_for_until_none_are_new(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_look_for_layers_ends_in_time() -> None:
-    """The clock moves with every draw, so that the first code takes all the time for drawing."""
-    clock = itertools.count()
-    layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=40, clock=lambda: float(next(clock)))
+    """The clock moves with every draw and step, so that the first code takes all the time for drawing."""
+    clock = itertools.count(0, 0.1)
+    layers = FilledLayers(100, 14, unit=1.2, seed=0, seconds=40, clock=lambda: float(next(clock)), limit=30)
     start = layers.draw()
-    assert start is not None and next(clock) < 45
+    assert start is not None and next(clock) < 32  # half of the time to look, then at most 10 seconds to fill holes
     assert {name.removeprefix("filled layers of the ") for name in start.names} == {layers._codes[0].name}

@@ -28,6 +28,14 @@ def test_the_largest_hole_is_taken_first() -> None:
     assert found[20].tolist() == pytest.approx([0, -1], abs=0.02)
 
 
+def test_directions_move_no_further_when_time_is_up() -> None:
+    axes = torch.eye(4, dtype=torch.float64)
+    steps = iter([False, False, True])
+    found = filled(torch.cat([axes, -axes]), 24, generator(), lambda: next(steps))  # asked no more after the third
+    assert found.shape == (24, 4) and found.norm(dim=1) == pytest.approx(1, abs=1e-6)
+    assert found[8:].abs() != pytest.approx(0.5, abs=0.01)
+
+
 def test_no_more_points_than_wanted() -> None:
     points = torch.nn.functional.normalize(torch.randn(9, 5, generator=generator()), dim=1)
     assert torch.equal(filled(points, 9, generator()), points)

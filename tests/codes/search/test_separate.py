@@ -85,6 +85,14 @@ def test_time_ends_the_search(clock: Clock) -> None:
     assert 1.5 < clock.now < 2
 
 
+def test_no_code_or_group_is_built_in_the_last_moments(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock.tick = 1e-3
+    rounds = sys.modules["tightframe.codes.search.separate"]._Rounds
+    for kind in ("_play_caps", "_play_layers", "_play_symmetric"):
+        monkeypatch.setattr(rounds, kind, lambda self: pytest.fail("takes longer than what is left"))
+    assert separated(30, 5, time=0.15).provenance["start"] == "free"
+
+
 def test_a_warm_start_is_never_made_worse() -> None:
     start = prototypes.code("24-cell", 23).vectors
     assert highest(separated(23, 4, rounds=1, warm_start=start).vectors) <= highest(start) + 1e-14

@@ -76,7 +76,7 @@ def anneal(
             tolerance=1e-3 / exponents,
             stop=lambda end=end: running.seconds > end,  # type: ignore[misc]
         )
-        running.offer(points[smooth(points)[0].argmin()], name)
+        running.offer(points[smooth(points)[0].argmin() if len(points) > 1 else 0], name)
         if running.remaining <= 0:
             break
     return points

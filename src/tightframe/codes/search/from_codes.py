@@ -81,11 +81,13 @@ class FilledLayers:
         seed: int,
         seconds: float = math.inf,
         clock: Callable[[], float] = lambda: 0.0,
+        limit: float = math.inf,
     ):
+        """For a search whose rounds may take some seconds, and which ends when the clock shows the limit."""
         self.num_points, self.dim, self._unit = num_points, dim, unit
         self._codes = _codes(num_points, dim, _LAYER_DIMENSIONS, math.ceil(num_points / SHARE))[:_LAYER_CODES]
         self._batch = batch_size(num_points * num_points, seconds)
-        self._seconds, self._clock = seconds / 2, clock
+        self._seconds, self._clock, self._limit = seconds / 2, clock, limit
         self._seed = seed
         self._generator = torch.Generator().manual_seed(seed)
         self._keys: set[tuple[int, float]] = set()
@@ -101,13 +103,15 @@ class FilledLayers:
             return None
         names = tuple(f"filled {each.name}" for each in layers)
         ends = _MILD if self._batch > 1 else (_RANKING, _RANKING)
-        return Start(self._fill(layers), Free(), names[0], *ends, names)
+        points = self._fill(layers, lambda: self._clock() > self._limit)
+        return Start(points, Free(), names[0], *ends, names)
 
     def _look(self) -> None:
         """Draw caps and sections, and queue new layers; stop drawing if there are none."""
-        end = self._clock() + self._seconds
-        middle = end - self._seconds / 2
-        late = lambda: self._clock() > middle  # noqa: E731
+        begin = self._clock()
+        end = min(begin + self._seconds, self._limit)
+        middle = (begin + end) / 2
+        late, over = (lambda: self._clock() > middle), (lambda: self._clock() > end)
         layers: list[Layers] = []
         for code in self._codes:
             a_draw = 5e-4 + 1.2e-9 * self.num_points**2 + 1.5e-8 * code.K * code.D
@@ -123,18 +127,17 @@ class FilledLayers:
         ranked: list[tuple[float, Layers]] = []
         for first in range(0, len(new), self._batch):
             batch = new[first : first + self._batch]
-            skip = first and self._clock() > end
-            energies = [math.inf] * len(batch) if skip else self._energies(self._fill(batch)).tolist()
+            energies = [math.inf] * len(batch) if over() else self._energies(self._fill(batch, over), over).tolist()
             ranked += zip(energies, batch, strict=True)
         self._queue = [each for _, each in sorted(ranked, key=lambda pair: pair[0])]
 
-    def _fill(self, layers: list[Layers]) -> Tensor:
-        return torch.stack([filled(each.points, self.num_points, self._generator) for each in layers])
+    def _fill(self, layers: list[Layers], stop: Callable[[], bool]) -> Tensor:
+        return torch.stack([filled(each.points, self.num_points, self._generator, stop) for each in layers])
 
-    def _energies(self, points: Tensor) -> Tensor:
+    def _energies(self, points: Tensor, stop: Callable[[], bool]) -> Tensor:
         """Energies (R,) of starts after a short descent."""
         energy = SeparationEnergy(torch.full((len(points),), _RANKING * self._unit))
-        return energy(descend(points.float(), energy, steps=_RANKING_STEPS))[0]
+        return energy(descend(points.float(), energy, steps=_RANKING_STEPS, stop=stop))[0]
 
     @staticmethod
     def _key(layers: Layers) -> tuple[int, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,21 +16,24 @@ _STEPS = 25
 _CROWDING = 30.0  # exponent, in units, that weighs the neighbours of a point
 
 
-def filled(points: Tensor, num_points: int, generator: torch.Generator) -> Tensor:
+def filled(
+    points: Tensor, num_points: int, generator: torch.Generator, stop: Callable[[], bool] = lambda: False
+) -> Tensor:
     """Points (n, D) and K - n of their holes, (K, D).
 
     Random directions move away from the points, in single precision. Then the direction farthest from all points and
-    earlier holes is selected, one at a time.
+    earlier holes is selected, one at a time. If `stop()` is true, directions move no further.
     """
     missing = num_points - len(points)
     if missing <= 0:
         return points[:num_points]
     rough = points.float()
     holes = unit_rows(torch.randn(max(_FEWEST, _PER_HOLE * missing), points.shape[1], generator=generator).to(rough))
-    for exponent in _STAGES:
-        for _ in range(_STEPS):
-            weights = (exponent * holes @ rough.mT).softmax(1)
-            holes = unit_rows(holes - (2 / exponent) * tangent(weights @ rough, holes))
+    for exponent in (exponent for exponent in _STAGES for _ in range(_STEPS)):
+        if stop():
+            break
+        weights = (exponent * holes @ rough.mT).softmax(1)
+        holes = unit_rows(holes - (2 / exponent) * tangent(weights @ rough, holes))
     nearest = (holes @ rough.mT).amax(1)
     selected = []
     for _ in range(missing):

@@ -88,7 +88,7 @@ class Running:
         self.warm_start = warm_directions(search, *sizes)
         self._score, self.search = score, search
         self._target = max(optimum, -math.inf if search.target is None else search.target)
-        self._begin = time.monotonic()
+        self._begin, self._reserved = time.monotonic(), 0.0
         self.points: Tensor | None = None
         self.best = math.inf
         self.start = "none"
@@ -109,7 +109,11 @@ class Running:
     @property
     def remaining(self) -> float:
         """Seconds left; infinite without a limit."""
-        return self.search.seconds - self.seconds
+        return self.search.seconds - self._reserved - self.seconds
+
+    def reserve(self, seconds: float) -> None:
+        """Leave seconds of the search's time to work after it."""
+        self._reserved = seconds
 
     def stopped(self) -> bool:
         """Whether time has run out or the target is reached."""

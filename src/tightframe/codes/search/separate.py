@@ -31,6 +31,7 @@ from tightframe.search import Search
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs takes milliseconds
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
 _FLAT = 4  # dimensions up to which hops are better than orbits
+_PREPARING = 0.2  # seconds that building a code or a group may take; with less time left, starts need neither
 _GROUPS = 32  # drawn in a round of symmetric starts
 _SELECTION_STEPS = 20
 # exponents of each stage, in units, and n if one start in n continues
@@ -83,8 +84,7 @@ def separate(
         if index == 0 and code is not None:
             running.offer(vectors, code.name)
             if score.every > 1 and score.share <= _VERIFIED:
-                last = None if math.isinf(search.last_round) else int(search.last_round)
-                running.search = replace(search, time=(1 - score.share) * search.seconds, rounds=last)
+                running.reserve(score.share * search.seconds)
         rounds.play(index)
 
     with one_thread() if rounds.small else nullcontext():  # small products wait for each other's threads
@@ -118,7 +118,8 @@ class _Rounds:
         self.caps = cap_batches(K, D, seed, self.share) if caps else iter(())
         self.layers: FilledLayers | None = None
         if caps and self.small:
-            self.layers = FilledLayers(K, D, self.unit, seed, self.share, lambda: search.seconds)
+            clock = lambda: search.seconds  # noqa: E731
+            self.layers = FilledLayers(K, D, self.unit, seed, self.share, clock, search.search.seconds)
         self.thinned = thinned_code(K, D) if caps and self.small else None
         self.blind = 0  # rounds without exact codes
         self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
@@ -138,6 +139,8 @@ class _Rounds:
             self._admit(points[None], ["warm start"])
         if self.search.points is None or not self.search.stopped():
             for kind in self._preferred():
+                if self.search.remaining < _PREPARING and kind not in (self._play_hops, self._play_blind):
+                    continue
                 self.queue = [other for other in self.queue if other != kind]
                 if (score := kind()) is not None:
                     if kind in self.scores:
