@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from tightframe import Report, datasets, measure
 from tightframe.datasets import DATASETS, DatasetSource
 from tightframe.demo.network import network
-from tightframe.demo.run import Progress, measured_epochs, run
+from tightframe.demo.run import Epoch, measured_epochs, run
 from tightframe.demo.settings import Settings
 from tightframe.errors import DatasetError, OptionError, RangeError, StateError
 from tightframe.metrics import METRICS
@@ -24,9 +24,9 @@ FILES = {"run.json", "run.lock", "series.jsonl", "statistics", "model.safetensor
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunFolder, list[Progress]]:
+def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunFolder, list[Epoch]]:
     """Three epochs on the digits."""
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
     report, folder = run(Settings(epochs=3), tmp_path_factory.mktemp("demo") / "runs" / "digits", seen.append)
     return report, folder, seen
 
@@ -172,22 +172,22 @@ def test_the_rate_is_cut_after_half_and_three_quarters_of_the_epochs(tmp_path: P
 # ---------------------------------------------------------------------------------------------- what it reports
 
 
-def test_the_series_starts_with_epoch_one(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+def test_the_series_starts_with_epoch_one(short: tuple[Report, RunFolder, list[Epoch]]) -> None:
     report, _, _ = short
     assert [r.facts.epoch for r in (*report.history, report)] == [1, 2, 3]
     assert report["nc1"].value < report.history[0]["nc1"].value
     assert len({r["nc1"].value for r in (*report.history, report)}) == 3
 
 
-def test_every_epoch_is_told(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+def test_every_epoch_is_told(short: tuple[Report, RunFolder, list[Epoch]]) -> None:
     report, _, seen = short
-    assert [(progress.epoch, progress.epochs) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert [(epoch.number, epoch.epochs) for epoch in seen] == [(1, 3), (2, 3), (3, 3)]
     assert seen[2].loss < seen[0].loss
     assert 0 < seen[0].accuracy < seen[2].accuracy <= 1
     assert [p.report["nc1"].value for p in seen] == [r["nc1"].value for r in (*report.history, report)]
 
 
-def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Epoch]]) -> None:
     report, _, _ = short
     usual = {metric.family for metric in METRICS.values() if metric.by_default}
     assert {entry.family for entry in report} == usual | {"OOD"}
@@ -197,7 +197,7 @@ def test_all_families_are_reported(short: tuple[Report, RunFolder, list[Progress
     assert report.facts.class_names == {digit: digit for digit in "0123456789"}
 
 
-def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Epoch]]) -> None:
     report, folder, _ = short
     assert {path.name for path in folder.path.iterdir()} == FILES
     assert len(list((folder.path / "statistics").iterdir())) == 3
@@ -214,7 +214,7 @@ def test_the_run_folder_is_complete(short: tuple[Report, RunFolder, list[Progres
     assert "Collapse over training" in page
 
 
-def test_the_saved_model_gives_the_last_measurement(short: tuple[Report, RunFolder, list[Progress]]) -> None:
+def test_the_saved_model_gives_the_last_measurement(short: tuple[Report, RunFolder, list[Epoch]]) -> None:
     report, folder, _ = short
     data = datasets.load("digits")
     model = network(data.image_shape, data.num_classes)
@@ -268,8 +268,8 @@ def test_a_path_that_cant_be_a_run_folder_is_refused_before_training(
 
 @pytest.mark.usefixtures("quick_measurements")
 def test_an_interrupted_run_keeps_its_measurements(tmp_path: Path) -> None:
-    def interrupt(progress: Progress) -> None:
-        if progress.epoch == 3:
+    def interrupt(epoch: Epoch) -> None:
+        if epoch.number == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt, match=r"^2 measurements up to epoch 2 in .*; show with: tightframe report "):

@@ -19,7 +19,7 @@ from rich.text import Text
 from tightframe import datasets
 from tightframe.cli.failures import INTERRUPTED, tell
 from tightframe.datasets import DATASETS
-from tightframe.demo.run import Progress, require_free, run
+from tightframe.demo.run import Epoch, require_free, run
 from tightframe.demo.settings import Settings
 from tightframe.errors import RangeError
 from tightframe.render.terminal import show
@@ -106,17 +106,17 @@ def _watched(settings: Settings, folder: Path, console: Console, *, overwrite: b
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("training", total=settings.filled().epochs, state="")
 
-        def watch(progress: Progress) -> None:
+        def watch(epoch: Epoch) -> None:
             nonlocal printed
             nc1 = ""
-            if progress.report is not None and (console.is_terminal or progress.report is not printed[1]):
-                nc1 = f" · NC1 {short(progress.report['nc1'].value)}"
-            state = f"loss {short(progress.loss)} · accuracy {progress.accuracy:.3f}{nc1}"
-            bar.update(task, total=progress.epochs, completed=progress.epoch, state=state)
-            new = progress.report is not printed[1] or time.monotonic() - printed[0] >= _EVERY
+            if epoch.report is not None and (console.is_terminal or epoch.report is not printed[1]):
+                nc1 = f" · NC1 {short(epoch.report['nc1'].value)}"
+            state = f"loss {short(epoch.loss)} · accuracy {epoch.accuracy:.3f}{nc1}"
+            bar.update(task, total=epoch.epochs, completed=epoch.number, state=state)
+            new = epoch.report is not printed[1] or time.monotonic() - printed[0] >= _EVERY
             if new and not console.is_terminal:
-                printed = (time.monotonic(), progress.report)
-                console.print(f"epoch {progress.epoch}/{progress.epochs} · {state}", highlight=False)
+                printed = (time.monotonic(), epoch.report)
+                console.print(f"epoch {epoch.number}/{epoch.epochs} · {state}", highlight=False)
 
         report, written = run(settings, folder, watch, overwrite=overwrite)
     return report, written.path

@@ -34,10 +34,10 @@ _OUTSIDE = 1000  # out-of-distribution images
 
 
 @dataclass(frozen=True)
-class Progress:
-    """The state after an epoch: its number of `epochs`, mean loss and accuracy in training, the latest report."""
+class Epoch:
+    """A finished epoch: its number of `epochs`, mean loss and accuracy in training, the latest report."""
 
-    epoch: int
+    number: int
     epochs: int
     loss: float
     accuracy: float
@@ -47,7 +47,7 @@ class Progress:
 def run(
     settings: Settings,
     folder: str | os.PathLike[str],
-    watch: Callable[[Progress], None] = lambda progress: None,
+    watch: Callable[[Epoch], None] = lambda epoch: None,
     *,
     overwrite: bool = False,
 ) -> tuple[Report, RunFolder]:
@@ -108,7 +108,7 @@ def run(
                                 progress=False,
                             )
                         report = monitor.record(measured)
-                    watch(Progress(epoch, settings.epochs * sessions, loss, accuracy, report))
+                    watch(Epoch(epoch, settings.epochs * sessions, loss, accuracy, report))
         assert monitor is not None
         final = monitor.report()
         written = _saved(monitor, trainer.model, final)
