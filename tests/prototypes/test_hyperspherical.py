@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 from fake_clock import Clock
 from tightframe.codes.search.running import Progress
 from tightframe.errors import DimensionError, GeometryWarning, RangeError
+from tightframe.prototypes import Prototypes, best, equiangular, softmax_code
 from tightframe.prototypes.hyperspherical import MeanRowMaximum, hyperspherical, mean_row_maximum
 
 MODULE = sys.modules["tightframe.prototypes.hyperspherical"]  # the package offers the function of that name
@@ -115,6 +117,24 @@ def test_classes_coincide_on_the_circle() -> None:
 def test_seed_and_rounds_decide() -> None:
     assert hyperspherical(9, 3, rounds=2, seed=5) == hyperspherical(9, 3, rounds=2, seed=5)
     assert not torch.equal(hyperspherical(9, 3, rounds=1, seed=5).vectors, hyperspherical(9, 3, rounds=1).vectors)
+
+
+@pytest.mark.parametrize("construct", [hyperspherical, softmax_code, equiangular])
+def test_a_warm_start_keeps_its_shape(construct: Callable[..., Prototypes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the highest exponent; others melt first. Without descent the result is the best start itself."""
+    given: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(
+        sys.modules["tightframe.codes.search.anneal"],
+        "descend",
+        lambda points, energy, **_: given.append((energy.exponents, points)) or points,
+    )
+    start = best(9, 3, rounds=0).vectors
+    made = construct(9, 3, rounds=1, warm_start=start)
+    exponents, points = given[0]
+    assert_close(points[exponents.argmax(), :9], start)
+    assert made.provenance["start"] == "warm start or free"
+    if construct is hyperspherical:
+        assert_close(made.vectors, start)
 
 
 def test_more_rounds_are_never_worse_and_time_ends_a_search(clock: Clock) -> None:

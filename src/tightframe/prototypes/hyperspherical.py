@@ -38,7 +38,8 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     GeometryWarning then names two of them. Use `separated` if the nearest pair matters.
 
     Args:
-        search: limits, seed and warm start, or its fields as arguments. The score is the mean.
+        search: limits, seed and warm start, or its fields as arguments. The score is the mean. The result is no worse
+            than a warm start, such as `warm_start=best(K, D).vectors`.
 
     Returns: (K, D) unit vectors. Ctrl-C ends the search with the best result so far.
     Provenance: also `mean_max_cosine`, the exact mean.

@@ -94,8 +94,8 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         return float(mean_row_maximum(points) + weight * disorder(points))
 
     def play(index: int) -> None:
-        points, name = start_batch(running, K, D)
-        anneal(running, points[:_STARTS].to(similarity), objective, name, unit)
+        points, name = start_batch(running, K, D, most=_STARTS)
+        anneal(running, points.to(similarity), objective, name, unit)
 
     vectors = running.run(play)
     warn_of_coincidence(vectors)

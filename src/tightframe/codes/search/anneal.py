@@ -21,17 +21,20 @@ def exponent_unit(bound: float) -> float:
     return 1 / (1 - min(bound, 1 - 1e-9))
 
 
-def start_batch(running: Running, num_points: int, dim: int, *, opposites: bool = True) -> tuple[Tensor, str]:
-    """The batch of starts (R, K, D) of the current round, and its name.
+def start_batch(
+    running: Running, num_points: int, dim: int, *, opposites: bool = True, most: int | None = None
+) -> tuple[Tensor, str]:
+    """The batch of at most `most` starts (R, K, D) of the current round, and its name.
 
-    Uniform points, in odd rounds with their `opposites` if K is even; in round 0 a warm start replaces the first.
+    Uniform points, in odd rounds with their `opposites` if K is even. In round 0 a warm start replaces the last, whose
+    exponents are highest, so that it keeps its structure.
     """
     search, index = running.search, running.round
     kind = starts.antipodal if opposites and index % 2 and num_points % 2 == 0 else starts.free
     start = kind(num_points, dim, generator_of(search, index))
-    points, name = start.orbits.expand(start.representatives), start.name
+    points, name = start.orbits.expand(start.representatives)[:most], start.name
     if index == 0 and (warm := running.warm_start) is not None:
-        points[0] = warm.to(points)
+        points[-1] = warm.to(points)
         name = "warm start or free"
     return points, name
 
@@ -62,7 +65,7 @@ def anneal(
         unit: of the exponents.
     """
     if running.points is None:
-        running.offer(points[0], name)  # for Ctrl-C in the first stage
+        running.offer(points[-1], name)  # for Ctrl-C in the first stage
     first = torch.logspace(math.log10(_LOWEST), math.log10(_HIGHEST), len(points) + 2, dtype=points.dtype)[1:-1]
     growth = (_LAST / first) ** (1 / (_STAGES - 1))
     for stage in range(_STAGES):
