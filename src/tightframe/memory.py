@@ -18,7 +18,8 @@ def free_memory(device: torch.device | None = None) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def require_memory(needed: int, what: str, device: torch.device | None = None) -> None:
-    """Raise RangeError if a value of so many bytes doesn't fit in the free memory."""
+def require_memory(needed: int, what: str, device: torch.device | None = None, *, advice: str = "") -> None:
+    """Raise RangeError, with some advice, if a value of so many bytes doesn't fit in the free memory."""
     if needed > _SMALL and needed > (free := free_memory(device)):
-        raise RangeError(f"{what} needs {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free.")
+        lack = f"{what} needs {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free."
+        raise RangeError(f"{lack} {advice}".rstrip())

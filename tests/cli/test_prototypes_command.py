@@ -207,6 +207,23 @@ def test_a_gram_matrix_to_come_near_to(tightframe: Command, here: Path) -> None:
     torch.testing.assert_close(vectors @ vectors.mT, frame @ frame.mT, rtol=0, atol=1e-7)
 
 
+def test_a_gram_matrix_fixes_the_sizes(tightframe: Command, here: Path) -> None:
+    frame = icosahedron()
+    saved("gram.npy", (frame @ frame.mT).float())
+    assert tightframe("prototypes", "--gram", "gram.npy", "--rounds", "1", "-o", "p.safetensors").status == 0
+    vectors = Prototypes.load("p.safetensors").vectors
+    assert vectors.shape == (12, 3)
+    torch.testing.assert_close(vectors @ vectors.mT, frame @ frame.mT, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["separated", "gram-matching", "hyperspherical"])
+def test_a_warm_start_fixes_the_sizes(tightframe: Command, here: Path, objective: str) -> None:
+    saved("start.npy", icosahedron())
+    options = ("--warm-start", "start.npy", "--objective", objective, "--rounds", "1", "-o", "p.safetensors")
+    assert tightframe("prototypes", *options).status == 0
+    assert Prototypes.load("p.safetensors").vectors.shape == (12, 3)
+
+
 def test_costs_from_a_file(tightframe: Command, here: Path) -> None:
     np.savetxt("cost.csv", LINE, delimiter=",")
     options = ("prototypes", "--cost", "cost.csv", "-d", "2", "-o", "p.safetensors")
@@ -256,7 +273,11 @@ def test_a_tree_from_a_file(tightframe: Command, here: Path) -> None:
         ("-k 11 --code petersen", "-k must be at most 10 for the code 'petersen'; got 11. Use --objective best"),
         ("-d 3 --code petersen", "-d must be at least 4 for the code 'petersen'; got 3."),
         ("-k 3 -d 2 --objective poles", r"-k must be .* at most 2 \(D\), .* Increase -d, or reduce -k.$"),
-        ("-k 9 -d 100000000000", "a matrix of 9 vectors in 100,000,000,000 dimensions needs"),
+        ("-k 9 -d 100000000000", "a matrix of 9 vectors in 100,000,000,000 dimensions needs .* Reduce -k or -d.$"),
+        ("-k 9000000 --objective orthonormal", r"9,000,000 dimensions needs .* at most D vectors; --objective"),
+        ("-k 9000000 --objective gram-matching", "a Gram matrix of 9,000,000 vectors needs .* Reduce -k.$"),
+        ("--code petersen -d 100000000000", "a matrix of 10 vectors in 100,000,000,000 dimensions needs"),
+        ("-d 3 --objective gram-matching", r"gram matching needs -k K, or --gram target of shape \(K, K\)"),
         ("-k 6 -d 3 --alpha 0.1", "--alpha must be at least 0.447214 .* Raise --alpha, increase -d, or reduce -k.$"),
         ("-k 6 -d 3 --alpha nan", r"--alpha must be a largest \|cosine\| in \[0, 1\); got nan"),
         ("-k 5 -d 3 --gram rows.npy", r"--gram rows.npy must be square, \(K, K\); got shape \(5, 3\)"),

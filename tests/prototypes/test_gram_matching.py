@@ -72,6 +72,15 @@ def test_any_gram_matrix_of_low_rank_is_met_with_its_lengths(fixed_norms: bool) 
     assert prototypes.vectors.shape == (10, 5) and prototypes.provenance["gram"] == "given"
 
 
+def test_sizes_are_those_of_the_target() -> None:
+    target = gram(gaussian(10, 4))
+    assert gram_matching(gram=target) == gram_matching(10, 4, gram=target)
+    assert gram_matching(gram=target.float()).dim == 4  # smaller eigenvalues are rounding
+    assert gram_matching(4) == gram_matching(4, 3)
+    with pytest.raises(DimensionError, match="needs num_classes=K, or gram=target"):
+        gram_matching(dim=3)
+
+
 def test_free_norms_are_eckart_and_young() -> None:
     target = gaussian(8, 8)
     target = target + target.mT + 6 * torch.eye(8, dtype=torch.float64)

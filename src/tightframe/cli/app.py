@@ -290,9 +290,22 @@ SEARCH = flags_of(Search)
 def prototypes(
     num_classes: Annotated[
         int | None,
-        typer.Option("--num-classes", "-k", help="Number of vectors, K; for --objective poles the number of targets."),
+        typer.Option(
+            "--num-classes",
+            "-k",
+            help="Number of vectors, K; for --objective poles the number of targets. Default: as in the file of "
+            "--cost, --tree, --vectors, --gram or --warm-start, or the size of --code.",
+        ),
     ] = None,
-    dim: Annotated[int | None, typer.Option("--dim", "-d", help="Number of dimensions, D.")] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option(
+            "--dim",
+            "-d",
+            help="Number of dimensions, D. Default: as in the file of --warm-start; else the smallest that the "
+            "construction needs, except for searches, --vectors and --objective metric-guided, which need -d.",
+        ),
+    ] = None,
     objective: Annotated[
         str | None,
         typer.Option(

@@ -32,7 +32,6 @@ from tightframe.codes.pairs import pair_sections
 from tightframe.errors import OptionError, RangeError, StateError
 from tightframe.flags import flags_of
 from tightframe.hierarchy import Hierarchy
-from tightframe.memory import require_memory
 from tightframe.numerics import norms
 from tightframe.prototypes import Prototypes
 from tightframe.prototypes.semantic import similarity_of
@@ -93,9 +92,9 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         others = [name for name, other in objectives.items() if option in _accepted(other)]
         raise OptionError(f"{option} needs --objective {' or '.join(others)}{got}.")
     arguments = {accepted[option]: _read(option, value) for option, value in given.items()}
-    if "num_classes" in arguments and "dim" in arguments:
-        K, D = arguments["num_classes"], arguments["dim"]
-        require_memory(16 * max(K, 0) * D, f"a matrix of {K:,} vectors in {D:,} dimensions")
+    if "warm_start" in arguments:
+        sizes = zip(("num_classes", "dim"), arguments["warm_start"].shape, strict=True)
+        arguments = {name: size for name, size in sizes if name in parameters} | arguments
     if missing := [
         " or ".join(_OPTIONS[name])
         for name, parameter in parameters.items()
@@ -106,8 +105,8 @@ def build_prototypes(objective: str | None, given: Mapping[str, Any], console: C
         classes = next(_num_classes(arguments[name]) for name in _PER_CLASS if name in arguments)
         if classes != K:
             raise OptionError(f"-k is {K}, but the file has {classes} classes; leave out -k.")
-    sizes = (arguments["num_classes"], arguments["dim"]) if objective in _SEPARATING else None
-    with warnings.catch_warnings(record=True) as caught, _Watch(console, sizes) as watch:
+    shown = (arguments["num_classes"], arguments["dim"]) if objective in _SEPARATING else None
+    with warnings.catch_warnings(record=True) as caught, _Watch(console, shown) as watch:
         warnings.simplefilter("always")
         prototypes = construct(**arguments, **({"progress": watch} if "progress" in parameters else {}))
     for warning in caught:

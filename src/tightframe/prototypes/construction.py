@@ -16,6 +16,7 @@ from tightframe.codes import Search
 from tightframe.codes.sizes import require_sizes
 from tightframe.errors import DimensionError
 from tightframe.hierarchy import Hierarchy
+from tightframe.memory import require_memory
 from tightframe.numerics import on_cpu
 from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.value import Prototypes
@@ -65,6 +66,7 @@ def construction(
             vectors, facts = made if isinstance(made, tuple) else (made, {})
             dim = bound.arguments.get("dim") or vectors.shape[1]
             if dim > vectors.shape[1]:
+                require_vectors_fit(len(vectors), dim)
                 vectors = torch.nn.functional.pad(vectors, (0, dim - vectors.shape[1]))
             search = bound.arguments.get("search")
             if search is not None and search.device is not None:
@@ -91,14 +93,19 @@ def _plain(name: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def require_classes(num_classes: int, dim: int) -> tuple[int, int]:
-    """K and D as int. Raises: DimensionError unless K distinct unit vectors in R^D exist, K >= 2 and D >= 1."""
-    return require_sizes(num_classes, dim, "num_classes", distinct=True)
+    """K and D as int.
+
+    Raises: DimensionError unless K distinct unit vectors in R^D exist, K >= 2 and D >= 1; RangeError without memory.
+    """
+    K, D = require_sizes(num_classes, dim, "num_classes", distinct=True)
+    require_vectors_fit(K, D)
+    return K, D
 
 
 def require_room(
     construction: str, num_classes: int, dim: int, most: float, bound: str = "", *, fewest: int = 1
 ) -> None:
-    """Raise DimensionError unless 2 <= num_classes <= most and dim >= fewest.
+    """Raise DimensionError unless 2 <= num_classes <= most and dim >= fewest, and RangeError without memory.
 
     Args:
         bound: the formula of `most` in D, if it depends on D.
@@ -114,3 +121,11 @@ def require_room(
             f"num_classes must be at most {limit}; got {K}. {advice} prototypes.best({K}, {D}), which separates any "
             "number of vectors."
         )
+    limit = f"{construction[:1].upper()}{construction[1:]} has at most {bound} vectors; "
+    require_vectors_fit(K, D, f"{limit}prototypes.best({K}, D) separates any number." if bound else "")
+
+
+def require_vectors_fit(num_classes: int, dim: int, advice: str = "") -> None:
+    """Raise RangeError unless a matrix (K, D) and a copy fit in the free memory."""
+    what = f"a matrix of {num_classes:,} vectors in {dim:,} dimensions"
+    require_memory(16 * num_classes * dim, what, advice=f"Reduce num_classes or dim. {advice}".rstrip())

@@ -15,7 +15,8 @@ from tightframe.codes.search.running import Running, generator_of
 from tightframe.codes.search.sphere import descend
 from tightframe.codes.search.starts import batch_size
 from tightframe.codes.sizes import require_sizes
-from tightframe.errors import NonFiniteError, RangeError, ShapeError
+from tightframe.errors import DimensionError, NonFiniteError, RangeError, ShapeError
+from tightframe.memory import require_memory
 from tightframe.numerics import float64_device, unit_rows
 from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction
@@ -25,13 +26,19 @@ _SMALL = 300  # maximum number of classes for which all nudges are tried
 _STEPS = 1000
 _EXACT = 1e-12  # residual, relative to the target's norm, at which the search ends
 _SYMMETRY = 1e-9
+_RANK = 1e-6  # smaller eigenvalues, relative to the largest, are rounding of a target in single precision
 _AIM = Aim("a Gram matrix", "a Gram matrix near a target", "residual", "Frobenius distance", 0)
 
 
 @searching
 @construction("Papyan, Han & Donoho 2020", aim=_AIM)
 def gram_matching(
-    num_classes: int, dim: int, *, gram: Array | None = None, fixed_norms: bool = True, search: Search
+    num_classes: int | None = None,
+    dim: int | None = None,
+    *,
+    gram: Array | None = None,
+    fixed_norms: bool = True,
+    search: Search,
 ) -> tuple[Tensor, Facts]:
     """K vectors in R^D whose Gram matrix is nearest to a target in the Frobenius norm.
 
@@ -43,6 +50,8 @@ def gram_matching(
     centred tight frame attains this, even if two vectors coincide: the objective does not separate vectors.
 
     Args:
+        num_classes: K. Default: the size of `gram`.
+        dim: D. Default: the number of positive eigenvalues of the target, above 1e-6 of the largest.
         gram: the target, a (K, K) symmetric matrix with a positive diagonal, not necessarily a Gram matrix. Default:
             the simplex ETF's.
         search: limits, seed and warm start, or its fields as arguments. The score is the residual.
@@ -50,16 +59,24 @@ def gram_matching(
     Shape: target (K, K), dim D; vectors (K, D).
     Returns: (K, D) vectors with the target's lengths. Ctrl-C ends the search with the best result so far.
     Provenance: also `residual`, |V V^T - gram|_F, and `gram`: "simplex ETF" or "given".
-    Raises: DimensionError if K < 2 or D < 1; ShapeError, NonFiniteError or RangeError that names the target's entry;
-        the errors of `Search`.
+    Raises: DimensionError if K < 2 or D < 1, or without `num_classes` and `gram`; ShapeError, NonFiniteError or
+        RangeError that names the target's entry; RangeError without memory; the errors of `Search`.
     Source: Papyan, Han & Donoho 2020 for the ETF's Gram; Eckart & Young 1936 for the truncation.
 
     >>> from tightframe.prototypes import gram_matching
     >>> gram_matching(4, 3).provenance["residual"] < 1e-12
     True
     """
-    K, D = require_sizes(num_classes, dim, "num_classes")
-    target = (_simplex_gram(K) if gram is None else _require_gram(gram, K)).to(float64_device(search.device))
+    given = None if gram is None else require_symmetric(gram, "gram")
+    if num_classes is None:
+        if given is None:
+            raise DimensionError("gram matching needs num_classes=K, or gram=target of shape (K, K).")
+        num_classes = len(given)
+    K, D = require_sizes(num_classes, 1 if dim is None else dim, "num_classes")
+    target = (_simplex_gram(K) if given is None else _require_gram(given, K)).to(float64_device(search.device))
+    if dim is None:
+        values = torch.linalg.eigvalsh(target)
+        D = int((values > _RANK * values[-1]).sum())
     running = Running(partial(_residual, target), search, (K, D), _goal(target))
     warm = running.warm_start
     if not fixed_norms:
@@ -143,8 +160,7 @@ def require_symmetric(matrix: Array, what: str) -> Tensor:
     return (matrix + matrix.mT) / 2
 
 
-def _require_gram(target: Array, K: int) -> Tensor:
-    gram = require_symmetric(target, "gram")
+def _require_gram(gram: Tensor, K: int) -> Tensor:
     if len(gram) != K:
         raise ShapeError(f"gram must be (K, K) = ({K}, {K}) for num_classes={K}; got {tuple(gram.shape)}.")
     if not (gram.diagonal() > 0).all():
@@ -154,6 +170,7 @@ def _require_gram(target: Array, K: int) -> Tensor:
 
 
 def _simplex_gram(K: int) -> Tensor:
+    require_memory(16 * K * K, f"a Gram matrix of {K:,} vectors", advice="Reduce num_classes.")
     return torch.full((K, K), -1 / (K - 1), dtype=torch.float64).fill_diagonal_(1)
 
 
