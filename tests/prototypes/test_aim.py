@@ -1,6 +1,7 @@
 """The verdict on constructions with another aim than the smallest angle."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_damaged_aim_is_ignored(aim: Any) -> None:
 
 @pytest.mark.parametrize("value", [None, "0.1", math.inf])
 def test_a_missing_or_wrong_measure_is_left_out(value: Any) -> None:
-    aim = Aim("costs\x1b[2J", "low costs", "residual", "distance", 0).plain()
+    aim = asdict(Aim("costs\x1b[2J", "low costs", "residual", "distance", 0))
     certificate = Prototypes(torch.eye(3), {"aim": aim, "residual": value}).certificate
     assert certificate.reason.startswith("Made for low costs. ") and "\x1b" not in certificate.word
 

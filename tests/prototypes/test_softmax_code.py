@@ -82,7 +82,7 @@ def test_the_search_finds_sharp_codes(num_classes: int, dim: int, rounds: int, d
 def test_the_search_alone_finds_what_is_known(
     num_classes: int, dim: int, distance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(MODULE, "_optimum", lambda K, D: None)
+    monkeypatch.setattr(MODULE, "polytope", lambda K, D: None)
     prototypes = softmax_code(num_classes, dim, rounds=1)
     assert prototypes.provenance["start"] == "free"
     assert prototypes.provenance["one_vs_rest"] == pytest.approx(distance, abs=2e-5)

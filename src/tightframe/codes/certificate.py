@@ -82,8 +82,7 @@ class Certificate:
 
     def document(self, *sections: Section) -> Document:
         """The certificate as a document for any renderer, with further sections."""
-        title = f"{self.num_vectors:,} vectors in {self.dim:,} dimensions"
-        hint = f"{title}: each quantity with its bounds and targets."
+        hint = f"{self._title}: each quantity with its bounds and targets."
         table = Table(_COLUMNS, tuple(self.rows()))
         own, last = (
             [Section("certificate", "Certificate", (hint,), table)],
@@ -92,7 +91,7 @@ class Certificate:
         if self.centred is not None:
             centred = f"{self.centred.word}. {self.centred.reason}"
             own.append(Section("centred", "Centred rows", (centred,), Table(_COLUMNS, tuple(self.centred.rows()))))
-        return Document(title, (), self.verdict, sections=(*own, *sections, last), notes=self.skipped)
+        return Document(self._title, (), self.verdict, sections=(*own, *sections, last), notes=self.skipped)
 
     def keys(self) -> list[str]:
         """The names of the fields, so that `dict(certificate)` is {field: value}."""
@@ -168,18 +167,18 @@ class Certificate:
             named.append(("one-vs-rest distance", "Jiang et al. 2023, Generalized neural collapse"))
         return tuple(f"{name}: {source}." for name, source in dict(named).items())
 
-    def __repr__(self) -> str:
-        text: str = Document(
-            f"{self.num_vectors:,} vectors in {self.dim:,} dimensions", self._phrases(), self.verdict
-        ).to("terminal")
-        return text.rstrip("\n")
+    @property
+    def _title(self) -> str:
+        return f"{self.num_vectors:,} vectors in {self.dim:,} dimensions"
 
-    def _phrases(self) -> tuple[str, ...]:
-        return (
+    def __repr__(self) -> str:
+        phrases = (
             f"largest cosine {_cosine(self.max_cosine)}",
             f"bound {_cosine(self.bound.value)}",
             f"smallest angle {_angle(self.min_angle)}",
         )
+        text: str = Document(self._title, phrases, self.verdict).to("terminal")
+        return text.rstrip("\n")
 
     def _repr_html_(self) -> str:
         text: str = self.document().to("page", top=True)

@@ -19,7 +19,7 @@ from tightframe.codes.one_vs_rest import (
     smallest_one_vs_rest,
 )
 from tightframe.codes.table import best_listed
-from tightframe.codes.verdict import SHARED, Facts, closeness, judge
+from tightframe.codes.verdict import SHARED, closeness, judge
 from tightframe.numerics import norms, on_cpu
 
 _NEAR = 0.01  # vectors nearly coincide if their angle is less than this share of the angle that the bound allows
@@ -46,20 +46,18 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Meter 
     code = best_listed(K, D)
     skipped: list[str] = []
 
-    limit = one_vs_rest_limit(D)
+    programs_seconds = _programs_seconds(K, D, one_vs_rest)
     if one_vs_rest is False:
         skipped.append("The one-vs-rest distance was skipped on request.")
-    elif one_vs_rest is None and limit < K:
+    elif not programs_seconds:
         skipped.append(
-            f"The one-vs-rest distance is skipped for K > {limit} in {D} dimensions, since its quadratic programs "
-            f"can take more than {LIMIT_SECONDS:g} seconds. Pass one_vs_rest=True to compute it."
+            f"The one-vs-rest distance is skipped for K > {one_vs_rest_limit(D)} in {D} dimensions, since its "
+            f"quadratic programs can take more than {LIMIT_SECONDS:g} seconds. Pass one_vs_rest=True to compute it."
         )
-    run_programs = one_vs_rest or (one_vs_rest is None and limit >= K)
-    programs_seconds = one_vs_rest_seconds(K, D) if run_programs else 0.0
 
     pairs_seconds = _cosine_seconds(len(directions.half), D)
-    watch = _Watch(progress, 2 * pairs_seconds + programs_seconds)
-    cosines = extremes(directions, watch.stage(pairs_seconds))
+    stages = _Stages(progress, 2 * pairs_seconds + programs_seconds)
+    cosines = extremes(directions, stages.stage(pairs_seconds))
     max_cosine = min(max(cosines.largest, -1.0), 1.0)
     angle = smallest_angle(directions, cosines.row_maxima)
 
@@ -74,22 +72,22 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Meter 
     ):
         entries = len(directions.half) ** 2 / 2 * len(code.inner_products)
         if entries <= _GRAM_ENTRIES:
-            residual = gram_residual(directions, code.inner_products, watch.stage(pairs_seconds))
+            residual = gram_residual(directions, code.inner_products, stages.stage(pairs_seconds))
             gram_of = str(code)
         else:
             skipped.append(f"The Gram residual is skipped: it needs {entries:.1g} comparisons with the {code}.")
 
     distance = None
-    if run_programs:
-        distance = smallest_one_vs_rest(directions.unit, watch.stage(programs_seconds)).item()
-    watch.finish()
+    if programs_seconds:
+        distance = smallest_one_vs_rest(directions.unit, stages.stage(programs_seconds)).item()
+    stages.finish()
 
     bound = cosine_bound(K, D)
     close = math.cos(_NEAR * math.acos(bound.value))
     mean = directions.unit.sum(0)
     mean_cosine = (mean.square().sum().item() / K - 1) / (K - 1)
     equal = near_coincidence(directions, cosines.row_maxima, close)
-    judgement = judge(Facts(K, D, max_cosine, bound, code, residual, equal, mean_cosine))
+    optimal, verdict = judge(K, D, max_cosine, bound, code, residual=residual, equal=equal, mean_cosine=mean_cosine)
     return Certificate(
         num_vectors=K,
         dim=D,
@@ -106,10 +104,10 @@ def certify(vectors: Array, *, one_vs_rest: bool | None = None, progress: Meter 
         gap_degrees=math.degrees(math.acos(bound.value) - angle),
         mean_cosine=mean_cosine,
         best_listed=None if code is None else replace(code, build=None),  # plain data, for files
-        optimal=judgement.optimal,
-        word=judgement.word,
-        reason=judgement.reason,
-        tone=judgement.tone,
+        optimal=optimal,
+        word=verdict.word,
+        reason=verdict.sentence,
+        tone=verdict.tone,
         centred=_centred(directions.unit * directions.norms[:, None]) if mean_cosine >= SHARED else None,
         gram_residual=residual,
         gram_of=gram_of,
@@ -133,10 +131,13 @@ def certification_seconds(num_vectors: int, dim: int, *, one_vs_rest: bool | Non
     >>> certification_seconds(100, 16) < certification_seconds(100_000, 512)
     True
     """
-    seconds = _cosine_seconds(num_vectors, dim)
-    if one_vs_rest or (one_vs_rest is None and num_vectors <= one_vs_rest_limit(dim)):
-        seconds += one_vs_rest_seconds(num_vectors, dim)
-    return seconds
+    return _cosine_seconds(num_vectors, dim) + _programs_seconds(num_vectors, dim, one_vs_rest)
+
+
+def _programs_seconds(num_vectors: int, dim: int, one_vs_rest: bool | None) -> float:
+    """Time of the one-vs-rest distance; 0 if it is skipped."""
+    skipped = one_vs_rest is False or (one_vs_rest is None and num_vectors > one_vs_rest_limit(dim))
+    return 0.0 if skipped else one_vs_rest_seconds(num_vectors, dim)
 
 
 def _cosine_seconds(rows: int, dim: int) -> float:
@@ -144,7 +145,7 @@ def _cosine_seconds(rows: int, dim: int) -> float:
     return rows**2 / 2 * (5e-11 * dim + 3e-9) / torch.get_num_threads()
 
 
-class _Watch:
+class _Stages:
     """Converts the progress of stages of known cost to one increasing fraction."""
 
     def __init__(self, progress: Meter | None, total: float):

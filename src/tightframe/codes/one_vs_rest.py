@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -68,11 +70,7 @@ def one_vs_rest_seconds(num_vectors: int, dim: int) -> float:
 
 def one_vs_rest_limit(dim: int) -> int:
     """The largest K for which the distances in R^D take at most `LIMIT_SECONDS`."""
-    low, high = 2, 10**6
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if one_vs_rest_seconds(middle, dim) <= LIMIT_SECONDS else (low, middle - 1)
-    return low
+    return 2 + bisect_right(range(3, 10**6 + 1), LIMIT_SECONDS, key=lambda K: one_vs_rest_seconds(K, dim))
 
 
 def _nearest_to_origin(points: Array) -> Array:

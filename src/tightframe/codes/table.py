@@ -352,7 +352,7 @@ def _up_to(dim: int) -> list[Code]:
     return [code for code in (*CODES.values(), *_families(dim), *published(), *searched()) if dim >= code.D]
 
 
-def _polytope(num_vectors: int, dim: int) -> Code | None:
+def polytope(num_vectors: int, dim: int) -> Code | None:
     """The optimal code of K vectors if K <= 2D or D <= 2; else None."""
     K, D = num_vectors, dim
     if K <= D + 1:
@@ -396,10 +396,7 @@ def best_listed(num_vectors: int, dim: int) -> Code | None:
     >>> code.name, code.optimal, round(code.cosine, 6)
     ('icosahedron-11', True, 0.447214)
     """
-    num_vectors, dim = require_sizes(num_vectors, dim)
-    if (polytope := _polytope(num_vectors, dim)) is not None:
-        return polytope
-    return min(_providing(num_vectors, dim), key=_preference, default=None)
+    return min(_providing(*require_sizes(num_vectors, dim)), key=_preference, default=None)
 
 
 def has_rows(dim: int) -> bool:
@@ -417,8 +414,6 @@ def best_built(num_vectors: int, dim: int) -> Code:
     torch.Size([24, 4])
     """
     K, D = require_sizes(num_vectors, dim, distinct=True)
-    if (polytope := _polytope(K, D)) is not None:
-        return polytope
     return min((code for code in _providing(K, D) if code.build), key=_preference)
 
 
@@ -440,7 +435,10 @@ def _on_latitudes(num_vectors: int, dim: int) -> Iterator[Code]:
 
 
 def _providing(num_vectors: int, dim: int) -> Iterator[Code]:
-    """The rows of at least K vectors in at most D dimensions."""
+    """The rows of at least K vectors in at most D dimensions; only the polytope if that is optimal."""
+    if (code := polytope(num_vectors, dim)) is not None:
+        yield code
+        return
     yield from (code for code in _up_to(dim) if num_vectors <= code.K)
     if dim > 1:
         yield from _corners(num_vectors, dim)

@@ -2,83 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tightframe.codes.bounds import Bound
 from tightframe.codes.code import Code, tolerance
 from tightframe.codes.table import has_rows
-from tightframe.sections import Tone
+from tightframe.sections import Verdict
 
 _CLOSE = 1e-3  # a code is met "to" a difference up to this share of `scale_of` its cosine
 _ROUNDING = 1e-14  # in the cosine of equal vectors
 SHARED = 0.2  # minimum mean cosine of vectors that share a direction
 
 
-@dataclass(frozen=True)
-class Facts:
-    """The input of a verdict on K vectors in R^D."""
+def judge(
+    K: int,
+    D: int,
+    cosine: float,
+    bound: Bound,
+    listed: Code | None,
+    *,
+    residual: float | None,
+    equal: tuple[int, int, int] | None,
+    mean_cosine: float,
+) -> tuple[bool | None, Verdict]:
+    """Whether K vectors in R^D are optimal (None: unknown, or true to a tolerance only), and the verdict.
 
-    K: int
-    D: int
-    cosine: float
-    """Largest cosine of two vectors."""
-    bound: Bound
-    listed: Code | None
-    """The best code in the built-in table; None on a line only."""
-    residual: float | None
-    """Largest distance between a cosine and the nearest inner product of the listed code, if compared."""
-    equal: tuple[int, int, int] | None
-    """Two rows that coincide or nearly do, and the number of rows with such a partner."""
-    mean_cosine: float
+    The first that holds: optimal, coinciding vectors, a shared direction, nearly optimal, worse, equal or better.
 
-
-@dataclass(frozen=True)
-class Judgement:
-    """A verdict in a word and a sentence; `optimal` is None where it isn't known, or true to a tolerance only."""
-
-    optimal: bool | None
-    word: str
-    reason: str
-    tone: Tone
-
-
-def judge(facts: Facts) -> Judgement:
-    """The first that holds: optimal, coinciding vectors, a shared direction, nearly optimal, worse, equal or better."""
-    K, D, cosine, bound, listed = facts.K, facts.D, facts.cosine, facts.bound, facts.listed
+    Args:
+        cosine: the largest of two vectors.
+        listed: the best code in the built-in table; None on a line only.
+        residual: largest distance between a cosine and the nearest inner product of the listed code, if compared.
+        equal: two rows that coincide or nearly do, and the number of rows with such a partner.
+    """
     if cosine - bound.value <= tolerance(bound.value):
         reason = f"The largest cosine meets the {bound.name} bound, {bound.value:.9g}; no smaller one is possible."
-        if facts.equal is not None and 1 - cosine <= _ROUNDING:
-            reason += f" Rows {facts.equal[0]} and {facts.equal[1]} coincide."
-        return Judgement(True, "OPTIMAL", reason, "good")
+        if equal is not None and 1 - cosine <= _ROUNDING:
+            reason += f" Rows {equal[0]} and {equal[1]} coincide."
+        return True, Verdict("OPTIMAL", reason, "good")
     own = listed if listed is not None and (listed.K, listed.D) == (K, D) else None
     if own is not None and own.proof and abs(cosine - own.cosine) <= tolerance(own.cosine):
         reason = f"The largest cosine equals that of the {own}, proven optimal ({own.proof})."
-        return Judgement(True, "OPTIMAL", reason, "good")
+        return True, Verdict("OPTIMAL", reason, "good")
     better = listed is not None and cosine > listed.cosine + tolerance(listed.cosine)
     optimal = False if better else None
-    if facts.equal is not None:
-        i, j, count = facts.equal
+    if equal is not None:
+        i, j, count = equal
         how = "coincide" if 1 - cosine <= _ROUNDING else "nearly coincide"
         reason = f"Rows {i} and {j} {how}; {count} of {K} rows have such a partner. Remove or separate them."
-        return Judgement(optimal, f"VECTORS {how.upper()}", reason, "bad")
-    if facts.mean_cosine >= SHARED:
+        return optimal, Verdict(f"VECTORS {how.upper()}", reason, "bad")
+    if mean_cosine >= SHARED:
         centred = "The second table certifies the rows minus their mean."
-        reason = f"The vectors share a direction: their mean cosine is {facts.mean_cosine:.3g}. {centred}"
-        return Judgement(optimal, "COMMON DIRECTION", reason, "bad")
+        reason = f"The vectors share a direction: their mean cosine is {mean_cosine:.3g}. {centred}"
+        return optimal, Verdict("COMMON DIRECTION", reason, "bad")
     if own is not None and better and cosine - own.cosine <= closeness(own):
-        return _nearly(own, cosine - own.cosine, facts.residual)
+        return _nearly(own, cosine - own.cosine, residual)
     unmet = f"The {bound.name} bound, {bound.value:.9g}, is not met."
     assert listed is not None, "on a line the bound is met"
     named = f"the {listed}" if own is not None else f"the {listed}, {listed.K:,} vectors in {listed.D:,} dimensions"
     if better:
         reason = f"A better code is listed: {named}, with largest cosine {listed.cosine:.9g} ({listed.source})."
-        return Judgement(False, "NOT OPTIMAL", reason, "bad")
+        return False, Verdict("NOT OPTIMAL", reason, "bad")
     rest = f"the best in the built-in table. {unmet if own is not None else _gap(K, D)}"
     if cosine >= listed.cosine - tolerance(listed.cosine):
         reason = f"The largest cosine equals that of {named}, {rest}"
-        return Judgement(None, "BEST IN THE TABLE", reason, "near")
+        return None, Verdict("BEST IN THE TABLE", reason, "near")
     reason = f"The largest cosine is smaller than that of {named}, {rest}"
-    return Judgement(None, "BETTER THAN THE TABLE", reason, "good")
+    return None, Verdict("BETTER THAN THE TABLE", reason, "good")
 
 
 def closeness(code: Code) -> float:
@@ -86,7 +74,7 @@ def closeness(code: Code) -> float:
     return _CLOSE * (-code.cosine if code.cosine < 0 else 1 - code.cosine)
 
 
-def _nearly(code: Code, excess: float, residual: float | None) -> Judgement:
+def _nearly(code: Code, excess: float, residual: float | None) -> tuple[bool | None, Verdict]:
     """The verdict on vectors whose largest cosine is slightly above that of a code of their size."""
     status = "OPTIMAL" if code.proof else "BEST IN THE TABLE"
     if residual is not None and residual <= closeness(code):
@@ -95,7 +83,7 @@ def _nearly(code: Code, excess: float, residual: float | None) -> Judgement:
     else:
         within = _rounded_up(excess)
         reason = f"The largest cosine is at most {within} above that of the {code}, {code.cosine:.9g}."
-    return Judgement(None, f"{status} TO {within}", reason, "good")
+    return None, Verdict(f"{status} TO {within}", reason, "good")
 
 
 def _rounded_up(value: float) -> str:

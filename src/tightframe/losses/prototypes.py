@@ -19,8 +19,8 @@ from tightframe.prototypes.hyperspherical import mean_row_maximum
 from tightframe.prototypes.ranking import (
     MOST_TRIPLETS,
     all_triplets,
-    drawn_triplets,
     has_few_triplets,
+    random_triplets,
     rank_cross_entropy,
     rank_loss,
 )
@@ -111,7 +111,7 @@ class _TripletLoss(PrototypeLoss, ABC):
             raise ShapeError(f"there must be {self.num_classes} prototypes, one per class; got {len(vectors)}.")
         if self.triplets is not None:
             return self.triplets
-        return drawn_triplets(self.num_classes, self.number, device=vectors.device)
+        return random_triplets(self.num_classes, self.number, device=vectors.device)
 
 
 class SemanticRanking(_TripletLoss):

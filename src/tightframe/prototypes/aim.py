@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from tightframe.sections import Tone, Verdict, as_text
@@ -38,10 +38,6 @@ class Aim:
     measure: str = ""
     caption: str = ""
     ideal: float | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """The attributes as JSON values, for a provenance."""
-        return asdict(self)
 
 
 def verdict_on_aim(provenance: Mapping[str, Any]) -> Verdict | None:

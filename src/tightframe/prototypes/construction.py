@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -73,7 +74,7 @@ def construction(
                 vectors = vectors.to(search.device)
             sizes = {"num_classes": len(vectors), "dim": dim}
             plain = {name: value for name, each in bound.arguments.items() for name, value in _plain(name, each)}
-            declared = {"source": source} if aim is None else {"source": source, "aim": aim.plain()}
+            declared = {"source": source} if aim is None else {"source": source, "aim": asdict(aim)}
             return Prototypes(vectors, {"constructor": build.__name__, **plain, **sizes, **declared, **facts})
 
         call.source = source  # type: ignore[attr-defined]

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tightframe.codes import Search, searching
 from tightframe.codes.bounds import coherence_bound
-from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
+from tightframe.codes.search.anneal import anneal
 from tightframe.codes.search.energy import SeparationEnergy
 from tightframe.codes.search.orbits import Antipodal
 from tightframe.codes.search.polish import LARGEST, polish
 from tightframe.codes.search.running import Running
 from tightframe.errors import DimensionError, RangeError, SearchWarning
-from tightframe.numerics import float64_device, unit_rows
+from tightframe.numerics import unit_rows
 from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.polytopes import orthonormal
@@ -68,10 +68,8 @@ def equiangular(num_classes: int, dim: int, alpha: float | None = None, *, searc
         if K <= D or D == 1:
             running.offer((orthonormal if K <= D else simplex)(K, D).vectors, "axes")
             return
-        points, name = start_batch(running, K, D, opposites=False)
-        points = points.to(float64_device(search.device))
         objective = partial(SeparationEnergy, orbits=Antipodal())
-        points = anneal(running, points, objective, name, exponent_unit(bound.value))
+        points, name = anneal(running, objective, bound=bound.value, opposites=False)
         if 2 * K * D <= LARGEST and not running.stopped():
             best = min(points, key=coherence).cpu()
             polished = polish(torch.cat([best, -best]), stop=running.stopped)

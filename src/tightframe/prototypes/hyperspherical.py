@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from tightframe.codes import Search, searching
-from tightframe.codes.bounds import cosine_bound
-from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
+from tightframe.codes.search.anneal import anneal
+from tightframe.codes.search.energy import products_with_others
 from tightframe.codes.search.running import Running
 from tightframe.errors import GeometryWarning
-from tightframe.numerics import float64_device
 from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
 from tightframe.prototypes.simplex import simplex
@@ -54,14 +53,12 @@ def hyperspherical(num_classes: int, dim: int, *, search: Search) -> tuple[Tenso
     is_simplex = K <= D + 1
     optimum = -1 / (K - 1) + _OPTIMAL if is_simplex else -math.inf
     running = Running(lambda points: float(mean_row_maximum(points)), search, (K, D), optimum)
-    unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:
         if is_simplex:
             running.offer(simplex(K, D).vectors, "simplex")
         else:
-            points, name = start_batch(running, K, D)
-            anneal(running, points.to(float64_device(search.device)), MeanRowMaximum, name, unit)
+            anneal(running, MeanRowMaximum)
 
     vectors = running.run(play)
     warn_of_coincidence(vectors)
@@ -72,7 +69,7 @@ def warn_of_coincidence(vectors: Tensor) -> None:
     """Issue a GeometryWarning, as if from the call of the construction, if two unit vectors (K, D) are the same."""
     K, D = vectors.shape
     for rows in _tiles(1, K):
-        nearest, index = _others(vectors[None], rows)[0].max(1)
+        nearest, index = products_with_others(vectors[None], vectors[None], rows)[0].max(1)
         if float(nearest.max()) > 1 - _COINCIDENT:
             i = int(nearest.argmax())
             warnings.warn(
@@ -99,7 +96,7 @@ class MeanRowMaximum:
         p = self.exponents[:, None, None]
         value, gradient = points.new_zeros(R), torch.zeros_like(points)
         for rows in _tiles(R, K):
-            scaled = _others(points, rows).mul_(p)
+            scaled = products_with_others(points, points, rows).mul_(p)
             value += scaled.logsumexp(2).sum(1)
             shares = scaled.softmax(2)
             gradient[:, rows] += shares @ points
@@ -109,17 +106,10 @@ class MeanRowMaximum:
 
 def mean_row_maximum(points: Tensor) -> Tensor:
     """The exact mean over unit vectors (K, D) of the largest cosine to another vector; 0-d."""
-    maxima = [_others(points[None], rows).amax(2)[0] for rows in _tiles(1, len(points))]
+    maxima = [products_with_others(points[None], points[None], rows).amax(2)[0] for rows in _tiles(1, len(points))]
     return torch.cat(maxima).mean()
 
 
 def _tiles(R: int, K: int) -> list[slice]:
     height = max(1, _TILE // (R * K))
     return [slice(start, start + height) for start in range(0, K, height)]
-
-
-def _others(points: Tensor, rows: slice) -> Tensor:
-    """Cosines of some points with all points, (R, rows, K); -inf for a point with itself."""
-    cosines = points[:, rows] @ points.mT
-    cosines.diagonal(rows.start, 1, 2).fill_(-math.inf)
-    return cosines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -121,7 +121,7 @@ def metric_guided(
         best_scale = optimal_scale if objective == "absolute" else optimal_squared_scale
         vectors = points * best_scale(points, cost)
         points = points * best_scale(points, target)
-    return vectors, {"value": exact(points), "aim": _aim(objective, separation).plain()}
+    return vectors, {"value": exact(points), "aim": asdict(_aim(objective, separation))}
 
 
 def _aim(objective: Objective, separation: float) -> Aim:

@@ -56,19 +56,15 @@ def has_few_triplets(num_classes: int) -> bool:
 
 def triplets_for(num_classes: int, seed: int) -> Tensor:
     """(T, 3) int64: all triplets, or `MOST_TRIPLETS` random ones."""
-    few = has_few_triplets(num_classes)
-    return all_triplets(num_classes) if few else random_triplets(num_classes, MOST_TRIPLETS, seed=seed)
+    if has_few_triplets(num_classes):
+        return all_triplets(num_classes)
+    return random_triplets(num_classes, MOST_TRIPLETS, generator=torch.Generator().manual_seed(seed))
 
 
-def random_triplets(num_classes: int, number: int, *, seed: int = 0) -> Tensor:
-    """(number, 3) int64: independent draws of distinct (i, j, k)."""
-    return drawn_triplets(num_classes, number, generator=torch.Generator().manual_seed(seed))
-
-
-def drawn_triplets(
+def random_triplets(
     num_classes: int, number: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """`random_triplets` from a generator, by default torch's own."""
+    """(number, 3) int64: independent draws of distinct (i, j, k), by default from torch's own generator."""
     if num_classes < 3:
         raise RangeError(f"triplets need at least three classes; got {num_classes}.")
     i, j, k = (torch.randint(num_classes - gone, (number,), generator=generator, device=device) for gone in range(3))

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, require_finite, require_non_negative
 from tightframe.codes import Search, searching
-from tightframe.codes.bounds import cosine_bound
-from tightframe.codes.search.anneal import anneal, by_autograd, exponent_unit, start_batch
+from tightframe.codes.search.anneal import anneal, by_autograd
 from tightframe.codes.search.running import Running
 from tightframe.codes.search.sphere import Objective
 from tightframe.errors import RangeError, ShapeError, ZeroVectorError
@@ -79,7 +78,6 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         return rank_cross_entropy(points @ points.mT, similarity, triplets)
 
     ranking = by_autograd(disorder)
-    unit = exponent_unit(cosine_bound(K, D).value)
 
     def objective(exponents: Tensor) -> Objective:
         separation = MeanRowMaximum(exponents)
@@ -94,8 +92,7 @@ def semantic(similarity: Array, dim: int, *, weight: float = 1.0, search: Search
         return float(mean_row_maximum(points) + weight * disorder(points))
 
     def play(index: int) -> None:
-        points, name = start_batch(running, K, D, most=_STARTS)
-        anneal(running, points.to(similarity), objective, name, unit)
+        anneal(running, objective, most=_STARTS)
 
     vectors = running.run(play)
     warn_of_coincidence(vectors)

@@ -8,16 +8,12 @@ import torch
 from torch import Tensor
 
 from tightframe.codes import Search, searching
-from tightframe.codes.bounds import cosine_bound
 from tightframe.codes.one_vs_rest import LIMIT_SECONDS, one_vs_rest_seconds, smallest_one_vs_rest
-from tightframe.codes.search.anneal import anneal, exponent_unit, start_batch
+from tightframe.codes.search.anneal import anneal
 from tightframe.codes.search.running import Running
-from tightframe.numerics import float64_device
+from tightframe.codes.table import polytope
 from tightframe.prototypes.aim import Aim
 from tightframe.prototypes.construction import Facts, construction, require_classes
-from tightframe.prototypes.polytopes import orthoplex, polygon
-from tightframe.prototypes.simplex import simplex
-from tightframe.prototypes.value import Prototypes
 
 _OPTIMAL = 1e-13
 _AIM = Aim("one-vs-rest distance", "vectors far from the hull of the others", "one_vs_rest", "the smallest distance is")
@@ -49,33 +45,22 @@ def softmax_code(num_classes: int, dim: int, *, search: Search) -> tuple[Tensor,
     0.552786
     """
     K, D = require_classes(num_classes, dim)
-    optimum = _optimum(K, D)
-    best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors)) + _OPTIMAL
+    optimum = polytope(K, D)  # its vectors are their own normals
+    best = -math.inf if optimum is None else -proven_distance(both(optimum.vectors())) + _OPTIMAL
     running = Running(lambda points: -proven_distance(points), search, (K, D), best)
     seconds = one_vs_rest_seconds(K, D)
     exact = seconds <= min(LIMIT_SECONDS, search.seconds / 2)
     running.reserve(seconds if exact else 0.0)
-    unit = exponent_unit(cosine_bound(K, D).value)
 
     def play(index: int) -> None:
         if optimum is not None:
-            running.offer(both(optimum.vectors), str(optimum.provenance["constructor"]))
+            running.offer(both(optimum.vectors()), optimum.name)
         else:
-            points, name = start_batch(running, K, D)
-            anneal(running, both(points).to(float64_device(search.device)), OneVsRestMargin, name, unit)
+            anneal(running, OneVsRestMargin, lift=both)
 
     vectors = running.run(play)[:K]
     distance = float(smallest_one_vs_rest(vectors)) if exact else -running.best
     return vectors, {**running.facts, "one_vs_rest": distance, "exact": exact}
-
-
-def _optimum(K: int, D: int) -> Prototypes | None:
-    """The optimal code if it is known, else None; its vectors are their own normals."""
-    if K <= D + 1:
-        return simplex(K, D)
-    if D == 2:
-        return polygon(K, D)
-    return orthoplex(K, D) if K <= 2 * D else None
 
 
 def both(vectors: Tensor) -> Tensor:

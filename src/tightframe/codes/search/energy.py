@@ -38,7 +38,7 @@ class SeparationEnergy:
         gradient = torch.empty_like(representatives)
         peaks, sums = [], []
         for start in range(0, M, rows):
-            products = _others(scaled, points, orbits, slice(start, start + rows))
+            products = products_with_others(scaled, points, slice(start, start + rows), orbits)
             peak = products.amax((1, 2), keepdim=True)
             weights = products.sub_(peak).clamp_(min=NEGLIGIBLE).exp_()
             if orbits.sizes is not None:
@@ -66,7 +66,7 @@ def largest_cosines(representatives: Tensor, orbits: Orbits = FREE, *, every: in
     R, M, _ = representatives.shape
     step = every * max(1, _tile(points) // (R * points.shape[1]))
     tiles = [
-        _others(representatives, points, orbits, slice(start, min(start + step, M), every)).amax((1, 2))
+        products_with_others(representatives, points, slice(start, min(start + step, M), every), orbits).amax((1, 2))
         for start in range(0, M, step)
     ]
     return torch.stack(tiles).amax(0)
@@ -112,7 +112,7 @@ def _tile(points: Tensor) -> int:
     return _TILE if points.device.type == "cpu" else _LARGE_TILE
 
 
-def _others(representatives: Tensor, points: Tensor, orbits: Orbits, rows: slice) -> Tensor:
+def products_with_others(representatives: Tensor, points: Tensor, rows: slice, orbits: Orbits = FREE) -> Tensor:
     """Products of some representatives with all points, (R, rows, K); -inf for a point with itself."""
     products = representatives[:, rows] @ points.mT
     if orbits.own is None and rows.step is None:

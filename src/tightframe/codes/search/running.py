@@ -86,7 +86,7 @@ class Running:
         if search.rounds == 0:
             raise RangeError("rounds must be at least 1 for a search; got 0.")
         self.warm_start = warm_directions(search, *sizes)
-        self._score, self.search = score, search
+        self._score, self.search, self.sizes = score, search, sizes
         self._target = max(optimum, -math.inf if search.target is None else search.target)
         self._begin, self._reserved = time.monotonic(), 0.0
         self.points: Tensor | None = None
