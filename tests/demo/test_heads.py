@@ -10,7 +10,7 @@ import torch
 
 from tightframe import Report, datasets, losses, metrics, prototypes, theory
 from tightframe.demo.heads import FEATURES, HEADS, LABELS, LOSSES, PROTOTYPES, Task
-from tightframe.demo.run import Progress, run
+from tightframe.demo.run import Epoch, run
 from tightframe.demo.settings import Settings
 from tightframe.demo.training import Trainer, objective
 from tightframe.head import follows_labels
@@ -37,7 +37,7 @@ def counts_of(report: Report) -> list[int]:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_trains_and_is_reported(head: str, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
     report, folder = run(replace(QUICK, head=head, epochs=4), tmp_path, seen.append)
     assert seen[-1].loss < seen[0].loss
     assert seen[-1].accuracy > 0.3  # chance is 0.1
@@ -66,7 +66,7 @@ def test_every_loss_trains_the_etf(loss: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_is_run(loss: str, tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[Epoch] = []
     run(replace(QUICK, head="etf", loss=loss, epochs=4), tmp_path, seen.append)
     assert seen[-1].loss < seen[0].loss
     assert seen[-1].accuracy > 0.3

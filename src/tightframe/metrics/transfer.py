@@ -149,7 +149,7 @@ def _change(statistics: ClassStatistics, ratio: Tensor, precision: Tensor) -> Te
 # ---------------------------------------------------------------------- few shots
 
 
-def _few_shot_needs(per_class: bool | None = None) -> Needs:
+def _few_shot_needs(per_class: bool | None = False) -> Needs:
     return "class scatter" if per_class else "scatter"
 
 
@@ -157,13 +157,13 @@ def _few_shot_needs(per_class: bool | None = None) -> Needs:
     "m-shot error of pairs",
     "transfer",
     source="Sorscher et al. 2022, related",
-    convention="m = 5, mean over pairs, Gaussian classes",
+    convention="m = 5, mean over pairs, Gaussian classes of one shape",
     target=0.0,
     needs=_few_shot_needs,
     most_classes=1000,
     by_default=False,
 )
-def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bool | None = None) -> Tensor:
+def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bool | None = False) -> Tensor:
     """Forecast error of the nearer of two class means, each taken of `shots` samples; mean over ordered pairs.
 
     Shape: scalar, float64. Range: [0, 1]; 0 = collapsed, 0.5 = chance. Invariant to rotation, translation and common
@@ -174,7 +174,8 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bo
 
     Args:
         shots: number of samples per class that the means are taken of.
-        per_class: as in `theory.few_shot`.
+        per_class: as in `theory.few_shot`; but by default the shape of the pooled scatter, so that the value does not
+            depend on whether the scatter of each class was kept.
 
     Raises: EmptyClassError for fewer than two classes; ScatterError without the scatter; RangeError for shots below 1.
     Source: the formula is ours; related: Sorscher, Ganguli & Sompolinsky 2022.
@@ -194,7 +195,7 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bo
     "m-shot accuracy among all classes",
     "transfer",
     source="Sorscher et al. 2022, related",
-    convention="m = 5, nearest class mean, Gaussian classes, drawn",
+    convention="m = 5, nearest class mean, Gaussian classes of one shape, drawn",
     target=1.0,
     needs=_few_shot_needs,
     most_classes=1000,
@@ -205,7 +206,7 @@ def few_shot_accuracy(
     statistics: ClassStatistics,
     *,
     shots: int = 5,
-    per_class: bool | None = None,
+    per_class: bool | None = False,
     draws: int | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -217,7 +218,9 @@ def few_shot_accuracy(
 
     Args:
         shots: number of samples per class that the means are taken of.
-        per_class, draws, seed: as in `theory.few_shot`.
+        per_class: as in `theory.few_shot`; but by default the shape of the pooled scatter, so that the value does not
+            depend on whether the scatter of each class was kept.
+        draws, seed: as in `theory.few_shot`.
 
     Raises: as `theory.few_shot`.
     Source: own; related: Sorscher, Ganguli & Sompolinsky 2022.
