@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tightframe.choices import require_choice
 from tightframe.errors import LoaderError
 from tightframe.evidence import Evidence
 from tightframe.measurement import Keep, collect
 from tightframe.measuring import source_of
 from tightframe.options import RANKED_SCATTER, Measuring
 from tightframe.report import Report
-from tightframe.report.ranking import SHOTS, Ranked, Ranking
+from tightframe.report.ranking import SHOTS, Ranked, Ranking, measures_of
 from tightframe.sources import FeatureSource
 from tightframe.statistics import ClassStatistics, FoldedStatistics
 
@@ -51,6 +52,8 @@ def rank(
     ('clean', [])
     """
     settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
+    if by is not None:
+        require_choice(by, measures_of(shots), "by")
     rows = [row for name, subject in subjects.items() for row in ranked(name, subject, settings, shots, per_class)]
     return Ranking.of(rows, by)
 

@@ -57,7 +57,7 @@ def test_run_folders(tightframe: Command, files: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("near.npz",), "a ranking needs at least two encoders or layers; got 1"),
+        (("near.npz",), "a ranking needs at least two encoders or layers; got one file"),
         (("near.npz", "near.npz"), "near.npz is given twice; name each subject once"),
         (("near.npz", "far.npz", "--by", "nonsense"), "--by must be one of 1-shot, 5-shot, 20-shot, log_me, h_score"),
         (("near.npz", "far.npz", "--shots", "0"), "--shots must be whole numbers of at least 1; got 0"),

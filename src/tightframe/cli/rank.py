@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tightframe.choices import require_choice
 from tightframe.cli.options import changed
 from tightframe.cli.subject import Subject
-from tightframe.errors import OptionError
+from tightframe.errors import OptionError, StateError
 from tightframe.options import Measuring
 from tightframe.ranking import ranked
 from tightframe.report import Ranking, Report, RunFolder
-from tightframe.report.ranking import Ranked
+from tightframe.report.ranking import Ranked, measures_of
 from tightframe.sources import FeatureSource, ShardSource
 from tightframe.sources.files import from_files
 
@@ -50,6 +51,13 @@ def ranking(
         raise OptionError(f"the model {models[0]} needs --images or --data.")
     for model in models:
         replace(subject, **_model(model)).require_consistent(options)
+    for path in (Path(each) for each in subjects if not _is_model(each)):
+        if not path.exists():
+            raise StateError(f"{path} doesn't exist.")
+    if len(subjects) == 1 and Path(subjects[0]).is_file():
+        raise OptionError("a ranking needs at least two encoders or layers; got one file.")
+    if by is not None:
+        require_choice(by, measures_of(shots), "by")
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
         with _source(each, subject, labels=labels, settings=settings, options=options) as source:

@@ -26,6 +26,11 @@ LOG_ME, H_SCORE = "log_me", "h_score"
 _CERTAIN = 2.0  # standard errors of a difference from which two values are told apart
 
 
+def measures_of(shots: Sequence[int]) -> list[str]:
+    """The measures that a row has and a ranking can be by."""
+    return [*(f"{int(m)}-shot" for m in shots), LOG_ME, H_SCORE]
+
+
 @dataclass(frozen=True)
 class Score:
     """A value of one encoder, and its standard error.
@@ -120,16 +125,14 @@ class Ranked:
         for value, others, error in zip(found, replicates, draw_errors, strict=True):
             both = math.hypot(_jackknife_error(torch.tensor(others, dtype=torch.float64)), error) if others else None
             scores.append(Score(value, both, others, error))
-        names = [f"{int(m)}-shot" for m in shots]
-        keys = [*names, LOG_ME, H_SCORE]
         return cls(
             name,
             int(populated.num_samples),
             populated.num_classes,
             populated.num_features,
-            dict(zip(keys, scores, strict=False)),
+            dict(zip(measures_of(shots), scores, strict=False)),
             tuple(dict.fromkeys([*notes, *remarks])),
-            dict(zip(names, scores[len(keys) :], strict=False)),
+            dict(zip(measures_of(shots), scores[len(shots) + 2 :], strict=False)),
         )
 
     def with_pooled_scatter(self) -> Ranked:
