@@ -16,7 +16,8 @@ from tightframe.cli.app import app
 MEASURE = ("measure", "f.npz", "--weight", "w.npz", "--test", "t.npz", "--ood", "o.npy", "--json")
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_processes_give_the_report_of_one(processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)

@@ -25,6 +25,8 @@ from tightframe.errors import StateError
 from tightframe.report import Report, RunFolder
 from tightframe.writing import partials_in
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("training_worker.py")
 SECONDS = 60  # for a process that hangs
 NO_RUN = -1
@@ -204,7 +206,7 @@ def test_the_uninterrupted_run(reference: Reference) -> None:
     assert (reference.path / "report.html").exists()
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, 15])
 def test_a_run_killed_at_random_moments(reference: Reference, tmp_path: Path, kills: int) -> None:
     """From the start of a process on, within about the time of an epoch or, where it doesn't get on, of some more."""
     path = tmp_path / "0" / "run"

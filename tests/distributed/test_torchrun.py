@@ -105,7 +105,10 @@ def once(folder: Path, world: int) -> Run:
     return Run(world, folder, *json.loads(told.read_text(encoding="utf-8")))
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)], ids="{} processes".format)
+NUMBERS = [pytest.param(number, marks=pytest.mark.slow) for number in (2, 4)]
+
+
+@pytest.fixture(scope="module", params=NUMBERS, ids="{} processes".format)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -285,6 +288,7 @@ def test_the_first_process_says_whether_a_measurement_is_due(run: Run) -> None:
     assert run.each("due") == [[[True, False], [True, True]]] * run.world
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run(tmp_path: Path) -> None:
     """Before the processes' patience ends, which is longer than this test's."""
     run = torchrun(tmp_path, 2, "dies")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heads.cases import CURVED, KINDS, LINEAR, assert_close, draw
+from thinned import beyond
 from tightframe import prototypes
 from tightframe.errors import ClassCountWarning, ClassifierError, ShapeError, TightframeError
 from tightframe.heads import (
@@ -389,14 +390,15 @@ exporting = pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. 
 
 
 @exporting
-@every_export
-def test_onnx(kind: str, part: str) -> None:
+@pytest.mark.parametrize("layer", beyond(3, EXPORTED))
+def test_onnx(layer: tuple[str, str]) -> None:
     """onnxruntime gives the same logits."""
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
-    layer = dict(layers_of(kind))[part]
+    kind, part = layer
+    module = dict(layers_of(kind))[part]
     x = draw(5, 3, seed=2, dtype=torch.float32)
-    torch.testing.assert_close(run_onnx(layer, x), layer(x).detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(run_onnx(module, x), module(x).detach(), rtol=1e-5, atol=1e-5)
 
 
 @exporting

@@ -80,7 +80,7 @@ def with_outliers(name: str, offset: float, spread: float, dtype: str) -> tuple[
 
 
 @pytest.mark.parametrize(
-    ("name", "offset", "spread", "dtype", "validate"), thinned(3, SCENARIOS, OFFSETS, SPREADS, DTYPES, (True, False))
+    ("name", "offset", "spread", "dtype", "validate"), thinned(5, SCENARIOS, OFFSETS, SPREADS, DTYPES, (True, False))
 )
 def test_an_outlier_as_first_sample_costs_nothing(
     name: str, offset: float, spread: float, dtype: str, validate: bool

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from thinned import thinned
 from tightframe import ClassStatistics, Report, datasets, measure, prototypes
 from tightframe.demo.network import network
 from tightframe.evidence import Evidence
@@ -86,7 +87,7 @@ def measured(sample: Sample, share: float) -> Report:
     return measure(features[part], labels[part], classifier=weight, decisions=None, progress=False)
 
 
-@pytest.mark.parametrize("name", PANEL)
+@pytest.mark.parametrize("name", thinned(2, PANEL))
 def test_the_word_is_the_same_at_half_and_at_twice_the_samples(name: str) -> None:
     make, word = PANEL[name]
     sample = make()
