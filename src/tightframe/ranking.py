@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tightframe.choices import require_choice
-from tightframe.errors import LoaderError
+from tightframe.errors import ChoiceError, LoaderError, MissingExtraError, OptionError, RangeError, TightframeError
 from tightframe.evidence import Evidence
 from tightframe.measurement import Keep, collect
 from tightframe.measuring import source_of
@@ -41,7 +43,8 @@ def rank(
     Errors need sample folds: those of `FoldedStatistics` and reports, or of the measurement: all layers have folds if
     their scatter, about 22 F D^2 bytes per layer for F folds, fits into `covariance_bytes`; a note says if not. Two
     rows with the same samples in the same order are compared without their common error.
-    Raises: OptionError for fewer than two rows; LoaderError for subjects of another kind, and the errors of `measure`.
+    Raises: OptionError for fewer than two rows; LoaderError for subjects of another kind, and the errors of `measure`,
+    which name the subject.
 
     >>> import torch
     >>> from tightframe import rank
@@ -54,8 +57,24 @@ def rank(
     settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
     if by is not None:
         require_choice(by, measures_of(shots), "by")
-    rows = [row for name, subject in subjects.items() for row in ranked(name, subject, settings, shots, per_class)]
+    rows: list[Ranked] = []
+    for name, subject in subjects.items():
+        with failures_of_subject(f"the subject {name!r}"):
+            rows += ranked(name, subject, settings, shots, per_class)
     return Ranking.of(rows, by)
+
+
+@contextmanager
+def failures_of_subject(name: str) -> Iterator[None]:
+    """Begin each error with the subject's name, unless the message has it or is about an argument of the ranking."""
+    try:
+        yield
+    except (ChoiceError, MissingExtraError, OptionError, RangeError):
+        raise
+    except TightframeError as error:
+        if not re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", str(error)):
+            error.args = (f"{name}: {error}",)
+        raise
 
 
 def ranked(
@@ -63,13 +82,13 @@ def ranked(
 ) -> Iterator[Ranked]:
     """The row of a subject, or its rows if layers are measured. Raises: as `rank`."""
     if isinstance(subject, Report):
-        yield Ranked.of(name, _moments(_evidence(name, subject)), shots, per_class=per_class)
+        yield Ranked.of(name, _moments(_evidence(subject)), shots, per_class=per_class)
     elif isinstance(subject, ClassStatistics | FoldedStatistics):
         yield Ranked.of(name, subject, shots, per_class=per_class)
     else:
         settings = settings.having(per_class=per_class is not False)
         keep = Keep(class_scatter=math.inf if per_class else RANKED_SCATTER)
-        collected = collect(_source(name, subject, settings), settings, keep)
+        collected = collect(_source(subject, settings), settings, keep)
         several = len(collected.layers) > 1
         for layer in collected.layers:
             moments = _moments(layer.evidence if layer.selected is None else layer.selected)
@@ -88,23 +107,23 @@ def _moments(evidence: Evidence) -> ClassStatistics | FoldedStatistics:
     return folds
 
 
-def _source(name: str, subject: Any, settings: Measuring) -> FeatureSource:
+def _source(subject: Any, settings: Measuring) -> FeatureSource:
     if isinstance(subject, FeatureSource):
         return subject
     if isinstance(subject, tuple | list) and len(subject) == 2:
         return source_of(subject[0], subject[1], test=None, ood=None, options=settings)
     raise LoaderError(
-        f"the subject {name!r} must be (features, labels), (model, loader), a FeatureSource, a Report, or statistics; "
-        f"got {type(subject).__name__}."
+        "it must be (features, labels), (model, loader), a FeatureSource, a Report, or statistics; got "
+        f"{type(subject).__name__}."
     )
 
 
-def _evidence(name: str, report: Report) -> Evidence:
+def _evidence(report: Report) -> Evidence:
     evidence = report.evidence
     statistics = None if evidence is None else evidence.statistics
     if evidence is None or statistics is None or (statistics.within is None and statistics.class_within is None):
         raise LoaderError(
-            f"the report {name!r} has no statistics with scatter. Pass a report that measure() returned, or a run "
-            "folder that was written with covariance=True."
+            "the report has no statistics with scatter. Pass a report that measure() returned, or a run folder that "
+            "was written with covariance=True."
         )
     return evidence

@@ -64,9 +64,17 @@ def test_run_folders(tightframe: Command, files: Path) -> None:
         (("near.npz", "far.npz", "--data", "digits"), "--data needs a model: timm:NAME, hf:FOLDER or module:function"),
         (("near.npz", "timm:resnet18"), "the model timm:resnet18 needs --images or --data"),
         (("near.npz", "absent.npz"), "absent.npz"),
+        (("near.npz", "nan.npz"), "error: nan.npz: features must be finite"),
+        (("near.npz", "./one.npz"), "error: one.npz: at least two classes must have samples; 1 of 1 has"),
+        (("near.npz", "short.npz"), "error: short.npz: the features have the shape (3, 2), but labels have (2,)"),
+        (("near.npz", "./bare.npz"), "error: bare.npz has no labels"),
     ],
 )
 def test_wrong_uses_are_told(tightframe: Command, files: Path, arguments: tuple[str, ...], complaint: str) -> None:
+    np.savez(files / "nan.npz", features=np.full((4, 2), np.nan), labels=[0, 0, 1, 1])
+    np.savez(files / "one.npz", features=np.eye(3, 2), labels=[0, 0, 0])
+    np.savez(files / "short.npz", features=np.eye(3, 2), labels=[0, 1])
+    np.savez(files / "bare.npz", features=np.eye(3, 2))
     done = tightframe("rank", *arguments)
     assert done.status == 2
     assert complaint in done.complaint

@@ -113,10 +113,10 @@ def test_wrong_rankings_are_refused() -> None:
         Ranking.of([row_of("a", 1.0), row_of("a", 0.5)])
     with pytest.raises(ChoiceError, match=r"by must be .*; got 'nonsense'"):
         Ranking.of([row_of("a", 1.0), row_of("b", 0.5)], "nonsense")
-    with pytest.raises(LoaderError, match=r"the subject 'b' must be \(features, labels\), .*; got str"):
+    with pytest.raises(LoaderError, match=r"the subject 'b': it must be \(features, labels\), .*; got str"):
         tf.rank({"b": "nothing", "a": features(1.0)}, progress=False)
     bare = tf.measure(*features(1.0), covariance=False, folds=None, progress=False)
-    with pytest.raises(LoaderError, match="the report 'b' has no statistics with scatter"):
+    with pytest.raises(LoaderError, match="the subject 'b': the report has no statistics with scatter"):
         tf.rank({"b": bare, "a": features(1.0)}, progress=False)
 
 

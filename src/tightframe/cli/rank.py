@@ -14,7 +14,7 @@ from tightframe.cli.options import changed
 from tightframe.cli.subject import Subject
 from tightframe.errors import OptionError, StateError
 from tightframe.options import Measuring
-from tightframe.ranking import ranked
+from tightframe.ranking import failures_of_subject, ranked
 from tightframe.report import Ranking, Report, RunFolder
 from tightframe.report.ranking import Ranked, measures_of
 from tightframe.sources import FeatureSource, ShardSource
@@ -60,7 +60,10 @@ def ranking(
         require_choice(by, measures_of(shots), "by")
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
-        with _source(each, subject, labels=labels, settings=settings, options=options) as source:
+        with (
+            failures_of_subject(each if _is_model(each) else str(Path(each))),
+            _source(each, subject, labels=labels, settings=settings, options=options) as source,
+        ):
             rows += ranked(name, source, settings, shots, per_class)
     return Ranking.of(rows, by)
 
