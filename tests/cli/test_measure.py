@@ -311,7 +311,11 @@ def test_files_of_another_kind(tightframe: Command, here: Path) -> None:
     (here / "a.csv").write_text("1,2")
     outcome = tightframe("measure", "a.csv")
     assert outcome.status == 2
-    assert "error: a.csv must be a .npz, .npy, .safetensors, .pt or .pth file." in outcome.complaint
+    assert "error: a.csv must be a .npz, .npy, .safetensors, .pt, .pth or .parquet file." in outcome.complaint
+    (here / "w.parquet").write_text("")
+    np.save("x.npy", np.eye(3))
+    outcome = tightframe("measure", "x.npy", "--weight", "w.parquet")  # read for features only
+    assert "error: w.parquet must be a .npz, .npy, .safetensors, .pt or .pth file." in outcome.complaint
 
 
 def test_an_array_that_is_not_there(tightframe: Command, here: Path, arrays: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,12 @@ def read_arrays(path: Path) -> Arrays:
             {name: tuple(each.shape) for name, each in tensors.items()},
             lambda name: _plain(path, name, tensors[name]),
         )
-    raise StateError(f"{path} must be a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file.")
+    raise wrong_suffix(path, SUFFIXES)
+
+
+def wrong_suffix(path: Path, suffixes: Sequence[str]) -> StateError:
+    """The error for a file whose suffix is none of those that can be read."""
+    return StateError(f"{path} must be a {', '.join(suffixes[:-1])} or {suffixes[-1]} file.")
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:

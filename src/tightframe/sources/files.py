@@ -9,6 +9,7 @@ from typing import Any
 from tightframe.errors import ClassifierError, StateError
 from tightframe.options import Measuring
 from tightframe.reading import read_arrays
+from tightframe.reading.arrays import SUFFIXES, wrong_suffix
 from tightframe.sources.arrays import ArraySource
 from tightframe.sources.source import FeatureSource
 from tightframe.sources.tables import PARQUET
@@ -70,6 +71,8 @@ def from_files(
             features, files, test=held_out, ood=outside, weight=rows, bias=offsets, options=options
         )
     (file,) = features
+    if file.suffix not in SUFFIXES:
+        raise wrong_suffix(file, (*SUFFIXES, PARQUET[0]))
     if labels is not None and not isinstance(labels, Path):
         if len(labels) != 1:
             raise StateError(f"give one file of labels for {file}; got {len(labels)}.")
