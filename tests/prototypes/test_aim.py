@@ -112,7 +112,9 @@ def test_a_missing_or_wrong_measure_is_left_out(value: Any) -> None:
 
 def test_own_constructions_declare_their_aim() -> None:
     @construction("my paper", aim=Aim("symmetry", "a symmetric matrix"))
-    def symmetric(num_classes: int) -> torch.Tensor:
-        return torch.eye(num_classes)
+    def symmetric(classes: int) -> torch.Tensor:
+        return torch.eye(classes)
 
-    assert symmetric(3).certificate.reason.startswith("Made for a symmetric matrix. Separation")
+    made = symmetric(3)
+    assert made.certificate.reason.startswith("Made for a symmetric matrix. Separation")
+    assert made[1:].provenance["classes"] == [1, 2]  # those of the selection, not the argument

@@ -1,9 +1,11 @@
 """The value: its laws, its file, and that bad input is refused by name."""
 
 import copy
+import json
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,10 +40,17 @@ def test_indexing_selects_classes(triangle: Prototypes) -> None:
     assert part.provenance["classes"] == [2, 0] and part.provenance["seed"] == 3
     assert triangle[1:].provenance["classes"] == [1, 2]
     assert triangle[torch.tensor([True, False, True])].provenance["classes"] == [0, 2]
+    with pytest.raises(ShapeError, match=r"vectors must be \(K, D\)"):
+        triangle[torch.tensor([[0, 1], [1, 2]])]
 
 
 def test_slices_of_slices_name_the_original_classes(triangle: Prototypes) -> None:
     assert triangle[1:][1:].provenance["classes"] == [2]
+
+
+def test_names_of_classes_are_selected_too(triangle: Prototypes) -> None:
+    named = Prototypes(triangle.vectors, {"classes": ["ant", "bee", "cat"]})
+    assert named[[2, 0]].provenance["classes"] == ["cat", "ant"]
 
 
 def test_equality(triangle: Prototypes) -> None:
@@ -111,11 +120,41 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Prototypes.load(tmp_path / "missing.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("provenance", "message"),
+    [
+        ("abc", "the provenance must be a mapping; got str"),
+        ([["seed", 3]], "the provenance must be a mapping; got list"),
+        ({"classes": "abc"}, "'classes' must be a list of 3, one for each vector; got 'abc'"),
+        ({"classes": 3}, "'classes' must be a list of 3, one for each vector; got 3"),
+        ({"classes": [0, 1]}, r"'classes' must be a list of 3, one for each vector; got \[0, 1\]"),
+    ],
+)
+def test_damaged_provenance(tmp_path: Path, provenance: Any, message: str) -> None:
+    with pytest.raises(StateError, match=message):
+        Prototypes(torch.eye(3), provenance)
+    metadata = {"format": "tightframe.prototypes", "provenance": json.dumps(provenance)}
+    save_file({"vectors": torch.eye(3)}, tmp_path / "p.safetensors", metadata)
+    with pytest.raises(StateError, match=rf"p\.safetensors: .*{message}"):
+        Prototypes.load(tmp_path / "p.safetensors")
+
+
+def test_bad_vectors_in_a_file(tmp_path: Path) -> None:
+    metadata = {"format": "tightframe.prototypes", "provenance": "{}"}
+    save_file({"vectors": torch.ones(3)}, tmp_path / "p.safetensors", metadata)
+    with pytest.raises(StateError, match=r"p\.safetensors: vectors must be \(K, D\)"):
+        Prototypes.load(tmp_path / "p.safetensors")
+
+
 def test_provenance_is_read_only_and_plain(triangle: Prototypes) -> None:
     with pytest.raises(TypeError):
         triangle.provenance["seed"] = 5  # type: ignore[index]
     with pytest.raises(StateError, match="JSON"):
         Prototypes(torch.eye(2), {"tensor": torch.eye(2)})
+    circular: dict[str, Any] = {}
+    circular["itself"] = circular
+    with pytest.raises(StateError, match="JSON"):
+        Prototypes(torch.eye(2), circular)
 
 
 @pytest.mark.parametrize(

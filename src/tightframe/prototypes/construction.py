@@ -32,7 +32,8 @@ def construction(
     """Make a construction of a function that returns vectors (K, d), or vectors and facts for their provenance.
 
     The provenance holds the function's name, its plain arguments, the facts, and the source and aim, which a fact may
-    replace. The vectors are padded with zeros to the argument `dim`. The CPU is the default device.
+    replace; an argument called `classes` is left out, since that entry is of a selection. The vectors are padded with
+    zeros to the argument `dim`. The CPU is the default device.
 
     Args:
         source: the paper.
@@ -86,6 +87,8 @@ def construction(
 
 def _plain(name: str, value: Any) -> list[tuple[str, Any]]:
     """The entries of an argument in a provenance; none for matrices and statistics."""
+    if name == "classes":  # in a provenance, the classes of a selection
+        return []
     if isinstance(value, Search):
         return [("seed", value.seed)] if value.warm_start is None else [("seed", value.seed), ("warm_start", True)]
     if isinstance(value, Hierarchy):

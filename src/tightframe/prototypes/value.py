@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tightframe.checks import Array, as_tensor, require_finite
 from tightframe.codes import Certificate, certify
-from tightframe.errors import DtypeError, RangeError, ShapeError, StateError
+from tightframe.errors import DtypeError, RangeError, ShapeError, StateError, TightframeError
 from tightframe.prototypes.aim import verdict_on_aim
 from tightframe.reading import failures_of, read_safetensors
 from tightframe.version import __version__
@@ -32,12 +32,13 @@ class Prototypes:
 
     Attributes:
         vectors: (K, D) floating point, row k for class k; a numpy array is converted.
-        provenance: JSON values: `constructor`, its arguments, `seed` of random constructions, `source` (the paper).
+        provenance: JSON values: `constructor`, its arguments, `seed` of random constructions, `source` (the paper);
+            `classes` of a selection, K entries that say which classes they are.
 
     Two are equal if vectors (shape, dtype and values) and provenance are equal. Indexing selects classes: `p[3]` is
     the vector of class 3, `p[2:5]` and `p[[0, 7]]` are Prototypes.
     Raises: ShapeError, DtypeError or NonFiniteError unless vectors are finite (K, D) floats with K, D >= 1;
-    StateError for a provenance with other than JSON values.
+    StateError for a provenance that is no mapping, has other than JSON values, or `classes` other than a list of K.
 
     >>> import torch
     >>> from tightframe import Prototypes
@@ -55,10 +56,18 @@ class Prototypes:
         if not self.vectors.dtype.is_floating_point:
             raise DtypeError(f"vectors must be floating point; got {self.vectors.dtype}.")
         require_finite(self.vectors.detach(), "vectors")
+        if not isinstance(self.provenance, Mapping):
+            raise StateError(f"the provenance must be a mapping; got {type(self.provenance).__name__}.")
         try:
             plain = json.loads(json.dumps(dict(self.provenance)))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise StateError(f"the provenance must contain JSON values only; {error}.") from None
+        classes = plain.get("classes", [None] * self.num_classes)
+        if not isinstance(classes, list) or len(classes) != self.num_classes:
+            raise StateError(
+                f"the provenance's 'classes' must be a list of {self.num_classes}, one for each vector; got "
+                f"{classes!r:.100}."
+            )
         object.__setattr__(self, "provenance", MappingProxyType(plain))
 
     @classmethod
@@ -93,9 +102,11 @@ class Prototypes:
         vectors = self.vectors[classes]
         if vectors.ndim < 2:
             return vectors
-        before = torch.tensor(self.provenance.get("classes", range(self.num_classes)), device="cpu")
-        indices = before[classes.cpu() if isinstance(classes, Tensor) else classes]
-        return Prototypes(vectors, {**self.provenance, "num_classes": len(vectors), "classes": indices.tolist()})
+        rows = torch.arange(self.num_classes, device="cpu")
+        indices = rows[classes.cpu() if isinstance(classes, Tensor) else classes].flatten().tolist()
+        before = self.provenance.get("classes", range(self.num_classes))
+        selected = [before[row] for row in indices]
+        return Prototypes(vectors, {**self.provenance, "num_classes": len(vectors), "classes": selected})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prototypes):
@@ -142,4 +153,7 @@ class Prototypes:
         path = Path(path)
         tensors, metadata = read_safetensors(path, _FORMAT)
         with failures_of(path, "as prototypes"):
-            return cls(tensors["vectors"], json.loads(metadata["provenance"]))
+            try:
+                return cls(tensors["vectors"], json.loads(metadata["provenance"]))
+            except TightframeError as error:
+                raise StateError(f"{path}: {error}") from None
