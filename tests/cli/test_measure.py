@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,13 @@ def test_every_kind_of_file(here: Path, arrays: Any, kind: str) -> None:
     assert_close(report, expected(arrays, ood=True))
     assert report.facts.samples == 60
     assert report.facts.layer == f"a{kind}"
+
+
+@pytest.mark.parametrize("names", [range(4), "abcd"])
+def test_labels_in_a_list(here: Path, arrays: Any, names: Sequence[Any]) -> None:
+    torch.save({"x": torch.from_numpy(arrays.features), "y": [names[each] for each in arrays.labels]}, "a.pt")
+    own = measure_files(npz("a.npz", features=arrays.features, labels=arrays.labels))
+    assert measure_files(Path("a.pt")).values == own.values
 
 
 def test_a_pair_of_arrays(here: Path, arrays: Any) -> None:

@@ -59,9 +59,11 @@ def test_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_torch_files_with_nested_names(tmp_path: Path, zipped: bool) -> None:
     content = {"model": {"fc.weight": torch.ones(2, 3), "epoch": 3}, "x": torch.arange(3), 5: torch.zeros(1)}
+    content |= {"y": [2, 0, 1], "names": ["a", "bc"], "empty": [], "mixed": [1, "a"], "shares": [0.5], "list": [[1, 2]]}
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
     arrays = read_arrays(tmp_path / "a.pt")
-    assert set(arrays) == {"model.fc.weight", "x", "5"}
+    assert set(arrays) == {"model.fc.weight", "x", "5", "y", "names"}
+    assert equal(arrays["y"], np.array([2, 0, 1])) and equal(arrays["names"], np.array(["a", "bc"]))
     assert torch.equal(torch.as_tensor(arrays["model.fc.weight"]), torch.ones(2, 3))
     assert read_checkpoint(tmp_path / "a.pt")["model"]["epoch"] == 3
     torch.save(torch.ones(2), tmp_path / "b.pt", _use_new_zipfile_serialization=zipped)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tightframe.checks import Array, require_dense
+from tightframe.checks import Array, as_array, require_dense
 from tightframe.errors import DtypeError, StateError
 from tightframe.reading.checkpoint import read_checkpoint
 from tightframe.reading.npy import Npz, map_npy
@@ -48,7 +48,8 @@ class Arrays(Mapping[str, Array]):
 def read_arrays(path: Path) -> Arrays:
     """The arrays of a .npz, .npy (memory-mapped), .safetensors, .pt or .pth file. Nothing in the file is run.
 
-    Arrays in nested dicts of a torch file have names with dots, as "model.weight".
+    Arrays in nested dicts of a torch file have names with dots, as "model.weight"; lists of integers or of text in it
+    are arrays too.
     Raises: StateError for a file that is missing, damaged or of another format, and for one that declares more data
     than it can hold; DtypeError for arrays of Python objects. An array's own errors are raised when it is read.
     """
@@ -62,10 +63,10 @@ def read_arrays(path: Path) -> Arrays:
         declared = safetensors_header(path).arrays
         return Arrays({name: each.shape for name, each in declared.items()}, lambda name: read_tensor(path, name))
     if path.suffix in (".pt", ".pth"):
-        tensors = _flat(read_checkpoint(path))
+        arrays = _flat(read_checkpoint(path))
         return Arrays(
-            {name: tuple(each.shape) for name, each in tensors.items()},
-            lambda name: _plain(path, name, tensors[name]),
+            {name: tuple(each.shape) for name, each in arrays.items()},
+            lambda name: _plain(path, name, arrays[name]),
         )
     raise wrong_suffix(path, SUFFIXES)
 
@@ -75,9 +76,9 @@ def wrong_suffix(path: Path, suffixes: Sequence[str]) -> StateError:
     return StateError(f"{path} must be a {', '.join(suffixes[:-1])} or {suffixes[-1]} file.")
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of nested dicts."""
-    tensors: dict[str, Tensor] = {}
+def _flat(content: Mapping[str, Any]) -> dict[str, Array]:
+    """The tensors of nested dicts, and their lists of integers or of text, as labels often are."""
+    arrays: dict[str, Array] = {}
     waiting, seen = [("", content)], set[int]()
     while waiting:
         prefix, entries = waiting.pop()
@@ -88,14 +89,22 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Tensor]:
             if isinstance(value, Mapping):
                 waiting.append((f"{prefix}{name}.", value))
             elif isinstance(value, Tensor) and not value.is_nested:  # the shape of a nested one can't be told
-                tensors[f"{prefix}{name}"] = value
-    return tensors
+                arrays[f"{prefix}{name}"] = value
+            elif isinstance(value, list) and any(_all(value, kind) for kind in (int, str)):
+                arrays[f"{prefix}{name}"] = as_array(value, f"{prefix}{name}")
+    return arrays
 
 
-def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
-    """The tensor. Raises: DtypeError unless it is a plain array with values."""
+def _all(values: list[Any], kind: type) -> bool:
+    return bool(values) and all(isinstance(each, kind) for each in values)
+
+
+def _plain(path: Path, name: str, array: Array) -> Array:
+    """The array. Raises: DtypeError unless it is a plain one with values."""
+    if not isinstance(array, Tensor):
+        return array
     what = f"{path}: the array {name or 'in it'!r}"
-    require_dense(tensor, what)
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+    require_dense(array, what)
+    if array.numel() * array.element_size() > array.untyped_storage().nbytes():
         raise DtypeError(f"{what} is an expanded view; save x.contiguous().")
-    return tensor.detach()
+    return array.detach()
