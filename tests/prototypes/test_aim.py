@@ -97,6 +97,15 @@ def test_files_keep_the_aim(tmp_path: Path) -> None:
     assert Prototypes.load(tmp_path / "p.safetensors").certificate.reason == vectors.certificate.reason
 
 
+def test_files_without_an_aim_are_judged_by_their_angles(tmp_path: Path) -> None:
+    vectors = made.hierarchical(TREE, 2)
+    without = {name: value for name, value in vectors.provenance.items() if name != "aim"}
+    Prototypes(vectors.vectors, without).save(tmp_path / "p.safetensors")
+    loaded = Prototypes.load(tmp_path / "p.safetensors")
+    assert dict(loaded.provenance) == without
+    assert loaded.certificate == certify(vectors.vectors)
+
+
 @pytest.mark.parametrize("aim", [3, {}, {"noun": "x"}, {"noun": "x", "goal": "y", "measure": []}, {"other": 1}])
 def test_a_damaged_aim_is_ignored(aim: Any) -> None:
     vectors = torch.eye(3)
