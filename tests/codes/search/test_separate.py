@@ -87,9 +87,12 @@ def test_time_ends_the_search(clock: Clock) -> None:
 
 def test_no_code_or_group_is_built_in_the_last_moments(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     clock.tick = 1e-3
-    rounds = sys.modules["tightframe.codes.search.separate"]._Rounds
-    for kind in ("_play_caps", "_play_layers", "_play_symmetric"):
-        monkeypatch.setattr(rounds, kind, lambda self: pytest.fail("takes longer than what is left"))
+    module = sys.modules["tightframe.codes.search.separate"]
+    for place, name in (
+        *((module._Rounds, kind) for kind in ("_play_caps", "_play_layers", "_play_symmetric")),
+        (module, "thinned_code"),
+    ):
+        monkeypatch.setattr(place, name, lambda *sizes: pytest.fail("takes longer than what is left"))
     assert separated(30, 5, time=0.15).provenance["start"] == "free"
 
 

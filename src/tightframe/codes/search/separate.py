@@ -118,16 +118,16 @@ class _Rounds:
         self.caps = cap_batches(K, D, seed, self.share) if caps else iter(())
         self.layers: FilledLayers | None = None
         if caps and self.small:
-            clock = lambda: search.seconds  # noqa: E731
-            self.layers = FilledLayers(K, D, self.unit, seed, self.share, clock, search.search.seconds)
-        self.thinned = thinned_code(K, D) if caps and self.small else None
+            self.layers = FilledLayers(
+                K, D, self.unit, seed, self.share, clock=lambda: search.seconds, limit=search.search.seconds
+            )
         self.blind = 0  # rounds without exact codes
         self.minima = Minima(torch.Generator().manual_seed(seed), _SAME / self.unit)
         kinds = [self._play_caps, self._play_layers, self._play_blind, self._play_symmetric, self._play_hops]
         if not self.polished:  # what isn't polished gains most from structure that is there
             kinds = [self._play_layers, self._play_blind, self._play_caps, self._play_symmetric, self._play_hops]
         self.scores = dict.fromkeys(kinds, math.inf)  # without kinds that are exhausted
-        self.queue = [self._play_thinned, *kinds]  # not played yet
+        self.queue = [self._play_thinned, *kinds] if caps and self.small else kinds  # not played yet
         self.turn = 0
 
     def play(self, index: int) -> None:
@@ -171,7 +171,7 @@ class _Rounds:
         return self._anneal(start)
 
     def _play_thinned(self) -> float | None:
-        start, self.thinned = self.thinned, None
+        start = thinned_code(self.K, self.D)
         return None if start is None else self._play(start)
 
     def _play_layers(self) -> float | None:
