@@ -188,10 +188,9 @@ class _Classes:
     def pair_errors(self, shots: Sequence[int]) -> Tensor:
         """(S, K, K), see `few_shot_pairs`."""
         classes = len(self.means)
-        if len(self.shapes) > 1:  # row by row: all grams take K^3 numbers
-            steps = [self.means - mean for mean in self.means]
-            along = [((step @ shape) * step).sum(1) for step, shape in zip(steps, self.shapes, strict=True)]
-            mine = torch.stack(along)  # d^T C_a d: the shape of the row's class
+        if len(self.shapes) > 1:  # class by class: all differences take K^2 D numbers, all Gram matrices K^3
+            pairs = zip(self.means, self.shapes, strict=True)
+            mine = torch.stack([_squares(self.means - mean, shape) for mean, shape in pairs])  # d^T C_a d
         else:
             gram = self.means @ self.shapes[0] @ self.means.mT
             own = gram.diagonal()
@@ -218,6 +217,11 @@ class _Classes:
             error = torch.where(variance.detach().isnan(), torch.nan, error)
             grids.append(error.masked_fill(torch.eye(classes, dtype=torch.bool, device=error.device), torch.nan))
         return torch.stack(grids)
+
+
+def _squares(rows: Tensor, shape: Tensor) -> Tensor:
+    """x^T C x for each row x."""
+    return ((rows @ shape) * rows).sum(1)
 
 
 def _of_trace_one(scatter: Tensor) -> Tensor:
