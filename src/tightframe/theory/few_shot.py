@@ -61,19 +61,19 @@ def few_shot(
     """Accuracy of the nearest class mean if each mean is taken of m samples, forecast from the moments.
 
     Classes are Gaussian about their means, with their own covariance; without it, with their own variance and the shape
-    of the pooled covariance. Pairs follow a formula (`few_shot_pairs`); the accuracy among all K classes is
-    estimated by drawing means of m samples and scores of further samples. On Gaussian classes the forecast is exact but
-    for the draws, real classes with several clusters are not: for a small network trained on digits it was within 1.2
-    points of real draws at 1, 5 and 20 shots, for raw pixels and random networks up to 5 points too high. For networks
-    trained on Fashion-MNIST (97 % right) it was 0 to 3 points too high, and 5 to 10 points without the covariance of
-    each class.
+    of the pooled covariance. Pairs follow a formula (`few_shot_pairs`); the accuracy among all K classes is estimated
+    by drawing means of m samples and scores of further samples. For Gaussian classes only the draws cause errors. For
+    a small network trained on digits the forecast was within 1.2 points of real draws at 1, 5 and 20 shots; for raw
+    pixels and random networks, whose classes have several clusters, up to 5 points too high. For networks trained on
+    Fashion-MNIST (97 % accuracy) it was 0 to 3 points too high, and 5 to 10 points without the covariance of each
+    class.
     Misleads: classes with several clusters; few samples per class, whose means then lie too far apart.
 
     Args:
         shots: numbers of samples per class, each at least 1.
-        per_class: True: the covariance of each class, as it is; False: the shape of the pooled one. Default: the
-            covariance of each class, if it was kept, moved to the shape of the pooled one as far as their difference is
-            noise of few samples; it takes up to K times as long.
+        per_class: True: the covariance of each class, unchanged; False: the shape of the pooled one. Default: if the
+            covariance of each class was kept, a weighted mean of its shape and the pooled one, with more weight on the
+            pooled one the fewer the samples. The covariance of each class takes up to K times as long.
         draws: number of drawn sets of means, even. Default: up to 512, fewer for many classes or dimensions.
         seed: seed for the random number generator.
 
@@ -230,7 +230,7 @@ def _of_trace_one(scatter: Tensor) -> Tensor:
 
 
 def _shrunk(shapes: Tensor, pooled: Tensor, spread: Tensor, freedom: Tensor) -> Tensor:
-    """Shapes (K, D, D) moved to the pooled one by the share of their difference that is noise of Gaussian samples.
+    """Shapes (K, D, D) shrunk to the pooled one, by the share of their difference that is noise of Gaussian samples.
 
     C is a class's shape, P the pooled one and w the class's share of it: C - P = (1 - w) (C - R), where R is the shape
     of the other classes. The mean squared error of C - r (C - R) is least at r = noise / E|C - R|^2. With n degrees of
