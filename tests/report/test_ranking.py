@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,9 @@ def test_wrong_rankings_are_refused() -> None:
         Ranking.of([row_of("a", 1.0), row_of("a", 0.5)])
     with pytest.raises(ChoiceError, match=r"by must be .*; got 'nonsense'"):
         Ranking.of([row_of("a", 1.0), row_of("b", 0.5)], "nonsense")
+    other = replace(row_of("b", 0.5), scores={"9-shot": Score(0.5)})
+    with pytest.raises(OptionError, match=r"all rows must have the same measures; 'a' has .*, but 'b' has 9-shot"):
+        Ranking.of([row_of("a", 1.0), other])
     with pytest.raises(LoaderError, match=r"the subject 'b': it must be \(features, labels\), .*; got str"):
         tf.rank({"b": "nothing", "a": features(1.0)}, progress=False)
     bare = tf.measure(*features(1.0), covariance=False, folds=None, progress=False)

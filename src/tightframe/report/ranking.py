@@ -185,7 +185,8 @@ class Ranking:
         """The ranking by a measure, by default the accuracy with five shots, or with the middle one of the shots.
 
         If some forecasts use the scatter pooled over classes, all do: otherwise they would not be comparable.
-        Raises: OptionError for fewer than two rows, for names that occur twice, or for a measure that the rows lack.
+        Raises: OptionError for fewer than two rows, names that occur twice, or rows with different measures;
+            ChoiceError for a measure that the rows lack.
         """
         if len(rows) < 2:
             raise OptionError(f"a ranking needs at least two encoders or layers; got {len(rows)}.")
@@ -193,6 +194,11 @@ class Ranking:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise OptionError(f"names must be unique; {repeated[0]!r} occurs twice.")
         keys = list(rows[0].scores)
+        if other := next((row for row in rows if list(row.scores) != keys), None):
+            raise OptionError(
+                f"all rows must have the same measures; {rows[0].name!r} has {', '.join(keys)}, but {other.name!r} has "
+                f"{', '.join(other.scores)}. Pass the same shots for all."
+            )
         shots = [key for key in keys if key.endswith("-shot")]
         chosen = by or ("5-shot" if "5-shot" in shots else shots[len(shots) // 2])
         require_choice(chosen, keys, "by")
