@@ -43,8 +43,8 @@ def rank(
     Errors need sample folds: those of `FoldedStatistics` and reports, or of the measurement: all layers have folds if
     their scatter, about 22 F D^2 bytes per layer for F folds, fits into `covariance_bytes`; a note says if not. Two
     rows with the same samples in the same order are compared without their common error.
-    Raises: OptionError for fewer than two rows; LoaderError for subjects of another kind, and the errors of `measure`,
-    which name the subject.
+    Raises: OptionError for fewer than two rows; RangeError for shots below 1; LoaderError for subjects of another kind,
+    and the errors of `measure`, which name the subject.
 
     >>> import torch
     >>> from tightframe import rank
@@ -55,8 +55,9 @@ def rank(
     ('clean', [])
     """
     settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
+    measures = measures_of(shots)
     if by is not None:
-        require_choice(by, measures_of(shots), "by")
+        require_choice(by, measures, "by")
     rows: list[Ranked] = []
     for name, subject in subjects.items():
         with failures_of_subject(f"the subject {name!r}"):

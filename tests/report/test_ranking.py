@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import tightframe as tf
 from tightframe import ClassStatistics, metrics, theory
-from tightframe.errors import ChoiceError, LoaderError, OptionError
+from tightframe.errors import ChoiceError, LoaderError, OptionError, RangeError
 from tightframe.report.ranking import Ranked, Ranking, Score
 from tightframe.sources import ArraySource
 from tightframe.statistics import FoldedStatistics, StatisticsAccumulator
@@ -119,6 +119,8 @@ def test_wrong_rankings_are_refused() -> None:
         Ranking.of([row_of("a", 1.0), other])
     with pytest.raises(LoaderError, match=r"the subject 'b': it must be \(features, labels\), .*; got str"):
         tf.rank({"b": "nothing", "a": features(1.0)}, progress=False)
+    with pytest.raises(RangeError, match="shots must be whole numbers of at least 1; got 0"):
+        tf.rank({"b": "nothing"}, shots=(0,))  # before the subjects are read
     bare = tf.measure(*features(1.0), covariance=False, folds=None, progress=False)
     with pytest.raises(LoaderError, match="the subject 'b': the report has no statistics with scatter"):
         tf.rank({"b": bare, "a": features(1.0)}, progress=False)

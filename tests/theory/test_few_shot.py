@@ -221,6 +221,8 @@ def test_what_is_wrong_is_named() -> None:
     statistics, *_ = gaussian(0, 3, 4, [1.0] * 3, 1.0)
     with pytest.raises(RangeError, match="shots must be whole numbers of at least 1; got 0"):
         few_shot(statistics, (5, 0))
+    with pytest.raises(RangeError, match="shots must be whole numbers of at least 1; got inf"):
+        few_shot(statistics, (math.inf,))
     with pytest.raises(RangeError, match="at least one number; got none"):
         few_shot_pairs(statistics, ())
     with pytest.raises(RangeError, match="draws must be at least 2; got 1"):

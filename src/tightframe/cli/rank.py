@@ -56,8 +56,9 @@ def ranking(
             raise StateError(f"{path} doesn't exist.")
     if len(subjects) == 1 and Path(subjects[0]).is_file():
         raise OptionError("a ranking needs at least two encoders or layers; got one file.")
+    measures = measures_of(shots)
     if by is not None:
-        require_choice(by, measures_of(shots), "by")
+        require_choice(by, measures, "by")
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
         with (

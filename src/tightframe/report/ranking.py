@@ -20,6 +20,7 @@ from tightframe.plain import csv_text, json_text, written_to
 from tightframe.sections import Cell, Column, Document, Kind, Section, Table, as_text, signed
 from tightframe.statistics import ClassStatistics, FoldedStatistics
 from tightframe.theory import few_shot
+from tightframe.theory.few_shot import require_shots
 
 SHOTS = (1, 5, 20)
 LOG_ME, H_SCORE = "log_me", "h_score"
@@ -27,8 +28,8 @@ _CERTAIN = 2.0  # standard errors of a difference from which two values are told
 
 
 def measures_of(shots: Sequence[int]) -> list[str]:
-    """The measures that a row has and a ranking can be by."""
-    return [*(f"{int(m)}-shot" for m in shots), LOG_ME, H_SCORE]
+    """The names of a row's measures, which can order a ranking. Raises: RangeError for wrong numbers of shots."""
+    return [*(f"{m}-shot" for m in require_shots(shots)), LOG_ME, H_SCORE]
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def few_shot(
     >>> forecast.shots, bool((forecast.accuracy.diff() > 0).all())
     ((1, 5, 20), True)
     """
-    shots = _require_shots(shots)
+    shots = require_shots(shots)
     if draws is not None and draws < 2:
         raise RangeError(f"draws must be at least 2; got {draws}.")
     classes = _Classes.of(statistics, per_class=per_class)
@@ -120,7 +120,7 @@ def few_shot_pairs(
     >>> [round(float(each), 4) for each in errors[0].flatten()]
     [nan, 0.0136, 0.0136, nan]
     """
-    return _Classes.of(statistics, per_class=per_class).pair_errors(_require_shots(shots))
+    return _Classes.of(statistics, per_class=per_class).pair_errors(require_shots(shots))
 
 
 def mean_of_pairs(grids: Tensor) -> Tensor:
@@ -130,10 +130,11 @@ def mean_of_pairs(grids: Tensor) -> Tensor:
     return grids[:, away].mean(1)
 
 
-def _require_shots(shots: Sequence[int]) -> tuple[int, ...]:
+def require_shots(shots: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of shots as integers. Raises: RangeError for none, or for others than whole numbers above 0."""
     values = tuple(shots)
     for each in values:
-        if isinstance(each, bool) or int(each) != each or each < 1:
+        if isinstance(each, bool) or not (each >= 1 and each % 1 == 0):  # also refuses NaN and infinity
             raise RangeError(f"shots must be whole numbers of at least 1; got {each}.")
     if not values:
         raise RangeError("shots must have at least one number; got none.")
