@@ -510,7 +510,7 @@ def rank(
         typer.Option(
             "--per-class/--no-per-class",
             help="Forecast with the scatter of each class, or with the pooled one. Default: that of each class if all "
-            "encoders have it, at most 6 million numbers: classes times features squared.",
+            "encoders have it, and classes times features squared is at most 6 million.",
         ),
     ] = None,
     html: HtmlOption = None,

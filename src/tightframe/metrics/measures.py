@@ -1,4 +1,4 @@
-"""The files of measures, in the order of tables. A file listed here is in `METRICS`, and public, by its `__all__`."""
+"""The files of measures, in the order of tables. What their `__all__` names is public, metrics are in `METRICS`."""
 
 # ruff: noqa: F403, I001
 from tightframe.metrics.scatter_ratio import *

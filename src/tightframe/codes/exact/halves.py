@@ -14,8 +14,8 @@ from torch import Tensor
 from tightframe.codes.exact.lattices import signs
 
 TRACES = (0, 0, 1, 0, 1, 1, 1)
-"""A linear function of the seven powers of a generator of F_8; its shifts are the other ones."""
-_LINES = ((0, 1, 5), (0, 8, 12), (0, 9, 10), (0, 11, 13))  # with their shifts modulo 7 in both sevens
+"""A linear function on the seven powers of a generator of F_8; its shifts are the other linear functions but zero."""
+_LINES = ((0, 1, 5), (0, 8, 12), (0, 9, 10), (0, 11, 13))  # triples, to shift modulo 7 within each seven
 
 
 def halves() -> Tensor:
@@ -35,8 +35,8 @@ def halves() -> Tensor:
 def even_and_odd(dim: int, largest: int, *, axes: bool = False) -> Tensor:
     """The even sign vectors in `dim` dimensions, 12 to 15, and the odd ones on halves of at most `largest` coordinates.
 
-    Of these halves, the smallest first, each one that shares less than half of its coordinates with all before.
-    With `axes` the unit vectors ±e_i, too.
+    The smallest halves come first; a half that shares half of its coordinates or more with an earlier one is left out.
+    With `axes`, the unit vectors ±e_i are added.
     """
     words = halves()[1:, 16 - dim :].to(torch.float64)  # without the empty half
     every = signs(dim)
@@ -53,7 +53,8 @@ def even_and_odd(dim: int, largest: int, *, axes: bool = False) -> Tensor:
 def with_triples() -> Tensor:
     """The 512 even and 224 odd sign vectors in 14 dimensions, and (±1, ±1, ±1) on 28 triples: (960, 14).
 
-    Two triples share at most one coordinate, and none is part of a half of six.
+    The triples are four and their shifts modulo 7, within the first and within the last seven coordinates. Two triples
+    share at most one coordinate, and none is part of a half of six.
     """
     basis = torch.eye(14, dtype=torch.float64)
     triples = [[place // 7 * 7 + (place + k) % 7 for place in line] for line in _LINES for k in range(7)]
