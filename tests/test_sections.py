@@ -120,6 +120,8 @@ def test_closeness(value: float | None, text: str) -> None:
         (math.inf, "count", "inf"),
         (0.98765, "percent", "98.77"),
         (-1 / 3, "cosine", "−0.3333"),
+        (-1e-9, "cosine", "0.0000"),
+        (-1e-9, "percent", "0.00"),
         (653.0, "times", "650×"),
         (0.00012345, "number", "1.234e-04"),
         (7, "name", "7"),

@@ -146,9 +146,9 @@ def written(cell: Cell, kind: Kind) -> str:
         case "count" if math.isfinite(cell):
             return signed(f"{int(cell):,}")
         case "percent":
-            return signed(f"{100 * cell:.2f}")
+            return signed(f"{100 * cell:z.2f}")
         case "cosine":
-            return signed(f"{cell:.4f}")
+            return signed(f"{cell:z.4f}")
         case "times":
             return times(cell)
         case "error":
