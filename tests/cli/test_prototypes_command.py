@@ -28,6 +28,7 @@ from tightframe.prototypes.metric_guided import metric_guided
 from tightframe.prototypes.polytopes import hypercube, orthonormal, orthoplex, polygon
 from tightframe.prototypes.simplex import simplex
 from tightframe.search import SECONDS
+from tightframe.sections import signed
 
 Command = Callable[..., Any]
 LINE = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))  # |i - j|
@@ -114,7 +115,7 @@ def test_constructions_by_name(
     assert outcome.status == 0, outcome.err
     torch.testing.assert_close(Prototypes.load("p.safetensors").vectors, expected.vectors, rtol=0, atol=0)
     certificate = expected.certificate
-    assert f"{certificate.max_cosine:.9f}" in outcome.plain
+    assert signed(f"{certificate.max_cosine:.9f}") in outcome.plain
     assert outcome.plain.startswith(f"{certificate.word} {certificate.reason}")
 
 

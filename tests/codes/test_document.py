@@ -64,10 +64,12 @@ def test_every_quantity_beside_its_reference() -> None:
 
 
 def test_a_simplex_has_its_own_references() -> None:
-    rows = table(certify(simplex(4, 3).vectors))
+    certificate = certify(simplex(4, 3).vectors)
+    assert certificate.reason.startswith("The largest cosine meets the Rankin bound, −0.333333333;")
+    rows = table(certificate)
     assert rows["lengths"][0][0] == "1"
-    assert rows["largest cosine"][0][:2] == ("-0.333333333", "-0.333333333")
-    assert rows["mean of row maxima"] == [("-0.333333333", "-0.333333333", "simplex")]
+    assert rows["largest cosine"][0][:2] == ("−0.333333333", "−0.333333333")
+    assert rows["mean of row maxima"] == [("−0.333333333", "−0.333333333", "simplex")]
     assert rows["one-vs-rest distance"][0][1:] == ("1.333333333", "bound by the simplex ETF")
 
 

@@ -38,7 +38,7 @@ from tightframe.prototypes.semantic import similarity_of
 from tightframe.prototypes.table import MEANS, PROTOTYPES, STATISTICS
 from tightframe.render.terminal import show
 from tightframe.search import Progress, Search
-from tightframe.sections import Column, Section, Table, as_text
+from tightframe.sections import Column, Section, Table, as_text, signed
 
 _CHARACTERS = 60  # maximum length of a printed value of the provenance
 _LONG = 5.0  # seconds; a longer certificate is announced
@@ -195,11 +195,13 @@ class _Watch:
         if progress is None:
             return line.append(" · searching")
         if self._sizes is None:
-            return line.append(f" · round {progress.round} · objective {progress.score:.9g} · {progress.start}")
+            return line.append(
+                f" · round {progress.round} · objective {signed(f'{progress.score:.9g}')} · {progress.start}"
+            )
         bound = cosine_bound(*self._sizes).value
         angle, limit = (math.degrees(math.acos(min(max(cosine, -1.0), 1.0))) for cosine in (progress.score, bound))
         line.append(f" · round {progress.round} · ")
-        line.append(f"cosine {progress.score:.9f} · angle {angle:.4f}°", "bold")
+        line.append(f"cosine {signed(f'{progress.score:.9f}')} · angle {angle:.4f}°", "bold")
         return line.append(f" · gap {progress.score - bound:.2e}, {limit - angle:.4f}° · {progress.start}")
 
 

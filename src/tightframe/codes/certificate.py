@@ -13,7 +13,7 @@ from tightframe.codes.bounds import Bound
 from tightframe.codes.code import Code
 from tightframe.codes.random_vectors import random_cosine
 from tightframe.plain import json_text, written_to
-from tightframe.sections import Column, Document, Section, Table, Tone, Verdict
+from tightframe.sections import Column, Document, Section, Table, Tone, Verdict, signed
 
 _COLUMNS = (
     Column("quantity", "name"),
@@ -137,8 +137,8 @@ class Certificate:
             ("lengths", _range(self.min_norm, self.max_norm), [("equal", "")]),
             ("largest cosine", _cosine(self.max_cosine), [(_cosine(value), name) for value, name in cosines]),
             ("smallest angle", _angle(self.min_angle), [(_angle(_degrees(value)), name) for value, name in angles]),
-            ("gap in cosine", f"{self.gap_cosine:.3g}", [("0", f"{bound.name} bound")]),
-            ("gap in angle", f"{self.gap_degrees:.3g}°", [("0°", f"{bound.name} bound")]),
+            ("gap in cosine", signed(f"{self.gap_cosine:.3g}"), [("0", f"{bound.name} bound")]),
+            ("gap in angle", signed(f"{self.gap_degrees:.3g}°"), [("0°", f"{bound.name} bound")]),
             ("mean of row maxima", _cosine(self.mean_max_cosine), [(_cosine(top[0]), top[1])]),
             ("mean cosine", _cosine(self.mean_cosine), [(_cosine(-1 / (K - 1)), "zero sum")]),
             (
@@ -203,7 +203,7 @@ def _degrees(cosine: float) -> float:
 
 
 def _cosine(value: float) -> str:
-    return f"{round(value, 9) + 0.0:.9f}"  # avoids "-0"
+    return signed(f"{value:z.9f}")
 
 
 def _angle(degrees: float) -> str:

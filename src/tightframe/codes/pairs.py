@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightframe.numerics import norms, on_cpu, unit_rows
-from tightframe.sections import Column, Section, Table
+from tightframe.sections import Column, Section, Table, signed
 
 _SHOWN = 40  # maximum number of vectors and pairs listed; the rest are counted
 _TILE = 1 << 22  # number of cosines held at a time
@@ -20,7 +20,7 @@ def pair_sections(vectors: Tensor) -> tuple[Section, Section]:
     lengths = tuple((str(row), f"{length:.9g}") for row, length in enumerate(norms(vectors[:_SHOWN].double()).tolist()))
     indices, angles = (each.tolist() for each in nearest_pairs(vectors, _SHOWN))
     pairs = tuple(
-        (f"{i} {j}", f"{math.cos(math.radians(angle)) + 0.0:.9f}", f"{angle:.6f}°")
+        (f"{i} {j}", signed(f"{math.cos(math.radians(angle)):z.9f}"), f"{angle:.6f}°")
         for (i, j), angle in zip(indices, angles, strict=True)
     )
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tightframe.codes.bounds import Bound
 from tightframe.codes.code import Code, tolerance
 from tightframe.codes.table import has_rows
-from tightframe.sections import Verdict
+from tightframe.sections import Verdict, signed
 
 _CLOSE = 1e-3  # a code is met "to" a difference up to this share of `scale_of` its cosine
 _ROUNDING = 1e-14  # in the cosine of equal vectors
@@ -34,7 +34,7 @@ def judge(
         equal: two rows that coincide or nearly do, and the number of rows with such a partner.
     """
     if cosine - bound.value <= tolerance(bound.value):
-        reason = f"The largest cosine meets the {bound.name} bound, {bound.value:.9g}; no smaller one is possible."
+        reason = f"The largest cosine meets the {bound.name} bound, {_cosine(bound.value)}; no smaller one is possible."
         if equal is not None and 1 - cosine <= _ROUNDING:
             reason += f" Rows {equal[0]} and {equal[1]} coincide."
         return True, Verdict("OPTIMAL", reason, "good")
@@ -55,11 +55,11 @@ def judge(
         return optimal, Verdict("COMMON DIRECTION", reason, "bad")
     if own is not None and better and cosine - own.cosine <= closeness(own):
         return _nearly(own, cosine - own.cosine, residual)
-    unmet = f"The {bound.name} bound, {bound.value:.9g}, is not met."
+    unmet = f"The {bound.name} bound, {_cosine(bound.value)}, is not met."
     assert listed is not None, "on a line the bound is met"
     named = f"the {listed}" if own is not None else f"the {listed}, {listed.K:,} vectors in {listed.D:,} dimensions"
     if better:
-        reason = f"A better code is listed: {named}, with largest cosine {listed.cosine:.9g} ({listed.source})."
+        reason = f"A better code is listed: {named}, with largest cosine {_cosine(listed.cosine)} ({listed.source})."
         return False, Verdict("NOT OPTIMAL", reason, "bad")
     rest = f"the best in the built-in table. {unmet if own is not None else _gap(K, D)}"
     if cosine >= listed.cosine - tolerance(listed.cosine):
@@ -82,8 +82,12 @@ def _nearly(code: Code, excess: float, residual: float | None) -> tuple[bool | N
         reason = f"This is the {code} to {within}: every cosine lies within {within} of one of the exact code."
     else:
         within = _rounded_up(excess)
-        reason = f"The largest cosine is at most {within} above that of the {code}, {code.cosine:.9g}."
+        reason = f"The largest cosine is at most {within} above that of the {code}, {_cosine(code.cosine)}."
     return None, Verdict(f"{status} TO {within}", reason, "good")
+
+
+def _cosine(value: float) -> str:
+    return signed(f"{value:.9g}")
 
 
 def _rounded_up(value: float) -> str:
