@@ -104,26 +104,28 @@ class Ranked:
             remarks.append(f"the forecast uses the scatter pooled over classes, because {lack}.")
         kinds = [False] if lack or per_class is False else [None, False]  # as in `few_shot`; each class's first
 
-        def values(statistics: ClassStatistics) -> Tensor:
+        def measured(statistics: ClassStatistics) -> tuple[Tensor, Tensor]:
+            """The values, those with the pooled scatter last, and their errors from the draws."""
             others = torch.stack([log_me(statistics), h_score(statistics, shrinkage="ledoit-wolf")])
-            forecasts = [few_shot(statistics, shots, per_class=kind).accuracy.to(others) for kind in kinds]
-            return torch.cat([forecasts[0], others, *forecasts[1:]])
+            forecasts = [few_shot(statistics, shots, per_class=kind) for kind in kinds]
+            accuracies = [each.accuracy.to(others) for each in forecasts]
+            errors = [each.draw_error.to(others) for each in forecasts]
+            values = torch.cat([accuracies[0], others, *accuracies[1:]])
+            return values, torch.cat([errors[0], torch.zeros_like(others), *errors[1:]])
 
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", GeometryWarning)
-            drawn = [few_shot(total, shots, per_class=kind).draw_error.tolist() for kind in kinds]
-            found = values(total).tolist()
+            values, draw_errors = (each.tolist() for each in measured(total))
             rows = []
             if folded is not None and len(folded.undivided) < populated.num_classes:  # else no class varies
-                rows = [values(folded.without(fold)).tolist() for fold in range(folded.folds)]
+                rows = [measured(folded.without(fold))[0].tolist() for fold in range(folded.folds)]
         if not rows:
             lack = "there are no sample folds" if folded is None else "all samples of each class are in one fold"
             remarks.append(f"no error: {lack}.")
-        remarks += [str(each.message) for each in told if issubclass(each.category, GeometryWarning)]
-        draw_errors = [*drawn[0], 0.0, 0.0, *(error for errors in drawn[1:] for error in errors)]
-        replicates = list(zip(*rows, strict=True)) if rows else [()] * len(found)
+        remarks += [str(each.message) for each in caught if issubclass(each.category, GeometryWarning)]
+        replicates = list(zip(*rows, strict=True)) if rows else [()] * len(values)
         scores = []
-        for value, others, error in zip(found, replicates, draw_errors, strict=True):
+        for value, others, error in zip(values, replicates, draw_errors, strict=True):
             both = math.hypot(_jackknife_error(torch.tensor(others, dtype=torch.float64)), error) if others else None
             scores.append(Score(value, both, others, error))
         return cls(
