@@ -27,22 +27,22 @@ PARSERS: dict[type, Callable[[str], Any]] = {int: integer, float: decimal}
 def of_usage(error: Any) -> str:
     """The sentence for one of typer's errors of usage, which have no public types; it names the flag and what came."""
     context: Any = getattr(error, "ctx", None)
-    said = str(error.format_message())
+    message = str(error.format_message())
     if hasattr(error, "possibilities"):
         own = [name for each in context.command.params for name in (*each.opts, *each.secondary_opts)]
         sentence = f"there is no option {error.option_name}.{_nearest(error.option_name, own)}"
     elif hasattr(error, "option_name"):
-        sentence = f"{error.option_name} {'takes no value' if 'not take' in said else 'needs a value'}."
+        sentence = f"{error.option_name} {'takes no value' if 'not take' in message else 'needs a value'}."
     elif hasattr(error, "param_type"):
         sentence = f"{_name(error.param)} must be given."
     elif getattr(error, "param", None) is not None:
         return f"{_name(error.param)} {error.message}"
-    elif found := re.match(r"No such command '(.*?)'\.", said):
-        sentence = f"there is no command {found[1]!r}.{_nearest(found[1], context.command.commands)}"
-    elif found := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", said):
-        sentence = f"unexpected argument: {found[1]}."
+    elif match := re.match(r"No such command '(.*?)'\.", message):
+        sentence = f"there is no command {match[1]!r}.{_nearest(match[1], context.command.commands)}"
+    elif match := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
+        sentence = f"unexpected argument: {match[1]}."
     else:
-        sentence = f"{said.rstrip('.')}."
+        sentence = f"{message.rstrip('.')}."
     return sentence if context is None else f"{sentence} See {context.command_path} --help."
 
 
