@@ -98,7 +98,7 @@ def short(value: float | None) -> str:
 
 
 def error_text(value: float | None) -> str:
-    """A standard error in two significant digits, without an exponent from 1e-6; or a dash without a value.
+    """A standard error in two significant digits, with an exponent below 1e-6 and from 1e5; a dash without a value.
 
     >>> from tightframe.sections import error_text
     >>> error_text(8.793e-05), error_text(1234.5), error_text(None)

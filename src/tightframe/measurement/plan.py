@@ -28,8 +28,11 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Keep:
-    """What a ranking of layers keeps in addition: folds of all layers, and scatter per class of at most so many
-    numbers, K D^2, where `Measuring.per_class` asks for it."""
+    """What a ranking of layers keeps in addition: folds of all layers, and their scatter per class if it is small.
+
+    Attributes:
+        class_scatter: largest number of entries, K D^2, of the scatter per class that `Measuring.per_class` asks for.
+    """
 
     class_scatter: float
 

@@ -58,7 +58,7 @@ def cap_batches(num_points: int, dim: int, seed: int, seconds: float = math.inf)
 def thinned_code(num_points: int, dim: int) -> Start | None:
     """The code of somewhat more points with the smallest largest cosine, without its crowded points; None without one.
 
-    The mildest of the first exponents of filled layers would move its points to other places.
+    Its descent begins at a high exponent: at a lower one the points would leave their places.
     """
     near = [code for code in _codes(num_points, dim, 0, num_points + 1) if _THINNED * num_points >= code.K]
     if not near:
