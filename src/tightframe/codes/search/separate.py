@@ -307,7 +307,10 @@ class _Rounds:
         sparse = crowded and isinstance(orbits, Free) and len(points) == 1
         for stage, exponent in enumerate(exponents):
             end = self.search.seconds + self._left() / self.ahead / (len(exponents) - stage)
-            stop = lambda end=end: self.search.seconds > end  # noqa: E731
+
+            def stop(end: float = end) -> bool:
+                return self.search.seconds > end
+
             if self.small and pairs > _MANY_PAIRS:
                 points = points.to(torch.float32 if float(exponent.max()) < _SINGLE else torch.float64)
                 orbits = orbits.to(points)
