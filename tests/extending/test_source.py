@@ -88,3 +88,17 @@ def test_it_is_extracted_as_any_other(source: Logs, report: tf.Report, tmp_path:
     for name in report.values:
         assert again[name].value == pytest.approx(report[name].value, rel=1e-12, nan_ok=True), name
     assert again.facts.title == "Logged features"
+
+
+def test_a_ranking_reads_the_training_samples_only(source: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def batches(self: Logs, split: str) -> Iterator[sources.FeatureBatch]:
+        read.append(split)
+        return own(self, split)
+
+    own = Logs.batches
+    monkeypatch.setattr(Logs, "batches", batches)
+    ranking = tf.rank({"logs": source, "again": source}, shots=(5,), folds=None, progress=False)
+    assert len(ranking.rows) == 4
+    assert set(read) == {"train"}

@@ -115,7 +115,7 @@ def collect(
     source is read again.
 
     Args:
-        keep: what a ranking keeps in addition.
+        keep: what a ranking keeps in addition; it reads no held-out and no out-of-distribution samples.
 
     Raises: errors of the source; EvidenceError, before the pass, for a named measure without its data; LayerError or
     LoaderError if layers or samples change; the errors of `StatisticsAccumulator.update`; DistributedError if a process
@@ -146,7 +146,7 @@ class _Pipeline:
     def __init__(
         self, source: FeatureSource, options: Measuring, outset: _Outset, shared: bool, keep: Keep | None = None
     ):
-        self._source, self._options, self._outset, self._shared = source, options, outset, shared
+        self._source, self._options, self._outset, self._shared, self._keep = source, options, outset, shared, keep
         names = list(outset.widths)
         self._last = names[-1]
         self._lean = options.min_count > 1 and outset.repeatable  # the second pass collects the selected classes
@@ -266,7 +266,8 @@ class _Pipeline:
     ) -> tuple[LayerEvidence, ...]:
         """The evidence of each layer, including held-out and out-of-distribution samples."""
         layers = {name: self._layer(name, moments[name], looks[name]) for name in moments}
-        has_test, has_ood = TEST in self._outset.splits, OOD in self._outset.splits
+        splits = self._outset.splits if self._keep is None else ()  # a ranking is of the training samples
+        has_test, has_ood = TEST in splits, OOD in splits
         last = layers[self._last]
         scores = None
         if self._options.detectors and has_test and has_ood:
