@@ -180,6 +180,22 @@ def test_a_sampled_winner_is_compared_with_the_known_code_by_all_pairs(
         assert highest(vectors) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("dim", "pairs", "begins"), [(6, 0, True), (7, 0, False), (7, 1e9, True)])
+def test_a_large_problem_begins_with_no_code_of_far_fewer_dimensions(
+    monkeypatch: pytest.MonkeyPatch, dim: int, pairs: float, begins: bool
+) -> None:
+    """Its time is for one descent or two, and free points lead further than a code padded with zeros."""
+    cell, seen = best_built(24, 4), []
+
+    def play(self: separating._Rounds, index: int) -> None:
+        seen.append(self.warm_start is not None)
+
+    monkeypatch.setattr(separating, "_SMALL", pairs)
+    monkeypatch.setattr(separating._Rounds, "play", play)
+    separating.separate(24, dim, Search(rounds=1), code=cell)
+    assert seen == [begins]
+
+
 def test_a_sampled_winner_that_is_better_is_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     better = code("e8").vectors
     known = Code("crowded", 240, 8, 0.75, "", build=lambda n: better[:1].repeat(n, 1))

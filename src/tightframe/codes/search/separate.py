@@ -29,6 +29,7 @@ from tightframe.numerics import one_thread, unit_rows
 from tightframe.search import Search
 
 _SMALL = 3e7  # K * K * D up to which a pass over all pairs takes milliseconds
+_NEAR = 2  # dimensions that a code may lack, to be the start of a large problem, whose time is for one descent or two
 _NUDGE = 1e-4  # breaks the symmetry of a start, which may be a saddle
 _FLAT = 4  # dimensions up to which hops are better than orbits
 _PREPARING = 0.2  # seconds that building a code or a group may take; with less time left, starts need neither
@@ -76,7 +77,8 @@ def separate(
     if code is not None:
         vectors = code.vectors(K) if code.K > _THINNED else thinned(code.vectors(), K)
         vectors = torch.nn.functional.pad(vectors, (0, D - code.D)).contiguous().to(search.device or "cpu")
-        if warm_start is None and code.cosine < random_cosine(K, D):
+        near = K * K * D <= _SMALL or D - code.D <= _NEAR
+        if warm_start is None and near and code.cosine < random_cosine(K, D):
             warm_start = vectors
     rounds = _Rounds(K, D, running, caps, warm_start)
 
