@@ -11,6 +11,7 @@ from tightframe import numerics
 from tightframe.metrics.metric import Needs, metric
 from tightframe.statistics import ClassStatistics
 from tightframe.theory import few_shot, few_shot_pairs
+from tightframe.theory.few_shot import mean_of_pairs
 
 __all__ = ["log_me", "few_shot_error", "few_shot_accuracy"]
 
@@ -187,8 +188,7 @@ def few_shot_error(statistics: ClassStatistics, *, shots: int = 5, per_class: bo
     >>> round(metrics.few_shot_error(statistics, shots=1).item(), 4)
     0.0136
     """
-    errors = few_shot_pairs(statistics, [shots], per_class=per_class)[0]
-    return errors[~torch.eye(len(errors), dtype=torch.bool, device=errors.device)].mean()
+    return mean_of_pairs(few_shot_pairs(statistics, [shots], per_class=per_class))[0]
 
 
 @metric(
