@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tightframe.choices import require_choice
 from tightframe.errors import ChoiceError, LoaderError, MissingExtraError, OptionError, RangeError, TightframeError
 from tightframe.evidence import Evidence
 from tightframe.measurement import Keep, collect
 from tightframe.measuring import source_of
 from tightframe.options import RANKED_SCATTER, Measuring
 from tightframe.report import Report
-from tightframe.report.ranking import SHOTS, Ranked, Ranking, measures_of
+from tightframe.report.ranking import SHOTS, Ranked, Ranking, require_measures
 from tightframe.sources import FeatureSource
 from tightframe.statistics import ClassStatistics, FoldedStatistics
 
@@ -55,9 +54,7 @@ def rank(
     ('clean', [])
     """
     settings = Measuring.of(options).having(decisions=None, detectors=False, metrics=None, conventions=())
-    measures = measures_of(shots)
-    if by is not None:
-        require_choice(by, measures, "by")
+    require_measures(shots, by)
     rows: list[Ranked] = []
     for name, subject in subjects.items():
         with failures_of_subject(f"the subject {name!r}"):

@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tightframe.choices import require_choice
 from tightframe.cli.options import changed
 from tightframe.cli.subject import Subject
 from tightframe.errors import OptionError, StateError
 from tightframe.options import Measuring
 from tightframe.ranking import failures_of_subject, ranked
 from tightframe.report import Ranking, Report, RunFolder
-from tightframe.report.ranking import Ranked, measures_of
+from tightframe.report.ranking import Ranked, require_measures
 from tightframe.sources import FeatureSource, ShardSource
 from tightframe.sources.files import from_files
 
@@ -56,9 +55,7 @@ def ranking(
             raise StateError(f"{path} doesn't exist.")
     if len(subjects) == 1 and Path(subjects[0]).is_file():
         raise OptionError("a ranking needs at least two encoders or layers; got one file.")
-    measures = measures_of(shots)
-    if by is not None:
-        require_choice(by, measures, "by")
+    require_measures(shots, by)
     rows: list[Ranked] = []
     for name, each in zip(_names(subjects), subjects, strict=True):
         with (

@@ -32,6 +32,13 @@ def measures_of(shots: Sequence[int]) -> list[str]:
     return [*(f"{m}-shot" for m in require_shots(shots)), LOG_ME, H_SCORE]
 
 
+def require_measures(shots: Sequence[int], by: str | None) -> None:
+    """Raises: RangeError for wrong numbers of shots; ChoiceError for an order by a measure that rows won't have."""
+    measures = measures_of(shots)
+    if by is not None:
+        require_choice(by, measures, "by")
+
+
 @dataclass(frozen=True)
 class Score:
     """A value of one encoder, and its standard error.
